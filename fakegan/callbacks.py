@@ -1,0 +1,134 @@
+"""What Lightning lacks: repeatable noise, progress in a log, a picture of reconstructions, a stop on divergence."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+
+from fakegan.data.pixels import to_uint8
+from fakegan.errors import FakeganError
+
+
+class StepSeed(pl.Callback):
+    """Every step's noise (dropout, the pool's draws) is a function of (seed, step, rank), after a resume too."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Seed the generators of the CPU and the device in use."""
+        key = np.random.SeedSequence((self.seed, trainer.current_epoch, batch_idx, trainer.global_rank))
+        number = int(key.generate_state(1, np.uint64)[0] >> np.uint64(1))
+        torch.default_generator.manual_seed(number)
+        if module.device.type == "cuda":
+            torch.cuda.manual_seed(number)
+        elif module.device.type == "mps":
+            torch.mps.manual_seed(number)
+
+
+class EpochLines(pl.Callback):
+    """One line an epoch where there is no terminal to draw a bar on."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+        self.started = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Start the epoch's clock."""
+        self.started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Print the epoch's metrics."""
+        metrics = trainer.callback_metrics
+        shown = "  ".join(f"{name} {float(metrics[name]):.3f}" for name in sorted(metrics) if name.startswith("val/"))
+        seconds = time.monotonic() - self.started
+        line = f"{self.stage} epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {shown}  ({seconds:.0f} s)"
+        if trainer.is_global_zero:
+            print(line, file=sys.stdout, flush=True)
+
+
+class MetricsInCheckpoint(pl.Callback):
+    """The metrics at the time of saving go into the file, under "metrics"."""
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add them as plain numbers."""
+        checkpoint["metrics"] = {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+class StopOnDivergence(pl.Callback):
+    """A metric that is no longer a number ends the run with a sentence instead of hours of nothing."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key  # the config key to lower
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Check the epoch's metrics."""
+        for name, value in trainer.callback_metrics.items():
+            if not math.isfinite(float(value)):
+                raise FakeganError(
+                    f"training diverged: {name} is {float(value)} after epoch {trainer.current_epoch + 1}; "
+                    f"lower {self.key}"
+                )
+
+
+class ReconstructionGrid(pl.Callback):
+    """The same validation faces every few epochs: face, reconstruction and residual, one row each.
+
+    Written as PNG into `folder` and to TensorBoard. Residual: |x_hat - x|, so that black is a perfect copy.
+    """
+
+    def __init__(self, folder: Path, every: int, faces: int) -> None:
+        self.folder = folder
+        self.every = every
+        self.faces = faces
+        self.shown: Tensor | None = None  # (F, 3, 64, 64) in [-1, 1]
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        outputs: Any,
+        batch: dict[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the first faces."""
+        if self.shown is None:
+            self.shown = batch["image"][: self.faces].clone()
+
+    @torch.no_grad()
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Draw the picture where it is due."""
+        epoch = trainer.current_epoch
+        last = epoch + 1 == trainer.max_epochs
+        if self.shown is None or not trainer.is_global_zero or (epoch % self.every and not last):
+            return
+        picture = reconstruction_grid(self.shown, module(self.shown).float())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(self.folder / f"reconstructions_{epoch:03d}.png")
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image("reconstructions", picture, epoch, dataformats="HWC")
+
+
+def reconstruction_grid(real: Tensor, recon: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Three rows of faces, (3 * 66 + 2, F * 66 + 2, 3) uint8, from two (F, 3, 64, 64) in [-1, 1]."""
+    residual = (recon - real).abs() - 1  # difference 0 to 2 becomes -1 to 1
+    rows = torch.stack([to_uint8(x) for x in (real, recon, residual)])  # (3, F, 64, 64, 3)
+    framed = torch.nn.functional.pad(rows, (0, 0, 2, 0, 2, 0), value=255)  # (3, F, 66, 66, 3)
+    height, width = 3 * 66, rows.shape[1] * 66
+    sheet = framed.permute(0, 2, 1, 3, 4).reshape(height, width, 3)
+    picture: np.ndarray[Any, np.dtype[np.uint8]] = (
+        torch.nn.functional.pad(sheet, (0, 0, 0, 2, 0, 2), value=255).cpu().numpy()
+    )
+    return picture

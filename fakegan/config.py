@@ -1,0 +1,226 @@
+"""Config node to typed settings, and one sentence for whatever is wrong with it; the only importer of Hydra."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import os
+import re
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from fakegan.errors import FakeganError, UsageError
+
+PROJECT = Path(__file__).resolve().parent.parent
+CONF = PROJECT / "conf"
+CONFIG_FILE = "config.yaml"  # in a run directory, resolved
+T = TypeVar("T")
+
+
+def register_resolvers() -> None:
+    """`${project:data}`: a path in the project folder; `${run_dir:RESUME,NEW}`: the run to continue, or a new one."""
+    OmegaConf.register_new_resolver("project", lambda name: str(PROJECT / name), replace=True)
+    OmegaConf.register_new_resolver("run_dir", lambda resume, new: str(resume or new), replace=True)
+
+
+def entry_point(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
+    """Make a function of conf/NAME.yaml a command: errors become one sentence and an exit code, never a stack trace.
+
+    2 for what the command asks wrongly, 1 for what fails, 130 for Ctrl-C. FAKEGAN_DEBUG=1 shows the trace.
+    """
+
+    def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], Any]:
+        def command() -> Any:
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of Hydra's own printing
+            register_resolvers()
+            composed = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
+            return _one_sentence(composed(functools.wraps(task)(lambda cfg: _one_sentence(_tidy, task, cfg))))
+
+        return command
+
+    return decorate
+
+
+def _tidy(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
+    """Run the task; where it fails before it wrote anything, the folder that Hydra made for it goes."""
+    try:
+        return task(cfg)
+    except FakeganError:
+        with contextlib.suppress(OSError):  # not empty: it stays
+            os.rmdir(HydraConfig.get().runtime.output_dir)
+        raise
+
+
+def _one_sentence(function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except FakeganError as error:
+        _fail(error, str(error), error.exit_code)
+    except (HydraException, OmegaConfBaseException) as error:
+        _fail(error, explain(error), UsageError.exit_code)
+
+
+def _fail(error: Exception, sentence: str, code: int) -> typing.NoReturn:
+    if os.environ.get("FAKEGAN_DEBUG"):
+        raise error
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(code)
+
+
+def explain(error: Exception) -> str:
+    """One sentence for a Hydra or OmegaConf error, with the nearest names where one is unknown."""
+    text = str(error)
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+        return f"{group}={choice} does not exist: {_nearest(choice, error.options)}"
+    if isinstance(error, MissingMandatoryValue):
+        missing = re.search(r"(?:full_key|key|value): ?([\w.]+)", text)
+        return f"{missing.group(1) if missing else text.splitlines()[0]} must be given"
+    unknown = re.search(r"(?:Key '(\w+)' is not in struct|Could not override '([\w./@]+)')", text)
+    if isinstance(error, ConfigCompositionException) and unknown:
+        full = re.search(r"Could not override '([\w./@]+)'", text)
+        key = full.group(1) if full else unknown.group(1)
+        return f"{key} is not a config key: {_nearest(key, _known_keys())}"
+    return " ".join(line.strip() for line in text.splitlines()[:2])
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    leaf = name.rsplit(".", 1)[-1]
+    close += [key for key in known if key.rsplit(".", 1)[-1] == leaf and key not in close][:2]
+    return f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(sorted(known)[:20])}"
+
+
+def _known_keys() -> list[str]:
+    GlobalHydra.instance().clear()
+    script = Path(sys.argv[0]).stem
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(script if (CONF / f"{script}.yaml").is_file() else "train")
+
+    def leaves(node: Any, prefix: str) -> list[str]:
+        if not isinstance(node, dict):
+            return [prefix]
+        return [prefix][: bool(prefix)] + [k for key in node for k in leaves(node[key], f"{prefix}.{key}".strip("."))]
+
+    return leaves(OmegaConf.to_container(cfg, resolve=False), "")
+
+
+def settings(kind: type[T], cfg: DictConfig) -> T:
+    """The typed settings of a composed config.
+
+    Raises:
+        UsageError: an unknown or missing key, or a value of another type, named in full.
+    """
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        hint = " (the folder that python -m fakegan.prepare wrote)" if missing[0] == "data.root" else ""
+        raise UsageError(f"{missing[0]} must be given: add {missing[0]}=...{hint}")
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    return from_mapping(kind, typing.cast("Mapping[str, Any]", plain))
+
+
+def start_run(kind: type[T], cfg: DictConfig) -> T:
+    """The settings of a run, written down as config.yaml before it runs; with `resume`, those of the run it names.
+
+    Raises:
+        UsageError: the run directory is another run's.
+    """
+    if cfg.get("resume"):
+        return read_run(kind, cfg.resume)
+    checked = settings(kind, cfg)
+    run_dir = Path(cfg.paths.run_dir)
+    if (run_dir / CONFIG_FILE).exists():
+        raise UsageError(
+            f"{run_dir} holds a run already: choose another hydra.run.dir, or continue it with resume={run_dir}"
+        )
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(cfg, run_dir / CONFIG_FILE, resolve=True)
+    except OSError as error:
+        raise FakeganError(f"{run_dir} cannot be written ({error}): choose another hydra.run.dir") from error
+    return checked
+
+
+def read_run(kind: type[T], run_dir: str) -> T:
+    """The settings that a run was started with, its paths.run_dir where it stands now.
+
+    Raises:
+        FakeganError: no run there, or a damaged config.yaml.
+    """
+    path = Path(run_dir) / CONFIG_FILE
+    if not path.is_file():
+        raise UsageError(f"{run_dir} is not a run: it has no {CONFIG_FILE}; name a directory that train.py wrote")
+    try:
+        cfg = OmegaConf.load(path)
+    except Exception as error:  # a YAML error of any kind
+        raise FakeganError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(cfg, DictConfig):
+        raise FakeganError(f"{path} is damaged: it is no list of keys")
+    OmegaConf.update(cfg, "paths.run_dir", run_dir)
+    return settings(kind, cfg)
+
+
+def from_mapping(kind: type[T], values: Mapping[str, Any], at: str = "") -> T:
+    """A frozen dataclass from plain values; keys and types are checked, nested dataclasses are built."""
+    hints = typing.get_type_hints(kind)
+    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            raise UsageError(f"{at}{key} is not a config key: {_nearest(str(key), known)}")
+    needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]  # type: ignore[arg-type]
+    for key in needed:
+        if key not in values:
+            raise UsageError(f"{at}{key} is missing from the config")
+    return kind(**{key: _typed(hints[key], value, f"{at}{key}") for key, value in values.items()})
+
+
+def _typed(hint: Any, value: Any, at: str) -> Any:
+    """`value` as the type `hint` asks for; a UsageError names the key where it is not."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in {types.UnionType, typing.Union}:
+        options = tuple(a for a in arguments if a is not types.NoneType)
+        if value is None and len(options) < len(arguments):
+            return None
+        if len(options) == 1:
+            return _typed(options[0], value, at)
+        return value if isinstance(value, options) else _wrong(at, value, " or ".join(o.__name__ for o in options))
+    if origin is typing.Literal:
+        return value if value in arguments else _wrong(at, value, " or ".join(map(str, arguments)))
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            return _wrong(at, value, "a list")
+        return tuple(_typed(arguments[0], item, f"{at}[{i}]") for i, item in enumerate(value))
+    if is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            return _wrong(at, value, "a group of keys")
+        return from_mapping(typing.cast("type[Any]", hint), value, f"{at}.")
+    if origin is dict:
+        return dict(value) if isinstance(value, Mapping) else _wrong(at, value, "a group of keys")
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    exact = isinstance(value, hint) and not (hint is int and isinstance(value, bool))
+    return (
+        value if exact else _wrong(at, value, {int: "a whole number", float: "a number", str: "text"}.get(hint, hint))
+    )
+
+
+def _wrong(at: str, value: Any, wanted: Any) -> typing.NoReturn:
+    raise UsageError(f"{at}={value!r} must be {wanted}")

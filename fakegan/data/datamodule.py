@@ -1,0 +1,236 @@
+"""Whole batches of faces from the memory map to the device; order and flips depend on (seed, epoch, row) alone.
+
+A batch leaves the store as uint8 in one gather. Flips and the conversion to [-1, 1] happen on the device, after the
+transfer, so nothing is done in Python per picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from fakegan.data.pixels import to_unit
+from fakegan.data.store import FAKE, REAL
+from fakegan.errors import UsageError
+
+Rows = npt.NDArray[np.int64]  # store rows
+ClassRatio = Literal["balanced", "natural"]
+
+
+class RowArray(Protocol):
+    """Pictures by store row: a store's images, or reconstructions of some of them."""
+
+    def __getitem__(self, rows: Any, /) -> npt.NDArray[np.uint8]: ...  # (B, 64, 64, 3)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One batch to fetch."""
+
+    rows: Rows  # (B,)
+    flips: npt.NDArray[np.bool_]  # (B,), which faces are mirrored
+
+
+def flips(rows: Rows, seed: int, epoch: int) -> npt.NDArray[np.bool_]:
+    """Which rows are mirrored in an epoch: one bit of splitmix64 over (seed, epoch, row)."""
+    with np.errstate(over="ignore"):
+        key = np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(epoch) * np.uint64(
+            0xD1B54A32D192ED03
+        )
+        z = rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        bits: npt.NDArray[np.bool_] = ((z ^ (z >> np.uint64(31))) & np.uint64(1)).astype(bool)
+    return bits
+
+
+class TrainOrder(Sampler[Draw]):
+    """Shuffled full batches of an epoch; the last faces that fill no batch wait for another epoch's order."""
+
+    def __init__(self, epoch_rows: Callable[[np.random.Generator], Rows], batch_size: int, seed: int) -> None:
+        self.epoch_rows = epoch_rows  # the rows of one epoch, in any order, from the epoch's generator
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch, the first after a resume too."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.epoch_rows(np.random.default_rng(0))) // self.batch_size
+
+    def __iter__(self) -> Iterator[Draw]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = rng.permutation(self.epoch_rows(rng))
+        mirrored = flips(order, self.seed, self.epoch)
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            yield Draw(order[batch], mirrored[batch])
+
+
+class StoreOrder(Sampler[Draw]):
+    """Every row once, as given, never mirrored; the last batch may be smaller."""
+
+    def __init__(self, rows: Rows, batch_size: int) -> None:
+        self.rows = rows
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Draw]:
+        for start in range(0, len(self.rows), self.batch_size):
+            rows = self.rows[start : start + self.batch_size]
+            yield Draw(rows, np.zeros(len(rows), dtype=bool))
+
+
+class FaceBatches(Dataset[dict[str, Tensor]]):
+    """Batches by Draw: {"image" and/or "recon": uint8 (B, 64, 64, 3), "label", "row": int64 (B,), "flip": bool (B,)}."""
+
+    def __init__(self, arrays: Mapping[str, RowArray], labels: npt.NDArray[np.int64]) -> None:
+        self.arrays = arrays
+        self.labels = labels
+
+    def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
+        pictures = {
+            name: torch.from_numpy(np.ascontiguousarray(a[draw.rows])) for name, a in self.arrays.items()
+        }
+        return {
+            **pictures,
+            "label": torch.from_numpy(self.labels[draw.rows]),
+            "row": torch.from_numpy(draw.rows),
+            "flip": torch.from_numpy(draw.flips),
+        }
+
+
+def loader(batches: FaceBatches, order: Sampler[Draw], workers: int = 0) -> DataLoader[dict[str, Tensor]]:
+    """A DataLoader that asks for whole batches; a memory map needs no worker processes."""
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=order,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+    )
+
+
+def on_device(batch: dict[str, Tensor], names: tuple[str, ...]) -> dict[str, Tensor]:
+    """The named pictures of a batch, mirrored where drawn and converted to float (B, 3, 64, 64) in [-1, 1]."""
+    flip = batch["flip"].view(-1, 1, 1, 1)
+    return {name: to_unit(torch.where(flip, batch[name].flip(2), batch[name])) for name in names}
+
+
+class RealFacesDataModule(pl.LightningDataModule):
+    """Real faces for the autoencoder: batches of {"image": float (B, 3, 64, 64) in [-1, 1], "row": int64 (B,)}."""
+
+    def __init__(
+        self,
+        images: RowArray,
+        labels: npt.NDArray[np.int64],
+        train_rows: Rows,
+        val_rows: Rows,
+        batch_size: int,  # of one step, over all devices
+        seed: int,
+        workers: int = 0,
+    ) -> None:
+        super().__init__()
+        if (labels[train_rows] != REAL).any() or (labels[val_rows] != REAL).any():
+            raise ValueError("the autoencoder learns from real faces only, but some of these rows are fakes")
+        _check_batch_size(
+            batch_size, len(train_rows), "budget.autoencoder.batch_size", "autoencoder's training faces"
+        )
+        self.batches = FaceBatches({"image": images}, labels)
+        self.train_order = TrainOrder(lambda rng: train_rows, batch_size, seed)
+        self.val_order = StoreOrder(val_rows, batch_size=max(batch_size, 64))
+        self.workers = workers
+
+    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Shuffled, mirrored batches."""
+        return loader(self.batches, self.train_order, self.workers)
+
+    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Validation faces in store order."""
+        return loader(self.batches, self.val_order)
+
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+        """Mirror and convert on the device."""
+        return {**on_device(batch, ("image",)), "row": batch["row"]}
+
+
+class RealFakeDataModule(pl.LightningDataModule):
+    """Real and fake faces through a view: {"x": float (B, C, 64, 64), "label": int64 (B,), "row": int64 (B,)}."""
+
+    def __init__(
+        self,
+        arrays: Mapping[str, RowArray],  # what the view is made from: "image", "recon"
+        labels: npt.NDArray[np.int64],
+        view: Callable[[dict[str, Tensor]], Tensor],
+        train_rows: Rows,
+        val_rows: Rows,
+        batch_size: int,  # of one step, over all devices
+        seed: int,
+        ratio: ClassRatio = "balanced",
+        workers: int = 0,
+        predict_rows: Rows | None = None,  # what predict_dataloader walks through; default: train and val
+    ) -> None:
+        super().__init__()
+        self.batches = FaceBatches(arrays, labels)
+        self.view = view
+        epoch_rows = _class_ratio(train_rows, labels, ratio)
+        faces = len(epoch_rows(np.random.default_rng(0)))
+        _check_batch_size(batch_size, faces, "budget.classifier.batch_size", f"train split ({ratio} classes)")
+        self.train_order = TrainOrder(epoch_rows, batch_size, seed)
+        self.val_order = StoreOrder(val_rows, batch_size=max(batch_size, 256))
+        both = np.union1d(train_rows, val_rows)
+        self.predict_order = StoreOrder(
+            both if predict_rows is None else predict_rows, self.val_order.batch_size
+        )
+        self.workers = workers
+
+    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Shuffled, mirrored batches in the asked-for class ratio."""
+        return loader(self.batches, self.train_order, self.workers)
+
+    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Validation faces in store order, as many of each class as there are."""
+        return loader(self.batches, self.val_order)
+
+    def predict_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Faces in store order, neither shuffled nor mirrored."""
+        return loader(self.batches, self.predict_order)
+
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+        """Mirror, convert and apply the view on the device."""
+        arrays = on_device(batch, tuple(self.batches.arrays))
+        return {"x": self.view(arrays), "label": batch["label"], "row": batch["row"]}
+
+
+def _class_ratio(
+    rows: Rows, labels: npt.NDArray[np.int64], ratio: ClassRatio
+) -> Callable[[np.random.Generator], Rows]:
+    """The rows of an epoch: all ("natural"), or the smaller class with a fresh equal draw from the larger."""
+    if ratio == "natural":
+        return lambda rng: rows
+    if ratio != "balanced":
+        raise UsageError(f"data.ratio={ratio!r} does not exist: choose balanced or natural")
+    smaller, larger = sorted((rows[labels[rows] == REAL], rows[labels[rows] == FAKE]), key=len)
+    return lambda rng: np.concatenate([smaller, rng.choice(larger, len(smaller), replace=False)])
+
+
+def _check_batch_size(batch_size: int, faces: int, key: str, what: str) -> None:
+    if batch_size < 1:
+        raise UsageError(f"{key} must be at least 1, got {batch_size}")
+    if batch_size > faces:
+        raise UsageError(
+            f"{key}={batch_size} is larger than the {what} ({faces} faces): lower it to {faces} or less"
+        )

@@ -1,0 +1,81 @@
+"""Faces to work with: a store and its splits, by the data settings; draws and keeps the built-in store."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+from tqdm import tqdm
+
+from fakegan.data import demo, portrait
+from fakegan.data.datamodule import ClassRatio
+from fakegan.data.images import Geometry, face_from_pixels
+from fakegan.data.splits import Needs, SplitConfig, Splits, split_faces
+from fakegan.data.store import FAKE, REAL, FaceStore, Row, StoreWriter
+from fakegan.errors import FakeganError, UsageError
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """conf/data."""
+
+    name: str
+    root: Path | None  # a store that fakegan.prepare wrote; None: the built-in faces
+    demo_faces: int
+    demo_seed: int
+    split: SplitConfig
+    ratio: ClassRatio  # of real and fake in a training epoch
+    workers: int  # DataLoader processes; 0 is fastest from a memory map
+
+
+@dataclass(frozen=True)
+class Faces:
+    """A store with its splits."""
+
+    store: FaceStore
+    splits: Splits
+
+
+def open_faces(settings: DataSettings, data_dir: Path, needs: Needs) -> Faces:
+    """The store of these settings, drawn first if it is the built-in one, and its splits.
+
+    Raises:
+        FakeganError: no store, a damaged one, or a split without the classes in `needs`.
+    """
+    path = settings.root if settings.root is not None else built_in_store(settings, data_dir)
+    store = FaceStore.open(path)
+    splits = split_faces(
+        store.labels, store.sources, store.groups, store.kept_split, settings.split, needs=needs
+    )
+    return Faces(store, splits)
+
+
+def built_in_store(settings: DataSettings, data_dir: Path) -> Path:
+    """The store of built-in faces under `data_dir`, drawn once for each count, seed and version of the code."""
+    if settings.demo_faces < len(demo.SOURCES) * 2:
+        raise UsageError(f"data.demo_faces={settings.demo_faces} is too few: ask for 100 or more")
+    sources = [Path(module.__file__ or "").read_bytes() for module in (demo, portrait)]
+    version = hashlib.sha256(b"".join(sources)).hexdigest()[:8]
+    path = data_dir / f"demo-{settings.demo_faces}-{settings.demo_seed}-{version}"
+    if (path / "manifest.json").is_file():
+        return path
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FakeganError(f"{data_dir} cannot be written ({error}): set paths.data_dir=DIR") from error
+    with filelock.FileLock(data_dir / f".{path.name}.lock"):
+        if not (path / "manifest.json").is_file():
+            _draw_store(path, settings)
+    return path
+
+
+def _draw_store(path: Path, settings: DataSettings) -> None:
+    faces = demo.demo_faces(settings.demo_faces, settings.demo_seed, workers=os.cpu_count())
+    with StoreWriter(path, Geometry()) as writer:
+        for drawn in tqdm(faces, f"drawing {path.name}", settings.demo_faces, mininterval=0.5, disable=None):
+            face = face_from_pixels(drawn.image, format="DRAWN")
+            label = FAKE if drawn.is_fake else REAL
+            writer.append(face.pixels, Row.of(face, file=drawn.file, label=label, source=drawn.source))

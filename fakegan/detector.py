@@ -1,0 +1,158 @@
+"""The trained whole: preprocessing, autoencoder, view, classifier, threshold; the one way to score faces.
+
+The test stage, evaluate.py and prediction all score through `Detector.scores`, so that they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from fakegan.checkpoints import load_checkpoint, save_checkpoint
+from fakegan.data.images import Geometry
+from fakegan.data.pixels import to_uint8, to_unit
+from fakegan.errors import FakeganError
+from fakegan.modules.classifier import build_net, fake_probability
+from fakegan.nets.autogan import AutoGAN
+from fakegan.views import VIEWS, View
+
+DETECTOR_FILE = "detector.pt"
+Progress = Callable[[int], None]  # called with the number of faces just done
+
+
+@dataclass(frozen=True)
+class NetSpec:
+    """A net by its options and weights: all that is needed to build it again."""
+
+    options: dict[str, Any]
+    weights: dict[str, Tensor]
+
+
+@torch.inference_mode()
+def reconstruct(autoencoder: nn.Module, pixels: Tensor) -> Tensor:  # uint8 (B, 64, 64, 3) -> the same
+    """Faces through the autoencoder and back to uint8: as stored, as scored, everywhere.
+
+    Raises:
+        ValueError: the autoencoder is in train mode.
+    """
+    if autoencoder.training:
+        raise ValueError("reconstruct takes an autoencoder in eval mode")
+    return to_uint8(autoencoder(to_unit(pixels)))
+
+
+@dataclass
+class Detector:
+    """Scores faces: P(fake) for uint8 pictures of its own geometry.
+
+    The file `detector.pt` of a run holds all of it, with the sha256 of every picture that training has seen.
+    """
+
+    geometry: Geometry
+    view_name: str
+    classifier_spec: NetSpec
+    autoencoder_spec: NetSpec | None  # None where the view needs no reconstruction
+    threshold: float = 0.5  # a score at or above it is called fake; chosen on validation
+    seen: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 32), dtype=np.uint8))  # sha256, (N, 32)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __post_init__(self) -> None:
+        self.classifier = _ready(build_net(**self.classifier_spec.options), self.classifier_spec.weights, self.device)
+        self.autoencoder: nn.Module | None = None
+        if self.view.needs_recon:
+            if self.autoencoder_spec is None:
+                raise FakeganError(f"view {self.view_name!r} needs an autoencoder, but this detector has none")
+            net = AutoGAN(**self.autoencoder_spec.options)
+            self.autoencoder = _ready(net, self.autoencoder_spec.weights, self.device)
+
+    @property
+    def view(self) -> View:
+        """What the classifier sees."""
+        return VIEWS[self.view_name]
+
+    @torch.inference_mode()
+    def scores(
+        self,
+        images: npt.NDArray[np.uint8],  # (N, 64, 64, 3), may be a memory map
+        rows: npt.NDArray[np.int64] | None = None,  # which of them, in this order; default: all
+        batch_size: int = 256,
+        progress: Progress | None = None,
+    ) -> npt.NDArray[np.float64]:
+        """P(fake) of each face, (N,), in eval mode."""
+        rows = np.arange(len(images)) if rows is None else rows
+        scores = np.empty(len(rows))
+        for start in range(0, len(rows), batch_size):
+            batch = rows[start : start + batch_size]
+            pixels = torch.from_numpy(np.ascontiguousarray(images[batch])).to(self.device)
+            scores[start : start + len(batch)] = self._score_batch(pixels).cpu().numpy()
+            if progress is not None:
+                progress(len(batch))
+        return scores
+
+    def _score_batch(self, pixels: Tensor) -> Tensor:  # uint8 (B, 64, 64, 3) -> (B,)
+        arrays = {"image": to_unit(pixels)}
+        if self.autoencoder is not None:
+            arrays["recon"] = to_unit(reconstruct(self.autoencoder, pixels))
+        return fake_probability(self.classifier(self.view(arrays)))
+
+    def knows(self, sha256: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:  # (N,) hex digests -> (N,)
+        """Which of these pictures took part in training or validation, the autoencoder's included."""
+        seen = {row.tobytes() for row in self.seen}
+        return np.array([bytes.fromhex(digest) in seen for digest in sha256], dtype=bool)
+
+    def save(self, path: Path) -> None:
+        """Write the file that `load` reads."""
+        save_checkpoint(
+            {
+                "geometry": asdict(self.geometry),
+                "view": self.view_name,
+                "classifier": asdict(self.classifier_spec),
+                "autoencoder": None if self.autoencoder_spec is None else asdict(self.autoencoder_spec),
+                "threshold": self.threshold,
+                "seen": torch.from_numpy(self.seen),
+            },
+            path,
+        )
+
+    @classmethod
+    def load(cls, run_dir: Path, device: torch.device | None = None) -> Detector:
+        """The detector of a finished run.
+
+        Raises:
+            FakeganError: no such run, or one that has not trained its classifier.
+        """
+        if not run_dir.is_dir():
+            raise FakeganError(f"there is no run at {run_dir}: name a directory that train.py wrote")
+        path = run_dir / DETECTOR_FILE
+        if not path.is_file():
+            raise FakeganError(
+                f"{run_dir} holds no trained detector ({DETECTOR_FILE}): it has not finished; "
+                f"continue it with python train.py resume={run_dir}"
+            )
+        content = load_checkpoint(path)
+        autoencoder = content["autoencoder"]
+        return cls(
+            geometry=Geometry(**content["geometry"]),
+            view_name=content["view"],
+            classifier_spec=NetSpec(**content["classifier"]),
+            autoencoder_spec=None if autoencoder is None else NetSpec(**autoencoder),
+            threshold=float(content["threshold"]),
+            seen=content["seen"].numpy(),
+            device=device or torch.device("cpu"),
+        )
+
+
+def sha256_bytes(digests: npt.NDArray[np.str_]) -> npt.NDArray[np.uint8]:  # (N,) hex -> (N, 32)
+    """Hex digests as bytes, 32 a row."""
+    return np.frombuffer(bytearray.fromhex("".join(digests)), dtype=np.uint8).reshape(len(digests), 32)
+
+
+def _ready(net: nn.Module, weights: dict[str, Tensor], device: torch.device) -> nn.Module:
+    net.load_state_dict(weights)
+    return net.to(device).eval().requires_grad_(False)

@@ -1,0 +1,18 @@
+"""The errors people see: one sentence that names the file or key and says what to do.
+
+Entry scripts print the sentence and exit with `exit_code`; everything else lets them pass.
+"""
+
+from __future__ import annotations
+
+
+class FakeganError(Exception):
+    """Something failed: a damaged file, a full disk, a split left empty."""
+
+    exit_code = 1
+
+
+class UsageError(FakeganError):
+    """The command or the config asks for something that cannot be."""
+
+    exit_code = 2

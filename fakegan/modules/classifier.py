@@ -1,0 +1,119 @@
+"""The classifier: any net with two logits, trained to tell fake (1) from real (0)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MetricCollection
+from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryAveragePrecision
+
+from fakegan.data.store import FAKE
+from fakegan.errors import UsageError
+from fakegan.modules.means import EpochMeans
+from fakegan.modules.schedules import learning_rate_factor, optimizer
+from fakegan.nets.alexnet import AlexNet
+from fakegan.nets.simple_cnn import SimpleCNN
+
+NETS: dict[str, type[nn.Module]] = {"simple_cnn": SimpleCNN, "alexnet": AlexNet}
+
+
+def build_net(net: str, in_channels: int, options: dict[str, Any]) -> nn.Module:
+    """The net of that name.
+
+    Raises:
+        UsageError: no such net, or an option it does not have.
+    """
+    if net not in NETS:
+        raise UsageError(f"classifier.net={net!r} does not exist: choose {', '.join(NETS)}")
+    try:
+        return NETS[net](in_channels=in_channels, **options)
+    except TypeError as error:
+        raise UsageError(f"classifier.net_options of {net}: {error}") from error
+
+
+def fake_probability(logits: Tensor) -> Tensor:  # (B, 2) -> (B,), in [0, 1]
+    """P(fake), the score of everything here."""
+    return logits.float().softmax(dim=1)[:, FAKE]
+
+
+class Classifier(pl.LightningModule):
+    """Cross entropy on two logits; selected by validation AUROC.
+
+    A batch is {"x": float (B, C, 64, 64), "label": int64 (B,)} with REAL = 0 and FAKE = 1.
+    """
+
+    def __init__(
+        self,
+        net: str,  # a name in NETS
+        in_channels: int = 3,  # channels of the view
+        net_options: dict[str, Any] | None = None,  # keyword arguments of the net
+        optimizer: str = "adamw",  # sgd, adam, adamw
+        learning_rate: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),  # Adam's; sgd takes the first as its momentum
+        weight_decay: float = 0.0,
+        schedule: str = "constant",  # constant, cosine, step
+        step_epochs: int = 30,  # schedule "step": the rate falls to a tenth every so many epochs
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.net = build_net(net, in_channels, net_options or {})
+        self.train_means = EpochMeans("loss", "accuracy")
+        self.val_means = EpochMeans("loss")
+        self.val_metrics = MetricCollection(
+            {
+                "auroc": BinaryAUROC(),
+                "average_precision": BinaryAveragePrecision(),
+                "accuracy": BinaryAccuracy(),
+            }
+        )
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) -> (B, 2) logits
+        """Logits of (real, fake)."""
+        logits: Tensor = self.net(x)
+        return logits
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The optimizer and schedule that the config names."""
+        h = self.hparams
+        opt = optimizer(h["optimizer"], self.net.parameters(), h["learning_rate"], tuple(h["betas"]), h["weight_decay"])
+        steps, epochs = int(self.trainer.estimated_stepping_batches), self.trainer.max_epochs or 1
+        factor = learning_rate_factor(h["schedule"], steps, epochs, h["step_epochs"])
+        return {"optimizer": opt, "lr_scheduler": {"scheduler": LambdaLR(opt, factor), "interval": "step"}}
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Cross entropy of one batch."""
+        logits, loss = self._step(batch)
+        accuracy = (logits.argmax(dim=1) == batch["label"]).float().mean()
+        self.train_means.update({"loss": loss, "accuracy": accuracy}, weight=len(logits))
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Loss and scores of one batch; the metrics are exact over the whole split."""
+        logits, loss = self._step(batch)
+        self.val_means.update({"loss": loss}, weight=len(logits))
+        self.val_metrics.update(fake_probability(logits), batch["label"])
+
+    def _step(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        logits = self(batch["x"])
+        return logits, F.cross_entropy(logits, batch["label"])
+
+    def on_train_epoch_end(self) -> None:
+        """Write the epoch's means."""
+        self._log("train", self.train_means.compute())
+        self.train_means.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Write the epoch's metrics; val/auroc selects the checkpoint."""
+        self._log("val", {**self.val_means.compute(), **self.val_metrics.compute()})
+        self.val_means.reset()
+        self.val_metrics.reset()
+
+    def _log(self, split: str, values: dict[str, Tensor]) -> None:
+        named = {f"{split}/{name}": value for name, value in values.items()}
+        self.log_dict({**named, "step": torch.tensor(float(self.current_epoch))})

@@ -1,0 +1,30 @@
+"""The small CNN that the study's tables used."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class SimpleCNN(nn.Module):
+    """Two convolutions, two BatchNorms of their own, one linear layer: image to two logits (real, fake)."""
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        dropout: float = 0.25,  # before the linear layer
+    ) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(in_channels, 16, 7),
+            nn.BatchNorm2d(16),
+            nn.ReLU(inplace=True),  # (B, 16, 58, 58)
+            nn.MaxPool2d(2),  # (B, 16, 29, 29)
+            nn.Conv2d(16, 16, 3),
+            nn.BatchNorm2d(16),
+            nn.ReLU(inplace=True),  # (B, 16, 27, 27)
+        )
+        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(16 * 27 * 27, 2))
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) in [-1, 1] -> (B, 2) logits
+        logits: Tensor = self.head(self.features(x))
+        return logits

@@ -1,0 +1,123 @@
+"""Trained autoencoders and reconstructions that several runs may use, found again by fingerprint.
+
+An artifact is a folder `artifact_dir/KIND/NAME-FINGERPRINT`. It is made in a folder beside it and renamed into
+place, under a lock that dies with its process, so that two runs never make the same one twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import numpy.typing as npt
+
+from fakegan.errors import FakeganError
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished artifact."""
+
+    path: Path
+    reused: bool  # whether it was there already
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What it was made from, by whom, and what came out."""
+        content: dict[str, Any] = json.loads((self.path / MANIFEST).read_text())
+        return content
+
+
+def fingerprint(ingredients: dict[str, Any]) -> str:
+    """sha256 of plain values in canonical JSON, 16 hex digits."""
+    return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def file_digest(*paths: Path) -> str:
+    """sha256 over the bytes of files, in order, 16 hex digits."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def names_digest(names: npt.NDArray[np.str_]) -> str:
+    """sha256 over a set of names in any order, 16 hex digits."""
+    return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:16]
+
+
+def obtain(
+    root: Path,  # paths.artifact_dir
+    kind: str,  # "autoencoder" or "reconstructions"
+    name: str,  # for people; the fingerprint decides
+    ingredients: dict[str, Any],
+    make: Callable[[Path], dict[str, Any]],  # fills an empty folder, returns results for the manifest
+) -> Artifact:
+    """The artifact made from these ingredients: found, waited for, or made now."""
+    path = root / kind / f"{name}-{fingerprint(ingredients)}"
+    if (path / MANIFEST).is_file():
+        return Artifact(path, reused=True)
+    with _locked(path):
+        if (path / MANIFEST).is_file():
+            return Artifact(path, reused=True)
+        building = path.with_name(f".{path.name}.building")
+        shutil.rmtree(building, ignore_errors=True)  # left by a run that died: the lock says that it is not alive
+        building.mkdir()
+        results = make(building)
+        manifest = {"kind": kind, "ingredients": ingredients, "results": results}
+        (building / MANIFEST).write_text(json.dumps(manifest, indent=2))
+        os.replace(building, path)
+    return Artifact(path, reused=False)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            print(f"another run is making {path.name}; waiting for it", flush=True)
+            lock.acquire()
+    except OSError as error:
+        raise FakeganError(f"{path.parent} cannot be written ({error}): set paths.artifact_dir=DIR") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class Reconstructions:
+    """Reconstructions of some store rows, memory-mapped: uint8, indexed by store row.
+
+    Raises:
+        KeyError: a row that was not reconstructed (a test face never is, before the test).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.images: npt.NDArray[np.uint8] = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+        self.rows: npt.NDArray[np.int64] = np.load(folder / "rows.npy", allow_pickle=False)
+        if self.images.dtype != np.uint8 or self.images.shape != (len(self.rows), 64, 64, 3):
+            raise FakeganError(f"{folder} is damaged: delete it, and the next run makes it again")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:  # (B,) -> (B, 64, 64, 3)
+        place = np.searchsorted(self.rows, rows)
+        found = self.rows[np.minimum(place, len(self.rows) - 1)] == rows
+        if not found.all():
+            raise KeyError(f"store row {rows[~found][0]} has no reconstruction")
+        return self.images[place]

@@ -1,0 +1,101 @@
+"""The order of a run's stages: train_autoencoder, reconstruct, train_classifier, test.
+
+Stages hand files to each other, never live objects: a run that was stopped goes on from what is there. What a
+stage may see is decided by its rows: test faces enter at the test and nowhere earlier.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fakegan.data.faces import Faces, open_faces
+from fakegan.data.splits import AUTOENCODER, CLASSIFIER, Needs
+from fakegan.detector import DETECTOR_FILE
+from fakegan.errors import UsageError
+from fakegan.evaluation.results import METRICS_FILE, SCORES_FILE, read_metrics, table, write_metrics
+from fakegan.pipeline.reconstruct import reconstruct_faces
+from fakegan.pipeline.settings import RunSettings
+from fakegan.pipeline.test import test
+from fakegan.pipeline.train_autoencoder import autoencoder_metrics, train_autoencoder
+from fakegan.pipeline.train_classifier import train_classifier
+from fakegan.views import VIEWS, View
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run ends with."""
+
+    objective: float  # the selection score, higher is better: validation AUROC, or an autoencoder's PSNR
+    text: str  # a short table, and where to look next
+
+
+def run(settings: RunSettings) -> Outcome:
+    """Every stage that the pipeline needs and that has not finished before."""
+    metrics_file = settings.paths.run_dir / METRICS_FILE
+    if not metrics_file.is_file():
+        view = _view(settings.pipeline.view)
+        faces = open_faces(settings.data, settings.paths.data_dir, _needs(view))
+        if view is None:
+            autoencoder = train_autoencoder(settings, faces)
+            values = autoencoder_metrics(autoencoder)
+            write_metrics(metrics_file, {"autoencoder": values, "objective": values["psnr"]})
+        else:
+            _train_detector(settings, faces, view)
+            test(settings, faces)
+    metrics = read_metrics(metrics_file)
+    return Outcome(float(metrics["objective"]), _closing_words(settings, metrics))
+
+
+def _train_detector(settings: RunSettings, faces: Faces, view: View) -> None:
+    if (settings.paths.run_dir / DETECTOR_FILE).is_file():
+        return
+    if view.needs_recon:
+        autoencoder = train_autoencoder(settings, faces)
+        recon = reconstruct_faces(settings, faces, autoencoder)
+        train_classifier(settings, faces, view, autoencoder, recon)
+    else:
+        train_classifier(settings, faces, view, autoencoder=None, recon=None)
+
+
+def _view(name: str | None) -> View | None:
+    if name is not None and name not in VIEWS:
+        raise UsageError(f"pipeline.view={name!r} does not exist: choose {', '.join(VIEWS)}")
+    return None if name is None else VIEWS[name]
+
+
+def _needs(view: View | None) -> Needs:
+    if view is None:
+        return AUTOENCODER
+    return AUTOENCODER | CLASSIFIER if view.needs_recon else CLASSIFIER
+
+
+def _closing_words(settings: RunSettings, metrics: dict[str, Any]) -> str:
+    run_dir = settings.paths.run_dir
+    lines = [""]
+    if "autoencoder" in metrics:
+        a = metrics["autoencoder"]
+        lines.append(
+            f"{settings.model.name}, validation: PSNR {a['psnr']:.2f} dB, L1 {a['l1']:.4f}, SSIM {a['ssim']:.3f}"
+        )
+    if "test" in metrics:
+        names = [
+            settings.pipeline.name,
+            settings.model.name,
+            settings.classifier.name,
+            f"seed {settings.seed}",
+        ]
+        if "autoencoder" not in metrics:
+            names.remove(settings.model.name)
+        lines += [
+            f"{' · '.join(names)}: test split, threshold {metrics['threshold']:.3f} from validation",
+            table(metrics["test"]),
+            f"validation AUROC {metrics['objective']:.3f}",
+            "",
+            f"numbers:  {run_dir / METRICS_FILE} and {SCORES_FILE}",
+            f"pictures: {run_dir / 'test'}, or all runs: tensorboard --logdir {run_dir.parent}",
+            f"again:    python evaluate.py run={run_dir}",
+        ]
+    else:
+        lines.append(f"use it:   python train.py model={settings.model.name} model.checkpoint={run_dir} ...")
+    return "\n".join(lines)

@@ -1,0 +1,67 @@
+"""What people look at after a test: pictures as PNG, and the same in TensorBoard beside its hyperparameter tab."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from fakegan.evaluation import plots
+from fakegan.evaluation.metrics import Labels, Scores
+from fakegan.evaluation.plots import Sources
+from fakegan.pipeline.settings import RunSettings
+
+HPARAM_METRICS = (
+    "auroc",
+    "accuracy",
+    "balanced_accuracy",
+    "average_precision",
+    "eer",
+    "real_accuracy",
+    "fake_accuracy",
+)
+
+
+def write_pictures(folder: Path, scores: Scores, labels: Labels, sources: Sources, threshold: float) -> None:
+    """ROC, confusion and score histograms as PNG; without matplotlib, one line says how to get them."""
+    if not plots.available():
+        print("no pictures: they need matplotlib, pip install 'fakegan[plots]'", flush=True)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in plots.pictures(scores, labels, sources, threshold).items():
+        figure.savefig(folder / f"{name}.png")
+
+
+def write_tensorboard(
+    folder: Path,
+    settings: RunSettings,
+    content: dict[str, Any],  # of metrics.json
+    scores: Scores,
+    labels: Labels,
+    sources: Sources,
+) -> None:
+    """Test scalars, pictures and histograms, and one line of the hyperparameter tab."""
+    choices = {
+        "pipeline": settings.pipeline.name,
+        "model": settings.model.name if settings.pipeline.view != "pixels" else "none",
+        "classifier": settings.classifier.name,
+        "data": settings.data.name,
+        "budget": settings.budget.name,
+        "seed": settings.seed,
+    }
+    finals = {
+        f"final/{split}_{name}": content[split][name]["value"] for split in ("test", "val") for name in HPARAM_METRICS
+    }
+    with SummaryWriter(str(folder)) as writer:
+        for summary in hparams(choices, finals):  # type: ignore[no-untyped-call]
+            if writer.file_writer is not None:
+                writer.file_writer.add_summary(summary)
+        for name, value in finals.items():
+            writer.add_scalar(name, value, 0)
+        for label, class_name in ((0, "real"), (1, "fake")):
+            writer.add_histogram(f"test/score_{class_name}", scores[labels == label], 0)
+        if plots.available():
+            for name, figure in plots.pictures(scores, labels, sources, content["threshold"]).items():
+                writer.add_figure(f"test/{name}", figure, 0)

@@ -1,0 +1,143 @@
+"""Stage 1: the autoencoder, trained on real faces, found among the artifacts, or named by the config."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import fakegan.modules.autoencoder
+import fakegan.modules.pool
+import fakegan.nets.autogan
+import fakegan.nets.losses
+from fakegan.callbacks import ReconstructionGrid
+from fakegan.checkpoints import load_checkpoint, save_checkpoint
+from fakegan.data.datamodule import RealFacesDataModule
+from fakegan.data.faces import Faces
+from fakegan.detector import sha256_bytes
+from fakegan.errors import FakeganError, UsageError
+from fakegan.modules.autoencoder import AdversarialAutoencoder
+from fakegan.pipeline.artifacts import Artifact, file_digest, names_digest, obtain
+from fakegan.pipeline.fitting import fit, weights_of
+from fakegan.pipeline.settings import RunSettings
+
+AUTOENCODER_FILE = "autoencoder.pt"
+NET_OPTIONS = ("depth", "width", "norm", "code_channels")  # of AutoGAN, as they stand in conf/model
+# What a trained autoencoder depends on besides its settings: a change of this code makes a new artifact.
+_CODE = (fakegan.nets.autogan, fakegan.nets.losses, fakegan.modules.autoencoder, fakegan.modules.pool)
+
+
+def train_autoencoder(settings: RunSettings, faces: Faces) -> Path:
+    """The autoencoder's file in the run: trained, found among the artifacts, or the one the config names."""
+    own = settings.paths.run_dir / "autoencoder" / AUTOENCODER_FILE
+    if not own.is_file():
+        own.parent.mkdir(parents=True, exist_ok=True)
+        if settings.model.checkpoint is not None:
+            source = _named_autoencoder(Path(settings.model.checkpoint), settings)
+        else:
+            source = _trained_autoencoder(settings, faces).path / AUTOENCODER_FILE
+        building = own.with_name(f".{own.name}.building")
+        shutil.copyfile(source, building)
+        building.replace(own)
+    _refuse_seen_faces(own, faces)
+    return own
+
+
+def _trained_autoencoder(settings: RunSettings, faces: Faces) -> Artifact:
+    model = asdict(settings.model)
+    del model["name"], model["checkpoint"]
+    rows = {"train": faces.splits.autoencoder_train, "val": faces.splits.autoencoder_val}
+    ingredients = {
+        "model": model,
+        "budget": asdict(settings.budget.autoencoder),
+        "precision": settings.trainer.precision,
+        "seed": settings.seed,
+        "geometry": asdict(faces.store.geometry),
+        "faces": {split: names_digest(faces.store.sha256[r]) for split, r in rows.items()},
+        "code": file_digest(*(Path(module.__file__ or "") for module in _CODE)),
+    }
+    name = f"{settings.model.name}-w{settings.model.width}"
+    artifact = obtain(
+        settings.paths.artifact_dir,
+        "autoencoder",
+        name,
+        ingredients,
+        lambda folder: _fit_autoencoder(settings, faces, model, folder),
+    )
+    if artifact.reused:
+        print(f"autoencoder: found trained, {artifact.path.name}", flush=True)
+    return artifact
+
+
+def _fit_autoencoder(settings: RunSettings, faces: Faces, model: dict[str, Any], folder: Path) -> dict[str, Any]:
+    stage = settings.paths.run_dir / "autoencoder"
+    rows = (faces.splits.autoencoder_train, faces.splits.autoencoder_val)
+    data = RealFacesDataModule(
+        faces.store.images,
+        faces.store.labels,
+        *rows,
+        batch_size=settings.budget.autoencoder.batch_size,
+        seed=settings.seed,
+        workers=settings.data.workers,
+    )
+    print(f"autoencoder: training {settings.model.name} on {len(rows[0])} real faces", flush=True)
+    grid = ReconstructionGrid(stage, settings.callbacks.grid_every, settings.callbacks.grid_faces)
+    best = fit(
+        lambda: AdversarialAutoencoder(**model),
+        data,
+        stage,
+        settings,
+        settings.budget.autoencoder,
+        monitor="val/l1",
+        mode="min",
+        callbacks=[grid],
+    )
+    seen = np.concatenate(rows)
+    save_checkpoint(
+        {
+            "options": {key: model[key] for key in NET_OPTIONS},
+            "weights": weights_of(best, "autoencoder."),
+            "metrics": load_checkpoint(best)["metrics"],
+            "seen": torch.from_numpy(sha256_bytes(faces.store.sha256[seen])),
+        },
+        folder / AUTOENCODER_FILE,
+    )
+    return {"trained_by": stage.parent.name}
+
+
+def _named_autoencoder(path: Path, settings: RunSettings) -> Path:
+    """`model.checkpoint`: checked against the config before it is used."""
+    candidates = (path, path / AUTOENCODER_FILE, path / "autoencoder" / AUTOENCODER_FILE)
+    file = next((p for p in candidates if p.is_file()), None)
+    if file is None:
+        raise UsageError(f"model.checkpoint={path} does not exist: name an {AUTOENCODER_FILE} or a run that holds one")
+    content = load_checkpoint(file)
+    if "options" not in content:
+        raise UsageError(f"model.checkpoint={path} is no autoencoder: name the {AUTOENCODER_FILE} of a run")
+    for key, value in content["options"].items():
+        wanted = getattr(settings.model, key)
+        if value != wanted:
+            raise UsageError(f"model.checkpoint={path} has {key} {value}, but the config says model.{key}={wanted}")
+    return file
+
+
+def _refuse_seen_faces(autoencoder: Path, faces: Faces) -> None:
+    """No face of the test may have trained the autoencoder (the study's fifth mistake)."""
+    seen = {row.tobytes() for row in load_checkpoint(autoencoder)["seen"].numpy()}
+    test_faces = sha256_bytes(faces.store.sha256[faces.splits.test])
+    shared = sum(row.tobytes() in seen for row in test_faces)
+    if shared:
+        raise FakeganError(
+            f"{shared} test faces were among the faces that trained {autoencoder}: "
+            "use the data.split of the run that trained it, or train anew without model.checkpoint"
+        )
+
+
+def autoencoder_metrics(autoencoder: Path) -> dict[str, float]:
+    """l1 (in [-1, 1]), psnr (dB) and ssim on the validation faces it was selected by."""
+    values = load_checkpoint(autoencoder)["metrics"]
+    return {name: values[f"val/{name}"] for name in ("l1", "psnr", "ssim")}

@@ -1,0 +1,233 @@
+"""python -m fakegan.prepare: pictures of real and fake faces into a face store, once, for all runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from fakegan.data.build import Recipe, Source, build_store
+from fakegan.data.images import Geometry
+from fakegan.data.sources import ValueRange
+from fakegan.data.store import FAKE, LABEL_CONVENTION, REAL
+from fakegan.data.summary import Summary
+from fakegan.errors import FakeganError, UsageError
+
+_COMMAND = "python -m fakegan.prepare"
+_LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
+_SPLIT_FOLDERS = {"train": "train", "valid": "val", "val": "val", "test": "test"}
+
+_EXAMPLES = f"""examples:
+  {_COMMAND} --real ffhq=photos/ffhq --fake stylegan=fakes.zip --out data/faces
+  {_COMMAND} --root DIR --keep-splits --out data/faces      DIR/{{train,valid,test}}/{{real,fake}}
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prepares a store; returns the exit code: 0, 1 failure, 2 usage, 130 stopped."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        options = _parser().parse_args(words)
+        _prepare(options)
+    except FakeganError as error:
+        print(f"{_COMMAND}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(
+            f"\nStopped: nothing was written, and a store that was there before is untouched. "
+            f"Start again with: {_COMMAND} {shlex.join(words)}",
+            file=sys.stderr,
+        )
+        return 130
+    return 0
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    recipe = Recipe(
+        sources=_sources(options),
+        geometry=Geometry(crop=not options.no_crop, max_megapixels=options.max_megapixels),
+        groups=options.groups,
+        limit=options.limit,
+        value_range=options.npy_range,
+    )
+    started = time.monotonic()
+    with ProgressLine() as progress:
+        summary = build_store(
+            recipe,
+            options.out,
+            workers=options.workers,
+            overwrite=options.overwrite,
+            dry_run=options.dry_run,
+            progress=progress,
+        )
+    _report(summary, options, time.monotonic() - started)
+
+
+class ProgressLine:
+    """One line that is rewritten on a terminal; elsewhere a line every ten seconds. On stderr."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._started = self._shown = time.monotonic()
+        self._open = False
+
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._open:
+            print(file=sys.stderr)
+
+    def __call__(self, done: int, total: int) -> None:
+        """Shows the state, unless it was shown a moment ago."""
+        now = time.monotonic()
+        if now - self._shown < (0.1 if self._terminal else _LINE_EVERY) and done < total:
+            return
+        self._shown = now
+        rate = done / max(now - self._started, 1e-9)
+        text = f"{done:,} of {total:,} pictures, {rate:,.0f} a second"
+        if self._terminal:
+            filled = "#" * (30 * done // total)
+            print(f"\r[{filled:<30}] {text} ", end="", file=sys.stderr, flush=True)
+            self._open = True
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+
+def _report(summary: Summary, options: argparse.Namespace, seconds: float) -> None:
+    if summary.swept:
+        print("Removed what a stopped run had left.")
+    print("\n".join(summary.lines()))
+    if options.dry_run:
+        print(f"{summary.count:,} faces in {seconds:.1f} s; a dry run: nothing was written.")
+        return
+    print(f"{summary.count:,} faces in {seconds:.1f} s: {options.out}")
+    if any(source.rejected for source in summary.sources):
+        print(f"What was rejected, and why: {options.out / 'rejected.csv'}")
+    if summary.classes == {REAL, FAKE}:
+        print(f"Next: python train.py model=autogan4 pipeline=recon_classify data=faces data.root={options.out}")
+    else:
+        missing = next(name for name, label in LABEL_CONVENTION.items() if label not in summary.classes)
+        print(f"Only one class: to train a classifier, prepare again with --{missing} NAME=PATH as well.")
+
+
+def _sources(options: argparse.Namespace) -> list[Source]:
+    """All that the command names, real ones first; names are unique across classes."""
+    named = [_named(text, REAL) for text in options.real] + [_named(text, FAKE) for text in options.fake]
+    if options.root:
+        named += _rooted(options.root, options.keep_splits)
+    elif options.keep_splits:
+        raise UsageError("--keep-splits needs --root DIR with DIR/train, DIR/valid, DIR/test")
+    if not named:
+        raise UsageError("nothing to prepare: give --real NAME=PATH, --fake NAME=PATH or --root DIR")
+    _refuse_twice(named)
+    return sorted(named, key=lambda source: source.label)
+
+
+def _refuse_twice(sources: Sequence[Source]) -> None:
+    """Only the folders of --root, which have a prefix, may make up one source together."""
+    seen: dict[str, Source] = {}
+    for source in sources:
+        other = seen.setdefault(source.name, source)
+        if other is not source and not (other.prefix and source.prefix):
+            raise UsageError(f"two sources are called {source.name}: give each a NAME of its own")
+
+
+def _named(text: str, label: int) -> Source:
+    name, equals, path = text.partition("=")
+    option = "--real" if label == REAL else "--fake"
+    if not equals or not name or not path:
+        raise UsageError(f"{option} {text}: write NAME=PATH, such as {option} stylegan={text or 'DIR'}")
+    if any(mark in name for mark in "/\\,\n") or name != name.strip():
+        raise UsageError(f"{option} {text}: a source's name has no slash, comma or space around it")
+    return Source(name, label, Path(path))
+
+
+def _rooted(root: Path, keep_splits: bool) -> list[Source]:
+    """DIR/{real,fake}, or DIR/{train,valid,test}/{real,fake}."""
+    if not root.is_dir():
+        raise UsageError(f"--root {root} is not a folder")
+    parts = {folder: split for folder, split in _SPLIT_FOLDERS.items() if (root / folder).is_dir()}
+    if keep_splits and not parts:
+        raise UsageError(f"--keep-splits: {root} has no folders train, valid, test")
+    sources = [
+        Source(
+            name=name,
+            label=label,
+            path=root / part / name,
+            split=split if keep_splits else "",
+            prefix=f"{part}/{name}" if part else name,
+        )
+        for name, label in LABEL_CONVENTION.items()
+        for part, split in (parts or {"": ""}).items()
+        if (root / part / name).is_dir()
+    ]
+    if not sources:
+        raise UsageError(f"--root {root}: expected its folders real and fake, or train, valid, test with these")
+    return sources
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1")
+    return value
+
+
+def _value_range(text: str) -> ValueRange:
+    try:
+        low, high = (float(end) for end in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: write LOW,HIGH, such as -1,1") from None
+    if not low < high < float("inf") or low == -float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: LOW must be below HIGH")
+    return low, high
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see --help)")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=_COMMAND,
+        description="Pictures of faces into a face store: 64x64, one geometry for real and fake.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--real", action="append", default=[], metavar="NAME=PATH", help="real faces: folder, .zip or .npy")
+    add("--fake", action="append", default=[], metavar="NAME=PATH", help="the same for a generator's faces")
+    add("--root", type=Path, metavar="DIR", help="DIR/{real,fake} or DIR/{train,valid,test}/{real,fake}")
+    add("--keep-splits", action="store_true", help="with --root: train, valid and test stay what they are")
+    add("--groups", type=Path, metavar="CSV", help="columns file,group: faces of one group stay together")
+    add("--out", type=Path, required=True, metavar="DIR", help="the store")
+    add("--workers", type=_positive, default=_cores(), metavar="N", help="processes (default: cores)")
+    add("--limit", type=_positive, metavar="N", help="the first N of each source, in the order of names")
+    add("--overwrite", action="store_true", help="replace the store at --out")
+    add("--dry-run", action="store_true", help="read and summarise, write nothing")
+    add("--no-crop", action="store_true", help="squash the whole picture instead of its centre square")
+    add("--max-megapixels", type=_positive, default=64, metavar="N", help="refuse larger pictures (64)")
+    add("--npy-range", type=_value_range, metavar="LOW,HIGH", help="what float arrays span: -1,1 or 0,1")
+    return parser
+
+
+def _stop(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)  # unwinds: what was half built is removed
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
+    sys.exit(main())
