@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 COMMAND ?= model=autogan4 pipeline=recon_classify
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-all lint bench tensorboard clean
+.PHONY: help install train test test-slow test-all lint bench tensorboard clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ train: install  ## the main job on the built-in faces; your own: make train ARGS
 
 test: install  ## the fast tests
 	$(BIN)/python -m pytest -m "not slow and not gpu" $(ARGS)
+
+test-slow: install  ## the slow tests: whole runs, kill and resume
+	$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
 
 test-all: install  ## all tests: whole runs too; those for a GPU skip themselves where there is none
 	$(BIN)/python -m pytest $(ARGS)

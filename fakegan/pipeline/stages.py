@@ -6,7 +6,9 @@ stage may see is decided by its rows: test faces enter at the test and nowhere e
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fakegan.data.faces import Faces, open_faces
@@ -71,13 +73,12 @@ def _needs(view: View | None) -> Needs:
 
 
 def _closing_words(settings: RunSettings, metrics: dict[str, Any]) -> str:
-    run_dir = settings.paths.run_dir
+    run_dir = Path(os.path.relpath(settings.paths.run_dir))
     lines = [""]
     if "autoencoder" in metrics:
         a = metrics["autoencoder"]
-        lines.append(
-            f"{settings.model.name}, validation: PSNR {a['psnr']:.2f} dB, L1 {a['l1']:.4f}, SSIM {a['ssim']:.3f}"
-        )
+        values = f"PSNR {a['psnr']:.2f} dB, L1 {a['l1']:.4f}, SSIM {a['ssim']:.3f}"
+        lines.append(f"{settings.model.name}, validation faces: {values}")
     if "test" in metrics:
         names = [
             settings.pipeline.name,

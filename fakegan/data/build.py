@@ -1,0 +1,357 @@
+"""Sources to face store: reads pictures in worker processes, streams them to disk, merges duplicates' groups.
+
+Also `read_pictures`, the same reading without a store, for prediction on a list of files.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import multiprocessing
+import os
+import signal
+import threading
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fakegan.data.duplicates import Duplicates, find_duplicates, thumbnails
+from fakegan.data.images import Face, Geometry, ImageError, read_face_file
+from fakegan.data.sources import Container, ValueRange, open_container
+from fakegan.data.store import FAKE, REAL, Row, StoreWriter
+from fakegan.data.summary import SourceSummary, Summary
+from fakegan.errors import FakeganError, UsageError
+
+CHUNK = 32  # pictures a worker reads at a time: 400 kB of faces on the way back
+
+Progress = Callable[[int, int], None]  # pictures done, pictures in all
+Outcome = Face | str  # the reason where there is no face
+
+
+@dataclass(frozen=True)
+class Source:
+    """A named set of pictures of one class."""
+
+    name: str
+    label: int
+    path: Path  # folder, .zip or .npy
+    split: str = ""  # kept in the store's column split
+    prefix: str = ""  # of the file names in the store; the source's name if empty
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the store is made of: all that decides its bytes."""
+
+    sources: Sequence[Source]
+    geometry: Geometry = field(default_factory=Geometry)
+    groups: Path | None = None  # CSV with the columns file, group
+    limit: int | None = None  # the first so many of each source
+    value_range: ValueRange | None = None  # what float arrays span
+
+
+class Chunk(NamedTuple):
+    """Pictures that one worker reads in one go."""
+
+    source: Source
+    container: Container
+    names: list[str]
+
+
+def build_store(
+    recipe: Recipe,
+    out: Path,
+    *,
+    workers: int = 1,  # 0 or 1: in this process
+    overwrite: bool = False,
+    dry_run: bool = False,  # reads and summarises, writes nothing
+    progress: Progress | None = None,
+) -> Summary:
+    """Makes the store, the same bytes for any number of workers.
+
+    Raises:
+        UsageError: a source without pictures, an array or a groups file of the wrong kind, `out` taken.
+        FakeganError: a source of which nothing could be read, a full disk, a dead worker.
+    """
+    declared = DeclaredGroups.read(recipe.groups) if recipe.groups else DeclaredGroups({})
+    containers = [open_container(source.path, recipe.value_range) for source in recipe.sources]
+    with ExitStack() as stack:
+        writer = None if dry_run else stack.enter_context(StoreWriter(out, recipe.geometry, overwrite))
+        summaries, total = _count(recipe, containers)
+        found = _Found()
+        chunks = _chunks(recipe, containers)
+        done = 0
+        for chunk, outcomes in _read_chunks(chunks, recipe.geometry, min(workers, -(-total // CHUNK))):
+            summary = summaries[chunk.source.name]
+            _keep(chunk, outcomes, summary=summary, declared=declared, found=found, writer=writer)
+            done += len(outcomes)
+            if progress:
+                progress(done, total)
+        _refuse_nothing_read(summaries)
+        declared.refuse_all_unused(recipe.groups)
+        duplicates = found.duplicates()
+        if writer:
+            writer.regroup(duplicates.groups)
+        return _summarise(summaries, found, duplicates, declared, writer)
+
+
+def read_pictures(paths: Sequence[Path], geometry: Geometry, workers: int = 1) -> Iterator[tuple[Path, Outcome]]:
+    """Picture files as faces, in their order; for one that cannot be used, the reason.
+
+    Memory does not grow with their number.
+    """
+    chunks = (
+        Chunk(Source("", REAL, Path()), _Files(), [str(path) for path in paths[at : at + CHUNK]])
+        for at in range(0, len(paths), CHUNK)
+    )
+    for chunk, outcomes in _read_chunks(chunks, geometry, min(workers, -(-len(paths) // CHUNK))):
+        yield from zip(map(Path, chunk.names), outcomes, strict=True)
+
+
+class _Files:
+    """Any files, named by their paths."""
+
+    def entries(self) -> Iterator[tuple[str, bool]]:
+        return iter(())
+
+    def read(self, name: str, geometry: Geometry) -> Face:
+        return read_face_file(Path(name), geometry)
+
+
+@dataclass
+class DeclaredGroups:
+    """The lines of --groups: a file, as faces.csv names it or as its source does, and its group."""
+
+    group_of: dict[str, str]
+    used: set[str] = field(default_factory=set)
+
+    @classmethod
+    def read(cls, path: Path) -> DeclaredGroups:
+        """Raises UsageError where the file is missing or is not such a table."""
+        group_of: dict[str, str] = {}
+        try:
+            with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+                for row in csv.DictReader(lines):
+                    file, group = row.get("file"), row.get("group")
+                    if not file or not group:
+                        raise UsageError(f"{path}: each line needs a file and a group, under these headings")
+                    if group_of.setdefault(file, group) != group:
+                        raise UsageError(f"{path}: {file} is in two groups, {group_of[file]} and {group}")
+        except (OSError, csv.Error) as error:
+            raise UsageError(f"{path}: cannot be read as --groups: {error}") from None
+        return cls(group_of)
+
+    def of(self, file: str, name: str) -> str:
+        """The declared group, or "" where there is none."""
+        for key in (file, name):
+            if key in self.group_of:
+                self.used.add(key)
+                return self.group_of[key]
+        return ""
+
+    @property
+    def unused(self) -> int:
+        """Lines that named no picture."""
+        return len(self.group_of) - len(self.used)
+
+    def refuse_all_unused(self, path: Path | None) -> None:
+        """Raises UsageError where not one line named a picture: the names are of another kind."""
+        if self.group_of and not self.used:
+            raise UsageError(
+                f"{path}: none of its files is among the pictures: name them as below their source's folder, "
+                f"such as 0001.jpg, not {next(iter(self.group_of))}"
+            )
+
+
+@dataclass
+class _Found:
+    """What finding duplicates needs to know of every row: about 250 bytes a picture."""
+
+    groups: list[str] = field(default_factory=list)
+    labels: array[int] = field(default_factory=lambda: array("b"))
+    sources: list[str] = field(default_factory=list)
+    file_keys: array[int] = field(default_factory=lambda: array("Q"))  # 64 bits: no chance collisions
+    pixel_keys: array[int] = field(default_factory=lambda: array("Q"))
+    hashes: array[int] = field(default_factory=lambda: array("Q"))
+    thumbs: bytearray = field(default_factory=bytearray)
+
+    def add(self, face: Face, row: Row) -> None:
+        self.groups.append(row.group)
+        self.labels.append(row.label)
+        self.sources.append(row.source)
+        self.file_keys.append(int(face.sha256[:16], 16))
+        digest = hashlib.blake2b(face.pixels.tobytes(), digest_size=8).digest()
+        self.pixel_keys.append(int.from_bytes(digest, "big"))
+        self.hashes.append(face.phash)
+        self.thumbs += thumbnails(face.pixels[None]).tobytes()
+
+    def duplicates(self) -> Duplicates:
+        file_keys, pixel_keys, hashes = (
+            np.frombuffer(keys, dtype=np.uint64) for keys in (self.file_keys, self.pixel_keys, self.hashes)
+        )
+        thumbs = np.frombuffer(self.thumbs, dtype=np.uint8).reshape(-1, 64)
+        return find_duplicates(self.groups, file_keys, pixel_keys, hashes, thumbs)
+
+
+def _count(recipe: Recipe, containers: Sequence[Container]) -> tuple[dict[str, SourceSummary], int]:
+    """A summary to fill for each source, and the number of pictures in all."""
+    summaries: dict[str, SourceSummary] = {}
+    total = 0
+    for source, container in zip(recipe.sources, containers, strict=True):
+        summary = summaries.setdefault(source.name, SourceSummary(source.name, source.label))
+        pictures = 0
+        for _, wanted in container.entries():
+            pictures += wanted
+            summary.skipped += not wanted
+        if not pictures:
+            raise UsageError(f"{source.path} holds no pictures (.jpg, .jpeg, .png, .webp)")
+        total += min(pictures, recipe.limit or pictures)
+    return summaries, total
+
+
+def _chunks(recipe: Recipe, containers: Sequence[Container]) -> Iterator[Chunk]:
+    for source, container in zip(recipe.sources, containers, strict=True):
+        names = islice((name for name, wanted in container.entries() if wanted), recipe.limit)
+        while part := list(islice(names, CHUNK)):
+            yield Chunk(source, container, part)
+
+
+def _keep(
+    chunk: Chunk,
+    outcomes: Sequence[Outcome],
+    *,
+    summary: SourceSummary,
+    declared: DeclaredGroups,
+    found: _Found,
+    writer: StoreWriter | None,
+) -> None:
+    """One chunk's faces into the store, its failures into rejected.csv."""
+    source = chunk.source
+    for name, outcome in zip(chunk.names, outcomes, strict=True):
+        file = f"{source.prefix or source.name}/{name}"
+        if isinstance(outcome, str):
+            summary.reject(outcome)
+            if writer:
+                writer.reject(file, source.name, outcome)
+            continue
+        row = Row.of(
+            outcome,
+            file=file,
+            label=source.label,
+            source=source.name,
+            group=declared.of(file, name),
+            split=source.split,
+        )
+        summary.add(outcome)
+        found.add(outcome, row)
+        if writer:
+            writer.append(outcome.pixels, row)
+
+
+def _refuse_nothing_read(summaries: dict[str, SourceSummary]) -> None:
+    for summary in summaries.values():
+        if not summary.count:
+            reason, times = summary.reasons.most_common(1)[0]
+            raise FakeganError(
+                f"none of the {summary.rejected} pictures of {summary.name} could be used; most often: "
+                f"{reason} ({times})"
+            )
+
+
+def _summarise(
+    summaries: dict[str, SourceSummary],
+    found: _Found,
+    duplicates: Duplicates,
+    declared: DeclaredGroups,
+    writer: StoreWriter | None,
+) -> Summary:
+    for row in np.flatnonzero(duplicates.exact).tolist():
+        summaries[found.sources[row]].exact += 1
+    for row in np.flatnonzero(duplicates.near).tolist():
+        summaries[found.sources[row]].near += 1
+    labels = np.frombuffer(found.labels, dtype=np.int8)[duplicates.links]  # (M, 2)
+    both = duplicates.links[(labels == REAL).any(axis=1) & (labels == FAKE).any(axis=1)]
+    return Summary(
+        sources=list(summaries.values()),
+        both_classes=len(np.unique(both, axis=0)),
+        unused_groups=declared.unused,
+        swept=bool(writer and writer.swept),
+    )
+
+
+def _read_chunks(chunks: Iterable[Chunk], geometry: Geometry, workers: int) -> Iterator[tuple[Chunk, list[Outcome]]]:
+    """Reads chunks in their order; at most two a worker are under way, so memory stays bounded."""
+    if workers <= 1:
+        for chunk in chunks:
+            yield chunk, _read_chunk(chunk.container, chunk.names, geometry)
+        return
+    context = multiprocessing.get_context("spawn")  # forking a process that has threads can hang
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    under_way: deque[tuple[Chunk, Future[list[Outcome]]]] = deque()
+    try:
+        for chunk in chunks:
+            with _ctrl_c_held():  # submitting may start a worker, which inherits what is held back
+                future = pool.submit(_read_chunk, chunk.container, chunk.names, geometry)
+            under_way.append((chunk, future))
+            if len(under_way) > 2 * workers:
+                yield _result(under_way)
+        while under_way:
+            yield _result(under_way)
+    except BrokenProcessPool as error:
+        raise FakeganError(
+            "a worker process died, most likely for want of memory: try fewer --workers, or a lower --max-megapixels"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _result(under_way: deque[tuple[Chunk, Future[list[Outcome]]]]) -> tuple[Chunk, list[Outcome]]:
+    chunk, future = under_way.popleft()
+    return chunk, future.result()
+
+
+def _read_chunk(container: Container, names: Sequence[str], geometry: Geometry) -> list[Outcome]:
+    return [_read_one(container, name, geometry) for name in names]
+
+
+def _read_one(container: Container, name: str, geometry: Geometry) -> Outcome:
+    try:
+        return container.read(name, geometry)
+    except ImageError as error:
+        return str(error)
+
+
+@contextmanager
+def _ctrl_c_held() -> Iterator[None]:
+    """Ctrl-C goes to every process of the terminal; the main process alone is to answer, a moment later."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker() -> None:
+    """Leaves Ctrl-C to the main process, and ends with it: a killed parent leaves no orphans."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _exit_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)

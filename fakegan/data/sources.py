@@ -1,0 +1,203 @@
+"""Where pictures come from: a folder, a zip archive or a NumPy array, each as names and a way to read one.
+
+A container is small and can be pickled: worker processes get it with the names they are to read.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fakegan.data.images import (
+    MAX_FILE_BYTES,
+    SUFFIXES,
+    Face,
+    Geometry,
+    ImageError,
+    face_from_pixels,
+    read_face,
+    read_face_file,
+)
+from fakegan.errors import FakeganError, UsageError
+
+MAX_ZIP_MEMBERS = 2_000_000
+MAX_ZIP_BYTES = 2**40  # unpacked, as declared
+MAX_ZIP_RATIO = 100  # pictures are compressed already; a bomb reaches a thousand
+_RATIO_MATTERS_FROM = 2**20  # bytes; a small blank picture may well compress that far
+
+ValueRange = tuple[float, float]
+
+
+class Container(Protocol):
+    """Names in a fixed order, and the face that belongs to a name."""
+
+    def entries(self) -> Iterator[tuple[str, bool]]:
+        """Every file: its name, and whether its suffix is a picture's."""
+        ...
+
+    def read(self, name: str, geometry: Geometry) -> Face:
+        """Raises ImageError where the picture cannot be used."""
+        ...
+
+
+def open_container(path: Path, value_range: ValueRange | None = None) -> Container:
+    """What `path` holds, by its kind; `value_range` is what float arrays span.
+
+    Raises:
+        UsageError: nothing there, or nothing of these kinds, or an array of the wrong kind.
+        FakeganError: a damaged archive or array.
+    """
+    if path.is_dir():
+        return Folder(path)
+    if not path.exists():
+        raise UsageError(f"{path} does not exist: give a folder, a .zip or a .npy file")
+    if path.suffix.lower() == ".zip":
+        _check_zip(path)
+        return ZipArchive(path)
+    if path.suffix.lower() == ".npy":
+        _check_array(path, _open_array(path), value_range)
+        return ArrayFile(path, value_range)
+    raise UsageError(f"{path} is neither a folder nor a .zip nor a .npy file")
+
+
+def is_picture(name: str) -> bool:
+    """By its suffix; hidden files and macOS's ._ companions are none."""
+    return name.lower().endswith(SUFFIXES) and not PurePosixPath(name).name.startswith(".")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder and all below it, in the order of names; a folder reached twice by links counts once."""
+
+    path: Path
+
+    def entries(self) -> Iterator[tuple[str, bool]]:  # noqa: D102 - see Container
+        yield from self._below("", set())
+
+    def _below(self, inside: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, bool]]:
+        try:
+            status = (self.path / inside).stat()
+            with os.scandir(self.path / inside) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            raise FakeganError(f"cannot list {self.path / inside}: {error.strerror or error}") from error
+        if (status.st_dev, status.st_ino) in seen:
+            return
+        seen.add((status.st_dev, status.st_ino))
+        for entry in entries:
+            name = f"{inside}{entry.name}"
+            if entry.is_dir():
+                yield from self._below(f"{name}/", seen)
+            else:
+                yield name, is_picture(name) and (entry.is_file() or entry.is_symlink())
+
+    def read(self, name: str, geometry: Geometry) -> Face:  # noqa: D102
+        return read_face_file(self.path / name, geometry)
+
+
+@dataclass(frozen=True)
+class ZipArchive:
+    """A zip archive, read member by member and never unpacked to disk."""
+
+    path: Path
+
+    def entries(self) -> Iterator[tuple[str, bool]]:  # noqa: D102 - see Container
+        members = {member.filename for member in _open_zip(self.path).infolist() if not member.is_dir()}
+        for name in sorted(members):
+            yield name, is_picture(name) and not name.startswith("__MACOSX/")
+
+    def read(self, name: str, geometry: Geometry) -> Face:  # noqa: D102
+        archive = _open_zip(self.path)
+        _refuse_member(archive.getinfo(name))
+        try:
+            with archive.open(name) as member:
+                content = member.read(MAX_FILE_BYTES + 1)
+        except RuntimeError:
+            raise ImageError("encrypted in the archive") from None
+        except Exception as error:  # broken members raise BadZipFile, zlib.error, EOFError, OSError, ...
+            raise ImageError("damaged in the archive") from error
+        if len(content) > MAX_FILE_BYTES:
+            raise ImageError(f"file of more than {MAX_FILE_BYTES // 2**20} MiB")
+        return read_face(content, geometry)
+
+
+@dataclass(frozen=True)
+class ArrayFile:
+    """uint8 N x 64 x 64 x 3 or N x 3 x 64 x 64, or floats that span a declared range; memory-mapped."""
+
+    path: Path
+    value_range: ValueRange | None = None
+
+    def entries(self) -> Iterator[tuple[str, bool]]:  # noqa: D102 - see Container
+        for index in range(len(_open_array(self.path))):
+            yield f"{index:07d}", True
+
+    def read(self, name: str, geometry: Geometry) -> Face:  # noqa: D102
+        pixels = np.asarray(_open_array(self.path)[int(name)])
+        if pixels.shape != (geometry.size, geometry.size, 3):
+            pixels = pixels.transpose(1, 2, 0)
+        if pixels.dtype != np.uint8:
+            pixels = _to_levels(pixels, self.value_range or (0.0, 1.0))
+        return face_from_pixels(pixels)
+
+
+def _to_levels(values: npt.NDArray[Any], value_range: ValueRange) -> npt.NDArray[np.uint8]:
+    low, high = value_range
+    slack = 1e-3 * (high - low)  # rounding of a tanh or of half precision
+    if not (values.min() >= low - slack and values.max() <= high + slack):  # also for NaN
+        raise ImageError(f"values outside {low:g} to {high:g} (--npy-range)")
+    levels = (values.astype(np.float64) - low) * (255 / (high - low))
+    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+
+
+@lru_cache(maxsize=4)  # once a process, not once a picture
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise FakeganError(f"{path} is no readable zip archive: {error}") from error
+
+
+def _check_zip(path: Path) -> None:
+    members = _open_zip(path).infolist()
+    if len(members) > MAX_ZIP_MEMBERS:
+        raise FakeganError(f"{path} holds more than {MAX_ZIP_MEMBERS:,} files: unpack it and give the folder")
+    if sum(member.file_size for member in members) > MAX_ZIP_BYTES:
+        raise FakeganError(f"{path} unpacks to more than {MAX_ZIP_BYTES // 2**30} GiB: refused")
+
+
+def _refuse_member(member: zipfile.ZipInfo) -> None:
+    parts = PurePosixPath(member.filename.replace("\\", "/"))
+    if parts.is_absolute() or ".." in parts.parts or (parts.parts and parts.parts[0].endswith(":")):
+        raise ImageError("its path climbs out of the archive")
+    if member.file_size > MAX_FILE_BYTES:
+        raise ImageError(f"file of more than {MAX_FILE_BYTES // 2**20} MiB")
+    ratio = member.file_size / max(member.compress_size, 1)
+    if member.file_size > _RATIO_MATTERS_FROM and ratio > MAX_ZIP_RATIO:
+        raise ImageError(f"compressed {ratio:.0f} times in the archive, more than any picture")
+
+
+@lru_cache(maxsize=4)
+def _open_array(path: Path) -> npt.NDArray[Any]:
+    try:
+        return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise FakeganError(f"{path} is no readable .npy array: {error}") from error
+
+
+def _check_array(path: Path, array: npt.NDArray[Any], value_range: ValueRange | None) -> None:
+    if array.ndim != 4 or array.shape[1:] not in ((64, 64, 3), (3, 64, 64)):
+        raise UsageError(f"{path} has shape {array.shape}: give N x 64 x 64 x 3 or N x 3 x 64 x 64")
+    is_float = np.issubdtype(array.dtype, np.floating)
+    if array.dtype != np.uint8 and not is_float:
+        raise UsageError(f"{path} holds {array.dtype}: save it as uint8, 0 to 255")
+    if is_float and value_range is None:
+        raise UsageError(f"{path} holds {array.dtype}: say what it spans, --npy-range=-1,1 or --npy-range=0,1")

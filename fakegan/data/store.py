@@ -1,0 +1,469 @@
+"""The face store: images.npy + faces.csv + manifest.json in one folder, read as memory-mapped arrays.
+
+Every picture that any stage trains, tests or reports on comes out of a store; `StoreWriter` is the only
+way in. Also the home of the one label convention.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import hashlib
+import io
+import json
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock, Timeout
+
+import fakegan
+from fakegan.data.images import Face, Geometry, Pixels
+from fakegan.errors import FakeganError, UsageError
+
+REAL, FAKE = 0, 1  # a score is P(fake)
+LABEL_CONVENTION = {"real": REAL, "fake": FAKE}
+CLASS_NAMES = {label: name for name, label in LABEL_CONVENTION.items()}
+FORMAT_VERSION = 1
+KEPT_SPLITS = ("", "train", "val", "test")
+
+COLUMNS = ["file", "label", "source", "group", "sha256", "width", "height", "format"]
+COLUMNS += ["jpeg_quantiser_mean", "phash", "split"]
+_IMAGES, _FACES, _MANIFEST, _REJECTED = "images.npy", "faces.csv", "manifest.json", "rejected.csv"
+_STORE_FILES = {_IMAGES, _FACES, _MANIFEST, _REJECTED}
+_LOCK = "building.lock"
+_HEADER_BYTES = 128  # of images.npy, whatever the number of rows, so that it can be filled in last
+
+StringArray = npt.NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of faces.csv."""
+
+    file: str  # unique in the store: source, "/", name within the source
+    label: int  # REAL or FAKE
+    source: str  # data set or generator
+    group: str  # identity or origin: never divided between splits
+    sha256: str
+    width: int  # of the original picture
+    height: int
+    format: str
+    jpeg_quantiser_mean: float  # NaN if not JPEG
+    phash: int
+    split: str = ""  # a split that came with the data and was kept: train, val, test
+
+    @classmethod
+    def of(cls, face: Face, *, file: str, label: int, source: str, group: str = "", split: str = "") -> Row:
+        """A row for a face; without a group it is alone in its own, named after its content."""
+        return cls(
+            file=file,
+            label=label,
+            source=source,
+            group=group or face.sha256[:16],
+            sha256=face.sha256,
+            width=face.width,
+            height=face.height,
+            format=face.format,
+            jpeg_quantiser_mean=face.jpeg_quantiser_mean,
+            phash=face.phash,
+            split=split,
+        )
+
+    def cells(self) -> list[str]:
+        """In the order of COLUMNS."""
+        mean = "" if math.isnan(self.jpeg_quantiser_mean) else f"{self.jpeg_quantiser_mean:.4f}"
+        head = [self.file, str(self.label), self.source, self.group, self.sha256]
+        return head + [str(self.width), str(self.height), self.format, mean, f"{self.phash:016x}", self.split]
+
+
+@dataclass(frozen=True)
+class FaceStore:
+    """An opened store; row i of every array describes images[i]."""
+
+    path: Path
+    images: npt.NDArray[np.uint8]  # (N, 64, 64, 3), memory-mapped, read only
+    files: StringArray  # (N,)
+    labels: npt.NDArray[np.int64]  # (N,), REAL or FAKE
+    sources: StringArray  # (N,)
+    groups: StringArray  # (N,)
+    sha256: StringArray  # (N,)
+    kept_split: StringArray  # (N,), one of KEPT_SPLITS
+    geometry: Geometry
+    fingerprint: str  # sha256 over the image bytes, then faces.csv
+    manifest: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> FaceStore:
+        """Checks shape, dtype, rows, version and labels; not the content, which is for `verify`.
+
+        Raises:
+            UsageError: no store there.
+            FakeganError: a damaged store or one of another version.
+        """
+        path = Path(path)
+        _must_exist(path)
+        manifest = _read_manifest(path / _MANIFEST)
+        images = _map_images(path / _IMAGES, manifest)
+        columns = _read_columns(path / _FACES, len(images))
+        return cls(
+            path=path,
+            images=images,
+            files=np.array(columns["file"], dtype=np.str_),
+            labels=_labels(columns["label"], path / _FACES),
+            sources=np.array(columns["source"], dtype=np.str_),
+            groups=np.array(columns["group"], dtype=np.str_),
+            sha256=np.array(columns["sha256"], dtype=np.str_),
+            kept_split=_kept_split(columns["split"], path / _FACES),
+            geometry=Geometry(**manifest["geometry"]),
+            fingerprint=manifest["fingerprint"],
+            manifest=manifest,
+        )
+
+    def verify(self) -> None:
+        """Reads everything and compares it with the fingerprint.
+
+        Raises:
+            FakeganError: images.npy or faces.csv is not what was written.
+        """
+        digest = hashlib.sha256()
+        with (self.path / _IMAGES).open("rb") as file:
+            file.seek(_HEADER_BYTES)
+            _digest_file(digest, file)
+        with (self.path / _FACES).open("rb") as file:
+            _digest_file(digest, file)
+        if digest.hexdigest() != self.fingerprint:
+            raise _damaged(self.path / _MANIFEST, "its fingerprint does not match images.npy and faces.csv")
+
+
+class StoreWriter:
+    """Builds a store beside `path` and moves it there at the end of the `with` block.
+
+    Rows go straight to disk. If the block raises, nothing is left behind; what a killed process left is
+    swept by the next writer of the same path (`swept` tells). Same rows, same bytes.
+
+    Raises on entering:
+        UsageError: `path` is taken: by a store without `overwrite`, or by anything that is no store.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        geometry: Geometry,
+        overwrite: bool = False,  # replaces a finished store, once the new one is complete
+    ) -> None:
+        self.path = Path(path).absolute()
+        self.geometry = geometry
+        self.overwrite = overwrite
+        self.swept = False
+        self.count = 0
+        self._groups: Sequence[str] | None = None
+        self._sources: dict[str, dict[str, int]] = {}
+        self._digest = hashlib.sha256()
+
+    def __enter__(self) -> StoreWriter:
+        with _plain_disk_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.swept = _sweep(self.path)
+            self._refuse_taken()
+            name = f".{self.path.name}.building-{os.getpid()}-{secrets.token_hex(2)}"
+            self._folder = self.path.with_name(name)
+            self._folder.mkdir()
+            self._lock = FileLock(self._folder / _LOCK, timeout=0)
+            try:
+                self._lock.acquire()
+                self._open_files()
+            except BaseException:
+                shutil.rmtree(self._folder, ignore_errors=True)
+                raise
+        return self
+
+    def _open_files(self) -> None:
+        self._images = (self._folder / _IMAGES).open("wb")
+        self._images.write(_npy_header(0, self.geometry.size))
+        self._rows_file, self._rows = _csv_writer(self._folder / _FACES, COLUMNS)
+        columns = ("file", "source", "reason")
+        self._rejected_file, self._rejected = _csv_writer(self._folder / _REJECTED, columns)
+
+    def append(self, pixels: Pixels, row: Row) -> None:
+        """Adds one face, (size, size, 3) uint8; rows keep the order of the calls."""
+        size = self.geometry.size
+        if pixels.dtype != np.uint8 or pixels.shape != (size, size, 3):
+            raise TypeError(f"a face is uint8 ({size}, {size}, 3), got {pixels.dtype} {pixels.shape}")
+        if row.label not in CLASS_NAMES or row.split not in KEPT_SPLITS or not row.group:
+            raise ValueError(f"not a row of a store: {row}")
+        content = pixels.tobytes()
+        with _plain_disk_errors(self.path):
+            self._images.write(content)
+            self._rows.writerow(row.cells())
+        self._digest.update(content)
+        self._of_source(row.source)["label"] = row.label
+        self._of_source(row.source)["count"] += 1
+        self.count += 1
+
+    def reject(self, file: str, source: str, reason: str) -> None:
+        """Notes a picture that could not be used in rejected.csv."""
+        with _plain_disk_errors(self.path):
+            self._rejected.writerow([file, source, reason])
+        self._of_source(source)["rejected"] += 1
+
+    def regroup(self, groups: Sequence[str]) -> None:
+        """Replaces the groups of all rows, once all are known: duplicates share one."""
+        if len(groups) != self.count:
+            raise ValueError(f"{len(groups)} groups for {self.count} rows")
+        self._groups = groups
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                with _plain_disk_errors(self.path):
+                    self._finish_files()
+                    self._move_into_place()
+        finally:
+            self._discard()
+
+    def _of_source(self, source: str) -> dict[str, int]:
+        return self._sources.setdefault(source, {"label": -1, "count": 0, "rejected": 0})
+
+    def _refuse_taken(self) -> None:
+        path = self.path
+        if not path.exists() and not path.is_symlink():
+            return
+        if not path.is_dir():
+            raise UsageError(f"{path} is a file: choose another --out")
+        found = {entry.name for entry in path.iterdir()}
+        if found - _STORE_FILES:
+            other = sorted(found - _STORE_FILES)[0]
+            raise UsageError(f"{path} holds other things than a face store ({other}): choose another --out")
+        if found and not self.overwrite:
+            raise UsageError(f"{path} holds a face store already: add --overwrite, or choose another --out")
+
+    def _finish_files(self) -> None:
+        self._images.seek(0)
+        self._images.write(_npy_header(self.count, self.geometry.size))
+        for file in (self._images, self._rows_file, self._rejected_file):
+            _sync_and_close(file)
+        if self._groups is not None:
+            _replace_groups(self._folder / _FACES, self._groups)
+        with (self._folder / _FACES).open("rb") as faces:
+            _digest_file(self._digest, faces)
+        with (self._folder / _MANIFEST).open("w", encoding="utf-8") as file:
+            json.dump(self._manifest(), file, indent=2)
+            file.write("\n")
+            _sync_and_close(file)
+
+    def _manifest(self) -> dict[str, Any]:
+        size = self.geometry.size
+        return {
+            "format_version": FORMAT_VERSION,
+            "fakegan": fakegan.__version__,
+            "geometry": asdict(self.geometry),
+            "label_convention": LABEL_CONVENTION,
+            "count": self.count,
+            "shape": [self.count, size, size, 3],
+            "dtype": "uint8",
+            "fingerprint": self._digest.hexdigest(),
+            "sources": self._sources,
+        }
+
+    def _move_into_place(self) -> None:
+        """As one step as a file system allows: the old store is there until the new one is complete."""
+        self._refuse_taken()  # again: someone else may have finished in the meantime
+        self._lock.release()
+        (self._folder / _LOCK).unlink(missing_ok=True)
+        _sync_folder(self._folder)
+        aside = self.path.with_name(self._folder.name.replace(".building-", ".replaced-"))
+        if self.path.exists():
+            self.path.rename(aside)
+        self._folder.rename(self.path)
+        _sync_folder(self.path.parent)
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def _discard(self) -> None:
+        for file in (self._images, self._rows_file, self._rejected_file):
+            with suppress(OSError):  # a full disk raises once more when the buffer is flushed
+                file.close()
+        self._lock.release()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _sweep(path: Path) -> bool:
+    """Removes what killed writers of `path` left; puts back an old store that one had set aside."""
+    swept = False
+    for folder in sorted(path.parent.glob(f".{path.name}.replaced-*")):
+        if path.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            folder.rename(path)
+        swept = True
+    for folder in sorted(path.parent.glob(f".{path.name}.building-*")):
+        try:
+            with FileLock(folder / _LOCK, timeout=0):  # free: its writer is dead, the lock died with it
+                shutil.rmtree(folder, ignore_errors=True)
+                swept = True
+        except Timeout:
+            continue
+    return swept
+
+
+@contextmanager
+def _plain_disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise FakeganError(
+                f"the disk that holds {path} is full: nothing was written; free some space or choose another --out"
+            ) from error
+        raise FakeganError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _npy_header(count: int, size: int) -> bytes:
+    header = io.BytesIO()
+    shape = (count, size, size, 3)
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    content = header.getvalue()
+    if len(content) != _HEADER_BYTES:
+        raise AssertionError(f"NumPy wrote an array header of {len(content)} bytes")
+    return content
+
+
+def _csv_writer(path: Path, columns: Iterable[str]) -> tuple[IO[str], Any]:
+    # surrogateescape: file names that are not UTF-8 survive the round trip
+    file = path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    return file, writer
+
+
+def _replace_groups(path: Path, groups: Sequence[str]) -> None:
+    grouped = path.with_suffix(".grouped")
+    file, writer = _csv_writer(grouped, COLUMNS)
+    column = COLUMNS.index("group")
+    with file, path.open(encoding="utf-8", errors="surrogateescape", newline="") as rows:
+        reader = csv.reader(rows)
+        next(reader)
+        for cells, group in zip(reader, groups, strict=True):
+            cells[column] = group
+            writer.writerow(cells)
+        _sync_and_close(file)
+    grouped.replace(path)
+
+
+def _sync_and_close(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()
+
+
+def _sync_folder(path: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest_file(digest: Any, file: IO[bytes]) -> None:
+    while block := file.read(2**20):
+        digest.update(block)
+
+
+def _damaged(file: Path, what: str) -> FakeganError:
+    return FakeganError(f"{file} is damaged: {what}; prepare the store again with --overwrite")
+
+
+def _must_exist(path: Path) -> None:
+    if not path.exists():
+        raise UsageError(
+            f"no face store at {path}: make one with python -m fakegan.prepare --real NAME=DIR "
+            f"--fake NAME=DIR --out {path}"
+        )
+    missing = [name for name in (_IMAGES, _FACES, _MANIFEST) if not (path / name).is_file()]
+    if len(missing) == 3:
+        raise UsageError(f"{path} is not a face store: give the folder that python -m fakegan.prepare --out wrote")
+    if missing:
+        raise FakeganError(f"{path / missing[0]} is missing: prepare the store again with --overwrite")
+
+
+def _read_manifest(file: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        version = manifest["format_version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise _damaged(file, "not a store's manifest") from None
+    if version != FORMAT_VERSION:
+        raise FakeganError(
+            f"{file} is of format version {version}, this FakeGAN reads version {FORMAT_VERSION}: "
+            f"prepare the store again with --overwrite"
+        )
+    if manifest.get("label_convention") != LABEL_CONVENTION:
+        raise FakeganError(
+            f"{file} says labels mean {manifest.get('label_convention')}, here they mean {LABEL_CONVENTION}: "
+            f"prepare the store again with --overwrite"
+        )
+    geometry = manifest.get("geometry")
+    if not isinstance(geometry, Mapping) or set(geometry) != {field.name for field in fields(Geometry)}:
+        raise _damaged(file, "its geometry is not one of this version")
+    if not isinstance(manifest.get("fingerprint"), str):
+        raise _damaged(file, "it has no fingerprint")
+    return dict(manifest)
+
+
+def _map_images(file: Path, manifest: dict[str, Any]) -> npt.NDArray[np.uint8]:
+    try:
+        images: npt.NDArray[np.uint8] = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError):
+        raise _damaged(file, "not a whole array") from None
+    size = manifest["geometry"]["size"]
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, 3):
+        raise _damaged(file, f"{images.dtype} {images.shape} instead of uint8 (N, {size}, {size}, 3)")
+    if file.stat().st_size != _HEADER_BYTES + images.nbytes or images.shape[0] != manifest.get("count"):
+        raise _damaged(file, f"it holds {len(images)} images, the manifest says {manifest.get('count')}")
+    return images
+
+
+def _read_columns(file: Path, count: int) -> dict[str, tuple[str, ...]]:
+    with file.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
+        try:
+            header, *rows = csv.reader(lines)
+        except (ValueError, csv.Error):
+            raise _damaged(file, "not a table") from None
+    if header != COLUMNS:
+        raise _damaged(file, f"its columns are not {','.join(COLUMNS)}")
+    if len(rows) != count:
+        raise _damaged(file, f"it has {len(rows)} rows for {count} images")
+    try:
+        return dict(zip(COLUMNS, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(COLUMNS, ())
+    except ValueError:
+        raise _damaged(file, "a row has too few or too many cells") from None
+
+
+def _labels(cells: Sequence[str], file: Path) -> npt.NDArray[np.int64]:
+    wrong = set(cells) - {str(label) for label in CLASS_NAMES}
+    if wrong:
+        raise _damaged(file, f"a label is {sorted(wrong)[0]!r} instead of {REAL} (real) or {FAKE} (fake)")
+    return np.array(cells, dtype=np.int64)
+
+
+def _kept_split(cells: Sequence[str], file: Path) -> StringArray:
+    wrong = set(cells) - set(KEPT_SPLITS)
+    if wrong:
+        raise _damaged(file, f"a split is {sorted(wrong)[0]!r} instead of train, val, test or nothing")
+    return np.array(cells, dtype=np.str_)

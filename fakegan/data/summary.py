@@ -1,0 +1,197 @@
+"""What `prepare` saw, for each source and class, and what a classifier might learn from that alone."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from fakegan.data.images import Face
+from fakegan.data.store import CLASS_NAMES, FAKE, REAL
+
+_STANDARD_QUANTISER_MEAN = 57.625  # libjpeg's luma table at quality 50
+_OFTEN = 0.05  # formats: shares that differ by more are worth a warning
+_MUCH = 1.1  # sizes, quantisers: so is this factor at the 10th, 50th or 90th percentile
+_COLUMNS = (
+    "source",
+    "class",
+    "pictures",
+    "rejected",
+    "skipped",
+    "format",
+    "size",
+    "JPEG quality",
+    "copies",
+    "near",
+)
+
+Numbers = npt.NDArray[np.float64]
+
+
+@dataclass
+class SourceSummary:
+    """Counts of one source; a few bytes a picture."""
+
+    name: str
+    label: int
+    rejected: int = 0
+    skipped: int = 0  # other files, by their suffix
+    exact: int = 0  # rows that repeat an earlier picture of any source
+    near: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    formats: Counter[str] = field(default_factory=Counter)
+    widths: array[int] = field(default_factory=lambda: array("I"))
+    heights: array[int] = field(default_factory=lambda: array("I"))
+    quantisers: array[float] = field(default_factory=lambda: array("f"))  # of the JPEGs
+
+    @property
+    def count(self) -> int:
+        """Pictures that could be used."""
+        return len(self.widths)
+
+    def add(self, face: Face) -> None:
+        """Counts a picture and what its file was like."""
+        self.formats[face.format] += 1
+        self.widths.append(face.width)
+        self.heights.append(face.height)
+        if face.jpeg_quantiser_mean == face.jpeg_quantiser_mean:  # not NaN
+            self.quantisers.append(face.jpeg_quantiser_mean)
+
+    def reject(self, reason: str) -> None:
+        """Counts a picture that could not be used."""
+        self.rejected += 1
+        self.reasons[reason] += 1
+
+
+@dataclass
+class Summary:
+    """All sources, in the order given."""
+
+    sources: list[SourceSummary]
+    both_classes: int = 0  # copies or near copies with a real and a fake row
+    unused_groups: int = 0  # lines of --groups that named no picture
+    swept: bool = False  # what a stopped run had left was removed
+
+    @property
+    def count(self) -> int:
+        """Rows of the store."""
+        return sum(source.count for source in self.sources)
+
+    @property
+    def classes(self) -> set[int]:
+        """Labels with at least one picture."""
+        return {source.label for source in self.sources if source.count}
+
+    def lines(self) -> list[str]:
+        """The table, the reasons for rejections, the warnings."""
+        table = [_COLUMNS] + [_cells(source) for source in self.sources]
+        widths = [max(len(row[column]) for row in table) for column in range(len(_COLUMNS))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+        reasons = sum((source.reasons for source in self.sources), Counter[str]())
+        lines += [f"rejected: {reason} ({times})" for reason, times in reasons.most_common(5)]
+        return [line.rstrip() for line in lines] + [f"warning: {warning}" for warning in self.warnings()]
+
+    def warnings(self) -> list[str]:
+        """What tells the classes apart before anyone has looked at a face."""
+        warnings = []
+        if self.classes == {REAL, FAKE}:
+            differing = self._differences()
+            if differing:
+                warnings.append(
+                    f"real and fake pictures differ in {', '.join(differing)}: a classifier may learn just "
+                    f"that, and say nothing about fakes; bring both to one format and size first"
+                )
+        if self.both_classes:
+            warnings.append(
+                f"copies or near copies that are real in one place and fake in another: "
+                f"{self.both_classes} pairs; check the sources"
+            )
+        if self.unused_groups:
+            warnings.append(f"lines of --groups that name no picture here: {self.unused_groups}")
+        return warnings
+
+    def _differences(self) -> list[str]:
+        real, fake = (_Looks.of([s for s in self.sources if s.label == label]) for label in (REAL, FAKE))
+        found = []
+        if any(abs(real.formats[name] - fake.formats[name]) > _OFTEN for name in real.formats | fake.formats):
+            found.append(f"format ({real.describe_formats()} / {fake.describe_formats()})")
+        if _apart(real.sides, fake.sides) or _apart(real.aspects, fake.aspects):
+            found.append(f"size ({real.size} / {fake.size})")
+        if len(real.quantisers) and len(fake.quantisers) and _apart(real.quantisers, fake.quantisers):
+            qualities = [_quality(float(np.median(looks.quantisers))) for looks in (real, fake)]
+            found.append(f"JPEG quality (about {qualities[0]} / {qualities[1]})")
+        return found
+
+
+@dataclass(frozen=True)
+class _Looks:
+    """What the files of one class are like."""
+
+    formats: Counter[str]  # as shares; a Counter for its zero of what is missing
+    sides: Numbers  # square root of the area
+    aspects: Numbers  # width / height
+    quantisers: Numbers
+    size: str
+
+    @classmethod
+    def of(cls, sources: list[SourceSummary]) -> _Looks:
+        formats = sum((source.formats for source in sources), Counter[str]())
+        shares: Counter[str] = Counter()
+        for name, times in formats.items():
+            shares[name] = times / formats.total()  # type: ignore[assignment]
+        width, height, quantisers = (
+            np.concatenate([np.asarray(getattr(source, name), dtype=np.float64) for source in sources])
+            for name in ("widths", "heights", "quantisers")
+        )
+        return cls(shares, np.sqrt(width * height), width / height, quantisers, _median_size(width, height))
+
+    def describe_formats(self) -> str:
+        return " + ".join(f"{share:.0%} {name}" for name, share in sorted(self.formats.items()))
+
+
+def _apart(a: Numbers, b: Numbers) -> bool:
+    ratio = np.percentile(a, (10, 50, 90)) / np.percentile(b, (10, 50, 90))
+    return bool((np.maximum(ratio, 1 / ratio) > _MUCH).any())
+
+
+def _median_size(width: Numbers, height: Numbers) -> str:
+    return f"{np.median(width):.0f}x{np.median(height):.0f}"
+
+
+def _quality(quantiser_mean: float) -> int:
+    """The libjpeg quality whose standard table has this mean, roughly."""
+    ratio = quantiser_mean / _STANDARD_QUANTISER_MEAN
+    return round(100 - 50 * ratio if ratio <= 1 else 50 / ratio)
+
+
+def _cells(source: SourceSummary) -> tuple[str, ...]:
+    numbers = (source.count, source.rejected, source.skipped)
+    copies = (str(source.exact), str(source.near))
+    looks = (_describe_formats(source), _describe_sizes(source), _describe_quality(source))
+    return (source.name, CLASS_NAMES[source.label], *map(str, numbers), *looks, *copies)
+
+
+def _describe_formats(source: SourceSummary) -> str:
+    if len(source.formats) == 1:
+        return next(iter(source.formats))
+    return " ".join(f"{name}:{times}" for name, times in source.formats.most_common()) or "-"
+
+
+def _describe_sizes(source: SourceSummary) -> str:
+    if not source.count:
+        return "-"
+    width, height = np.asarray(source.widths, dtype=np.float64), np.asarray(source.heights, dtype=np.float64)
+    small, large = int(np.argmin(width * height)), int(np.argmax(width * height))
+    ends = [f"{width[i]:.0f}x{height[i]:.0f}" for i in (small, large)]
+    return ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}, median {_median_size(width, height)}"
+
+
+def _describe_quality(source: SourceSummary) -> str:
+    if not source.quantisers:
+        return "-"
+    low, middle, high = np.percentile(np.asarray(source.quantisers, dtype=np.float64), (0, 50, 100))
+    spread = "" if _quality(low) == _quality(high) else f", {_quality(high)} to {_quality(low)}"
+    return f"about {_quality(middle)}{spread} (quantiser mean {middle:.1f})"

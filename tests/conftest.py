@@ -1,0 +1,73 @@
+"""Small generated faces and settings for the tests; no test needs a photograph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from fakegan import config
+from fakegan.data.images import Geometry, face_from_pixels
+from fakegan.data.store import FAKE, REAL, FaceStore, Row, StoreWriter
+from fakegan.pipeline.settings import RunSettings
+
+Compose = Callable[..., RunSettings]
+
+
+def smooth_faces(count: int, rng: np.random.Generator, checkerboard: float = 0.0) -> npt.NDArray[np.uint8]:
+    """Smooth random colour fields (count, 64, 64, 3); fakes get a checkerboard of that amplitude."""
+    coarse = rng.uniform(60, 190, (count, 4, 4, 3)).repeat(16, axis=1).repeat(16, axis=2)
+    board = checkerboard * (2 * (np.indices((64, 64)).sum(axis=0) % 2) - 1)
+    noise = rng.normal(0, 2, (count, 64, 64, 3))
+    return np.clip(coarse + board[..., None] + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def store_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of 160 real and 160 fake made-up faces; the fakes carry a checkerboard."""
+    path = tmp_path_factory.mktemp("stores") / "faces"
+    rng = np.random.default_rng(7)
+    parts = [("camera", REAL, 160, 0.0), ("gan_a", FAKE, 110, 12.0), ("gan_b", FAKE, 50, 12.0)]
+    with StoreWriter(path, Geometry()) as writer:
+        for source, label, count, board in parts:
+            for i, pixels in enumerate(smooth_faces(count, rng, board)):
+                face = face_from_pixels(pixels)
+                writer.append(pixels, Row.of(face, file=f"{source}/{i:04d}", label=label, source=source))
+    return path
+
+
+@pytest.fixture
+def store(store_path: Path) -> FaceStore:
+    return FaceStore.open(store_path)
+
+
+@pytest.fixture
+def compose_settings(store_path: Path, tmp_path: Path) -> Compose:
+    """Settings of a tiny run on the generated store, from the shipped config and overrides."""
+
+    def make(*overrides: str) -> RunSettings:
+        config.register_resolvers()
+        fixed = [
+            "data=faces",
+            f"data.root={store_path}",
+            "+debug=fast",
+            "trainer=cpu",
+            f"paths.run_dir={tmp_path / 'run'}",
+            f"paths.artifact_dir={tmp_path / 'artifacts'}",
+            f"paths.data_dir={tmp_path / 'data'}",
+        ]
+        with initialize_config_dir(str(config.CONF), version_base="1.3"):
+            return config.settings(RunSettings, compose("train", [*fixed, *overrides]))
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_and_seed() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)

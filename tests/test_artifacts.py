@@ -1,0 +1,85 @@
+import multiprocessing
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fakegan.errors import FakeganError
+from fakegan.pipeline.artifacts import Reconstructions, fingerprint, names_digest, obtain
+
+
+def _write(folder: Path) -> dict[str, Any]:
+    (folder / "content").write_text("made")
+    return {"made": 1}
+
+
+def test_made_once_found_again(tmp_path: Path) -> None:
+    first = obtain(tmp_path, "autoencoder", "a", {"seed": 1}, _write)
+    assert not first.reused
+    assert (first.path / "content").read_text() == "made"
+    assert first.manifest["results"] == {"made": 1}
+
+    def never(folder: Path) -> dict[str, Any]:
+        raise AssertionError("made twice")
+
+    assert obtain(tmp_path, "autoencoder", "a", {"seed": 1}, never).reused
+    assert not obtain(tmp_path, "autoencoder", "a", {"seed": 2}, _write).reused
+
+
+def test_fingerprints_follow_content_not_order() -> None:
+    assert fingerprint({"a": 1, "b": [1, 2]}) == fingerprint({"b": [1, 2], "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+    assert names_digest(np.array(["x", "y"])) == names_digest(np.array(["y", "x"]))
+
+
+def test_what_a_dead_run_left_is_made_anew(tmp_path: Path) -> None:
+    path = obtain(tmp_path, "autoencoder", "a", {"seed": 1}, _write).path
+    building = path.with_name(f".{path.name}.building")
+    path.rename(building)
+    (building / "manifest.json").unlink()
+    (building / "half").write_text("left by a killed run")
+    again = obtain(tmp_path, "autoencoder", "a", {"seed": 1}, _write)
+    assert not again.reused
+    assert sorted(p.name for p in again.path.iterdir()) == ["content", "manifest.json"]
+
+
+def _slow_write(folder: Path) -> dict[str, Any]:
+    time.sleep(0.5)
+    with (folder.parent / "made.log").open("a") as log:
+        log.write("made\n")
+    return {}
+
+
+def _obtain_slowly(root: Path) -> None:
+    obtain(root, "autoencoder", "a", {"seed": 1}, _slow_write)
+
+
+def test_two_processes_make_one(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_obtain_slowly, args=(tmp_path,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert (tmp_path / "autoencoder" / "made.log").read_text() == "made\n"
+
+
+def test_reconstructions_by_store_row(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    np.save(tmp_path / "rows.npy", np.array([2, 5, 9]))
+    recon = Reconstructions(tmp_path)
+    assert np.array_equal(recon[np.array([9, 2])], images[[2, 0]])
+    for missing in (0, 3, 10):
+        with pytest.raises(KeyError, match=f"store row {missing} "):
+            recon[np.array([2, missing])]
+
+
+def test_damaged_reconstructions_are_one_sentence(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((3, 64, 64, 3), dtype=np.float32))
+    np.save(tmp_path / "rows.npy", np.arange(3))
+    with pytest.raises(FakeganError, match="damaged"):
+        Reconstructions(tmp_path)

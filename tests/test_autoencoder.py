@@ -1,0 +1,177 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from fakegan.data import demo
+from fakegan.data.datamodule import RealFacesDataModule
+from fakegan.data.pixels import to_unit
+from fakegan.modules.autoencoder import AdversarialAutoencoder, psnr
+from fakegan.modules.means import EpochMeans
+from fakegan.modules.pool import ReconstructionPool
+from fakegan.modules.schedules import WARMUP, learning_rate_factor
+
+
+def _fit(module: AdversarialAutoencoder, data: pl.LightningDataModule, epochs: int = 1, **options: Any) -> pl.Trainer:
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        **options,
+    )
+    trainer.fit(module, datamodule=data)
+    return trainer
+
+
+def _faces(count: int, batch_size: int = 8) -> RealFacesDataModule:
+    images = np.stack([f.image for f in demo.demo_faces(2 * count, seed=1, workers=0) if not f.is_fake])
+    rows = np.arange(count)
+    return RealFacesDataModule(images, np.zeros(count, np.int64), rows, rows[:16], batch_size=batch_size, seed=0)
+
+
+@pytest.fixture(scope="module")
+def faces() -> RealFacesDataModule:
+    return _faces(32)
+
+
+def _copy(net: torch.nn.Module) -> list[Tensor]:
+    return [p.detach().clone() for p in net.parameters()]
+
+
+def _same(before: list[Tensor], net: torch.nn.Module) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+
+
+class _Phases(AdversarialAutoencoder):
+    """Records which network's parameters each optimizer step changed."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.changed: list[tuple[bool, bool]] = []
+        self.forwards = 0
+        self.disc_calls: list[int] = []
+        self.autoencoder.register_forward_hook(lambda *_: self._count())
+        self.discriminator.register_forward_hook(lambda _, args, __: self.disc_calls.append(len(args[0])))
+
+    def _count(self) -> None:
+        self.forwards += 1
+
+    def toggled_optimizer(self, optimizer: Any) -> Any:
+        from contextlib import contextmanager
+
+        @contextmanager
+        def watched() -> Any:
+            before = _copy(self.autoencoder), _copy(self.discriminator)
+            with super(_Phases, self).toggled_optimizer(optimizer):
+                yield
+            self.changed.append((not _same(before[0], self.autoencoder), not _same(before[1], self.discriminator)))
+
+        return watched()
+
+
+def test_each_phase_moves_its_own_network_only_and_reconstructs_once(faces: RealFacesDataModule) -> None:
+    module = _Phases(depth=1, width=4)
+    _fit(module, faces, limit_train_batches=2, limit_val_batches=0)
+    assert module.changed == [(True, False), (False, True)] * 2
+    assert module.forwards == 2  # one a step
+    assert module.disc_calls == [8, 16] * 2  # the reconstruction for G, then both halves in one batch for D
+
+
+def test_loss_falls_and_psnr_rises_on_the_built_in_faces(faces: RealFacesDataModule) -> None:
+    module = AdversarialAutoencoder(depth=1, width=8, reconstruction_weight=50, learning_rate=2e-3)
+    first = _fit(module, faces).callback_metrics
+    last = _fit(module, faces, epochs=12).callback_metrics
+    assert last["train/l1"] < 0.6 * first["train/l1"]
+    assert last["val/psnr"] > first["val/psnr"] + 3
+    assert 0 < last["val/ssim"] <= 1
+
+
+def test_the_discriminator_rests_below_its_floor(faces: RealFacesDataModule) -> None:
+    resting = AdversarialAutoencoder(depth=1, width=4, discriminator_floor=100.0)
+    before = _copy(resting.discriminator)
+    _fit(resting, faces, limit_train_batches=2, limit_val_batches=0)
+    assert _same(before, resting.discriminator)
+
+
+def test_the_schedule_really_steps(faces: RealFacesDataModule) -> None:
+    module = AdversarialAutoencoder(depth=1, width=4, learning_rate=1.0e-3, schedule="cosine")
+    trainer = _fit(module, faces, epochs=2, limit_val_batches=0)
+    rates = {group["lr"] for opt in trainer.optimizers for group in opt.param_groups}
+    assert rates == {0.0}  # a cosine ends at zero
+
+
+def test_schedule_factors_by_hand() -> None:
+    cosine = learning_rate_factor("cosine", 100, 10)
+    assert cosine(0) == pytest.approx(1 / (WARMUP * 100))
+    assert cosine(50) == pytest.approx(0.5)
+    assert cosine(100) == pytest.approx(0)
+    step = learning_rate_factor("step", 100, 10, step_epochs=3)
+    assert [step(0), step(29), step(30), step(60)] == pytest.approx([1, 1, 0.1, 0.01])
+    assert learning_rate_factor("constant", 100, 10)(99) == 1
+
+
+def test_psnr_by_hand() -> None:
+    real = torch.zeros(1, 3, 2, 2)
+    assert psnr(real + 0.2, real).item() == pytest.approx(20.0, abs=1e-4)  # 10 log10(4 / 0.04)
+
+
+def test_epoch_means_weigh_by_faces() -> None:
+    means = EpochMeans("a", "b")
+    means.update({"a": torch.tensor(1.0), "b": torch.tensor(0.0)}, weight=1)
+    means.update({"b": torch.tensor(4.0), "a": torch.tensor(2.0)}, weight=3)
+    assert {k: v.item() for k, v in means.compute().items()} == pytest.approx({"a": 1.75, "b": 3.0})
+
+
+def test_pool_fills_then_exchanges_about_half() -> None:
+    pool = ReconstructionPool(size=50)
+    first = torch.rand(50, 3, 64, 64)
+    assert torch.equal(pool(first), first)
+    assert pool.filled == 50
+    exchanged = 0
+    for _ in range(40):
+        new = torch.rand(10, 3, 64, 64)
+        before = pool.images.clone()
+        shown = pool(new)
+        older = [i for i in range(10) if not torch.equal(shown[i], new[i])]
+        exchanged += len(older)
+        for i in older:  # what is shown was in the pool, and the new one took its place
+            assert (before == shown[i]).all(dim=(1, 2, 3)).sum() == 1
+            assert (pool.images == new[i]).all(dim=(1, 2, 3)).sum() == 1
+    assert 150 < exchanged < 250  # 200 expected, 10 the standard deviation
+
+
+def test_pool_takes_a_batch_larger_than_itself() -> None:
+    pool = ReconstructionPool(size=4)
+    batch = torch.rand(11, 3, 64, 64)
+    assert pool(batch).shape == batch.shape
+    assert pool.filled == 4
+    assert pool(batch).shape == batch.shape
+
+
+def test_the_pool_travels_in_the_state_dict(tmp_path: Path) -> None:
+    module = AdversarialAutoencoder(depth=1, width=4, pool_size=6)
+    module.pool(torch.rand(5, 3, 64, 64))
+    torch.save(module.state_dict(), tmp_path / "state.pt")
+    other = AdversarialAutoencoder(depth=1, width=4, pool_size=6)
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert other.pool.filled == 5
+    assert torch.equal(other.pool.images, module.pool.images)
+
+
+def test_validation_is_in_the_right_range(faces: RealFacesDataModule) -> None:
+    module = AdversarialAutoencoder(depth=1, width=4).eval()
+    batch = faces.on_after_batch_transfer(next(iter(faces.val_dataloader())), 0)
+    assert batch["image"].min() >= -1
+    assert batch["image"].max() <= 1
+    expected = to_unit(torch.from_numpy(np.asarray(faces.batches.arrays["image"][np.arange(16)])))
+    assert torch.equal(batch["image"], expected)
+    assert module(batch["image"]).abs().max() <= 1

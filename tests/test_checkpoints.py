@@ -1,0 +1,91 @@
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fakegan import checkpoints
+from fakegan.checkpoints import load_checkpoint, save_checkpoint
+from fakegan.errors import FakeganError
+
+
+def test_what_is_saved_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "x.ckpt"
+    save_checkpoint({"weights": {"a": torch.arange(3)}, "n": 2}, path)
+    content = load_checkpoint(path)
+    assert torch.equal(content["weights"]["a"], torch.arange(3))
+    assert content["n"] == 2
+    assert [p.name for p in path.parent.iterdir()] == ["x.ckpt"]
+
+
+def test_a_failed_write_leaves_the_last_good_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.ckpt"
+    save_checkpoint({"n": 1}, path)
+
+    def full_disk(content: Any, file: Any) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(FakeganError, match=r"x\.ckpt could not be written .*No space"):
+        save_checkpoint({"n": 2}, path)
+    assert load_checkpoint(path)["n"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["x.ckpt"]
+
+
+class _Hostile:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("plain_pickle", [True, False])
+def test_a_hostile_file_runs_nothing(tmp_path: Path, plain_pickle: bool) -> None:
+    path, marker = tmp_path / "x.ckpt", tmp_path / "owned"
+    if plain_pickle:
+        path.write_bytes(pickle.dumps(_Hostile(marker)))
+    else:
+        torch.save({"fakegan": checkpoints.stamp(), "x": _Hostile(marker)}, path)
+    with pytest.raises(FakeganError, match="damaged or not a FakeGAN checkpoint"):
+        load_checkpoint(path)
+    assert not marker.exists()
+
+
+def test_damage_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "x.ckpt"
+    with pytest.raises(FakeganError, match="no checkpoint at"):
+        load_checkpoint(path)
+    for content in (b"", b"text", b"PK\x03\x04half"):
+        path.write_bytes(content)
+        with pytest.raises(FakeganError, match="damaged"):
+            load_checkpoint(path)
+    save_checkpoint({"n": 1}, path)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(FakeganError, match="damaged"):
+        load_checkpoint(path)
+    torch.save({"n": 1}, path)
+    with pytest.raises(FakeganError, match="not a FakeGAN checkpoint"):
+        load_checkpoint(path)
+
+
+def test_urls_are_refused() -> None:
+    with pytest.raises(FakeganError, match="URL"):
+        load_checkpoint(Path("https://example.org/x.ckpt"))
+    with pytest.raises(FakeganError, match="URL"):
+        load_checkpoint(Path("s3://bucket/x.ckpt"))
+
+
+def test_another_label_convention_or_format_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.ckpt"
+    for stamp, words in (
+        ({"format": 1, "label_convention": {"real": 1, "fake": 0}}, "scores would mean the opposite"),
+        ({"format": 99, "label_convention": {"real": 0, "fake": 1}}, "format 99"),
+    ):
+        monkeypatch.setattr(checkpoints, "stamp", lambda stamp=stamp: stamp)
+        save_checkpoint({"n": 1}, path)
+        with pytest.raises(FakeganError, match=words):
+            load_checkpoint(path)

@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+
+from fakegan.data.datamodule import RealFakeDataModule
+from fakegan.data.store import FAKE, REAL, FaceStore
+from fakegan.errors import UsageError
+from fakegan.modules.classifier import Classifier, build_net, fake_probability
+from fakegan.views import VIEWS
+
+
+def test_score_is_the_probability_of_fake() -> None:
+    logits = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]])  # (real, fake)
+    expected = [0.5, 1 / (1 + np.exp(2.0)), 1 / (1 + np.exp(-2.0))]
+    assert fake_probability(logits).tolist() == pytest.approx(expected)
+
+
+def test_the_loss_is_cross_entropy_on_bare_logits() -> None:
+    module = Classifier("simple_cnn", net_options={"dropout": 0.0}).eval()
+    batch = {"x": torch.rand(4, 3, 64, 64) * 2 - 1, "label": torch.tensor([0, 1, 1, 0])}
+    loss = module.training_step(batch, 0)
+    logits = module(batch["x"])
+    module.net.head[-1].bias.data = torch.tensor([-9.0, 9.0])
+    assert (module(batch["x"]).abs() > 1).all()  # no sigmoid or softmax in the net
+    torch.testing.assert_close(loss, F.cross_entropy(logits, batch["label"]))
+
+
+@pytest.mark.parametrize(
+    ("net", "options", "words"),
+    [("resnet", {}, "simple_cnn, alexnet"), ("simple_cnn", {"dropot": 1}, "classifier.net_options of simple_cnn")],
+)
+def test_unknown_nets_and_options_are_usage_errors(net: str, options: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        build_net(net, 3, options)
+
+
+def test_it_learns_which_class_is_fake_and_validates_in_eval_mode(store: FaceStore, tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).permutation(len(store))
+    arrays = {"image": store.images}
+    data = RealFakeDataModule(arrays, store.labels, VIEWS["pixels"], rows[:200], rows[200:], 20, seed=0)
+    module = Classifier("simple_cnn", optimizer="adamw", learning_rate=1e-3)
+    modes: list[bool] = []
+    module.net.register_forward_hook(lambda net, *_: modes.append(net.training))
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=3,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(module, datamodule=data)
+    assert trainer.callback_metrics["val/auroc"] > 0.95
+    steps, val_batches = len(data.train_dataloader()), len(data.val_dataloader())
+    assert modes == ([True] * steps + [False] * val_batches) * 3
+    module.eval()
+    with torch.no_grad():
+        batch = data.on_after_batch_transfer(next(iter(data.val_dataloader())), 0)
+        scores = fake_probability(module(batch["x"]))
+    assert scores[batch["label"] == FAKE].mean() > scores[batch["label"] == REAL].mean() + 0.3

@@ -1,0 +1,119 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from fakegan import config
+from fakegan.errors import UsageError
+from fakegan.pipeline.settings import EvaluateSettings, RunSettings
+
+from .conftest import Compose
+
+GROUPS = ("data", "model", "classifier", "pipeline", "budget", "trainer", "callbacks", "logger")
+CHOICES = [(g, p.stem) for g in GROUPS for p in sorted((config.CONF / g).glob("*.yaml"))]
+EXPERIMENTS = sorted(p.stem for p in (config.CONF / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_shipped_choice_gives_typed_settings(compose_settings: Compose, group: str, choice: str) -> None:
+    settings = compose_settings(f"{group}={choice}")
+    assert getattr(settings, group) is not None
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes(compose_settings: Compose, experiment: str) -> None:
+    assert compose_settings(f"+experiment={experiment}").model != compose_settings().model
+
+
+def test_evaluate_composes(tmp_path: Path) -> None:
+    config.register_resolvers()
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        own = config.settings(EvaluateSettings, compose("evaluate", ["run=outputs/x"]))
+        other = config.settings(EvaluateSettings, compose("evaluate", ["run=x", "data=faces", f"data.root={tmp_path}"]))
+    assert own.data is None
+    assert other.data is not None
+    assert other.data.root == tmp_path
+
+
+def test_depth_is_the_only_difference_between_the_two_models(compose_settings: Compose) -> None:
+    one, four = (vars(compose_settings(f"model=autogan{d}").model) for d in (1, 4))
+    assert {key for key in one if one[key] != four[key]} == {"name", "depth"}
+    assert (one["depth"], four["depth"]) == (1, 4)
+    assert (one["name"], four["name"]) == ("autogan1", "autogan4")
+
+
+def test_the_main_job_needs_no_words_but_its_own() -> None:
+    config.register_resolvers()
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        cfg = compose("train", ["model=autogan4", "pipeline=recon_classify", "paths.run_dir=x"])
+        settings = config.settings(RunSettings, cfg)
+    assert (settings.data.name, settings.budget.name) == ("demo", "quick")
+    assert settings.paths.artifact_dir == config.PROJECT / "artifacts"
+
+
+def test_a_study_setting_is_the_studys(compose_settings: Compose) -> None:
+    model = compose_settings("+experiment=study_autoencoder").model
+    assert (model.norm, model.reconstruction_weight, model.learning_rate) == ("instance", 0.8, 0.0002)
+    assert (model.schedule, model.discriminator_floor, model.betas) == ("constant", 0, (0.8, 0.9))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["model=autogan5"], r"model=autogan5 does not exist: did you mean autogan4 or autogan1"),
+        (["model.dept=3"], r"model\.dept is not a config key: did you mean model\.depth"),
+        (["modle=autogan4"], r"modle is not a config key: did you mean model"),
+        (["+nothing=1"], r"nothing is not a config key"),
+        (["data.split.vall=1"], r"data\.split\.vall is not a config key: did you mean data\.split\.val"),
+        (["+data.split.vall=1"], r"data\.split\.vall is not a config key: did you mean val"),
+        (["model.depth=deep"], r"model\.depth='deep' must be a whole number"),
+        (["seed=true"], r"seed=True must be a whole number"),
+        (["model.norm=layer"], r"model\.norm='layer' must be instance or batch or none"),
+        (["budget.classifier=3"], r"budget\.classifier=3 must be a group of keys"),
+        (["data=faces", "data.root=???"], r"data\.root must be given.*prepare"),
+        (["model.betas=0.5"], r"model\.betas=0\.5 must be a list"),
+        (["model.depth"], r"model\.depth"),
+    ],
+)
+def test_what_is_wrong_with_a_config_is_one_sentence(overrides: list[str], words: str) -> None:
+    config.register_resolvers()
+    with pytest.raises((HydraException, UsageError)) as caught:  # noqa: PT012
+        with initialize_config_dir(str(config.CONF), version_base="1.3"):
+            cfg = compose("train", ["paths.run_dir=x", *overrides])
+        config.settings(RunSettings, cfg)
+    sentence = str(caught.value) if isinstance(caught.value, UsageError) else config.explain(caught.value)
+    assert "\n" not in sentence
+    assert pytest.importorskip("re").search(words, sentence), sentence
+
+
+def test_a_run_is_written_down_before_it_runs_and_read_back(tmp_path: Path, store_path: Path) -> None:
+    config.register_resolvers()
+    run_dir = tmp_path / "run"
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        cfg = compose("train", ["data=faces", f"data.root={store_path}", f"paths.run_dir={run_dir}"])
+    settings = config.start_run(RunSettings, cfg)
+    text = (run_dir / "config.yaml").read_text()
+    assert "${" not in text  # resolved
+    assert config.read_run(RunSettings, str(run_dir)) == settings
+    moved = tmp_path / "moved"
+    run_dir.rename(moved)
+    assert config.read_run(RunSettings, str(moved)).paths.run_dir == moved
+    moved.rename(run_dir)
+    with pytest.raises(UsageError, match="holds a run already"):
+        config.start_run(RunSettings, cfg)
+
+
+@pytest.mark.parametrize("content", ["a: [", "- 1", "seed: 1", "seed: 1\nhostile: {_target_: os.system}"])
+def test_a_damaged_or_hostile_config_is_one_sentence(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(config.FakeganError):
+        config.read_run(RunSettings, str(tmp_path))
+
+
+def test_no_config_names_code_to_run() -> None:
+    for path in config.CONF.rglob("*.yaml"):
+        loaded: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.parent.name != "hydra" else {}
+        assert "_target_" not in str(loaded), path

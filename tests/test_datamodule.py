@@ -1,0 +1,129 @@
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from fakegan.data.datamodule import (
+    FaceBatches,
+    RealFacesDataModule,
+    RealFakeDataModule,
+    StoreOrder,
+    TrainOrder,
+    flips,
+    loader,
+)
+from fakegan.data.pixels import to_unit
+from fakegan.data.store import FAKE, REAL, FaceStore
+from fakegan.errors import UsageError
+from fakegan.views import VIEWS
+
+
+def _module(store: FaceStore, **changes: object) -> RealFakeDataModule:
+    rows = np.arange(len(store))
+    options = {"batch_size": 20, "seed": 3, "ratio": "balanced", **changes}
+    return RealFakeDataModule(
+        {"image": store.images},
+        store.labels,
+        VIEWS["pixels"],
+        rows[::2],
+        rows[1::2],
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def _epoch(order: TrainOrder, epoch: int) -> np.ndarray:
+    order.set_epoch(epoch)
+    return np.concatenate([np.stack([d.rows, d.flips]) for d in order], axis=1)
+
+
+def test_order_and_flips_depend_on_seed_epoch_and_row_alone(store: FaceStore) -> None:
+    first, second = _module(store).train_order, _module(store).train_order
+    assert np.array_equal(_epoch(first, 5), _epoch(second, 5))
+    again = _epoch(first, 5)  # after other epochs too
+    _epoch(second, 0)
+    assert np.array_equal(again, _epoch(second, 5))
+    assert not np.array_equal(again, _epoch(first, 6))
+    assert not np.array_equal(again, _epoch(_module(store, seed=4).train_order, 5))
+
+
+def test_flips_are_even_and_follow_the_row() -> None:
+    rows = np.arange(20_000)
+    mirrored = flips(rows, seed=1, epoch=2)
+    assert abs(mirrored.mean() - 0.5) < 0.02
+    assert np.array_equal(flips(rows[::-1], 1, 2), mirrored[::-1])
+    assert 0.45 < (mirrored != flips(rows, 1, 3)).mean() < 0.55
+
+
+def test_balanced_epochs_hold_as_many_reals_as_fakes_and_use_all_of_the_larger_class(store: FaceStore) -> None:
+    rows = np.concatenate([np.flatnonzero(store.labels == REAL)[:30], np.flatnonzero(store.labels == FAKE)[:90]])
+    module = RealFakeDataModule({"image": store.images}, store.labels, VIEWS["pixels"], rows, rows, 20, seed=0)
+    used: set[int] = set()
+    for epoch in range(20):
+        drawn = _epoch(module.train_order, epoch)[0]
+        assert len(drawn) == len(set(drawn)) == 60
+        assert (store.labels[drawn] == REAL).sum() == 30
+        used |= set(drawn.tolist())
+    assert used == set(rows.tolist())
+
+
+def test_natural_epochs_hold_every_face_once(store: FaceStore) -> None:
+    order = _module(store, ratio="natural", batch_size=32).train_order
+    drawn = _epoch(order, 0)[0]
+    assert sorted(drawn) == list(range(0, 320, 2))
+    with pytest.raises(UsageError, match="balanced or natural"):
+        _module(store, ratio="even")
+
+
+def test_a_batch_is_one_gather_and_one_conversion(store: FaceStore) -> None:
+    class Counting:
+        gathers = 0
+
+        def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+            Counting.gathers += 1
+            return store.images[rows]
+
+    batches = FaceBatches({"image": Counting()}, store.labels)
+    seen = list(loader(batches, StoreOrder(np.arange(100), 32)))
+    assert [len(b["label"]) for b in seen] == [32, 32, 32, 4]
+    assert Counting.gathers == 4
+
+
+def test_batches_are_the_stores_faces_mirrored_where_drawn(store: FaceStore) -> None:
+    module = _module(store)
+    batch = next(iter(module.train_dataloader()))
+    out = module.on_after_batch_transfer(batch, 0)
+    assert out["x"].shape == (20, 3, 64, 64)
+    assert out["label"].tolist() == store.labels[out["row"].numpy()].tolist()
+    for x, row, flip in zip(out["x"], out["row"], batch["flip"], strict=True):
+        face = to_unit(torch.from_numpy(store.images[[int(row)]]))[0]
+        assert torch.equal(x, face.flip(2) if flip else face)
+    assert batch["flip"].any()
+    assert not batch["flip"].all()
+
+
+def test_predicting_walks_in_store_order_without_flips(store: FaceStore) -> None:
+    module = _module(store)
+    batches = list(module.predict_dataloader())
+    assert torch.cat([b["row"] for b in batches]).tolist() == list(range(320))
+    assert not torch.cat([b["flip"] for b in batches]).any()
+
+
+def test_a_batch_larger_than_the_split_names_key_and_limit(store: FaceStore) -> None:
+    with pytest.raises(UsageError, match=r"budget\.classifier\.batch_size=5000.*lower it to 160"):
+        _module(store, ratio="natural", batch_size=5000)
+    reals = np.flatnonzero(store.labels == REAL)
+    with pytest.raises(UsageError, match=r"budget\.autoencoder\.batch_size"):
+        RealFacesDataModule(store.images, store.labels, reals[:10], reals[10:], batch_size=11, seed=0)
+
+
+def test_the_autoencoders_faces_must_be_real(store: FaceStore) -> None:
+    rows = np.arange(len(store))
+    with pytest.raises(ValueError, match="real faces only"):
+        RealFacesDataModule(store.images, store.labels, rows, rows[:10], batch_size=4, seed=0)
+
+
+@pytest.fixture(autouse=True)
+def _no_leftover_workers() -> Iterator[None]:
+    yield
+    assert torch.utils.data.get_worker_info() is None

@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fakegan import checkpoints
+from fakegan.data.datamodule import FaceBatches, StoreOrder, loader, on_device
+from fakegan.data.images import Geometry
+from fakegan.data.pixels import to_unit
+from fakegan.data.store import FaceStore
+from fakegan.detector import DETECTOR_FILE, Detector, NetSpec, reconstruct, sha256_bytes
+from fakegan.errors import FakeganError
+from fakegan.modules.classifier import build_net, fake_probability
+from fakegan.nets.autogan import AutoGAN
+
+NET = {"net": "simple_cnn", "in_channels": 3, "options": {"dropout": 0.5}}
+AUTOGAN = {"depth": 1, "width": 4, "norm": "none", "code_channels": None}
+
+
+def _detector(view: str) -> Detector:
+    autoencoder = NetSpec(AUTOGAN, AutoGAN(**AUTOGAN).state_dict()) if view != "pixels" else None  # type: ignore[arg-type]
+    return Detector(Geometry(), view, NetSpec(NET, build_net(**NET).state_dict()), autoencoder)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("view", ["pixels", "reconstruction"])
+def test_scores_are_what_the_classifier_saw_in_training(store: FaceStore, view: str) -> None:
+    """By hand, through the data module's own conversion, from stored reconstructions."""
+    detector = _detector(view)
+    arrays = {"image": store.images}
+    if detector.autoencoder is not None:
+        arrays = {"recon": reconstruct(detector.autoencoder, torch.from_numpy(store.images[:])).numpy()}
+    expected = []
+    for batch in loader(FaceBatches(arrays, store.labels), StoreOrder(np.arange(50), 50)):
+        x = detector.view(on_device(batch, tuple(arrays)))
+        expected.append(fake_probability(detector.classifier(x)))
+    scores = detector.scores(store.images, np.arange(50), batch_size=50)
+    np.testing.assert_allclose(scores, torch.cat(expected).numpy(), atol=1e-5)
+
+
+def test_scores_do_not_depend_on_batch_size_or_order(store: FaceStore) -> None:
+    detector = _detector("reconstruction")
+    rows = np.arange(60)
+    whole = detector.scores(store.images, rows, batch_size=60)
+    np.testing.assert_allclose(detector.scores(store.images, rows[::-1], batch_size=7)[::-1], whole, atol=1e-4)
+
+
+def test_dropout_is_off_when_scoring(store: FaceStore) -> None:
+    detector = _detector("pixels")
+    first = detector.scores(store.images, np.arange(20))
+    assert np.array_equal(first, detector.scores(store.images, np.arange(20)))
+    assert not detector.classifier.training
+
+
+def test_reconstructing_in_train_mode_is_an_error() -> None:
+    with pytest.raises(ValueError, match="eval mode"):
+        reconstruct(AutoGAN(1, 4).train(), torch.zeros(1, 64, 64, 3, dtype=torch.uint8))
+
+
+def test_reconstructions_are_the_nets_output_rounded() -> None:
+    net = AutoGAN(1, 4, norm="none").eval()
+    pixels = torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8)
+    recon = reconstruct(net, pixels)
+    assert recon.dtype == torch.uint8
+    assert recon.shape == pixels.shape
+    with torch.no_grad():
+        assert (to_unit(recon) - net(to_unit(pixels))).abs().max() <= 1 / 127.5 / 2 + 1e-6
+
+
+def test_a_saved_detector_scores_the_same(store: FaceStore, tmp_path: Path) -> None:
+    detector = _detector("reconstruction")
+    detector.threshold = 0.37
+    detector.seen = sha256_bytes(store.sha256[:10])
+    detector.save(tmp_path / DETECTOR_FILE)
+    loaded = Detector.load(tmp_path)
+    assert loaded.threshold == 0.37
+    assert np.array_equal(loaded.scores(store.images[:30]), detector.scores(store.images[:30]))
+    assert loaded.knows(store.sha256[:20]).tolist() == [True] * 10 + [False] * 10
+
+
+def test_a_run_without_a_detector_says_how_to_go_on(tmp_path: Path) -> None:
+    with pytest.raises(FakeganError, match=f"resume={tmp_path}"):
+        Detector.load(tmp_path)
+    with pytest.raises(FakeganError, match="no run at"):
+        Detector.load(tmp_path / "nothing")
+
+
+def test_a_detector_of_flipped_labels_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flipped = {"format": checkpoints.FORMAT, "label_convention": {"real": 1, "fake": 0}}
+    monkeypatch.setattr(checkpoints, "stamp", lambda: flipped)
+    _detector("pixels").save(tmp_path / DETECTOR_FILE)
+    with pytest.raises(FakeganError, match="mean the opposite"):
+        Detector.load(tmp_path)

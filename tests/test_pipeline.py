@@ -1,0 +1,249 @@
+"""Whole runs in miniature, in this process, on the generated store."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fakegan.callbacks import reconstruction_grid
+from fakegan.checkpoints import load_checkpoint, save_checkpoint
+from fakegan.data.faces import open_faces
+from fakegan.data.store import FaceStore
+from fakegan.detector import Detector
+from fakegan.errors import FakeganError, UsageError
+from fakegan.pipeline import stages, test, train_classifier
+from fakegan.pipeline.artifacts import Reconstructions
+from fakegan.pipeline.evaluating import evaluate
+from fakegan.pipeline.settings import EvaluateSettings, RunSettings
+
+from .conftest import Compose
+
+MEASURES = (
+    "accuracy balanced_accuracy auroc average_precision eer tpr_at_fpr_0.01 tpr_at_fpr_0.05 brier ece "
+    "real_accuracy fake_accuracy"
+).split()
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _elsewhere(settings: RunSettings, name: str) -> RunSettings:
+    return replace(settings, paths=replace(settings.paths, run_dir=settings.paths.run_dir.with_name(name)))
+
+
+def _evaluate(settings: RunSettings, **changes: Any) -> str:
+    run = EvaluateSettings(str(settings.paths.run_dir), (), "cpu", settings.paths.data_dir)
+    return evaluate(replace(run, **changes), settings)
+
+
+@pytest.fixture
+def finished(compose_settings: Compose) -> RunSettings:
+    settings = compose_settings("pipeline=recon_classify", "model=autogan4")
+    stages.run(settings)
+    return settings
+
+
+def test_a_finished_run_holds_what_it_promises(finished: RunSettings, store: FaceStore) -> None:
+    run_dir = finished.paths.run_dir
+    metrics = _json(run_dir / "metrics.json")
+    for split in ("val", "test"):
+        assert set(metrics[split]) == {*MEASURES, "n_real", "n_fake", "by_source"}
+        assert all(set(metrics[split][name]) == {"value", "low", "high"} for name in MEASURES)
+    assert metrics["label_convention"] == {"real": 0, "fake": 1}
+    assert metrics["data_fingerprint"] == store.fingerprint
+    assert metrics["objective"] == metrics["val"]["auroc"]["value"]
+    faces = open_faces(finished.data, finished.paths.data_dir, needs={})
+    scores = _rows(run_dir / "scores.csv")
+    assert list(scores[0]) == ["file", "source", "label", "score", "verdict"]
+    assert [row["file"] for row in scores] == store.files[faces.splits.test].tolist()  # store order
+    assert {row["label"] for row in scores} == {"0", "1"}
+    for row in scores:
+        assert row["verdict"] == ("fake" if float(row["score"]) >= metrics["threshold"] else "real")
+    for stage in ("autoencoder", "classifier"):
+        assert {"best.ckpt", "last.ckpt"} == {p.name for p in (run_dir / stage / "checkpoints").iterdir()}
+        assert list((run_dir / stage).glob("events.out.tfevents.*"))
+    assert (run_dir / "autoencoder" / "reconstructions_000.png").is_file()
+
+
+def test_a_finished_run_is_not_run_again(finished: RunSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (finished.paths.run_dir / "metrics.json").read_bytes()
+    monkeypatch.setattr(stages, "open_faces", lambda *_: pytest.fail("ran again"))
+    assert stages.run(finished).objective == json.loads(before)["objective"]
+    assert (finished.paths.run_dir / "metrics.json").read_bytes() == before
+
+
+def test_evaluating_gives_the_runs_own_scores_and_overwrites_nothing(finished: RunSettings) -> None:
+    run_dir = finished.paths.run_dir
+    before = {p: p.read_bytes() for p in run_dir.rglob("*") if p.is_file()}
+    assert "gan_a (fake)" in _evaluate(finished)
+    _evaluate(finished)
+    folders = sorted((run_dir / "evaluations").iterdir())
+    assert len(folders) == 2
+    for folder in folders:
+        assert (folder / "scores.csv").read_bytes() == (run_dir / "scores.csv").read_bytes()
+        assert _json(folder / "metrics.json")["test"] == _json(run_dir / "metrics.json")["test"]
+    assert all(p.read_bytes() == content for p, content in before.items())
+
+
+def test_evaluating_chosen_sources_and_the_same_store_as_a_foreign_one(finished: RunSettings) -> None:
+    run_dir = finished.paths.run_dir
+    _evaluate(finished, sources=("camera", "gan_b"))
+    assert {r["source"] for r in _rows(run_dir / "evaluations" / "faces" / "scores.csv")} == {"camera", "gan_b"}
+    with pytest.raises(UsageError, match="no 'gan_c'.*gan_a"):
+        _evaluate(finished, sources=("gan_c",))
+    with pytest.raises(FakeganError, match="no fake faces"):
+        _evaluate(finished, sources=("camera",))
+    words = _evaluate(finished, data=finished.data)  # the store again, but named: what training saw is left out
+    assert "took part in training and are left out" in words
+    seen = {r["file"] for r in _rows(run_dir / "evaluations" / "faces-2" / "scores.csv")}
+    own = {r["file"] for r in _rows(run_dir / "scores.csv")}
+    assert seen == own
+
+
+def test_a_sweep_over_classifiers_trains_the_autoencoder_once(
+    finished: RunSettings, compose_settings: Compose, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    stages.run(_elsewhere(compose_settings("pipeline=recon_classify", "classifier=alexnet"), "second"))
+    printed = capsys.readouterr().out
+    assert "autoencoder: found trained" in printed
+    assert "reconstruct: found" in printed
+    stages.run(_elsewhere(compose_settings("pipeline=recon_classify", "seed=2"), "third"))
+    assert "autoencoder: training" in capsys.readouterr().out
+
+
+def test_test_faces_never_touch_an_earlier_stage(
+    compose_settings: Compose, monkeypatch: pytest.MonkeyPatch, store: FaceStore
+) -> None:
+    """Test pictures are poisoned until the test stage: earlier stages must end with the same weights."""
+    settings = compose_settings("pipeline=recon_classify")
+    stages.run(settings)
+    splits = open_faces(settings.data, settings.paths.data_dir, needs={}).splits
+    images = store.images[:].copy()
+    images[splits.test] = 255 - images[splits.test]
+
+    class Stop(Exception):
+        pass
+
+    def poisoned(*arguments: Any) -> Any:
+        faces = open_faces(*arguments)
+        return replace(faces, store=replace(faces.store, images=images))
+
+    def stop(*_: Any) -> None:
+        raise Stop
+
+    again = _elsewhere(settings, "poisoned")
+    again = replace(again, paths=replace(again.paths, artifact_dir=again.paths.run_dir.with_name("artifacts2")))
+    monkeypatch.setattr(stages, "open_faces", poisoned)
+    monkeypatch.setattr(stages, "test", stop)
+    with pytest.raises(Stop):
+        stages.run(again)
+    first, second = (load_checkpoint(s.paths.run_dir / "detector.pt") for s in (settings, again))
+    assert first["threshold"] == second["threshold"]
+    for part in ("classifier", "autoencoder"):
+        for name, weight in first[part]["weights"].items():
+            assert torch.equal(weight, second[part]["weights"][name]), name
+    reconstructed = [Reconstructions(p) for p in again.paths.artifact_dir.glob("reconstructions/a*")]
+    assert len(reconstructed) == 1
+    assert not np.isin(reconstructed[0].rows, splits.test).any()
+
+
+def test_a_stopped_run_goes_on_where_it_stood(compose_settings: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("pipeline=recon_classify", "budget.classifier.max_epochs=3")
+    whole = _elsewhere(compose_settings(*options), "whole")
+    stages.run(whole)
+    stopped = compose_settings(*options)
+
+    class Killed(Exception):
+        pass
+
+    real_log = train_classifier.Classifier.on_train_epoch_end
+
+    def killed_in_the_third_epoch(module: Any) -> None:
+        if module.current_epoch == 2:
+            raise Killed
+        real_log(module)
+
+    monkeypatch.setattr(train_classifier.Classifier, "on_train_epoch_end", killed_in_the_third_epoch)
+    with pytest.raises(Killed):
+        stages.run(stopped)
+    monkeypatch.setattr(train_classifier.Classifier, "on_train_epoch_end", real_log)
+    assert not (stopped.paths.run_dir / "metrics.json").exists()
+    stages.run(stopped)
+    assert (stopped.paths.run_dir / "scores.csv").read_bytes() == (whole.paths.run_dir / "scores.csv").read_bytes()
+
+
+def test_one_autoencoder_alone_and_then_by_name(
+    compose_settings: Compose, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    alone = _elsewhere(compose_settings("pipeline=autoencoder", "model=autogan1"), "alone")
+    outcome = stages.run(alone)
+    run_dir = alone.paths.run_dir
+    assert outcome.objective == _json(run_dir / "metrics.json")["autoencoder"]["psnr"]
+    capsys.readouterr()
+    stages.run(compose_settings("model=autogan1", f"model.checkpoint={run_dir}"))
+    assert "autoencoder:" not in capsys.readouterr().out
+    other = _elsewhere(compose_settings("model=autogan4", f"model.checkpoint={run_dir}"), "other")
+    with pytest.raises(UsageError, match=r"has depth 1, but the config says model\.depth=4"):
+        stages.run(other)
+    nothing = _elsewhere(compose_settings("model=autogan4", f"model.checkpoint={tmp_path}/no"), "nothing")
+    with pytest.raises(UsageError, match="does not exist"):
+        stages.run(nothing)
+    detector = _elsewhere(compose_settings(f"model.checkpoint={tmp_path / 'run' / 'detector.pt'}"), "detector")
+    with pytest.raises(UsageError, match=r"is no autoencoder"):
+        stages.run(detector)
+
+
+def test_an_autoencoder_that_saw_test_faces_is_refused(compose_settings: Compose) -> None:
+    alone = _elsewhere(compose_settings("pipeline=autoencoder"), "alone")
+    stages.run(alone)
+    settings = compose_settings(f"model.checkpoint={alone.paths.run_dir}", "data.split.seed=5")
+    with pytest.raises(FakeganError, match=r"test faces were among the faces that trained .*data\.split"):
+        stages.run(settings)
+
+
+def test_a_detector_that_saw_test_faces_is_not_tested(finished: RunSettings) -> None:
+    faces = open_faces(finished.data, finished.paths.data_dir, needs={})
+    detector = Detector.load(finished.paths.run_dir)
+    swapped = replace(faces, splits=replace(faces.splits, test=faces.splits.train))
+    assert detector.knows(faces.store.sha256[faces.splits.train]).all()
+    with pytest.raises(FakeganError, match="took part in training"):
+        test.test(finished, swapped)
+
+
+def test_training_that_diverges_says_which_key_to_lower(compose_settings: Compose) -> None:
+    settings = compose_settings(
+        "pipeline=classify", "classifier.learning_rate=1e30", "budget.classifier.max_epochs=2", "classifier.optimizer=sgd"
+    )
+    with pytest.raises(FakeganError, match=r"diverged: .* lower classifier\.learning_rate"):
+        stages.run(settings)
+
+
+def test_the_grid_shows_face_reconstruction_and_residual_in_the_right_range() -> None:
+    real = torch.full((2, 3, 64, 64), -1.0)
+    recon = torch.full((2, 3, 64, 64), 1.0)
+    picture = reconstruction_grid(real, recon)
+    assert picture.shape == (3 * 66 + 2, 2 * 66 + 2, 3)
+    middle = [picture[33 + 66 * row, 33 + 66] for row in range(3)]
+    assert [m.tolist() for m in middle] == [[0] * 3, [255] * 3, [255] * 3]
+    assert picture[33 + 132, 33].tolist() == reconstruction_grid(real, real)[0, 0].tolist()  # full difference is white
+    assert reconstruction_grid(real, real)[33 + 132, 33].tolist() == [0, 0, 0]
+
+
+def test_a_checkpoint_of_another_run_does_not_fit_quietly(finished: RunSettings) -> None:
+    path = finished.paths.run_dir / "detector.pt"
+    content = load_checkpoint(path)
+    del content["fakegan"]
+    save_checkpoint({**content, "view": "pixels"}, path)
+    assert Detector.load(finished.paths.run_dir).autoencoder is None

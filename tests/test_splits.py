@@ -1,0 +1,220 @@
+"""Splits: no group on two sides whatever the store, stable when pictures are added, plain errors."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from fakegan.data.splits import (
+    AUTOENCODER,
+    CLASSIFIER,
+    REAL_CLASSIFIER,
+    SplitConfig,
+    Splits,
+    split_faces,
+)
+from fakegan.data.store import FAKE, REAL
+from fakegan.errors import FakeganError, UsageError
+
+NAMES = ("autoencoder_train", "autoencoder_val", "train", "val", "test")
+
+
+def table(count: int, real: int | None = None) -> tuple[np.ndarray, ...]:
+    """`count` faces alone in their groups, the first `real` of them real; sources ffhq and stylegan."""
+    real = count // 2 if real is None else real
+    labels = np.where(np.arange(count) < real, REAL, FAKE)
+    sources = np.where(labels == REAL, "ffhq", "stylegan")
+    groups = np.array([f"g{row}" for row in range(count)], dtype=np.str_)
+    return labels, sources, groups, np.full(count, "", dtype="<U5")
+
+
+def rows_of(splits: Splits) -> dict[str, set[int]]:
+    return {name: set(getattr(splits, name).tolist()) for name in NAMES}
+
+
+def test_every_row_has_one_place_and_the_shares_are_about_right():
+    columns = table(20_000)
+    splits = split_faces(*columns, SplitConfig())
+    counts = {name: len(getattr(splits, name)) for name in NAMES}
+    assert sum(counts.values()) == 20_000
+    assert splits.left_out == {}
+    assert counts["test"] == pytest.approx(3_000, rel=0.06)
+    assert counts["val"] == pytest.approx(3_000, rel=0.06)
+    assert counts["autoencoder_train"] + counts["autoencoder_val"] == pytest.approx(3_500, rel=0.06)
+    assert counts["autoencoder_val"] == pytest.approx(3_500 * 0.15 / 0.85, rel=0.12)
+    for name in NAMES:
+        rows = getattr(splits, name)
+        assert rows.dtype == np.int64
+        assert (np.diff(rows) > 0).all()
+        assert name.startswith("autoencoder") <= (columns[0][rows] == REAL).all()
+
+
+def test_adding_pictures_moves_none():
+    few, many = (split_faces(*table(count, real=count - 500), SplitConfig()) for count in (2_000, 3_000))
+    stay = set(range(1_500))  # real in both
+    for name in NAMES:
+        assert rows_of(few)[name] & stay == rows_of(many)[name] & stay
+    assert split_faces(*table(2_000), SplitConfig(seed=1)).test.tolist() != few.test.tolist()
+
+
+def test_the_hash_is_stable_across_machines_and_versions():
+    """Changing the hash would move faces of finished experiments between splits."""
+    splits = split_faces(*table(24), SplitConfig(), needs={})
+    assert rows_of(splits) == {
+        "autoencoder_train": {0, 2, 3, 4, 6, 9},
+        "autoencoder_val": set(),
+        "train": {1, 5, 10, 11, 13, 14, 15, 16, 17, 18, 20, 21, 22},
+        "val": {8},
+        "test": {7, 12, 19, 23},
+    }
+
+
+def test_share_zero_lets_the_autoencoder_use_the_train_and_val_faces():
+    labels, *rest = table(2_000)
+    splits = split_faces(labels, *rest, SplitConfig(autoencoder_share=0))
+    assert splits.autoencoder_train.tolist() == splits.train[labels[splits.train] == REAL].tolist()
+    assert splits.autoencoder_val.tolist() == splits.val[labels[splits.val] == REAL].tolist()
+
+
+def test_unseen_sources_appear_in_test_only():
+    labels, sources, groups, kept = table(1_000)
+    sources[900:] = "stargan"
+    kept[950:] = "train"  # what came with the data does not help an unseen source into training
+    splits = split_faces(labels, sources, groups, kept, SplitConfig(unseen=("stargan",)))
+    assert set(range(900, 1_000)) <= set(splits.test.tolist())
+    assert {"ffhq", "stylegan"} == set(sources[splits.train]) == set(sources[splits.val])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_autoencoder_sources_serve_the_autoencoder_only(share):
+    labels, sources, groups, kept = table(1_000)
+    sources[:300] = "celeba"
+    kept[0], kept[1], kept[2] = "train", "val", "test"
+    config = SplitConfig(autoencoder_sources=("celeba",), autoencoder_share=share)
+    splits = split_faces(labels, sources, groups, kept, config)
+    served = set(splits.autoencoder_train.tolist()) | set(splits.autoencoder_val.tolist())
+    assert set(range(300)) - {2} <= served
+    assert (served == set(range(300)) - {2}) == (share == 0)  # alone where the share is 0
+    assert 1 in splits.autoencoder_val
+    assert splits.left_out == {"kept as test, but of a source for the autoencoder only": 1}
+
+
+def test_kept_splits_replace_the_hash():
+    labels, sources, groups, kept = table(900)
+    kept[:] = np.array(["train", "val", "test"])[np.arange(900) % 3]
+    splits = split_faces(labels, sources, groups, kept, SplitConfig())
+    assert splits.test.tolist() == list(range(2, 900, 3))
+    assert splits.val.tolist() == list(range(1, 900, 3))
+
+
+def test_a_group_on_two_sides_loses_rows_to_the_later_side():
+    labels = np.array([REAL, REAL, FAKE, REAL, FAKE])
+    sources = np.array(["a", "a", "b", "a", "b"])
+    groups = np.array(["one", "one", "one", "two", "two"])
+    kept = np.array(["train", "test", "", "val", "train"])
+    splits = split_faces(labels, sources, groups, kept, SplitConfig(autoencoder_share=0), needs={})
+    assert splits.test.tolist() == [1, 2]  # the row without a split of its own follows its group
+    assert splits.val.tolist() == [3]
+    assert splits.left_out == {"its group is in test": 1, "its group is in val": 1}
+
+
+def test_fakes_of_a_group_that_serves_the_autoencoder_are_left_out():
+    """Pairs of a real face and a fake made from it."""
+    pairs = np.arange(2_000) // 2
+    labels = np.arange(2_000) % 2
+    sources = np.where(labels == REAL, "ffhq", "swap")
+    groups = np.array([f"g{pair}" for pair in pairs])
+    splits = split_faces(labels, sources, groups, np.full(2_000, ""), SplitConfig())
+    served = len(splits.autoencoder_train) + len(splits.autoencoder_val)
+    assert splits.left_out == {"fake whose group's real faces train the autoencoder": served}
+    assert (pairs[splits.train].reshape(-1, 2)[:, 0] == pairs[splits.train].reshape(-1, 2)[:, 1]).all()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_group_is_ever_on_two_sides(seed):
+    """Random stores, random settings, the one promise."""
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(1, 200))
+    labels = rng.integers(0, 2, count)
+    sources = np.where(labels == REAL, rng.choice(["r1", "r2", "r3"], count), rng.choice(["f1", "f2"], count))
+    groups = np.array([f"g{number}" for number in rng.integers(0, rng.integers(1, 80), count)])
+    kept = rng.choice(["", "", "train", "val", "test"], count) if seed % 2 else np.full(count, "")
+    present = set(sources.tolist())
+    val, test = rng.uniform(0, 0.5, 2) * 0.99
+    config = SplitConfig(
+        seed=seed,
+        val=float(val),
+        test=float(test),
+        autoencoder_share=float(rng.choice([0, 0.3, 0.5, 1])),
+        unseen=tuple(present & {"f2", "r3"}) if rng.random() < 0.5 else (),
+        autoencoder_sources=tuple(present & {"r1"}) if rng.random() < 0.5 else (),
+    )
+    splits = split_faces(labels, sources, groups, kept, config, needs={})
+    groups_of = {name: set(groups[getattr(splits, name)].tolist()) for name in NAMES}
+    rows = rows_of(splits)
+    if config.autoencoder_share == 0 and not config.autoencoder_sources:
+        assert rows.pop("autoencoder_train") <= rows["train"]
+        assert rows.pop("autoencoder_val") <= rows["val"]
+    for one in rows:
+        for other in rows:
+            assert one == other or not groups_of[one] & groups_of[other]
+    assert sum(map(len, rows.values())) + sum(splits.left_out.values()) == count
+    for name in ("autoencoder_train", "autoencoder_val"):
+        assert (labels[getattr(splits, name)] == REAL).all()
+    for name in NAMES[:4]:
+        assert not set(sources[getattr(splits, name)].tolist()) & set(config.unseen)
+
+
+@pytest.mark.parametrize(
+    ("columns", "config", "told"),
+    [
+        (
+            table(2_000, real=0),
+            SplitConfig(),
+            "autoencoder_train split has no real faces .0 in the store.*--real",
+        ),
+        (table(2_000, real=2_000), SplitConfig(), "train split has no fake faces .0 in the store.*--fake"),
+        (table(2_000), SplitConfig(val=0), r"autoencoder_val split has no real.*data\.split\.val"),
+        (table(2_000), SplitConfig(test=0), r"test split has no real.*raise data\.split\.test"),
+        (table(2_000), SplitConfig(autoencoder_share=1), "train split has no real.*autoencoder_share"),
+        (table(2_000), SplitConfig(unseen=("stylegan",)), r"train split has no fake.*data\.split\.unseen"),
+    ],
+)
+def test_an_empty_split_says_which_and_what_to_change(columns, config, told):
+    with pytest.raises(FakeganError, match=told):
+        split_faces(*columns, config)
+
+
+def test_needs_decide_what_may_be_empty():
+    real_only = table(500, real=500)
+    assert len(split_faces(*real_only, SplitConfig(), needs=AUTOENCODER).autoencoder_train)
+    unseen = SplitConfig(unseen=("stylegan",))  # Experiment 2: fakes only in the test
+    assert len(split_faces(*table(500), unseen, needs=AUTOENCODER | REAL_CLASSIFIER).test)
+    with pytest.raises(FakeganError, match="autoencoder_train"):
+        split_faces(*table(500, real=0), SplitConfig(), needs=AUTOENCODER)
+    no_share = SplitConfig(autoencoder_share=0)
+    assert len(split_faces(*table(500), no_share, needs=CLASSIFIER).left_out) == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (SplitConfig(val=-0.1), r"data\.split\.val is -0\.1"),
+        (SplitConfig(test=float("nan")), r"data\.split\.test is nan"),
+        (SplitConfig(autoencoder_share=1.5), r"data\.split\.autoencoder_share is 1\.5"),
+        (SplitConfig(val=0.5, test=0.5), r"data\.split\.val \+ data\.split\.test is 1"),
+        (SplitConfig(unseen=("stilgan",)), r"data\.split\.unseen names stilgan.*did you mean stylegan\?"),
+        (
+            SplitConfig(autoencoder_sources=("stylegan",)),
+            "autoencoder_sources names stylegan, which holds fake",
+        ),
+        (SplitConfig(autoencoder_sources=("ffhq",), unseen=("ffhq",)), "keep one"),
+    ],
+)
+def test_impossible_settings_name_the_key(config, told):
+    with pytest.raises(UsageError, match=told):
+        split_faces(*table(100), config)
+
+
+def test_the_fields_are_the_places():
+    assert tuple(field.name for field in fields(Splits))[:5] == NAMES

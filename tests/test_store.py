@@ -1,0 +1,214 @@
+"""The store on disk: what is written comes back, damage is told in a sentence, nothing half is left."""
+
+import errno
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fakegan.data.images import Geometry, face_from_pixels
+from fakegan.data.store import FAKE, LABEL_CONVENTION, REAL, FaceStore, Row, StoreWriter
+from fakegan.errors import FakeganError, UsageError
+
+
+def flat(level: int, size: int = 64) -> np.ndarray:
+    return np.full((size, size, 3), level, dtype=np.uint8)
+
+
+def write_store(path: Path, levels=(10, 20, 30), overwrite: bool = False, groups=None) -> FaceStore:
+    with StoreWriter(path, Geometry(), overwrite=overwrite) as writer:
+        for number, level in enumerate(levels):
+            face = face_from_pixels(flat(level))
+            label = FAKE if number % 2 else REAL
+            row = Row.of(face, file=f"s{label}/{number}.png", label=label, source=f"s{label}", split="val")
+            writer.append(face.pixels, row)
+        if groups:
+            writer.regroup(groups)
+    return FaceStore.open(path)
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_round_trip(tmp_path):
+    store = write_store(tmp_path / "faces", groups=["one", "one", "two, and a comma"])
+    assert len(store) == 3
+    assert store.images.shape == (3, 64, 64, 3)
+    assert store.images.dtype == np.uint8
+    assert store.images[:, 5, 7, 1].tolist() == [10, 20, 30]
+    assert not store.images.flags.writeable
+    assert store.labels.tolist() == [0, 1, 0]
+    assert store.sources.tolist() == ["s0", "s1", "s0"]
+    assert store.files.tolist() == ["s0/0.png", "s1/1.png", "s0/2.png"]
+    assert store.groups.tolist() == ["one", "one", "two, and a comma"]
+    assert store.kept_split.tolist() == ["val", "val", "val"]
+    assert store.geometry == Geometry()
+    assert store.manifest["label_convention"] == LABEL_CONVENTION == {"real": 0, "fake": 1}
+    assert store.manifest["sources"]["s0"] == {"label": 0, "count": 2, "rejected": 0}
+    store.verify()
+
+
+def test_a_face_without_a_group_is_in_its_own(tmp_path):
+    store = write_store(tmp_path / "faces", levels=(1, 1, 2))
+    assert store.groups[0] == store.groups[1] == store.sha256[0][:16]
+    assert store.groups[2] == store.sha256[2][:16]
+
+
+def test_same_rows_same_bytes(tmp_path):
+    write_store(tmp_path / "a" / "faces")
+    write_store(tmp_path / "b" / "faces")
+    assert snapshot(tmp_path / "a") == snapshot(tmp_path / "b")
+
+
+def test_file_names_that_are_not_utf8_survive(tmp_path):
+    face = face_from_pixels(flat(1))
+    with StoreWriter(tmp_path / "faces", Geometry()) as writer:
+        writer.append(face.pixels, Row.of(face, file="s/\udcff,\n.png", label=REAL, source="s"))
+    assert FaceStore.open(tmp_path / "faces").files.tolist() == ["s/\udcff,\n.png"]
+
+
+def test_append_refuses_what_is_no_face(tmp_path):
+    face = face_from_pixels(flat(1))
+    row = Row.of(face, file="s/1", label=REAL, source="s")
+    with StoreWriter(tmp_path / "faces", Geometry()) as writer:
+        with pytest.raises(TypeError, match="float32"):
+            writer.append(face.pixels.astype(np.float32) / 127.5 - 1, row)
+        with pytest.raises(TypeError, match="32, 32"):
+            writer.append(flat(1, size=32), row)
+        with pytest.raises(ValueError, match="row"):
+            writer.append(face.pixels, Row.of(face, file="s/1", label=2, source="s"))
+
+
+def test_an_existing_store_is_kept_unless_asked(tmp_path):
+    write_store(tmp_path / "faces")
+    before = snapshot(tmp_path)
+    with pytest.raises(UsageError, match="--overwrite"):
+        write_store(tmp_path / "faces", levels=(9,))
+    assert snapshot(tmp_path) == before
+    assert len(write_store(tmp_path / "faces", levels=(9,), overwrite=True)) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"faces"}
+
+
+def test_a_folder_that_is_no_store_is_never_replaced(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "me.jpg").write_text("dear to me")
+    with pytest.raises(UsageError, match=r"me\.jpg"):
+        write_store(tmp_path / "photos", overwrite=True)
+    assert (tmp_path / "photos" / "me.jpg").read_text() == "dear to me"
+    (tmp_path / "empty").mkdir()
+    assert len(write_store(tmp_path / "empty")) == 3
+
+
+def write_and_give_up(path: Path) -> None:
+    with StoreWriter(path, Geometry(), overwrite=True) as writer:
+        face = face_from_pixels(flat(9))
+        writer.append(face.pixels, Row.of(face, file="s/1", label=REAL, source="s"))
+        raise RuntimeError("midway")
+
+
+def test_an_exception_leaves_nothing_and_the_old_store_whole(tmp_path):
+    write_store(tmp_path / "faces")
+    before = snapshot(tmp_path)
+    with pytest.raises(RuntimeError, match="midway"):
+        write_and_give_up(tmp_path / "faces")
+    assert snapshot(tmp_path) == before
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("fakegan.data.store.os.fsync", full)
+    with pytest.raises(FakeganError, match=r"disk that holds .*faces is full: nothing was written"):
+        write_store(tmp_path / "faces")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_leftovers_of_a_dead_writer_are_swept_those_of_a_living_one_not(tmp_path):
+    dead = tmp_path / ".faces.building-1-abcd"
+    dead.mkdir()
+    (dead / "images.npy").write_bytes(b"half")
+    with StoreWriter(tmp_path / "faces", Geometry()) as living:
+        assert living.swept
+        assert not dead.exists()
+        with pytest.raises(RuntimeError, match="midway"):
+            write_and_give_up(tmp_path / "faces")
+        assert len(list(tmp_path.glob(".faces.building-*"))) == 1
+        face = face_from_pixels(flat(9))
+        living.append(face.pixels, Row.of(face, file="s/1", label=REAL, source="s"))
+    assert len(FaceStore.open(tmp_path / "faces")) == 1
+
+
+def test_of_two_writers_the_later_to_finish_gives_way(tmp_path):
+    with pytest.raises(UsageError, match="--overwrite"), StoreWriter(tmp_path / "faces", Geometry()):
+        write_store(tmp_path / "faces")
+    assert len(FaceStore.open(tmp_path / "faces")) == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"faces"}
+
+
+def test_a_store_set_aside_by_a_killed_swap_comes_back(tmp_path):
+    write_store(tmp_path / "faces")
+    (tmp_path / "faces").rename(tmp_path / ".faces.replaced-1-abcd")
+    with pytest.raises(UsageError, match="--overwrite"):
+        write_store(tmp_path / "faces", levels=(9,))
+    assert len(FaceStore.open(tmp_path / "faces")) == 3
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (shutil.rmtree, "no face store at .*prepare"),
+        (lambda path: (path / "faces.csv").unlink(), r"faces\.csv is missing"),
+        (lambda path: (path / "manifest.json").write_text("{"), r"manifest\.json is damaged"),
+        (lambda path: edit(path, "format_version", 2), "format version 2, this FakeGAN reads version 1"),
+        (lambda path: edit(path, "label_convention", {"real": 1, "fake": 0}), "labels mean"),
+        (lambda path: edit(path, "count", 4), r"images\.npy is damaged: it holds 3 images"),
+        (lambda path: edit(path, "geometry", {"size": 64}), "geometry"),
+        (lambda path: cut(path / "images.npy"), r"images\.npy is damaged: not a whole array"),
+        (lambda path: np.save(path / "images.npy", np.zeros((3, 64, 64, 3))), "float64"),
+        (lambda path: np.save(path / "images.npy", np.array([{}]), allow_pickle=True), "not a whole array"),
+        (lambda path: swap(path, "0,s0", "2,s0"), "a label is '2' instead of 0"),
+        (lambda path: swap(path, ",val", ",later"), "a split is 'later'"),
+        (lambda path: swap(path, "s0/2.png", "s0/2.png\n"), "rows for 3 images"),
+        (lambda path: swap(path, "s0/2.png", "s0/2.png,x"), "cells"),
+        (lambda path: swap(path, "file,label", "name,label"), "its columns"),
+    ],
+)
+def test_damage_is_one_sentence(tmp_path, damage, told):
+    write_store(tmp_path / "faces")
+    damage(tmp_path / "faces")
+    with pytest.raises(FakeganError, match=told) as error:
+        FaceStore.open(tmp_path / "faces")
+    assert "faces" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_verify_sees_a_changed_pixel_and_a_changed_row(tmp_path):
+    store = write_store(tmp_path / "faces")
+    content = (tmp_path / "faces" / "images.npy").read_bytes()
+    (tmp_path / "faces" / "images.npy").write_bytes(content[:-1] + b"\xff")
+    with pytest.raises(FakeganError, match="fingerprint"):
+        store.verify()
+    (tmp_path / "faces" / "images.npy").write_bytes(content)
+    store.verify()
+    swap(tmp_path / "faces", "s0/2.png", "s0/3.png")
+    with pytest.raises(FakeganError, match="fingerprint"):
+        store.verify()
+
+
+def edit(path: Path, key: str, value: object) -> None:
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps(manifest | {key: value}))
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def swap(path: Path, old: str, new: str) -> None:
+    content = (path / "faces.csv").read_text()
+    assert old in content
+    (path / "faces.csv").write_text(content.replace(old, new))
