@@ -63,6 +63,11 @@ def _tidy(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
         with contextlib.suppress(OSError):  # not empty: it stays
             os.rmdir(HydraConfig.get().runtime.output_dir)
         raise
+    except KeyboardInterrupt:
+        run_dir = Path(os.path.relpath(HydraConfig.get().runtime.output_dir))
+        if (run_dir / CONFIG_FILE).is_file():
+            print(f"\nstopped; go on with: python train.py resume={run_dir}", file=sys.stderr)
+        raise
 
 
 def _one_sentence(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,9 +1,9 @@
 import pytest
 import torch
 from torch import nn
+from torchvision.models import AlexNet_Weights, alexnet
 
 from fakegan.errors import FakeganError
-from fakegan.nets import alexnet
 from fakegan.nets.alexnet import AlexNet
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.nets.losses import autoencoder_loss, l1_loss, lsgan_discriminator_loss, lsgan_generator_loss
@@ -85,9 +85,20 @@ def test_alexnet_leaves_a_2x2_map_and_keeps_torchvisions_convolutions() -> None:
 
 
 def test_imagenet_weights_that_cannot_be_downloaded_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(weights: object) -> None:
+    def offline(*_: object, **__: object) -> None:
         raise OSError("no network")
 
-    monkeypatch.setattr(alexnet, "alexnet", offline)
-    with pytest.raises(FakeganError, match="imagenet=false"):
-        alexnet._imagenet_features(3)
+    net = AlexNet(hidden=8, imagenet=True)  # building it needs no network
+    monkeypatch.setattr(AlexNet_Weights, "get_state_dict", offline)
+    with pytest.raises(FakeganError, match=r"no network.*imagenet=false"):
+        net.load_imagenet()
+    with pytest.raises(FakeganError, match="RGB"):
+        AlexNet(9, hidden=8, imagenet=True).load_imagenet()
+
+
+def test_imagenet_weights_reach_the_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = {k: torch.full_like(v, 0.25) for k, v in alexnet(weights=None).state_dict().items()}
+    monkeypatch.setattr(AlexNet_Weights, "get_state_dict", lambda *_, **__: weights)
+    net = AlexNet(hidden=8, imagenet=True)
+    net.load_imagenet()
+    assert all((p == 0.25).all() for p in net.features.parameters())

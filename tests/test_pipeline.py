@@ -23,10 +23,7 @@ from fakegan.pipeline.settings import EvaluateSettings, RunSettings
 
 from .conftest import Compose
 
-MEASURES = (
-    "accuracy balanced_accuracy auroc average_precision eer tpr_at_fpr_0.01 tpr_at_fpr_0.05 brier ece "
-    "real_accuracy fake_accuracy"
-).split()
+MEASURES = ["accuracy", "balanced_accuracy", "auroc", "average_precision", "eer", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05", "brier", "ece", "real_accuracy", "fake_accuracy"]
 
 
 def _json(path: Path) -> Any:
@@ -224,7 +221,10 @@ def test_a_detector_that_saw_test_faces_is_not_tested(finished: RunSettings) -> 
 
 def test_training_that_diverges_says_which_key_to_lower(compose_settings: Compose) -> None:
     settings = compose_settings(
-        "pipeline=classify", "classifier.learning_rate=1e30", "budget.classifier.max_epochs=2", "classifier.optimizer=sgd"
+        "pipeline=classify",
+        "classifier.learning_rate=1e30",
+        "budget.classifier.max_epochs=2",
+        "classifier.optimizer=sgd",
     )
     with pytest.raises(FakeganError, match=r"diverged: .* lower classifier\.learning_rate"):
         stages.run(settings)

@@ -48,7 +48,11 @@ def test_imports_flow_one_way(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("library", "owners"),
-    [("hydra", {"config.py"}), ("omegaconf", {"config.py"}), ("PIL", {"images.py", "demo.py", "callbacks.py", "portrait.py"})],
+    [
+        ("hydra", {"config.py"}),
+        ("omegaconf", {"config.py"}),
+        ("PIL", {"images.py", "demo.py", "callbacks.py", "portrait.py"}),
+    ],
 )
 def test_one_owner(library: str, owners: set[str]) -> None:
     users = {p.name for p in FILES if any(name.split(".")[0] == library for name in _imports(p))}

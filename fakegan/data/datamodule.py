@@ -6,6 +6,7 @@ transfer, so nothing is done in Python per picture.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -42,9 +43,7 @@ class Draw:
 def flips(rows: Rows, seed: int, epoch: int) -> npt.NDArray[np.bool_]:
     """Which rows are mirrored in an epoch: one bit of splitmix64 over (seed, epoch, row)."""
     with np.errstate(over="ignore"):
-        key = np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(epoch) * np.uint64(
-            0xD1B54A32D192ED03
-        )
+        key = np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(epoch) * np.uint64(0xD1B54A32D192ED03)
         z = rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -85,7 +84,7 @@ class StoreOrder(Sampler[Draw]):
         self.batch_size = batch_size
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.batch_size)
+        return math.ceil(len(self.rows) / self.batch_size)
 
     def __iter__(self) -> Iterator[Draw]:
         for start in range(0, len(self.rows), self.batch_size):
@@ -94,16 +93,14 @@ class StoreOrder(Sampler[Draw]):
 
 
 class FaceBatches(Dataset[dict[str, Tensor]]):
-    """Batches by Draw: {"image" and/or "recon": uint8 (B, 64, 64, 3), "label", "row": int64 (B,), "flip": bool (B,)}."""
+    """Batches by Draw: {"image" and/or "recon": uint8 (B, 64, 64, 3), "label", "row": int64, "flip": bool (B,)}."""
 
     def __init__(self, arrays: Mapping[str, RowArray], labels: npt.NDArray[np.int64]) -> None:
         self.arrays = arrays
         self.labels = labels
 
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
-        pictures = {
-            name: torch.from_numpy(np.ascontiguousarray(a[draw.rows])) for name, a in self.arrays.items()
-        }
+        pictures = {name: torch.from_numpy(np.ascontiguousarray(a[draw.rows])) for name, a in self.arrays.items()}
         return {
             **pictures,
             "label": torch.from_numpy(self.labels[draw.rows]),
@@ -126,8 +123,18 @@ def loader(batches: FaceBatches, order: Sampler[Draw], workers: int = 0) -> Data
 
 def on_device(batch: dict[str, Tensor], names: tuple[str, ...]) -> dict[str, Tensor]:
     """The named pictures of a batch, mirrored where drawn and converted to float (B, 3, 64, 64) in [-1, 1]."""
-    flip = batch["flip"].view(-1, 1, 1, 1)
-    return {name: to_unit(torch.where(flip, batch[name].flip(2), batch[name])) for name in names}
+    return {name: to_unit(mirrored(batch[name], batch["flip"])) for name in names}
+
+
+def mirrored(pixels: Tensor, flip: Tensor) -> Tensor:  # uint8 (B, 64, 64, 3), bool (B,) -> (B, 64, 64, 3)
+    """The pictures, those of `flip` mirrored left to right.
+
+    A plane mirrors faster than interleaved pixels, and choosing between words of eight bytes is faster than choosing
+    between bytes. `to_unit` goes back to planes, so the result is a view of planes and costs it nothing.
+    """
+    planes = pixels.permute(0, 3, 1, 2).contiguous()  # (B, 3, 64, 64)
+    choice = torch.where(flip.view(-1, 1, 1, 1), planes.flip(3).view(torch.int64), planes.view(torch.int64))
+    return choice.view(torch.uint8).permute(0, 2, 3, 1)
 
 
 class RealFacesDataModule(pl.LightningDataModule):
@@ -146,9 +153,7 @@ class RealFacesDataModule(pl.LightningDataModule):
         super().__init__()
         if (labels[train_rows] != REAL).any() or (labels[val_rows] != REAL).any():
             raise ValueError("the autoencoder learns from real faces only, but some of these rows are fakes")
-        _check_batch_size(
-            batch_size, len(train_rows), "budget.autoencoder.batch_size", "autoencoder's training faces"
-        )
+        _check_batch_size(batch_size, len(train_rows), "budget.autoencoder.batch_size", "autoencoder's training faces")
         self.batches = FaceBatches({"image": images}, labels)
         self.train_order = TrainOrder(lambda rng: train_rows, batch_size, seed)
         self.val_order = StoreOrder(val_rows, batch_size=max(batch_size, 64))
@@ -192,9 +197,7 @@ class RealFakeDataModule(pl.LightningDataModule):
         self.train_order = TrainOrder(epoch_rows, batch_size, seed)
         self.val_order = StoreOrder(val_rows, batch_size=max(batch_size, 256))
         both = np.union1d(train_rows, val_rows)
-        self.predict_order = StoreOrder(
-            both if predict_rows is None else predict_rows, self.val_order.batch_size
-        )
+        self.predict_order = StoreOrder(both if predict_rows is None else predict_rows, self.val_order.batch_size)
         self.workers = workers
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
@@ -215,9 +218,7 @@ class RealFakeDataModule(pl.LightningDataModule):
         return {"x": self.view(arrays), "label": batch["label"], "row": batch["row"]}
 
 
-def _class_ratio(
-    rows: Rows, labels: npt.NDArray[np.int64], ratio: ClassRatio
-) -> Callable[[np.random.Generator], Rows]:
+def _class_ratio(rows: Rows, labels: npt.NDArray[np.int64], ratio: ClassRatio) -> Callable[[np.random.Generator], Rows]:
     """The rows of an epoch: all ("natural"), or the smaller class with a fresh equal draw from the larger."""
     if ratio == "natural":
         return lambda rng: rows
@@ -231,6 +232,4 @@ def _check_batch_size(batch_size: int, faces: int, key: str, what: str) -> None:
     if batch_size < 1:
         raise UsageError(f"{key} must be at least 1, got {batch_size}")
     if batch_size > faces:
-        raise UsageError(
-            f"{key}={batch_size} is larger than the {what} ({faces} faces): lower it to {faces} or less"
-        )
+        raise UsageError(f"{key}={batch_size} is larger than the {what} ({faces} faces): lower it to {faces} or less")

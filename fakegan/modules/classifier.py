@@ -78,6 +78,11 @@ class Classifier(pl.LightningModule):
         logits: Tensor = self.net(x)
         return logits
 
+    def setup(self, stage: str) -> None:
+        """Fetch ImageNet weights where the net starts from them; a resumed fit overwrites them again."""
+        if stage == "fit" and isinstance(self.net, AlexNet) and self.net.imagenet:
+            self.net.load_imagenet()
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimizer and schedule that the config names."""
         h = self.hparams

@@ -19,9 +19,6 @@ class AlexNet(nn.Module):
     one number 36 times. Stride 2 leaves 2x2 and four times the detail, which is where generators leave their
     traces; the convolutions keep their shapes, so ImageNet weights still fit. The map of 256 x 2 x 2 numbers
     then feeds two hidden layers of `hidden` units in place of 4096 (the original's map has 9,216 numbers).
-
-    Raises:
-        FakeganError: ImageNet weights were asked for and cannot be downloaded.
     """
 
     def __init__(
@@ -29,10 +26,10 @@ class AlexNet(nn.Module):
         in_channels: int = 3,
         hidden: int = 1024,
         dropout: float = 0.5,
-        imagenet: bool = False,  # start the convolutions from ImageNet weights (RGB input only)
+        imagenet: bool = False,  # take inputs as ImageNet's weights expect them; `load_imagenet` fetches those
     ) -> None:
         super().__init__()
-        self.features = _imagenet_features(in_channels) if imagenet else alexnet(weights=None).features
+        self.features = alexnet(weights=None).features
         first = self.features[0]
         first.stride = (2, 2)
         if in_channels != first.in_channels:
@@ -59,18 +56,23 @@ class AlexNet(nn.Module):
         logits: Tensor = self.head(self.features(x))
         return logits
 
+    def load_imagenet(self) -> None:
+        """Start the convolutions from ImageNet weights; torch keeps the download.
 
-def _imagenet_features(in_channels: int) -> nn.Sequential:
-    if in_channels != 3:
-        raise FakeganError(
-            f"ImageNet weights take RGB, but this view has {in_channels} channels: "
-            "set classifier.net_options.imagenet=false"
-        )
-    try:
-        features: nn.Sequential = alexnet(weights=AlexNet_Weights.IMAGENET1K_V1).features
-    except Exception as error:  # urllib, ssl and hash errors all mean the same to the reader
-        raise FakeganError(
-            f"AlexNet's ImageNet weights could not be downloaded ({error}); "
-            "set classifier.net_options.imagenet=false to train from scratch"
-        ) from error
-    return features
+        Raises:
+            FakeganError: another view than RGB, or the weights cannot be downloaded.
+        """
+        if self.features[0].in_channels != 3:
+            raise FakeganError(
+                "ImageNet weights take RGB, but this view has more channels: "
+                "set classifier.net_options.imagenet=false"
+            )
+        try:
+            weights = AlexNet_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+        except Exception as error:  # urllib, ssl and hash errors all mean the same to the reader
+            raise FakeganError(
+                f"AlexNet's ImageNet weights could not be downloaded ({error}); "
+                "set classifier.net_options.imagenet=false to train from scratch"
+            ) from error
+        prefix = "features."
+        self.features.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})

@@ -53,9 +53,10 @@ def fit(
     last = checkpoints / "last.ckpt"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on workers and log intervals does not fit memory maps
-        trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.is_file() else None)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.is_file() else None)
+        except SystemExit:  # Lightning's answer to Ctrl-C, with exit code 1
+            raise KeyboardInterrupt from None
     return checkpoints / "best.ckpt"
 
 

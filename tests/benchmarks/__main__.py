@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def describe_machine() -> str:
     """Processor, threads and versions, in one line."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "pytorch-lightning", "pillow"))
-    cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    waiting = os.environ.get("OMP_WAIT_POLICY", "as OpenMP likes")
+    cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads (waiting: {waiting})"
     return f"{_processor()}, {cores}; {platform.system()}, Python {platform.python_version()}, {packages}."
 
 
@@ -77,7 +78,7 @@ def markdown_table(rows: Sequence[Row]) -> str:
     ]
     for row in rows:
         bar, aim = ("-" if x is None else f"{x:.3g}x" for x in (row.bar, row.aim))
-        ours, theirs = (f"{_time(median(side))} a {row.unit}" for side in (row.ours, row.theirs))
+        ours, theirs = (f"{_time(median(side))} / {row.unit}" for side in (row.ours, row.theirs))
         cells = [row.what, row.against, bar, aim, f"**{_ratio(row.ratio)}**", _range(row), ours, theirs]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -87,10 +88,9 @@ def page(table: str, machine: str, load: str) -> str:
     """The Markdown page."""
     return f"""# Benchmarks
 
-Written by `make bench`. FakeGAN beside plain code that does the same work (`tests/benchmarks/baselines.py`), measured in one
-run on one machine, in turns. A ratio is the median of the rounds; above 1 FakeGAN is the faster. The times of one machine
-say little about another, ratios more. A simple-CNN step through Lightning can at best equal the bare loop: 0.87x is 15%
-on top.
+Written by `make bench`. FakeGAN beside plain code that does the same work (`tests/benchmarks/baselines.py`), measured
+in one run on one machine, in turns. A ratio is the median of the rounds; above 1 FakeGAN is the faster. Ratios carry
+over to other machines better than times. A step through Lightning can at best equal the bare loop: 0.87x is 15% on top.
 
 {machine} {load}
 

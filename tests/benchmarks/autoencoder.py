@@ -25,7 +25,7 @@ class Case(NamedTuple):
     batch: int = 50
 
 
-FULL = (Case(64, 1, 3, 1, 2.0), Case(64, 4, 3, 1, 2.3), Case(16, 1, 5, 2), Case(16, 4, 5, 2))
+FULL = (Case(64, 1, 3, 1, 2.0), Case(64, 4, 3, 1, 2.3), Case(16, 1, 5, 1), Case(16, 4, 5, 1))
 QUICK = (Case(2, 1, 2, 2, batch=4),)
 
 

@@ -23,7 +23,7 @@ from tests.benchmarks.harness import Row, interleave_with_trainer
 
 def epoch_rows(quick: bool) -> Iterator[Row]:
     """An epoch of the simple CNN on reconstructions; what the pictures show does not change the time."""
-    faces, batch_size, width, depth, rounds = (24, 8, 2, 1, 2) if quick else (300, 50, 64, 4, 3)
+    faces, batch_size, width, depth, rounds = (24, 8, 2, 1, 2) if quick else (200, 50, 64, 4, 3)
     images = np.random.default_rng(0).integers(0, 256, (faces, 64, 64, 3), dtype=np.uint8)
     autoencoder = AutoGAN(depth, width, "instance").eval()
     net = SimpleCNN()

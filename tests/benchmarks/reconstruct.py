@@ -14,7 +14,7 @@ from tests.benchmarks.harness import Row, interleave
 
 def rows(quick: bool) -> Iterator[Row]:
     """Seconds a face; the slower side gets fewer faces, its time does not depend on their number."""
-    widths, batch, singles, rounds = ((2,), 8, 4, 2) if quick else ((64, 16), 256, 64, 3)
+    widths, batch, singles, rounds = ((2,), 8, 4, 2) if quick else ((64, 16), 256, 32, 3)
     depth = 1 if quick else 4
     faces = torch.randint(0, 256, (batch, 64, 64, 3), dtype=torch.uint8)
     for width in widths:

@@ -1,0 +1,167 @@
+"""The ten mistakes of the study this project follows: each must be impossible here. One test for each."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fakegan import prepare
+from fakegan.data.datamodule import FaceBatches, StoreOrder, loader, on_device
+from fakegan.data.faces import open_faces
+from fakegan.data.images import Geometry, face_from_pixels
+from fakegan.data.pixels import to_uint8
+from fakegan.data.store import FAKE, LABEL_CONVENTION, REAL, FaceStore, Row, StoreWriter
+from fakegan.detector import Detector, NetSpec, reconstruct
+from fakegan.errors import FakeganError
+from fakegan.evaluation.metrics import auroc
+from fakegan.modules.autoencoder import AdversarialAutoencoder
+from fakegan.modules.classifier import NETS, build_net, fake_probability
+from fakegan.nets.autogan import AutoGAN
+from fakegan.nets.losses import lsgan_discriminator_loss
+from fakegan.pipeline import reconstruct as reconstruct_stage
+from fakegan.pipeline import stages
+
+from .conftest import Compose
+from .test_pipeline import _rows
+
+
+def test_1_inputs_and_reconstructions_share_one_range() -> None:
+    """There: inputs in [-2, 2] against a tanh."""
+    black_and_white = np.stack([np.zeros((64, 64, 3), np.uint8), np.full((64, 64, 3), 255, np.uint8)])
+    batch = next(
+        iter(loader(FaceBatches({"image": black_and_white}, np.zeros(2, np.int64)), StoreOrder(np.arange(2), 2)))
+    )
+    image = on_device(batch, ("image",))["image"]
+    assert (image.min().item(), image.max().item()) == (-1, 1)
+    saturated = AutoGAN(1, 4)
+    saturated.decoder.to_rgb.bias.data = torch.tensor([100.0, -100.0, 100.0])
+    recon = saturated(image)
+    assert (recon.min().item(), recon.max().item()) == (-1, 1)
+
+
+def test_2_floats_never_become_uint8_by_a_cast(tmp_path: Path) -> None:
+    """There: reconstructions in [-1, 1], cast to uint8, were nearly all 0."""
+    faces = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8)
+    assert torch.equal(reconstruct(nn.Identity().eval(), faces), faces)  # a perfect autoencoder changes no pixel
+    with pytest.raises(ValueError, match=r"\[-1, 1\]"):
+        to_uint8(faces.permute(0, 3, 1, 2).float())
+    row = Row.of(face_from_pixels(faces[0].numpy()), file="a", label=REAL, source="a")
+    with pytest.raises(TypeError), StoreWriter(tmp_path / "store", Geometry()) as writer:
+        writer.append(np.zeros((64, 64, 3), np.float32), row)  # type: ignore[arg-type]
+
+
+def test_3_one_label_convention_from_store_to_score() -> None:
+    """There: real = 1 in one notebook and 0 in the other, so that 57.2 should read 42.8."""
+    assert LABEL_CONVENTION == {"real": REAL, "fake": FAKE} == {"real": 0, "fake": 1}
+    sure_of_fake = fake_probability(torch.tensor([[-5.0, 5.0]]))
+    assert sure_of_fake.item() > 0.99
+    assert auroc(np.array([0.01, sure_of_fake.item()]), np.array([REAL, FAKE])) == 1.0
+
+
+def test_4_the_test_split_is_what_is_tested(compose_settings: Compose) -> None:
+    """There: the validation split was evaluated."""
+    settings = compose_settings("pipeline=classify")
+    stages.run(settings)
+    faces = open_faces(settings.data, settings.paths.data_dir, needs={})
+    tested = [row["file"] for row in _rows(settings.paths.run_dir / "scores.csv")]
+    assert tested == faces.store.files[faces.splits.test].tolist()
+    assert not set(tested) & set(faces.store.files[faces.splits.val])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_5_no_face_is_on_two_sides_of_any_stage(compose_settings: Compose, share: float) -> None:
+    """There: real test faces were among the autoencoder's training faces."""
+    settings = compose_settings(f"data.split.autoencoder_share={share}")
+    faces = open_faces(settings.data, settings.paths.data_dir, needs={})
+    s, groups = faces.splits, faces.store.groups
+    learnt = set(groups[np.concatenate([s.autoencoder_train, s.train])])
+    chosen = set(groups[np.concatenate([s.autoencoder_val, s.val])])
+    tested = set(groups[s.test])
+    assert not learnt & chosen
+    assert not learnt & tested
+    assert not chosen & tested
+    assert bool(set(s.autoencoder_train) & set(s.train)) == (share == 0)  # shared only where asked for
+
+
+def test_6_scores_come_from_eval_mode(store: FaceStore) -> None:
+    """There: classifiers were scored with dropout on."""
+    options = {"net": "simple_cnn", "in_channels": 3, "options": {"dropout": 0.9}}
+    net = build_net("simple_cnn", 3, {"dropout": 0.9}).train()
+    detector = Detector(Geometry(), "pixels", NetSpec(options, net.state_dict()), None)
+    assert np.array_equal(detector.scores(store.images[:8]), detector.scores(store.images[:8]))
+    detector.classifier.train()
+    assert not np.array_equal(detector.scores(store.images[:8]), detector.scores(store.images[:8]))  # it would show
+
+
+@pytest.mark.parametrize("name", sorted(NETS))
+def test_7_nets_end_in_logits(name: str) -> None:
+    """There: a softmax loss on top of a sigmoid."""
+    net = build_net(name, 3, {})
+    layers = [m for m in net.modules() if not list(m.children())]
+    assert isinstance(layers[-1], nn.Linear)
+    assert not any(isinstance(m, nn.Sigmoid | nn.Softmax | nn.LogSoftmax | nn.Tanh) for m in layers)
+
+
+def test_8_classes_that_differ_in_shape_or_codec_are_called_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There: 218x178 JPEGs against square pictures of another codec."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for kind, size, suffix in (("real", (89, 109), "jpg"), ("fake", (64, 64), "png")):
+        (tmp_path / kind).mkdir()
+        for i in range(6):
+            noise = rng.integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+            Image.fromarray(noise).save(tmp_path / kind / f"{i}.{suffix}")
+    assert prepare.main(["--root", str(tmp_path), "--out", str(tmp_path / "store"), "--workers", "1"]) == 0
+    printed = capsys.readouterr()
+    warning = next(line for line in (printed.out + printed.err).splitlines() if "warning" in line)
+    assert "format" in warning
+    assert "size" in warning
+
+
+def test_9_a_discriminator_cannot_win_outright(compose_settings: Compose) -> None:
+    """There: its loss fell to 1e-4 and the adversarial term taught nothing."""
+    settings = compose_settings()
+    assert settings.model.discriminator_floor >= 0.01
+    module = AdversarialAutoencoder(depth=1, width=4, discriminator_floor=settings.model.discriminator_floor)
+    winning = lsgan_discriminator_loss(torch.tensor([0.99]), torch.tensor([0.01]))
+    assert winning < module.hparams["discriminator_floor"]  # from here on it rests: see test_autoencoder
+    names = set(module.train_means.names) & set(module.val_means.names)
+    assert {"disc_real", "disc_recon"} <= names  # and what it thinks of both sides is logged
+
+
+def test_10_reconstructing_is_one_pass_in_large_batches(
+    compose_settings: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There: two generator passes for one loss (see test_autoencoder), one image per batch when reconstructing."""
+    sizes: list[int] = []
+    real = reconstruct_stage.reconstruct
+
+    def counted(net: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(pixels))
+        return real(net, pixels)
+
+    monkeypatch.setattr(reconstruct_stage, "reconstruct", counted)
+    settings = compose_settings()
+    stages.run(settings)
+    splits = open_faces(settings.data, settings.paths.data_dir, needs={}).splits
+    count = len(np.union1d(splits.train, splits.val))
+    assert sum(sizes) == count
+    assert len(sizes) == -(-count // reconstruct_stage.BATCH)
+    assert reconstruct_stage.BATCH >= 128
+
+
+def test_a_store_with_flipped_labels_is_refused(store_path: Path, tmp_path: Path) -> None:
+    """The third mistake once more, from disk."""
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(store_path, copy)
+    manifest = copy / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"real": 0', '"real": 1').replace('"fake": 1', '"fake": 0'))
+    with pytest.raises(FakeganError, match="label"):
+        FaceStore.open(copy)
