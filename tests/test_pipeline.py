@@ -23,7 +23,10 @@ from fakegan.pipeline.settings import EvaluateSettings, RunSettings
 
 from .conftest import Compose
 
-MEASURES = ["accuracy", "balanced_accuracy", "auroc", "average_precision", "eer", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05", "brier", "ece", "real_accuracy", "fake_accuracy"]
+MEASURES = (
+    *("accuracy", "balanced_accuracy", "auroc", "average_precision", "eer", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05"),
+    *("brier", "ece", "real_accuracy", "fake_accuracy"),
+)
 
 
 def _json(path: Path) -> Any:
@@ -97,7 +100,7 @@ def test_evaluating_chosen_sources_and_the_same_store_as_a_foreign_one(finished:
     run_dir = finished.paths.run_dir
     _evaluate(finished, sources=("camera", "gan_b"))
     assert {r["source"] for r in _rows(run_dir / "evaluations" / "faces" / "scores.csv")} == {"camera", "gan_b"}
-    with pytest.raises(UsageError, match="no 'gan_c'.*gan_a"):
+    with pytest.raises(UsageError, match=r"no 'gan_c'.*gan_a"):
         _evaluate(finished, sources=("gan_c",))
     with pytest.raises(FakeganError, match="no fake faces"):
         _evaluate(finished, sources=("camera",))
