@@ -19,6 +19,9 @@ from fakegan.data.pixels import to_uint8
 from fakegan.errors import FakeganError
 
 
+RESIDUAL_GAIN = 4  # of the residual in pictures: at its true brightness a good reconstruction's is all black
+
+
 class StepSeed(pl.Callback):
     """Every step's noise (dropout, the pool's draws) is a function of (seed, step, rank), after a resume too."""
 
@@ -84,7 +87,7 @@ class StopOnDivergence(pl.Callback):
 class ReconstructionGrid(pl.Callback):
     """The same validation faces every few epochs: face, reconstruction and residual, one row each.
 
-    Written as PNG into `folder` and to TensorBoard. Residual: |x_hat - x|, so that black is a perfect copy.
+    Written as PNG into `folder` and to TensorBoard.
     """
 
     def __init__(self, folder: Path, every: int, faces: int) -> None:
@@ -122,8 +125,11 @@ class ReconstructionGrid(pl.Callback):
 
 
 def reconstruction_grid(real: Tensor, recon: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Three rows of faces, (3 * 66 + 2, F * 66 + 2, 3) uint8, from two (F, 3, 64, 64) in [-1, 1]."""
-    residual = (recon - real).abs() - 1  # difference 0 to 2 becomes -1 to 1
+    """Three rows of faces, (3 * 66 + 2, F * 66 + 2, 3) uint8, from two (F, 3, 64, 64) in [-1, 1].
+
+    The third row is |x_hat - x|, brightened RESIDUAL_GAIN times: black is a perfect copy.
+    """
+    residual = ((recon - real).abs() * RESIDUAL_GAIN).clamp(max=2) - 1  # 0 to 2 becomes -1 to 1
     rows = torch.stack([to_uint8(x) for x in (real, recon, residual)])  # (3, F, 64, 64, 3)
     framed = torch.nn.functional.pad(rows, (0, 0, 2, 0, 2, 0), value=255)  # (3, F, 66, 66, 3)
     height, width = 3 * 66, rows.shape[1] * 66

@@ -242,6 +242,8 @@ def test_the_grid_shows_face_reconstruction_and_residual_in_the_right_range() ->
     assert [m.tolist() for m in middle] == [[0] * 3, [255] * 3, [255] * 3]
     assert picture[33 + 132, 33].tolist() == reconstruction_grid(real, real)[0, 0].tolist()  # full difference is white
     assert reconstruction_grid(real, real)[33 + 132, 33].tolist() == [0, 0, 0]
+    slightly_off = reconstruction_grid(real, real + 0.1)[33 + 132, 33]  # 0.1 of 2, four times: a fifth of 255
+    assert slightly_off.tolist() == [51, 51, 51]
 
 
 def test_a_checkpoint_of_another_run_does_not_fit_quietly(finished: RunSettings) -> None:

@@ -16,6 +16,7 @@ from fakegan.data.splits import AUTOENCODER, CLASSIFIER, Needs
 from fakegan.detector import DETECTOR_FILE
 from fakegan.errors import UsageError
 from fakegan.evaluation.results import METRICS_FILE, SCORES_FILE, read_metrics, table, write_metrics
+from fakegan.pipeline.fitting import pick_device
 from fakegan.pipeline.reconstruct import reconstruct_faces
 from fakegan.pipeline.settings import RunSettings
 from fakegan.pipeline.test import test
@@ -36,6 +37,7 @@ def run(settings: RunSettings) -> Outcome:
     """Every stage that the pipeline needs and that has not finished before."""
     metrics_file = settings.paths.run_dir / METRICS_FILE
     if not metrics_file.is_file():
+        pick_device(settings.trainer.accelerator)  # a device that is not there is an error before anything starts
         view = _view(settings.pipeline.view)
         faces = open_faces(settings.data, settings.paths.data_dir, _needs(view))
         if view is None:

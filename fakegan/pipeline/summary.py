@@ -51,9 +51,8 @@ def write_tensorboard(
         "budget": settings.budget.name,
         "seed": settings.seed,
     }
-    finals = {
-        f"final/{split}_{name}": content[split][name]["value"] for split in ("test", "val") for name in HPARAM_METRICS
-    }
+    finals = {f"test/{name}": content["test"][name]["value"] for name in HPARAM_METRICS}
+    finals["objective"] = content["objective"]
     with SummaryWriter(str(folder)) as writer:
         for summary in hparams(choices, finals):  # type: ignore[no-untyped-call]
             if writer.file_writer is not None:
