@@ -6,18 +6,18 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from PIL import Image
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from fakegan.data.pixels import to_uint8
 from fakegan.errors import FakeganError
-
 
 RESIDUAL_GAIN = 4  # of the residual in pictures: at its true brightness a good reconstruction's is all black
 
@@ -58,6 +58,24 @@ class EpochLines(pl.Callback):
         line = f"{self.stage} epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {shown}  ({seconds:.0f} s)"
         if trainer.is_global_zero:
             print(line, file=sys.stdout, flush=True)
+
+
+class BestAndLast(ModelCheckpoint):
+    """best.ckpt by a validation metric, and last.ckpt after every epoch; a run that was moved finds its own again."""
+
+    def __init__(self, folder: Path, monitor: str, mode: Literal["min", "max"]) -> None:
+        super().__init__(folder, "best", monitor, mode=mode, save_last=True, enable_version_counter=False)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Lightning drops what it knows of the best where the folder's name has changed."""
+
+        def moved(path: str) -> str:
+            return str(Path(self.dirpath or "") / Path(path).name) if path else path
+
+        paths = ("best_model_path", "last_model_path", "kth_best_model_path")
+        best = {moved(path): value for path, value in state_dict["best_k_models"].items()}
+        here = {"dirpath": self.dirpath, "best_k_models": best, **{name: moved(state_dict[name]) for name in paths}}
+        super().load_state_dict({**state_dict, **here})
 
 
 class MetricsInCheckpoint(pl.Callback):

@@ -34,6 +34,8 @@ def save_checkpoint(content: dict[str, Any], path: Path) -> None:
     building = path.with_name(f".{path.name}.building-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in path.parent.glob(f".{path.name}.building-*"):  # of a process that was killed
+            leftover.unlink()
         with building.open("wb") as file:
             torch.save({**content, _STAMP: stamp()}, file)
             file.flush()

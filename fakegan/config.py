@@ -7,10 +7,11 @@ import difflib
 import functools
 import os
 import re
+import shutil
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -48,37 +50,56 @@ def entry_point(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
             os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of Hydra's own printing
             register_resolvers()
             composed = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
-            return _one_sentence(composed(functools.wraps(task)(lambda cfg: _one_sentence(_tidy, task, cfg))))
+            with _one_sentence():
+                return composed(functools.wraps(task)(functools.partial(_job, task)))()
 
         return command
 
     return decorate
 
 
+def _job(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
+    """One job of Hydra's. In a sweep a failed job does not stop the others; the sweep's exit code is its own."""
+    job = HydraConfig.get()
+    if job.mode != RunMode.MULTIRUN:
+        with _one_sentence():
+            return _tidy(task, cfg)
+    try:
+        return _tidy(task, cfg)
+    except FakeganError as error:
+        print(f"job {job.job.num} failed: {error}", file=sys.stderr, flush=True)
+        raise
+
+
 def _tidy(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
-    """Run the task; where it fails before it wrote anything, the folder that Hydra made for it goes."""
+    """Run the task; one refused before it did anything leaves no folder, one that is stopped says how to go on."""
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    made_for_this = not any(run_dir.iterdir()) and not run_dir.samefile(Path.cwd())
     try:
         return task(cfg)
     except FakeganError:
-        with contextlib.suppress(OSError):  # not empty: it stays
-            os.rmdir(HydraConfig.get().runtime.output_dir)
+        if made_for_this and {path.name for path in run_dir.iterdir()} <= {CONFIG_FILE}:
+            shutil.rmtree(run_dir)
         raise
-    except KeyboardInterrupt:
-        run_dir = Path(os.path.relpath(HydraConfig.get().runtime.output_dir))
+    except (KeyboardInterrupt, SystemExit):
         if (run_dir / CONFIG_FILE).is_file():
-            print(f"\nstopped; go on with: python train.py resume={run_dir}", file=sys.stderr)
+            resume = f"python train.py resume={os.path.relpath(run_dir)}"
+            print(f"\nstopped; go on with: {resume}", file=sys.stderr, flush=True)
         raise
 
 
-def _one_sentence(function: Callable[..., Any], *arguments: Any) -> Any:
+@contextlib.contextmanager
+def _one_sentence() -> Iterator[None]:
     try:
-        return function(*arguments)
+        yield
     except KeyboardInterrupt:
         sys.exit(130)
     except FakeganError as error:
         _fail(error, str(error), error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:
         _fail(error, explain(error), UsageError.exit_code)
+    except OSError as error:  # a full disk, a folder that cannot be written
+        _fail(error, f"{error.filename or 'a file'}: {error.strerror or error}", FakeganError.exit_code)
 
 
 def _fail(error: Exception, sentence: str, code: int) -> typing.NoReturn:
@@ -148,15 +169,20 @@ def start_run(kind: type[T], cfg: DictConfig) -> T:
     """
     if cfg.get("resume"):
         return read_run(kind, cfg.resume)
+    for key in ("data.root", "model.checkpoint", "paths.run_dir", "paths.data_dir", "paths.artifact_dir"):
+        path = OmegaConf.select(cfg, key)  # None where it is missing, too
+        if path is not None:
+            OmegaConf.update(cfg, key, str(Path(path).absolute()))  # a resume may start from another folder
     checked = settings(kind, cfg)
     run_dir = Path(cfg.paths.run_dir)
-    if (run_dir / CONFIG_FILE).exists():
-        raise UsageError(
-            f"{run_dir} holds a run already: choose another hydra.run.dir, or continue it with resume={run_dir}"
-        )
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(cfg, run_dir / CONFIG_FILE, resolve=True)
+        with (run_dir / CONFIG_FILE).open("x", encoding="utf-8") as file:
+            file.write(OmegaConf.to_yaml(cfg, resolve=True))
+    except FileExistsError:
+        raise UsageError(
+            f"{run_dir} holds a run already: choose another hydra.run.dir, or continue it with resume={run_dir}"
+        ) from None
     except OSError as error:
         raise FakeganError(f"{run_dir} cannot be written ({error}): choose another hydra.run.dir") from error
     return checked

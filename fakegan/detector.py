@@ -1,6 +1,6 @@
 """The trained whole: preprocessing, autoencoder, view, classifier, threshold; the one way to score faces.
 
-The test stage, evaluate.py and prediction all score through `Detector.scores`, so that they cannot disagree.
+The test stage and evaluate.py both score through `Detector.scores`, so that they cannot disagree.
 """
 
 from __future__ import annotations
@@ -103,8 +103,7 @@ class Detector:
 
     def knows(self, sha256: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:  # (N,) hex digests -> (N,)
         """Which of these pictures took part in training or validation, the autoencoder's included."""
-        seen = {row.tobytes() for row in self.seen}
-        return np.array([bytes.fromhex(digest) in seen for digest in sha256], dtype=bool)
+        return is_among(sha256_bytes(sha256), self.seen)
 
     def save(self, path: Path) -> None:
         """Write the file that `load` reads."""
@@ -130,6 +129,8 @@ class Detector:
         if not run_dir.is_dir():
             raise FakeganError(f"there is no run at {run_dir}: name a directory that train.py wrote")
         path = run_dir / DETECTOR_FILE
+        if not path.is_file() and (run_dir / "metrics.json").is_file():
+            raise FakeganError(f"{run_dir} trained an autoencoder only: there is no classifier to score faces with")
         if not path.is_file():
             raise FakeganError(
                 f"{run_dir} holds no trained detector ({DETECTOR_FILE}): it has not finished; "
@@ -151,6 +152,12 @@ class Detector:
 def sha256_bytes(digests: npt.NDArray[np.str_]) -> npt.NDArray[np.uint8]:  # (N,) hex -> (N, 32)
     """Hex digests as bytes, 32 a row."""
     return np.frombuffer(bytearray.fromhex("".join(digests)), dtype=np.uint8).reshape(len(digests), 32)
+
+
+def is_among(digests: npt.NDArray[np.uint8], known: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Which of the digests (N, 32) are rows of `known` (M, 32): (N,)."""
+    rows = {row.tobytes() for row in known}
+    return np.array([row.tobytes() in rows for row in digests], dtype=bool)
 
 
 def _ready(net: nn.Module, weights: dict[str, Tensor], device: torch.device) -> nn.Module:

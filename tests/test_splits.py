@@ -8,7 +8,6 @@ import pytest
 from fakegan.data.splits import (
     AUTOENCODER,
     CLASSIFIER,
-    REAL_CLASSIFIER,
     SplitConfig,
     Splits,
     split_faces,
@@ -189,7 +188,7 @@ def test_needs_decide_what_may_be_empty():
     real_only = table(500, real=500)
     assert len(split_faces(*real_only, SplitConfig(), needs=AUTOENCODER).autoencoder_train)
     unseen = SplitConfig(unseen=("stylegan",))  # Experiment 2: fakes only in the test
-    assert len(split_faces(*table(500), unseen, needs=AUTOENCODER | REAL_CLASSIFIER).test)
+    assert len(split_faces(*table(500), unseen, needs=AUTOENCODER | {"train": (REAL,), "test": (REAL, FAKE)}).test)
     with pytest.raises(FakeganError, match="autoencoder_train"):
         split_faces(*table(500, real=0), SplitConfig(), needs=AUTOENCODER)
     no_share = SplitConfig(autoencoder_share=0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import multiprocessing
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -206,7 +207,8 @@ def demo_faces(
 
 def _in_processes(chunks: list[range], seed: int, workers: int) -> Iterator[DemoFace]:
     """The chunks' faces in order, with never more than a few chunks drawn ahead of the reader."""
-    with ProcessPoolExecutor(workers) as pool:
+    context = multiprocessing.get_context("spawn")  # forking a process that has threads can hang
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
         ahead = deque(pool.submit(_draw_chunk, seed, chunk) for chunk in chunks[: 2 * workers])
         for chunk in chunks[2 * workers :]:
             yield from ahead.popleft().result()

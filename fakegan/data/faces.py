@@ -30,6 +30,10 @@ class DataSettings:
     ratio: ClassRatio  # of real and fake in a training epoch
     workers: int  # DataLoader processes; 0 is fastest from a memory map
 
+    def __post_init__(self) -> None:
+        if self.workers < 0 or self.demo_seed < 0:
+            raise UsageError("data.workers and data.demo_seed must be 0 or more")
+
 
 @dataclass(frozen=True)
 class Faces:
@@ -47,9 +51,8 @@ def open_faces(settings: DataSettings, data_dir: Path, needs: Needs) -> Faces:
     """
     path = settings.root if settings.root is not None else built_in_store(settings, data_dir)
     store = FaceStore.open(path)
-    splits = split_faces(
-        store.labels, store.sources, store.groups, store.kept_split, settings.split, needs=needs
-    )
+    store.verify()
+    splits = split_faces(store.labels, store.sources, store.groups, store.kept_split, settings.split, needs=needs)
     return Faces(store, splits)
 
 
@@ -65,7 +68,7 @@ def built_in_store(settings: DataSettings, data_dir: Path) -> Path:
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FakeganError(f"{data_dir} cannot be written ({error}): set paths.data_dir=DIR") from error
+        raise FakeganError(f"{data_dir} cannot be written ({error}): choose another data_dir") from error
     with filelock.FileLock(data_dir / f".{path.name}.lock"):
         if not (path / "manifest.json").is_file():
             _draw_store(path, settings)

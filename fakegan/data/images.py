@@ -54,6 +54,10 @@ class Geometry:
     crop: bool = True  # centre square; False squashes the whole picture into the square
     max_megapixels: int = 64  # refused above, by what the header says
 
+    def shape(self) -> tuple[int, bool]:
+        """What decides the pixels: two geometries of equal shape give the same face."""
+        return self.size, self.crop
+
 
 @dataclass(frozen=True)
 class Face:

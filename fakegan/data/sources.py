@@ -120,6 +120,8 @@ class ZipArchive:
         try:
             with archive.open(name) as member:
                 content = member.read(MAX_FILE_BYTES + 1)
+        except NotImplementedError:
+            raise ImageError("compressed in the archive in a way that Python cannot read") from None
         except RuntimeError:
             raise ImageError("encrypted in the archive") from None
         except Exception as error:  # broken members raise BadZipFile, zlib.error, EOFError, OSError, ...

@@ -30,7 +30,6 @@ _PLACES = ("autoencoder_train", "autoencoder_val", "train", "val", "test")
 Needs = Mapping[str, tuple[int, ...]]
 AUTOENCODER: dict[str, tuple[int, ...]] = {"autoencoder_train": (REAL,), "autoencoder_val": (REAL,)}
 CLASSIFIER: dict[str, tuple[int, ...]] = dict.fromkeys(("train", "val", "test"), (REAL, FAKE))
-REAL_CLASSIFIER: dict[str, tuple[int, ...]] = {"train": (REAL,), "val": (REAL,), "test": (REAL, FAKE)}
 
 _KEYS_TO_CHANGE = {
     "autoencoder_train": "raise data.split.autoencoder_share, or set it to 0 to share the train faces",

@@ -26,7 +26,7 @@ def write_scores(
 ) -> None:
     """One row a face, in store order: file, source, label (0 real, 1 fake), score P(fake), verdict."""
     building = path.with_name(f".{path.name}.building")
-    with building.open("w", newline="", encoding="utf-8") as file:
+    with building.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # as faces.csv
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(("file", "source", "label", "score", "verdict"))
         for name, source, label, score in zip(files, sources, labels, scores, strict=True):

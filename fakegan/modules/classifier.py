@@ -33,7 +33,7 @@ def build_net(net: str, in_channels: int, options: dict[str, Any]) -> nn.Module:
         raise UsageError(f"classifier.net={net!r} does not exist: choose {', '.join(NETS)}")
     try:
         return NETS[net](in_channels=in_channels, **options)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(f"classifier.net_options of {net}: {error}") from error
 
 
@@ -55,7 +55,8 @@ class Classifier(pl.LightningModule):
         net_options: dict[str, Any] | None = None,  # keyword arguments of the net
         optimizer: str = "adamw",  # sgd, adam, adamw
         learning_rate: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),  # Adam's; sgd takes the first as its momentum
+        betas: tuple[float, float] = (0.9, 0.999),  # Adam's
+        momentum: float = 0.0,  # SGD's
         weight_decay: float = 0.0,
         schedule: str = "constant",  # constant, cosine, step
         step_epochs: int = 30,  # schedule "step": the rate falls to a tenth every so many epochs
@@ -86,7 +87,14 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimizer and schedule that the config names."""
         h = self.hparams
-        opt = optimizer(h["optimizer"], self.net.parameters(), h["learning_rate"], tuple(h["betas"]), h["weight_decay"])
+        opt = optimizer(
+            h["optimizer"],
+            self.net.parameters(),
+            h["learning_rate"],
+            betas=tuple(h["betas"]),
+            momentum=h["momentum"],
+            weight_decay=h["weight_decay"],
+        )
         steps, epochs = int(self.trainer.estimated_stepping_batches), self.trainer.max_epochs or 1
         factor = learning_rate_factor(h["schedule"], steps, epochs, h["step_epochs"])
         return {"optimizer": opt, "lr_scheduler": {"scheduler": LambdaLR(opt, factor), "interval": "step"}}

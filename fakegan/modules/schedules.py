@@ -19,12 +19,13 @@ def optimizer(
     name: str,  # one of OPTIMIZERS
     parameters: Iterable[nn.Parameter],
     learning_rate: float,
-    betas: tuple[float, float] = (0.9, 0.999),  # Adam's; sgd takes the first as its momentum
+    betas: tuple[float, float] = (0.9, 0.999),  # Adam's
+    momentum: float = 0.0,  # SGD's
     weight_decay: float = 0.0,
 ) -> Optimizer:
     """A fused optimizer: same mathematics, one kernel for all parameters."""
     if name == "sgd":
-        return SGD(parameters, learning_rate, momentum=betas[0], weight_decay=weight_decay, fused=True)
+        return SGD(parameters, learning_rate, momentum=momentum, weight_decay=weight_decay, fused=True)
     if name in {"adam", "adamw"}:
         kind = Adam if name == "adam" else AdamW
         return kind(parameters, learning_rate, betas=betas, weight_decay=weight_decay, fused=True)

@@ -64,8 +64,7 @@ class AlexNet(nn.Module):
         """
         if self.features[0].in_channels != 3:
             raise FakeganError(
-                "ImageNet weights take RGB, but this view has more channels: "
-                "set classifier.net_options.imagenet=false"
+                "ImageNet weights take RGB, but this view has more channels: set classifier.net_options.imagenet=false"
             )
         try:
             weights = AlexNet_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)

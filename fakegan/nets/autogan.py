@@ -113,7 +113,7 @@ class AutoGAN(nn.Module):
         self,
         depth: int,
         width: int = 64,
-        norm: Norm = "instance",
+        norm: Norm = "none",  # "instance" in the study
         code_channels: int | None = None,
     ) -> None:
         super().__init__()

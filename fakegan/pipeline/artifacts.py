@@ -77,6 +77,7 @@ def obtain(
         results = make(building)
         manifest = {"kind": kind, "ingredients": ingredients, "results": results}
         (building / MANIFEST).write_text(json.dumps(manifest, indent=2))
+        shutil.rmtree(path, ignore_errors=True)  # without a manifest it is no artifact
         os.replace(building, path)
     return Artifact(path, reused=False)
 
@@ -107,10 +108,14 @@ class Reconstructions:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.images: npt.NDArray[np.uint8] = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-        self.rows: npt.NDArray[np.int64] = np.load(folder / "rows.npy", allow_pickle=False)
+        damaged = FakeganError(f"{folder} is damaged: delete it, and the next run makes it again")
+        try:
+            self.images: npt.NDArray[np.uint8] = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+            self.rows: npt.NDArray[np.int64] = np.load(folder / "rows.npy", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise damaged from error
         if self.images.dtype != np.uint8 or self.images.shape != (len(self.rows), 64, 64, 3):
-            raise FakeganError(f"{folder} is damaged: delete it, and the next run makes it again")
+            raise damaged
 
     def __len__(self) -> int:
         return len(self.rows)

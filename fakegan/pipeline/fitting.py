@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -11,11 +12,11 @@ from typing import Literal
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from fakegan.callbacks import EpochLines, MetricsInCheckpoint, StepSeed, StopOnDivergence
+from fakegan.callbacks import BestAndLast, EpochLines, MetricsInCheckpoint, StepSeed, StopOnDivergence
 from fakegan.checkpoints import AtomicCheckpointIO, load_checkpoint
 from fakegan.errors import UsageError
 from fakegan.pipeline.settings import RunSettings, StageBudget
@@ -33,10 +34,11 @@ def fit(
     callbacks: Sequence[pl.Callback] = (),
 ) -> Path:
     """Train, or go on from the stage's last checkpoint; returns the best checkpoint."""
-    checkpoints = folder / "checkpoints"
-    keep = ModelCheckpoint(checkpoints, "best", monitor, mode=mode, save_last=True, enable_version_counter=False)
+    checkpoints, finished = folder / "checkpoints", folder / "finished"
+    if finished.is_file():  # stopped later, between this stage and the next
+        return checkpoints / "best.ckpt"
     every = [
-        keep,
+        BestAndLast(checkpoints, monitor, mode),
         StepSeed(settings.seed),
         MetricsInCheckpoint(),
         StopOnDivergence(f"{'classifier' if 'auroc' in monitor else 'model'}.learning_rate"),
@@ -55,8 +57,11 @@ def fit(
         warnings.simplefilter("ignore")  # Lightning's advice on workers and log intervals does not fit memory maps
         try:
             trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.is_file() else None)
+        except SIGTERMException:
+            raise SystemExit(128 + signal.SIGTERM) from None  # Lightning would end with 0
         except SystemExit:  # Lightning's answer to Ctrl-C, with exit code 1
             raise KeyboardInterrupt from None
+    finished.touch()
     return checkpoints / "best.ckpt"
 
 
@@ -68,29 +73,19 @@ def _trainer(
     progress_bar: bool,
 ) -> pl.Trainer:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    t = settings.trainer
-    try:
-        return pl.Trainer(
-            accelerator=t.accelerator,
-            devices=t.devices,
-            strategy=t.strategy,
-            precision=t.precision,  # type: ignore[arg-type]
-            num_nodes=t.num_nodes,
-            max_epochs=budget.max_epochs,
-            logger=logger,
-            callbacks=callbacks,
-            plugins=[AtomicCheckpointIO()],
-            enable_progress_bar=progress_bar,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-        )
-    except (MisconfigurationException, ValueError) as error:
-        reason = str(error).split(".")[0].replace("`", "")
-        raise UsageError(
-            f"trainer.accelerator={t.accelerator} with trainer.devices={t.devices} is not possible here ({reason}): "
-            "use trainer=auto or trainer=cpu"
-        ) from error
+    return pl.Trainer(
+        accelerator=settings.trainer.accelerator,
+        devices=1,
+        precision=settings.trainer.precision,
+        max_epochs=budget.max_epochs,
+        logger=logger,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        enable_progress_bar=progress_bar,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
 
 
 def _logger(settings: RunSettings, folder: Path) -> Logger:
@@ -106,7 +101,7 @@ def pick_device(accelerator: str) -> torch.device:
     if accelerator in {"auto", "gpu", "mps"} and torch.backends.mps.is_available():
         return torch.device("mps")
     if accelerator in {"gpu", "cuda", "mps"}:
-        raise UsageError(f"there is no device of kind {accelerator!r} on this machine: use trainer=auto or trainer=cpu")
+        raise UsageError(f"there is no {accelerator} on this machine: use trainer=auto or trainer=cpu (or device=auto)")
     return torch.device("cpu")
 
 

@@ -10,6 +10,8 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
+import fakegan.data.pixels
+import fakegan.nets.autogan
 from fakegan.checkpoints import load_checkpoint
 from fakegan.data.faces import Faces
 from fakegan.detector import reconstruct
@@ -19,6 +21,7 @@ from fakegan.pipeline.fitting import pick_device
 from fakegan.pipeline.settings import RunSettings
 
 BATCH = 256  # faces at a time
+_CODE = (fakegan.nets.autogan, fakegan.data.pixels)  # what turns faces into reconstructions
 
 
 def reconstruct_faces(settings: RunSettings, faces: Faces, autoencoder: Path) -> Reconstructions:
@@ -27,6 +30,7 @@ def reconstruct_faces(settings: RunSettings, faces: Faces, autoencoder: Path) ->
     ingredients = {
         "autoencoder": file_digest(autoencoder),
         "faces": faces.store.fingerprint,
+        "code": file_digest(*(Path(module.__file__ or "") for module in _CODE)),
         "rows": names_digest(rows.astype(str)),
     }
     artifact = obtain(
@@ -51,13 +55,13 @@ def _write_reconstructions(
     device = pick_device(settings.trainer.accelerator)
     net = _load_autoencoder(autoencoder).to(device).eval()
     np.save(folder / "rows.npy", rows)
-    out = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (len(rows), 64, 64, 3))
     starts = range(0, len(rows), BATCH)
-    for start in tqdm(starts, f"reconstructing {len(rows)} faces", disable=None):
-        batch = slice(start, start + BATCH)
-        pixels = torch.from_numpy(images[rows[batch]]).to(device)
-        out[batch] = reconstruct(net, pixels).cpu().numpy()
-    out.flush()
+    with (folder / "images.npy").open("wb") as out:  # a memory map would meet a full disk with a crash
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), 64, 64, 3)}
+        np.lib.format.write_array_header_1_0(out, header)
+        for start in tqdm(starts, f"reconstructing {len(rows)} faces", disable=None):
+            pixels = torch.from_numpy(images[rows[start : start + BATCH]]).to(device)
+            out.write(reconstruct(net, pixels).cpu().numpy().tobytes())
     return {"count": len(rows)}
 
 

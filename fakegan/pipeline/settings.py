@@ -7,6 +7,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fakegan.data.faces import DataSettings
+from fakegan.errors import UsageError
+
+FACES_FILE = "faces.sha256"  # in a run directory: the fingerprint of the store that the run began with
+
+
+def at_least(lowest: float, **values: float) -> None:
+    """Raise a UsageError for the first value below `lowest`, or none; keys are written with __ for the dot."""
+    for key, value in values.items():
+        if not value >= lowest:  # also true for NaN
+            raise UsageError(f"{key.replace('__', '.')}={value} must be {lowest} or more")
+
+
+def two_betas(**values: tuple[float, ...]) -> None:
+    """Raise a UsageError where Adam's betas are not two numbers from 0 to 1."""
+    for key, betas in values.items():
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise UsageError(f"{key.replace('__', '.')}={list(betas)} must be two numbers from 0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -24,7 +41,14 @@ class ModelSettings:
     schedule: Literal["constant", "cosine"]
     pool_size: int
     discriminator_floor: float
-    checkpoint: str | None  # a trained autoencoder to use instead of training one
+    checkpoint: Path | None  # a trained autoencoder to use instead of training one
+
+    def __post_init__(self) -> None:
+        at_least(1, model__depth=self.depth, model__width=self.width, model__pool_size=self.pool_size)
+        at_least(1, model__code_channels=1 if self.code_channels is None else self.code_channels)
+        at_least(0, model__reconstruction_weight=self.reconstruction_weight, model__learning_rate=self.learning_rate)
+        at_least(0, model__discriminator_floor=self.discriminator_floor)
+        two_betas(model__betas=self.betas)
 
 
 @dataclass(frozen=True)
@@ -37,9 +61,16 @@ class ClassifierSettings:
     optimizer: Literal["sgd", "adam", "adamw"]
     learning_rate: float
     betas: tuple[float, float]
+    momentum: float
     weight_decay: float
     schedule: Literal["constant", "cosine", "step"]
     step_epochs: int
+
+    def __post_init__(self) -> None:
+        at_least(0, classifier__learning_rate=self.learning_rate, classifier__weight_decay=self.weight_decay)
+        at_least(0, classifier__momentum=self.momentum)
+        at_least(1, classifier__step_epochs=self.step_epochs)
+        two_betas(classifier__betas=self.betas)
 
 
 @dataclass(frozen=True)
@@ -56,7 +87,10 @@ class StageBudget:
     """How long one network trains."""
 
     max_epochs: int
-    batch_size: int  # of one step, over all devices
+    batch_size: int  # of one step
+
+    def __post_init__(self) -> None:
+        at_least(1, max_epochs=self.max_epochs, batch_size=self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -71,13 +105,10 @@ class BudgetSettings:
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """conf/trainer: handed to Lightning's Trainer as they are."""
+    """conf/trainer: the one device of a run."""
 
-    accelerator: str
-    devices: int | str
-    strategy: str
-    precision: str
-    num_nodes: int
+    accelerator: Literal["auto", "cpu", "gpu"]
+    precision: Literal["32-true", "bf16-mixed"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +118,10 @@ class CallbackSettings:
     patience: int  # epochs without a better validation AUROC before the classifier stops
     grid_every: int  # epochs between two pictures of reconstructions
     grid_faces: int  # faces in that picture
+
+    def __post_init__(self) -> None:
+        at_least(1, callbacks__patience=self.patience)
+        at_least(1, callbacks__grid_every=self.grid_every, callbacks__grid_faces=self.grid_faces)
 
 
 @dataclass(frozen=True)
@@ -120,6 +155,9 @@ class RunSettings:
     callbacks: CallbackSettings
     logger: LoggerSettings
     paths: PathSettings
+
+    def __post_init__(self) -> None:
+        at_least(0, seed=self.seed)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from typing import Any
 from fakegan.data.faces import Faces, open_faces
 from fakegan.data.splits import AUTOENCODER, CLASSIFIER, Needs
 from fakegan.detector import DETECTOR_FILE
-from fakegan.errors import UsageError
+from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE, SCORES_FILE, read_metrics, table, write_metrics
 from fakegan.pipeline.fitting import pick_device
 from fakegan.pipeline.reconstruct import reconstruct_faces
-from fakegan.pipeline.settings import RunSettings
+from fakegan.pipeline.settings import FACES_FILE, RunSettings
 from fakegan.pipeline.test import test
 from fakegan.pipeline.train_autoencoder import autoencoder_metrics, train_autoencoder
 from fakegan.pipeline.train_classifier import train_classifier
@@ -40,6 +40,9 @@ def run(settings: RunSettings) -> Outcome:
         pick_device(settings.trainer.accelerator)  # a device that is not there is an error before anything starts
         view = _view(settings.pipeline.view)
         faces = open_faces(settings.data, settings.paths.data_dir, _needs(view))
+        _same_faces_as_before(settings.paths.run_dir / FACES_FILE, faces)
+        for reason, count in faces.splits.left_out.items():
+            print(f"{count} faces are in no split: {reason}", flush=True)
         if view is None:
             autoencoder = train_autoencoder(settings, faces)
             values = autoencoder_metrics(autoencoder)
@@ -49,6 +52,15 @@ def run(settings: RunSettings) -> Outcome:
             test(settings, faces)
     metrics = read_metrics(metrics_file)
     return Outcome(float(metrics["objective"]), _closing_words(settings, metrics))
+
+
+def _same_faces_as_before(path: Path, faces: Faces) -> None:
+    """A run that goes on must go on with the faces it began with: others may have been tested on, or learnt from."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{faces.store.fingerprint}\n")
+    elif path.read_text().strip() != faces.store.fingerprint:
+        raise FakeganError(f"{faces.store.path} has changed since this run began: start a new run")
 
 
 def _train_detector(settings: RunSettings, faces: Faces, view: View) -> None:

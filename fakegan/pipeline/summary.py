@@ -45,6 +45,8 @@ def write_tensorboard(
     """Test scalars, pictures and histograms, and one line of the hyperparameter tab."""
     choices = {
         "pipeline": settings.pipeline.name,
+        "view": settings.pipeline.view or "none",
+        "fakes": settings.pipeline.fakes,
         "model": settings.model.name if settings.pipeline.view != "pixels" else "none",
         "classifier": settings.classifier.name,
         "data": settings.data.name,

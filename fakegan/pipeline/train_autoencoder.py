@@ -10,15 +10,19 @@ from typing import Any
 import numpy as np
 import torch
 
+import fakegan.callbacks
+import fakegan.data.datamodule
+import fakegan.data.pixels
 import fakegan.modules.autoencoder
 import fakegan.modules.pool
+import fakegan.modules.schedules
 import fakegan.nets.autogan
 import fakegan.nets.losses
 from fakegan.callbacks import ReconstructionGrid
 from fakegan.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.data.datamodule import RealFacesDataModule
 from fakegan.data.faces import Faces
-from fakegan.detector import sha256_bytes
+from fakegan.detector import is_among, sha256_bytes
 from fakegan.errors import FakeganError, UsageError
 from fakegan.modules.autoencoder import AdversarialAutoencoder
 from fakegan.pipeline.artifacts import Artifact, file_digest, names_digest, obtain
@@ -28,7 +32,16 @@ from fakegan.pipeline.settings import RunSettings
 AUTOENCODER_FILE = "autoencoder.pt"
 NET_OPTIONS = ("depth", "width", "norm", "code_channels")  # of AutoGAN, as they stand in conf/model
 # What a trained autoencoder depends on besides its settings: a change of this code makes a new artifact.
-_CODE = (fakegan.nets.autogan, fakegan.nets.losses, fakegan.modules.autoencoder, fakegan.modules.pool)
+_CODE = (
+    fakegan.nets.autogan,
+    fakegan.nets.losses,
+    fakegan.modules.autoencoder,
+    fakegan.modules.pool,
+    fakegan.modules.schedules,
+    fakegan.data.datamodule,
+    fakegan.data.pixels,
+    fakegan.callbacks,
+)
 
 
 def train_autoencoder(settings: RunSettings, faces: Faces) -> Path:
@@ -37,7 +50,7 @@ def train_autoencoder(settings: RunSettings, faces: Faces) -> Path:
     if not own.is_file():
         own.parent.mkdir(parents=True, exist_ok=True)
         if settings.model.checkpoint is not None:
-            source = _named_autoencoder(Path(settings.model.checkpoint), settings)
+            source = _named_autoencoder(settings.model.checkpoint, settings)
         else:
             source = _trained_autoencoder(settings, faces).path / AUTOENCODER_FILE
         building = own.with_name(f".{own.name}.building")
@@ -56,7 +69,7 @@ def _trained_autoencoder(settings: RunSettings, faces: Faces) -> Artifact:
         "budget": asdict(settings.budget.autoencoder),
         "precision": settings.trainer.precision,
         "seed": settings.seed,
-        "geometry": asdict(faces.store.geometry),
+        "geometry": faces.store.geometry.shape(),
         "faces": {split: names_digest(faces.store.sha256[r]) for split, r in rows.items()},
         "code": file_digest(*(Path(module.__file__ or "") for module in _CODE)),
     }
@@ -96,13 +109,13 @@ def _fit_autoencoder(settings: RunSettings, faces: Faces, model: dict[str, Any],
         mode="min",
         callbacks=[grid],
     )
-    seen = np.concatenate(rows)
     save_checkpoint(
         {
             "options": {key: model[key] for key in NET_OPTIONS},
             "weights": weights_of(best, "autoencoder."),
             "metrics": load_checkpoint(best)["metrics"],
-            "seen": torch.from_numpy(sha256_bytes(faces.store.sha256[seen])),
+            "learnt": torch.from_numpy(sha256_bytes(faces.store.sha256[rows[0]])),
+            "selected_on": torch.from_numpy(sha256_bytes(faces.store.sha256[rows[1]])),
         },
         folder / AUTOENCODER_FILE,
     )
@@ -126,15 +139,23 @@ def _named_autoencoder(path: Path, settings: RunSettings) -> Path:
 
 
 def _refuse_seen_faces(autoencoder: Path, faces: Faces) -> None:
-    """No face of the test may have trained the autoencoder (the study's fifth mistake)."""
-    seen = {row.tobytes() for row in load_checkpoint(autoencoder)["seen"].numpy()}
-    test_faces = sha256_bytes(faces.store.sha256[faces.splits.test])
-    shared = sum(row.tobytes() in seen for row in test_faces)
-    if shared:
-        raise FakeganError(
-            f"{shared} test faces were among the faces that trained {autoencoder}: "
-            "use the data.split of the run that trained it, or train anew without model.checkpoint"
-        )
+    """No test face may have trained the autoencoder or selected it, no validation face may have trained it.
+
+    The study's fifth mistake; by construction here, but `model.checkpoint` can name any autoencoder.
+    """
+    content = load_checkpoint(autoencoder)
+    learnt, selected_on = (content[name].numpy() for name in ("learnt", "selected_on"))
+    test, val = (sha256_bytes(faces.store.sha256[rows]) for rows in (faces.splits.test, faces.splits.val))
+    shared = {
+        "test": is_among(test, np.concatenate([learnt, selected_on])).sum(),
+        "validation": is_among(val, learnt).sum(),
+    }
+    for split, count in shared.items():
+        if count:
+            raise FakeganError(
+                f"{count} {split} faces were among the faces that trained {autoencoder}: "
+                "use the data.split of the run that trained it, or train anew without model.checkpoint"
+            )
 
 
 def autoencoder_metrics(autoencoder: Path) -> dict[str, float]:

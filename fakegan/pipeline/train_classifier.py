@@ -61,7 +61,7 @@ def train_classifier(
     if autoencoder is not None:
         content = load_checkpoint(autoencoder)
         autoencoder_spec = NetSpec(content["options"], content["weights"])
-        seen.append(content["seen"].numpy())
+        seen += [content["learnt"].numpy(), content["selected_on"].numpy()]
     detector = Detector(
         geometry=faces.store.geometry,
         view_name=settings.pipeline.view or "",
