@@ -218,7 +218,12 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], at: str = "") -> T:
     for key in needed:
         if key not in values:
             raise UsageError(f"{at}{key} is missing from the config")
-    return kind(**{key: _typed(hints[key], value, f"{at}{key}") for key, value in values.items()})
+    typed = {key: _typed(hints[key], value, f"{at}{key}") for key, value in values.items()}
+    try:
+        return kind(**typed)
+    except UsageError as error:  # a value out of range; settings that stand in two places do not know where
+        place = at.rstrip(".")
+        raise error if not place or place.split(".")[0] in str(error) else UsageError(f"{place}: {error}") from None
 
 
 def _typed(hint: Any, value: Any, at: str) -> Any:

@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(words)
         _prepare(options)
     except FakeganError as error:
+        if os.environ.get("FAKEGAN_DEBUG"):
+            raise
         print(f"{_COMMAND}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -225,6 +227,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _stop(number: int, _frame: object) -> NoReturn:
+    print("\nStopped: nothing was written; start again with the same command.", file=sys.stderr)
     sys.exit(128 + number)  # unwinds: what was half built is removed
 
 

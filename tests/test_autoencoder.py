@@ -16,7 +16,7 @@ from fakegan.modules.pool import ReconstructionPool
 from fakegan.modules.schedules import WARMUP, learning_rate_factor
 
 
-def _fit(module: AdversarialAutoencoder, data: pl.LightningDataModule, epochs: int = 1, **options: Any) -> pl.Trainer:
+def fit(module: AdversarialAutoencoder, data: pl.LightningDataModule, epochs: int = 1, **options: Any) -> pl.Trainer:
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=epochs,
@@ -80,7 +80,7 @@ class _Phases(AdversarialAutoencoder):
 
 def test_each_phase_moves_its_own_network_only_and_reconstructs_once(faces: RealFacesDataModule) -> None:
     module = _Phases(depth=1, width=4)
-    _fit(module, faces, limit_train_batches=2, limit_val_batches=0)
+    fit(module, faces, limit_train_batches=2, limit_val_batches=0)
     assert module.changed == [(True, False), (False, True)] * 2
     assert module.forwards == 2  # one a step
     assert module.disc_calls == [8, 16] * 2  # the reconstruction for G, then both halves in one batch for D
@@ -88,8 +88,8 @@ def test_each_phase_moves_its_own_network_only_and_reconstructs_once(faces: Real
 
 def test_loss_falls_and_psnr_rises_on_the_built_in_faces(faces: RealFacesDataModule) -> None:
     module = AdversarialAutoencoder(depth=1, width=8, reconstruction_weight=50, learning_rate=2e-3)
-    first = _fit(module, faces).callback_metrics
-    last = _fit(module, faces, epochs=12).callback_metrics
+    first = fit(module, faces).callback_metrics
+    last = fit(module, faces, epochs=12).callback_metrics
     assert last["train/l1"] < 0.6 * first["train/l1"]
     assert last["val/psnr"] > first["val/psnr"] + 3
     assert 0 < last["val/ssim"] <= 1
@@ -107,7 +107,7 @@ def test_the_discriminator_rests_below_its_floor(faces: RealFacesDataModule) -> 
 
     module, rests = AdversarialAutoencoder(depth=1, width=4, discriminator_floor=0.0), Rests()
     initial = _copy(module.discriminator)
-    _fit(module, faces, epochs=2, limit_val_batches=0, callbacks=[rests])
+    fit(module, faces, epochs=2, limit_val_batches=0, callbacks=[rests])
     assert not all(torch.equal(a, b) for a, b in zip(initial, rests.before, strict=True))  # it learnt in epoch 0
     assert _same(rests.before, module.discriminator)
     assert not _same(rests.autoencoder, module.autoencoder)  # the autoencoder goes on
@@ -115,7 +115,7 @@ def test_the_discriminator_rests_below_its_floor(faces: RealFacesDataModule) -> 
 
 def test_the_schedule_really_steps(faces: RealFacesDataModule) -> None:
     module = AdversarialAutoencoder(depth=1, width=4, learning_rate=1.0e-3, schedule="cosine")
-    trainer = _fit(module, faces, epochs=2, limit_val_batches=0)
+    trainer = fit(module, faces, epochs=2, limit_val_batches=0)
     rates = {group["lr"] for opt in trainer.optimizers for group in opt.param_groups}
     assert rates == {0.0}  # a cosine ends at zero
 

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,15 @@ def test_a_study_setting_is_the_studys(compose_settings: Compose) -> None:
         (["data=faces", "data.root=???"], r"data\.root must be given.*prepare"),
         (["model.betas=0.5"], r"model\.betas=0\.5 must be a list"),
         (["model.depth"], r"model\.depth"),
+        (["model.depth=0"], r"model\.depth=0 must be 1 or more"),
+        (["model.width=0"], r"model\.width=0 must be 1 or more"),
+        (["model.code_channels=0"], r"model\.code_channels=0 must be 1 or more"),
+        (["seed=-1"], r"seed=-1 must be 0 or more"),
+        (["classifier.learning_rate=-1"], r"classifier\.learning_rate=-1\.0 must be 0 or more"),
+        (["model.betas=[0.5]"], r"model\.betas=\[0\.5\] must be two numbers"),
+        (["budget.classifier.max_epochs=0"], r"budget\.classifier: max_epochs=0 must be 1 or more"),
+        (["callbacks.grid_every=0"], r"callbacks\.grid_every=0 must be 1 or more"),
+        (["trainer.precision=foo"], r"trainer\.precision='foo' must be 32-true or bf16-mixed"),
     ],
 )
 def test_what_is_wrong_with_a_config_is_one_sentence(overrides: list[str], words: str) -> None:
@@ -86,7 +96,7 @@ def test_what_is_wrong_with_a_config_is_one_sentence(overrides: list[str], words
         config.settings(RunSettings, cfg)
     sentence = str(caught.value) if isinstance(caught.value, UsageError) else config.explain(caught.value)
     assert "\n" not in sentence
-    assert pytest.importorskip("re").search(words, sentence), sentence
+    assert re.search(words, sentence), sentence
 
 
 def test_a_run_is_written_down_before_it_runs_and_read_back(tmp_path: Path, store_path: Path) -> None:

@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -121,9 +119,3 @@ def test_the_autoencoders_faces_must_be_real(store: FaceStore) -> None:
     rows = np.arange(len(store))
     with pytest.raises(ValueError, match="real faces only"):
         RealFacesDataModule(store.images, store.labels, rows, rows[:10], batch_size=4, seed=0)
-
-
-@pytest.fixture(autouse=True)
-def _no_leftover_workers() -> Iterator[None]:
-    yield
-    assert torch.utils.data.get_worker_info() is None

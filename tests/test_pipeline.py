@@ -11,17 +11,19 @@ import pytest
 import torch
 
 from fakegan.callbacks import reconstruction_grid
-from fakegan.checkpoints import load_checkpoint, save_checkpoint
-from fakegan.data.faces import open_faces
+from fakegan.checkpoints import load_checkpoint
+from fakegan.data.faces import Faces, open_faces
 from fakegan.data.store import FaceStore
 from fakegan.detector import Detector
 from fakegan.errors import FakeganError, UsageError
-from fakegan.pipeline import stages, test, train_classifier
+from fakegan.evaluation.results import write_scores
+from fakegan.pipeline import stages, test, train_autoencoder, train_classifier
 from fakegan.pipeline.artifacts import Reconstructions
 from fakegan.pipeline.evaluating import evaluate
 from fakegan.pipeline.settings import EvaluateSettings, RunSettings
 
 from .conftest import Compose
+from .test_config import EXPERIMENTS
 
 MEASURES = (
     *("accuracy", "balanced_accuracy", "auroc", "average_precision", "eer", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05"),
@@ -40,6 +42,10 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 def _elsewhere(settings: RunSettings, name: str) -> RunSettings:
     return replace(settings, paths=replace(settings.paths, run_dir=settings.paths.run_dir.with_name(name)))
+
+
+def faces_of(settings: RunSettings) -> Faces:
+    return open_faces(settings.data, settings.paths.data_dir, needs={})
 
 
 def _evaluate(settings: RunSettings, **changes: Any) -> str:
@@ -104,11 +110,15 @@ def test_evaluating_chosen_sources_and_the_same_store_as_a_foreign_one(finished:
         _evaluate(finished, sources=("gan_c",))
     with pytest.raises(FakeganError, match="no fake faces"):
         _evaluate(finished, sources=("camera",))
-    words = _evaluate(finished, data=finished.data)  # the store again, but named: what training saw is left out
-    assert "took part in training and are left out" in words
-    seen = {r["file"] for r in _rows(run_dir / "evaluations" / "faces-2" / "scores.csv")}
-    own = {r["file"] for r in _rows(run_dir / "scores.csv")}
-    assert seen == own
+    other_split = replace(finished.data, split=replace(finished.data.split, seed=9))
+    _evaluate(finished, data=other_split)  # the store again, but named: still the run's own test split
+    assert _rows(run_dir / "evaluations" / "faces-2" / "scores.csv") == _rows(run_dir / "scores.csv")
+    (run_dir / "faces.sha256").write_text("as if the store were another\n")
+    assert "took part in training and are left out" in _evaluate(finished, data=finished.data)
+    left = {r["file"] for r in _rows(run_dir / "evaluations" / "faces-3" / "scores.csv")}
+    assert left >= {r["file"] for r in _rows(run_dir / "scores.csv")}
+    seen = Detector.load(run_dir).knows(faces_of(finished).store.sha256)
+    assert not left & set(faces_of(finished).store.files[seen])
 
 
 def test_a_sweep_over_classifiers_trains_the_autoencoder_once(
@@ -211,6 +221,9 @@ def test_an_autoencoder_that_saw_test_faces_is_refused(compose_settings: Compose
     settings = compose_settings(f"model.checkpoint={alone.paths.run_dir}", "data.split.seed=5")
     with pytest.raises(FakeganError, match=r"test faces were among the faces that trained .*data\.split"):
         stages.run(settings)
+    larger_val = compose_settings(f"model.checkpoint={alone.paths.run_dir}", "data.split.val=0.4")
+    with pytest.raises(FakeganError, match=r"validation faces were among"):
+        stages.run(_elsewhere(larger_val, "larger_val"))
 
 
 def test_a_detector_that_saw_test_faces_is_not_tested(finished: RunSettings) -> None:
@@ -246,9 +259,86 @@ def test_the_grid_shows_face_reconstruction_and_residual_in_the_right_range() ->
     assert slightly_off.tolist() == [51, 51, 51]
 
 
-def test_a_checkpoint_of_another_run_does_not_fit_quietly(finished: RunSettings) -> None:
-    path = finished.paths.run_dir / "detector.pt"
-    content = load_checkpoint(path)
-    del content["fakegan"]
-    save_checkpoint({**content, "view": "pixels"}, path)
-    assert Detector.load(finished.paths.run_dir).autoencoder is None
+def test_a_run_goes_on_only_with_the_faces_it_began_with(finished: RunSettings, store: FaceStore) -> None:
+    (finished.paths.run_dir / "metrics.json").unlink()
+    (finished.paths.run_dir / "faces.sha256").write_text("another store\n")
+    with pytest.raises(FakeganError, match="has changed since this run began"):
+        stages.run(finished)
+
+
+def test_a_run_that_was_moved_keeps_its_best_checkpoint(compose_settings: Compose, tmp_path: Path) -> None:
+    """Scores are rigged: the first epoch is the best by far, so a resume elsewhere must not replace it."""
+    settings = compose_settings("pipeline=classify", "budget.classifier.max_epochs=2")
+
+    class Rigged(train_classifier.Classifier):
+        def _log(self, split: str, values: dict[str, Any]) -> None:
+            rigged = {"auroc": torch.tensor(0.99 if self.current_epoch == 0 else 0.1)} if split == "val" else {}
+            super()._log(split, {**values, **rigged})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_classifier, "Classifier", Rigged)
+        stages.run(settings)
+        best = load_checkpoint(settings.paths.run_dir / "classifier" / "checkpoints" / "best.ckpt")
+        moved = _elsewhere(settings, "moved")
+        settings.paths.run_dir.rename(moved.paths.run_dir)
+        for name in ("metrics.json", "detector.pt", "classifier/finished"):
+            (moved.paths.run_dir / name).unlink()
+        longer = replace(moved.budget, classifier=replace(moved.budget.classifier, max_epochs=4))
+        stages.run(replace(moved, budget=longer))
+    again = load_checkpoint(moved.paths.run_dir / "classifier" / "checkpoints" / "best.ckpt")
+    last = load_checkpoint(moved.paths.run_dir / "classifier" / "checkpoints" / "last.ckpt")
+    assert (best["epoch"], again["epoch"], last["epoch"]) == (0, 0, 3)
+
+
+def test_a_stopped_autoencoder_goes_on_where_it_stood(
+    compose_settings: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two optimizers, two schedules and the pool come back: the weights end the same."""
+    options = ("pipeline=autoencoder", "budget.autoencoder.max_epochs=3")
+    whole = _elsewhere(compose_settings(*options, f"paths.artifact_dir={_tmp(compose_settings)}/other"), "whole")
+    stages.run(whole)
+    stopped = compose_settings(*options)
+
+    class Killed(Exception):
+        pass
+
+    module = train_autoencoder.AdversarialAutoencoder
+    real_end = module.on_train_epoch_end
+
+    def killed_in_the_third_epoch(self: Any) -> None:
+        if self.current_epoch == 2:
+            raise Killed
+        real_end(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "on_train_epoch_end", killed_in_the_third_epoch)
+        with pytest.raises(Killed):
+            stages.run(stopped)
+    stages.run(stopped)
+    ours, theirs = (load_checkpoint(s.paths.run_dir / "autoencoder" / "autoencoder.pt") for s in (stopped, whole))
+    assert ours["metrics"] == theirs["metrics"]
+    for name, weight in theirs["weights"].items():
+        assert torch.equal(weight, ours["weights"][name]), name
+
+
+def _tmp(compose_settings: Compose) -> Path:
+    return compose_settings().paths.run_dir.parent
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_shipped_experiment_runs(compose_settings: Compose, experiment: str) -> None:
+    tiny = ("budget.width=4", "budget.autoencoder.max_epochs=1", "budget.classifier.max_epochs=1")
+    stages.run(compose_settings(f"+experiment={experiment}", *tiny, "budget.autoencoder.batch_size=8"))
+
+
+def test_a_name_that_is_no_utf8_is_written_as_it_was_read(tmp_path: Path) -> None:
+    name = b"caf\xe9.jpg".decode(errors="surrogateescape")
+    write_scores(tmp_path / "scores.csv", [name], ["a"], [1], [0.75], 0.5)
+    assert b"caf\xe9.jpg,a,1,0.75,fake" in (tmp_path / "scores.csv").read_bytes()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_whole_run_on_a_gpu_in_bf16(compose_settings: Compose) -> None:
+    settings = compose_settings("pipeline=recon_classify", "trainer=gpu")
+    assert 0 <= stages.run(settings).objective <= 1

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 from array import array
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -133,7 +133,7 @@ class DeclaredGroups:
     """The lines of --groups: a file, as faces.csv names it or as its source does, and its group."""
 
     group_of: dict[str, str]
-    used: set[str] = field(default_factory=set)
+    used: dict[str, str] = field(default_factory=dict)  # what stands in the CSV -> the file in the store
 
     @classmethod
     def read(cls, path: Path) -> DeclaredGroups:
@@ -152,10 +152,16 @@ class DeclaredGroups:
         return cls(group_of)
 
     def of(self, file: str, name: str) -> str:
-        """The declared group, or "" where there is none."""
+        """The declared group, or "" where there is none.
+
+        Raises:
+            UsageError: a bare name that fits pictures of two sources, which have nothing to do with each other.
+        """
         for key in (file, name):
             if key in self.group_of:
-                self.used.add(key)
+                if self.used.setdefault(key, file) != file:
+                    other = self.used[key]
+                    raise UsageError(f"--groups: {key} could be {other} or {file}: name the file as {file} in the CSV")
                 return self.group_of[key]
         return ""
 
@@ -206,23 +212,26 @@ class _Found:
 def _count(recipe: Recipe, containers: Sequence[Container]) -> tuple[dict[str, SourceSummary], int]:
     """A summary to fill for each source, and the number of pictures in all."""
     summaries: dict[str, SourceSummary] = {}
-    total = 0
+    pictures: Counter[str] = Counter()
     for source, container in zip(recipe.sources, containers, strict=True):
         summary = summaries.setdefault(source.name, SourceSummary(source.name, source.label))
-        pictures = 0
+        found = 0
         for _, wanted in container.entries():
-            pictures += wanted
+            found += wanted
             summary.skipped += not wanted
-        if not pictures:
+        if not found:
             raise UsageError(f"{source.path} holds no pictures (.jpg, .jpeg, .png, .webp)")
-        total += min(pictures, recipe.limit or pictures)
-    return summaries, total
+        pictures[source.name] += found
+    return summaries, sum(min(count, recipe.limit or count) for count in pictures.values())
 
 
 def _chunks(recipe: Recipe, containers: Sequence[Container]) -> Iterator[Chunk]:
+    taken: Counter[str] = Counter()  # a source may be made up of several folders
     for source, container in zip(recipe.sources, containers, strict=True):
-        names = islice((name for name, wanted in container.entries() if wanted), recipe.limit)
+        left = None if recipe.limit is None else recipe.limit - taken[source.name]
+        names = islice((name for name, wanted in container.entries() if wanted), left)
         while part := list(islice(names, CHUNK)):
+            taken[source.name] += len(part)
             yield Chunk(source, container, part)
 
 
