@@ -60,11 +60,11 @@ class EpochLines(pl.Callback):
             print(line, file=sys.stdout, flush=True)
 
 
-class BestAndLast(ModelCheckpoint):
-    """best.ckpt by a validation metric, and last.ckpt after every epoch; a run that was moved finds its own again."""
+class Best(ModelCheckpoint):
+    """best.ckpt by a validation metric; a run that was moved finds its own again."""
 
     def __init__(self, folder: Path, monitor: str, mode: Literal["min", "max"]) -> None:
-        super().__init__(folder, "best", monitor, mode=mode, save_last=True, enable_version_counter=False)
+        super().__init__(folder, "best", monitor, mode=mode, enable_version_counter=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Lightning drops what it knows of the best where the folder's name has changed."""
@@ -76,6 +76,13 @@ class BestAndLast(ModelCheckpoint):
         best = {moved(path): value for path, value in state_dict["best_k_models"].items()}
         here = {"dirpath": self.dirpath, "best_k_models": best, **{name: moved(state_dict[name]) for name in paths}}
         super().load_state_dict({**state_dict, **here})
+
+
+class Last(ModelCheckpoint):
+    """last.ckpt after every epoch; Lightning's own save_last writes one only when the best has changed."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "last", monitor=None, enable_version_counter=False)
 
 
 class MetricsInCheckpoint(pl.Callback):

@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from fakegan.callbacks import BestAndLast, EpochLines, MetricsInCheckpoint, StepSeed, StopOnDivergence
+from fakegan.callbacks import Best, EpochLines, Last, MetricsInCheckpoint, StepSeed, StopOnDivergence
 from fakegan.checkpoints import AtomicCheckpointIO, load_checkpoint
 from fakegan.errors import UsageError
 from fakegan.pipeline.settings import RunSettings, StageBudget
@@ -38,7 +38,8 @@ def fit(
     if finished.is_file():  # stopped later, between this stage and the next
         return checkpoints / "best.ckpt"
     every = [
-        BestAndLast(checkpoints, monitor, mode),
+        Best(checkpoints, monitor, mode),
+        Last(checkpoints),  # after Best, whose state it holds
         StepSeed(settings.seed),
         MetricsInCheckpoint(),
         StopOnDivergence(f"{'classifier' if 'auroc' in monitor else 'model'}.learning_rate"),
