@@ -61,8 +61,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damage surfaces as anything, IndexError in the unpickler among it
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FakeganError(f"{path} is damaged or not a FakeGAN checkpoint ({reason})") from error
+        raise FakeganError(f"{path} is damaged or not a FakeGAN checkpoint: name another, or train again") from error
     own = content.get(_STAMP) if isinstance(content, dict) else None
     if not isinstance(own, dict):
         raise FakeganError(f"{path} is not a FakeGAN checkpoint: name a .ckpt or .pt file from a run directory")

@@ -168,6 +168,9 @@ def start_run(kind: type[T], cfg: DictConfig) -> T:
         UsageError: the run directory is another run's.
     """
     if cfg.get("resume"):
+        ignored = [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]
+        if ignored:
+            raise UsageError(f"resume goes on with the run's own config: leave out {' '.join(ignored)}")
         return read_run(kind, cfg.resume)
     for key in ("data.root", "model.checkpoint", "paths.run_dir", "paths.data_dir", "paths.artifact_dir"):
         path = OmegaConf.select(cfg, key)  # None where it is missing, too

@@ -116,6 +116,8 @@ def _report(summary: Summary, options: argparse.Namespace, seconds: float) -> No
         print(f"Next: python train.py model=autogan4 pipeline=recon_classify data=faces data.root={options.out}")
     else:
         missing = next(name for name, label in LABEL_CONVENTION.items() if label not in summary.classes)
+        if missing == "fake":
+            print(f"Next: python train.py pipeline=autoencoder data=faces data.root={options.out}")
         print(f"Only one class: to train a classifier, prepare again with --{missing} NAME=PATH as well.")
 
 
@@ -156,6 +158,8 @@ def _rooted(root: Path, keep_splits: bool) -> list[Source]:
     if not root.is_dir():
         raise UsageError(f"--root {root} is not a folder")
     parts = {folder: split for folder, split in _SPLIT_FOLDERS.items() if (root / folder).is_dir()}
+    if parts and any((root / name).is_dir() for name in LABEL_CONVENTION):
+        raise UsageError(f"--root {root} holds real or fake beside {', '.join(parts)}: move one of them away")
     if keep_splits and not parts:
         raise UsageError(f"--keep-splits: {root} has no folders train, valid, test")
     sources = [
@@ -214,7 +218,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--fake", action="append", default=[], metavar="NAME=PATH", help="the same for a generator's faces")
     add("--root", type=Path, metavar="DIR", help="DIR/{real,fake} or DIR/{train,valid,test}/{real,fake}")
     add("--keep-splits", action="store_true", help="with --root: train, valid and test stay what they are")
-    add("--groups", type=Path, metavar="CSV", help="columns file,group: faces of one group stay together")
+    add(
+        "--groups",
+        type=Path,
+        metavar="CSV",
+        help="columns file,group (file: as below its source, or source/file): a group stays together",
+    )
     add("--out", type=Path, required=True, metavar="DIR", help="the store")
     add("--workers", type=_positive, default=_cores(), metavar="N", help="processes (default: cores)")
     add("--limit", type=_positive, metavar="N", help="the first N of each source, in the order of names")
@@ -222,7 +231,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--dry-run", action="store_true", help="read and summarise, write nothing")
     add("--no-crop", action="store_true", help="squash the whole picture instead of its centre square")
     add("--max-megapixels", type=_positive, default=64, metavar="N", help="refuse larger pictures (64)")
-    add("--npy-range", type=_value_range, metavar="LOW,HIGH", help="what float arrays span: -1,1 or 0,1")
+    add(
+        "--npy-range",
+        type=_value_range,
+        metavar="LOW,HIGH",
+        help="what float arrays span: --npy-range=-1,1 or 0,1 or 0,255",
+    )
     return parser
 
 

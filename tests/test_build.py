@@ -19,9 +19,10 @@ import pytest
 from PIL import Image
 
 from fakegan import prepare
-from fakegan.data.build import read_pictures
+from fakegan.data.build import Recipe, Source, build_store, read_pictures
 from fakegan.data.images import Face, Geometry
-from fakegan.data.store import FaceStore
+from fakegan.data.store import FAKE, REAL, FaceStore
+from fakegan.errors import UsageError
 
 
 def picture(seed: int, side: int = 48) -> Image.Image:
@@ -373,3 +374,46 @@ def group_lives(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_floats_from_0_to_1_declared_as_minus_1_to_1_are_refused(tmp_path: Path) -> None:
+    """Taken at its word, that class would come out washed out: the easiest thing for a classifier to learn."""
+    np.save(tmp_path / "fakes.npy", np.random.default_rng(0).random((8, 64, 64, 3)))
+    for value_range, accepted in (((-1.0, 1.0), False), ((0.0, 1.0), True)):
+        recipe = Recipe([Source("gan", FAKE, tmp_path / "fakes.npy")], value_range=value_range)
+        if accepted:
+            assert build_store(recipe, tmp_path / "store", dry_run=True).count == 8
+        else:
+            with pytest.raises(UsageError, match=r"no value below 0: is --npy-range=0,1 meant"):
+                build_store(recipe, tmp_path / "store", dry_run=True)
+
+
+def test_a_bare_name_in_groups_that_fits_two_sources_is_refused(tmp_path: Path) -> None:
+    sources = []
+    for name, label in (("r", REAL), ("f", FAKE)):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.full((64, 64, 3), 40 * (1 + label), np.uint8)).save(tmp_path / name / "000.png")
+        sources.append(Source(name, label, tmp_path / name))
+    groups = tmp_path / "groups.csv"
+    groups.write_text("file,group\n000.png,ann\n")
+    with pytest.raises(UsageError, match=r"000\.png could be r/000\.png or f/000\.png"):
+        build_store(Recipe(sources, groups=groups), tmp_path / "store")
+    groups.write_text("file,group\nr/000.png,ann\n")
+    build_store(Recipe(sources, groups=groups), tmp_path / "store")
+    groups.write_text("file,group\n")
+    with pytest.raises(UsageError, match="names no file"):
+        build_store(Recipe(sources, groups=groups), tmp_path / "store2")
+
+
+def test_limit_counts_a_source_of_several_folders_once(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for kind in ("real", "fake"):
+            (tmp_path / "in" / split / kind).mkdir(parents=True)
+            for i in range(3):
+                noise = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+                Image.fromarray(noise).save(tmp_path / "in" / split / kind / f"{i}.png")
+    words = ["--root", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--limit", "4", "--workers", "1"]
+    assert prepare.main(words) == 0
+    store = FaceStore.open(tmp_path / "out")
+    assert [(store.labels == label).sum() for label in (REAL, FAKE)] == [4, 4]

@@ -144,11 +144,15 @@ class DeclaredGroups:
                 for row in csv.DictReader(lines):
                     file, group = row.get("file"), row.get("group")
                     if not file or not group:
-                        raise UsageError(f"{path}: each line needs a file and a group, under these headings")
+                        raise UsageError(
+                            f"{path}: line {len(group_of) + 2} lacks a file or a group; the first line is file,group"
+                        )
                     if group_of.setdefault(file, group) != group:
                         raise UsageError(f"{path}: {file} is in two groups, {group_of[file]} and {group}")
         except (OSError, csv.Error) as error:
-            raise UsageError(f"{path}: cannot be read as --groups: {error}") from None
+            raise UsageError(f"{path}: cannot be read as --groups: {getattr(error, 'strerror', error)}") from None
+        if not group_of:
+            raise UsageError(f"{path}: names no file; its first line is file,group, then one line a file")
         return cls(group_of)
 
     def of(self, file: str, name: str) -> str:

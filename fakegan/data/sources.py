@@ -103,6 +103,9 @@ class Folder:
         return read_face_file(self.path / name, geometry)
 
 
+_PROBED = 64  # pictures of an array whose values are looked at before all are read
+
+
 @dataclass(frozen=True)
 class ZipArchive:
     """A zip archive, read member by member and never unpacked to disk."""
@@ -165,7 +168,7 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise FakeganError(f"{path} is no readable zip archive: {error}") from error
+        raise FakeganError(f"{path} is no readable zip archive") from error
 
 
 def _check_zip(path: Path) -> None:
@@ -192,7 +195,7 @@ def _open_array(path: Path) -> npt.NDArray[Any]:
     try:
         return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, EOFError, SyntaxError) as error:
-        raise FakeganError(f"{path} is no readable .npy array: {error}") from error
+        raise FakeganError(f"{path} is no readable .npy array of numbers: truncated, or something else") from error
 
 
 def _check_array(path: Path, array: npt.NDArray[Any], value_range: ValueRange | None) -> None:
@@ -203,3 +206,9 @@ def _check_array(path: Path, array: npt.NDArray[Any], value_range: ValueRange | 
         raise UsageError(f"{path} holds {array.dtype}: save it as uint8, 0 to 255")
     if is_float and value_range is None:
         raise UsageError(f"{path} holds {array.dtype}: say what it spans, --npy-range=-1,1 or --npy-range=0,1")
+    if is_float and value_range is not None and value_range[0] < 0 and len(array):
+        some = array[:: max(len(array) // _PROBED, 1)]
+        if (
+            0 <= some.min() and some.max() <= value_range[1]
+        ):  # taken at its word, every picture would come out washed out, and its class with it
+            raise UsageError(f"{path} holds no value below 0: is --npy-range=0,{value_range[1]:g} meant?")

@@ -226,5 +226,7 @@ def _check_needs(splits: Splits, labels: npt.NDArray[np.int64], needs: Needs) ->
             if label in present:
                 continue
             in_store = int((labels == label).sum())
-            cure = _KEYS_TO_CHANGE[split] if in_store else f"prepare some with --{CLASS_NAMES[label]} NAME=PATH"
+            alone = "" if label == REAL else " (real faces alone can train pipeline=autoencoder)"
+            missing = f"prepare some with --{CLASS_NAMES[label]} NAME=PATH{alone}"
+            cure = _KEYS_TO_CHANGE[split] if in_store else missing
             raise FakeganError(f"the {split} split has no {CLASS_NAMES[label]} faces ({in_store} in the store): {cure}")

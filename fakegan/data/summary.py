@@ -92,6 +92,8 @@ class Summary:
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
         reasons = sum((source.reasons for source in self.sources), Counter[str]())
         lines += [f"rejected: {reason} ({times})" for reason, times in reasons.most_common(5)]
+        if len(reasons) > 5:
+            lines.append(f"rejected: for {len(reasons) - 5} other reasons, see rejected.csv")
         return [line.rstrip() for line in lines] + [f"warning: {warning}" for warning in self.warnings()]
 
     def warnings(self) -> list[str]:

@@ -54,7 +54,7 @@ def _roc(scores: Scores, labels: Labels, sources: Sources, threshold: float) -> 
     axes.set(
         xlabel="real faces called fake",
         ylabel="fake faces found",
-        title="ROC (area under it)",
+        title="ROC, and the area under it",
         aspect="equal",
     )
     axes.legend(loc="lower right", fontsize=8)

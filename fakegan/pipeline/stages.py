@@ -36,7 +36,9 @@ class Outcome:
 def run(settings: RunSettings) -> Outcome:
     """Every stage that the pipeline needs and that has not finished before."""
     metrics_file = settings.paths.run_dir / METRICS_FILE
-    if not metrics_file.is_file():
+    if metrics_file.is_file():
+        print(f"{settings.paths.run_dir} had finished already: nothing was done", flush=True)
+    else:
         pick_device(settings.trainer.accelerator)  # a device that is not there is an error before anything starts
         view = _view(settings.pipeline.view)
         faces = open_faces(settings.data, settings.paths.data_dir, _needs(view))
@@ -112,5 +114,5 @@ def _closing_words(settings: RunSettings, metrics: dict[str, Any]) -> str:
             f"again:    python evaluate.py run={run_dir}",
         ]
     else:
-        lines.append(f"use it:   python train.py model={settings.model.name} model.checkpoint={run_dir} ...")
+        lines.append(f"use it:   python train.py model.checkpoint={run_dir} ... with the same model and budget words")
     return "\n".join(lines)
