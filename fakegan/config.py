@@ -77,6 +77,10 @@ def _tidy(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
     made_for_this = not any(run_dir.iterdir()) and not run_dir.samefile(Path.cwd())
     try:
         return task(cfg)
+    except UsageError:
+        if made_for_this and not any(path.suffix in {".ckpt", ".pt"} for path in run_dir.rglob("*")):
+            shutil.rmtree(run_dir)
+        raise
     except FakeganError:
         if made_for_this and {path.name for path in run_dir.iterdir()} <= {CONFIG_FILE}:
             shutil.rmtree(run_dir)

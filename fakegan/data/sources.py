@@ -209,6 +209,6 @@ def _check_array(path: Path, array: npt.NDArray[Any], value_range: ValueRange | 
     if is_float and value_range is not None and value_range[0] < 0 and len(array):
         some = array[:: max(len(array) // _PROBED, 1)]
         if (
-            0 <= some.min() and some.max() <= value_range[1]
+            some.min() >= 0 and some.max() <= value_range[1]
         ):  # taken at its word, every picture would come out washed out, and its class with it
             raise UsageError(f"{path} holds no value below 0: is --npy-range=0,{value_range[1]:g} meant?")

@@ -20,7 +20,7 @@ from fakegan.pipeline.fitting import pick_device
 from fakegan.pipeline.reconstruct import reconstruct_faces
 from fakegan.pipeline.settings import FACES_FILE, RunSettings
 from fakegan.pipeline.test import test
-from fakegan.pipeline.train_autoencoder import autoencoder_metrics, train_autoencoder
+from fakegan.pipeline.train_autoencoder import autoencoder_metrics, named_autoencoder, train_autoencoder
 from fakegan.pipeline.train_classifier import train_classifier
 from fakegan.views import VIEWS, View
 
@@ -41,6 +41,8 @@ def run(settings: RunSettings) -> Outcome:
     else:
         pick_device(settings.trainer.accelerator)  # a device that is not there is an error before anything starts
         view = _view(settings.pipeline.view)
+        if settings.model.checkpoint is not None:
+            named_autoencoder(settings.model.checkpoint, settings)
         faces = open_faces(settings.data, settings.paths.data_dir, _needs(view))
         _same_faces_as_before(settings.paths.run_dir / FACES_FILE, faces)
         for reason, count in faces.splits.left_out.items():

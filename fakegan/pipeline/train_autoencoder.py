@@ -50,7 +50,7 @@ def train_autoencoder(settings: RunSettings, faces: Faces) -> Path:
     if not own.is_file():
         own.parent.mkdir(parents=True, exist_ok=True)
         if settings.model.checkpoint is not None:
-            source = _named_autoencoder(settings.model.checkpoint, settings)
+            source = named_autoencoder(settings.model.checkpoint, settings)
         else:
             source = _trained_autoencoder(settings, faces).path / AUTOENCODER_FILE
         building = own.with_name(f".{own.name}.building")
@@ -122,8 +122,12 @@ def _fit_autoencoder(settings: RunSettings, faces: Faces, model: dict[str, Any],
     return {"trained_by": stage.parent.name}
 
 
-def _named_autoencoder(path: Path, settings: RunSettings) -> Path:
-    """`model.checkpoint`: checked against the config before it is used."""
+def named_autoencoder(path: Path, settings: RunSettings) -> Path:
+    """The file that `model.checkpoint` names.
+
+    Raises:
+        UsageError: none there, no autoencoder, or one of other options than the config's.
+    """
     candidates = (path, path / AUTOENCODER_FILE, path / "autoencoder" / AUTOENCODER_FILE)
     file = next((p for p in candidates if p.is_file()), None)
     if file is None:
