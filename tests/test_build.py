@@ -417,3 +417,23 @@ def test_limit_counts_a_source_of_several_folders_once(tmp_path: Path) -> None:
     assert prepare.main(words) == 0
     store = FaceStore.open(tmp_path / "out")
     assert [(store.labels == label).sum() for label in (REAL, FAKE)] == [4, 4]
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path) -> None:
+    """Ten times the pictures may cost a few bytes each (hashes, thumbnails, names), never a picture's 12 kB."""
+    contents = [encode(picture(seed, side=64), "JPEG") for seed in range(50)]
+    peaks = []
+    for count in (400, 4000):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        for number in range(count):
+            (folder / f"{number:05d}.jpg").write_bytes(contents[number % 50] + str(number).encode())  # after the end
+        script = (
+            "import resource; from fakegan import prepare; "
+            f"assert prepare.main(['--real', 'a={folder}', '--out', '{folder}-out', '--workers', '1']) == 0; "
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout.split()[-1]) / 1024)  # MiB
+    assert peaks[1] - peaks[0] < 3600 * 12 / 1024 / 4  # a quarter of what keeping the faces would cost

@@ -39,23 +39,27 @@ def run(settings: RunSettings) -> Outcome:
     if metrics_file.is_file():
         print(f"{settings.paths.run_dir} had finished already: nothing was done", flush=True)
     else:
-        pick_device(settings.trainer.accelerator)  # a device that is not there is an error before anything starts
-        view = _view(settings.pipeline.view)
-        if settings.model.checkpoint is not None:
-            named_autoencoder(settings.model.checkpoint, settings)
-        faces = open_faces(settings.data, settings.paths.data_dir, _needs(view))
-        _same_faces_as_before(settings.paths.run_dir / FACES_FILE, faces)
-        for reason, count in faces.splits.left_out.items():
-            print(f"{count} faces are in no split: {reason}", flush=True)
-        if view is None:
-            autoencoder = train_autoencoder(settings, faces)
-            values = autoencoder_metrics(autoencoder)
-            write_metrics(metrics_file, {"autoencoder": values, "objective": values["psnr"]})
-        else:
-            _train_detector(settings, faces, view)
-            test(settings, faces)
+        _run_stages(settings)
     metrics = read_metrics(metrics_file)
     return Outcome(float(metrics["objective"]), _closing_words(settings, metrics))
+
+
+def _run_stages(settings: RunSettings) -> None:
+    pick_device(settings.trainer.accelerator)  # what cannot be is said before anything starts
+    view = _view(settings.pipeline.view)
+    if settings.model.checkpoint is not None:
+        named_autoencoder(settings.model.checkpoint, settings)
+    faces = open_faces(settings.data, settings.paths.data_dir, _needs(view))
+    _same_faces_as_before(settings.paths.run_dir / FACES_FILE, faces)
+    for reason, count in faces.splits.left_out.items():
+        print(f"{count} faces are in no split: {reason}", flush=True)
+    if view is None:
+        values = autoencoder_metrics(train_autoencoder(settings, faces))
+        metrics = {"autoencoder": values, "objective": values["psnr"]}
+        write_metrics(settings.paths.run_dir / METRICS_FILE, metrics)
+    else:
+        _train_detector(settings, faces, view)
+        test(settings, faces)
 
 
 def _same_faces_as_before(path: Path, faces: Faces) -> None:
