@@ -87,5 +87,5 @@ def _histogram(scores: Scores, labels: Labels, threshold: float) -> Figure:
         axes.hist(scores[labels == label], bins, alpha=0.6, color=colour, label=name, density=True)
     axes.axvline(threshold, color="black", lw=1, ls="--", label="threshold from validation")
     axes.set(xlabel="score: P(fake)", ylabel="density", title="Scores")
-    axes.legend(fontsize=8)
+    axes.legend(loc="upper center", fontsize=8)
     return figure
