@@ -16,7 +16,7 @@ from fakegan.modules.pool import ReconstructionPool
 from fakegan.modules.schedules import WARMUP, learning_rate_factor
 
 
-def fit(module: AdversarialAutoencoder, data: pl.LightningDataModule, epochs: int = 1, **options: Any) -> pl.Trainer:
+def fit(module: pl.LightningModule, data: pl.LightningDataModule, epochs: int = 1, **options: Any) -> pl.Trainer:
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=epochs,

@@ -1,8 +1,5 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 
@@ -11,6 +8,8 @@ from fakegan.data.store import FAKE, REAL, FaceStore
 from fakegan.errors import UsageError
 from fakegan.modules.classifier import Classifier, build_net, fake_probability
 from fakegan.views import VIEWS
+
+from .test_autoencoder import fit
 
 
 def test_score_is_the_probability_of_fake() -> None:
@@ -38,25 +37,14 @@ def test_unknown_nets_and_options_are_usage_errors(net: str, options: dict[str, 
         build_net(net, 3, options)
 
 
-def test_it_learns_which_class_is_fake_and_validates_in_eval_mode(store: FaceStore, tmp_path: Path) -> None:
+def test_it_learns_which_class_is_fake_and_validates_in_eval_mode(store: FaceStore) -> None:
     rows = np.random.default_rng(0).permutation(len(store))
     arrays = {"image": store.images}
     data = RealFakeDataModule(arrays, store.labels, VIEWS["pixels"], rows[:200], rows[200:], 20, seed=0)
     module = Classifier("simple_cnn", optimizer="adamw", learning_rate=1e-3)
     modes: list[bool] = []
     module.net.register_forward_hook(lambda net, *_: modes.append(net.training))
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=3,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        default_root_dir=tmp_path,
-    )
-    trainer.fit(module, datamodule=data)
+    trainer = fit(module, data, epochs=3)
     assert trainer.callback_metrics["val/auroc"] > 0.95
     steps, val_batches = len(data.train_dataloader()), len(data.val_dataloader())
     assert modes == ([True] * steps + [False] * val_batches) * 3
