@@ -14,6 +14,7 @@ from fakegan.detector import reconstruct
 from fakegan.modules.autoencoder import AdversarialAutoencoder
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from tests.benchmarks.__main__ import CASES, main, markdown_table
+from tests.benchmarks.autoencoder import STUDY
 from tests.benchmarks.baselines import ImagePool, StudyStep, reconstruct_one_by_one
 from tests.benchmarks.harness import Row, interleave
 
@@ -72,7 +73,7 @@ class _Losses(pl.Callback):
 
 def test_the_studys_step_and_ours_compute_the_same(tmp_path) -> None:
     torch.manual_seed(0)
-    module = AdversarialAutoencoder(1, 4, "instance", reconstruction_weight=0.8, learning_rate=2e-4, pool_size=0)
+    module = AdversarialAutoencoder(1, 4, pool_size=0, **STUDY)
     generator, discriminator = AutoGAN(1, 4, "instance"), PatchDiscriminator(4)
     generator.load_state_dict(module.autoencoder.state_dict())
     discriminator.load_state_dict(module.discriminator.state_dict())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader
@@ -12,6 +12,15 @@ from fakegan.modules.autoencoder import AdversarialAutoencoder
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from tests.benchmarks.baselines import StudyStep
 from tests.benchmarks.harness import Row, interleave_with_trainer
+
+# The study's settings of the module, so that both sides compute the same.
+STUDY: dict[str, Any] = {
+    "norm": "instance",
+    "reconstruction_weight": 0.8,
+    "learning_rate": 2e-4,
+    "schedule": "constant",
+    "discriminator_floor": 0.0,
+}
 
 
 class Case(NamedTuple):
@@ -33,7 +42,7 @@ def rows(quick: bool) -> Iterator[Row]:
     """Steps on the same batch in memory, the study's norm and weight of L1 on both sides."""
     for width, depth, rounds, steps, aim, batch in QUICK if quick else FULL:
         real = torch.rand(batch, 3, 64, 64) * 2 - 1
-        module = AdversarialAutoencoder(depth, width, "instance", reconstruction_weight=0.8)
+        module = AdversarialAutoencoder(depth, width, **STUDY)
         batches = DataLoader([{"image": real}] * ((rounds + 1) * steps), batch_size=None)
         step = StudyStep(AutoGAN(depth, width, "instance"), PatchDiscriminator(width))
 
