@@ -146,7 +146,7 @@ class RealFacesDataModule(pl.LightningDataModule):
         labels: npt.NDArray[np.int64],
         train_rows: Rows,
         val_rows: Rows,
-        batch_size: int,  # of one step, over all devices
+        batch_size: int,  # of one step
         seed: int,
         workers: int = 0,
     ) -> None:
@@ -182,7 +182,7 @@ class RealFakeDataModule(pl.LightningDataModule):
         view: Callable[[dict[str, Tensor]], Tensor],
         train_rows: Rows,
         val_rows: Rows,
-        batch_size: int,  # of one step, over all devices
+        batch_size: int,  # of one step
         seed: int,
         ratio: ClassRatio = "balanced",
         workers: int = 0,

@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from fakegan.callbacks import Best, EpochLines, Last, MetricsInCheckpoint, StepSeed, StopOnDivergence
+from fakegan.callbacks import Best, EpochLines, Last, MetricsInCheckpoint, StepSeed
 from fakegan.checkpoints import AtomicCheckpointIO, load_checkpoint
 from fakegan.errors import UsageError
 from fakegan.pipeline.settings import RunSettings, StageBudget
@@ -42,7 +42,6 @@ def fit(
         Last(checkpoints),  # after Best, whose state it holds
         StepSeed(settings.seed),
         MetricsInCheckpoint(),
-        StopOnDivergence(f"{'classifier' if 'auroc' in monitor else 'model'}.learning_rate"),
         *callbacks,
     ]
     if patience is not None:

@@ -18,7 +18,7 @@ import fakegan.modules.pool
 import fakegan.modules.schedules
 import fakegan.nets.autogan
 import fakegan.nets.losses
-from fakegan.callbacks import ReconstructionGrid
+from fakegan.callbacks import ReconstructionGrid, StopOnDivergence
 from fakegan.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.data.datamodule import RealFacesDataModule
 from fakegan.data.faces import Faces
@@ -107,7 +107,7 @@ def _fit_autoencoder(settings: RunSettings, faces: Faces, model: dict[str, Any],
         settings.budget.autoencoder,
         monitor="val/l1",
         mode="min",
-        callbacks=[grid],
+        callbacks=[grid, StopOnDivergence("model.learning_rate")],
     )
     save_checkpoint(
         {

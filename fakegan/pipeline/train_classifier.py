@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fakegan.callbacks import StopOnDivergence
 from fakegan.checkpoints import load_checkpoint
 from fakegan.data.datamodule import RealFakeDataModule, RowArray
 from fakegan.data.faces import Faces
@@ -53,6 +54,7 @@ def train_classifier(
         monitor="val/auroc",
         mode="max",
         patience=settings.callbacks.patience,
+        callbacks=[StopOnDivergence("classifier.learning_rate")],
     )
     net_options = {"net": options["net"], "in_channels": view.channels, "options": options["net_options"]}
     used = np.concatenate([faces.splits.train, faces.splits.val])
