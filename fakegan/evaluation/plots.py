@@ -1,21 +1,28 @@
-"""Pictures of scores: ROC, confusion, histograms. Needs matplotlib (the extra `plots`)."""
+"""Pictures of scores and of comparisons. Needs matplotlib (the extra `plots`).
+
+All are 4.8 inches wide with text of 8 points or more: they can be read on a phone.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from fakegan.evaluation.metrics import Labels, Scores, auroc, roc
+from fakegan.evaluation.calibration import reliability
+from fakegan.evaluation.metrics import Labels, Scores, Sources, auroc, roc
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 REAL_COLOUR, FAKE_COLOUR = "#2f6f9f", "#c8553d"
-Sources = npt.NDArray[np.str_]
+# Okabe and Ito's palette, told apart by colour-blind people too; its yellow is too pale for a line.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 
 
 def available() -> bool:
@@ -23,20 +30,104 @@ def available() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def pictures(scores: Scores, labels: Labels, sources: Sources, threshold: float) -> dict[str, Figure]:
-    """Figures by name: roc, confusion, score_histogram."""
-    return {
+def pictures(
+    scores: Scores,
+    labels: Labels,
+    sources: Sources,
+    threshold: float,
+    uncalibrated: Scores | None = None,  # the same faces' scores before the temperature
+) -> dict[str, Figure]:
+    """Figures by name: roc, confusion, score_histogram, and reliability where there are uncalibrated scores."""
+    figures = {
         "roc": _roc(scores, labels, sources, threshold),
         "confusion": _confusion(scores, labels, threshold),
         "score_histogram": _histogram(scores, labels, threshold),
     }
+    if uncalibrated is not None:
+        figures["reliability"] = _reliability(scores, uncalibrated, labels)
+    return figures
 
 
-def _figure() -> tuple[Figure, Axes]:
+def wins_matrix(
+    wins: npt.NDArray[np.int64],  # (K, K), 1 where the row beats the column, -1 where it loses, 0 undecided
+    names: Sequence[str],
+) -> Figure:
+    """Who beats whom: each row against each column, which goes by its number."""
+    from matplotlib.colors import ListedColormap
+
+    figure, axes = _figure()
+    places = np.arange(len(names))
+    shown = np.where(np.eye(len(names)), np.nan, wins)
+    colours = ListedColormap([COLOURS[1], "#e6e6e6", COLOURS[0]])
+    axes.imshow(shown, cmap=colours, vmin=-1, vmax=1, aspect="auto")  # square cells would push names off the figure
+    for row, column in zip(*np.nonzero(~np.isnan(shown)), strict=True):
+        won = int(wins[row, column])
+        word = {1: "wins", -1: "loses", 0: "="}[won]
+        axes.text(column, row, word, ha="center", va="center", fontsize=8, color="white" if won else "black")
+    axes.set(xticks=places, yticks=places)
+    axes.set_title("Does the row beat the column? (=: undecided)", fontsize=10)
+    axes.set_xticklabels([str(place + 1) for place in places])
+    axes.set_yticklabels([_wrapped(f"{place + 1}: {name}") for place, name in enumerate(names)], fontsize=8)
+    return figure
+
+
+def roc_comparison(
+    curves: Mapping[str, Sequence[tuple[Scores, Labels]]],  # by configuration, one pair a seed
+) -> Figure:
+    """ROC of each configuration: a thin line a seed, and their mean in bold."""
+    figure, axes = _figure(4.2 + 0.2 * len(curves))
+    at = np.linspace(0, 1, 501)
+    for i, (name, seeds) in enumerate(curves.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        found, areas = [], []
+        for scores, labels in seeds:
+            fpr, tpr, _ = roc(scores, labels)
+            axes.plot(fpr, tpr, color=colour, lw=0.6, alpha=0.5)
+            found.append(np.interp(at, fpr, tpr))
+            areas.append(auroc(scores, labels))
+        mean = np.concatenate([[0.0], np.mean(found, axis=0)])
+        axes.plot(np.append(0.0, at), mean, color=colour, lw=2.2, label=f"{name} ({np.mean(areas):.3f})")
+    axes.plot([0, 1], [0, 1], color="grey", lw=0.8, ls=":")
+    axes.set(xlabel="real faces called fake", ylabel="fake faces found", title="ROC, and the area under it")
+    figure.legend(loc="outside lower center", fontsize=8)
+    return figure
+
+
+def seeds_plot(
+    values: Mapping[str, Sequence[float]],  # by configuration, one value a seed
+    metric: str,  # the name on the axis
+) -> Figure:
+    """A dot for each seed and a bar at their mean, one line a configuration."""
+    figure, axes = _figure(1.4 + 0.5 * len(values))
+    for row, of_seeds in enumerate(values.values()):
+        colour = COLOURS[row % len(COLOURS)]
+        mean = float(np.mean(of_seeds))
+        axes.plot([mean, mean], [row - 0.3, row + 0.3], color=colour, lw=3, solid_capstyle="butt")
+        axes.plot(of_seeds, np.full(len(of_seeds), row), "o", color=colour, ms=6, mec="white", mew=0.8, alpha=0.8)
+        axes.annotate(f"{mean:.3f}", (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+    axes.set(xlabel=metric, ylim=(len(values) - 0.5, -0.5), yticks=range(len(values)))
+    axes.set_yticklabels([_wrapped(name) for name in values], fontsize=8)
+    axes.set_title("Dots: seeds; bar and number: their mean", fontsize=10)
+    axes.grid(axis="x", lw=0.4)
+    return figure
+
+
+def _figure(height: float = 4.2) -> tuple[Figure, Axes]:
+    figure = _empty(height)
+    return figure, figure.add_subplot()
+
+
+def _wrapped(name: str) -> str:
+    """A configuration's name on several short lines: beside the axes there is little room."""
+    return "\n".join(textwrap.wrap(name, 17, break_long_words=False))
+
+
+def _empty(
+    height: float,  # inches
+) -> Figure:
     from matplotlib.figure import Figure  # without pyplot: no window system, no global state
 
-    figure = Figure(figsize=(4.8, 4.2), dpi=120, layout="constrained")
-    return figure, figure.add_subplot()
+    return Figure(figsize=(4.8, height), dpi=120, layout="constrained")
 
 
 def _roc(scores: Scores, labels: Labels, sources: Sources, threshold: float) -> Figure:
@@ -88,4 +179,24 @@ def _histogram(scores: Scores, labels: Labels, threshold: float) -> Figure:
     axes.axvline(threshold, color="black", lw=1, ls="--", label="threshold from validation")
     axes.set(xlabel="score: P(fake)", ylabel="density", title="Scores")
     axes.legend(loc="upper center", fontsize=8)
+    return figure
+
+
+def _reliability(scores: Scores, uncalibrated: Scores, labels: Labels) -> Figure:
+    figure = _empty(5.2)
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    axes.plot([0, 1], [0, 1], color="grey", lw=0.8, ls=":", label="as it should be")
+    edges = None
+    for given, name, colour, marker in (
+        (uncalibrated, "before the temperature", COLOURS[1], "s"),
+        (scores, "after it", COLOURS[0], "o"),
+    ):
+        mean_score, share, count = reliability(given, labels)
+        some = count > 0
+        axes.plot(mean_score[some], share[some], marker=marker, ms=4, lw=1.3, color=colour, label=name)
+        edges = np.linspace(0, 1, len(count) + 1)
+        below.stairs(count, edges, color=colour, lw=1.3)
+    axes.set(ylabel="share of fakes", title="Reliability", ylim=(-0.03, 1.03))
+    axes.legend(loc="upper left", fontsize=8)
+    below.set(xlabel="score: P(fake)", ylabel="faces", xlim=(-0.02, 1.02))
     return figure

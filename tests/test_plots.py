@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from fakegan.evaluation import plots
+
+RNG = np.random.default_rng(0)
+LABELS = np.repeat([0, 1], 50)
+SCORES = np.clip(0.3 + 0.3 * LABELS + 0.2 * RNG.normal(size=100), 0, 1)
+SOURCES = np.where(LABELS == 1, "gan", "camera")
+
+
+def test_reliability_is_drawn_before_and_after_the_temperature(tmp_path: Path) -> None:
+    assert "reliability" not in plots.pictures(SCORES, LABELS, SOURCES, 0.5)
+    figures = plots.pictures(SCORES, LABELS, SOURCES, 0.5, SCORES**3)
+    assert set(figures) == {"roc", "confusion", "score_histogram", "reliability"}
+    before, after = figures["reliability"].axes[0].lines[1:]
+    assert before.get_xdata().mean() < after.get_xdata().mean()  # the cube of a score is below it
+    for name, figure in figures.items():
+        figure.savefig(tmp_path / f"{name}.png")
+
+
+def test_wins_matrix_says_who_wins() -> None:
+    axes = plots.wins_matrix(np.array([[0, 1], [-1, 0]]), ["a", "b"]).axes[0]
+    assert {(t.get_position(), t.get_text()) for t in axes.texts} == {((1, 0), "wins"), ((0, 1), "loses")}
+
+
+def test_roc_comparison_draws_each_seed_and_the_mean_between_them() -> None:
+    right, wrong = (np.array([0.1, 0.9]), np.array([0, 1])), (np.array([0.9, 0.1]), np.array([0, 1]))
+    axes = plots.roc_comparison({"a": [right, wrong]}).axes[0]
+    *seeds, mean = axes.lines[:3]
+    assert all(line.get_linewidth() < mean.get_linewidth() for line in seeds)
+    inside = (mean.get_xdata() > 0) & (mean.get_xdata() < 1)
+    assert np.allclose(mean.get_ydata()[inside], 0.5)
+    assert mean.get_label() == "a (0.500)"
+
+
+def test_seeds_plot_has_a_dot_a_seed_and_the_mean() -> None:
+    axes = plots.seeds_plot({"a": [0.7, 0.9], "b": [0.6]}, "AUROC").axes[0]
+    bar, dots = axes.lines[:2]
+    assert bar.get_xdata() == pytest.approx([0.8, 0.8])
+    assert list(dots.get_xdata()) == [0.7, 0.9]
+    assert [t.get_text() for t in axes.texts] == ["0.800", "0.600"]
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_long_names_stay_on_a_figure_as_wide_as_a_phone(count: int) -> None:
+    names = [f"recon_classify · autogan4 · simple_cnn {i}" for i in range(count)]
+    figures = (
+        plots.wins_matrix(np.zeros((count, count), dtype=int), names),
+        plots.roc_comparison({name: [(SCORES, LABELS)] for name in names}),
+        plots.seeds_plot({name: [0.7, 0.8] for name in names}, "AUROC"),
+    )
+    for figure in figures:
+        figure.draw_without_rendering()
+        assert figure.get_figwidth() == 4.8
+        box = figure.get_tightbbox()  # of everything drawn, in inches
+        assert box.x0 >= 0
+        assert box.x1 <= 4.8
+        for axes in figure.axes:
+            texts = [*axes.texts, *axes.get_xticklabels(), *axes.get_yticklabels(), axes.title, axes.xaxis.label]
+            assert min(text.get_fontsize() for text in texts) >= 8
