@@ -6,20 +6,19 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from PIL import Image
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
-from torch import Tensor
+from torch import Tensor, nn
 
 from fakegan.data.pixels import to_uint8
 from fakegan.errors import FakeganError
-
-RESIDUAL_GAIN = 4  # of the residual in pictures: at its true brightness a good reconstruction's is all black
+from fakegan.pictures import Picture, sheet, write_png
+from fakegan.views import residual
 
 
 class StepSeed(pl.Callback):
@@ -143,23 +142,43 @@ class ReconstructionGrid(pl.Callback):
             return
         picture = reconstruction_grid(self.shown, module(self.shown).float())
         self.folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(self.folder / f"reconstructions_{epoch:03d}.png")
+        write_png(self.folder / f"reconstructions_{epoch:03d}.png", picture)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image("reconstructions", picture, epoch, dataformats="HWC")
 
 
-def reconstruction_grid(real: Tensor, recon: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def reconstruction_grid(real: Tensor, recon: Tensor) -> Picture:
     """Three rows of faces, (3 * 66 + 2, F * 66 + 2, 3) uint8, from two (F, 3, 64, 64) in [-1, 1].
 
-    The third row is |x_hat - x|, brightened RESIDUAL_GAIN times: black is a perfect copy.
+    The third row is the residual as views show it, four times as large: black is a perfect copy.
     """
-    residual = ((recon - real).abs() * RESIDUAL_GAIN).clamp(max=2) - 1  # 0 to 2 becomes -1 to 1
-    rows = torch.stack([to_uint8(x) for x in (real, recon, residual)])  # (3, F, 64, 64, 3)
-    framed = torch.nn.functional.pad(rows, (0, 0, 2, 0, 2, 0), value=255)  # (3, F, 66, 66, 3)
-    height, width = 3 * 66, rows.shape[1] * 66
-    sheet = framed.permute(0, 2, 1, 3, 4).reshape(height, width, 3)
-    picture: np.ndarray[Any, np.dtype[np.uint8]] = (
-        torch.nn.functional.pad(sheet, (0, 0, 0, 2, 0, 2), value=255).cpu().numpy()
-    )
-    return picture
+    return sheet([to_uint8(x).cpu().numpy() for x in (real, recon, residual(real, recon))])
+
+
+class GeneratedSamples(pl.Callback):
+    """What a DCGANClassifier's generator makes of the same noise every few epochs.
+
+    Written as PNG into `folder` and to TensorBoard. Of a view with more than three channels, the first three.
+    """
+
+    def __init__(self, folder: Path, every: int, faces: int) -> None:
+        self.folder = folder
+        self.every = every
+        self.faces = faces  # no more than the module's fixed noise has
+
+    @torch.no_grad()
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Draw the picture where it is due; the generator is in eval mode here."""
+        epoch = trainer.current_epoch
+        last = epoch + 1 == trainer.max_epochs
+        if not trainer.is_global_zero or (epoch % self.every and not last):
+            return
+        noise = cast(Tensor, module.fixed_noise)[: self.faces]
+        samples = cast(nn.Module, module.generator)(noise).float()
+        picture = sheet([to_uint8(samples[:, :3]).cpu().numpy()])
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_png(self.folder / f"samples_{epoch:03d}.png", picture)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image("samples", picture, epoch, dataformats="HWC")

@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+RESIDUAL_GAIN = 4  # of |x - x_hat| in views and pictures: at its true size a good reconstruction's is all black
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,7 @@ class View:
     channels: int
     arrays: tuple[str, ...]  # what it is made from: "image", "recon"
     function: Callable[..., Tensor]  # takes those arrays, each float (B, 3, 64, 64) in [-1, 1]
+    trains: bool = True  # whether a classifier learns from it; False: its size is the score (nets/recon_error.py)
 
     @property
     def needs_recon(self) -> bool:
@@ -39,7 +43,25 @@ def reconstruction(recon: Tensor) -> Tensor:
     return recon
 
 
+def residual(image: Tensor, recon: Tensor) -> Tensor:
+    """min(4 |x - x_hat|, 2) - 1, in [-1, 1]: -1 is a perfect copy, and a difference of 0.5 or more is 1."""
+    return ((image - recon).abs() * RESIDUAL_GAIN).clamp(max=2) - 1
+
+
+def stack(image: Tensor, recon: Tensor) -> Tensor:
+    """Face, reconstruction and residual as nine channels."""
+    return torch.cat([image, recon, residual(image, recon)], dim=1)
+
+
+def difference(image: Tensor, recon: Tensor) -> Tensor:
+    """x_hat - x with its sign, in [-2, 2]: what a reconstruction error is measured on."""
+    return recon - image
+
+
 VIEWS: dict[str, View] = {
     "pixels": View(3, ("image",), pixels),
     "reconstruction": View(3, ("recon",), reconstruction),
+    "residual": View(3, ("image", "recon"), residual),
+    "stack": View(9, ("image", "recon"), stack),
+    "difference": View(3, ("image", "recon"), difference, trains=False),
 }

@@ -7,8 +7,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from pytorch_lightning.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryAveragePrecision
@@ -18,9 +19,16 @@ from fakegan.errors import UsageError
 from fakegan.modules.means import EpochMeans
 from fakegan.modules.schedules import learning_rate_factor, optimizer
 from fakegan.nets.alexnet import AlexNet
+from fakegan.nets.dcgan import DCGANDiscriminator
+from fakegan.nets.recon_error import ReconError
 from fakegan.nets.simple_cnn import SimpleCNN
 
-NETS: dict[str, type[nn.Module]] = {"simple_cnn": SimpleCNN, "alexnet": AlexNet}
+NETS: dict[str, type[nn.Module]] = {
+    "simple_cnn": SimpleCNN,
+    "alexnet": AlexNet,
+    "dcgan": DCGANDiscriminator,
+    "recon_error": ReconError,  # learns nothing here: pipeline=recon_error fills it
+}
 
 
 def build_net(net: str, in_channels: int, options: dict[str, Any]) -> nn.Module:
@@ -84,22 +92,25 @@ class Classifier(pl.LightningModule):
         if stage == "fit" and isinstance(self.net, AlexNet) and self.net.imagenet:
             self.net.load_imagenet()
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer and schedule that the config names."""
+        opt, schedule = self._optimizer(self.net)
+        return {"optimizer": opt, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _optimizer(self, net: nn.Module) -> tuple[Optimizer, LambdaLR]:
         h = self.hparams
         opt = optimizer(
             h["optimizer"],
-            self.net.parameters(),
+            net.parameters(),
             h["learning_rate"],
             betas=tuple(h["betas"]),
             momentum=h["momentum"],
             weight_decay=h["weight_decay"],
         )
         steps, epochs = int(self.trainer.estimated_stepping_batches), self.trainer.max_epochs or 1
-        factor = learning_rate_factor(h["schedule"], steps, epochs, h["step_epochs"])
-        return {"optimizer": opt, "lr_scheduler": {"scheduler": LambdaLR(opt, factor), "interval": "step"}}
+        return opt, LambdaLR(opt, learning_rate_factor(h["schedule"], steps, epochs, h["step_epochs"]))
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> STEP_OUTPUT:
         """Cross entropy of one batch."""
         logits, loss = self._step(batch)
         accuracy = (logits.argmax(dim=1) == batch["label"]).float().mean()
@@ -118,15 +129,14 @@ class Classifier(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Write the epoch's means."""
-        self._log("train", self.train_means.compute())
-        self.train_means.reset()
+        self._log("train", self.train_means)
 
     def on_validation_epoch_end(self) -> None:
         """Write the epoch's metrics; val/auroc selects the checkpoint."""
-        self._log("val", {**self.val_means.compute(), **self.val_metrics.compute()})
-        self.val_means.reset()
-        self.val_metrics.reset()
+        self._log("val", self.val_means, self.val_metrics)
 
-    def _log(self, split: str, values: dict[str, Tensor]) -> None:
-        named = {f"{split}/{name}": value for name, value in values.items()}
-        self.log_dict({**named, "step": torch.tensor(float(self.current_epoch))})
+    def _log(self, split: str, *metrics: EpochMeans | MetricCollection) -> None:
+        values = {f"{split}/{name}": value for metric in metrics for name, value in metric.compute().items()}
+        for metric in metrics:
+            metric.reset()
+        self.log_dict({**values, "step": torch.tensor(float(self.current_epoch))})

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from fakegan.data.store import FAKE, REAL
 
 
 def lsgan_generator_loss(recon_score: Tensor) -> Tensor:
@@ -23,3 +27,21 @@ def l1_loss(recon: Tensor, real: Tensor) -> Tensor:
 def autoencoder_loss(adversarial: Tensor, reconstruction: Tensor, reconstruction_weight: float) -> Tensor:
     """(adversarial + w * reconstruction) / (1 + w): the study's L_G, with w = 0.8 there."""
     return (adversarial + reconstruction_weight * reconstruction) / (1 + reconstruction_weight)
+
+
+def dcgan_discriminator_loss(
+    logits: Tensor,  # (B, 2), of the labelled batch
+    label: Tensor,  # (B,), REAL or FAKE
+    sample_logits: Tensor,  # (S, 2), of the generator's samples
+) -> Tensor:
+    """(CE(D(x), y) + CE(D(G(z)), FAKE)) / 2: samples are one more kind of fake. log 2 says D is guessing."""
+    return 0.5 * (F.cross_entropy(logits, label) + _cross_entropy_of_all(sample_logits, FAKE))
+
+
+def dcgan_generator_loss(sample_logits: Tensor) -> Tensor:  # (S, 2)
+    """CE(D(G(z)), REAL), which does not saturate (Goodfellow et al. 2014, arXiv:1406.2661, section 3)."""
+    return _cross_entropy_of_all(sample_logits, REAL)
+
+
+def _cross_entropy_of_all(logits: Tensor, label: int) -> Tensor:
+    return F.cross_entropy(logits, torch.full((len(logits),), label, device=logits.device))

@@ -1,0 +1,149 @@
+"""The DCGAN classifier: a discriminator that learns labelled faces and, beside them, its generator's samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MetricCollection
+from torchmetrics.classification import BinaryRecall, BinarySpecificity
+
+from fakegan.data.store import FAKE
+from fakegan.errors import UsageError
+from fakegan.modules.classifier import Classifier
+from fakegan.modules.means import EpochMeans
+from fakegan.nets.dcgan import DCGANGenerator
+from fakegan.nets.losses import dcgan_discriminator_loss, dcgan_generator_loss
+
+GENERATOR_FILE = "generator.pt"  # in a run directory: what the generator learnt
+FIXED_SAMPLES = 64  # of the noise that stays the same: judged in every validation, the first of them drawn
+
+TRAIN_MEANS = ("loss", "discriminator_loss", "generator_loss", "accuracy", "accuracy_generated")
+
+
+def discriminator_options(net_options: dict[str, Any]) -> dict[str, Any]:
+    """What of classifier.net_options builds the discriminator, by `build_net`: all but the generator's latent."""
+    return {name: value for name, value in net_options.items() if name != "latent"}
+
+
+def generator_options(net_options: dict[str, Any], channels: int) -> dict[str, Any]:
+    """The keyword arguments of the DCGANGenerator that makes inputs of a view with so many channels."""
+    return {**net_options, "out_channels": channels}
+
+
+class DCGANClassifier(Classifier):
+    """A Classifier whose net also learns a generator's samples as fakes, by manual optimization (arXiv:1511.06434).
+
+    Each step samples once; the generator learns to have its samples taken for real, then the discriminator learns
+    the labelled batch and those samples. `train/loss` is the labelled batch's alone, as with every classifier.
+    """
+
+    def __init__(
+        self,
+        net: str = "dcgan",
+        in_channels: int = 3,  # channels of the view, and of the samples
+        net_options: dict[str, Any] | None = None,  # width of both networks; latent: numbers of the generator's noise
+        **training: Any,  # Classifier's; both networks learn with the same optimizer and schedule
+    ) -> None:
+        options = net_options or {}
+        super().__init__(net, in_channels, discriminator_options(options), **training)
+        self.automatic_optimization = False
+        try:
+            self.generator = DCGANGenerator(**generator_options(options, in_channels))
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"classifier.net_options of {net}: {error}") from error
+        self.register_buffer("fixed_noise", torch.randn(FIXED_SAMPLES, self.generator.latent))
+        self.fixed_noise: Tensor
+        self.train_means = EpochMeans(*TRAIN_MEANS)
+        self.train_metrics = MetricCollection(_accuracy_by_class())
+        self.val_metrics.add_metrics(_accuracy_by_class())
+        self.val_generated = EpochMeans("accuracy_generated")
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """One optimizer for each network, both on the same schedule."""
+        optimizers, schedules = zip(*(self._optimizer(net) for net in (self.generator, self.net)), strict=True)
+        return list(optimizers), list(schedules)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """One step of each network: sample once, then each learns in turn."""
+        label = batch["label"]
+        opt_gen, opt_disc = cast("list[LightningOptimizer]", self.optimizers())
+
+        with self.toggled_optimizer(opt_gen):
+            noise = torch.randn(len(label), self.generator.latent, device=self.device)
+            samples = self.generator(noise)
+            with running_statistics_kept(self.net):
+                gen = dcgan_generator_loss(self(samples))
+            opt_gen.zero_grad()
+            self.manual_backward(gen)
+            opt_gen.step()
+
+        with self.toggled_optimizer(opt_disc):
+            logits, loss = self._step(batch)
+            with running_statistics_kept(self.net):
+                sample_logits = self(samples.detach())
+            disc = dcgan_discriminator_loss(logits, label, sample_logits)
+            opt_disc.zero_grad()
+            self.manual_backward(disc)
+            opt_disc.step()
+
+        for scheduler in cast("list[LambdaLR]", self.lr_schedulers()):
+            scheduler.step()
+        verdict = logits.argmax(dim=1)
+        self.train_metrics.update(verdict, label)
+        self.train_means.update(
+            {
+                "loss": loss,
+                "discriminator_loss": disc,
+                "generator_loss": gen,
+                "accuracy": (verdict == label).float().mean(),
+                "accuracy_generated": accuracy_of_fakes(sample_logits),
+            },
+            weight=len(label),
+        )
+
+    def on_train_epoch_end(self) -> None:
+        """Write the epoch's means."""
+        self._log("train", self.train_means, self.train_metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        """Judge the samples of the fixed noise and write the epoch's metrics; val/auroc selects the checkpoint."""
+        accuracy = accuracy_of_fakes(self(self.generator(self.fixed_noise)))
+        self.val_generated.update({"accuracy_generated": accuracy}, weight=FIXED_SAMPLES)
+        self._log("val", self.val_means, self.val_metrics, self.val_generated)
+
+
+def accuracy_of_fakes(logits: Tensor) -> Tensor:  # (S, 2) -> scalar
+    """Share of fakes that are recognised."""
+    return (logits.argmax(dim=1) == FAKE).float().mean()
+
+
+@contextmanager
+def running_statistics_kept(net: nn.Module) -> Iterator[None]:
+    """BatchNorm in train mode that normalises by its batch and forgets it.
+
+    Samples pass through the discriminator as a batch of their own, as DCGAN does it. But it is labelled faces that it
+    will score, in eval mode, so its running statistics are theirs: samples, grey blobs at first, would displace them.
+    """
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+def _accuracy_by_class() -> dict[str, Any]:
+    """Accuracy on the labelled faces of either class, 0 where there were none."""
+    return {
+        "accuracy_real": BinarySpecificity(validate_args=False),  # validation would wait for the device in every step
+        "accuracy_fake": BinaryRecall(validate_args=False),
+    }

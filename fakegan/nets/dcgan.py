@@ -1,0 +1,93 @@
+"""DCGAN: the generator of faces from noise and its discriminator, here with two logits (arXiv:1511.06434).
+
+Images are float (B, C, 64, 64) in [-1, 1]; C is the view's number of channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+_WEIGHT_STD = 0.02  # of every convolution's weights around 0 and every BatchNorm's scales around 1
+
+
+class DCGANGenerator(nn.Module):
+    """Noise to image by transposed convolutions (Radford et al. 2015, arXiv:1511.06434).
+
+    Raises:
+        ValueError: an option below 1.
+    """
+
+    def __init__(
+        self,
+        latent: int = 100,  # numbers of noise, each from N(0, 1)
+        width: int = 64,  # channels at 32x32; the 4x4 map has 8 * width
+        out_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        if min(latent, width, out_channels) < 1:
+            raise ValueError(f"latent={latent}, width={width} and out_channels={out_channels} must be at least 1")
+        self.latent = latent
+        layers: list[nn.Module] = [
+            nn.ConvTranspose2d(latent, 8 * width, 4, bias=False),  # (B, 8W, 4, 4); BatchNorm subtracts a bias again
+            nn.BatchNorm2d(8 * width),
+            nn.ReLU(inplace=True),
+        ]
+        for c in (4 * width, 2 * width, width):
+            layers += [
+                nn.ConvTranspose2d(2 * c, c, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(c),
+                nn.ReLU(inplace=True),
+            ]
+        self.features = nn.Sequential(*layers)
+        self.to_image = nn.ConvTranspose2d(width, out_channels, 4, stride=2, padding=1)
+        self.apply(_draw_weights)
+
+    def forward(self, noise: Tensor) -> Tensor:  # (B, latent)
+        x = self.features(noise.view(-1, self.latent, 1, 1))  # (B, W, 32, 32)
+        return torch.tanh(self.to_image(x))  # (B, C, 64, 64), in [-1, 1]
+
+
+class DCGANDiscriminator(nn.Module):
+    """Image to two logits (real, fake) by strided convolutions (Radford et al. 2015, arXiv:1511.06434).
+
+    The paper's ends in one logit. BatchNorm looks at a whole batch: what shares one changes the logits.
+
+    Raises:
+        ValueError: a width below 1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        width: int = 64,  # channels at 32x32; the 4x4 map has 8 * width
+    ) -> None:
+        super().__init__()
+        if width < 1:
+            raise ValueError(f"width={width} must be at least 1")
+        layers: list[nn.Module] = [
+            nn.Conv2d(in_channels, width, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2, inplace=True),
+        ]
+        for c in (width, 2 * width, 4 * width):
+            layers += [
+                nn.Conv2d(c, 2 * c, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(2 * c),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+        self.features = nn.Sequential(*layers)
+        self.to_logits = nn.Conv2d(8 * width, 2, 4)
+        self.apply(_draw_weights)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) in [-1, 1] -> (B, 2) logits
+        x = self.features(x)  # (B, 8W, 4, 4)
+        logits: Tensor = self.to_logits(x).flatten(1)
+        return logits
+
+
+def _draw_weights(module: nn.Module) -> None:
+    """The paper's start: convolutions N(0, 0.02), BatchNorm's scales N(1, 0.02), every bias 0."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0 if isinstance(module, nn.BatchNorm2d) else 0.0, _WEIGHT_STD)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

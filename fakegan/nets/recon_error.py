@@ -1,0 +1,75 @@
+"""The reconstruction error as a score: no classifier, only the mean and spread of real faces' errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
+
+_SMALLEST = 1e-6  # an error below it is taken for this: its logarithm stays finite
+
+
+def l1(difference: Tensor) -> Tensor:
+    """Mean absolute difference."""
+    return difference.abs().mean(dim=(1, 2, 3))
+
+
+def l2(difference: Tensor) -> Tensor:
+    """Root of the mean squared difference."""
+    return difference.square().mean(dim=(1, 2, 3)).sqrt()
+
+
+def linf(difference: Tensor) -> Tensor:
+    """The largest absolute difference."""
+    return difference.abs().amax(dim=(1, 2, 3))
+
+
+def high_frequency(difference: Tensor) -> Tensor:
+    """Root mean square of what a 3x3 mean takes away: fine detail that was lost, or invented."""
+    smooth = avg_pool2d(difference, 3, stride=1, padding=1, count_include_pad=False)
+    return l2(difference - smooth)
+
+
+ERROR_NORMS: dict[str, Callable[[Tensor], Tensor]] = {  # (B, 3, 64, 64) in [-2, 2] -> (B,), 0 or more
+    "l1": l1,
+    "l2": l2,
+    "linf": linf,
+    "high_frequency": high_frequency,
+}
+
+
+class ReconError(nn.Module):
+    """Log odds of fake = how many standard deviations the log error lies above that of real faces.
+
+    Raises:
+        ValueError: a norm that does not exist.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,  # of the view `difference`
+        norm: str = "l1",  # a name in ERROR_NORMS
+    ) -> None:
+        super().__init__()
+        if norm not in ERROR_NORMS:
+            raise ValueError(f"norm must be one of {', '.join(ERROR_NORMS)}, got {norm!r}")
+        self.norm = norm
+        self.register_buffer("mean", torch.zeros(()))  # of the log errors of real faces
+        self.register_buffer("std", torch.ones(()))
+        self.mean: Tensor
+        self.std: Tensor
+
+    def log_error(self, difference: Tensor) -> Tensor:  # (B, 3, 64, 64) -> (B,)
+        """The natural logarithm of the error: errors are skewed, their logarithms nearly normal."""
+        return ERROR_NORMS[self.norm](difference).clamp(min=_SMALLEST).log()
+
+    def learn(self, log_errors: Tensor) -> None:  # (N,) of real faces
+        """Take over their mean and spread."""
+        self.mean.copy_(log_errors.mean())
+        self.std.copy_(log_errors.std(unbiased=False).clamp(min=_SMALLEST))
+
+    def forward(self, difference: Tensor) -> Tensor:  # (B, 3, 64, 64) in [-2, 2] -> (B, 2) logits
+        z = (self.log_error(difference) - self.mean) / self.std
+        return torch.stack([-z / 2, z / 2], dim=1)

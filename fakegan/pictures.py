@@ -1,0 +1,66 @@
+"""Sheets of faces for people to look at: arrays to PNG, with a line of text under each face where it is given."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+Picture = npt.NDArray[np.uint8]  # (H, W, 3), RGB
+Faces = npt.NDArray[np.uint8]  # (F, 64, 64, 3)
+
+GAP = 2  # pixels of white around every face
+CAPTION = 12  # pixels of height of a line of text
+
+
+def sheet(rows: Sequence[Faces], captions: Sequence[str] = (), zoom: int = 1) -> Picture:
+    """Rows of faces under each other, the i-th faces of all rows in one column, `captions[i]` below it.
+
+    A caption may hold several lines; one that is wider than a face at this zoom is cut off.
+
+    Raises:
+        ValueError: rows of different lengths, or another number of captions.
+    """
+    if len({len(row) for row in rows}) != 1 or (captions and len(captions) != len(rows[0])):
+        raise ValueError("a sheet takes rows of one length, and as many captions or none")
+    stacked = np.stack(rows).repeat(zoom, axis=2).repeat(zoom, axis=3)  # (R, F, 64z, 64z, 3)
+    framed = np.pad(stacked, ((0, 0), (0, 0), (GAP, 0), (GAP, 0), (0, 0)), constant_values=255)
+    height, width = framed.shape[0] * framed.shape[2], framed.shape[1] * framed.shape[3]
+    faces = framed.transpose(0, 2, 1, 3, 4).reshape(height, width, 3)
+    below = CAPTION * max((text.count("\n") + 1 for text in captions), default=0)
+    page = np.pad(faces, ((0, GAP + below), (0, GAP), (0, 0)), constant_values=255)
+    if not captions:
+        return page
+    picture = Image.fromarray(page)
+    column = framed.shape[3]
+    for i, text in enumerate(captions):
+        cell = Image.new("RGB", (column - GAP, below), "white")
+        ImageDraw.Draw(cell).multiline_text((1, 0), text, fill="black", font=_font(), spacing=1)
+        picture.paste(cell, (i * column + GAP, height + GAP))
+    return np.asarray(picture)
+
+
+def stack(sheets: Sequence[Picture]) -> Picture:
+    """Sheets under each other, the narrower ones filled up with white on the right."""
+    width = max(picture.shape[1] for picture in sheets)
+    return np.concatenate([np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in sheets])
+
+
+def png(picture: Picture) -> bytes:
+    """The picture as a PNG file's content."""
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, "PNG")
+    return out.getvalue()
+
+
+def write_png(path: Path, picture: Picture) -> None:
+    """The picture as a PNG file."""
+    path.write_bytes(png(picture))
+
+
+def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size=10)

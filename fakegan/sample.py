@@ -1,0 +1,170 @@
+"""python -m fakegan.sample: faces by the generator of a DCGAN run, as one more source for prepare and evaluate."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+from tqdm import tqdm
+
+from fakegan.checkpoints import load_checkpoint
+from fakegan.config import read_run
+from fakegan.data.pixels import to_uint8
+from fakegan.errors import FakeganError, UsageError
+from fakegan.modules.dcgan import GENERATOR_FILE
+from fakegan.nets.dcgan import DCGANGenerator
+from fakegan.pictures import write_png
+from fakegan.pipeline.fitting import pick_device
+from fakegan.pipeline.settings import RunSettings
+
+_COMMAND = "python -m fakegan.sample"
+_PICTURE_VIEWS = ("pixels", "reconstruction")  # those whose samples are faces to look at
+_BATCH = 256
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes the samples; returns the exit code: 0, 1 failure, 2 usage, 130 stopped."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        options = _parser().parse_args(words)
+        sample(options.run, options.out, options.count, options.seed, pick_device(options.device))
+    except FakeganError as error:
+        if os.environ.get("FAKEGAN_DEBUG"):
+            raise
+        print(f"{_COMMAND}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"\nStopped: nothing was written. Start again with: {_COMMAND} {shlex.join(words)}", file=sys.stderr)
+        return 130
+    print(f"{options.count:,} faces: {options.out}")
+    print(f"Next: python -m fakegan.prepare --fake dcgan={options.out} --real NAME=PATH --out data/NAME")
+    print(f"then: python evaluate.py run={options.run} data=faces data.root=data/NAME")
+    return 0
+
+
+def sample(run_dir: Path, out: Path, count: int, seed: int, device: torch.device) -> None:
+    """Faces of the run's generator as `out`/000000.png and so on; the same seed gives the same bytes on one machine.
+
+    Raises:
+        UsageError: no such run, a run whose generator makes no pictures, `out` taken.
+        FakeganError: an unfinished run, a damaged file, a full disk.
+    """
+    _refuse_taken(out)
+    generator = _load_generator(run_dir).to(device).eval()
+    noise = torch.Generator().manual_seed(seed)  # the CPU's, so that every device is given the same noise
+    with _made_beside(out) as folder, torch.inference_mode(), tqdm(total=count, disable=None, unit="faces") as progress:
+        for start in range(0, count, _BATCH):
+            size = min(_BATCH, count - start)
+            faces = to_uint8(generator(torch.randn(size, generator.latent, generator=noise).to(device)))
+            for number, face in enumerate(faces.cpu().numpy(), start):
+                write_png(folder / f"{number:06d}.png", face)
+            progress.update(size)
+
+
+def _load_generator(run_dir: Path) -> DCGANGenerator:
+    path = run_dir / GENERATOR_FILE
+    if not path.is_file():
+        raise _no_generator(run_dir)
+    content = load_checkpoint(path)
+    if content["view"] not in _PICTURE_VIEWS:
+        raise UsageError(
+            f"the generator of {run_dir} makes inputs of the view {content['view']!r}, which are no faces: "
+            f"sample a run whose view is {' or '.join(_PICTURE_VIEWS)}"
+        )
+    generator = DCGANGenerator(**content["options"])
+    generator.load_state_dict(content["weights"])
+    return generator
+
+
+def _no_generator(run_dir: Path) -> FakeganError:
+    trained = read_run(RunSettings, str(run_dir))
+    if trained.pipeline.view is None:
+        return UsageError(f"{run_dir} trained an autoencoder only: only classifier=dcgan has a generator")
+    if trained.classifier.net != "dcgan":
+        name = trained.classifier.name
+        return UsageError(f"{run_dir} was trained with classifier={name}: only classifier=dcgan has a generator")
+    return FakeganError(
+        f"{run_dir} holds no trained generator ({GENERATOR_FILE}): it has not finished; "
+        f"continue it with python train.py resume={run_dir}"
+    )
+
+
+def _refuse_taken(out: Path) -> None:
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    if out.exists() or out.is_symlink():
+        raise UsageError(f"{out} is there already: choose another --out")
+
+
+@contextmanager
+def _made_beside(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its place at the end; what a killed process left there goes."""
+    building = out.absolute().with_name(f".{out.absolute().name}.building-{os.getpid()}")
+    try:
+        building.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in building.parent.glob(f".{out.absolute().name}.building-*"):
+            shutil.rmtree(leftover)
+        building.mkdir()
+        yield building
+        _refuse_taken(out)  # again: someone else may have written it in the meantime
+        if out.exists():
+            out.rmdir()
+        building.rename(out)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = "the disk is full" if full else error.strerror or error
+        advice = "free some space or choose another --out" if full else "choose another --out"
+        raise FakeganError(f"{out} could not be written ({reason}): {advice}") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _at_least(lowest: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        value = int(text)
+        if not lowest <= value < 2**63:  # torch takes no larger seed
+            raise argparse.ArgumentTypeError(f"{text} is not a number from {lowest} to below 2^63")
+        return value
+
+    return number
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=_COMMAND,
+        description="Faces by the generator of a run with classifier=dcgan, as PNG files.",
+        epilog=f"example: {_COMMAND} --run outputs/RUN --count 1000 --out fakes/dcgan",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--run", type=Path, required=True, metavar="RUN", help="a run directory that train.py wrote")
+    add("--count", type=_at_least(1), required=True, metavar="N", help="how many faces")
+    add("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
+    add("--seed", type=_at_least(0), default=0, metavar="S", help="of the noise (0)")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the generator runs (auto)")
+    return parser
+
+
+def _stop(number: int, _frame: object) -> NoReturn:
+    print("\nStopped: nothing was written; start again with the same command.", file=sys.stderr)
+    sys.exit(128 + number)  # unwinds: what was half made is removed
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
+    sys.exit(main())

@@ -1,0 +1,292 @@
+"""The DCGAN classifier: nets, losses, what each phase moves, which label is fake, what is logged and drawn."""
+
+import copy
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from fakegan.callbacks import GeneratedSamples, StepSeed
+from fakegan.data.datamodule import RealFakeDataModule
+from fakegan.data.store import FAKE, REAL, FaceStore
+from fakegan.errors import UsageError
+from fakegan.modules.classifier import build_net, fake_probability
+from fakegan.modules.dcgan import DCGANClassifier, discriminator_options, generator_options, running_statistics_kept
+from fakegan.nets.dcgan import DCGANDiscriminator, DCGANGenerator
+from fakegan.nets.losses import dcgan_discriminator_loss, dcgan_generator_loss
+from fakegan.views import VIEWS
+
+from .conftest import Compose
+from .test_autoencoder import fit
+
+TINY = {"width": 4, "latent": 5}
+ADAM = {"optimizer": "adam", "learning_rate": 2e-4, "betas": (0.5, 0.999)}
+
+
+def _faces(store: FaceStore, batch_size: int = 20) -> RealFakeDataModule:
+    rows = np.random.default_rng(0).permutation(len(store))
+    arrays = {"image": store.images}
+    return RealFakeDataModule(arrays, store.labels, VIEWS["pixels"], rows[:200], rows[200:], batch_size, seed=0)
+
+
+def _state(net: nn.Module) -> dict[str, Tensor]:
+    return copy.deepcopy(net.state_dict())
+
+
+def _changed(before: dict[str, Tensor], net: nn.Module) -> set[str]:
+    """Which kinds of a net's tensors are not what they were."""
+    learnt = {name for name, _ in net.named_parameters()}
+    now = net.state_dict()
+    differing = [name for name, value in before.items() if not torch.equal(value, now[name])]
+    return {"weights" if name in learnt else "statistics" for name in differing}
+
+
+@pytest.mark.parametrize("channels", [3, 9])
+def test_shapes_and_range(channels: int) -> None:
+    generator = DCGANGenerator(latent=5, width=4, out_channels=channels)
+    assert generator.features[:3](torch.randn(2, 5, 1, 1)).shape == (2, 32, 4, 4)
+    samples = generator(100 * torch.randn(2, 5))
+    assert samples.shape == (2, channels, 64, 64)
+    assert samples.abs().max() <= 1
+    discriminator = DCGANDiscriminator(channels, width=4)
+    assert discriminator.features(samples).shape == (2, 32, 4, 4)
+    assert discriminator(samples).shape == (2, 2)
+
+
+def test_parameters_of_the_studys_networks_by_hand() -> None:
+    """4x4 kernels; a BatchNorm has a scale and a bias for each channel; biases where no BatchNorm follows."""
+    maps = [512, 256, 128, 64]
+    between = 16 * (512 * 256 + 256 * 128 + 128 * 64)
+    generator = 16 * 100 * 512 + between + 2 * sum(maps) + (16 * 64 * 3 + 3)
+    discriminator = (16 * 3 * 64 + 64) + between + 2 * sum(maps[:-1]) + (16 * 512 * 2 + 2)
+    assert sum(p.numel() for p in DCGANGenerator().parameters()) == generator
+    assert sum(p.numel() for p in DCGANDiscriminator().parameters()) == discriminator
+
+
+@pytest.mark.parametrize("net", [DCGANGenerator(width=16), DCGANDiscriminator(width=16)], ids=["G", "D"])
+def test_weights_start_as_in_the_paper(net: nn.Module) -> None:
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            tolerance = 4 * 0.02 / math.sqrt(module.weight.numel())  # four standard errors of a mean
+            assert abs(module.weight.mean().item()) < tolerance
+            assert module.weight.std().item() == pytest.approx(0.02, abs=tolerance)
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.weight.mean().item() == pytest.approx(1, abs=0.03)
+            assert 0.008 < module.weight.std().item() < 0.04  # 16 numbers at least
+    assert all((p == 0).all() for name, p in net.named_parameters() if name.endswith("bias"))
+
+
+def test_losses_by_hand() -> None:
+    guess, sure = math.log(2), math.log(1 + math.exp(-2.0))  # the right logit 0, or 2 above the other
+    wrong = sure + 2
+    level = torch.zeros(4, 2)
+    says_real, says_fake = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]])
+    label = torch.tensor([REAL, FAKE, REAL, FAKE])
+    assert dcgan_discriminator_loss(level, label, level).item() == pytest.approx(guess)
+    both = torch.cat([says_real, says_real])  # right about the first, wrong about the second
+    loss = dcgan_discriminator_loss(both, label[:2], says_fake)
+    assert loss.item() == pytest.approx(((sure + wrong) / 2 + sure) / 2)
+    assert dcgan_discriminator_loss(both, label[:2], says_real.repeat(7, 1)).item() == pytest.approx(
+        ((sure + wrong) / 2 + wrong) / 2  # seven samples weigh as much as two faces
+    )
+    assert dcgan_generator_loss(says_real).item() == pytest.approx(sure)
+    assert dcgan_generator_loss(torch.cat([says_fake, says_real])).item() == pytest.approx((wrong + sure) / 2)
+
+
+def test_options_are_divided_between_the_networks() -> None:
+    assert discriminator_options(TINY) == {"width": 4}
+    assert generator_options(TINY, 9) == {"width": 4, "latent": 5, "out_channels": 9}
+    module = DCGANClassifier("dcgan", 9, TINY, **ADAM)
+    build_net("dcgan", 9, discriminator_options(TINY)).load_state_dict(module.net.state_dict())
+    DCGANGenerator(**generator_options(TINY, 9)).load_state_dict(module.generator.state_dict())
+    assert module.hparams["net_options"] == TINY
+    assert module.hparams["learning_rate"] == 2e-4
+    assert {name.split(".")[0] for name, _ in module.named_parameters()} == {"net", "generator"}
+
+
+@pytest.mark.parametrize("options", [{"widht": 4}, {"width": 0}, {"latent": 0}, {"latent": "many"}])
+def test_wrong_options_are_usage_errors(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"classifier\.net_options of dcgan"):
+        DCGANClassifier("dcgan", 3, options)
+
+
+class _Phases(DCGANClassifier):
+    """Records what each optimizer step changed, and what passed through either network."""
+
+    def __init__(self) -> None:
+        super().__init__("dcgan", 3, TINY, **ADAM)
+        self.changed: list[tuple[set[str], set[str]]] = []
+        self.sampled: list[Tensor] = []
+        self.seen: list[Tensor] = []
+        self.generator.register_forward_hook(lambda _, __, samples: self.sampled.append(samples.detach().clone()))
+        self.net.register_forward_pre_hook(lambda _, args: self.seen.append(args[0].detach().clone()))
+
+    @contextmanager
+    def toggled_optimizer(self, optimizer: Any) -> Iterator[None]:  # type: ignore[override]
+        before = _state(self.generator), _state(self.net)
+        with super().toggled_optimizer(optimizer):
+            yield
+        self.changed.append((_changed(before[0], self.generator), _changed(before[1], self.net)))
+
+
+def test_each_phase_moves_its_own_network_only_and_samples_once(store: FaceStore) -> None:
+    module = _Phases()
+    fit(module, _faces(store), limit_train_batches=2, limit_val_batches=0)
+    everything = {"weights", "statistics"}
+    assert module.changed == [(everything, set()), (set(), everything)] * 2  # generator, then discriminator
+    assert len(module.sampled) == 2  # one forward a step, for both phases
+    for step, samples in enumerate(module.sampled):
+        by_generator, labelled, by_discriminator = module.seen[3 * step : 3 * step + 3]
+        assert torch.equal(by_generator, samples)
+        assert torch.equal(by_discriminator, samples)
+        assert labelled.shape == samples.shape
+        assert not torch.equal(labelled, samples)
+
+
+def test_the_discriminators_running_statistics_are_those_of_labelled_faces(store: FaceStore) -> None:
+    """They are what its eval mode rests on, and it is faces that it is asked about."""
+    module = _Phases()
+    first = copy.deepcopy(module.net.features[:3])  # to the first BatchNorm's input
+    fit(module, _faces(store), limit_train_batches=1, limit_val_batches=0)
+    labelled = module.seen[1]
+    expected = 0.1 * first(labelled).mean(dim=(0, 2, 3))  # momentum 0.1, from 0
+    torch.testing.assert_close(module.net.features[3].running_mean, expected)
+
+
+def test_keeping_statistics_still_normalises_by_the_batch_and_ends() -> None:
+    net = nn.Sequential(nn.BatchNorm2d(2)).train()
+    x = 5 + torch.randn(8, 2, 3, 3)
+    before = _state(net)
+    with running_statistics_kept(net):
+        assert abs(net(x).mean().item()) < 1e-5
+    assert not _changed(before, net)
+    net(x)
+    assert _changed(before, net) == {"statistics"}
+
+
+def test_it_learns_which_class_is_fake(store: FaceStore) -> None:
+    data = _faces(store)
+    module = DCGANClassifier("dcgan", 3, {"width": 8, "latent": 16}, **{**ADAM, "learning_rate": 1e-3})
+    metrics = fit(module, data, epochs=4).callback_metrics
+    assert metrics["val/auroc"] > 0.9
+    assert {name for name in metrics if name.startswith("val/")} == {
+        *("val/loss", "val/auroc", "val/average_precision", "val/accuracy"),
+        *("val/accuracy_real", "val/accuracy_fake", "val/accuracy_generated"),
+    }
+    assert {name for name in metrics if name.startswith("train/")} == {
+        *("train/loss", "train/discriminator_loss", "train/generator_loss", "train/accuracy"),
+        *("train/accuracy_real", "train/accuracy_fake", "train/accuracy_generated"),
+    }
+    module.eval()
+    with torch.no_grad():
+        batch = data.on_after_batch_transfer(next(iter(data.val_dataloader())), 0)
+        scores = fake_probability(module(batch["x"]))
+    assert scores[batch["label"] == FAKE].mean() > scores[batch["label"] == REAL].mean() + 0.2
+
+
+class _Brightness(nn.Module):
+    """Calls dark pictures fake; the weight, which changes nothing, gives the optimizer something to hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        brightness = x.mean(dim=(1, 2, 3))
+        return torch.stack([brightness, -brightness], dim=1) + 0 * self.weight
+
+
+def _rigged(generated: float) -> DCGANClassifier:
+    """Samples of one brightness, -1 to 1, against a discriminator that goes by brightness."""
+    module = DCGANClassifier("dcgan", 3, TINY, optimizer="sgd", learning_rate=0.0)
+    module.net = _Brightness()
+    nn.init.zeros_(module.generator.to_image.weight)
+    nn.init.constant_(module.generator.to_image.bias, generated)
+    return module
+
+
+class _Given(pl.LightningDataModule):
+    """Two training batches and one for validation, of pictures with a given brightness."""
+
+    def __init__(self, faces: list[tuple[float, int]]) -> None:
+        super().__init__()
+        x = torch.stack([torch.full((3, 64, 64), brightness) for brightness, _ in faces])
+        self.batch = {"x": x, "label": torch.tensor([label for _, label in faces])}
+
+    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        first = {name: value[:1] for name, value in self.batch.items()}
+        return DataLoader([self.batch, first], batch_size=None)  # type: ignore[arg-type]
+
+    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        return DataLoader([self.batch], batch_size=None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("generated", "recognised"), [(-0.5, 1.0), (0.5, 0.0)])
+def test_three_accuracies_on_a_rigged_discriminator(generated: float, recognised: float) -> None:
+    faces = [(0.2, REAL), (0.4, REAL), (-0.3, REAL), (0.1, REAL), (0.3, FAKE), (-0.1, FAKE)]
+    metrics = fit(_rigged(generated), _Given(faces)).callback_metrics
+    assert metrics["val/accuracy_real"].item() == pytest.approx(3 / 4)
+    assert metrics["val/accuracy_fake"].item() == pytest.approx(1 / 2)
+    assert metrics["val/accuracy_generated"].item() == recognised
+    assert metrics["train/accuracy_real"].item() == pytest.approx(4 / 5)  # the second batch is one more real face
+    assert metrics["train/accuracy_fake"].item() == pytest.approx(1 / 2)
+    assert metrics["train/accuracy"].item() == pytest.approx(5 / 7)
+    assert metrics["train/accuracy_generated"].item() == recognised
+    right = math.log(1 + math.exp(-2 * math.tanh(0.5)))  # cross entropy where the logits differ by 2 tanh 0.5
+    expected = right + 2 * math.tanh(0.5) * recognised  # the generator loses where it is recognised
+    assert metrics["train/generator_loss"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_epoch_without_one_class_has_finite_metrics() -> None:
+    metrics = fit(_rigged(-0.5), _Given([(0.2, REAL), (-0.4, REAL)]), limit_val_batches=0).callback_metrics
+    assert metrics["train/accuracy_real"].item() == pytest.approx(2 / 3)
+    assert metrics["train/accuracy_fake"].item() == 0
+    assert all(math.isfinite(value) for value in metrics.values())
+
+
+def test_the_same_seed_trains_the_same_networks(store: FaceStore) -> None:
+    def trained(seed: int) -> dict[str, Tensor]:
+        torch.manual_seed(seed)
+        module = DCGANClassifier("dcgan", 3, TINY, **ADAM)
+        torch.manual_seed(99)  # whatever was drawn in between
+        fit(module, _faces(store), limit_train_batches=3, limit_val_batches=0, callbacks=[StepSeed(seed)])
+        return module.state_dict()
+
+    first, again, other = trained(1), trained(1), trained(2)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["net.to_logits.weight"], other["net.to_logits.weight"])
+    assert not torch.equal(first["fixed_noise"], other["fixed_noise"])
+
+
+def test_samples_of_the_fixed_noise_are_drawn_every_few_epochs_and_at_the_last(
+    store: FaceStore, tmp_path: Path
+) -> None:
+    module = DCGANClassifier("dcgan", 9, TINY, **ADAM)
+    data = _faces(store, batch_size=100)
+    data.view = lambda arrays: arrays["image"].repeat(1, 3, 1, 1)
+    grid = GeneratedSamples(tmp_path / "classifier", every=2, faces=3)
+    fit(module, data, epochs=4, limit_train_batches=1, callbacks=[grid])
+    names = [f"samples_{epoch:03d}.png" for epoch in (0, 2, 3)]
+    assert sorted(path.name for path in (tmp_path / "classifier").iterdir()) == names
+    drawn = np.asarray(Image.open(tmp_path / "classifier" / names[-1]))
+    with torch.no_grad():
+        samples = module.eval().generator(module.fixed_noise)
+    assert drawn.shape == (68, 3 * 66 + 2, 3)
+    expected = ((samples[1, :3] + 1) * 127.5).round().permute(1, 2, 0).numpy()
+    assert np.array_equal(drawn[2:66, 68:132], expected)
+
+
+def test_the_shipped_settings_are_the_studys(compose_settings: Compose) -> None:
+    classifier = compose_settings("classifier=dcgan", "budget.width=64").classifier
+    assert classifier.net_options == {"width": 64, "latent": 100}
+    assert (classifier.optimizer, classifier.learning_rate, classifier.betas) == ("adam", 2e-4, (0.5, 0.999))
+    assert (classifier.schedule, classifier.weight_decay) == ("constant", 0)
