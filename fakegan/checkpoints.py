@@ -16,7 +16,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from fakegan.data.store import LABEL_CONVENTION
 from fakegan.errors import FakeganError
 
-FORMAT = 1
+FORMAT = 2
 _STAMP = "fakegan"
 
 

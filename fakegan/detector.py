@@ -1,6 +1,6 @@
-"""The trained whole: preprocessing, autoencoder, view, classifier, threshold; the one way to score faces.
+"""The trained whole: preprocessing, autoencoder, view, classifier, temperature, threshold; the one way to score faces.
 
-The test stage and evaluate.py both score through `Detector.scores`, so that they cannot disagree.
+The test stage, evaluate.py and predict all score through `Detector.scores`, so that they cannot disagree.
 """
 
 from __future__ import annotations
@@ -16,14 +16,19 @@ import torch
 from torch import Tensor, nn
 
 from fakegan.checkpoints import load_checkpoint, save_checkpoint
+from fakegan.data.datamodule import RowArray
+from fakegan.data.familiarity import Familiarity
 from fakegan.data.images import Geometry
 from fakegan.data.pixels import to_uint8, to_unit
+from fakegan.data.store import FAKE, REAL
 from fakegan.errors import FakeganError
-from fakegan.modules.classifier import build_net, fake_probability
+from fakegan.evaluation.calibration import probability
+from fakegan.modules.classifier import build_net
 from fakegan.nets.autogan import AutoGAN
 from fakegan.views import VIEWS, View
 
 DETECTOR_FILE = "detector.pt"
+BATCH = 256  # faces at a time
 Progress = Callable[[int], None]  # called with the number of faces just done
 
 
@@ -57,53 +62,73 @@ class Detector:
     geometry: Geometry
     view_name: str
     classifier_spec: NetSpec
-    autoencoder_spec: NetSpec | None  # None where the view needs no reconstruction
+    autoencoder_spec: NetSpec | None  # the run's, also where the view itself needs no reconstruction
+    temperature: float = 1.0  # log odds are divided by it; chosen on validation
     threshold: float = 0.5  # a score at or above it is called fake; chosen on validation
+    band: tuple[float, float] = (0.5, 0.5)  # from the first up to the second a verdict is unsure; of validation
     seen: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 32), dtype=np.uint8))  # sha256, (N, 32)
+    seen_labels: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # (N,)
+    familiarity: Familiarity | None = None  # what the training pictures were like
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __post_init__(self) -> None:
         self.classifier = _ready(build_net(**self.classifier_spec.options), self.classifier_spec.weights, self.device)
         self.autoencoder: nn.Module | None = None
-        if self.view.needs_recon:
-            if self.autoencoder_spec is None:
-                raise FakeganError(f"view {self.view_name!r} needs an autoencoder, but this detector has none")
+        if self.autoencoder_spec is not None:
             net = AutoGAN(**self.autoencoder_spec.options)
             self.autoencoder = _ready(net, self.autoencoder_spec.weights, self.device)
+        elif self.view.needs_recon:
+            raise FakeganError(f"view {self.view_name!r} needs an autoencoder, but this detector has none")
 
     @property
     def view(self) -> View:
         """What the classifier sees."""
         return VIEWS[self.view_name]
 
-    @torch.inference_mode()
     def scores(
         self,
-        images: npt.NDArray[np.uint8],  # (N, 64, 64, 3), may be a memory map
+        images: RowArray,  # (N, 64, 64, 3), may be a memory map
         rows: npt.NDArray[np.int64] | None = None,  # which of them, in this order; default: all
-        batch_size: int = 256,
         progress: Progress | None = None,
     ) -> npt.NDArray[np.float64]:
         """P(fake) of each face, (N,), in eval mode."""
-        rows = np.arange(len(images)) if rows is None else rows
-        scores = np.empty(len(rows))
-        for start in range(0, len(rows), batch_size):
-            batch = rows[start : start + batch_size]
+        return probability(self.margins(images, rows, progress), self.temperature)
+
+    @torch.inference_mode()
+    def margins(
+        self,
+        images: RowArray,  # (N, 64, 64, 3), may be a memory map
+        rows: npt.NDArray[np.int64] | None = None,  # which of them, in this order; default: all
+        progress: Progress | None = None,
+    ) -> npt.NDArray[np.float64]:
+        """Log odds of fake before the temperature, (N,), in eval mode."""
+        rows = np.arange(len(images)) if rows is None else rows  # type: ignore[arg-type]
+        margins = np.empty(len(rows))
+        for start in range(0, len(rows), BATCH):
+            batch = rows[start : start + BATCH]
             pixels = torch.from_numpy(np.ascontiguousarray(images[batch])).to(self.device)
-            scores[start : start + len(batch)] = self._score_batch(pixels).cpu().numpy()
+            margins[start : start + len(batch)] = self._margins(pixels).cpu().numpy()
             if progress is not None:
                 progress(len(batch))
-        return scores
+        return margins
 
-    def _score_batch(self, pixels: Tensor) -> Tensor:  # uint8 (B, 64, 64, 3) -> (B,)
+    def _margins(self, pixels: Tensor) -> Tensor:  # uint8 (B, 64, 64, 3) -> (B,)
         arrays = {"image": to_unit(pixels)}
-        if self.autoencoder is not None:
+        if self.autoencoder is not None and self.view.needs_recon:
             arrays["recon"] = to_unit(reconstruct(self.autoencoder, pixels))
-        return fake_probability(self.classifier(self.view(arrays)))
+        logits = self.classifier(self.view(arrays)).float()
+        margins: Tensor = logits[:, FAKE] - logits[:, REAL]
+        return margins
 
     def knows(self, sha256: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:  # (N,) hex digests -> (N,)
         """Which of these pictures took part in training or validation, the autoencoder's included."""
         return is_among(sha256_bytes(sha256), self.seen)
+
+    def contradicts(self, sha256: npt.NDArray[np.str_], labels: npt.NDArray[np.int64]) -> int:
+        """How many of these pictures (N,) took part in training under the other label."""
+        learnt = {row.tobytes(): label for row, label in zip(self.seen, self.seen_labels.tolist(), strict=True)}
+        here = zip(sha256_bytes(sha256), labels.tolist(), strict=True)
+        return sum(learnt.get(row.tobytes(), label) != label for row, label in here)
 
     def save(self, path: Path) -> None:
         """Write the file that `load` reads."""
@@ -113,8 +138,12 @@ class Detector:
                 "view": self.view_name,
                 "classifier": asdict(self.classifier_spec),
                 "autoencoder": None if self.autoencoder_spec is None else asdict(self.autoencoder_spec),
+                "temperature": self.temperature,
                 "threshold": self.threshold,
+                "band": list(self.band),
                 "seen": torch.from_numpy(self.seen),
+                "seen_labels": torch.from_numpy(self.seen_labels),
+                "familiarity": None if self.familiarity is None else self.familiarity.to_arrays(),
             },
             path,
         )
@@ -137,14 +166,18 @@ class Detector:
                 f"continue it with python train.py resume={run_dir}"
             )
         content = load_checkpoint(path)
-        autoencoder = content["autoencoder"]
+        autoencoder, familiarity = content["autoencoder"], content["familiarity"]
         return cls(
             geometry=Geometry(**content["geometry"]),
             view_name=content["view"],
             classifier_spec=NetSpec(**content["classifier"]),
             autoencoder_spec=None if autoencoder is None else NetSpec(**autoencoder),
+            temperature=float(content["temperature"]),
             threshold=float(content["threshold"]),
+            band=(float(content["band"][0]), float(content["band"][1])),
             seen=content["seen"].numpy(),
+            seen_labels=content["seen_labels"].numpy(),
+            familiarity=None if familiarity is None else Familiarity.from_arrays(familiarity),
             device=device or torch.device("cpu"),
         )
 

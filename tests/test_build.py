@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from fakegan import prepare
-from fakegan.data.build import Recipe, Source, build_store, read_pictures
+from fakegan.data.build import Recipe, Source, build_store, count_pictures, read_pictures
 from fakegan.data.images import Face, Geometry
 from fakegan.data.store import FAKE, REAL, FaceStore
 from fakegan.errors import UsageError
@@ -335,12 +335,46 @@ def test_a_picture_without_permission(tmp_path, run):
 def test_read_pictures_keeps_order_and_gives_reasons(tmp_path):
     fill(tmp_path, 3)
     (tmp_path / "bad.jpg").write_text("no")
-    paths = [tmp_path / name for name in ("002.png", "bad.jpg", "000.png")]
+    paths = [tmp_path / name for name in ("002.png", "bad.jpg", "000.png", "gone.png")]
     read = list(read_pictures(paths, Geometry()))
-    assert [path for path, _ in read] == paths
+    assert [name for name, _ in read] == [str(path) for path in paths]
     assert isinstance(read[0][1], Face)
     assert read[1][1] == "not a JPEG, PNG or WebP picture"
     assert isinstance(read[2][1], Face)
+    assert read[3][1] == "cannot be read: No such file or directory"
+
+
+def test_read_pictures_looks_into_folders_and_archives(tmp_path):
+    """Others than pictures are passed over there, and not where they are named themselves."""
+    folder = fill(tmp_path / "folder" / "b", 40).parent  # more than a worker reads at a time
+    fill(folder / "a", 1, first_seed=50)
+    (folder / "notes.txt").write_text("hello")
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
+        archive.writestr("in/1.png", encode(picture(60)))
+        archive.writestr("notes.txt", "hello")
+    paths = [tmp_path / "some.zip", folder, folder / "notes.txt"]
+    read = list(read_pictures(paths, Geometry(), workers=2))
+    assert [name for name, _ in read] == [
+        f"{tmp_path}/some.zip/in/1.png",
+        f"{folder}/a/000.png",
+        *(f"{folder}/b/{number:03d}.png" for number in range(40)),
+        f"{folder}/notes.txt",
+    ]
+    ((_, alone),) = read_pictures([folder / "a" / "000.png"], Geometry())
+    assert np.array_equal(read[1][1].pixels, alone.pixels)
+    assert all(isinstance(outcome, Face) for _, outcome in read[:-1])
+    assert read[-1][1] == "not a JPEG, PNG or WebP picture"
+    assert count_pictures(paths) == 43
+
+
+def test_read_pictures_goes_on_after_what_cannot_be_opened(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.zip").write_bytes(b"PK nothing")
+    fill(tmp_path / "good", 1)
+    read = dict(read_pictures([tmp_path / name for name in ("empty", "bad.zip", "good")], Geometry()))
+    assert read[str(tmp_path / "empty")] == "holds no pictures (.jpg, .jpeg, .png, .webp)"
+    assert "no readable zip archive" in read[str(tmp_path / "bad.zip")]
+    assert isinstance(read[str(tmp_path / "good" / "000.png")], Face)
 
 
 @pytest.mark.slow

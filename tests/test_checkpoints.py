@@ -82,7 +82,7 @@ def test_urls_are_refused() -> None:
 def test_another_label_convention_or_format_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.ckpt"
     for stamp, words in (
-        ({"format": 1, "label_convention": {"real": 1, "fake": 0}}, "scores would mean the opposite"),
+        ({"format": checkpoints.FORMAT, "label_convention": {"real": 1, "fake": 0}}, "scores would mean the opposite"),
         ({"format": 99, "label_convention": {"real": 0, "fake": 1}}, "format 99"),
     ):
         monkeypatch.setattr(checkpoints, "stamp", lambda stamp=stamp: stamp)

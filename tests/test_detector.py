@@ -20,7 +20,9 @@ AUTOGAN = {"depth": 1, "width": 4, "norm": "none", "code_channels": None}
 
 def _detector(view: str) -> Detector:
     autoencoder = NetSpec(AUTOGAN, AutoGAN(**AUTOGAN).state_dict()) if view != "pixels" else None  # type: ignore[arg-type]
-    return Detector(Geometry(), view, NetSpec(NET, build_net(**NET).state_dict()), autoencoder)  # type: ignore[arg-type]
+    net = build_net(**NET)  # type: ignore[arg-type]
+    torch.nn.init.normal_(net.head[-1].weight)  # type: ignore[union-attr, index, arg-type]
+    return Detector(Geometry(), view, NetSpec(NET, net.state_dict()), autoencoder)
 
 
 @pytest.mark.parametrize("view", ["pixels", "reconstruction"])
@@ -34,15 +36,44 @@ def test_scores_are_what_the_classifier_saw_in_training(store: FaceStore, view: 
     for batch in loader(FaceBatches(arrays, store.labels), StoreOrder(np.arange(50), 50)):
         x = detector.view(on_device(batch, tuple(arrays)))
         expected.append(fake_probability(detector.classifier(x)))
-    scores = detector.scores(store.images, np.arange(50), batch_size=50)
+    scores = detector.scores(store.images, np.arange(50))
     np.testing.assert_allclose(scores, torch.cat(expected).numpy(), atol=1e-5)
 
 
-def test_scores_do_not_depend_on_batch_size_or_order(store: FaceStore) -> None:
+def test_scores_do_not_depend_on_batch_size_or_order(store: FaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
     detector = _detector("reconstruction")
     rows = np.arange(60)
-    whole = detector.scores(store.images, rows, batch_size=60)
-    np.testing.assert_allclose(detector.scores(store.images, rows[::-1], batch_size=7)[::-1], whole, atol=1e-4)
+    whole = detector.margins(store.images, rows)
+    monkeypatch.setattr("fakegan.detector.BATCH", 7)
+    np.testing.assert_allclose(detector.margins(store.images, rows[::-1])[::-1], whole, atol=whole.std() / 100)
+
+
+def test_the_temperature_divides_the_log_odds_and_moves_no_verdict_across_one_half(store: FaceStore) -> None:
+    detector = _detector("pixels")
+    margins = detector.margins(store.images, np.arange(20))
+    np.testing.assert_allclose(detector.scores(store.images, np.arange(20)), 1 / (1 + np.exp(-margins)))
+    detector.temperature = 3.0
+    np.testing.assert_allclose(detector.scores(store.images, np.arange(20)), 1 / (1 + np.exp(-margins / 3)))
+
+
+def test_all_that_a_detector_decides_is_kept_in_its_file(store: FaceStore, tmp_path: Path) -> None:
+    detector = _detector("reconstruction")
+    detector.temperature, detector.threshold, detector.band = 1.5, 0.4, (0.3, 0.6)
+    detector.seen = sha256_bytes(store.sha256[:5])
+    detector.seen_labels = store.labels[:5]
+    detector.save(tmp_path / "detector.pt")
+    again = Detector.load(tmp_path)
+    assert (again.temperature, again.threshold, again.band) == (1.5, 0.4, (0.3, 0.6))
+    assert again.knows(store.sha256).tolist() == [True] * 5 + [False] * (len(store) - 5)
+    np.testing.assert_array_equal(detector.scores(store.images), again.scores(store.images))
+
+
+def test_a_picture_learnt_under_the_other_label_contradicts(store: FaceStore) -> None:
+    detector = _detector("pixels")
+    detector.seen, detector.seen_labels = sha256_bytes(store.sha256[:5]), store.labels[:5]
+    assert detector.contradicts(store.sha256, store.labels) == 0
+    assert detector.contradicts(store.sha256, 1 - store.labels) == 5
+    assert detector.contradicts(store.sha256[5:], 1 - store.labels[5:]) == 0
 
 
 def test_dropout_is_off_when_scoring(store: FaceStore) -> None:

@@ -45,6 +45,7 @@ def test_round_trip(tmp_path):
     assert store.files.tolist() == ["s0/0.png", "s1/1.png", "s0/2.png"]
     assert store.groups.tolist() == ["one", "one", "two, and a comma"]
     assert store.kept_split.tolist() == ["val", "val", "val"]
+    assert store.widths.tolist() == store.heights.tolist() == [64, 64, 64]
     assert store.geometry == Geometry()
     assert store.manifest["label_convention"] == LABEL_CONVENTION == {"real": 0, "fake": 1}
     assert store.manifest["sources"]["s0"] == {"label": 0, "count": 2, "rejected": 0}

@@ -1,6 +1,6 @@
 """Sources to face store: reads pictures in worker processes, streams them to disk, merges duplicates' groups.
 
-Also `read_pictures`, the same reading without a store, for prediction on a list of files.
+Also `read_pictures`, the same reading without a store, for prediction.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import groupby, islice
 from multiprocessing.connection import wait
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,19 +106,26 @@ def build_store(
         return _summarise(summaries, found, duplicates, declared, writer)
 
 
-def read_pictures(paths: Sequence[Path], geometry: Geometry, workers: int = 1) -> Iterator[tuple[Path, Outcome]]:
-    """Picture files as faces, in their order; for one that cannot be used, the reason.
+def read_pictures(paths: Sequence[Path], geometry: Geometry, workers: int = 1) -> Iterator[tuple[str, Outcome]]:
+    """Files, folders with all below them and zip archives as faces, in this order; for what cannot be used, the reason.
 
-    Memory does not grow with their number.
+    Each comes with its name: a file's path, or that of its folder or archive and its own below. In folders and
+    archives files of other suffixes are passed over; a file that is named itself is always tried. A folder that
+    cannot be listed, a broken archive, and one without pictures have a line with the reason. Memory does not grow
+    with their number.
     """
-    chunks = (
-        Chunk(Source("", REAL, Path()), _Files(), [str(path) for path in paths[at : at + CHUNK]])
-        for at in range(0, len(paths), CHUNK)
-    )
-    for chunk, outcomes in _read_chunks(chunks, geometry, min(workers, -(-len(paths) // CHUNK))):
-        yield from zip(map(Path, chunk.names), outcomes, strict=True)
+    chunks = _path_chunks(paths)
+    for chunk, outcomes in _read_chunks(chunks, geometry, min(workers, -(-count_pictures(paths) // CHUNK))):
+        names = (f"{chunk.source.prefix}{name}" for name in chunk.names)
+        yield from zip(names, outcomes, strict=True)
 
 
+def count_pictures(paths: Sequence[Path]) -> int:
+    """How many outcomes `read_pictures` gives."""
+    return sum(1 for _ in _pictures(paths))
+
+
+@dataclass(frozen=True)
 class _Files:
     """Any files, named by their paths."""
 
@@ -126,6 +134,46 @@ class _Files:
 
     def read(self, name: str, geometry: Geometry) -> Face:
         return read_face_file(Path(name), geometry)
+
+
+@dataclass(frozen=True)
+class _Nothing:
+    """What holds no pictures that could be read, and why."""
+
+    reason: str
+
+    def entries(self) -> Iterator[tuple[str, bool]]:
+        return iter(())
+
+    def read(self, name: str, geometry: Geometry) -> Face:
+        raise ImageError(self.reason)
+
+
+def _pictures(paths: Sequence[Path]) -> Iterator[tuple[Container, str, str]]:
+    """Each picture's container, the prefix of its name, and its name there."""
+    for path in paths:
+        is_folder = os.path.isdir(path)  # unlike Path.is_dir, no error where a folder above is closed to us
+        if not is_folder and not (path.suffix.lower() == ".zip" and os.path.isfile(path)):
+            yield _Files(), "", str(path)
+            continue
+        found = False
+        try:
+            container = open_container(path)
+            for name, wanted in container.entries():
+                if wanted:
+                    found = True
+                    yield container, f"{path}{os.sep}", name
+        except FakeganError as error:
+            yield _Nothing(f"{error}; the rest of it was not read" if found else str(error)), "", str(path)
+        else:
+            if not found:
+                yield _Nothing("holds no pictures (.jpg, .jpeg, .png, .webp)"), "", str(path)
+
+
+def _path_chunks(paths: Sequence[Path]) -> Iterator[Chunk]:
+    for (container, prefix), pictures in groupby(_pictures(paths), key=itemgetter(0, 1)):
+        while part := [name for _, _, name in islice(pictures, CHUNK)]:
+            yield Chunk(Source("", REAL, Path(), prefix=prefix), container, part)
 
 
 @dataclass

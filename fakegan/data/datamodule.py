@@ -225,7 +225,8 @@ def _class_ratio(rows: Rows, labels: npt.NDArray[np.int64], ratio: ClassRatio) -
     if ratio != "balanced":
         raise UsageError(f"data.ratio={ratio!r} does not exist: choose balanced or natural")
     smaller, larger = sorted((rows[labels[rows] == REAL], rows[labels[rows] == FAKE]), key=len)
-    return lambda rng: np.concatenate([smaller, rng.choice(larger, len(smaller), replace=False)])
+    # Sorted, so that the order that follows does not depend on which class is called fake.
+    return lambda rng: np.sort(np.concatenate([smaller, rng.choice(larger, len(smaller), replace=False)]))
 
 
 def _check_batch_size(batch_size: int, faces: int, key: str, what: str) -> None:

@@ -97,6 +97,8 @@ class FaceStore:
     sources: StringArray  # (N,)
     groups: StringArray  # (N,)
     sha256: StringArray  # (N,)
+    widths: npt.NDArray[np.int64]  # (N,), of the original pictures
+    heights: npt.NDArray[np.int64]  # (N,)
     kept_split: StringArray  # (N,), one of KEPT_SPLITS
     geometry: Geometry
     fingerprint: str  # sha256 over the image bytes, then faces.csv
@@ -126,6 +128,8 @@ class FaceStore:
             sources=np.array(columns["source"], dtype=np.str_),
             groups=np.array(columns["group"], dtype=np.str_),
             sha256=np.array(columns["sha256"], dtype=np.str_),
+            widths=_sides(columns["width"], path / _FACES),
+            heights=_sides(columns["height"], path / _FACES),
             kept_split=_kept_split(columns["split"], path / _FACES),
             geometry=Geometry(**manifest["geometry"]),
             fingerprint=manifest["fingerprint"],
@@ -460,6 +464,13 @@ def _labels(cells: Sequence[str], file: Path) -> npt.NDArray[np.int64]:
     if wrong:
         raise _damaged(file, f"a label is {sorted(wrong)[0]!r} instead of {REAL} (real) or {FAKE} (fake)")
     return np.array(cells, dtype=np.int64)
+
+
+def _sides(cells: Sequence[str], file: Path) -> npt.NDArray[np.int64]:
+    try:
+        return np.array(cells, dtype=np.str_).astype(np.int64)
+    except ValueError:
+        raise _damaged(file, "a width or a height is no whole number") from None
 
 
 def _kept_split(cells: Sequence[str], file: Path) -> StringArray:

@@ -1,0 +1,297 @@
+"""python -m fakegan.predict: pictures to verdicts, by the detector of a run; no store, no training.
+
+Pictures stream: they are read in worker processes, scored in batches, and their rows written at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from fakegan.data.build import Outcome, Progress, count_pictures, read_pictures
+from fakegan.data.images import Face, Pixels
+from fakegan.errors import FakeganError, UsageError
+from fakegan.evaluation.calibration import unsure
+from fakegan.evaluation.results import VERDICTS
+from fakegan.pictures import sheet, stack, write_png
+from fakegan.prepare import ProgressLine
+
+if TYPE_CHECKING:  # torch takes seconds to import: only once the words are understood
+    from fakegan.detector import Detector
+
+_COMMAND = "python -m fakegan.predict"
+_BATCH = 256  # pictures scored at a time
+_GRID_FACES = 60
+_GRID_COLUMNS = 10
+UNSURE = "unsure"
+
+_EXAMPLES = f"""examples:
+  {_COMMAND} --run outputs/... photo.jpg more/photos faces.zip
+  {_COMMAND} --run outputs/... photos --format csv > scores.csv
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is said about one picture: a column each."""
+
+    file: str
+    score: float | None = None  # P(fake); None where it could not be read
+    verdict: str = ""  # real, fake, unsure
+    warning: str = ""
+    error: str = ""  # why it could not be read
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes the verdicts; returns the exit code: 0, 1 failure or an unreadable picture, 2 usage, 130 stopped."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        return _predict(_parser().parse_args(words))
+    except FakeganError as error:
+        if os.environ.get("FAKEGAN_DEBUG"):
+            raise
+        print(f"{_COMMAND}: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that flushing at exit does not fail again
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped: the rows so far are whole.", file=sys.stderr)
+        return 130
+
+
+def _predict(options: argparse.Namespace) -> int:
+    _refuse(options)
+    from fakegan.detector import Detector
+    from fakegan.pipeline.fitting import pick_device
+
+    detector = Detector.load(options.run, pick_device(options.device))
+    grid = Grid(detector, options.grid) if options.grid else None
+    verdicts: Counter[str] = Counter()
+    with ProgressLine() if sys.stderr.isatty() and not sys.stdout.isatty() else nullcontext() as progress:
+        rows = _rows(detector, options.paths, options.workers, grid, progress)
+        _WRITERS[options.format](_counted(rows, verdicts))
+    told = sys.stdout if options.format == "table" else sys.stderr
+    print(_closing(verdicts, detector), file=told)
+    if grid:
+        print(grid.draw(), file=told)
+    return int(verdicts[""] > 0)
+
+
+def _refuse(options: argparse.Namespace) -> None:
+    if not any(os.path.exists(path) for path in options.paths):
+        raise UsageError(f"{options.paths[0]} does not exist: give picture files, folders or zip archives")
+    if options.grid and options.grid.suffix.lower() != ".png":
+        raise UsageError(f"--grid {options.grid}: name a file that ends in .png")
+    if options.grid and not options.grid.absolute().parent.is_dir():
+        raise UsageError(f"--grid {options.grid}: there is no folder {options.grid.parent}")
+
+
+def _rows(
+    detector: Detector,
+    paths: Sequence[Path],
+    workers: int,
+    grid: Grid | None,
+    progress: Progress | None,
+) -> Iterator[Row]:
+    """One row a picture, in order, batch by batch."""
+    outcomes = read_pictures(paths, detector.geometry, workers)
+    total, done = count_pictures(paths) if progress else 0, 0
+    while batch := list(islice(outcomes, _BATCH)):
+        rows = judge(detector, batch)
+        if grid:
+            grid.add(batch, rows)
+        done += len(batch)
+        if progress:
+            progress(done, total)
+        yield from rows
+
+
+def judge(detector: Detector, outcomes: Sequence[tuple[str, Outcome]]) -> list[Row]:
+    """A row for each picture; those that were read are scored as one batch."""
+    faces = [outcome for _, outcome in outcomes if isinstance(outcome, Face)]
+    judged = iter(_judged(detector, faces) if faces else [])
+    return [
+        Row(name, error=outcome) if isinstance(outcome, str) else replace(next(judged), file=name)
+        for name, outcome in outcomes
+    ]
+
+
+def _judged(detector: Detector, faces: Sequence[Face]) -> list[Row]:
+    pixels = np.stack([face.pixels for face in faces])  # (N, 64, 64, 3)
+    scores = detector.scores(pixels)
+    verdicts = np.where(unsure(scores, *detector.band), UNSURE, np.array(VERDICTS)[(scores >= detector.threshold) * 1])
+    known = detector.knows(np.array([face.sha256 for face in faces]))
+    warnings = [["took part in training"] if is_known else [] for is_known in known]
+    if detector.familiarity:
+        widths, heights = (np.array([getattr(face, side) for face in faces]) for side in ("width", "height"))
+        found = detector.familiarity.warnings(pixels, widths, heights)
+        warnings = [[*ours, *theirs] for ours, theirs in zip(warnings, found, strict=True)]
+    return [
+        Row("", score, verdict, "; ".join(sentences))
+        for score, verdict, sentences in zip(scores.tolist(), verdicts.tolist(), warnings, strict=True)
+    ]
+
+
+def _counted(rows: Iterable[Row], verdicts: Counter[str]) -> Iterator[Row]:
+    for row in rows:
+        verdicts[row.verdict] += 1
+        yield row
+
+
+def _closing(verdicts: Counter[str], detector: Detector) -> str:
+    counts = [f"{verdicts[name]:,} {name}" for name in (*VERDICTS, UNSURE) if verdicts[name]]
+    counts += [f"{verdicts['']:,} not read"] if verdicts[""] else []
+    low, high = detector.band
+    between = f"; unsure from {low:.3f} to {high:.3f}" if low < high else ""
+    return (
+        f"{verdicts.total():,} pictures: {', '.join(counts)}. Fake from P(fake) {detector.threshold:.3f}{between}. "
+        "P(fake) holds where fakes are as frequent as among the run's validation faces."
+    )
+
+
+def _write_table(rows: Iterable[Row]) -> None:
+    _set_stdout(errors="backslashreplace")  # a terminal may not know every character
+    print(f"P(fake)  {'verdict':<8}  picture")
+    for row in rows:
+        score = "-" if row.score is None else f"{row.score:.3f}"
+        said = f": {row.error}" if row.error else f"  ({row.warning})" if row.warning else ""
+        print(f"{score:>7}  {row.verdict or 'not read':<8}  {_on_one_line(row.file + said)}")
+
+
+def _on_one_line(text: str) -> str:
+    """Line ends, control characters and bytes that are no text as escapes, so that no name can forge a row."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _write_csv(rows: Iterable[Row]) -> None:
+    _set_stdout(encoding="utf-8", errors="surrogateescape", newline="")  # as faces.csv: names keep their bytes
+    lines = csv.writer(sys.stdout, lineterminator="\n")
+    lines.writerow(field.name for field in fields(Row))
+    lines.writerows(asdict(row).values() for row in rows)
+
+
+def _write_json(rows: Iterable[Row]) -> None:
+    """One array, row by row; a failure or Ctrl-C leaves it open, so that no reader takes it for whole."""
+    opening = "["
+    for row in rows:
+        print(f"{opening}\n{json.dumps(asdict(row))}", end="")
+        opening = ","
+    print("\n]")
+
+
+def _set_stdout(**settings: Any) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(**settings)
+
+
+_WRITERS: dict[str, Callable[[Iterable[Row]], None]] = {"table": _write_table, "csv": _write_csv, "json": _write_json}
+
+
+class Grid:
+    """The first faces with their scores, as a picture; above the score what the run's autoencoder makes of them."""
+
+    def __init__(self, detector: Detector, path: Path) -> None:
+        self.detector = detector
+        self.path = path
+        self._faces: list[Pixels] = []
+        self._captions: list[str] = []
+        self._count = 0  # of all faces, drawn or not
+
+    def add(self, outcomes: Iterable[tuple[str, Outcome]], rows: Iterable[Row]) -> None:
+        """Keeps the faces that are still wanted."""
+        for (_, outcome), row in zip(outcomes, rows, strict=True):
+            if isinstance(outcome, str):
+                continue
+            self._count += 1
+            if len(self._faces) < _GRID_FACES:
+                self._faces.append(outcome.pixels)
+                self._captions.append(f"{row.score:.2f} {row.verdict}")
+
+    def draw(self) -> str:
+        """Writes the picture; returns the sentence that says so."""
+        if not self._faces:
+            return f"{self.path} was not drawn: no picture could be read."
+        rows = self._rows(np.stack(self._faces))
+        bands = [
+            sheet([row[at : at + _GRID_COLUMNS] for row in rows], self._captions[at : at + _GRID_COLUMNS])
+            for at in range(0, len(self._faces), _GRID_COLUMNS)
+        ]
+        try:
+            write_png(self.path, stack(bands))
+        except OSError as error:
+            raise FakeganError(f"{self.path} could not be written ({error.strerror}): name another --grid") from error
+        which = "all" if self._count == len(self._faces) else f"the first {len(self._faces)} of"
+        return f"{self.path}: {which} {self._count:,} faces with their scores."
+
+    def _rows(self, faces: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:  # (F, 64, 64, 3), of each row
+        import torch
+
+        from fakegan.detector import reconstruct
+        from fakegan.views import RESIDUAL_GAIN
+
+        if self.detector.autoencoder is None:
+            return [faces]
+        pixels = torch.from_numpy(faces).to(self.detector.device)
+        recon = reconstruct(self.detector.autoencoder, pixels).cpu().numpy()
+        residual = np.abs(recon.astype(np.int16) - faces) * RESIDUAL_GAIN
+        return [faces, recon, residual.clip(max=255).astype(np.uint8)]
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1")
+    return value
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=_COMMAND,
+        description="Real or fake: a verdict on each picture, by the detector of a finished run.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("paths", nargs="+", type=Path, metavar="PATH", help="picture, folder (searched through) or .zip")
+    add("--run", type=Path, required=True, metavar="DIR", help="the run's directory, with its detector.pt")
+    add("--format", choices=tuple(_WRITERS), default="table", help="a table to read (default), or for programs")
+    add("--grid", type=Path, metavar="FILE.png", help=f"draws the first {_GRID_FACES} faces with their scores")
+    add("--workers", type=_positive, default=_cores(), metavar="N", help="processes that read (default: cores)")
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to score (auto)")
+    return parser
+
+
+def _stop(number: int, _frame: object) -> NoReturn:
+    print("\nStopped: the rows so far are whole.", file=sys.stderr)
+    sys.exit(128 + number)  # unwinds: the reading processes end
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
+    sys.exit(main())
