@@ -13,16 +13,22 @@ import torch
 from fakegan.callbacks import reconstruction_grid
 from fakegan.checkpoints import load_checkpoint
 from fakegan.data.faces import Faces, open_faces
-from fakegan.data.store import FaceStore
-from fakegan.detector import Detector
+from fakegan.data.images import Geometry, face_from_pixels
+from fakegan.data.pixels import to_unit
+from fakegan.data.store import FaceStore, Row, StoreWriter
+from fakegan.detector import Detector, reconstruct
 from fakegan.errors import FakeganError, UsageError
-from fakegan.evaluation.results import write_scores
+from fakegan.evaluation.calibration import fit_temperature, probability
+from fakegan.evaluation.metrics import choose_threshold
+from fakegan.evaluation.results import FaceScores, write_scores
+from fakegan.nets.recon_error import ERROR_NORMS
 from fakegan.pipeline import stages, test, train_autoencoder, train_classifier
 from fakegan.pipeline.artifacts import Reconstructions
-from fakegan.pipeline.evaluating import evaluate
+from fakegan.pipeline.evaluating import compare, evaluate
+from fakegan.pipeline.ledger import read_ledger
 from fakegan.pipeline.settings import EvaluateSettings, RunSettings
 
-from .conftest import Compose
+from .conftest import Compose, smooth_faces
 from .test_config import EXPERIMENTS
 
 MEASURES = (
@@ -49,7 +55,7 @@ def faces_of(settings: RunSettings) -> Faces:
 
 
 def _evaluate(settings: RunSettings, **changes: Any) -> str:
-    run = EvaluateSettings(str(settings.paths.run_dir), (), "cpu", settings.paths.data_dir)
+    run = EvaluateSettings(str(settings.paths.run_dir), (), None, (), "cpu", settings.paths.data_dir)
     return evaluate(replace(run, **changes), settings)
 
 
@@ -338,7 +344,8 @@ def test_every_shipped_experiment_runs(compose_settings: Compose, experiment: st
 
 def test_a_name_that_is_no_utf8_is_written_as_it_was_read(tmp_path: Path) -> None:
     name = b"caf\xe9.jpg".decode(errors="surrogateescape")
-    write_scores(tmp_path / "scores.csv", [name], ["a"], [1], [0.75], 0.5)
+    names, one = np.array([name]), np.array([1])
+    write_scores(tmp_path / "scores.csv", FaceScores(names, np.array(["a"]), one, names, one * 0.75, one == 1))
     assert b"caf\xe9.jpg,a,1,0.75,fake" in (tmp_path / "scores.csv").read_bytes()
 
 
@@ -347,3 +354,135 @@ def test_a_name_that_is_no_utf8_is_written_as_it_was_read(tmp_path: Path) -> Non
 def test_a_whole_run_on_a_gpu_in_bf16(compose_settings: Compose) -> None:
     settings = compose_settings("pipeline=recon_classify", "trainer=gpu")
     assert 0 <= stages.run(settings).objective <= 1
+
+
+def test_swapped_labels_give_one_minus_every_score_and_are_refused_by_a_trained_run(
+    compose_settings: Compose, store: FaceStore, tmp_path: Path
+) -> None:
+    """The same pictures with real and fake swapped: nothing in training may favour a class."""
+    swapped = tmp_path / "swapped"
+    with StoreWriter(swapped, Geometry()) as writer:
+        for i, pixels in enumerate(store.images):
+            face = face_from_pixels(np.asarray(pixels))
+            label = 1 - int(store.labels[i])
+            writer.append(
+                face.pixels, Row.of(face, file=str(store.files[i]), label=label, source=str(store.sources[i]))
+            )
+    words = ("pipeline=classify", "data.split.autoencoder_share=0", "budget.classifier.max_epochs=2")
+    as_is = compose_settings(*words)
+    other = _elsewhere(compose_settings(*words, f"data.root={swapped}"), "swapped_run")
+    scores = []
+    for settings in (as_is, other):
+        stages.run(settings)
+        scores.append(np.array([float(row["score"]) for row in _rows(settings.paths.run_dir / "scores.csv")]))
+    assert scores[0].std() > 0.01
+    np.testing.assert_allclose(scores[1], 1 - scores[0], atol=2e-3)  # rounding differs: a*b + c*d is not c*d + a*b
+    with pytest.raises(FakeganError, match="real and fake are swapped"):
+        _evaluate(as_is, data=other.data)
+
+
+@pytest.mark.parametrize("classifier", ["simple_cnn", "dcgan"])
+def test_experiment_2_is_tested_on_generated_fakes_and_on_its_own_task(
+    compose_settings: Compose, classifier: str
+) -> None:
+    settings = compose_settings("pipeline=recon_fakes", f"classifier={classifier}")
+    stages.run(settings)
+    run_dir, faces = settings.paths.run_dir, faces_of(settings)
+    metrics = _json(run_dir / "metrics.json")
+    test_files = faces.store.files[faces.splits.test]
+    assert [row["file"] for row in _rows(run_dir / "scores.csv")] == test_files.tolist()
+    assert set(metrics["test"]["by_source"]) == {"camera", "gan_a", "gan_b"}
+    assert set(metrics["test_reconstructed"]["by_source"]) == {"camera", "reconstructed"}
+    real = int((faces.store.labels[faces.splits.test] == 0).sum())
+    assert metrics["test_reconstructed"]["n_real"] == metrics["test_reconstructed"]["n_fake"] == real
+    own = _rows(run_dir / "test_reconstructed" / "scores.csv")
+    assert {row["file"] for row in own[:real]} == {row["file"] for row in _rows(run_dir / "scores.csv")[:real]}
+    detector = Detector.load(run_dir)
+    fakes = faces.store.labels == 1
+    assert not detector.knows(faces.store.sha256[fakes]).any()  # no stage saw a generated fake
+    assert (run_dir / "generator.pt").is_file() == (classifier == "dcgan")
+
+
+def test_the_error_alone_is_a_score_learnt_from_real_faces(compose_settings: Compose) -> None:
+    settings = compose_settings("pipeline=recon_error")
+    stages.run(settings)
+    run_dir = settings.paths.run_dir
+    assert not (run_dir / "classifier").exists()
+    faces = faces_of(settings)
+    spec = load_checkpoint(run_dir / "detector.pt")["classifier"]
+    detector = Detector.load(run_dir)
+    real = faces.splits.train[faces.store.labels[faces.splits.train] == 0]
+    assert detector.autoencoder is not None
+    recon = reconstruct(detector.autoencoder, torch.from_numpy(faces.store.images[real]))
+    difference = to_unit(recon) - to_unit(torch.from_numpy(faces.store.images[real]))
+    log_errors = ERROR_NORMS[spec["options"]["options"]["norm"]](difference).log()
+    assert float(spec["weights"]["mean"]) == pytest.approx(float(log_errors.mean()), abs=1e-4)
+    assert float(spec["weights"]["std"]) == pytest.approx(float(log_errors.std(unbiased=False)), rel=1e-3)
+
+
+def test_threshold_temperature_and_band_come_from_validation(finished: RunSettings) -> None:
+    faces, metrics = faces_of(finished), _json(finished.paths.run_dir / "metrics.json")
+    detector = Detector.load(finished.paths.run_dir)
+    val = faces.splits.val
+    margins, labels = detector.margins(faces.store.images, val), faces.store.labels[val]
+    assert metrics["temperature"] == pytest.approx(fit_temperature(margins, labels), rel=1e-3)
+    scores = probability(margins, metrics["temperature"])
+    assert metrics["threshold"] == pytest.approx(choose_threshold(scores, labels), abs=1e-4)
+    assert metrics["band"][0] <= metrics["threshold"] <= metrics["band"][1]
+
+
+def test_every_measure_has_an_interval_around_it(finished: RunSettings) -> None:
+    metrics = _json(finished.paths.run_dir / "metrics.json")
+
+    def check(content: Any) -> int:
+        if not isinstance(content, dict):
+            return 0
+        if set(content) == {"value", "low", "high"}:
+            assert content["low"] <= content["value"] <= content["high"]
+            return 1
+        return sum(check(inner) for inner in content.values())
+
+    assert check(metrics["test"]) >= len(MEASURES) + 3 * 3 + 4
+    assert check(metrics["val"]) >= len(MEASURES)
+
+
+def test_the_ledger_counts_each_time_that_test_faces_are_scored(finished: RunSettings) -> None:
+    run_dir = finished.paths.run_dir
+    assert len(read_ledger(run_dir)) == 1
+    _evaluate(finished)
+    entries = read_ledger(run_dir)
+    assert len(entries) == 2
+    assert {entry.faces for entry in entries} == {str(len(faces_of(finished).splits.test))}
+
+
+def test_a_store_of_one_new_generator_is_tested_beside_the_runs_own_real_faces(
+    finished: RunSettings, tmp_path: Path
+) -> None:
+    path = tmp_path / "new"
+    with StoreWriter(path, Geometry()) as writer:
+        for i, pixels in enumerate(smooth_faces(9, np.random.default_rng(5), 12.0)):
+            face = face_from_pixels(pixels)
+            writer.append(pixels, Row.of(face, file=f"gan_new/{i}", label=1, source="gan_new"))
+    printed = _evaluate(finished, data=replace(finished.data, root=path))
+    faces = faces_of(finished)
+    real = int((faces.store.labels[faces.splits.test] == 0).sum())
+    assert f"the run's own {real} real test faces stand in" in printed
+    result = _json(finished.paths.run_dir / "evaluations" / "new" / "metrics.json")["test"]
+    assert (result["n_real"], result["n_fake"]) == (real, 9)
+    assert len(read_ledger(finished.paths.run_dir)) == 2
+
+
+def test_runs_are_compared_side_by_side_on_the_same_faces(
+    finished: RunSettings, compose_settings: Compose, tmp_path: Path
+) -> None:
+    direct = _elsewhere(compose_settings("pipeline=classify"), "direct")
+    stages.run(direct)
+    settings = EvaluateSettings(None, (), tmp_path / "report", (), "cpu", finished.paths.data_dir)
+    printed = compare(settings, [finished, direct])
+    assert "recon_classify" in printed
+    assert (tmp_path / "report" / "report.html").is_file()
+    assert len(read_ledger(direct.paths.run_dir)) == 1  # nothing was scored again
+    elsewhere = _elsewhere(compose_settings("pipeline=classify", "data.split.seed=3"), "elsewhere")
+    stages.run(elsewhere)
+    with pytest.raises(FakeganError, match="were scored on different faces"):
+        compare(replace(settings, out=tmp_path / "other"), [direct, elsewhere])

@@ -5,33 +5,88 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from fakegan.errors import FakeganError
 
 METRICS_FILE = "metrics.json"
 SCORES_FILE = "scores.csv"
+GROUPS_FILE = "groups.csv"
 VERDICTS = ("real", "fake")
 
 
-def write_scores(
-    path: Path,
-    files: Iterable[str],
-    sources: Iterable[str],
-    labels: Iterable[int],
-    scores: Iterable[float],
-    threshold: float,
-) -> None:
-    """One row a face, in store order: file, source, label (0 real, 1 fake), score P(fake), verdict."""
+@dataclass(frozen=True)
+class FaceScores:
+    """Scored faces, in store order."""
+
+    files: npt.NDArray[np.str_]  # (N,)
+    sources: npt.NDArray[np.str_]  # (N,)
+    labels: npt.NDArray[np.int64]  # (N,), 0 real and 1 fake
+    groups: npt.NDArray[np.str_]  # (N,), identity or origin: what an interval draws
+    scores: npt.NDArray[np.float64]  # (N,), P(fake)
+    called_fake: npt.NDArray[np.bool_]  # (N,), the verdict
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def checked(self) -> FaceScores:
+        """Itself.
+
+        Raises:
+            ValueError: columns of different lengths.
+        """
+        if {len(getattr(self, f.name)) for f in fields(self)} != {len(self)}:
+            raise ValueError("columns of different lengths")
+        return self
+
+
+def write_scores(path: Path, scored: FaceScores) -> None:
+    """scores.csv, a row a face: file, source, label (0 real, 1 fake), score P(fake), verdict; groups.csv beside it."""
+    verdicts = [VERDICTS[int(fake)] for fake in scored.called_fake]
+    scores = [f"{score:.17g}" for score in scored.scores]
+    columns = (scored.files, scored.sources, scored.labels, scores, verdicts)
+    _write_csv(path.with_name(GROUPS_FILE), ("file", "group"), (scored.files, scored.groups))
+    _write_csv(path, ("file", "source", "label", "score", "verdict"), columns)
+
+
+def _write_csv(path: Path, header: Sequence[str], columns: Sequence[Iterable[Any]]) -> None:
     building = path.with_name(f".{path.name}.building")
     with building.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # as faces.csv
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(("file", "source", "label", "score", "verdict"))
-        for name, source, label, score in zip(files, sources, labels, scores, strict=True):
-            rows.writerow((name, source, label, f"{score:.9g}", VERDICTS[int(score >= threshold)]))
+        rows.writerow(header)
+        rows.writerows(zip(*columns, strict=True))
     building.replace(path)
+
+
+def read_scores(path: Path) -> FaceScores:
+    """What `write_scores` wrote.
+
+    Raises:
+        FakeganError: no such files, or damaged ones.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = list(csv.DictReader(file))
+        with path.with_name(GROUPS_FILE).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            groups = [row["group"] for row in csv.DictReader(file)]
+        return FaceScores(
+            files=np.array([row["file"] for row in rows], dtype=np.str_),
+            sources=np.array([row["source"] for row in rows], dtype=np.str_),
+            labels=np.array([int(row["label"]) for row in rows], dtype=np.int64),
+            groups=np.array(groups, dtype=np.str_),
+            scores=np.array([float(row["score"]) for row in rows]),
+            called_fake=np.array([VERDICTS.index(row["verdict"]) == 1 for row in rows], dtype=bool),
+        ).checked()
+    except FileNotFoundError as error:
+        raise FakeganError(f"{path.parent} has no {Path(error.filename).name}: it has not finished") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise FakeganError(f"{path} or {GROUPS_FILE} beside it is damaged: score the run again") from error
 
 
 def write_metrics(path: Path, content: dict[str, Any]) -> None:
@@ -60,26 +115,27 @@ def read_metrics(path: Path) -> dict[str, Any]:
 
 
 def table(metrics: dict[str, Any]) -> str:
-    """A split's measures for a terminal: the whole, then a line a source."""
-    lines = [f"{'':<22}{'faces':>7}{'accuracy':>10}{'AUROC':>8}{'real ok':>9}{'fake ok':>9}{'EER':>7}"]
-    faces = metrics["n_real"] + metrics["n_fake"]
-    whole = [
-        _cell(metrics[name], w)
-        for name, w in (
-            ("accuracy", 10),
-            ("auroc", 8),
-            ("real_accuracy", 9),
-            ("fake_accuracy", 9),
-            ("eer", 7),
-        )
-    ]
-    lines.append(f"{'all':<22}{faces:>7}" + "".join(whole))
+    """A split's measures for a terminal, with 95% intervals: the whole, a line a source, the worst generator."""
+    lines = [f"{'':<22}{'faces':>6}{'accuracy':>20}{'AUROC':>20}{'real ok':>20}{'fake ok':>20}"]
+    whole = [_cell(metrics[name]) for name in ("accuracy", "auroc", "real_accuracy", "fake_accuracy")]
+    lines.append(f"{'all':<22}{metrics['n_real'] + metrics['n_fake']:>6}" + "".join(whole))
     for source, m in metrics["by_source"].items():
         name = f"{source} ({m['label']})"
-        lines.append(f"{name:<22}{m['n']:>7}{_cell(m['accuracy'], 10)}{_cell(m['auroc'], 8)}")
+        lines.append(f"{name:<22}{m['n']:>6}{_cell(m['accuracy'])}{_cell(m['auroc'])}")
+    rates = [f"{_cell(metrics[f'tpr_at_fpr_{limit}']).strip()} at {limit:.0%}" for limit in (0.01, 0.05)]
+    lines.append(
+        f"fakes found while so many reals are called fake: {', '.join(rates)}; EER {_cell(metrics['eer']).strip()}"
+    )
+    generators = metrics["over_generators"]
+    if len([m for m in metrics["by_source"].values() if m["label"] == "fake"]) > 1:
+        mean, worst = (_cell(generators[f"{which}_auroc"]).strip() for which in ("mean", "worst"))
+        lines.append(f"mean AUROC over generators {mean}; worst: {generators['worst']} {worst}")
     return "\n".join(lines)
 
 
-def _cell(measure: dict[str, float | None], width: int) -> str:
-    value = measure["value"]
-    return f"{'-' if value is None else f'{value:.3f}':>{width}}"
+def _cell(measure: dict[str, float | None]) -> str:
+    value, low, high = (measure[name] for name in ("value", "low", "high"))
+    if value is None:
+        return f"{'-':>20}"
+    interval = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
+    return f"{f'{value:.3f}{interval}':>20}"

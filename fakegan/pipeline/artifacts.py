@@ -59,7 +59,7 @@ def names_digest(names: npt.NDArray[np.str_]) -> str:
 
 def obtain(
     root: Path,  # paths.artifact_dir
-    kind: str,  # "autoencoder" or "reconstructions"
+    kind: str,  # "autoencoder", "reconstructions" or "analysis"
     name: str,  # for people; the fingerprint decides
     ingredients: dict[str, Any],
     make: Callable[[Path], dict[str, Any]],  # fills an empty folder, returns results for the manifest

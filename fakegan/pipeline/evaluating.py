@@ -1,61 +1,118 @@
-"""Scoring a finished run again: its own test split, another store, or some sources; adds files, overwrites none."""
+"""Scoring finished runs again: their own test split, another store, or some sources; adds files, overwrites none."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from fakegan.data.datamodule import Rows
 from fakegan.data.faces import Faces, open_faces
-from fakegan.data.store import LABEL_CONVENTION
+from fakegan.data.store import CLASS_NAMES, FAKE, REAL, FaceStore
 from fakegan.detector import Detector
 from fakegan.errors import FakeganError, UsageError
-from fakegan.evaluation.metrics import measures
-from fakegan.evaluation.results import METRICS_FILE, SCORES_FILE, read_metrics, table, write_metrics, write_scores
+from fakegan.evaluation.results import METRICS_FILE, read_metrics, table, write_metrics
+from fakegan.pipeline.finished import FinishedRun, same_faces
 from fakegan.pipeline.fitting import pick_device
+from fakegan.pipeline.ledger import command, record
+from fakegan.pipeline.reporting import write_report
+from fakegan.pipeline.scoring import Scored, chosen, decisions, score, together
 from fakegan.pipeline.settings import FACES_FILE, EvaluateSettings, RunSettings
-from fakegan.pipeline.summary import write_pictures
 
 
 def evaluate(settings: EvaluateSettings, trained: RunSettings) -> str:
-    """Score, write into a new folder of the run, return the table."""
+    """Score one run, write into a new folder of it, return the table."""
+    result, notes = _score_again(settings, trained)
+    lines = [f"{trained.paths.run_dir}:", table(result.metrics["test"]), *notes, f"results: {result.folder}"]
+    return "\n".join(lines)
+
+
+def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
+    """Several runs side by side on the same faces: their own test split as it was scored, or other faces, scored now.
+
+    Raises:
+        FakeganError: a run has not finished, or they were scored on different faces.
+    """
+    if settings.data is None and not settings.sources:
+        results = [FinishedRun(run, run.paths.run_dir) for run in trained]
+    else:
+        results = [_score_again(settings, run)[0] for run in trained]
+    for result in results:
+        if not result.classifies:
+            raise UsageError(f"{result.path} trained an autoencoder only: leave it out of runs=[...]")
+    same_faces(results)
+    out = settings.out or new_folder(Path("reports"), datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+    return write_report(results, out, command())
+
+
+def _score_again(settings: EvaluateSettings, trained: RunSettings) -> tuple[FinishedRun, list[str]]:
     run_dir = trained.paths.run_dir
+    objective = read_metrics(run_dir / METRICS_FILE).get("objective")  # the run's own: it selected on validation
     detector = Detector.load(run_dir, pick_device(settings.device))
     faces, own = _faces(settings, trained)
-    if faces.store.geometry.shape() != detector.geometry.shape():
-        raise UsageError(
-            f"{faces.store.path} was prepared with {faces.store.geometry}, but {run_dir} with {detector.geometry}: "
-            "prepare the faces again in the same way"
-        )
-    rows = faces.splits.test if own else np.arange(len(faces.store))
-    if settings.sources:
-        rows = _of_sources(settings.sources, faces.store.sources, rows)
-    known = detector.knows(faces.store.sha256[rows])
-    if own and known.any():
-        raise FakeganError(f"{known.sum()} test faces took part in training: {faces.store.path} has changed since")
-    rows = rows[~known]
     store = faces.store
-    scores = detector.scores(store.images, rows)
-    labels, sources = store.labels[rows], store.sources[rows]
-    metrics = measures(scores, labels, sources, detector.threshold)
-    folder = _new_folder(run_dir / "evaluations", store.path.name)
-    write_scores(folder / SCORES_FILE, store.files[rows], sources, labels, scores, detector.threshold)
-    write_pictures(folder, scores, labels, sources, detector.threshold)
+    rows, notes = _rows_to_score(detector, store, faces.splits.test if own else np.arange(len(store)), own)
+    parts = []
+    if own:
+        record(run_dir, len(rows), store.fingerprint)
+    if len(rows):
+        parts.append(score(detector, store, rows, f"faces of {store.path.name}"))
+    if not own:
+        lacking = [label for label in (REAL, FAKE) if not (store.labels[rows] == label).any()]
+        if len(lacking) == 1:
+            part, note = _stand_in(trained, detector, lacking[0])
+            parts.append(part)
+            notes.append(note)
+    if not parts:
+        raise FakeganError(f"{store.path} holds no face that {run_dir} has not seen in training")
+    scored = _of_sources(settings.sources, together(parts))
+    metrics = scored.measures()
+    folder = new_folder(run_dir / "evaluations", store.path.name)
+    scored.write(folder)
     content = {
         "test": metrics,
-        "threshold": detector.threshold,
-        "label_convention": LABEL_CONVENTION,
-        "data_fingerprint": store.fingerprint,
-        "objective": read_metrics(run_dir / METRICS_FILE)["objective"],  # the run's own: it selected on validation
+        "objective": objective,
+        **decisions(detector, store),
         "run": str(run_dir),
         "store": str(store.path),
+        "command": command(),
     }
     write_metrics(folder / METRICS_FILE, content)
+    return FinishedRun(trained, folder), notes
+
+
+def _rows_to_score(detector: Detector, store: FaceStore, rows: Rows, own: bool) -> tuple[Rows, list[str]]:
+    """The rows that took no part in training, and what to say about the others."""
+    if store.geometry.shape() != detector.geometry.shape():
+        raise UsageError(
+            f"{store.path} was prepared with {store.geometry}, but the run with {detector.geometry}: "
+            "prepare the faces again in the same way"
+        )
+    flipped = detector.contradicts(store.sha256, store.labels)
+    if flipped:
+        raise FakeganError(
+            f"{flipped} faces of {store.path} have the other label than the run learnt them with: "
+            "real and fake are swapped in one of the two; prepare it again"
+        )
+    known = detector.knows(store.sha256[rows])
+    if own and known.any():
+        raise FakeganError(f"{known.sum()} test faces took part in training: {store.path} has changed since")
     notes = [f"{known.sum()} faces took part in training and are left out"] if known.any() else []
-    return "\n".join([f"{run_dir} on {store.path}", table(metrics), *notes, f"results: {folder}"])
+    return rows[~known], notes
+
+
+def _stand_in(trained: RunSettings, detector: Detector, label: int) -> tuple[Scored, str]:
+    """The run's own test faces of a class that the named store lacks: one generator alone makes no test."""
+    own = open_faces(trained.data, trained.paths.data_dir, needs={})
+    rows = own.splits.test[own.store.labels[own.splits.test] == label]
+    rows, _ = _rows_to_score(detector, own.store, rows, own=True)
+    record(trained.paths.run_dir, len(rows), own.store.fingerprint)
+    name = CLASS_NAMES[label]
+    note = f"no {name} faces to score there: the run's own {len(rows)} {name} test faces stand in"
+    return score(detector, own.store, rows, f"own {name} test faces"), note
 
 
 def _faces(settings: EvaluateSettings, trained: RunSettings) -> tuple[Faces, bool]:
@@ -70,16 +127,18 @@ def _faces(settings: EvaluateSettings, trained: RunSettings) -> tuple[Faces, boo
     return open_faces(own, trained.paths.data_dir, needs={}), True
 
 
-def _of_sources(wanted: tuple[str, ...], sources: npt.NDArray[np.str_], rows: Rows) -> Rows:
-    """Those of the rows that are from the wanted sources."""
-    available = np.unique(sources[rows])
+def _of_sources(wanted: tuple[str, ...], scored: Scored) -> Scored:
+    """Those of the wanted sources; all, where none is named."""
+    if not wanted:
+        return scored
+    available = np.unique(scored.faces.sources)
     for name in wanted:
         if name not in available:
             raise UsageError(f"sources: there is no {name!r} to score; there are {', '.join(available)}")
-    return rows[np.isin(sources[rows], wanted)]
+    return chosen(scored, np.isin(scored.faces.sources, wanted))
 
 
-def _new_folder(parent: Path, name: str) -> Path:
+def new_folder(parent: Path, name: str) -> Path:
     """`parent/name`, or `parent/name-2` and so on: the first that is not there yet."""
     number = 1
     while True:

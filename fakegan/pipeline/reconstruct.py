@@ -1,4 +1,4 @@
-"""Stage 2: reconstructions of the classifier's faces, made once, in large batches, kept as uint8."""
+"""Stage 2: reconstructions of faces, made once, in large batches, kept as uint8."""
 
 from __future__ import annotations
 
@@ -13,23 +13,27 @@ from tqdm import tqdm
 import fakegan.data.pixels
 import fakegan.nets.autogan
 from fakegan.checkpoints import load_checkpoint
-from fakegan.data.faces import Faces
-from fakegan.detector import reconstruct
+from fakegan.data.datamodule import RowArray, Rows
+from fakegan.detector import BATCH, reconstruct
 from fakegan.nets.autogan import AutoGAN
 from fakegan.pipeline.artifacts import Reconstructions, file_digest, names_digest, obtain
 from fakegan.pipeline.fitting import pick_device
 from fakegan.pipeline.settings import RunSettings
 
-BATCH = 256  # faces at a time
 _CODE = (fakegan.nets.autogan, fakegan.data.pixels)  # what turns faces into reconstructions
 
 
-def reconstruct_faces(settings: RunSettings, faces: Faces, autoencoder: Path) -> Reconstructions:
-    """Reconstructions of the classifier's training and validation faces, made once in large batches."""
-    rows = np.union1d(faces.splits.train, faces.splits.val)
+def reconstruct_faces(
+    settings: RunSettings,
+    images: RowArray,  # by store row
+    fingerprint: str,  # of those images
+    rows: Rows,  # sorted: which of them
+    autoencoder: Path,
+) -> Reconstructions:
+    """Reconstructions of some faces, made once in large batches, found again by fingerprint."""
     ingredients = {
         "autoencoder": file_digest(autoencoder),
-        "faces": faces.store.fingerprint,
+        "faces": fingerprint,
         "code": file_digest(*(Path(module.__file__ or "") for module in _CODE)),
         "rows": names_digest(rows.astype(str)),
     }
@@ -38,7 +42,7 @@ def reconstruct_faces(settings: RunSettings, faces: Faces, autoencoder: Path) ->
         "reconstructions",
         settings.model.name,
         ingredients,
-        lambda folder: _write_reconstructions(autoencoder, faces.store.images, rows, folder, settings),
+        lambda folder: _write_reconstructions(autoencoder, images, rows, folder, settings),
     )
     if artifact.reused:
         print(f"reconstruct: found, {artifact.path.name}", flush=True)
@@ -47,25 +51,38 @@ def reconstruct_faces(settings: RunSettings, faces: Faces, autoencoder: Path) ->
 
 def _write_reconstructions(
     autoencoder: Path,
-    images: npt.NDArray[np.uint8],
-    rows: npt.NDArray[np.int64],
+    images: RowArray,
+    rows: Rows,
     folder: Path,
     settings: RunSettings,
 ) -> dict[str, Any]:
-    device = pick_device(settings.trainer.accelerator)
-    net = _load_autoencoder(autoencoder).to(device).eval()
+    live = LiveReconstructions(autoencoder, images, pick_device(settings.trainer.accelerator))
     np.save(folder / "rows.npy", rows)
     starts = range(0, len(rows), BATCH)
     with (folder / "images.npy").open("wb") as out:  # a memory map would meet a full disk with a crash
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), 64, 64, 3)}
         np.lib.format.write_array_header_1_0(out, header)
         for start in tqdm(starts, f"reconstructing {len(rows)} faces", disable=None):
-            pixels = torch.from_numpy(images[rows[start : start + BATCH]]).to(device)
-            out.write(reconstruct(net, pixels).cpu().numpy().tobytes())
+            out.write(live[rows[start : start + BATCH]].tobytes())
     return {"count": len(rows)}
 
 
-def _load_autoencoder(path: Path) -> AutoGAN:
+class LiveReconstructions:
+    """Faces by row as the autoencoder reconstructs them, made when they are asked for."""
+
+    def __init__(self, autoencoder: Path, images: RowArray, device: torch.device) -> None:
+        self.net = load_autoencoder(autoencoder).to(device).eval()
+        self.images = images
+        self.device = device
+
+    def __getitem__(self, rows: Any, /) -> npt.NDArray[np.uint8]:  # (B,) -> (B, 64, 64, 3)
+        pixels = torch.from_numpy(np.ascontiguousarray(self.images[rows])).to(self.device)
+        recon: npt.NDArray[np.uint8] = reconstruct(self.net, pixels).cpu().numpy()
+        return recon
+
+
+def load_autoencoder(path: Path) -> AutoGAN:
+    """The net in an autoencoder's file."""
     content = load_checkpoint(path)
     net = AutoGAN(**content["options"])
     net.load_state_dict(content["weights"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from fakegan.data.faces import DataSettings
 from fakegan.errors import UsageError
+from fakegan.views import VIEWS, View
 
 FACES_FILE = "faces.sha256"  # in a run directory: the fingerprint of the store that the run began with
 
@@ -79,7 +81,26 @@ class PipelineSettings:
 
     name: str
     view: str | None  # a name in fakegan.views.VIEWS; None trains the autoencoder and stops
-    fakes: Literal["generated"]
+    fakes: Literal["generated", "reconstructed"]  # to learn from; the test is always on generated ones
+
+    def __post_init__(self) -> None:
+        if self.view is not None and self.view not in VIEWS:
+            raise UsageError(f"pipeline.view={self.view!r} does not exist: choose {', '.join(VIEWS)}")
+
+    @property
+    def seen(self) -> View | None:
+        """The view by its name."""
+        return None if self.view is None else VIEWS[self.view]
+
+    @property
+    def needs_autoencoder(self) -> bool:
+        """Whether the first stage is to train one."""
+        return self.seen is None or self.seen.needs_recon or self.fakes == "reconstructed"
+
+    @property
+    def trains_classifier(self) -> bool:
+        """Whether a network learns to classify."""
+        return self.seen is not None and self.seen.trains
 
 
 @dataclass(frozen=True)
@@ -101,6 +122,7 @@ class BudgetSettings:
     width: int
     autoencoder: StageBudget
     classifier: StageBudget
+    dcgan: StageBudget  # in place of `classifier`, where that is the DCGAN
 
 
 @dataclass(frozen=True)
@@ -159,12 +181,55 @@ class RunSettings:
     def __post_init__(self) -> None:
         at_least(0, seed=self.seed)
 
+    @property
+    def classifier_budget(self) -> StageBudget:
+        """How long this run's classifier trains."""
+        return self.budget.dcgan if self.classifier.net == "dcgan" else self.budget.classifier
+
+    def configuration(self) -> dict[str, Any]:
+        """What decides this run's numbers besides the seed, as plain values.
+
+        Two runs of one configuration are repetitions. What has no effect is left out: the autoencoder where none is
+        trained, the classifier where none is, how many processes feed it, where things are kept.
+        """
+        data = asdict(self.data)
+        del data["workers"]
+        content: dict[str, Any] = {
+            "data": data,
+            "pipeline": asdict(self.pipeline),
+            "precision": self.trainer.precision,
+        }
+        if self.pipeline.needs_autoencoder:
+            content["model"] = asdict(self.model)
+            content["autoencoder"] = asdict(self.budget.autoencoder)
+        if self.pipeline.trains_classifier:
+            content["classifier"] = asdict(self.classifier)
+            content["budget"] = asdict(self.classifier_budget)
+            content["patience"] = self.callbacks.patience
+        plain: dict[str, Any] = json.loads(json.dumps(content, default=str, sort_keys=True))
+        return plain
+
+    def repeats(self, other: RunSettings) -> bool:
+        """Whether both would end with the same numbers."""
+        return self.seed == other.seed and self.configuration() == other.configuration()
+
+    def label(self) -> str:
+        """The configuration in a few words, for tables and pictures."""
+        words = [self.pipeline.name]
+        if self.pipeline.needs_autoencoder:
+            words.append(self.model.name)
+        if self.pipeline.trains_classifier:
+            words.append(self.classifier.name)
+        return " · ".join(words)
+
 
 @dataclass(frozen=True)
 class EvaluateSettings:
     """The whole of conf/evaluate.yaml."""
 
-    run: str
+    run: str | None  # one run to score again
+    runs: tuple[str, ...]  # or several to compare: runs, or folders that hold them
+    out: Path | None  # where the report of several goes; None: a new folder under reports/
     sources: tuple[str, ...]  # only these; empty: all
     device: Literal["auto", "cpu", "cuda", "mps"]
     data_dir: Path  # where built-in faces are kept

@@ -1,7 +1,7 @@
-"""The order of a run's stages: train_autoencoder, reconstruct, train_classifier, test.
+"""The order of a run's stages: train_autoencoder, reconstruct, train_classifier, analyse, test.
 
 Stages hand files to each other, never live objects: a run that was stopped goes on from what is there. What a
-stage may see is decided by its rows: test faces enter at the test and nowhere earlier.
+stage may see is decided by its rows: test faces enter when the detector is finished and nowhere earlier.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from fakegan.data.faces import Faces, open_faces
-from fakegan.data.splits import AUTOENCODER, CLASSIFIER, Needs
 from fakegan.detector import DETECTOR_FILE
-from fakegan.errors import FakeganError, UsageError
+from fakegan.errors import FakeganError
 from fakegan.evaluation.results import METRICS_FILE, SCORES_FILE, read_metrics, table, write_metrics
+from fakegan.pipeline.analyse import analyse
+from fakegan.pipeline.examples import examples, needs
 from fakegan.pipeline.fitting import pick_device
-from fakegan.pipeline.reconstruct import reconstruct_faces
 from fakegan.pipeline.settings import FACES_FILE, RunSettings
-from fakegan.pipeline.test import test
+from fakegan.pipeline.test import provenance, test
 from fakegan.pipeline.train_autoencoder import autoencoder_metrics, named_autoencoder, train_autoencoder
 from fakegan.pipeline.train_classifier import train_classifier
-from fakegan.views import VIEWS, View
 
 
 @dataclass(frozen=True)
@@ -46,20 +45,25 @@ def run(settings: RunSettings) -> Outcome:
 
 def _run_stages(settings: RunSettings) -> None:
     pick_device(settings.trainer.accelerator)  # what cannot be is said before anything starts
-    view = _view(settings.pipeline.view)
-    if settings.model.checkpoint is not None:
+    if settings.model.checkpoint is not None and settings.pipeline.needs_autoencoder:
         named_autoencoder(settings.model.checkpoint, settings)
-    faces = open_faces(settings.data, settings.paths.data_dir, _needs(view))
+    faces = open_faces(settings.data, settings.paths.data_dir, needs(settings.pipeline))
     _same_faces_as_before(settings.paths.run_dir / FACES_FILE, faces)
     for reason, count in faces.splits.left_out.items():
         print(f"{count} faces are in no split: {reason}", flush=True)
-    if view is None:
-        values = autoencoder_metrics(train_autoencoder(settings, faces))
-        metrics = {"autoencoder": values, "objective": values["psnr"]}
+    autoencoder = train_autoencoder(settings, faces) if settings.pipeline.needs_autoencoder else None
+    view = settings.pipeline.seen
+    if view is not None:
+        shown = examples(settings, faces, autoencoder)
+        if not (settings.paths.run_dir / DETECTOR_FILE).is_file():
+            train_classifier(settings, faces, view, shown, autoencoder)
+        if autoencoder is not None:
+            analyse(settings, faces, autoencoder)
+        test(settings, faces, shown, autoencoder)
+    elif autoencoder is not None:
+        values = autoencoder_metrics(autoencoder)
+        metrics = {"autoencoder": values, "objective": values["psnr"], **provenance()}
         write_metrics(settings.paths.run_dir / METRICS_FILE, metrics)
-    else:
-        _train_detector(settings, faces, view)
-        test(settings, faces)
 
 
 def _same_faces_as_before(path: Path, faces: Faces) -> None:
@@ -71,29 +75,6 @@ def _same_faces_as_before(path: Path, faces: Faces) -> None:
         raise FakeganError(f"{faces.store.path} has changed since this run began: start a new run")
 
 
-def _train_detector(settings: RunSettings, faces: Faces, view: View) -> None:
-    if (settings.paths.run_dir / DETECTOR_FILE).is_file():
-        return
-    if view.needs_recon:
-        autoencoder = train_autoencoder(settings, faces)
-        recon = reconstruct_faces(settings, faces, autoencoder)
-        train_classifier(settings, faces, view, autoencoder, recon)
-    else:
-        train_classifier(settings, faces, view, autoencoder=None, recon=None)
-
-
-def _view(name: str | None) -> View | None:
-    if name is not None and name not in VIEWS:
-        raise UsageError(f"pipeline.view={name!r} does not exist: choose {', '.join(VIEWS)}")
-    return None if name is None else VIEWS[name]
-
-
-def _needs(view: View | None) -> Needs:
-    if view is None:
-        return AUTOENCODER
-    return AUTOENCODER | CLASSIFIER if view.needs_recon else CLASSIFIER
-
-
 def _closing_words(settings: RunSettings, metrics: dict[str, Any]) -> str:
     run_dir = Path(os.path.relpath(settings.paths.run_dir))
     lines = [""]
@@ -102,17 +83,14 @@ def _closing_words(settings: RunSettings, metrics: dict[str, Any]) -> str:
         values = f"PSNR {a['psnr']:.2f} dB, L1 {a['l1']:.4f}, SSIM {a['ssim']:.3f}"
         lines.append(f"{settings.model.name}, validation faces: {values}")
     if "test" in metrics:
-        names = [
-            settings.pipeline.name,
-            settings.model.name,
-            settings.classifier.name,
-            f"seed {settings.seed}",
-        ]
-        if "autoencoder" not in metrics:
-            names.remove(settings.model.name)
         lines += [
-            f"{' · '.join(names)}: test split, threshold {metrics['threshold']:.3f} from validation",
+            f"{settings.label()} · seed {settings.seed}: test split, 95% intervals, "
+            f"threshold {metrics['threshold']:.3f} and temperature {metrics['temperature']:.2f} from validation",
             table(metrics["test"]),
+        ]
+        if "test_reconstructed" in metrics:
+            lines += ["test faces against their own reconstructions:", table(metrics["test_reconstructed"])]
+        lines += [
             f"validation AUROC {metrics['objective']:.3f}",
             "",
             f"numbers:  {run_dir / METRICS_FILE} and {SCORES_FILE}",

@@ -1,4 +1,4 @@
-"""What people look at after a test: pictures as PNG, and the same in TensorBoard beside its hyperparameter tab."""
+"""What TensorBoard shows of a test: scalars, pictures, histograms, a line of the hyperparameter tab."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from fakegan.evaluation import plots
-from fakegan.evaluation.metrics import Labels, Scores
-from fakegan.evaluation.plots import Sources
+from fakegan.pipeline.scoring import Scored
 from fakegan.pipeline.settings import RunSettings
 
 HPARAM_METRICS = (
@@ -24,31 +23,19 @@ HPARAM_METRICS = (
 )
 
 
-def write_pictures(folder: Path, scores: Scores, labels: Labels, sources: Sources, threshold: float) -> None:
-    """ROC, confusion and score histograms as PNG; without matplotlib, one line says how to get them."""
-    if not plots.available():
-        print("no pictures: they need matplotlib, pip install 'fakegan[plots]'", flush=True)
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in plots.pictures(scores, labels, sources, threshold).items():
-        figure.savefig(folder / f"{name}.png")
-
-
 def write_tensorboard(
     folder: Path,
     settings: RunSettings,
     content: dict[str, Any],  # of metrics.json
-    scores: Scores,
-    labels: Labels,
-    sources: Sources,
+    tested: Scored,
 ) -> None:
     """Test scalars, pictures and histograms, and one line of the hyperparameter tab."""
     choices = {
         "pipeline": settings.pipeline.name,
         "view": settings.pipeline.view or "none",
         "fakes": settings.pipeline.fakes,
-        "model": settings.model.name if settings.pipeline.view != "pixels" else "none",
-        "classifier": settings.classifier.name,
+        "model": settings.model.name if settings.pipeline.needs_autoencoder else "none",
+        "classifier": settings.classifier.name if settings.pipeline.trains_classifier else "none",
         "data": settings.data.name,
         "budget": settings.budget.name,
         "seed": settings.seed,
@@ -62,7 +49,7 @@ def write_tensorboard(
         for name, value in finals.items():
             writer.add_scalar(name, value, 0)
         for label, class_name in ((0, "real"), (1, "fake")):
-            writer.add_histogram(f"test/score_{class_name}", scores[labels == label], 0)
+            writer.add_histogram(f"test/score_{class_name}", tested.faces.scores[tested.faces.labels == label], 0)
         if plots.available():
-            for name, figure in plots.pictures(scores, labels, sources, content["threshold"]).items():
+            for name, figure in tested.pictures().items():
                 writer.add_figure(f"test/{name}", figure, 0)

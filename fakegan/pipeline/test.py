@@ -2,45 +2,68 @@
 
 from __future__ import annotations
 
+import platform
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
+import fakegan
 from fakegan.data.faces import Faces
-from fakegan.data.store import LABEL_CONVENTION
+from fakegan.data.store import REAL
 from fakegan.detector import Detector
 from fakegan.errors import FakeganError
-from fakegan.evaluation.metrics import measures
-from fakegan.evaluation.results import METRICS_FILE, SCORES_FILE, write_metrics, write_scores
+from fakegan.evaluation.results import METRICS_FILE, write_metrics
+from fakegan.pipeline.examples import RECONSTRUCTED, Examples
 from fakegan.pipeline.fitting import pick_device
+from fakegan.pipeline.ledger import command, record
+from fakegan.pipeline.reconstruct import LiveReconstructions
+from fakegan.pipeline.scoring import chosen, decisions, score, score_examples, score_reconstructed
 from fakegan.pipeline.settings import RunSettings
-from fakegan.pipeline.summary import write_pictures, write_tensorboard
-from fakegan.pipeline.train_autoencoder import AUTOENCODER_FILE, autoencoder_metrics
+from fakegan.pipeline.summary import write_tensorboard
+from fakegan.pipeline.train_autoencoder import autoencoder_metrics
 
 
-def test(settings: RunSettings, faces: Faces) -> None:
+def test(settings: RunSettings, faces: Faces, examples: Examples, autoencoder: Path | None) -> None:
     """Score the test split once, write what people read, metrics.json last."""
     run_dir = settings.paths.run_dir
-    detector = Detector.load(run_dir, pick_device(settings.trainer.accelerator))
+    device = pick_device(settings.trainer.accelerator)
+    detector = Detector.load(run_dir, device)
     store, rows = faces.store, faces.splits.test
     known = int(detector.knows(store.sha256[rows]).sum())
     if known:
         raise FakeganError(f"{known} test faces took part in training: the store has changed since; start a new run")
     print(f"test: scoring {len(rows)} faces", flush=True)
-    scores = detector.scores(store.images, rows)
-    labels, sources = store.labels[rows], store.sources[rows]
-    val = faces.splits.val
-    val_scores = detector.scores(store.images, val)
+    record(run_dir, len(rows), store.fingerprint)
+    tested = score(detector, store, rows, "test faces")
     content: dict[str, Any] = {
-        "val": measures(val_scores, store.labels[val], store.sources[val], detector.threshold),
-        "test": measures(scores, labels, sources, detector.threshold),
-        "threshold": detector.threshold,
-        "label_convention": LABEL_CONVENTION,
-        "data_fingerprint": store.fingerprint,
+        "val": score_examples(detector, examples, examples.val).measures(),
+        "test": tested.measures(),
     }
     content["objective"] = content["val"]["auroc"]["value"]
-    autoencoder = run_dir / "autoencoder" / AUTOENCODER_FILE
-    if autoencoder.is_file():
+    if settings.pipeline.fakes == RECONSTRUCTED and autoencoder is not None:
+        real = store.labels[rows] == REAL
+        recon = LiveReconstructions(autoencoder, store.images, device)
+        own_task = score_reconstructed(detector, store, recon, rows[real], chosen(tested, real))
+        own_task.write(run_dir / "test_reconstructed")
+        content["test_reconstructed"] = own_task.measures()
+    if autoencoder is not None:
         content["autoencoder"] = autoencoder_metrics(autoencoder)
-    write_scores(run_dir / SCORES_FILE, store.files[rows], sources, labels, scores, detector.threshold)
-    write_pictures(run_dir / "test", scores, labels, sources, detector.threshold)
-    write_tensorboard(run_dir / "test", settings, content, scores, labels, sources)
-    write_metrics(run_dir / METRICS_FILE, content)
+    content |= decisions(detector, store)
+    tested.write(run_dir, "test")
+    write_tensorboard(run_dir / "test", settings, content, tested)
+    write_metrics(run_dir / METRICS_FILE, {**content, **provenance()})
+
+
+def provenance() -> dict[str, Any]:
+    """With what the numbers were made."""
+    versions = {
+        "fakegan": fakegan.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "pytorch_lightning": version("pytorch_lightning"),
+        "numpy": np.__version__,
+    }
+    return {"command": command(), "versions": versions}

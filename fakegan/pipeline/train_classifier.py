@@ -1,4 +1,4 @@
-"""Stage 3: the classifier on its view, the threshold on validation, and the detector they make."""
+"""Stage 3: the classifier on its view; temperature, threshold and band on validation; the detector they make."""
 
 from __future__ import annotations
 
@@ -6,72 +6,144 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pytorch_lightning as pl
+import torch
 
-from fakegan.callbacks import StopOnDivergence
-from fakegan.checkpoints import load_checkpoint
-from fakegan.data.datamodule import RealFakeDataModule, RowArray
+from fakegan.callbacks import GeneratedSamples, StopOnDivergence
+from fakegan.checkpoints import load_checkpoint, save_checkpoint
+from fakegan.data.datamodule import FaceBatches, RealFakeDataModule, Rows, StoreOrder, on_device
 from fakegan.data.faces import Faces
-from fakegan.detector import DETECTOR_FILE, Detector, NetSpec, sha256_bytes
-from fakegan.evaluation.metrics import choose_threshold
+from fakegan.data.familiarity import Familiarity
+from fakegan.data.store import REAL
+from fakegan.detector import BATCH, DETECTOR_FILE, Detector, NetSpec, sha256_bytes
+from fakegan.evaluation.calibration import choose_band, fit_temperature, probability
+from fakegan.evaluation.metrics import auroc, choose_threshold
 from fakegan.modules.classifier import Classifier
+from fakegan.modules.dcgan import GENERATOR_FILE, DCGANClassifier, discriminator_options, generator_options
+from fakegan.nets.recon_error import ERROR_NORMS, ReconError
+from fakegan.pipeline.examples import Examples
 from fakegan.pipeline.fitting import fit, pick_device, weights_of
 from fakegan.pipeline.settings import RunSettings
 from fakegan.views import View
 
 
 def train_classifier(
-    settings: RunSettings,
-    faces: Faces,
-    view: View,
-    autoencoder: Path | None,
-    recon: RowArray | None,
+    settings: RunSettings, faces: Faces, view: View, examples: Examples, autoencoder: Path | None
 ) -> None:
-    """Train on the view, choose the threshold on validation, write the detector."""
+    """Train on the view, choose what validation decides, write the detector."""
+    spec = _fit(settings, view, examples) if view.trains else _learn_error(view, examples)
+    rows = {"train": np.unique(examples.train % examples.faces), "val": np.unique(examples.val % examples.faces)}
+    used = np.concatenate(list(rows.values()))
+    seen, seen_labels = sha256_bytes(faces.store.sha256[used]), faces.store.labels[used]
+    autoencoder_spec = None
+    if autoencoder is not None:
+        content = load_checkpoint(autoencoder)
+        autoencoder_spec = NetSpec(content["options"], content["weights"])
+        real = np.concatenate([content["learnt"].numpy(), content["selected_on"].numpy()])
+        seen = np.concatenate([seen, real])
+        seen_labels = np.concatenate([seen_labels, np.full(len(real), REAL)])
+    seen, first = np.unique(seen, axis=0, return_index=True)
+    store = faces.store
+    detector = Detector(
+        geometry=store.geometry,
+        view_name=settings.pipeline.view or "",
+        classifier_spec=spec,
+        autoencoder_spec=autoencoder_spec,
+        seen=seen,
+        seen_labels=seen_labels[first],
+        familiarity=Familiarity.learn(store.images, store.widths, store.heights, rows["train"], rows["val"]),
+        device=pick_device(settings.trainer.accelerator),
+    )
+    _decide(detector, examples)
+    detector.save(settings.paths.run_dir / DETECTOR_FILE)
+
+
+def _decide(detector: Detector, examples: Examples) -> None:
+    """Temperature, threshold and band, from validation alone."""
+    labels = examples.labels[examples.val]
+    margins = detector.margins(examples.arrays["image"], examples.val)
+    detector.temperature = fit_temperature(margins, labels)
+    scores = probability(margins, detector.temperature)
+    detector.threshold = choose_threshold(scores, labels)
+    detector.band = choose_band(scores, labels, detector.threshold)
+
+
+def _fit(settings: RunSettings, view: View, examples: Examples) -> NetSpec:
+    """Train the network that the config names; the best of its epochs."""
     stage = settings.paths.run_dir / "classifier"
-    arrays: dict[str, RowArray] = {"image": faces.store.images}
-    if recon is not None:
-        arrays["recon"] = recon
     data = RealFakeDataModule(
-        {name: arrays[name] for name in view.arrays},
-        faces.store.labels,
+        {name: examples.arrays[name] for name in view.arrays},
+        examples.labels,
         view,
-        faces.splits.train,
-        faces.splits.val,
-        batch_size=settings.budget.classifier.batch_size,
+        examples.train,
+        examples.val,
+        batch_size=settings.classifier_budget.batch_size,
         seed=settings.seed,
         ratio=settings.data.ratio,
         workers=settings.data.workers,
     )
     options = {**asdict(settings.classifier), "in_channels": view.channels}
     del options["name"]
-    print(f"classifier: training {settings.classifier.name} on {len(faces.splits.train)} faces", flush=True)
+    adversarial = settings.classifier.net == "dcgan"
+    kind: type[pl.LightningModule] = DCGANClassifier if adversarial else Classifier
+    callbacks: list[pl.Callback] = [StopOnDivergence("classifier.learning_rate")]
+    if adversarial:
+        callbacks.append(GeneratedSamples(stage, settings.callbacks.grid_every, settings.callbacks.grid_faces))
+    print(f"classifier: training {settings.classifier.name} on {len(examples.train)} faces", flush=True)
     best = fit(
-        lambda: Classifier(**options),
+        lambda: kind(**options),
         data,
         stage,
         settings,
-        settings.budget.classifier,
+        settings.classifier_budget,
         monitor="val/auroc",
         mode="max",
         patience=settings.callbacks.patience,
-        callbacks=[StopOnDivergence("classifier.learning_rate")],
+        callbacks=callbacks,
     )
-    net_options = {"net": options["net"], "in_channels": view.channels, "options": options["net_options"]}
-    used = np.concatenate([faces.splits.train, faces.splits.val])
-    seen = [sha256_bytes(faces.store.sha256[used])]
-    autoencoder_spec = None
-    if autoencoder is not None:
-        content = load_checkpoint(autoencoder)
-        autoencoder_spec = NetSpec(content["options"], content["weights"])
-        seen += [content["learnt"].numpy(), content["selected_on"].numpy()]
-    detector = Detector(
-        geometry=faces.store.geometry,
-        view_name=settings.pipeline.view or "",
-        classifier_spec=NetSpec(net_options, weights_of(best, "net.")),
-        autoencoder_spec=autoencoder_spec,
-        seen=np.unique(np.concatenate(seen), axis=0),
-        device=pick_device(settings.trainer.accelerator),
-    )
-    val = faces.splits.val
-    detector.threshold = choose_threshold(detector.scores(faces.store.images, val), faces.store.labels[val])
-    detector.save(settings.paths.run_dir / DETECTOR_FILE)
+    net_options = options["net_options"]
+    if adversarial:
+        _keep_generator(settings, view, best)
+        net_options = discriminator_options(net_options)
+    net = {"net": options["net"], "in_channels": view.channels, "options": net_options}
+    return NetSpec(net, weights_of(best, "net."))
+
+
+@torch.inference_mode()
+def _learn_error(view: View, examples: Examples) -> NetSpec:
+    """The error of real training faces, in the norm that tells best on validation: no network learns."""
+    real = examples.train[examples.labels[examples.train] == REAL]
+    nets = {norm: ReconError(view.channels, norm) for norm in ERROR_NORMS}
+    for norm, errors in _log_errors(nets, view, examples, real).items():
+        nets[norm].learn(torch.cat(errors))
+    on_val = _log_errors(nets, view, examples, examples.val)
+    labels = examples.labels[examples.val]
+    aurocs = {norm: auroc(torch.cat(errors).double().numpy(), labels) for norm, errors in on_val.items()}
+    best = max(aurocs, key=lambda norm: aurocs[norm])
+    shown = ", ".join(f"{norm} {value:.3f}" for norm, value in aurocs.items())
+    print(f"recon_error: validation AUROC by norm: {shown}; taking {best}", flush=True)
+    options = {"net": "recon_error", "in_channels": view.channels, "options": {"norm": best}}
+    return NetSpec(options, nets[best].state_dict())
+
+
+def _log_errors(
+    nets: dict[str, ReconError], view: View, examples: Examples, rows: Rows
+) -> dict[str, list[torch.Tensor]]:
+    """By norm, batches of log errors of the examples."""
+    errors: dict[str, list[torch.Tensor]] = {norm: [] for norm in nets}
+    batches = FaceBatches({name: examples.arrays[name] for name in view.arrays}, examples.labels)
+    for draw in StoreOrder(rows, BATCH):
+        difference = view(on_device(batches[draw], view.arrays))
+        for norm, net in nets.items():
+            errors[norm].append(net.log_error(difference))
+    return errors
+
+
+def _keep_generator(settings: RunSettings, view: View, checkpoint: Path) -> None:
+    """What the adversary learnt, as fakegan.sample reads it."""
+    content = {
+        "options": generator_options(settings.classifier.net_options, view.channels),
+        "weights": weights_of(checkpoint, "generator."),
+        "view": settings.pipeline.view,
+    }
+    save_checkpoint(content, settings.paths.run_dir / GENERATOR_FILE)

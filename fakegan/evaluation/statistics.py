@@ -1,0 +1,203 @@
+"""Do real and fake faces differ in a number? Effect sizes and rank statistics, and how far they may be off.
+
+Weights (R, N) say how often each face was drawn in each of R resamples. Positive, or above 0.5, always means that
+fakes have the larger values. What is not defined (no spread, a class missing) is NaN in arrays, None in measures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fakegan.evaluation.intervals import NO_WIDTH, OUTSIDE, Groups, Ranking, bounds, interval, resample_weights
+from fakegan.evaluation.metrics import Labels, Measure, Sources
+
+Values = npt.NDArray[np.float64]
+Statistic = Callable[[Values], Values]  # weights (R, N) -> (R,), or (K, R) for K statistics at once
+
+UNKNOWN: Measure = {"value": None, "low": None, "high": None}
+RESAMPLES = 1000
+SEED = 0
+
+
+def by_source(values: Values, labels: Labels, sources: Sources, groups: Groups) -> dict[str, Any]:  # (N,) each
+    """How one number is distributed: by source, real against all fakes, and against each generator alone."""
+    found: dict[str, Any] = {"by_source": {}, "real_vs_fake": difference(values, labels, groups), "by_generator": {}}
+    for source in np.unique(sources):
+        own = sources == source
+        fake = bool(labels[own][0])
+        found["by_source"][str(source)] = {
+            "label": "fake" if fake else "real",
+            "n": int(own.sum()),
+            "mean": mean(values[own], labels[own], groups[own]),
+            "median": float(np.median(values[own])),
+        }
+        if fake:
+            among = own | (labels == 0)
+            found["by_generator"][str(source)] = difference(values[among], labels[among], groups[among])
+    return found
+
+
+def difference(values: Values, labels: Labels, groups: Groups) -> dict[str, Any]:  # (N,) each
+    """Cohen's d, Mann-Whitney's AUC and Kolmogorov-Smirnov's D between fakes and reals, with 95% intervals.
+
+    AUC is the chance that a fake has a larger value than a real face, ties counting half; D the largest distance
+    between the two cumulated distributions. Sampling only ever adds to D, and resampling adds again: its interval
+    is D give or take what 95% of the resamples move the distance of the distributions at any one place.
+    """
+    if len(np.unique(labels)) < 2:
+        return {
+            "cohens_d": UNKNOWN,
+            "mann_whitney": {"auc": UNKNOWN, "p": None},
+            "kolmogorov_smirnov": {"d": UNKNOWN, "p": None},
+        }
+    ranking, as_it_is = Ranking(values, labels), np.ones((1, len(values)))
+    whole = ranking.curves(as_it_is)
+    distance = whole.found / whole.fakes - whole.alarms / whole.reals  # (1, U)
+
+    def statistics(weights: Values) -> Values:  # (R, N) -> (3, R)
+        curves = ranking.curves(weights)
+        moved = curves.found / curves.fakes - curves.alarms / curves.reals - distance
+        return np.stack([cohens_d(values, labels, weights), curves.auroc(), np.abs(moved).max(axis=1)])
+
+    drawn_d, drawn_auc, moved = resampled(statistics, labels, groups)
+    auc, d = float(whole.auroc()[0]), float(np.abs(distance).max())
+    n = smaller_class(labels, groups)
+    reach = float(np.quantile(moved, 1 - 2 * OUTSIDE))
+    low, high = (d - reach, d + reach) if n > 1 and reach > NO_WIDTH else bounds(d, np.zeros(1), n)
+    return {
+        "cohens_d": _measure(cohens_d(values, labels, as_it_is)[0], drawn_d),
+        "mann_whitney": {"auc": share(auc, drawn_auc, n), "p": mann_whitney_p(values, labels)},
+        "kolmogorov_smirnov": {
+            "d": {"value": d, "low": max(low, 0.0), "high": min(high, 1.0)},
+            "p": kolmogorov_smirnov_p(d, int((labels == 0).sum()), int((labels == 1).sum())),
+        },
+    }
+
+
+def mean(values: Values, labels: Labels, groups: Groups) -> Measure:  # (N,) each
+    """The mean with its 95% interval."""
+    if not len(values):
+        return UNKNOWN
+    drawn = resampled(lambda weights: weights @ values / weights.sum(axis=1), labels, groups)
+    return _measure(values.mean(), drawn)
+
+
+def correlation(a: Values, b: Values, labels: Labels, groups: Groups) -> Measure:  # (N,) each
+    """Spearman's rank correlation with its 95% interval."""
+    if not len(a):
+        return UNKNOWN
+    drawn = resampled(lambda weights: spearman(a, b, weights), labels, groups)
+    return _measure(spearman(a, b, np.ones((1, len(a))))[0], drawn)
+
+
+def standardised_difference(values: Values, labels: Labels, groups: Groups) -> Measure:  # (N,) each
+    """Cohen's d alone, with its 95% interval."""
+    d: Measure = difference(values, labels, groups)["cohens_d"]
+    return d
+
+
+def share(value: float, drawn: Values, independent: int) -> Measure:
+    """A statistic between 0 and 1 that rests on so many independent groups, from its resamples (R,)."""
+    low, high = bounds(value, drawn, independent)
+    return {"value": value, "low": low, "high": high}
+
+
+def _measure(value: float, drawn: Values) -> Measure:
+    """A statistic without bounds; no interval where no two resamples differ, for that shows nothing of its error."""
+    defined = drawn[np.isfinite(drawn)]
+    if not math.isfinite(value) or not len(defined) or np.ptp(defined) < NO_WIDTH * max(1.0, abs(value)):
+        return {**UNKNOWN, "value": float(value) if math.isfinite(value) else None}
+    low, high = interval(defined)
+    return {"value": float(value), "low": min(low, float(value)), "high": max(high, float(value))}
+
+
+def resampled(statistic: Statistic, labels: Labels, groups: Groups) -> Values:
+    """The statistic in each of RESAMPLES resamples, always the same ones for the same faces: (R,) or (K, R)."""
+    chunks = resample_weights(groups, labels, RESAMPLES, np.random.default_rng(SEED))
+    return np.concatenate([statistic(weights) for weights in chunks], axis=-1)
+
+
+def smaller_class(labels: Labels, groups: Groups) -> int:
+    """How many groups the class with fewer of them has."""
+    return min(len(np.unique(groups[labels == label])) for label in (0, 1))
+
+
+def cohens_d(values: Values, labels: Labels, weights: Values) -> Values:  # (N,), (N,), (R, N) -> (R,)
+    """Mean of the fakes less that of the reals, in pooled standard deviations (Cohen 1988)."""
+    from_centre = values - values.mean()  # a sum of squares far from 0 would lose its digits
+    real, fake = (weights * (labels == label) for label in (0, 1))
+    n_real, n_fake = real.sum(axis=1), fake.sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean_real, mean_fake = real @ from_centre / n_real, fake @ from_centre / n_fake
+        squares = weights @ from_centre**2 - n_real * mean_real**2 - n_fake * mean_fake**2
+        variance = squares / (n_real + n_fake - 2)
+        rounding = 1e-10 * np.abs(values).max()
+        d: Values = (mean_fake - mean_real) / np.sqrt(np.where(variance > rounding**2, variance, np.nan))
+    return d
+
+
+def mann_whitney_p(values: Values, labels: Labels) -> float:
+    """Two-sided p of the AUC by the normal approximation, corrected for ties and continuity; both classes needed.
+
+    It takes every face for independent, as the interval does not.
+    """
+    n, n_real, n_fake = len(labels), int((labels == 0).sum()), int((labels == 1).sum())
+    ties = np.unique(values, return_counts=True)[1].astype(np.float64)
+    variance = n_real * n_fake / 12 * (n + 1 - float((ties**3 - ties).sum()) / (n * (n - 1)))
+    if variance <= 0:  # all values are equal
+        return 1.0
+    auc = float(Ranking(values, labels).curves(np.ones((1, n))).auroc()[0])
+    away = abs(auc - 0.5) * n_real * n_fake
+    return math.erfc(max(away - 0.5, 0) / math.sqrt(2 * variance))
+
+
+def kolmogorov_smirnov_p(d: float, n_real: int, n_fake: int) -> float:
+    """Two-sided p of D by Kolmogorov's limit with Stephens' correction for finite counts (Stephens 1970).
+
+    It takes every face for independent, as the interval does not.
+    """
+    root = math.sqrt(n_real * n_fake / (n_real + n_fake))
+    x = (root + 0.12 + 0.11 / root) * d
+    if x < 0.2:  # the series converges slowly here, to 1 in its first eleven digits
+        return 1.0
+    return max(2 * math.fsum((-1.0) ** (k - 1) * math.exp(-2 * (k * x) ** 2) for k in range(1, 101)), 0.0)
+
+
+def spearman(a: Values, b: Values, weights: Values) -> Values:  # (N,), (N,), (R, N) -> (R,)
+    """Spearman's rank correlation, ties sharing their mean rank; NaN where one of the two has no spread."""
+    x, y = (_ranks(values, weights) for values in (a, b))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        result: Values = (weights * x * y).sum(axis=1) / np.sqrt(
+            (weights * x * x).sum(axis=1) * (weights * y * y).sum(axis=1)
+        )
+    return result
+
+
+def _ranks(values: Values, weights: Values) -> Values:  # (N,), (R, N) -> (R, N), of mean 0
+    order = np.argsort(values, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(values[order]) != 0, True))  # of each run of ties
+    upto = np.cumsum(weights[:, order], axis=1)[:, ends]
+    middle = upto - np.diff(upto, axis=1, prepend=0) / 2 - upto[:, -1:] / 2
+    ranks: Values = middle[:, np.unique(values, return_inverse=True)[1]]
+    return ranks
+
+
+def beyond_line(
+    values: Values,  # (N,)
+    by: Values,  # (N,)
+    learnt_values: Values,  # (M,), of other faces
+    learnt_by: Values,  # (M,)
+) -> Values:  # (N,)
+    """What is left of `values` after the straight line on `by` that the learnt faces give; NaN with fewer than 3."""
+    if len(learnt_by) < 3:
+        return np.full(len(values), np.nan)
+    centre = learnt_by.mean()
+    squares = float(((learnt_by - centre) ** 2).sum())
+    slope = float((learnt_by - centre) @ learnt_values) / squares if squares > 0 else 0.0
+    left: Values = values - learnt_values.mean() - slope * (by - centre)
+    return left

@@ -1,0 +1,268 @@
+"""Do reconstructed faces differ? Errors, codes and spectra of real and fake test faces, by the run's autoencoder.
+
+No classifier takes part: runs that share an autoencoder and faces share the work, as an artifact.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from torchmetrics.functional.image import structural_similarity_index_measure as ssim
+from tqdm import tqdm
+
+from fakegan.checkpoints import load_checkpoint
+from fakegan.data import pixels
+from fakegan.data.datamodule import Rows
+from fakegan.data.faces import Faces
+from fakegan.data.pixels import to_unit
+from fakegan.data.store import CLASS_NAMES, FAKE, REAL, FaceStore
+from fakegan.detector import BATCH
+from fakegan.evaluation import error_plots, intervals, metrics, plots, probe, spectrum, statistics
+from fakegan.evaluation.results import write_metrics
+from fakegan.evaluation.statistics import Values
+from fakegan.modules.autoencoder import psnr
+from fakegan.nets import autogan
+from fakegan.pictures import Picture, sheet, stack, write_png
+from fakegan.pipeline.artifacts import MANIFEST, file_digest, names_digest, obtain
+from fakegan.pipeline.fitting import pick_device
+from fakegan.pipeline.reconstruct import LiveReconstructions
+from fakegan.pipeline.settings import RunSettings
+from fakegan.views import RESIDUAL_GAIN
+
+ANALYSIS_FOLDER, ANALYSIS_FILE, ERRORS_FILE = "analysis", "analysis.json", "errors.csv"
+COMPLEXITY = "total variation: mean absolute difference of neighbouring pixels of the grey face"
+CODE_SIDE = 16  # the code is (C, 16, 16)
+PROJECTED = 1000  # faces in TensorBoard's projector, at most
+_LEAST_POWER = 1e-8  # of a ring, where its logarithm is taken: far below what rounding to uint8 leaves
+# What the numbers and pictures depend on besides the faces and the autoencoder.
+_CODE = (autogan, pixels, error_plots, intervals, metrics, probe, spectrum, statistics)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an autoencoder makes of some faces, in the order of their rows."""
+
+    rows: Rows  # (N,), of the store
+    errors: dict[str, Values]  # l1 in [-1, 1], psnr in dB, ssim, high_frequency in [-1, 1]: (N,) each
+    complexity: Values  # (N,)
+    code: Values  # (N, 2C): mean, then standard deviation, of each channel of the code over its places
+    spectra: dict[str, Values]  # face, reconstruction, residual: (N, 46) each
+
+    @property
+    def probes(self) -> dict[str, Values]:
+        """What the linear probes look at, (N, K) each."""
+        power = np.log(np.maximum(self.spectra["residual"], _LEAST_POWER))
+        return {"code": self.code, "residual_spectrum": power}
+
+
+def analyse(settings: RunSettings, faces: Faces, autoencoder: Path) -> None:
+    """Write the run's folder `analysis`: numbers, errors of each test face, pictures, TensorBoard; once."""
+    folder = settings.paths.run_dir / ANALYSIS_FOLDER
+    if (folder / ANALYSIS_FILE).is_file():
+        return
+    splits = faces.splits
+    ingredients = {
+        "autoencoder": file_digest(autoencoder),
+        "faces": faces.store.fingerprint,
+        "rows": {name: names_digest(getattr(splits, name).astype(str)) for name in ("train", "val", "test")},
+        "unseen": list(settings.data.split.unseen),
+        "pictures": plots.available(),
+        "code": file_digest(Path(__file__), *(Path(module.__file__ or "") for module in _CODE)),
+    }
+    artifact = obtain(
+        settings.paths.artifact_dir,
+        "analysis",
+        settings.model.name,
+        ingredients,
+        lambda building: _write(settings, faces, autoencoder, building),
+    )
+    if artifact.reused:
+        print(f"analyse: found, {artifact.path.name}", flush=True)
+    building = folder.with_name(f".{folder.name}.building")
+    for leftover in (building, folder):  # of a run that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.copytree(artifact.path, building, ignore=shutil.ignore_patterns(MANIFEST))
+    os.replace(building, folder)
+
+
+def _write(settings: RunSettings, faces: Faces, autoencoder: Path, folder: Path) -> dict[str, Any]:
+    store, splits = faces.store, faces.splits
+    live = LiveReconstructions(autoencoder, store.images, pick_device(settings.trainer.accelerator))
+    real_val = splits.val[store.labels[splits.val] == REAL]
+    train, val, test = (
+        _measure(live, rows, what)
+        for rows, what in ((splits.train, "training"), (real_val, "validation"), (splits.test, "test"))
+    )
+    content = {
+        "n_real": int((store.labels[splits.test] == REAL).sum()),
+        "n_fake": int((store.labels[splits.test] == FAKE).sum()),
+        "autoencoder": _described(autoencoder),
+        **_numbers(store, train, val, test),
+        "unseen": list(settings.data.split.unseen),
+    }
+    _write_errors(folder / ERRORS_FILE, store, test)
+    _write_pictures(folder, store, live, test)
+    write_metrics(folder / ANALYSIS_FILE, content)
+    return {"test_faces": len(test.rows)}
+
+
+def _described(autoencoder: Path) -> dict[str, Any]:
+    content = load_checkpoint(autoencoder)
+    options = content["options"]
+    channels = options["code_channels"] or 4 * options["width"]
+    return {
+        "depth": options["depth"],
+        "width": options["width"],
+        "code_channels": channels,
+        "code_numbers": channels * CODE_SIDE**2,
+        "picture_numbers": 3 * spectrum.SIZE**2,
+        "psnr": content["metrics"]["val/psnr"],
+    }
+
+
+@torch.inference_mode()
+def _measure(live: LiveReconstructions, rows: Rows, what: str) -> Measured:
+    """Errors are those of reconstructions as stored, in uint8."""
+    codes: list[Tensor] = []
+    hook = live.net.encoder.register_forward_hook(lambda net, inputs, code: codes.append(code))
+    parts: list[dict[str, Values]] = []
+    for start in tqdm(range(0, len(rows), BATCH), f"analysing {len(rows)} {what} faces", disable=None):
+        batch = rows[start : start + BATCH]
+        face, recon = (to_unit(torch.from_numpy(np.ascontiguousarray(x[batch]))) for x in (live.images, live))
+        parts.append(_of_batch(face, recon, codes.pop().float().cpu()))
+    hook.remove()
+    column = {name: np.concatenate([part[name] for part in parts]).astype(np.float64) for name in parts[0]}
+    return Measured(
+        rows,
+        errors={name: column[name] for name in error_plots.AXES},
+        complexity=column["complexity"],
+        code=column["code"],
+        spectra={name: column[name] for name in ("face", "reconstruction", "residual")},
+    )
+
+
+def _of_batch(
+    face: Tensor,  # (B, 3, 64, 64), in [-1, 1]
+    recon: Tensor,  # the same
+    code: Tensor,  # (B, C, 16, 16)
+) -> dict[str, Values]:
+    grey_face, grey_recon = (spectrum.grey(x.numpy()) for x in (face, recon))
+    residual = grey_recon - grey_face
+    similar = cast(Tensor, ssim(recon, face, data_range=(-1.0, 1.0), reduction="none"))
+    return {
+        "l1": (recon - face).abs().mean(dim=(1, 2, 3)).numpy(),
+        "psnr": psnr(recon, face).numpy(),
+        "ssim": similar.reshape(len(face)).numpy(),
+        "high_frequency": spectrum.high_frequency(residual),
+        "complexity": spectrum.total_variation(grey_face),
+        "code": torch.cat([code.mean(dim=(2, 3)), code.std(dim=(2, 3))], dim=1).numpy(),
+        "face": spectrum.azimuthal_power(grey_face),
+        "reconstruction": spectrum.azimuthal_power(grey_recon),
+        "residual": spectrum.azimuthal_power(residual),
+    }
+
+
+def _numbers(store: FaceStore, train: Measured, val: Measured, test: Measured) -> dict[str, Any]:
+    """Errors, probes and the caveat; `val` holds real faces only, which the autoencoder has not learnt from.
+
+    The probes learn from `train`, whose real faces it has learnt from where data.split.autoencoder_share is 0.
+    """
+    labels, sources, groups = store.labels[test.rows], store.sources[test.rows], store.groups[test.rows]
+    real = labels == REAL
+    beyond = statistics.beyond_line(test.errors["l1"], test.complexity, val.errors["l1"], val.complexity)
+    return {
+        "errors": {name: statistics.by_source(values, labels, sources, groups) for name, values in test.errors.items()},
+        "probes": {
+            name: probe.probed(features, store.labels[train.rows], test.probes[name], labels, groups)
+            for name, features in train.probes.items()
+        },
+        "complexity": {
+            "name": COMPLEXITY,
+            "spearman": {
+                name: statistics.correlation(values[real], test.complexity[real], labels[real], groups[real])
+                for name, values in test.errors.items()
+            },
+            "real_vs_fake": {"cohens_d": statistics.standardised_difference(test.complexity, labels, groups)},
+            "l1_given_complexity": {"cohens_d": statistics.standardised_difference(beyond, labels, groups)},
+        },
+    }
+
+
+def _write_errors(path: Path, store: FaceStore, test: Measured) -> None:
+    columns = {**test.errors, "complexity": test.complexity}
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # as faces.csv
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(("file", "source", "label", *columns))
+        for i, row in enumerate(test.rows):
+            numbers = (f"{values[i]:.9g}" for values in columns.values())
+            lines.writerow((store.files[row], store.sources[row], store.labels[row], *numbers))
+
+
+def _write_pictures(folder: Path, store: FaceStore, live: LiveReconstructions, test: Measured) -> None:
+    """Pictures as PNG and in TensorBoard, which gets histograms and codes, too; figures where there is matplotlib."""
+    labels, sources = store.labels[test.rows], store.sources[test.rows]
+    pictures = {"examples": example_sheet(live, test, labels)}
+    if plots.available():
+        distributions = error_plots.error_distributions(test.errors, labels, sources)
+        pictures["error_distributions"] = error_plots.rendered(distributions)
+        pictures["spectra"] = error_plots.rendered(error_plots.mean_spectra(test.spectra, labels))
+    else:
+        print("no figures: they need matplotlib, pip install 'fakegan[plots]'", flush=True)
+    with SummaryWriter(str(folder)) as writer:
+        for name, picture in pictures.items():
+            write_png(folder / f"{name}.png", picture)
+            writer.add_image(f"analysis/{name}", picture, 0, dataformats="HWC")
+        for name, values in test.errors.items():
+            for label, class_name in CLASS_NAMES.items():
+                if (labels == label).any():
+                    writer.add_histogram(f"analysis/{name}_{class_name}", values[labels == label], 0)
+        _project(writer, store, test)
+
+
+def _project(writer: SummaryWriter, store: FaceStore, test: Measured) -> None:
+    """The codes' channel means in TensorBoard's projector, each with its face: evenly taken from the test faces."""
+    picked = np.unique(np.linspace(0, len(test.rows) - 1, PROJECTED).astype(np.int64))
+    rows = test.rows[picked]
+    classes = [CLASS_NAMES[int(label)] for label in store.labels[rows]]
+    sources = [str(source).encode("utf-8", "replace").decode() for source in store.sources[rows]]
+    images = torch.from_numpy(np.ascontiguousarray(store.images[rows])).permute(0, 3, 1, 2) / 255
+    means = test.code[picked, : test.code.shape[1] // 2].astype(np.float32)
+    writer.add_embedding(
+        means,
+        metadata=[list(pair) for pair in zip(sources, classes, strict=True)],
+        metadata_header=["source", "class"],
+        label_img=images,
+        tag="codes",
+    )
+
+
+def example_sheet(live: LiveReconstructions, test: Measured, labels: npt.NDArray[np.int64]) -> Picture:
+    """Face, reconstruction, residual of the two best, median and worst copied faces of each class, with their PSNR."""
+    sheets = []
+    for label, class_name in CLASS_NAMES.items():
+        own = np.flatnonzero(labels == label)
+        ranked = own[np.argsort(-test.errors["psnr"][own], kind="stable")]
+        n = len(ranked)
+        if not n:
+            continue
+        starts = {"worst": n - 2, "median": (n - 2) // 2, "best": 0}  # the later word wins where few faces share them
+        words = {place: word for word, start in starts.items() for place in (start, start + 1) if 0 <= place < n}
+        shown = ranked[sorted(words)]
+        captions = [
+            f"{class_name}, {word}\n{test.errors['psnr'][face]:.1f} dB"
+            for (_, word), face in zip(sorted(words.items()), shown, strict=True)
+        ]
+        faces, recons = (np.asarray(x[test.rows[shown]]) for x in (live.images, live))
+        apart = np.abs(recons.astype(np.int64) - faces) * RESIDUAL_GAIN
+        sheets.append(sheet([faces, recons, np.minimum(apart, 255).astype(np.uint8)], captions, zoom=2))
+    return stack(sheets)

@@ -1,0 +1,121 @@
+"""Finished runs as a report or a comparison takes them: settings, numbers, scores of each face."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fakegan.errors import FakeganError, UsageError
+from fakegan.evaluation.results import METRICS_FILE, SCORES_FILE, FaceScores, read_metrics, read_scores
+from fakegan.pipeline.settings import RunSettings
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run with its results on some faces: its own test split, or those of one of its evaluations."""
+
+    settings: RunSettings
+    folder: Path  # of metrics.json and scores.csv: the run's own, or one under its evaluations/
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """metrics.json."""
+        return read_metrics(self.folder / METRICS_FILE)
+
+    @cached_property
+    def scores(self) -> FaceScores:
+        """scores.csv, with the group of each face."""
+        return read_scores(self.folder / SCORES_FILE)
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.settings.paths.run_dir
+
+    @property
+    def classifies(self) -> bool:
+        """Whether it ends with scores: pipeline=autoencoder does not."""
+        return "test" in self.metrics
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Runs that differ by their seed alone."""
+
+    name: str
+    runs: tuple[FinishedRun, ...]  # by seed
+
+    @property
+    def settings(self) -> RunSettings:
+        """Of the first; of all, but for the seed."""
+        return self.runs[0].settings
+
+
+def configurations(runs: Sequence[FinishedRun]) -> list[Configuration]:
+    """Runs brought together by configuration, in order of appearance, each with a name of its own.
+
+    Where two would have the same name, what differs between them is added to it.
+
+    Raises:
+        UsageError: the same configuration and seed twice.
+    """
+    together: list[list[FinishedRun]] = []
+    for run in runs:
+        alike = next((t for t in together if t[0].settings.configuration() == run.settings.configuration()), None)
+        if alike is None:
+            together.append([run])
+            continue
+        twin = next((r for r in alike if r.settings.seed == run.settings.seed), None)
+        if twin is not None:
+            raise UsageError(f"{run.path} and {twin.path} are the same configuration and seed: name one of them")
+        alike.append(run)
+    names = _names([runs_of_one[0].settings for runs_of_one in together])
+    return [
+        Configuration(name, tuple(sorted(alike, key=lambda run: run.settings.seed)))
+        for name, alike in zip(names, together, strict=True)
+    ]
+
+
+def same_faces(runs: Sequence[FinishedRun]) -> FaceScores:
+    """The faces that all runs were scored on, with the first run's scores.
+
+    Raises:
+        FakeganError: the runs were scored on different faces.
+    """
+    first = runs[0].scores
+    for run in runs[1:]:
+        ours, theirs = set(first.files), set(run.scores.files)
+        if ours != theirs:
+            raise FakeganError(
+                f"{runs[0].folder} and {run.folder} were scored on different faces ({len(ours - theirs)} and "
+                f"{len(theirs - ours)} of their own): compare runs of one store and split, or add data=faces "
+                "data.root=DIR"
+            )
+        if not np.array_equal(first.files, run.scores.files) or not np.array_equal(first.labels, run.scores.labels):
+            raise FakeganError(
+                f"{runs[0].folder} and {run.folder} name the same faces in another order or with other labels: "
+                "they come from different stores"
+            )
+    return first
+
+
+def _names(settings: Sequence[RunSettings]) -> list[str]:
+    labels = [s.label() for s in settings]
+    flat = [_flat(s.configuration()) for s in settings]
+    names = []
+    for i, label in enumerate(labels):
+        same = [flat[j] for j, other in enumerate(labels) if other == label]
+        differing = sorted(key for key in flat[i] if any(other.get(key) != flat[i][key] for other in same))
+        names.append(" ".join([label, *(f"{key.rsplit('.', 1)[-1]}={flat[i][key]}" for key in differing)]))
+    return names
+
+
+def _flat(content: Any, at: str = "") -> dict[str, Any]:
+    if not isinstance(content, dict):
+        return {at: content}
+    return {key: value for name, inner in content.items() for key, value in _flat(inner, f"{at}.{name}").items()}

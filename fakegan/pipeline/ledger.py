@@ -1,0 +1,53 @@
+"""The ledger of a run: each time its test faces are scored, when and with which command.
+
+A test split that is scored again and again, with something changed in between, is no longer unseen.
+"""
+
+from __future__ import annotations
+
+import csv
+import shlex
+import sys
+from dataclasses import astuple, dataclass, fields
+from datetime import datetime, timezone
+from pathlib import Path
+
+LEDGER_FILE = "test_ledger.csv"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One time that test faces were scored."""
+
+    time: str  # UTC, ISO 8601
+    command: str
+    faces: str  # how many
+    fingerprint: str  # of their store
+
+
+def record(run_dir: Path, faces: int, fingerprint: str) -> None:
+    """Add a line: test faces are scored now, by this process's command."""
+    path = run_dir / LEDGER_FILE
+    new = not path.is_file()
+    time = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    entry = Entry(time, command(), str(faces), fingerprint)
+    with path.open("a", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        if new:
+            rows.writerow([f.name for f in fields(Entry)])
+        rows.writerow(astuple(entry))
+
+
+def read_ledger(run_dir: Path) -> list[Entry]:
+    """Every line, oldest first; none for a run that has not been tested."""
+    path = run_dir / LEDGER_FILE
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [Entry(*row) for row in list(csv.reader(file))[1:] if len(row) == len(fields(Entry))]
+
+
+def command() -> str:
+    """What was typed to start this process, without the interpreter."""
+    script, *words = sys.argv
+    return shlex.join([Path(script).name, *words])

@@ -1,0 +1,269 @@
+"""The project's questions, answered from the runs at hand: each with numbers, intervals and paired tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fakegan.evaluation.compare import Comparison, holm
+from fakegan.evaluation.report import Answer
+from fakegan.pipeline.finished import Configuration
+from fakegan.pipeline.report_groups import Group, of_seeds
+from fakegan.pipeline.report_numbers import ALPHA, mean_value, measured, number, over, p_words
+from fakegan.pipeline.report_reconstruction import Autoencoder
+
+
+@dataclass(frozen=True)
+class Question:
+    """Asked of two configurations that differ in one thing alone."""
+
+    text: str
+    subject: str  # what the first of the two has, in a sentence
+    verbs: tuple[str, str, str]  # its AUROC is higher, lower, not shown to differ
+    asks: Callable[[Configuration, Configuration], bool]  # whether the first against the second answers it
+    words: Callable[[Configuration, Configuration], str]  # which two, in short
+    missing: str  # what to add where no two runs ask it
+    verdicts: tuple[str, str] = ("Yes", "No")  # where all comparisons are higher, or all lower
+
+
+@dataclass(frozen=True)
+class _Pair:
+    words: str
+    first: Configuration
+    second: Configuration
+    comparison: Comparison
+
+    @property
+    def outcome(self) -> int:
+        """1 where the first's AUROC is significantly higher, -1 where lower, else 0."""
+        if self.comparison.p_auroc_holm >= ALPHA:
+            return 0
+        return 1 if (self.comparison.auroc_difference["value"] or 0) > 0 else -1
+
+    def numbers(self) -> str:
+        c = self.comparison
+        against = {
+            name: f"{number(mean_value(of_seeds(self.first, name)))} against "
+            f"{number(mean_value(of_seeds(self.second, name)))}"
+            for name in ("auroc", "accuracy")
+        }
+        return (
+            f"AUROC {against['auroc']}, {measured(c.auroc_difference, signed=True)}, {p_words(c.p_auroc_holm)}; "
+            f"accuracy {against['accuracy']}, {measured(c.accuracy_difference, signed=True)}, "
+            f"McNemar {p_words(c.p_mcnemar_holm)}"
+        )
+
+
+def answers(groups: Sequence[Group], autoencoders: Sequence[Autoencoder]) -> list[Answer]:
+    """All four, in the order of the project's own."""
+    helps, depth, generalises = (_answer(question, groups) for question in QUESTIONS)
+    return [helps, depth, _reconstructed_differently(autoencoders), generalises]
+
+
+def _answer(question: Question, groups: Sequence[Group]) -> Answer:
+    pairs = [pair for i, group in enumerate(groups) for pair in _pairs(question, group, i if len(groups) > 1 else None)]
+    own_task = _own_task(groups) if question is GENERALISES else []
+    if not pairs:
+        return Answer(
+            question.text, "Not asked", "open", f"Not asked by these runs: {question.missing}.", tuple(own_task)
+        )
+    outcomes = [pair.outcome for pair in pairs]
+    verbs = dict(zip((1, -1, 0), question.verbs, strict=True))
+    corrected = "p-values after Holm's correction over all pairs: " + " and ".join(
+        str(len(group.comparisons)) for group in groups if len(group.configurations) > 1
+    )
+    verdict, tone = _verdict(question, outcomes)
+    if len(pairs) == 1:
+        sentence = f"{question.subject} {verbs[outcomes[0]]} ({pairs[0].words}): {pairs[0].numbers()} ({corrected})."
+        return Answer(question.text, verdict, tone, sentence, tuple(own_task))
+    counted = [f"{verbs[o]} in {outcomes.count(o)}" for o in (1, -1, 0) if o in outcomes]
+    differences = [pair.comparison.auroc_difference["value"] or 0.0 for pair in pairs]
+    sentence = (
+        f"{question.subject} {_listed(counted)} of {len(pairs)} comparisons; differences of AUROC from "
+        f"{number(min(differences), signed=True)} to {number(max(differences), signed=True)} ({corrected})."
+    )
+    details = [f"{pair.words}: {verbs[pair.outcome]}; {pair.numbers()}." for pair in pairs]
+    return Answer(question.text, verdict, tone, sentence, (*details, *own_task))
+
+
+def _pairs(question: Question, group: Group, number_of_group: int | None) -> list[_Pair]:
+    where = "" if number_of_group is None else f" (faces {group_letter(number_of_group)})"
+    return [
+        _Pair(question.words(a, b) + where, a, b, group.difference(a, b))
+        for a in group.configurations
+        for b in group.configurations
+        if a is not b and question.asks(a, b)
+    ]
+
+
+def group_letter(index: int) -> str:
+    """A, B, C: how groups of faces are called where there are several."""
+    return chr(ord("A") + index) if index < 26 else str(index + 1)
+
+
+def _verdict(question: Question, outcomes: Sequence[int]) -> tuple[str, Literal["yes", "no", "open"]]:
+    higher, lower = 1 in outcomes, -1 in outcomes
+    if higher and lower:
+        return "It depends", "open"
+    if not higher and not lower:
+        return "Not shown", "open"
+    which = 0 if higher else 1
+    verdict = f"In part: {question.verbs[which]}" if 0 in outcomes else question.verdicts[which]
+    return verdict, "yes" if higher else "no"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _own_task(groups: Sequence[Group]) -> list[str]:
+    found = []
+    for group in groups:
+        for c in group.configurations:
+            aurocs, accuracies = (of_seeds(c, name, "test_reconstructed") for name in ("auroc", "accuracy"))
+            if aurocs:
+                found.append(
+                    f"{c.name} on its own task, real faces against their reconstructions: AUROC {over(aurocs)}, "
+                    f"accuracy {over(accuracies)}."
+                )
+    return found
+
+
+# Two configurations ask a question if they agree in everything else.
+
+
+def _rest(configuration: Configuration, *without: str) -> dict[str, Any]:
+    content = configuration.settings.configuration()
+    return {key: value for key, value in content.items() if key not in without}
+
+
+def _through_autogan(a: Configuration, b: Configuration) -> bool:
+    seen = [(c.settings.pipeline.view, c.settings.pipeline.fakes) for c in (a, b)]
+    other = ("pipeline", "model", "autoencoder")
+    return seen == [("reconstruction", "generated"), ("pixels", "generated")] and _rest(a, *other) == _rest(b, *other)
+
+
+def _deeper(a: Configuration, b: Configuration) -> bool:
+    if not (a.settings.pipeline.needs_autoencoder and b.settings.pipeline.needs_autoencoder):
+        return False
+    models = [_rest(c)["model"] for c in (a, b)]
+    same = [{k: v for k, v in model.items() if k not in {"name", "depth", "checkpoint"}} for model in models]
+    return bool(
+        models[0]["depth"] > models[1]["depth"] and same[0] == same[1] and _rest(a, "model") == _rest(b, "model")
+    )
+
+
+def _adversarial(a: Configuration, b: Configuration) -> bool:
+    other = ("classifier", "budget", "patience")
+    return (
+        a.settings.pipeline.fakes == b.settings.pipeline.fakes == "reconstructed"
+        and a.settings.classifier.net == "dcgan"
+        and b.settings.classifier.net != "dcgan"
+        and _rest(a, *other) == _rest(b, *other)
+    )
+
+
+HELPS = Question(
+    "Does passing through the AutoGAN help?",
+    "Passing through the AutoGAN",
+    ("helps", "hurts", "is not shown to differ from classifying the images"),
+    _through_autogan,
+    lambda a, _: a.name.removeprefix(f"{a.settings.pipeline.name} · "),
+    "add pipeline=classify,recon_classify with one classifier",
+    ("Yes", "No, it hurts"),
+)
+DEPTH = Question(
+    "Does depth matter?",
+    "The deeper autoencoder",
+    ("is better", "is worse", "is not shown to differ"),
+    _deeper,
+    lambda a, b: f"{a.name} against depth {b.settings.model.depth}",
+    "add model=autogan1,autogan4 with pipeline=recon_classify",
+    ("Yes, deeper is better", "Yes, deeper is worse"),
+)
+GENERALISES = Question(
+    "Does the adversarially trained classifier generalise better?",
+    "Trained on reconstructions and tested on generated faces, the DCGAN",
+    ("generalises better", "generalises worse", "is not shown to generalise differently"),
+    _adversarial,
+    lambda a, b: f"{a.name} against {b.settings.classifier.name}",
+    "add pipeline=recon_fakes classifier=dcgan,simple_cnn",
+    ("Yes", "No, worse"),
+)
+QUESTIONS = (HELPS, DEPTH, GENERALISES)
+
+
+# Whether reconstructions differ is asked of errors, not of verdicts.
+
+DIFFERS = "Do real and fake faces differ in how they are reconstructed?"
+_ERROR = ("errors", "l1", "real_vs_fake")
+
+
+def _reconstructed_differently(autoencoders: Sequence[Autoencoder]) -> Answer:
+    analysed = [a for a in autoencoders if a.analyses]
+    if not analysed:
+        missing = "add pipeline=recon_classify or recon_error, whose runs analyse reconstruction errors"
+        return Answer(DIFFERS, "Not asked", "open", f"Not asked by these runs: {missing}.")
+    shifts, shapes = (
+        _corrected([a.worst_p(*_ERROR, test, "p") for a in analysed]) for test in ("mann_whitney", "kolmogorov_smirnov")
+    )
+    outcomes = [_direction(a, shift) for a, shift in zip(analysed, shifts, strict=True)]
+    said = [_error_words(outcome, shape) for outcome, shape in zip(outcomes, shapes, strict=True)]
+    numbers = [_error_numbers(a, p, q) for a, p, q in zip(analysed, shifts, shapes, strict=True)]
+    shown = [bool(outcome) or (q is not None and q < ALPHA) for outcome, q in zip(outcomes, shapes, strict=True)]
+    verdict = "Yes" if all(shown) else "In part: yes" if any(shown) else "Not shown"
+    tone: Literal["yes", "open"] = "yes" if any(shown) else "open"
+    if len(analysed) == 1:
+        return Answer(DIFFERS, verdict, tone, f"With {analysed[0].name}, fake faces {said[0]}: {numbers[0]}.")
+    counted = [f"{words} with {said.count(words)}" for words in dict.fromkeys(said)]
+    sentence = f"Fake faces {_listed(counted)} of {len(analysed)} autoencoders; {_complexity(analysed)}."
+    details = [f"{a.name}: fakes {words}; {text}." for a, words, text in zip(analysed, said, numbers, strict=True)]
+    return Answer(DIFFERS, verdict, tone, sentence, tuple(details))
+
+
+def _corrected(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's correction over the autoencoders; what is not defined stays so."""
+    defined = iter(holm([p for p in p_values if p is not None]))
+    return [None if p is None else next(defined) for p in p_values]
+
+
+def _direction(autoencoder: Autoencoder, p: float | None) -> int:
+    """1 where every seed's interval of Cohen's d lies above 0, -1 where below, else 0; 0 where p does not agree."""
+    effects = autoencoder.measures(*_ERROR, "cohens_d")
+    if p is None or p >= ALPHA:
+        return 0
+    if all(m["low"] is not None and m["low"] > 0 for m in effects):
+        return 1
+    return -1 if all(m["high"] is not None and m["high"] < 0 for m in effects) else 0
+
+
+def _error_words(outcome: int, p_shape: float | None) -> str:
+    if outcome:
+        return f"have the {'larger' if outcome > 0 else 'smaller'} error"
+    if p_shape is not None and p_shape < ALPHA:
+        return "have errors of another distribution, though not shown to be larger or smaller"
+    return "are not shown to differ"
+
+
+def _error_numbers(a: Autoencoder, p_shift: float | None, p_shape: float | None) -> str:
+    return (
+        f"Cohen's d of L1 {over(a.measures(*_ERROR, 'cohens_d'), signed=True)}, Mann-Whitney {p_words(p_shift)}; "
+        f"Kolmogorov-Smirnov D {over(a.measures(*_ERROR, 'kolmogorov_smirnov', 'd'))}, {p_words(p_shape)}; "
+        f"linear probes reach AUROC {over(a.measures('probes', 'code', 'auroc'))} on the code and "
+        f"{over(a.measures('probes', 'residual_spectrum', 'auroc'))} on the residual's spectrum; "
+        f"{_complexity([a])}"
+    )
+
+
+def _complexity(found: Sequence[Autoencoder]) -> str:
+    """The caveat as numbers: how much of the error is the picture's complexity, and what is left without it."""
+    related = [mean_value(a.measures("complexity", "spearman", "l1")) for a in found]
+    left = [mean_value(a.measures("complexity", "l1_given_complexity", "cohens_d")) for a in found]
+    if len(found) == 1:
+        remaining = over(found[0].measures("complexity", "l1_given_complexity", "cohens_d"), signed=True)
+        return f"but L1 goes with complexity (Spearman {number(related[0])}), without which d is {remaining}"
+    return (
+        f"but L1 goes with the picture's complexity (Spearman {number(min(related))} to {number(max(related))}), "
+        f"without which Cohen's d runs from {number(min(left), signed=True)} to {number(max(left), signed=True)}"
+    )

@@ -1,0 +1,94 @@
+"""What a classifier learns from, by pipeline."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fakegan.checkpoints import save_checkpoint
+from fakegan.data.faces import Faces, open_faces
+from fakegan.data.store import FAKE, REAL
+from fakegan.nets.autogan import AutoGAN
+from fakegan.pipeline.examples import Examples, Joined, examples, needs
+
+from .conftest import Compose
+
+Make = Callable[..., tuple[Faces, Examples]]
+
+
+@pytest.fixture
+def make(compose_settings: Compose, tmp_path: Path) -> Make:
+    """Faces and examples of a pipeline, with an autoencoder that has learnt nothing."""
+    options = {"depth": 1, "width": 4, "norm": "none", "code_channels": None}
+    torch.manual_seed(0)
+    save_checkpoint({"options": options, "weights": AutoGAN(1, 4).state_dict()}, tmp_path / "autoencoder.pt")
+
+    def of(*words: str) -> tuple[Faces, Examples]:
+        settings = compose_settings(*words)
+        faces = open_faces(settings.data, settings.paths.data_dir, needs(settings.pipeline))
+        path = tmp_path / "autoencoder.pt" if settings.pipeline.needs_autoencoder else None
+        return faces, examples(settings, faces, path)
+
+    return of
+
+
+def test_a_face_and_its_reconstruction_are_never_on_two_sides(make: Make) -> None:
+    faces, shown = make("pipeline=recon_fakes")
+    size = len(faces.store)
+    for rows, split in ((shown.train, faces.splits.train), (shown.val, faces.splits.val)):
+        real = split[faces.store.labels[split] == REAL]
+        assert np.array_equal(rows, np.concatenate([real, real + size]))  # each real face and its reconstruction
+    assert not set(shown.train % size) & set(shown.val % size)
+    assert not set(shown.groups[shown.train]) & set(shown.groups[shown.val])
+    test = set(faces.store.groups[faces.splits.test])
+    assert not test & set(shown.groups[shown.train]) | test & set(shown.groups[shown.val])
+
+
+def test_experiment_2_learns_from_no_generated_fake(make: Make) -> None:
+    faces, shown = make("pipeline=recon_fakes")
+    learnt = np.concatenate([shown.train, shown.val])
+    assert (faces.store.labels[learnt % shown.faces] == REAL).all()
+    assert (shown.labels[learnt] == (learnt >= shown.faces)).all()
+    assert set(shown.sources[learnt[learnt >= shown.faces]]) == {"reconstructed"}
+
+
+def test_reconstructions_are_the_pictures_of_the_fakes(make: Make) -> None:
+    faces, shown = make("pipeline=recon_fakes")
+    _, plain = make("pipeline=recon_classify")
+    row = shown.train[:1]
+    assert shown.labels[row + shown.faces] == FAKE
+    assert np.array_equal(shown.arrays["image"][row], faces.store.images[row])
+    assert np.array_equal(shown.arrays["image"][row + shown.faces], plain.arrays["recon"][row])
+
+
+def test_the_view_of_a_reconstructed_fake_is_of_its_own_reconstruction(make: Make) -> None:
+    _, shown = make("pipeline=recon_fakes", "pipeline.view=residual")
+    row = shown.train[:1]
+    once = shown.arrays["image"][row + shown.faces]
+    assert np.array_equal(shown.arrays["recon"][row], once)
+    twice = shown.arrays["recon"][row + shown.faces]
+    assert not np.array_equal(once, twice)
+
+
+def test_generated_fakes_are_those_of_the_split(make: Make) -> None:
+    faces, shown = make("pipeline=classify")
+    assert set(shown.arrays) == {"image"}
+    assert np.array_equal(shown.train, faces.splits.train)
+    assert np.array_equal(shown.labels, faces.store.labels)
+
+
+def test_what_each_pipeline_needs_of_the_splits(compose_settings: Compose) -> None:
+    wanted = needs(compose_settings("pipeline=recon_fakes").pipeline)
+    assert wanted["train"] == (REAL,)
+    assert wanted["test"] == (REAL, FAKE)
+    assert "autoencoder_train" in wanted
+    assert "autoencoder_train" not in needs(compose_settings("pipeline=classify").pipeline)
+    assert set(needs(compose_settings("pipeline=autoencoder").pipeline)) == {"autoencoder_train", "autoencoder_val"}
+
+
+def test_two_arrays_as_one() -> None:
+    first, second = (np.full((4, 64, 64, 3), value, dtype=np.uint8) for value in (1, 2))
+    joined = Joined(first, second, 4)
+    assert joined[np.array([5, 0, 3, 4])][:, 0, 0, 0].tolist() == [2, 1, 1, 2]

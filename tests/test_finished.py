@@ -1,0 +1,104 @@
+"""Finished runs brought together for a comparison, and the ledger of a run."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fakegan.errors import FakeganError, UsageError
+from fakegan.evaluation.results import FaceScores, read_scores, write_scores
+from fakegan.pipeline.finished import FinishedRun, configurations, same_faces
+from fakegan.pipeline.ledger import read_ledger, record
+from fakegan.pipeline.settings import RunSettings
+
+from .conftest import Compose
+
+
+def _scores(files: tuple[str, ...] = ("a/1", "b/1"), labels: tuple[int, ...] = (0, 1)) -> FaceScores:
+    n = len(files)
+    scores = np.linspace(0.1, 0.9, n)
+    sources = np.array([f.split("/")[0] for f in files])
+    return FaceScores(np.array(files), sources, np.array(labels), np.array(files), scores, scores >= 0.5)
+
+
+def _run(settings: RunSettings, name: str, scored: FaceScores | None = None) -> FinishedRun:
+    folder = settings.paths.run_dir.with_name(name)
+    folder.mkdir()
+    write_scores(folder / "scores.csv", scored or _scores())
+    return FinishedRun(replace(settings, paths=replace(settings.paths, run_dir=folder)), folder)
+
+
+def test_runs_that_differ_by_seed_are_one_configuration(compose_settings: Compose) -> None:
+    runs = [
+        _run(compose_settings("pipeline=classify", f"seed={seed}", f"classifier={net}"), f"{net}{seed}")
+        for net in ("alexnet", "simple_cnn")
+        for seed in (3, 1, 2)
+    ]
+    found = configurations(runs)
+    assert [c.name for c in found] == ["classify · alexnet", "classify · simple_cnn"]
+    assert [[r.settings.seed for r in c.runs] for c in found] == [[1, 2, 3]] * 2
+
+
+def test_configurations_of_one_name_are_told_apart_by_what_differs(compose_settings: Compose) -> None:
+    words = ("pipeline=recon_error",)
+    runs = [
+        _run(compose_settings(*words, "model.code_channels=4"), "narrow"),
+        _run(compose_settings(*words, "model.code_channels=16"), "wide"),
+        _run(compose_settings(*words, "model=autogan1"), "other"),
+    ]
+    assert [c.name for c in configurations(runs)] == [
+        "recon_error · autogan4 code_channels=4",
+        "recon_error · autogan4 code_channels=16",
+        "recon_error · autogan1",
+    ]
+
+
+def test_the_same_seed_twice_is_refused(compose_settings: Compose) -> None:
+    settings = compose_settings("pipeline=classify")
+    with pytest.raises(UsageError, match="same configuration and seed"):
+        configurations([_run(settings, "a"), _run(settings, "b")])
+
+
+def test_different_faces_are_refused(compose_settings: Compose) -> None:
+    settings = compose_settings("pipeline=classify")
+    whole, same = _run(settings, "a"), _run(settings, "b")
+    assert same_faces([whole, same]).files.tolist() == ["a/1", "b/1"]
+    with pytest.raises(FakeganError, match=r"different faces \(1 and 2 of their own\)"):
+        same_faces([whole, _run(settings, "c", _scores(("a/1", "b/2", "b/3"), (0, 1, 1)))])
+    with pytest.raises(FakeganError, match="other labels"):
+        same_faces([whole, _run(settings, "d", _scores(labels=(1, 0)))])
+
+
+def test_scores_come_back_as_they_were_written(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    names = np.array([f's/{i}, "x"' for i in range(20)])
+    scores = rng.random(20)
+    written = FaceScores(names, np.full(20, "s"), np.arange(20) % 2, np.arange(20).astype(str), scores, scores >= 0.3)
+    write_scores(tmp_path / "scores.csv", written)
+    read = read_scores(tmp_path / "scores.csv")
+    for column in ("files", "sources", "labels", "groups", "scores", "called_fake"):
+        assert np.array_equal(getattr(read, column), getattr(written, column)), column
+
+
+@pytest.mark.parametrize("content", ["file,source\n", "file,source,label,score,verdict\na,b,c,d,e\n"])
+def test_damaged_scores_are_one_sentence(tmp_path: Path, content: str) -> None:
+    write_scores(tmp_path / "scores.csv", _scores())
+    (tmp_path / "scores.csv").write_text(content)
+    with pytest.raises(FakeganError, match="damaged"):
+        read_scores(tmp_path / "scores.csv")
+    with pytest.raises(FakeganError, match="has not finished"):
+        read_scores(tmp_path / "nothing" / "scores.csv")
+
+
+def test_the_ledger_says_how_often_and_by_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_ledger(tmp_path) == []
+    monkeypatch.setattr(sys, "argv", ["/somewhere/train.py", "seed=2", "data.root=my faces"])
+    record(tmp_path, 335, "abc")
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "run=x"])
+    record(tmp_path, 300, "abc")
+    first, second = read_ledger(tmp_path)
+    assert (first.command, first.faces, first.fingerprint) == ("train.py seed=2 'data.root=my faces'", "335", "abc")
+    assert (second.command, second.faces) == ("evaluate.py run=x", "300")
+    assert first.time <= second.time

@@ -1,0 +1,76 @@
+"""The probe against what can be worked out by hand, and on sets that have no finite logistic regression."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fakegan.errors import FakeganError
+from fakegan.evaluation.probe import L2, fit_probe, probed
+
+
+def test_one_feature_by_hand() -> None:
+    """Two faces at -1 and 1: the weight w solves sigmoid(-w) = L2 * w, and the bias is 0."""
+    probe = fit_probe(np.array([[3.0], [7.0]]), np.array([0, 1]))
+    assert (probe.centre.tolist(), probe.scale.tolist()) == ([5], [2])
+    weight, bias = probe.weights
+    assert 1 / (1 + np.exp(weight)) == pytest.approx(L2 * weight, rel=1e-4)
+    assert bias == pytest.approx(0, abs=1e-9)
+    assert probe.scores(np.array([[5.0]])) == pytest.approx([0.5])
+
+
+def test_it_is_where_the_gradient_vanishes() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random(300) < 0.3).astype(np.int64)
+    features = rng.normal(size=(300, 5)) * [1, 10, 0.1, 1, 1] + labels[:, None] * [1, 0, 0, 0.5, 0]
+    probe = fit_probe(features, labels)
+    x = (features - features.mean(axis=0)) / features.std(axis=0)
+    error = np.where(labels == 1, 0.5 / labels.sum(), 0.5 / (labels == 0).sum()) * (probe.scores(features) - labels)
+    assert np.abs(x.T @ error + L2 * probe.weights[:-1]).max() < 1e-4
+    assert abs(error.sum()) < 1e-4  # the bias is not held back
+
+
+def test_separable_sets_converge() -> None:
+    rng = np.random.default_rng(1)
+    labels = np.repeat([0, 1], 20)
+    features = rng.normal(size=(40, 200)) + 8 * labels[:, None]  # more features than faces, and far apart
+    features[:, 7] = 5.0  # a feature that never changes
+    scores = fit_probe(features, labels).scores(features)
+    assert np.isfinite(scores).all()
+    assert ((scores >= 0.5) == labels).all()
+    assert fit_probe(features, labels).weights[7] == pytest.approx(0)
+
+
+def test_the_larger_class_does_not_pull_the_cut() -> None:
+    rng = np.random.default_rng(2)
+    labels = np.repeat([0, 1], [50, 5000])
+    features = rng.normal(size=(5050, 1)) + 2 * labels[:, None]
+    assert fit_probe(features, labels).scores(np.array([[1.0]]))[0] == pytest.approx(0.5, abs=0.1)  # half way
+
+
+def test_probed_tells_the_truth_on_other_faces() -> None:
+    rng = np.random.default_rng(3)
+
+    def draw(n: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.arange(n) % 2
+        return rng.normal(size=(n, 3)) + labels[:, None] * [1.5, 0, 0], labels
+
+    features, labels = draw(2000)
+    test_features, test_labels = draw(1000)
+    found = probed(features, labels, test_features, test_labels, np.arange(1000).astype(str))
+    assert (found["features"], found["n_train"]) == (3, 2000)
+    for name, truth in (("auroc", 0.8556), ("accuracy", 0.7734)):  # Phi(1.5 / sqrt 2) and Phi(0.75)
+        assert found[name]["value"] == pytest.approx(truth, abs=0.03)
+        assert found[name]["low"] < found[name]["value"] < found[name]["high"]
+    shuffled = probed(features, rng.permutation(labels), test_features, test_labels, np.arange(1000).astype(str))
+    assert shuffled["auroc"]["value"] < found["auroc"]["value"]
+
+
+@pytest.mark.parametrize(("labels", "test_labels"), [([0, 0, 0], [0, 1]), ([0, 1, 0], [0, 0])])
+def test_one_class_has_no_probe(labels: list[int], test_labels: list[int]) -> None:
+    features = np.arange(3.0)[:, None]
+    found = probed(features, np.array(labels), features[:2], np.array(test_labels), np.array(["a", "b"]))
+    assert found["auroc"] == found["accuracy"] == {"value": None, "low": None, "high": None}
+    json.dumps(found, allow_nan=False)
+    with pytest.raises(FakeganError, match="one of the two is missing"):
+        fit_probe(features, np.zeros(3, dtype=np.int64))

@@ -1,0 +1,145 @@
+"""Effect sizes and rank statistics against values worked out by hand or printed in tables."""
+
+import json
+import math
+import time
+
+import numpy as np
+import pytest
+
+from fakegan.evaluation import statistics as s
+
+
+def _two(real: list[float], fake: list[float]) -> tuple[s.Values, s.Labels, s.Groups]:
+    values = np.array([*real, *fake], dtype=np.float64)
+    labels = np.array([0] * len(real) + [1] * len(fake))
+    return values, labels, np.arange(len(values)).astype(str)
+
+
+def _once(values: s.Values) -> s.Values:
+    return np.ones((1, len(values)))
+
+
+def test_cohens_d_by_hand() -> None:
+    values, labels, _ = _two([1, 2, 3], [3, 4, 5])  # means 2 and 4, both variances 1
+    assert s.cohens_d(values, labels, _once(values))[0] == pytest.approx(2)
+    assert s.cohens_d(-values, labels, _once(values))[0] == pytest.approx(-2)
+    values, labels, _ = _two([0, 2], [1, 2, 3])  # variances 2 and 1: pooled (1 * 2 + 2 * 1) / 3
+    assert s.cohens_d(values, labels, _once(values))[0] == pytest.approx(1 / math.sqrt(4 / 3))
+
+
+def test_no_spread_has_no_d() -> None:
+    values, labels, groups = _two([0.1] * 7, [0.1] * 9)
+    assert np.isnan(s.cohens_d(values, labels, _once(values))[0])
+    found = s.difference(values, labels, groups)
+    assert found["cohens_d"] == {"value": None, "low": None, "high": None}
+    assert (found["mann_whitney"]["auc"]["value"], found["mann_whitney"]["p"]) == (0.5, 1)
+    assert (found["kolmogorov_smirnov"]["d"]["value"], found["kolmogorov_smirnov"]["p"]) == (0, 1)
+
+
+def test_mann_whitney_by_hand() -> None:
+    """Of nine pairs the fakes win 7 and tie once; one tie of two among six values."""
+    values, labels, groups = _two([1, 2, 3], [2, 4, 5])
+    found = s.difference(values, labels, groups)["mann_whitney"]
+    assert found["auc"]["value"] == pytest.approx(7.5 / 9)
+    variance = 9 / 12 * (7 - (8 - 2) / (6 * 5))
+    z = (7.5 - 4.5 - 0.5) / math.sqrt(variance)
+    assert found["p"] == pytest.approx(math.erfc(z / math.sqrt(2)))
+    assert found["p"] == pytest.approx(0.2683, abs=1e-4)  # of 2.5 / 2.2583 = 1.107 in a table of the normal
+
+
+def test_kolmogorov_smirnov_by_hand() -> None:
+    values, labels, groups = _two([1, 2, 3, 4], [3, 3, 5, 6, 7])  # at 2: 2/4 - 0; at 3: 3/4 - 2/5; at 4: 1 - 2/5
+    assert s.difference(values, labels, groups)["kolmogorov_smirnov"]["d"]["value"] == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(("level", "critical"), [(0.10, 1.224), (0.05, 1.358), (0.01, 1.628), (0.001, 1.949)])
+def test_kolmogorovs_critical_values(level: float, critical: float) -> None:
+    """As tables print them, for counts so large that Stephens' correction is nothing."""
+    n = 2 * 10**8
+    d = critical / math.sqrt(n / 2)
+    assert s.kolmogorov_smirnov_p(d, n, n) == pytest.approx(level, rel=0.01)
+
+
+def test_spearman_by_hand() -> None:
+    a = np.array([1.0, 2, 3, 4, 5])
+    assert s.spearman(a, np.array([10.0, 20, 30, 40, 90]), _once(a))[0] == pytest.approx(1)
+    assert s.spearman(a, np.array([2.0, 1, 4, 3, 5]), _once(a))[0] == pytest.approx(1 - 6 * 4 / (5 * 24))
+    ties = s.spearman(np.array([1.0, 1, 2]), np.array([1.0, 2, 3]), np.ones((1, 3)))[0]  # ranks 1.5 1.5 3 and 1 2 3
+    assert ties == pytest.approx(1.5 / math.sqrt(1.5 * 2))
+    assert np.isnan(s.spearman(a, np.ones(5), _once(a))[0])
+
+
+def test_a_weight_of_two_is_a_face_twice() -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.integers(0, 9, (2, 40)).astype(np.float64)
+    labels = (np.arange(40) % 3 == 0).astype(np.int64)
+    weights = rng.integers(0, 3, (1, 40))
+    twice = [np.repeat(x, weights[0]) for x in (a, b, labels)]
+    ones = np.ones((1, len(twice[0])))
+    w = weights.astype(np.float64)
+    assert s.cohens_d(a, labels, w) == pytest.approx(s.cohens_d(twice[0], twice[2], ones))
+    assert s.spearman(a, b, w) == pytest.approx(s.spearman(twice[0], twice[1], ones))
+
+
+def test_beyond_a_line_nothing_is_left_of_it() -> None:
+    by = np.array([0.0, 1, 2, 5])
+    left = s.beyond_line(3 * by + 1 + np.array([0, 0, 0.5, 0]), by, 3 * by + 1, by)
+    assert left == pytest.approx([0, 0, 0.5, 0])
+    level = s.beyond_line(np.array([4.0]), np.array([9.0]), np.array([1.0, 2, 3]), np.ones(3))
+    assert level == pytest.approx([2])  # no slope can be learnt: the mean alone is taken off
+    assert np.isnan(s.beyond_line(by, by, by[:2], by[:2])).all()
+
+
+@pytest.mark.parametrize(
+    ("real", "fake"),
+    [([], []), ([1.0, 2], []), ([], [1.0]), ([1.0], [2.0]), ([1.0, 1], [2.0, 2]), ([1.0, 2, 3], [7.0])],
+)
+def test_too_few_faces_give_no_nan(real: list[float], fake: list[float]) -> None:
+    values, labels, groups = _two(real, fake)
+    found = [
+        s.difference(values, labels, groups),
+        s.mean(values, labels, groups),
+        s.correlation(values, values, labels, groups),
+    ]
+    json.dumps(found, allow_nan=False)
+
+
+def test_one_face_or_faces_all_alike_claim_no_certainty() -> None:
+    assert s.mean(*_two([1.0], [])) == {"value": 1, "low": None, "high": None}
+    found = s.difference(*_two([1.0, 1], [2.0, 2]))
+    for measure in (found["mann_whitney"]["auc"], found["kolmogorov_smirnov"]["d"]):
+        assert measure["value"] == measure["high"] == 1
+        assert measure["low"] == pytest.approx(math.sqrt(0.025))  # two groups without an exception
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    """d = 0.5 and so AUC = Phi(0.5 / sqrt 2), D = 2 Phi(0.25) - 1; four faces a group share most of their value."""
+    truth = {"d": 0.5, "auc": 0.638163, "ks": 0.197413}
+    rng = np.random.default_rng(2)
+    held = dict.fromkeys([*truth, "d, groups ignored"], 0)
+    for _ in range(60):
+        labels, group = np.repeat([0, 1], 120), np.repeat(np.arange(60), 4)
+        values = math.sqrt(0.8) * rng.normal(size=60)[group] + math.sqrt(0.2) * rng.normal(size=240) + labels * 0.5
+        found = s.difference(values, labels, group.astype(str))
+        alone = s.difference(values, labels, np.arange(240).astype(str))
+        measures = {
+            "d": found["cohens_d"],
+            "auc": found["mann_whitney"]["auc"],
+            "ks": found["kolmogorov_smirnov"]["d"],
+        }
+        for name, measure in measures.items():
+            held[name] += measure["low"] <= truth[name] <= measure["high"]
+        held["d, groups ignored"] += alone["cohens_d"]["low"] <= 0.5 <= alone["cohens_d"]["high"]
+    assert all(held[name] >= 52 for name in truth), held  # of 60; 57 are expected
+    assert held["d, groups ignored"] < 48, held
+
+
+def test_some_thousand_faces_take_seconds() -> None:
+    rng = np.random.default_rng(3)
+    values, labels = rng.normal(size=4000), np.repeat([0, 1], 2000)
+    groups = (np.arange(4000) // 2).astype(str)
+    start = time.process_time()
+    s.difference(values, labels, groups)
+    s.correlation(values, values**2, labels, groups)
+    assert time.process_time() - start < 10
