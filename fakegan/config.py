@@ -12,9 +12,9 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import hydra
 from hydra import compose, initialize_config_dir
@@ -33,13 +33,26 @@ CONFIG_FILE = "config.yaml"  # in a run directory, resolved
 T = TypeVar("T")
 
 
+class Run(Protocol):
+    """Settings of a run that can be held against another's."""
+
+    def repeats(self, other: Any) -> bool:
+        """Whether both would end with the same numbers."""
+
+
+R = TypeVar("R", bound=Run)
+
+
 def register_resolvers() -> None:
     """`${project:data}`: a path in the project folder; `${run_dir:RESUME,NEW}`: the run to continue, or a new one."""
     OmegaConf.register_new_resolver("project", lambda name: str(PROJECT / name), replace=True)
     OmegaConf.register_new_resolver("run_dir", lambda resume, new: str(resume or new), replace=True)
 
 
-def entry_point(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
+def entry_point(
+    name: str,
+    after_sweep: Callable[[Path], None] | None = None,  # takes the sweep's folder, where a run of it has finished
+) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
     """Make a function of conf/NAME.yaml a command: errors become one sentence and an exit code, never a stack trace.
 
     2 for what the command asks wrongly, 1 for what fails, 130 for Ctrl-C. FAKEGAN_DEBUG=1 shows the trace.
@@ -50,22 +63,37 @@ def entry_point(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
             os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of Hydra's own printing
             register_resolvers()
             composed = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
+            sweep = _Sweep()
             with _one_sentence():
-                return composed(functools.wraps(task)(functools.partial(_job, task)))()
+                try:
+                    result = composed(functools.wraps(task)(functools.partial(_job, task, sweep)))()
+                finally:  # a failed job must not cost the others their report
+                    if after_sweep is not None and sweep.finished:
+                        after_sweep(sweep.finished[0].parent)
+                return result
 
         return command
 
     return decorate
 
 
-def _job(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
+@dataclass
+class _Sweep:
+    """What became of a sweep's jobs."""
+
+    finished: list[Path] = field(default_factory=list)  # their folders
+
+
+def _job(task: Callable[[DictConfig], Any], sweep: _Sweep, cfg: DictConfig) -> Any:
     """One job of Hydra's. In a sweep a failed job does not stop the others; the sweep's exit code is its own."""
     job = HydraConfig.get()
     if job.mode != RunMode.MULTIRUN:
         with _one_sentence():
             return _tidy(task, cfg)
     try:
-        return _tidy(task, cfg)
+        result = _tidy(task, cfg)
+        sweep.finished.append(Path(job.runtime.output_dir))
+        return result
     except FakeganError as error:
         print(f"job {job.job.num} failed: {error}", file=sys.stderr, flush=True)
         raise
@@ -165,8 +193,10 @@ def settings(kind: type[T], cfg: DictConfig) -> T:
     return from_mapping(kind, typing.cast("Mapping[str, Any]", plain))
 
 
-def start_run(kind: type[T], cfg: DictConfig) -> T:
+def start_run(kind: type[R], cfg: DictConfig) -> R:
     """The settings of a run, written down as config.yaml before it runs; with `resume`, those of the run it names.
+
+    In a sweep, a job that would repeat another (what was swept has no effect on it) gets that one's settings.
 
     Raises:
         UsageError: the run directory is another run's.
@@ -182,6 +212,12 @@ def start_run(kind: type[T], cfg: DictConfig) -> T:
             OmegaConf.update(cfg, key, str(Path(path).absolute()))  # a resume may start from another folder
     checked = settings(kind, cfg)
     run_dir = Path(cfg.paths.run_dir)
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        for sibling in _runs_under(run_dir.parent):
+            other = read_run(kind, str(sibling))
+            if other.repeats(checked):
+                print(f"job {HydraConfig.get().job.num} repeats {sibling.name}: what is swept has no effect on it")
+                return other
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         with (run_dir / CONFIG_FILE).open("x", encoding="utf-8") as file:
@@ -212,6 +248,34 @@ def read_run(kind: type[T], run_dir: str) -> T:
         raise FakeganError(f"{path} is damaged: it is no list of keys")
     OmegaConf.update(cfg, "paths.run_dir", run_dir)
     return settings(kind, cfg)
+
+
+def read_runs(kind: type[T], places: Sequence[str]) -> list[T]:
+    """The settings of several runs: run directories, or folders that hold some at any depth.
+
+    Raises:
+        UsageError: none named, or no run in a place.
+    """
+    if not places:
+        raise UsageError("name a run with run=DIR, or several with 'runs=[DIR,DIR]'")
+    found: dict[Path, T] = {}
+    for place in places:
+        runs = _runs_under(Path(place))
+        if not runs:
+            raise UsageError(f"there is no run at {place}: name directories that train.py wrote, or a folder of them")
+        found |= {run.resolve(): read_run(kind, str(run)) for run in runs}
+    return list(found.values())
+
+
+def _runs_under(folder: Path) -> list[Path]:
+    """The folder itself where it is a run, else the runs in it, by name."""
+    if (folder / CONFIG_FILE).is_file():
+        return [folder]
+
+    def order(path: Path) -> tuple[str | int, ...]:  # 10_x after 9_x
+        return tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", str(path)))  # type: ignore[misc]
+
+    return sorted((path.parent for path in folder.rglob(CONFIG_FILE)), key=order)
 
 
 def from_mapping(kind: type[T], values: Mapping[str, Any], at: str = "") -> T:

@@ -25,8 +25,103 @@ def test_every_shipped_choice_gives_typed_settings(compose_settings: Compose, gr
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_composes(compose_settings: Compose, experiment: str) -> None:
-    assert compose_settings(f"+experiment={experiment}").model != compose_settings().model
+@pytest.mark.parametrize("budget", ["quick", "paper"])
+def test_every_experiment_composes_on_its_own_and_as_a_sweep(
+    compose_settings: Compose, experiment: str, budget: str
+) -> None:
+    compose_settings(f"+experiment={experiment}", f"budget={budget}")
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        cfg = compose("train", [f"+experiment={experiment}", f"budget={budget}"], return_hydra_config=True)
+    assert (cfg.hydra.mode is not None) == bool(cfg.hydra.sweeper.params)
+
+
+def test_the_studys_experiments_are_sweeps_over_its_questions() -> None:
+    swept = {}
+    for experiment in ("paper_exp1", "paper_exp2"):
+        with initialize_config_dir(str(config.CONF), version_base="1.3"):
+            cfg = compose("train", [f"+experiment={experiment}"], return_hydra_config=True)
+        swept[experiment] = dict(cfg.hydra.sweeper.params)
+    assert swept["paper_exp1"]["pipeline"] == "classify,recon_classify"
+    assert swept["paper_exp1"]["model"] == "autogan1,autogan4"
+    assert swept["paper_exp1"]["classifier"] == "simple_cnn,alexnet"
+    assert swept["paper_exp2"]["classifier"] == "simple_cnn,alexnet,dcgan"
+
+
+def test_budget_paper_is_the_studys_in_its_experiments_and_only_there(compose_settings: Compose) -> None:
+    study = compose_settings("+experiment=paper_exp1", "budget=paper", "classifier=simple_cnn")
+    assert (study.classifier.optimizer, study.classifier.learning_rate, study.classifier.schedule) == (
+        "sgd",
+        0.1,
+        "step",
+    )
+    assert (study.model.norm, study.model.reconstruction_weight) == ("instance", 0.8)
+    assert study.data.split.autoencoder_share == 0
+    train = 1 - study.data.split.val - study.data.split.test
+    assert [round(30 * share, 1) for share in (train, study.data.split.val, study.data.split.test)] == [16, 4, 10]
+    dcgan = compose_settings("+experiment=paper_exp2", "budget=paper", "classifier=dcgan").classifier
+    assert (dcgan.optimizer, dcgan.learning_rate, dcgan.betas, dcgan.schedule) == (
+        "adam",
+        2e-4,
+        (0.5, 0.999),
+        "constant",
+    )
+    for words in (("+experiment=paper_exp1", "budget=quick"), ("budget=paper",)):
+        own = compose_settings(*words, "classifier=simple_cnn")
+        assert (own.classifier.optimizer, own.model.norm) == ("adamw", "none")
+
+
+def test_the_budget_of_a_dcgan_is_its_own(compose_settings: Compose) -> None:
+    config.register_resolvers()
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        cfg = compose("train", ["budget=paper", "classifier=dcgan", "paths.run_dir=x"])
+    settings = config.settings(RunSettings, cfg)
+    assert (settings.classifier_budget.max_epochs, settings.classifier_budget.batch_size) == (30, 128)
+    assert settings.budget.classifier.max_epochs == 50
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        (("pipeline=classify", "model=autogan1"), True),  # no autoencoder is trained
+        (("pipeline=classify", "seed=2"), True),
+        (("pipeline=classify", "data.workers=1"), True),
+        (("pipeline=classify", "classifier=alexnet"), False),
+        (("pipeline=classify", "data.split.test=0.2"), False),
+        (("pipeline=recon_classify",), False),
+    ],
+)
+def test_a_configuration_is_what_decides_the_numbers_besides_the_seed(
+    compose_settings: Compose, words: tuple[str, ...], same: bool
+) -> None:
+    plain, other = compose_settings("pipeline=classify"), compose_settings(*words)
+    assert (plain.configuration() == other.configuration()) == same
+    assert plain.repeats(other) == (same and "seed=2" not in words)
+
+
+def test_depth_matters_where_an_autoencoder_is_trained_and_the_classifier_where_it_learns(
+    compose_settings: Compose,
+) -> None:
+    def configuration(*words: str) -> object:
+        return compose_settings(*words).configuration()
+
+    for pipeline in ("recon_classify", "recon_fakes", "recon_error"):
+        assert configuration(f"pipeline={pipeline}") != configuration(f"pipeline={pipeline}", "model=autogan1")
+    error = ("pipeline=recon_error",)
+    assert configuration(*error) == configuration(*error, "classifier=alexnet")
+
+
+def test_several_runs_are_found_in_a_folder_in_their_order(tmp_path: Path, store_path: Path) -> None:
+    config.register_resolvers()
+    for name in ("2_b", "10_a", "1_c"):
+        with initialize_config_dir(str(config.CONF), version_base="1.3"):
+            cfg = compose("train", ["data=faces", f"data.root={store_path}", f"paths.run_dir={tmp_path / name}"])
+        config.start_run(RunSettings, cfg)
+    found = config.read_runs(RunSettings, [str(tmp_path), str(tmp_path / "1_c")])
+    assert [run.paths.run_dir.name for run in found] == ["1_c", "2_b", "10_a"]
+    with pytest.raises(UsageError, match="no run at"):
+        config.read_runs(RunSettings, [str(tmp_path / "nothing")])
+    with pytest.raises(UsageError, match=r"run=DIR"):
+        config.read_runs(RunSettings, [])
 
 
 def test_evaluate_composes(tmp_path: Path) -> None:
