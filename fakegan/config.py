@@ -65,11 +65,15 @@ def entry_point(
             composed = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
             sweep = _Sweep()
             with _one_sentence():
+                failure = result = None
                 try:
                     result = composed(functools.wraps(task)(functools.partial(_job, task, sweep)))()
-                finally:  # a failed job must not cost the others their report
-                    if after_sweep is not None and sweep.finished:
-                        after_sweep(sweep.finished[0].parent)
+                except FakeganError as error:  # a failed job must not cost the others their report
+                    failure = error
+                if after_sweep is not None and sweep.finished:
+                    after_sweep(sweep.finished[0].parent)
+                if failure is not None:
+                    raise failure
                 return result
 
         return command
@@ -217,6 +221,7 @@ def start_run(kind: type[R], cfg: DictConfig) -> R:
             other = read_run(kind, str(sibling))
             if other.repeats(checked):
                 print(f"job {HydraConfig.get().job.num} repeats {sibling.name}: what is swept has no effect on it")
+                run_dir.rmdir()  # Hydra made it, empty
                 return other
     try:
         run_dir.mkdir(parents=True, exist_ok=True)

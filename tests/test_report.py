@@ -137,7 +137,7 @@ def test_tables_say_what_their_cells_belong_to(report: Report) -> None:
 def test_contents_lead_to_every_section(report: Report) -> None:
     page = parse(to_html(report))
     targets = [(a["href"] or "").removeprefix("#") for a in page.all("a")]
-    assert targets == ["answers", "s0", "s1"]
+    assert targets == ["answers", "details", "s0", "s1"]
     assert set(targets) <= {s.get("id") for s in page.all("section")}
     assert page.text.index("does") < page.text.index(f"one {visible(NASTY)}", page.text.index("does"))
 
@@ -157,7 +157,9 @@ def test_markdown_tables_are_whole_and_pictures_relative(report: Report) -> None
 
 
 def test_markdown_leaves_names_readable() -> None:
-    report = Report("simple_cnn", "+0.1 up", [], [Section("s", [Text("- no list"), Text("1. none"), Text("no [link](x)")])])
+    report = Report(
+        "simple_cnn", "+0.1 up", [], [Section("s", [Text("- no list"), Text("1. none"), Text("no [link](x)")])]
+    )
     content = to_markdown(report)
     assert "# simple_cnn\n\n+0.1 up" in content
     assert "\\- no list\n\n\\1. none\n\nno [link\\](x)" in content

@@ -179,7 +179,7 @@ def test_depth_is_asked_of_runs_that_differ_in_it_alone(finish: Finish) -> None:
     assert answer.verdict == "Yes, deeper is worse"
     assert "recon_classify · autogan4 · simple_cnn against depth 1" in answer.sentence
     wider = finish("pipeline=recon_classify", "model=autogan4", "model.code_channels=4", strength=0.0)
-    assert answered(shallow, wider)[DEPTH].verdict == "Not asked"
+    assert answered(shallow, wider)[DEPTH].verdict == "Not asked by these runs"
 
 
 def test_the_dcgan_is_held_against_each_other_classifier(finish: Finish) -> None:
@@ -194,8 +194,9 @@ def test_the_dcgan_is_held_against_each_other_classifier(finish: Finish) -> None
 def test_what_was_not_asked_says_which_runs_are_missing(finish: Finish) -> None:
     run = finish("pipeline=classify")
     said = answered(run)
-    assert [answer.verdict for answer in said] == ["Not asked"] * 4
-    assert all("add " in answer.sentence for answer in said)
+    assert [answer.verdict for answer in said] == ["Not asked by these runs"] * 4
+    assert all(answer.sentence.startswith("Add ") for answer in said)
+    assert all("=" in answer.sentence for answer in said)
 
 
 @pytest.mark.parametrize(
@@ -219,8 +220,7 @@ def test_seeds_are_one_configuration(finish: Finish, tmp_path: Path) -> None:
     text = write_report(runs, tmp_path / "report", "evaluate.py")
     aurocs = [run.metrics["test"]["auroc"]["value"] for run in (runs[1], runs[0], runs[2])]
     each = ", ".join(f"{value:.3f}" for value in aurocs)
-    expected = f"AUROC {np.mean(aurocs):.3f} ± {np.std(aurocs, ddof=1):.3f} ({each})"
-    assert expected in text
+    assert f"classify · simple_cnn  {np.mean(aurocs):.3f} ± {np.std(aurocs, ddof=1):.3f} ({each})" in text
     comparison = json.loads((tmp_path / "report" / "comparison.json").read_text())
     (only,) = comparison["groups"][0]["configurations"]
     assert only["seeds"] == [1, 2, 3]

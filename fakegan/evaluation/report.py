@@ -125,9 +125,9 @@ def visible(text: str) -> str:
 def to_html(report: Report) -> str:
     """One file that loads nothing: style and pictures are inside, and a policy forbids the rest."""
     links = [("answers", "Answers")] + [(f"s{i}", section.title) for i, section in enumerate(report.sections)]
-    contents = "".join(f'<li><a href="#{anchor}">{_escape(title)}</a></li>' for anchor, title in links)
     if any(answer.details for answer in report.answers):
         links.insert(1, ("details", "One by one"))
+    contents = "".join(f'<li><a href="#{anchor}">{_escape(title)}</a></li>' for anchor, title in links)
     answers = "\n".join(_html_answer(answer) for answer in report.answers)
     sections = "\n".join(_html_section(section, f"s{i}", level=2) for i, section in enumerate(report.sections))
     return f"""<!DOCTYPE html>

@@ -13,6 +13,8 @@ from fakegan.pipeline.report_groups import Group, of_seeds
 from fakegan.pipeline.report_numbers import ALPHA, mean_value, measured, number, over, p_words
 from fakegan.pipeline.report_reconstruction import Autoencoder
 
+NOT_ASKED = "Not asked by these runs"
+
 
 @dataclass(frozen=True)
 class Question:
@@ -41,7 +43,14 @@ class _Pair:
             return 0
         return 1 if (self.comparison.auroc_difference["value"] or 0) > 0 else -1
 
+    def said(self, verbs: tuple[str, str, str]) -> str:
+        """The question's verb for the outcome; where McNemar's test sees more than the bootstrap, that too."""
+        verb = dict(zip((1, -1, 0), verbs, strict=True))[self.outcome]
+        verdicts_differ = self.outcome == 0 and self.comparison.p_mcnemar_holm < ALPHA
+        return f"{verb} by AUROC, though the verdicts differ" if verdicts_differ else verb
+
     def numbers(self) -> str:
+        """Both measures with their difference, its interval and its p-value."""
         c = self.comparison
         against = {
             name: f"{number(mean_value(of_seeds(self.first, name)))} against "
@@ -65,9 +74,7 @@ def _answer(question: Question, groups: Sequence[Group]) -> Answer:
     pairs = [pair for i, group in enumerate(groups) for pair in _pairs(question, group, i if len(groups) > 1 else None)]
     own_task = _own_task(groups) if question is GENERALISES else []
     if not pairs:
-        return Answer(
-            question.text, "Not asked", "open", f"Not asked by these runs: {question.missing}.", tuple(own_task)
-        )
+        return Answer(question.text, NOT_ASKED, "open", f"{question.missing}.", tuple(own_task))
     outcomes = [pair.outcome for pair in pairs]
     verbs = dict(zip((1, -1, 0), question.verbs, strict=True))
     corrected = "p-values after Holm's correction over all pairs: " + " and ".join(
@@ -75,7 +82,8 @@ def _answer(question: Question, groups: Sequence[Group]) -> Answer:
     )
     verdict, tone = _verdict(question, outcomes)
     if len(pairs) == 1:
-        sentence = f"{question.subject} {verbs[outcomes[0]]} ({pairs[0].words}): {pairs[0].numbers()} ({corrected})."
+        said = f"{question.subject} {pairs[0].said(question.verbs)} ({pairs[0].words})"
+        sentence = f"{said}: {pairs[0].numbers()} ({corrected})."
         return Answer(question.text, verdict, tone, sentence, tuple(own_task))
     counted = [f"{verbs[o]} in {outcomes.count(o)}" for o in (1, -1, 0) if o in outcomes]
     differences = [pair.comparison.auroc_difference["value"] or 0.0 for pair in pairs]
@@ -83,7 +91,7 @@ def _answer(question: Question, groups: Sequence[Group]) -> Answer:
         f"{question.subject} {_listed(counted)} of {len(pairs)} comparisons; differences of AUROC from "
         f"{number(min(differences), signed=True)} to {number(max(differences), signed=True)} ({corrected})."
     )
-    details = [f"{pair.words}: {verbs[pair.outcome]}; {pair.numbers()}." for pair in pairs]
+    details = [f"{pair.words}: {pair.said(question.verbs)}; {pair.numbers()}." for pair in pairs]
     return Answer(question.text, verdict, tone, sentence, (*details, *own_task))
 
 
@@ -170,7 +178,7 @@ HELPS = Question(
     ("helps", "hurts", "is not shown to differ from classifying the images"),
     _through_autogan,
     lambda a, _: a.name.removeprefix(f"{a.settings.pipeline.name} · "),
-    "add pipeline=classify,recon_classify with one classifier",
+    "Add pipeline=classify,recon_classify with one classifier",
     ("Yes", "No, it hurts"),
 )
 DEPTH = Question(
@@ -179,7 +187,7 @@ DEPTH = Question(
     ("is better", "is worse", "is not shown to differ"),
     _deeper,
     lambda a, b: f"{a.name} against depth {b.settings.model.depth}",
-    "add model=autogan1,autogan4 with pipeline=recon_classify",
+    "Add model=autogan1,autogan4 with pipeline=recon_classify",
     ("Yes, deeper is better", "Yes, deeper is worse"),
 )
 GENERALISES = Question(
@@ -188,7 +196,7 @@ GENERALISES = Question(
     ("generalises better", "generalises worse", "is not shown to generalise differently"),
     _adversarial,
     lambda a, b: f"{a.name} against {b.settings.classifier.name}",
-    "add pipeline=recon_fakes classifier=dcgan,simple_cnn",
+    "Add pipeline=recon_fakes classifier=dcgan,simple_cnn",
     ("Yes", "No, worse"),
 )
 QUESTIONS = (HELPS, DEPTH, GENERALISES)
@@ -203,8 +211,8 @@ _ERROR = ("errors", "l1", "real_vs_fake")
 def _reconstructed_differently(autoencoders: Sequence[Autoencoder]) -> Answer:
     analysed = [a for a in autoencoders if a.analyses]
     if not analysed:
-        missing = "add pipeline=recon_classify or recon_error, whose runs analyse reconstruction errors"
-        return Answer(DIFFERS, "Not asked", "open", f"Not asked by these runs: {missing}.")
+        missing = "Add pipeline=recon_classify or recon_error, whose runs analyse reconstruction errors"
+        return Answer(DIFFERS, NOT_ASKED, "open", f"{missing}.")
     shifts, shapes = (
         _corrected([a.worst_p(*_ERROR, test, "p") for a in analysed]) for test in ("mann_whitney", "kolmogorov_smirnov")
     )

@@ -79,18 +79,18 @@ def mistakes(group: Group, faces: OpenedFaces, name: str) -> list[Block]:
         for title, label, fake in KINDS:
             chosen = _surest(group, configuration, label, fake)
             described = [_described(group, configuration, i) for i in chosen]
-            pictured = [
-                _pictured(faces.store, rows[file], text, f"{name}_{rows[file]}")
-                for file, text in zip(group.faces.files[chosen].tolist(), described, strict=True)
-                if faces.store is not None and file in rows
-            ]
+            pictured, named = [], []
+            for file, text in zip(group.faces.files[chosen].tolist(), described, strict=True):
+                if faces.store is not None and file in rows:
+                    pictured.append(_pictured(faces.store, rows[file], text, f"{name}_{rows[file]}"))
+                else:
+                    named.append(_one_line(text))
             if pictured:
                 galleries.append(FaceRow(title, pictured))
             else:
-                galleries += [
-                    Text(f"{title}: {'' if described else 'none'}"),
-                    *([Items([_one_line(text) for text in described])] if described else []),
-                ]
+                galleries.append(Text(f"{title}: {'' if named else 'none'}"))
+            if named:
+                galleries.append(Items(named))
         blocks.append(Section(configuration.name, galleries))
     return blocks
 

@@ -47,6 +47,7 @@ from fakegan.pipeline.report_results import (
 from fakegan.pipeline.settings import RunSettings
 
 REPORT_FILE = "report.html"
+LISTED = 10  # significant pairs on the terminal, at most
 _HOW_TO_READ = (
     "Labels are real 0 and fake 1; a score is P(fake). The threshold was chosen on validation faces alone.",
     "AUROC is the chance that a random fake scores above a random real face: 0.5 is guessing, higher is better at "
@@ -176,10 +177,11 @@ def _csv(rows: Sequence[dict[str, object]]) -> str:
 def _closing_words(groups: Sequence[Group], said: Sequence[Answer], report: Path) -> str:
     lines = [f"{answer.question}\n  {answer.verdict}. {answer.sentence}" for answer in said]
     for i, group in enumerate(groups):
-        width = max(len(c.name) for c in group.configurations)
+        rows = [(c.name, *(over(of_seeds(c, name)) for name in ("auroc", "accuracy"))) for c in group.configurations]
+        rows = [("", "AUROC", "accuracy"), *rows]
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
         lines.append(f"\n{len(group.faces)} test faces{_called(i, groups)}:")
-        for name, what in (("auroc", "AUROC"), ("accuracy", "accuracy")):
-            lines += [f"  {c.name:<{width}}  {what} {over(of_seeds(c, name))}" for c in group.configurations]
+        lines += ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines += _significant(group)
     return "\n".join([*lines, f"\nreport: {shown_path(report)}"])
 
@@ -188,9 +190,10 @@ def _significant(group: Group) -> list[str]:
     found = [c for c in group.comparisons if c.p_auroc_holm < ALPHA]
     if not group.comparisons:
         return []
-    head = f"  AUROC differs significantly in {len(found)} of {len(group.comparisons)} pairs, after Holm's correction"
+    head = f"AUROC differs significantly in {len(found)} of {len(group.comparisons)} pairs, after Holm's correction"
     listed = [
-        f"    {c.a} against {c.b}: {measured(c.auroc_difference, signed=True)}, {p_words(c.p_auroc_holm)}"
-        for c in found
+        f"  {c.a} against {c.b}: {measured(c.auroc_difference, signed=True)}, {p_words(c.p_auroc_holm)}"
+        for c in found[:LISTED]
     ]
-    return [head, *listed]
+    more = [f"  and {len(found) - LISTED} more, in the report"] if len(found) > LISTED else []
+    return [head, *listed, *more]
