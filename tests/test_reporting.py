@@ -27,6 +27,7 @@ from fakegan.pipeline import ledger
 from fakegan.pipeline.finished import FinishedRun
 from fakegan.pipeline.report_answers import answers
 from fakegan.pipeline.report_groups import grouped
+from fakegan.pipeline.report_numbers import in_lines, over
 from fakegan.pipeline.report_reconstruction import autoencoders
 from fakegan.pipeline.reporting import report_sweep, write_report
 from fakegan.pipeline.settings import FACES_FILE, RunSettings
@@ -213,6 +214,15 @@ def test_errors_of_reconstruction(finish: Finish, effect: float, verdict: str, w
     assert words in answer.sentence
     assert f"Cohen's d of L1 {effect:+.3f} [" in answer.sentence
     assert "Spearman 0.800" in answer.sentence  # the caveat comes with it
+
+
+def test_seeds_of_an_error_keep_their_intervals(finish: Finish) -> None:
+    runs = [finish("pipeline=recon_error", seed=seed) for seed in (1, 2)]
+    (found,) = autoencoders(runs)
+    each = "-0.600 [-0.700, -0.500]"
+    assert f"Cohen's d of L1 -0.600 ± 0.000 ({each}, {each})" in answered(*runs)[DIFFERS].sentence
+    said = over(found.measures("errors", "l1", "real_vs_fake", "cohens_d"), signed=True, intervals=True)
+    assert in_lines(said) == f"-0.600 ± 0.000\n({each},\n{each})"
 
 
 def test_seeds_are_one_configuration(finish: Finish, tmp_path: Path) -> None:

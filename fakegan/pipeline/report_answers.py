@@ -256,7 +256,7 @@ def _error_words(outcome: int, p_shape: float | None) -> str:
 
 def _error_numbers(a: Autoencoder, p_shift: float | None, p_shape: float | None) -> str:
     return (
-        f"Cohen's d of L1 {over(a.measures(*_ERROR, 'cohens_d'), signed=True)}, Mann-Whitney {p_words(p_shift)}; "
+        f"Cohen's d of L1 {over(a.measures(*_ERROR, 'cohens_d'), signed=True, intervals=True)}, Mann-Whitney {p_words(p_shift)}; "
         f"Kolmogorov-Smirnov D {over(a.measures(*_ERROR, 'kolmogorov_smirnov', 'd'))}, {p_words(p_shape)}; "
         f"linear probes reach AUROC {over(a.measures('probes', 'code', 'auroc'))} on the code and "
         f"{over(a.measures('probes', 'residual_spectrum', 'auroc'))} on the residual's spectrum; "
@@ -269,7 +269,9 @@ def _complexity(found: Sequence[Autoencoder]) -> str:
     related = [mean_value(a.measures("complexity", "spearman", "l1")) for a in found]
     left = [mean_value(a.measures("complexity", "l1_given_complexity", "cohens_d")) for a in found]
     if len(found) == 1:
-        remaining = over(found[0].measures("complexity", "l1_given_complexity", "cohens_d"), signed=True)
+        remaining = over(
+            found[0].measures("complexity", "l1_given_complexity", "cohens_d"), signed=True, intervals=True
+        )
         return f"but L1 goes with complexity (Spearman {number(related[0])}), without which d is {remaining}"
     return (
         f"but L1 goes with the picture's complexity (Spearman {number(min(related))} to {number(max(related))}), "

@@ -25,19 +25,26 @@ def measured(measure: Value, signed: bool = False) -> str:
     return f"{value} [{number(measure['low'], signed)}, {number(measure['high'], signed)}]"
 
 
-def over(measures: Sequence[Value], signed: bool = False) -> str:
+def over(
+    measures: Sequence[Value],
+    signed: bool = False,
+    intervals: bool = False,  # of each seed, too
+) -> str:
     """One seed: value and interval. Several: mean, spread (sample standard deviation) and each value."""
     values = [m["value"] for m in measures if m["value"] is not None]
     if len(measures) == 1 or not values:
         return measured(measures[0], signed) if measures else "-"
     seeds = over_seeds(values)
     spread = "" if seeds["spread"] is None else f" ± {number(seeds['spread'])}"
-    return f"{number(seeds['mean'], signed)}{spread} ({', '.join(number(v, signed) for v in values)})"
+    each = [measured(m, signed) if intervals else number(m["value"], signed) for m in measures]
+    return f"{number(seeds['mean'], signed)}{spread} ({', '.join(each)})"
 
 
 def in_lines(cell: str) -> str:
-    """The same for a narrow cell: the interval or the single values below."""
-    return cell.replace(" [", "\n[").replace(" (", "\n(")
+    """The same for a narrow cell: the interval or the single values below, each interval with its value."""
+    if " (" in cell:
+        return cell.replace(" (", "\n(").replace("], ", "],\n")
+    return cell.replace(" [", "\n[")
 
 
 def mean_value(measures: Sequence[Value]) -> float:

@@ -142,12 +142,12 @@ def _separations(found: Sequence[Autoencoder]) -> Table:
             a.name,
             str(a.analyses[0]["autoencoder"]["code_channels"]),
             _validation([run.metrics.get("autoencoder", {}) for run in a.runs], "psnr", 2),
-            in_lines(over(a.measures(*error, "cohens_d"), signed=True)),
-            in_lines(over(a.measures(*error, "mann_whitney", "auc"))),
-            in_lines(over(a.measures(*error, "kolmogorov_smirnov", "d"))),
+            in_lines(over(a.measures(*error, "cohens_d"), signed=True, intervals=True)),
+            in_lines(over(a.measures(*error, "mann_whitney", "auc"), intervals=True)),
+            in_lines(over(a.measures(*error, "kolmogorov_smirnov", "d"), intervals=True)),
             f"{p_cell(a.worst_p(*error, 'mann_whitney', 'p'))}\n{p_cell(a.worst_p(*error, 'kolmogorov_smirnov', 'p'))}",
-            in_lines(over(a.measures("probes", "code", "auroc"))),
-            in_lines(over(a.measures("probes", "residual_spectrum", "auroc"))),
+            in_lines(over(a.measures("probes", "code", "auroc"), intervals=True)),
+            in_lines(over(a.measures("probes", "residual_spectrum", "auroc"), intervals=True)),
         ]
         for a in found
     ]
@@ -169,10 +169,10 @@ def _caveat(found: Sequence[Autoencoder]) -> Table:
     rows = [
         [
             a.name,
-            in_lines(over(a.measures("complexity", "spearman", "l1"), signed=True)),
-            in_lines(over(a.measures("complexity", "real_vs_fake", "cohens_d"), signed=True)),
-            in_lines(over(a.measures("errors", "l1", "real_vs_fake", "cohens_d"), signed=True)),
-            in_lines(over(a.measures("complexity", "l1_given_complexity", "cohens_d"), signed=True)),
+            in_lines(over(a.measures("complexity", "spearman", "l1"), signed=True, intervals=True)),
+            in_lines(over(a.measures("complexity", "real_vs_fake", "cohens_d"), signed=True, intervals=True)),
+            in_lines(over(a.measures("errors", "l1", "real_vs_fake", "cohens_d"), signed=True, intervals=True)),
+            in_lines(over(a.measures("complexity", "l1_given_complexity", "cohens_d"), signed=True, intervals=True)),
         ]
         for a in found
     ]
