@@ -255,8 +255,9 @@ def _error_words(outcome: int, p_shape: float | None) -> str:
 
 
 def _error_numbers(a: Autoencoder, p_shift: float | None, p_shape: float | None) -> str:
+    effect = over(a.measures(*_ERROR, "cohens_d"), signed=True, intervals=True)
     return (
-        f"Cohen's d of L1 {over(a.measures(*_ERROR, 'cohens_d'), signed=True, intervals=True)}, Mann-Whitney {p_words(p_shift)}; "
+        f"Cohen's d of L1 {effect}, Mann-Whitney {p_words(p_shift)}; "
         f"Kolmogorov-Smirnov D {over(a.measures(*_ERROR, 'kolmogorov_smirnov', 'd'))}, {p_words(p_shape)}; "
         f"linear probes reach AUROC {over(a.measures('probes', 'code', 'auroc'))} on the code and "
         f"{over(a.measures('probes', 'residual_spectrum', 'auroc'))} on the residual's spectrum; "
