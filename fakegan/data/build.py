@@ -103,7 +103,10 @@ def build_store(
         duplicates = found.duplicates()
         if writer:
             writer.regroup(duplicates.groups)
-        return _summarise(summaries, found, duplicates, declared, writer)
+        result = _summarise(summaries, found, duplicates, declared, writer)
+        if writer:
+            writer.warn(result.warnings())
+        return result
 
 
 def read_pictures(paths: Sequence[Path], geometry: Geometry, workers: int = 1) -> Iterator[tuple[str, Outcome]]:

@@ -174,6 +174,7 @@ class StoreWriter:
         self.swept = False
         self.count = 0
         self._groups: Sequence[str] | None = None
+        self._warnings: list[str] = []
         self._sources: dict[str, dict[str, int]] = {}
         self._digest = hashlib.sha256()
 
@@ -229,6 +230,10 @@ class StoreWriter:
             raise ValueError(f"{len(groups)} groups for {self.count} rows")
         self._groups = groups
 
+    def warn(self, warnings: Sequence[str]) -> None:
+        """Keeps warnings about the pictures in the manifest, for whoever reports on them later."""
+        self._warnings = list(warnings)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -282,6 +287,7 @@ class StoreWriter:
             "dtype": "uint8",
             "fingerprint": self._digest.hexdigest(),
             "sources": self._sources,
+            "warnings": self._warnings,
         }
 
     def _move_into_place(self) -> None:
