@@ -10,7 +10,6 @@ import csv
 import io
 import json
 import os
-import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,18 +17,18 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fakegan.commands import Parser, ProgressLine, at_least, cores, run
 from fakegan.data.build import Outcome, Progress, count_pictures, read_pictures
 from fakegan.data.images import Face, Pixels
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.calibration import unsure
 from fakegan.evaluation.results import VERDICTS
 from fakegan.pictures import sheet, stack, write_png
-from fakegan.prepare import ProgressLine
 
 if TYPE_CHECKING:  # torch takes seconds to import: only once the words are understood
     from fakegan.detector import Detector
@@ -59,23 +58,11 @@ class Row:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the verdicts; returns the exit code: 0, 1 failure or an unreadable picture, 2 usage, 130 stopped."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    try:
-        return _predict(_parser().parse_args(words))
-    except FakeganError as error:
-        if os.environ.get("FAKEGAN_DEBUG"):
-            raise
-        print(f"{_COMMAND}: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that flushing at exit does not fail again
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped: the rows so far are whole.", file=sys.stderr)
-        return 130
+    return run(_COMMAND, _predict, arguments, stopped="the rows so far are whole.")
 
 
-def _predict(options: argparse.Namespace) -> int:
+def _predict(words: list[str]) -> int:
+    options = _parser().parse_args(words)
     _refuse(options)
     from fakegan.detector import Detector
     from fakegan.pipeline.fitting import pick_device
@@ -253,24 +240,8 @@ class Grid:
         return [faces, recon, residual.clip(max=255).astype(np.uint8)]
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 1")
-    return value
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see --help)")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=_COMMAND,
         description="Real or fake: a verdict on each picture, by the detector of a finished run.",
         epilog=_EXAMPLES,
@@ -282,16 +253,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--run", type=Path, required=True, metavar="DIR", help="the run's directory, with its detector.pt")
     add("--format", choices=tuple(_WRITERS), default="table", help="a table to read (default), or for programs")
     add("--grid", type=Path, metavar="FILE.png", help=f"draws the first {_GRID_FACES} faces with their scores")
-    add("--workers", type=_positive, default=_cores(), metavar="N", help="processes that read (default: cores)")
+    add("--workers", type=at_least(1), default=cores(), metavar="N", help="processes that read (default: cores)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to score (auto)")
     return parser
 
 
-def _stop(number: int, _frame: object) -> NoReturn:
-    print("\nStopped: the rows so far are whole.", file=sys.stderr)
-    sys.exit(128 + number)  # unwinds: the reading processes end
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)
     sys.exit(main())

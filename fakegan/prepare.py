@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import os
-import shlex
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from fakegan.commands import Parser, ProgressLine, at_least, cores, run
 from fakegan.data.build import Recipe, Source, build_store
 from fakegan.data.images import Geometry
 from fakegan.data.sources import ValueRange
 from fakegan.data.store import FAKE, LABEL_CONVENTION, REAL
 from fakegan.data.summary import Summary
-from fakegan.errors import FakeganError, UsageError
+from fakegan.errors import UsageError
 
 _COMMAND = "python -m fakegan.prepare"
-_LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
 _SPLIT_FOLDERS = {"train": "train", "valid": "val", "val": "val", "test": "test"}
 
 _EXAMPLES = f"""examples:
@@ -31,26 +27,12 @@ _EXAMPLES = f"""examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prepares a store; returns the exit code: 0, 1 failure, 2 usage, 130 stopped."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    try:
-        options = _parser().parse_args(words)
-        _prepare(options)
-    except FakeganError as error:
-        if os.environ.get("FAKEGAN_DEBUG"):
-            raise
-        print(f"{_COMMAND}: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print(
-            f"\nStopped: nothing was written, and a store that was there before is untouched. "
-            f"Start again with: {_COMMAND} {shlex.join(words)}",
-            file=sys.stderr,
-        )
-        return 130
-    return 0
+    stopped = "nothing was written, and a store that was there before is untouched."
+    return run(_COMMAND, _prepare, arguments, stopped)
 
 
-def _prepare(options: argparse.Namespace) -> None:
+def _prepare(words: list[str]) -> int:
+    options = _parser().parse_args(words)
     recipe = Recipe(
         sources=_sources(options),
         geometry=Geometry(crop=not options.no_crop, max_megapixels=options.max_megapixels),
@@ -69,37 +51,7 @@ def _prepare(options: argparse.Namespace) -> None:
             progress=progress,
         )
     _report(summary, options, time.monotonic() - started)
-
-
-class ProgressLine:
-    """One line that is rewritten on a terminal; elsewhere a line every ten seconds. On stderr."""
-
-    def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
-        self._started = self._shown = time.monotonic()
-        self._open = False
-
-    def __enter__(self) -> ProgressLine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._open:
-            print(file=sys.stderr)
-
-    def __call__(self, done: int, total: int) -> None:
-        """Shows the state, unless it was shown a moment ago."""
-        now = time.monotonic()
-        if now - self._shown < (0.1 if self._terminal else _LINE_EVERY) and done < total:
-            return
-        self._shown = now
-        rate = done / max(now - self._started, 1e-9)
-        text = f"{done:,} of {total:,} pictures, {rate:,.0f} a second"
-        if self._terminal:
-            filled = "#" * (30 * done // total)
-            print(f"\r[{filled:<30}] {text} ", end="", file=sys.stderr, flush=True)
-            self._open = True
-        else:
-            print(text, file=sys.stderr, flush=True)
+    return 0
 
 
 def _report(summary: Summary, options: argparse.Namespace, seconds: float) -> None:
@@ -179,13 +131,6 @@ def _rooted(root: Path, keep_splits: bool) -> list[Source]:
     return sources
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 1")
-    return value
-
-
 def _value_range(text: str) -> ValueRange:
     try:
         low, high = (float(end) for end in text.split(","))
@@ -196,17 +141,8 @@ def _value_range(text: str) -> ValueRange:
     return low, high
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see --help)")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=_COMMAND,
         description="Pictures of faces into a face store: 64x64, one geometry for real and fake.",
         epilog=_EXAMPLES,
@@ -225,12 +161,12 @@ def _parser() -> argparse.ArgumentParser:
         help="columns file,group (file: as below its source, or source/file): a group stays together",
     )
     add("--out", type=Path, required=True, metavar="DIR", help="the store")
-    add("--workers", type=_positive, default=_cores(), metavar="N", help="processes (default: cores)")
-    add("--limit", type=_positive, metavar="N", help="the first N of each source, in the order of names")
+    add("--workers", type=at_least(1), default=cores(), metavar="N", help="processes (default: cores)")
+    add("--limit", type=at_least(1), metavar="N", help="the first N of each source, in the order of names")
     add("--overwrite", action="store_true", help="replace the store at --out")
     add("--dry-run", action="store_true", help="read and summarise, write nothing")
     add("--no-crop", action="store_true", help="squash the whole picture instead of its centre square")
-    add("--max-megapixels", type=_positive, default=64, metavar="N", help="refuse larger pictures (64)")
+    add("--max-megapixels", type=at_least(1), default=64, metavar="N", help="refuse larger pictures (64)")
     add(
         "--npy-range",
         type=_value_range,
@@ -240,11 +176,5 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _stop(number: int, _frame: object) -> NoReturn:
-    print("\nStopped: nothing was written; start again with the same command.", file=sys.stderr)
-    sys.exit(128 + number)  # unwinds: what was half built is removed
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)
     sys.exit(main())

@@ -5,19 +5,17 @@ from __future__ import annotations
 import argparse
 import errno
 import os
-import shlex
 import shutil
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 from tqdm import tqdm
 
 from fakegan.checkpoints import load_checkpoint
+from fakegan.commands import Parser, at_least, run
 from fakegan.config import read_run
 from fakegan.data.pixels import to_uint8
 from fakegan.errors import FakeganError, UsageError
@@ -34,18 +32,12 @@ _BATCH = 256
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the samples; returns the exit code: 0, 1 failure, 2 usage, 130 stopped."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    try:
-        options = _parser().parse_args(words)
-        sample(options.run, options.out, options.count, options.seed, pick_device(options.device))
-    except FakeganError as error:
-        if os.environ.get("FAKEGAN_DEBUG"):
-            raise
-        print(f"{_COMMAND}: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print(f"\nStopped: nothing was written. Start again with: {_COMMAND} {shlex.join(words)}", file=sys.stderr)
-        return 130
+    return run(_COMMAND, _sample, arguments, stopped="nothing was written.")
+
+
+def _sample(words: list[str]) -> int:
+    options = _parser().parse_args(words)
+    sample(options.run, options.out, options.count, options.seed, pick_device(options.device))
     print(f"{options.count:,} faces: {options.out}")
     print(f"Next: python -m fakegan.prepare --fake dcgan={options.out} --real NAME=PATH --out data/NAME")
     print(f"then: python evaluate.py run={options.run} data=faces data.root=data/NAME")
@@ -129,23 +121,8 @@ def _made_beside(out: Path) -> Iterator[Path]:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _at_least(lowest: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        value = int(text)
-        if not lowest <= value < 2**63:  # torch takes no larger seed
-            raise argparse.ArgumentTypeError(f"{text} is not a number from {lowest} to below 2^63")
-        return value
-
-    return number
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see --help)")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=_COMMAND,
         description="Faces by the generator of a run with classifier=dcgan, as PNG files.",
         epilog=f"example: {_COMMAND} --run outputs/RUN --count 1000 --out fakes/dcgan",
@@ -153,18 +130,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--run", type=Path, required=True, metavar="RUN", help="a run directory that train.py wrote")
-    add("--count", type=_at_least(1), required=True, metavar="N", help="how many faces")
+    add("--count", type=at_least(1), required=True, metavar="N", help="how many faces")
     add("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
-    add("--seed", type=_at_least(0), default=0, metavar="S", help="of the noise (0)")
+    add("--seed", type=at_least(0), default=0, metavar="S", help="of the noise (0)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the generator runs (auto)")
     return parser
 
 
-def _stop(number: int, _frame: object) -> NoReturn:
-    print("\nStopped: nothing was written; start again with the same command.", file=sys.stderr)
-    sys.exit(128 + number)  # unwinds: what was half made is removed
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)
     sys.exit(main())

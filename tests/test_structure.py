@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "fakegan"
 LAYERS = [
     {"errors"},
     {"data", "nets", "views", "evaluation"},
-    {"pictures"},
+    {"pictures", "commands"},
     {"checkpoints", "callbacks"},
     {"modules"},
     {"detector"},

@@ -1,0 +1,104 @@
+"""What the commands `python -m fakegan.NAME` share: their words, exit codes, one sentence for what goes wrong."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from fakegan.errors import FakeganError, UsageError
+
+_LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
+
+
+class Parser(argparse.ArgumentParser):
+    """Whose errors are ours: one sentence, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError."""
+        raise UsageError(f"{message} (see --help)")
+
+
+def at_least(lowest: int) -> Callable[[str], int]:
+    """The type of an argument: a whole number from `lowest`."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if not lowest <= value < 2**63:  # torch takes no larger seed
+            raise argparse.ArgumentTypeError(f"{text} is not a number from {lowest} to below 2^63")
+        return value
+
+    return number
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run(
+    command: str,  # as it is typed
+    task: Callable[[list[str]], int],  # takes the words behind the command, returns the exit code
+    arguments: Sequence[str] | None,  # None: those of this process, which a SIGTERM may then stop
+    stopped: str,  # what is left behind then, as a sentence
+) -> int:
+    """The exit code: the task's, 1 failure, 2 usage, 130 and 143 stopped. FAKEGAN_DEBUG=1 shows the trace."""
+
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    goodbye = f"\nStopped: {stopped} Start again with: {command} {shlex.join(words)}"
+
+    def stop(number: int, _frame: object) -> NoReturn:
+        print(goodbye, file=sys.stderr)
+        sys.exit(128 + number)  # unwinds: what was half made is removed
+
+    if arguments is None:
+        signal.signal(signal.SIGTERM, stop)
+    try:
+        return task(words)
+    except FakeganError as error:
+        if os.environ.get("FAKEGAN_DEBUG"):
+            raise
+        print(f"{command}: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that flushing at exit does not fail again
+        return 1
+    except KeyboardInterrupt:
+        print(goodbye, file=sys.stderr)
+        return 130
+
+
+class ProgressLine:
+    """One line that is rewritten on a terminal; elsewhere a line every ten seconds. On stderr."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._started = self._shown = time.monotonic()
+        self._open = False
+
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._open:
+            print(file=sys.stderr)
+
+    def __call__(self, done: int, total: int) -> None:
+        """Shows the state, unless it was shown a moment ago."""
+        now = time.monotonic()
+        if now - self._shown < (0.1 if self._terminal else _LINE_EVERY) and done < total:
+            return
+        self._shown = now
+        rate = done / max(now - self._started, 1e-9)
+        text = f"{done:,} of {total:,} pictures, {rate:,.0f} a second"
+        if self._terminal:
+            filled = "#" * (30 * done // total)
+            print(f"\r[{filled:<30}] {text} ", end="", file=sys.stderr, flush=True)
+            self._open = True
+        else:
+            print(text, file=sys.stderr, flush=True)
