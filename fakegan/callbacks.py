@@ -60,10 +60,16 @@ class EpochLines(pl.Callback):
 
 
 class Best(ModelCheckpoint):
-    """best.ckpt by a validation metric; a run that was moved finds its own again."""
+    """best.ckpt by a validation metric, of equals the latest; a run that was moved finds its own again."""
 
     def __init__(self, folder: Path, monitor: str, mode: Literal["min", "max"]) -> None:
         super().__init__(folder, "best", monitor, mode=mode, enable_version_counter=False)
+
+    def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
+        """Where a metric is perfect early, later epochs have still learnt: Lightning would keep the first."""
+        best = self.best_k_models.get(self.kth_best_model_path)
+        tied = current is not None and best is not None and bool(current == best)
+        return tied or super().check_monitor_top_k(trainer, current)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Lightning drops what it knows of the best where the folder's name has changed."""
@@ -108,16 +114,42 @@ class StopOnDivergence(pl.Callback):
                 )
 
 
-class ReconstructionGrid(pl.Callback):
-    """The same validation faces every few epochs: face, reconstruction and residual, one row each.
+class Sheet(pl.Callback):
+    """A picture every few epochs and at the last, as PNG in `folder` and in TensorBoard."""
 
-    Written as PNG into `folder` and to TensorBoard.
-    """
+    name: str  # of the files, name_NNN.png, and in TensorBoard
 
     def __init__(self, folder: Path, every: int, faces: int) -> None:
         self.folder = folder
         self.every = every
-        self.faces = faces
+        self.faces = faces  # in the picture, at most
+
+    def picture(self, module: pl.LightningModule) -> Picture:
+        """What is to be shown; the module is in eval mode."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Draw the picture where it is due."""
+        epoch = trainer.current_epoch
+        last = epoch + 1 == trainer.max_epochs
+        if not trainer.is_global_zero or (epoch % self.every and not last):
+            return
+        picture = self.picture(module)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_png(self.folder / f"{self.name}_{epoch:03d}.png", picture)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image(self.name, picture, epoch, dataformats="HWC")
+
+
+class ReconstructionGrid(Sheet):
+    """The same validation faces: face, reconstruction and residual, one row each."""
+
+    name = "reconstructions"
+
+    def __init__(self, folder: Path, every: int, faces: int) -> None:
+        super().__init__(folder, every, faces)
         self.shown: Tensor | None = None  # (F, 3, 64, 64) in [-1, 1]
 
     def on_validation_batch_end(
@@ -133,19 +165,22 @@ class ReconstructionGrid(pl.Callback):
         if self.shown is None:
             self.shown = batch["image"][: self.faces].clone()
 
-    @torch.no_grad()
-    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Draw the picture where it is due."""
-        epoch = trainer.current_epoch
-        last = epoch + 1 == trainer.max_epochs
-        if self.shown is None or not trainer.is_global_zero or (epoch % self.every and not last):
-            return
-        picture = reconstruction_grid(self.shown, module(self.shown).float())
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_png(self.folder / f"reconstructions_{epoch:03d}.png", picture)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image("reconstructions", picture, epoch, dataformats="HWC")
+    def picture(self, module: pl.LightningModule) -> Picture:
+        """Of the faces that were kept."""
+        shown = cast(Tensor, self.shown)
+        return reconstruction_grid(shown, module(shown).float())
+
+
+class GeneratedSamples(Sheet):
+    """What a DCGANClassifier's generator makes of the same noise; of a view of more than three channels, the first."""
+
+    name = "samples"
+
+    def picture(self, module: pl.LightningModule) -> Picture:
+        """Of the module's fixed noise, as many as it has."""
+        noise = cast(Tensor, module.fixed_noise)[: self.faces]
+        samples = cast(nn.Module, module.generator)(noise).float()
+        return sheet([to_uint8(samples[:, :3]).cpu().numpy()])
 
 
 def reconstruction_grid(real: Tensor, recon: Tensor) -> Picture:
@@ -154,31 +189,3 @@ def reconstruction_grid(real: Tensor, recon: Tensor) -> Picture:
     The third row is the residual as views show it, four times as large: black is a perfect copy.
     """
     return sheet([to_uint8(x).cpu().numpy() for x in (real, recon, residual(real, recon))])
-
-
-class GeneratedSamples(pl.Callback):
-    """What a DCGANClassifier's generator makes of the same noise every few epochs.
-
-    Written as PNG into `folder` and to TensorBoard. Of a view with more than three channels, the first three.
-    """
-
-    def __init__(self, folder: Path, every: int, faces: int) -> None:
-        self.folder = folder
-        self.every = every
-        self.faces = faces  # no more than the module's fixed noise has
-
-    @torch.no_grad()
-    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Draw the picture where it is due; the generator is in eval mode here."""
-        epoch = trainer.current_epoch
-        last = epoch + 1 == trainer.max_epochs
-        if not trainer.is_global_zero or (epoch % self.every and not last):
-            return
-        noise = cast(Tensor, module.fixed_noise)[: self.faces]
-        samples = cast(nn.Module, module.generator)(noise).float()
-        picture = sheet([to_uint8(samples[:, :3]).cpu().numpy()])
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_png(self.folder / f"samples_{epoch:03d}.png", picture)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image("samples", picture, epoch, dataformats="HWC")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import signal
@@ -59,18 +60,30 @@ def run(
     if arguments is None:
         signal.signal(signal.SIGTERM, stop)
     try:
-        return task(words)
+        code = task(words)
+        sys.stdout.flush()  # a full disk shows here, not at exit
+        return code
     except FakeganError as error:
         if os.environ.get("FAKEGAN_DEBUG"):
             raise
         print(f"{command}: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that flushing at exit does not fail again
+        _let_go_of_stdout()
         return 1
+    except OSError as error:  # a full disk, a folder that cannot be written
+        print(f"{command}: {error.filename or 'the output'}: {error.strerror or error}", file=sys.stderr)
+        _let_go_of_stdout()
+        return FakeganError.exit_code
     except KeyboardInterrupt:
         print(goodbye, file=sys.stderr)
         return 130
+
+
+def _let_go_of_stdout() -> None:
+    """What is still unwritten goes nowhere, so that flushing at exit does not fail again."""
+    with contextlib.suppress(OSError, ValueError):  # a test's stdout has no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class ProgressLine:

@@ -111,11 +111,11 @@ def _tidy(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
         return task(cfg)
     except UsageError:
         if made_for_this and not any(path.suffix in {".ckpt", ".pt"} for path in run_dir.rglob("*")):
-            shutil.rmtree(run_dir)
+            shutil.rmtree(run_dir, ignore_errors=True)
         raise
     except FakeganError:
-        if made_for_this and {path.name for path in run_dir.iterdir()} <= {CONFIG_FILE}:
-            shutil.rmtree(run_dir)
+        if made_for_this and {path.name for path in run_dir.glob("*")} <= {CONFIG_FILE}:
+            shutil.rmtree(run_dir, ignore_errors=True)
         raise
     except (KeyboardInterrupt, SystemExit):
         if (run_dir / CONFIG_FILE).is_file():
@@ -217,12 +217,9 @@ def start_run(kind: type[R], cfg: DictConfig) -> R:
     checked = settings(kind, cfg)
     run_dir = Path(cfg.paths.run_dir)
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        for sibling in _runs_under(run_dir.parent):
-            other = read_run(kind, str(sibling))
-            if other.repeats(checked):
-                print(f"job {HydraConfig.get().job.num} repeats {sibling.name}: what is swept has no effect on it")
-                run_dir.rmdir()  # Hydra made it, empty
-                return other
+        twin = _twin(kind, checked, run_dir)
+        if twin is not None:
+            return twin
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         with (run_dir / CONFIG_FILE).open("x", encoding="utf-8") as file:
@@ -234,6 +231,23 @@ def start_run(kind: type[R], cfg: DictConfig) -> R:
     except OSError as error:
         raise FakeganError(f"{run_dir} cannot be written ({error}): choose another hydra.run.dir") from error
     return checked
+
+
+def _twin(kind: type[R], checked: R, run_dir: Path) -> R | None:
+    """The run of the sweep that would end with this job's numbers: its own, begun by an earlier sweep, or another's."""
+    number = HydraConfig.get().job.num
+    for sibling in _runs_under(run_dir.parent):
+        other = read_run(kind, str(sibling))
+        if not other.repeats(checked):
+            continue
+        if sibling == run_dir:
+            print(f"job {number} goes on with {sibling.name}", flush=True)
+        else:
+            print(f"job {number} repeats {sibling.name}: what is swept has no effect on it", flush=True)
+            with contextlib.suppress(OSError):  # not empty: something else is there
+                run_dir.rmdir()  # Hydra made it
+        return other
+    return None
 
 
 def read_run(kind: type[T], run_dir: str) -> T:
@@ -252,7 +266,10 @@ def read_run(kind: type[T], run_dir: str) -> T:
     if not isinstance(cfg, DictConfig):
         raise FakeganError(f"{path} is damaged: it is no list of keys")
     OmegaConf.update(cfg, "paths.run_dir", run_dir)
-    return settings(kind, cfg)
+    try:
+        return settings(kind, cfg)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}; it may be of another version of FakeGAN") from error
 
 
 def read_runs(kind: type[T], places: Sequence[str]) -> list[T]:

@@ -21,7 +21,7 @@ from fakegan.data.familiarity import Familiarity
 from fakegan.data.images import Geometry
 from fakegan.data.pixels import to_uint8, to_unit
 from fakegan.data.store import FAKE, REAL
-from fakegan.errors import FakeganError
+from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.calibration import probability
 from fakegan.modules.classifier import build_net
 from fakegan.nets.autogan import AutoGAN
@@ -153,10 +153,11 @@ class Detector:
         """The detector of a finished run.
 
         Raises:
-            FakeganError: no such run, or one that has not trained its classifier.
+            UsageError: no such run.
+            FakeganError: one that has not trained its classifier.
         """
         if not run_dir.is_dir():
-            raise FakeganError(f"there is no run at {run_dir}: name a directory that train.py wrote")
+            raise UsageError(f"there is no run at {run_dir}: name a directory that train.py wrote")
         path = run_dir / DETECTOR_FILE
         if not path.is_file() and (run_dir / "metrics.json").is_file():
             raise FakeganError(f"{run_dir} trained an autoencoder only: there is no classifier to score faces with")

@@ -85,6 +85,8 @@ def _refuse(options: argparse.Namespace) -> None:
         raise UsageError(f"{options.paths[0]} does not exist: give picture files, folders or zip archives")
     if options.grid and options.grid.suffix.lower() != ".png":
         raise UsageError(f"--grid {options.grid}: name a file that ends in .png")
+    if options.grid and options.grid.exists():
+        raise UsageError(f"--grid {options.grid} is there already: name another file, or delete it first")
     if options.grid and not options.grid.absolute().parent.is_dir():
         raise UsageError(f"--grid {options.grid}: there is no folder {options.grid.parent}")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from fakegan.checkpoints import load_checkpoint
@@ -40,7 +40,9 @@ def _sample(words: list[str]) -> int:
     sample(options.run, options.out, options.count, options.seed, pick_device(options.device))
     print(f"{options.count:,} faces: {options.out}")
     print(f"Next: python -m fakegan.prepare --fake dcgan={options.out} --real NAME=PATH --out data/NAME")
-    print(f"then: python evaluate.py run={options.run} data=faces data.root=data/NAME")
+    print(
+        "then: python evaluate.py run=ANOTHER_RUN data=faces data.root=data/NAME   (this one has learnt them as fakes)"
+    )
     return 0
 
 
@@ -51,6 +53,7 @@ def sample(run_dir: Path, out: Path, count: int, seed: int, device: torch.device
         UsageError: no such run, a run whose generator makes no pictures, `out` taken.
         FakeganError: an unfinished run, a damaged file, a full disk.
     """
+    out = out.resolve()
     _refuse_taken(out)
     generator = _load_generator(run_dir).to(device).eval()
     noise = torch.Generator().manual_seed(seed)  # the CPU's, so that every device is given the same noise
@@ -68,13 +71,19 @@ def _load_generator(run_dir: Path) -> DCGANGenerator:
     if not path.is_file():
         raise _no_generator(run_dir)
     content = load_checkpoint(path)
+    damaged = FakeganError(f"{path} is no generator's file, or damaged: train again")
+    if not {"options", "weights", "view"} <= content.keys():
+        raise damaged
     if content["view"] not in _PICTURE_VIEWS:
         raise UsageError(
             f"the generator of {run_dir} makes inputs of the view {content['view']!r}, which are no faces: "
             f"sample a run whose view is {' or '.join(_PICTURE_VIEWS)}"
         )
-    generator = DCGANGenerator(**content["options"])
-    generator.load_state_dict(content["weights"])
+    try:
+        generator = DCGANGenerator(**content["options"])
+        generator.load_state_dict(content["weights"])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise damaged from error
     return generator
 
 
@@ -92,33 +101,37 @@ def _no_generator(run_dir: Path) -> FakeganError:
 
 
 def _refuse_taken(out: Path) -> None:
-    if out.is_dir() and not any(out.iterdir()):
-        return
-    if out.exists() or out.is_symlink():
+    free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    if not free or out == Path.cwd():
         raise UsageError(f"{out} is there already: choose another --out")
 
 
 @contextmanager
 def _made_beside(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its place at the end; what a killed process left there goes."""
-    building = out.absolute().with_name(f".{out.absolute().name}.building-{os.getpid()}")
+    building = out.with_name(f".{out.name}.building")
+    lock = FileLock(out.with_name(f".{out.name}.lock"), timeout=0)
     try:
-        building.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in building.parent.glob(f".{out.absolute().name}.building-*"):
-            shutil.rmtree(leftover)
-        building.mkdir()
-        yield building
-        _refuse_taken(out)  # again: someone else may have written it in the meantime
-        if out.exists():
-            out.rmdir()
-        building.rename(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with lock:  # dies with its process
+            shutil.rmtree(building, ignore_errors=True)
+            building.mkdir()
+            try:
+                yield building
+                _refuse_taken(out)  # again: someone else may have written it in the meantime
+                if out.exists():
+                    out.rmdir()
+                building.rename(out)
+            finally:
+                shutil.rmtree(building, ignore_errors=True)
+                Path(lock.lock_file).unlink(missing_ok=True)
+    except Timeout:
+        raise FakeganError(f"another process is writing {out}: wait for it, or choose another --out") from None
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         reason = "the disk is full" if full else error.strerror or error
         advice = "free some space or choose another --out" if full else "choose another --out"
         raise FakeganError(f"{out} could not be written ({reason}): {advice}") from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -133,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--count", type=at_least(1), required=True, metavar="N", help="how many faces")
     add("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
     add("--seed", type=at_least(0), default=0, metavar="S", help="of the noise (0)")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the generator runs (auto)")
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where the generator runs (auto)")
     return parser
 
 

@@ -25,6 +25,7 @@ from fakegan.nets.recon_error import ERROR_NORMS
 from fakegan.pipeline import stages, test, train_autoencoder, train_classifier
 from fakegan.pipeline.artifacts import Reconstructions
 from fakegan.pipeline.evaluating import compare, evaluate
+from fakegan.pipeline.examples import examples
 from fakegan.pipeline.ledger import read_ledger
 from fakegan.pipeline.settings import EvaluateSettings, RunSettings
 
@@ -70,7 +71,8 @@ def test_a_finished_run_holds_what_it_promises(finished: RunSettings, store: Fac
     run_dir = finished.paths.run_dir
     metrics = _json(run_dir / "metrics.json")
     for split in ("val", "test"):
-        assert set(metrics[split]) == {*MEASURES, "n_real", "n_fake", "by_source"}
+        uncalibrated = {"brier_uncalibrated", "ece_uncalibrated"}
+        assert set(metrics[split]) == {*MEASURES, *uncalibrated, "n_real", "n_fake", "by_source", "over_generators"}
         assert all(set(metrics[split][name]) == {"value", "low", "high"} for name in MEASURES)
     assert metrics["label_convention"] == {"real": 0, "fake": 1}
     assert metrics["data_fingerprint"] == store.fingerprint
@@ -97,7 +99,7 @@ def test_a_finished_run_is_not_run_again(finished: RunSettings, monkeypatch: pyt
 
 def test_evaluating_gives_the_runs_own_scores_and_overwrites_nothing(finished: RunSettings) -> None:
     run_dir = finished.paths.run_dir
-    before = {p: p.read_bytes() for p in run_dir.rglob("*") if p.is_file()}
+    before = {p: p.read_bytes() for p in run_dir.rglob("*") if p.is_file() and p.name != "test_ledger.csv"}
     assert "gan_a (fake)" in _evaluate(finished)
     _evaluate(finished)
     folders = sorted((run_dir / "evaluations").iterdir())
@@ -237,8 +239,10 @@ def test_a_detector_that_saw_test_faces_is_not_tested(finished: RunSettings) -> 
     detector = Detector.load(finished.paths.run_dir)
     swapped = replace(faces, splits=replace(faces.splits, test=faces.splits.train))
     assert detector.knows(faces.store.sha256[faces.splits.train]).all()
+    autoencoder = finished.paths.run_dir / "autoencoder" / "autoencoder.pt"
+    shown = examples(finished, faces, autoencoder)
     with pytest.raises(FakeganError, match="took part in training"):
-        test.test(finished, swapped)
+        test.test(finished, swapped, shown, autoencoder)
 
 
 def test_training_that_diverges_says_which_key_to_lower(compose_settings: Compose) -> None:
@@ -418,6 +422,9 @@ def test_the_error_alone_is_a_score_learnt_from_real_faces(compose_settings: Com
     log_errors = ERROR_NORMS[spec["options"]["options"]["norm"]](difference).log()
     assert float(spec["weights"]["mean"]) == pytest.approx(float(log_errors.mean()), abs=1e-4)
     assert float(spec["weights"]["std"]) == pytest.approx(float(log_errors.std(unbiased=False)), rel=1e-3)
+    val = detector.margins(faces.store.images, faces.splits.val)
+    fake = faces.store.labels[faces.splits.val] == 1
+    assert np.median(val[~fake]) == pytest.approx(-np.median(val[fake]), abs=1.0)  # half way: scores centre on 0.5
 
 
 def test_threshold_temperature_and_band_come_from_validation(finished: RunSettings) -> None:

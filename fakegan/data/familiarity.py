@@ -103,7 +103,7 @@ class Familiarity:
         train_rows: Rows,
         val_rows: Rows,  # faces that no net has learnt from
     ) -> Familiarity:
-        """From the faces of both classes.
+        """From the faces of the store that the classifier learns from: real ones only where its fakes are made of them.
 
         Raises:
             ValueError: no face to learn from, or none held out.
@@ -158,7 +158,8 @@ class Familiarity:
 
     def to_arrays(self) -> dict[str, Tensor]:
         """All of it as tensors, which a checkpoint can hold."""
-        files = {"aspects": torch.tensor(self.aspects), "shortest": torch.tensor(self.shortest)}
+        numbers = {"aspects": self.aspects, "shortest": self.shortest}
+        files = {name: torch.tensor(value, dtype=torch.float64) for name, value in numbers.items()}
         return self.colours.to_arrays("colours") | self.edges.to_arrays("edges") | files
 
     @classmethod

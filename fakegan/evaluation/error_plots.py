@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fakegan.evaluation.metrics import Labels, Sources
-from fakegan.evaluation.plots import FAKE_COLOUR, REAL_COLOUR
+from fakegan.evaluation.plots import FAKE_COLOUR, LINES, REAL_COLOUR, empty_figure
 from fakegan.evaluation.spectrum import HALF_NYQUIST, SIZE, frequencies
 from fakegan.evaluation.statistics import Values
 
@@ -32,7 +32,7 @@ ENOUGH = 5  # faces of a source that have a distribution; fewer are dots
 def error_distributions(errors: Mapping[str, Values], labels: Labels, sources: Sources) -> Figure:
     """One panel an error (`AXES`), one shape a source: its distribution, median and middle half; reals first."""
     names = sorted(np.unique(sources), key=lambda source: (labels[sources == source][0], source))
-    figure = _empty(0.9 * len(errors) + 0.34 * len(errors) * len(names))
+    figure = empty_figure(0.9 * len(errors) + 0.34 * len(errors) * len(names))
     panels = figure.subplots(len(errors), 1, squeeze=False)[:, 0]
     figure.suptitle("Reconstruction error of test faces", fontsize=11)
     for axes, (error, values) in zip(panels, errors.items(), strict=True):
@@ -56,8 +56,8 @@ def error_distributions(errors: Mapping[str, Values], labels: Labels, sources: S
 
 
 def mean_spectra(spectra: Mapping[str, Values], labels: Labels) -> Figure:
-    """Mean azimuthal power (N, 46) of each kind of picture, and below how far the fakes' lies above the reals'."""
-    figure = _empty(1.75 * (len(spectra) + 1))
+    """Mean azimuthal power (N, 46) of up to four kinds of pictures; below, how far the fakes' is above the reals'."""
+    figure = empty_figure(1.75 * (len(spectra) + 1))
     *panels, below = figure.subplots(len(spectra) + 1, 1, sharex=True)
     figure.suptitle("Power by spatial frequency: mean of test faces in [-1, 1]", fontsize=11)
     at = frequencies()
@@ -71,7 +71,7 @@ def mean_spectra(spectra: Mapping[str, Values], labels: Labels) -> Figure:
     panels[0].axvline(HALF_NYQUIST / SIZE, color="grey", lw=0.8, ls=":", label="waves of 4 pixels")
     panels[0].legend(fontsize=8)
     if len(np.unique(labels)) == 2:
-        for (kind, power), line in zip(spectra.items(), ("-", "--", ":"), strict=True):
+        for (kind, power), line in zip(spectra.items(), LINES, strict=False):
             ratio = _mean(power, labels == 1) / _mean(power, labels == 0)
             below.plot(at, 10 * np.log10(ratio), line, color="black", lw=1.3, label=kind)
         below.margins(y=0.3)
@@ -109,9 +109,3 @@ def _mean(power: Values, chosen: Labels) -> Values:  # (N, 46), bool (N,) -> (46
     """Mean, a little above 0: a logarithm follows."""
     average: Values = power[chosen].mean(axis=0) + 1e-12
     return average
-
-
-def _empty(height: float) -> Figure:
-    from matplotlib.figure import Figure  # without pyplot: no window system, no global state
-
-    return Figure(figsize=(4.8, height), dpi=120, layout="constrained")

@@ -1,10 +1,11 @@
-"""How far a number may be off: bootstrap over groups, and the ROC of many resamples at once.
+"""How far a number may be off: bootstrap over groups, Student's t, and the ROC of many resamples at once.
 
 A group (a person, an origin) is one draw with all its faces; a resample is a whole weight for each face.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ Groups = npt.NDArray[np.str_]  # (N,)
 OUTSIDE = 0.025  # of the resamples on either side of a 95% interval
 CHUNK = 100_000  # weights drawn at once: each array of a chunk takes less than a megabyte
 NO_WIDTH = 1e-9  # below it an interval's width is rounding
+NORMAL_FROM = 1e5  # degrees of freedom from which on Student's t is the normal, to 0.2% of a p of 1e-6
 
 
 def resample_weights(
@@ -65,12 +67,51 @@ def bounds(
     binomial bound of Clopper & Pearson 1934 at no success); the interval reaches as far as these can move the value.
     For the AUROC n is the number of groups of the smaller class.
     """
-    some = values[~np.isnan(values)]
-    if groups == 1 or some.size == 0 or np.ptp(some) < NO_WIDTH:
+    if tell_nothing(values, groups):
         exceptions = 1 - OUTSIDE ** (1 / groups)
         return value - exceptions * (value - floor), value + exceptions * (1 - value)
-    low, high = interval(some)
+    low, high = interval(values)
     return min(low, value), max(high, value)
+
+
+def tell_nothing(values: Floats, groups: int) -> bool:  # (R,)
+    """Whether a statistic's resamples say nothing of its error: they all agree, or rest on one group."""
+    some = values[~np.isnan(values)]
+    return groups == 1 or some.size == 0 or bool(np.ptp(some) < NO_WIDTH)
+
+
+def student_p(t: float, freedom: float) -> float:
+    """Two-sided p-value of Student's t with so many degrees of freedom; an infinite number is the normal's."""
+    if freedom > NORMAL_FROM:
+        return math.erfc(abs(t) / math.sqrt(2))
+    inside = t * t / (freedom + t * t)
+    if inside < 3 / (freedom + 5):  # each side of it, the fraction of the other converges slowly
+        return 1 - _incomplete_beta(inside, 0.5, freedom / 2)
+    return _incomplete_beta(freedom / (freedom + t * t), freedom / 2, 0.5)
+
+
+def student_reach(freedom: float) -> float:
+    """How many standard errors a 95% interval by Student's t reaches to either side: the t whose p is 0.05."""
+    low, high = 0.0, 2.0
+    while student_p(high, freedom) > 2 * OUTSIDE:
+        low, high = high, 2 * high
+    while high - low > NO_WIDTH:
+        middle = (low + high) / 2
+        low, high = (middle, high) if student_p(middle, freedom) > 2 * OUTSIDE else (low, middle)
+    return high
+
+
+def _incomplete_beta(x: float, a: float, b: float) -> float:
+    """The regularised incomplete beta function, x below (a + 1) / (a + b + 2), by its continued fraction."""
+    if x == 0:
+        return 0.0
+    fraction = 1.0
+    for k in range(20 + int(4 * math.sqrt(a + b)), 0, -1):  # from far inside; the terms beyond no longer matter
+        m = k // 2
+        term = m * (b - m) if k % 2 == 0 else -(a + m) * (a + b + m)
+        fraction = 1 + term * x / ((a + k - 1) * (a + k)) / fraction
+    log_beta = math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+    return math.exp(a * math.log(x) + b * math.log1p(-x) - log_beta) / (a * fraction)
 
 
 class Ranking:

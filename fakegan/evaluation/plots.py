@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fakegan.evaluation.calibration import reliability
-from fakegan.evaluation.metrics import Labels, Scores, Sources, auroc, roc
+from fakegan.evaluation.metrics import CALIBRATION_BINS, Labels, Scores, Sources, auroc, roc
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 REAL_COLOUR, FAKE_COLOUR = "#2f6f9f", "#c8553d"
 # Okabe and Ito's palette, told apart by colour-blind people too; its yellow is too pale for a line.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+LINES = ("-", "--", ":", "-.")  # one round of the colours each
 
 
 def available() -> bool:
@@ -78,7 +79,7 @@ def roc_comparison(
     figure, axes = _figure(4.2 + 0.2 * len(curves))
     at = np.linspace(0, 1, 501)
     for i, (name, seeds) in enumerate(curves.items()):
-        colour = COLOURS[i % len(COLOURS)]
+        colour, line = COLOURS[i % len(COLOURS)], LINES[i // len(COLOURS) % len(LINES)]
         found, areas = [], []
         for scores, labels in seeds:
             fpr, tpr, _ = roc(scores, labels)
@@ -86,7 +87,7 @@ def roc_comparison(
             found.append(np.interp(at, fpr, tpr))
             areas.append(auroc(scores, labels))
         mean = np.concatenate([[0.0], np.mean(found, axis=0)])
-        axes.plot(np.append(0.0, at), mean, color=colour, lw=2.2, label=f"{name} ({np.mean(areas):.3f})")
+        axes.plot(np.append(0.0, at), mean, line, color=colour, lw=2.2, label=f"{name} ({np.mean(areas):.3f})")
     axes.plot([0, 1], [0, 1], color="grey", lw=0.8, ls=":")
     axes.set(xlabel="real faces called fake", ylabel="fake faces found", title="ROC, and the area under it")
     figure.legend(loc="outside lower center", fontsize=8)
@@ -113,7 +114,7 @@ def seeds_plot(
 
 
 def _figure(height: float = 4.2) -> tuple[Figure, Axes]:
-    figure = _empty(height)
+    figure = empty_figure(height)
     return figure, figure.add_subplot()
 
 
@@ -122,9 +123,10 @@ def _wrapped(name: str) -> str:
     return "\n".join(textwrap.wrap(name, 17, break_long_words=False))
 
 
-def _empty(
+def empty_figure(
     height: float,  # inches
 ) -> Figure:
+    """A figure of 4.8 inches width without axes."""
     from matplotlib.figure import Figure  # without pyplot: no window system, no global state
 
     return Figure(figsize=(4.8, height), dpi=120, layout="constrained")
@@ -183,10 +185,10 @@ def _histogram(scores: Scores, labels: Labels, threshold: float) -> Figure:
 
 
 def _reliability(scores: Scores, uncalibrated: Scores, labels: Labels) -> Figure:
-    figure = _empty(5.2)
+    figure = empty_figure(5.2)
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     axes.plot([0, 1], [0, 1], color="grey", lw=0.8, ls=":", label="as it should be")
-    edges = None
+    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
     for given, name, colour, marker in (
         (uncalibrated, "before the temperature", COLOURS[1], "s"),
         (scores, "after it", COLOURS[0], "o"),
@@ -194,7 +196,6 @@ def _reliability(scores: Scores, uncalibrated: Scores, labels: Labels) -> Figure
         mean_score, share, count = reliability(given, labels)
         some = count > 0
         axes.plot(mean_score[some], share[some], marker=marker, ms=4, lw=1.3, color=colour, label=name)
-        edges = np.linspace(0, 1, len(count) + 1)
         below.stairs(count, edges, color=colour, lw=1.3)
     axes.set(ylabel="share of fakes", title="Reliability", ylim=(-0.03, 1.03))
     axes.legend(loc="upper left", fontsize=8)

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,12 @@ class FaceScores:
         """Itself.
 
         Raises:
-            ValueError: columns of different lengths.
+            ValueError: no face, a label other than 0 and 1, a score that is no probability.
         """
-        if {len(getattr(self, f.name)) for f in fields(self)} != {len(self)}:
-            raise ValueError("columns of different lengths")
+        if not len(self) or not np.isin(self.labels, (0, 1)).all():
+            raise ValueError("no faces, or other labels than 0 and 1")
+        if not ((self.scores >= 0) & (self.scores <= 1)).all():  # also false for NaN
+            raise ValueError("scores outside 0 to 1")
         return self
 
 
@@ -74,17 +76,20 @@ def read_scores(path: Path) -> FaceScores:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = list(csv.DictReader(file))
         with path.with_name(GROUPS_FILE).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            groups = [row["group"] for row in csv.DictReader(file)]
+            group_of = {row["file"]: row["group"] for row in csv.DictReader(file)}
         return FaceScores(
             files=np.array([row["file"] for row in rows], dtype=np.str_),
             sources=np.array([row["source"] for row in rows], dtype=np.str_),
             labels=np.array([int(row["label"]) for row in rows], dtype=np.int64),
-            groups=np.array(groups, dtype=np.str_),
+            groups=np.array([group_of[row["file"]] for row in rows], dtype=np.str_),
             scores=np.array([float(row["score"]) for row in rows]),
             called_fake=np.array([VERDICTS.index(row["verdict"]) == 1 for row in rows], dtype=bool),
         ).checked()
     except FileNotFoundError as error:
-        raise FakeganError(f"{path.parent} has no {Path(error.filename).name}: it has not finished") from error
+        raise FakeganError(
+            f"{path.parent} has no {Path(error.filename).name}: it has not finished, or is of an earlier version; "
+            "score it again with evaluate.py run=..."
+        ) from error
     except (KeyError, ValueError, TypeError) as error:
         raise FakeganError(f"{path} or {GROUPS_FILE} beside it is damaged: score the run again") from error
 

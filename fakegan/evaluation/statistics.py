@@ -13,7 +13,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fakegan.evaluation.intervals import NO_WIDTH, OUTSIDE, Groups, Ranking, bounds, interval, resample_weights
+from fakegan.evaluation.intervals import (
+    NO_WIDTH,
+    OUTSIDE,
+    Groups,
+    Ranking,
+    bounds,
+    interval,
+    resample_weights,
+    student_p,
+    tell_nothing,
+)
 from fakegan.evaluation.metrics import Labels, Measure, Sources
 
 Values = npt.NDArray[np.float64]
@@ -48,6 +58,9 @@ def difference(values: Values, labels: Labels, groups: Groups) -> dict[str, Any]
     AUC is the chance that a fake has a larger value than a real face, ties counting half; D the largest distance
     between the two cumulated distributions. Sampling only ever adds to D, and resampling adds again: its interval
     is D give or take what 95% of the resamples move the distance of the distributions at any one place.
+
+    The p-values are by group as well: AUC's from its resamples where groups hold several faces, D's as if each group
+    were a single face, which says too little, never too much, where the faces of a group differ.
     """
     if len(np.unique(labels)) < 2:
         return {
@@ -66,15 +79,20 @@ def difference(values: Values, labels: Labels, groups: Groups) -> dict[str, Any]
 
     drawn_d, drawn_auc, moved = resampled(statistics, labels, groups)
     auc, d = float(whole.auroc()[0]), float(np.abs(distance).max())
-    n = smaller_class(labels, groups)
+    n_real, n_fake = (len(np.unique(groups[labels == label])) for label in (0, 1))
+    n = min(n_real, n_fake)
+    alone = len(np.unique(groups)) == len(groups)
     reach = float(np.quantile(moved, 1 - 2 * OUTSIDE))
     low, high = (d - reach, d + reach) if n > 1 and reach > NO_WIDTH else bounds(d, np.zeros(1), n)
     return {
         "cohens_d": _measure(cohens_d(values, labels, as_it_is)[0], drawn_d),
-        "mann_whitney": {"auc": share(auc, drawn_auc, n), "p": mann_whitney_p(values, labels)},
+        "mann_whitney": {
+            "auc": share(auc, drawn_auc, n),
+            "p": mann_whitney_p(values, labels) if alone else grouped_mann_whitney_p(auc, drawn_auc, n_real, n_fake),
+        },
         "kolmogorov_smirnov": {
             "d": {"value": d, "low": max(low, 0.0), "high": min(high, 1.0)},
-            "p": kolmogorov_smirnov_p(d, int((labels == 0).sum()), int((labels == 1).sum())),
+            "p": kolmogorov_smirnov_p(d, n_real, n_fake),
         },
     }
 
@@ -91,14 +109,17 @@ def correlation(a: Values, b: Values, labels: Labels, groups: Groups) -> Measure
     """Spearman's rank correlation with its 95% interval."""
     if not len(a):
         return UNKNOWN
-    drawn = resampled(lambda weights: spearman(a, b, weights), labels, groups)
-    return _measure(spearman(a, b, np.ones((1, len(a))))[0], drawn)
+    of_a, of_b = Ranks(a), Ranks(b)
+    drawn = resampled(lambda weights: spearman(of_a, of_b, weights), labels, groups)
+    return _measure(spearman(of_a, of_b, np.ones((1, len(a))))[0], drawn)
 
 
 def standardised_difference(values: Values, labels: Labels, groups: Groups) -> Measure:  # (N,) each
     """Cohen's d alone, with its 95% interval."""
-    d: Measure = difference(values, labels, groups)["cohens_d"]
-    return d
+    if len(np.unique(labels)) < 2:
+        return UNKNOWN
+    drawn = resampled(lambda weights: cohens_d(values, labels, weights), labels, groups)
+    return _measure(cohens_d(values, labels, np.ones((1, len(values))))[0], drawn)
 
 
 def share(value: float, drawn: Values, independent: int) -> Measure:
@@ -144,7 +165,7 @@ def cohens_d(values: Values, labels: Labels, weights: Values) -> Values:  # (N,)
 def mann_whitney_p(values: Values, labels: Labels) -> float:
     """Two-sided p of the AUC by the normal approximation, corrected for ties and continuity; both classes needed.
 
-    It takes every face for independent, as the interval does not.
+    It takes every face for independent: right where each is a group of its own.
     """
     n, n_real, n_fake = len(labels), int((labels == 0).sum()), int((labels == 1).sum())
     ties = np.unique(values, return_counts=True)[1].astype(np.float64)
@@ -156,10 +177,22 @@ def mann_whitney_p(values: Values, labels: Labels) -> float:
     return math.erfc(max(away - 0.5, 0) / math.sqrt(2 * variance))
 
 
+def grouped_mann_whitney_p(auc: float, drawn: Values, n_real: int, n_fake: int) -> float:
+    """Two-sided p of the AUC by Student's t, from the spread of its resamples (R,) by group; the counts are of groups.
+
+    The smaller class' groups less one are its degrees of freedom. Where resamples tell nothing, as when fakes and reals
+    do not overlap, the spread is that which the AUC of as many independent faces has where the classes are alike.
+    """
+    if tell_nothing(drawn, min(n_real, n_fake)):
+        spread = math.sqrt((n_real + n_fake + 1) / (12 * n_real * n_fake))
+        return student_p((auc - 0.5) / spread, math.inf)
+    return student_p((auc - 0.5) / float(np.std(drawn)), min(n_real, n_fake) - 1)
+
+
 def kolmogorov_smirnov_p(d: float, n_real: int, n_fake: int) -> float:
     """Two-sided p of D by Kolmogorov's limit with Stephens' correction for finite counts (Stephens 1970).
 
-    It takes every face for independent, as the interval does not.
+    The counts are of what is independent: groups, not the faces in them.
     """
     root = math.sqrt(n_real * n_fake / (n_real + n_fake))
     x = (root + 0.12 + 0.11 / root) * d
@@ -168,23 +201,30 @@ def kolmogorov_smirnov_p(d: float, n_real: int, n_fake: int) -> float:
     return max(2 * math.fsum((-1.0) ** (k - 1) * math.exp(-2 * (k * x) ** 2) for k in range(1, 101)), 0.0)
 
 
-def spearman(a: Values, b: Values, weights: Values) -> Values:  # (N,), (N,), (R, N) -> (R,)
+class Ranks:
+    """Values sorted once, so that their ranks in many resamples cost a few passes over the weights."""
+
+    def __init__(self, values: Values) -> None:  # (N,)
+        self.order = np.argsort(values, kind="stable")
+        self.ends = np.flatnonzero(np.append(np.diff(values[self.order]) != 0, True))  # (U,), of each run of ties
+        self.level = np.unique(values, return_inverse=True)[1]  # (N,), which run each face is in
+
+    def __call__(self, weights: Values) -> Values:  # (R, N) -> (R, N)
+        """Ranks less their mean; ties share theirs."""
+        upto = np.cumsum(weights[:, self.order], axis=1)[:, self.ends]
+        middle = upto - np.diff(upto, axis=1, prepend=0) / 2 - upto[:, -1:] / 2
+        ranks: Values = middle[:, self.level]
+        return ranks
+
+
+def spearman(a: Ranks, b: Ranks, weights: Values) -> Values:  # (R, N) -> (R,)
     """Spearman's rank correlation, ties sharing their mean rank; NaN where one of the two has no spread."""
-    x, y = (_ranks(values, weights) for values in (a, b))
+    x, y = a(weights), b(weights)
     with np.errstate(divide="ignore", invalid="ignore"):
         result: Values = (weights * x * y).sum(axis=1) / np.sqrt(
             (weights * x * x).sum(axis=1) * (weights * y * y).sum(axis=1)
         )
     return result
-
-
-def _ranks(values: Values, weights: Values) -> Values:  # (N,), (R, N) -> (R, N), of mean 0
-    order = np.argsort(values, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(values[order]) != 0, True))  # of each run of ties
-    upto = np.cumsum(weights[:, order], axis=1)[:, ends]
-    middle = upto - np.diff(upto, axis=1, prepend=0) / 2 - upto[:, -1:] / 2
-    ranks: Values = middle[:, np.unique(values, return_inverse=True)[1]]
-    return ranks
 
 
 def beyond_line(

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchvision.models import AlexNet_Weights, alexnet
 
 from fakegan.errors import FakeganError
-from fakegan.nets.simple_cnn import even
+from fakegan.nets.heads import zero_init
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -43,7 +43,7 @@ class AlexNet(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(hidden, hidden),
             nn.ReLU(inplace=True),
-            even(nn.Linear(hidden, 2)),
+            zero_init(nn.Linear(hidden, 2)),
         )
         self.imagenet = imagenet
         self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)

@@ -44,7 +44,7 @@ class DCGANGenerator(nn.Module):
         self.apply(_draw_weights)
 
     def forward(self, noise: Tensor) -> Tensor:  # (B, latent)
-        x = self.features(noise.view(-1, self.latent, 1, 1))  # (B, W, 32, 32)
+        x = self.features(noise[:, :, None, None])  # (B, W, 32, 32)
         return torch.tanh(self.to_image(x))  # (B, C, 64, 64), in [-1, 1]
 
 

@@ -1,4 +1,4 @@
-"""The reconstruction error as a score: no classifier, only the mean and spread of real faces' errors."""
+"""The reconstruction error as a score: no classifier, only what errors are usual."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def linf(difference: Tensor) -> Tensor:
     return difference.abs().amax(dim=(1, 2, 3))
 
 
-def high_frequency(difference: Tensor) -> Tensor:
+def local_detail(difference: Tensor) -> Tensor:
     """Root mean square of what a 3x3 mean takes away: fine detail that was lost, or invented."""
     smooth = avg_pool2d(difference, 3, stride=1, padding=1, count_include_pad=False)
     return l2(difference - smooth)
@@ -36,12 +36,14 @@ ERROR_NORMS: dict[str, Callable[[Tensor], Tensor]] = {  # (B, 3, 64, 64) in [-2,
     "l1": l1,
     "l2": l2,
     "linf": linf,
-    "high_frequency": high_frequency,
+    "local_detail": local_detail,
 }
 
 
 class ReconError(nn.Module):
-    """Log odds of fake = how many standard deviations the log error lies above that of real faces.
+    """Log odds of fake = by how many standard deviations of real faces the log error lies above the midpoint.
+
+    The midpoint is the mean of real faces until `place_between` moves it to where neither class is likelier.
 
     Raises:
         ValueError: a norm that does not exist.
@@ -58,8 +60,10 @@ class ReconError(nn.Module):
         self.norm = norm
         self.register_buffer("mean", torch.zeros(()))  # of the log errors of real faces
         self.register_buffer("std", torch.ones(()))
+        self.register_buffer("midpoint", torch.zeros(()))  # in standard deviations from the mean
         self.mean: Tensor
         self.std: Tensor
+        self.midpoint: Tensor
 
     def log_error(self, difference: Tensor) -> Tensor:  # (B, 3, 64, 64) -> (B,)
         """The natural logarithm of the error: errors are skewed, their logarithms nearly normal."""
@@ -70,6 +74,11 @@ class ReconError(nn.Module):
         self.mean.copy_(log_errors.mean())
         self.std.copy_(log_errors.std(unbiased=False).clamp(min=_SMALLEST))
 
+    def place_between(self, real: Tensor, fake: Tensor) -> None:  # log errors of validation faces, (N,) and (M,)
+        """Put the midpoint half way between the classes' medians: a temperature alone cannot move it."""
+        middle = (real.median() + fake.median()) / 2
+        self.midpoint.copy_((middle - self.mean) / self.std)
+
     def forward(self, difference: Tensor) -> Tensor:  # (B, 3, 64, 64) in [-2, 2] -> (B, 2) logits
-        z = (self.log_error(difference) - self.mean) / self.std
+        z = (self.log_error(difference) - self.mean) / self.std - self.midpoint
         return torch.stack([-z / 2, z / 2], dim=1)

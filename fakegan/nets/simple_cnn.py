@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-
-def even(layer: nn.Linear) -> nn.Linear:
-    """The last layer at zero: training starts without a bias to either class.
-
-    What follows is symmetric: with the labels swapped, the same training ends with every score at 1 - score.
-    """
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
+from fakegan.nets.heads import zero_init
 
 
 class SimpleCNN(nn.Module):
@@ -33,7 +25,7 @@ class SimpleCNN(nn.Module):
             nn.BatchNorm2d(16),
             nn.ReLU(inplace=True),  # (B, 16, 27, 27)
         )
-        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), even(nn.Linear(16 * 27 * 27, 2)))
+        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), zero_init(nn.Linear(16 * 27 * 27, 2)))
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) in [-1, 1] -> (B, 2) logits
         logits: Tensor = self.head(self.features(x))

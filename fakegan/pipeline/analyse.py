@@ -20,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 from tqdm import tqdm
 
+from fakegan import detector, pictures, views
 from fakegan.checkpoints import load_checkpoint
 from fakegan.data import pixels
 from fakegan.data.datamodule import Rows
@@ -30,6 +31,7 @@ from fakegan.detector import BATCH
 from fakegan.evaluation import error_plots, intervals, metrics, plots, probe, spectrum, statistics
 from fakegan.evaluation.results import write_metrics
 from fakegan.evaluation.statistics import Values
+from fakegan.modules import autoencoder as autoencoder_module
 from fakegan.modules.autoencoder import psnr
 from fakegan.nets import autogan
 from fakegan.pictures import Picture, sheet, stack, write_png
@@ -45,7 +47,10 @@ CODE_SIDE = 16  # the code is (C, 16, 16)
 PROJECTED = 1000  # faces in TensorBoard's projector, at most
 _LEAST_POWER = 1e-8  # of a ring, where its logarithm is taken: far below what rounding to uint8 leaves
 # What the numbers and pictures depend on besides the faces and the autoencoder.
-_CODE = (autogan, pixels, error_plots, intervals, metrics, probe, spectrum, statistics)
+_CODE = (
+    *(autogan, pixels, views, pictures, autoencoder_module, detector),
+    *(error_plots, plots, intervals, metrics, probe, spectrum, statistics),
+)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from fakegan.data.datamodule import Rows
 from fakegan.data.faces import Faces, open_faces
@@ -18,8 +19,8 @@ from fakegan.evaluation.results import METRICS_FILE, read_metrics, table, write_
 from fakegan.pipeline.finished import FinishedRun, same_faces
 from fakegan.pipeline.fitting import pick_device
 from fakegan.pipeline.ledger import command, record
-from fakegan.pipeline.reporting import write_report
-from fakegan.pipeline.scoring import Scored, chosen, decisions, score, together
+from fakegan.pipeline.reporting import is_report, write_report
+from fakegan.pipeline.scoring import ScoredFaces, decisions, score, together
 from fakegan.pipeline.settings import FACES_FILE, EvaluateSettings, RunSettings
 
 
@@ -34,18 +35,35 @@ def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
     """Several runs side by side on the same faces: their own test split as it was scored, or other faces, scored now.
 
     Raises:
-        FakeganError: a run has not finished, or they were scored on different faces.
+        UsageError: none of them has finished, or `out` holds other things.
+        FakeganError: they were scored on different faces.
     """
+    finished = []
+    for run in trained:
+        why = _cannot_be_compared(run)
+        if why is None:
+            finished.append(run)
+        else:
+            print(f"{run.paths.run_dir} is left out: {why}", flush=True)
+    if not finished:
+        raise UsageError("none of these runs has scored faces: name finished ones")
     if settings.data is None and not settings.sources:
-        results = [FinishedRun(run, run.paths.run_dir) for run in trained]
+        results = [FinishedRun(run, run.paths.run_dir) for run in finished]
     else:
-        results = [_score_again(settings, run)[0] for run in trained]
-    for result in results:
-        if not result.classifies:
-            raise UsageError(f"{result.path} trained an autoencoder only: leave it out of runs=[...]")
+        results = [_score_again(settings, run)[0] for run in finished]
     same_faces(results)
+    if settings.out is not None and settings.out.exists() and not is_report(settings.out):
+        raise UsageError(f"out={settings.out} holds other things than a report: name a new folder")
     out = settings.out or new_folder(Path("reports"), datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
     return write_report(results, out, command())
+
+
+def _cannot_be_compared(run: RunSettings) -> str | None:
+    """Why, in a few words; None where it can."""
+    path = run.paths.run_dir / METRICS_FILE
+    if not path.is_file():
+        return "it has not finished"
+    return None if "test" in read_metrics(path) else "it trained an autoencoder only"
 
 
 def _score_again(settings: EvaluateSettings, trained: RunSettings) -> tuple[FinishedRun, list[str]]:
@@ -54,7 +72,10 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> tuple[Fini
     detector = Detector.load(run_dir, pick_device(settings.device))
     faces, own = _faces(settings, trained)
     store = faces.store
-    rows, notes = _rows_to_score(detector, store, faces.splits.test if own else np.arange(len(store)), own)
+    rows = faces.splits.test if own else np.arange(len(store))
+    if settings.sources:
+        rows = _of_sources(settings.sources, store.sources, rows)
+    rows, notes = _rows_to_score(detector, store, rows, own)
     parts = []
     if own:
         record(run_dir, len(rows), store.fingerprint)
@@ -62,13 +83,13 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> tuple[Fini
         parts.append(score(detector, store, rows, f"faces of {store.path.name}"))
     if not own:
         lacking = [label for label in (REAL, FAKE) if not (store.labels[rows] == label).any()]
-        if len(lacking) == 1:
+        if len(lacking) == 1 and len(rows):
             part, note = _stand_in(trained, detector, lacking[0])
             parts.append(part)
             notes.append(note)
     if not parts:
         raise FakeganError(f"{store.path} holds no face that {run_dir} has not seen in training")
-    scored = _of_sources(settings.sources, together(parts))
+    scored = together(parts)
     metrics = scored.measures()
     folder = new_folder(run_dir / "evaluations", store.path.name)
     scored.write(folder)
@@ -104,7 +125,7 @@ def _rows_to_score(detector: Detector, store: FaceStore, rows: Rows, own: bool) 
     return rows[~known], notes
 
 
-def _stand_in(trained: RunSettings, detector: Detector, label: int) -> tuple[Scored, str]:
+def _stand_in(trained: RunSettings, detector: Detector, label: int) -> tuple[ScoredFaces, str]:
     """The run's own test faces of a class that the named store lacks: one generator alone makes no test."""
     own = open_faces(trained.data, trained.paths.data_dir, needs={})
     rows = own.splits.test[own.store.labels[own.splits.test] == label]
@@ -127,15 +148,13 @@ def _faces(settings: EvaluateSettings, trained: RunSettings) -> tuple[Faces, boo
     return open_faces(own, trained.paths.data_dir, needs={}), True
 
 
-def _of_sources(wanted: tuple[str, ...], scored: Scored) -> Scored:
-    """Those of the wanted sources; all, where none is named."""
-    if not wanted:
-        return scored
-    available = np.unique(scored.faces.sources)
+def _of_sources(wanted: tuple[str, ...], sources: npt.NDArray[np.str_], rows: Rows) -> Rows:
+    """Those of the rows that are from the wanted sources."""
+    available = np.unique(sources[rows])
     for name in wanted:
         if name not in available:
             raise UsageError(f"sources: there is no {name!r} to score; there are {', '.join(available)}")
-    return chosen(scored, np.isin(scored.faces.sources, wanted))
+    return rows[np.isin(sources[rows], wanted)]
 
 
 def new_folder(parent: Path, name: str) -> Path:

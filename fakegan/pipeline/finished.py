@@ -66,7 +66,7 @@ def configurations(runs: Sequence[FinishedRun]) -> list[Configuration]:
     """
     together: list[list[FinishedRun]] = []
     for run in runs:
-        alike = next((t for t in together if t[0].settings.configuration() == run.settings.configuration()), None)
+        alike = next((t for t in together if _alike(t[0], run)), None)
         if alike is None:
             together.append([run])
             continue
@@ -96,12 +96,19 @@ def same_faces(runs: Sequence[FinishedRun]) -> FaceScores:
                 f"{len(theirs - ours)} of their own): compare runs of one store and split, or add data=faces "
                 "data.root=DIR"
             )
-        if not np.array_equal(first.files, run.scores.files) or not np.array_equal(first.labels, run.scores.labels):
+        same_store = run.metrics["data_fingerprint"] == runs[0].metrics["data_fingerprint"]
+        if not same_store or not np.array_equal(first.labels, run.scores.labels):
             raise FakeganError(
-                f"{runs[0].folder} and {run.folder} name the same faces in another order or with other labels: "
-                "they come from different stores"
+                f"{runs[0].folder} and {run.folder} name the same faces, but come from stores of other content: "
+                "compare runs of one store, or add data=faces data.root=DIR"
             )
     return first
+
+
+def _alike(one: FinishedRun, other: FinishedRun) -> bool:
+    """Of one configuration, on faces of the same content wherever they lie."""
+    same_store = one.metrics["data_fingerprint"] == other.metrics["data_fingerprint"]
+    return same_store and one.settings.configuration() == other.settings.configuration()
 
 
 def _names(settings: Sequence[RunSettings]) -> list[str]:
@@ -111,11 +118,14 @@ def _names(settings: Sequence[RunSettings]) -> list[str]:
     for i, label in enumerate(labels):
         same = [flat[j] for j, other in enumerate(labels) if other == label]
         differing = sorted(key for key in flat[i] if any(other.get(key) != flat[i][key] for other in same))
-        names.append(" ".join([label, *(f"{key.rsplit('.', 1)[-1]}={flat[i][key]}" for key in differing)]))
+        leaves = [key.rsplit(".", 1)[-1] for key in differing]
+        words = [leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(differing, leaves, strict=True)]
+        names.append(" ".join([label, *(f"{word}={flat[i][key]}" for key, word in zip(differing, words, strict=True))]))
     return names
 
 
 def _flat(content: Any, at: str = "") -> dict[str, Any]:
     if not isinstance(content, dict):
         return {at: content}
-    return {key: value for name, inner in content.items() for key, value in _flat(inner, f"{at}.{name}").items()}
+    inner = {f"{at}.{name}".strip("."): value for name, value in content.items()}
+    return {key: leaf for name, value in inner.items() for key, leaf in _flat(value, name).items()}

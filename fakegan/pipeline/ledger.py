@@ -43,7 +43,7 @@ def read_ledger(run_dir: Path) -> list[Entry]:
     path = run_dir / LEDGER_FILE
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
         return [Entry(*row) for row in list(csv.reader(file))[1:] if len(row) == len(fields(Entry))]
 
 

@@ -67,6 +67,12 @@ def report_sweep(settings: Sequence[RunSettings], folder: Path) -> str:
     return write_report(finished, folder, own_command())
 
 
+def is_report(folder: Path) -> bool:
+    """Whether the folder is empty, or holds what `write_report` wrote and nothing else."""
+    own = {REPORT_FILE, "report.md", PICTURES_FOLDER, "comparison.json", "seeds.csv"}
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= own
+
+
 def write_report(
     runs: Sequence[FinishedRun],
     folder: Path,  # a new or empty one, or a sweep's

@@ -21,7 +21,7 @@ from fakegan.pipeline.examples import RECONSTRUCTED, Examples
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredFaces:
     """Faces with their scores, before and after calibration."""
 
     faces: FaceScores
@@ -50,20 +50,22 @@ class Scored:
         return plots.pictures(f.scores, f.labels, f.sources, self.threshold, self.uncalibrated)
 
 
-def score(detector: Detector, store: FaceStore, rows: Rows, what: str) -> Scored:
+def score(detector: Detector, store: FaceStore, rows: Rows, what: str) -> ScoredFaces:
     """Some faces of a store, as they are."""
     margins = _margins(detector, store.images, rows, what)
     return _scored(detector, margins, store.files[rows], store.sources[rows], store.labels[rows], store.groups[rows])
 
 
-def score_examples(detector: Detector, examples: Examples, rows: Rows) -> Scored:
+def score_examples(detector: Detector, examples: Examples, rows: Rows) -> ScoredFaces:
     """Some of the examples a classifier learns from; they have no file names."""
     margins = _margins(detector, examples.arrays["image"], rows, "validation faces")
     numbers = rows.astype(np.str_)
     return _scored(detector, margins, numbers, examples.sources[rows], examples.labels[rows], examples.groups[rows])
 
 
-def score_reconstructed(detector: Detector, store: FaceStore, recon: RowArray, rows: Rows, real: Scored) -> Scored:
+def score_reconstructed(
+    detector: Detector, store: FaceStore, recon: RowArray, rows: Rows, real: ScoredFaces
+) -> ScoredFaces:
     """Real faces, scored already, and beside them their own reconstructions as fakes."""
     margins = _margins(detector, recon, rows, "reconstructions of test faces")
     files = np.char.add(store.files[rows], f" ({RECONSTRUCTED})")
@@ -71,22 +73,22 @@ def score_reconstructed(detector: Detector, store: FaceStore, recon: RowArray, r
     return together([real, _scored(detector, margins, files, sources, labels, store.groups[rows])])
 
 
-def together(parts: Sequence[Scored]) -> Scored:
+def together(parts: Sequence[ScoredFaces]) -> ScoredFaces:
     """Several lots of faces as one."""
     columns = {
         name: np.concatenate([getattr(part.faces, name) for part in parts])
         for name in ("files", "sources", "labels", "groups", "scores", "called_fake")
     }
-    return Scored(FaceScores(**columns), np.concatenate([part.uncalibrated for part in parts]), parts[0].threshold)
+    return ScoredFaces(FaceScores(**columns), np.concatenate([part.uncalibrated for part in parts]), parts[0].threshold)
 
 
-def chosen(scored: Scored, keep: Any) -> Scored:  # bool (N,)
+def chosen(scored: ScoredFaces, keep: Any) -> ScoredFaces:  # bool (N,)
     """Some of the faces."""
     f = scored.faces
     kept = FaceScores(
         f.files[keep], f.sources[keep], f.labels[keep], f.groups[keep], f.scores[keep], f.called_fake[keep]
     )
-    return Scored(kept, scored.uncalibrated[keep], scored.threshold)
+    return ScoredFaces(kept, scored.uncalibrated[keep], scored.threshold)
 
 
 def decisions(detector: Detector, store: FaceStore) -> dict[str, Any]:
@@ -105,7 +107,7 @@ def _margins(detector: Detector, images: RowArray, rows: Rows, what: str) -> Sco
         return detector.margins(images, rows, bar.update)
 
 
-def _scored(detector: Detector, margins: Scores, files: Any, sources: Any, labels: Any, groups: Any) -> Scored:
+def _scored(detector: Detector, margins: Scores, files: Any, sources: Any, labels: Any, groups: Any) -> ScoredFaces:
     scores = probability(margins, detector.temperature)
     faces = FaceScores(files, sources, labels, groups, scores, scores >= detector.threshold)
-    return Scored(faces, probability(margins, 1.0), detector.threshold)
+    return ScoredFaces(faces, probability(margins, 1.0), detector.threshold)

@@ -71,6 +71,8 @@ class ClassifierSettings:
     def __post_init__(self) -> None:
         at_least(0, classifier__learning_rate=self.learning_rate, classifier__weight_decay=self.weight_decay)
         at_least(0, classifier__momentum=self.momentum)
+        if self.net == "recon_error":
+            raise UsageError("classifier.net=recon_error learns nothing: choose pipeline=recon_error")
         at_least(1, classifier__step_epochs=self.step_epochs)
         two_betas(classifier__betas=self.betas)
 
@@ -137,7 +139,7 @@ class TrainerSettings:
 class CallbackSettings:
     """conf/callbacks."""
 
-    patience: int  # epochs without a better validation AUROC before the classifier stops
+    patience: int  # epochs without a better validation AUROC before the classifier stops; the DCGAN never does
     grid_every: int  # epochs between two pictures of reconstructions
     grid_faces: int  # faces in that picture
 
@@ -190,10 +192,11 @@ class RunSettings:
         """What decides this run's numbers besides the seed, as plain values.
 
         Two runs of one configuration are repetitions. What has no effect is left out: the autoencoder where none is
-        trained, the classifier where none is, how many processes feed it, where things are kept.
+        trained, the classifier where none is, how many processes feed it, where things are kept (the store's
+        fingerprint says whether the faces are the same).
         """
         data = asdict(self.data)
-        del data["workers"]
+        del data["workers"], data["root"]
         content: dict[str, Any] = {
             "data": data,
             "pipeline": asdict(self.pipeline),
@@ -205,13 +208,14 @@ class RunSettings:
         if self.pipeline.trains_classifier:
             content["classifier"] = asdict(self.classifier)
             content["budget"] = asdict(self.classifier_budget)
-            content["patience"] = self.callbacks.patience
+            content["patience"] = None if self.classifier.net == "dcgan" else self.callbacks.patience
         plain: dict[str, Any] = json.loads(json.dumps(content, default=str, sort_keys=True))
         return plain
 
     def repeats(self, other: RunSettings) -> bool:
         """Whether both would end with the same numbers."""
-        return self.seed == other.seed and self.configuration() == other.configuration()
+        same_store = self.data.root == other.data.root
+        return same_store and self.seed == other.seed and self.configuration() == other.configuration()
 
     def label(self) -> str:
         """The configuration in a few words, for tables and pictures."""
@@ -234,3 +238,7 @@ class EvaluateSettings:
     device: Literal["auto", "cpu", "cuda", "mps"]
     data_dir: Path  # where built-in faces are kept
     data: DataSettings | None = None  # None: the run's own faces
+
+    def __post_init__(self) -> None:
+        if self.run is not None and (self.runs or self.out is not None):
+            raise UsageError("run is for one run alone: leave out runs and out, or name it in runs=[...]")

@@ -9,7 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from fakegan.evaluation import plots
-from fakegan.pipeline.scoring import Scored
+from fakegan.pipeline.scoring import ScoredFaces
 from fakegan.pipeline.settings import RunSettings
 
 HPARAM_METRICS = (
@@ -27,7 +27,7 @@ def write_tensorboard(
     folder: Path,
     settings: RunSettings,
     content: dict[str, Any],  # of metrics.json
-    tested: Scored,
+    tested: ScoredFaces,
 ) -> None:
     """Test scalars, pictures and histograms, and one line of the hyperparameter tab."""
     choices = {

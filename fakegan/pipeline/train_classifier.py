@@ -14,7 +14,7 @@ from fakegan.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.data.datamodule import FaceBatches, RealFakeDataModule, Rows, StoreOrder, on_device
 from fakegan.data.faces import Faces
 from fakegan.data.familiarity import Familiarity
-from fakegan.data.store import REAL
+from fakegan.data.store import FAKE, REAL
 from fakegan.detector import BATCH, DETECTOR_FILE, Detector, NetSpec, sha256_bytes
 from fakegan.evaluation.calibration import choose_band, fit_temperature, probability
 from fakegan.evaluation.metrics import auroc, choose_threshold
@@ -46,7 +46,7 @@ def train_classifier(
     store = faces.store
     detector = Detector(
         geometry=store.geometry,
-        view_name=settings.pipeline.view or "",
+        view_name=str(settings.pipeline.view),
         classifier_spec=spec,
         autoencoder_spec=autoencoder_spec,
         seen=seen,
@@ -98,12 +98,12 @@ def _fit(settings: RunSettings, view: View, examples: Examples) -> NetSpec:
         settings.classifier_budget,
         monitor="val/auroc",
         mode="max",
-        patience=settings.callbacks.patience,
+        patience=None if adversarial else settings.callbacks.patience,  # a game has no best epoch to wait for
         callbacks=callbacks,
     )
     net_options = options["net_options"]
     if adversarial:
-        _keep_generator(settings, view, best)
+        _keep_generator(settings, view, best.with_name("last.ckpt"))
         net_options = discriminator_options(net_options)
     net = {"net": options["net"], "in_channels": view.channels, "options": net_options}
     return NetSpec(net, weights_of(best, "net."))
@@ -120,6 +120,8 @@ def _learn_error(view: View, examples: Examples) -> NetSpec:
     labels = examples.labels[examples.val]
     aurocs = {norm: auroc(torch.cat(errors).double().numpy(), labels) for norm, errors in on_val.items()}
     best = max(aurocs, key=lambda norm: aurocs[norm])
+    chosen, fake = torch.cat(on_val[best]), torch.from_numpy(labels == FAKE)
+    nets[best].place_between(chosen[~fake], chosen[fake])
     shown = ", ".join(f"{norm} {value:.3f}" for norm, value in aurocs.items())
     print(f"recon_error: validation AUROC by norm: {shown}; taking {best}", flush=True)
     options = {"net": "recon_error", "in_channels": view.channels, "options": {"norm": best}}
