@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from fakegan.evaluation.compare import (
     bootstrap_p,
     compare,
     holm,
-    mcnemar_clustered,
     mcnemar_midp,
     over_seeds,
+    sign_flip_p,
     wins,
 )
+from fakegan.evaluation.intervals import student_p, student_reach
+from fakegan.evaluation.metrics import auroc
 
 
 def _faces(n: int = 100) -> tuple[np.ndarray, np.ndarray]:
@@ -39,11 +42,18 @@ def test_mcnemar_midp_by_hand() -> None:
     assert 0 <= mcnemar_midp(0, 20_000) < 1e-300
 
 
-def test_mcnemar_clustered_by_hand() -> None:
-    assert mcnemar_clustered(np.array([0.0, 0.0])) == 1.0
-    assert mcnemar_clustered(np.array([1.0, -1.0])) == 1.0
-    assert mcnemar_clustered(np.array([2.0, 1.0, -1.0, 2.0])) == pytest.approx(0.2059, abs=1e-4)  # chi2 = 16 / 10
-    assert mcnemar_clustered(np.repeat([1.0, -1.0], [64, 36])) == pytest.approx(0.00511, abs=1e-5)  # 28^2 / 100 = 7.84
+def test_sign_flips_by_hand() -> None:
+    assert sign_flip_p(np.array([0, 0])) == 1.0
+    assert sign_flip_p(np.array([3, -1, -2])) == 1.0
+    # Of 16 ways, +-2 +-1 +-1 +-2 is 6 or -6 in two, and 4 or -4 in four, which count half.
+    assert sign_flip_p(np.array([2, 1, -1, 2])) == pytest.approx((2 + 4 / 2) / 16, abs=0.015)
+    assert sign_flip_p(np.array([2, 1, -1, 2, 0, 0])) == sign_flip_p(np.array([-2, -1, 1, -2]))
+    assert sign_flip_p(np.ones(20_000, dtype=np.int64)) == pytest.approx(0.5 / 10_001)  # not 0: the observed one counts
+
+
+@pytest.mark.parametrize(("b", "c"), [(1, 0), (3, 3), (4, 1), (7, 2), (64, 36)])
+def test_sign_flips_of_single_faces_are_mcnemars_test(b: int, c: int) -> None:
+    assert sign_flip_p(np.repeat([1, -1], [b, c])) == pytest.approx(mcnemar_midp(b, c), abs=0.015)  # error 0.005
 
 
 def test_holm_by_hand() -> None:
@@ -58,6 +68,7 @@ def test_bootstrap_p_by_hand() -> None:
     assert bootstrap_p(np.zeros(99)) == 1.0
     shared = np.concatenate([np.full(10, -0.1), np.full(89, 0.1)])
     assert bootstrap_p(shared) == pytest.approx(2 * 11 / 100)
+    assert bootstrap_p(np.append(np.linspace(4, 6, 1998), -0.1)) == pytest.approx(2 * 2 / 2000)  # one crosses: counted
 
 
 def test_where_no_resample_crosses_zero_the_normal_tail_says_how_far() -> None:
@@ -114,36 +125,70 @@ def test_the_same_faces_for_both_make_the_interval_narrow() -> None:
     assert width(paired) < width(apart) / 5
 
 
-def test_seeds_that_differ_make_the_interval_wide() -> None:
+def test_what_only_the_faces_say_decides_nothing_where_resamples_agree() -> None:
+    """A perfect one beside one that says the same of all faces: the difference is a half in every resample."""
+    for n, differ in ((3, False), (100, True)):  # 1 - 0.025^(1/3) = 0.71 of the faces may be exceptions, or 0.04
+        labels, groups = _faces(n)
+        perfect = Scored("perfect", labels[None].astype(float), labels[None] == 1)
+        constant = Scored("constant", np.full((1, 2 * n), 0.5), np.ones((1, 2 * n), dtype=bool))
+        [c] = compare([perfect, constant], labels, groups, resamples=200)
+        assert c.auroc_difference["value"] == 0.5
+        assert (c.auroc_difference["low"] > 0) == differ
+        assert c.p_auroc < 0.05 if differ else c.p_auroc == 1.0
+
+
+def test_a_seed_that_failed_is_not_covered_up_by_faces_that_agree() -> None:
+    labels, groups = _faces()
+    perfect = Scored(
+        "perfect", np.repeat(labels[None].astype(float), 3, axis=0), np.repeat(labels[None] == 1, 3, axis=0)
+    )
+    failed = perfect.scores.copy()
+    failed[2] = 0.5
+    [c] = compare([perfect, Scored("once failed", failed, failed >= 0.5)], labels, groups, resamples=200)
+    assert c.auroc_difference["value"] == pytest.approx(1 / 6)  # 1, 1 and a half; their mean has an error of 1 / 6 too
+    assert c.auroc_difference["low"] == pytest.approx(1 / 6 - 4.3027 / 6, abs=1e-4)  # Student's t of two degrees
+    assert c.auroc_difference["high"] == pytest.approx(1 / 6 + 4.3027 / 6, abs=1e-4)
+    assert c.p_auroc == 1.0
+
+
+def test_seeds_add_their_variance_by_hand() -> None:
     labels, groups = _faces()
     base = _scored("base", labels, 1.0)
-    steady = Scored("steady", np.repeat(base.scores, 2, axis=0), np.repeat(base.called_fake, 2, axis=0))
-    moved = np.concatenate([base.scores, 1 - base.scores])  # one seed of AUROC A, one of 1 - A
-    unsteady = Scored("unsteady", moved, moved >= 0.5)
-    [same] = compare([base, steady], labels, groups, resamples=400)
-    assert same.auroc_difference["value"] == pytest.approx(0)
+    area = auroc(base.scores[0], labels)
+    constant = Scored("steady", np.full((2, 200), 0.5), np.ones((2, 200), dtype=bool))
+    moved = np.concatenate([base.scores, base.scores, 1 - base.scores, 1 - base.scores])
+    unsteady = Scored("unsteady", moved, moved >= 0.5)  # of each resample AUROC A, A, 1 - A, 1 - A: a half, too
+    [steady] = compare([base, constant], labels, groups, resamples=400)
     [c] = compare([base, unsteady], labels, groups, resamples=400)
-    area = 0.5 + c.auroc_difference["value"]  # of the base: the unsteady one's mean is a half
-    assert area > 0.65
-    assert c.auroc_difference["low"] == pytest.approx(0, abs=1e-9)  # both draws may be the good seed
-    assert c.auroc_difference["high"] > 2 * area - 1
+    low, high = steady.auroc_difference["low"], steady.auroc_difference["high"]
+    assert (low + high) / 2 == pytest.approx(area - 0.5)
+    of_faces = ((high - low) / 2 / 1.959964) ** 2  # seeds that agree leave the normal
+    of_seeds = (4 * (area - 0.5) ** 2 / 3) / 4
+    freedom = (of_faces + of_seeds) ** 2 / (of_seeds**2 / 3)
+    assert 3 < freedom < 4
+    reach = student_reach(freedom) * math.sqrt(of_faces + of_seeds)
+    assert c.auroc_difference["value"] == pytest.approx(area - 0.5)
+    assert c.auroc_difference["low"] == pytest.approx(area - 0.5 - reach)
+    assert c.auroc_difference["high"] == pytest.approx(area - 0.5 + reach)
+    assert c.p_auroc == pytest.approx(student_p((area - 0.5) / math.sqrt(of_faces + of_seeds), freedom))
 
 
-def test_mean_over_seeds_varies_as_much_as_it_should() -> None:
-    labels, groups = _faces(200)
+def test_no_interval_of_several_seeds_contradicts_its_p_or_leaves_the_range() -> None:
+    labels, groups = _faces(20)
     rng = np.random.default_rng(0)
-    shifts = np.array([0.2, 0.9, 1.6, 2.3])
-    scores = 1 / (
-        1 + np.exp(-(rng.normal(size=(4, 400)) * 0.01 + 0.5 * rng.normal(size=400) + shifts[:, None] * labels))
-    )
-    # A perfect one beside it does not vary, so the difference varies as the mean over the four seeds does.
-    perfect = Scored("perfect", labels[None].astype(float), labels[None] == 1)
-    [c] = compare([perfect, Scored("seeds", scores, scores >= 0.5)], labels, groups, resamples=4000)
-    from fakegan.evaluation.metrics import auroc
-
-    of_seeds = np.std([auroc(s, labels) for s in scores], ddof=1) / np.sqrt(4)
-    width = (c.auroc_difference["high"] - c.auroc_difference["low"]) / (2 * 1.96)
-    assert width == pytest.approx(of_seeds, rel=0.15)  # with four draws of the four seeds: 0.87 of it
+    outcomes = []
+    for trial in range(60):
+        entries = []
+        for name, seeds in (("a", 2), ("b", 1 + trial % 3)):
+            shifts = rng.normal(2 if name == "a" else 0, 0.3, size=(seeds, 1))
+            scores = 1 / (1 + np.exp(-(rng.normal(size=(seeds, 40)) + shifts * (labels - 0.5))))
+            entries.append(Scored(name, scores, scores >= 0.5))
+        [c] = compare(entries, labels, groups, resamples=50, seed=trial)
+        low, high = c.auroc_difference["low"], c.auroc_difference["high"]
+        assert -1 <= low <= c.auroc_difference["value"] <= high <= 1
+        assert (c.p_auroc < 0.05) == (not low <= 0 <= high)
+        outcomes.append(c.p_auroc < 0.05)
+    assert 10 < sum(outcomes) < 50  # both kinds were seen
 
 
 def test_groups_are_drawn_together() -> None:
@@ -155,7 +200,7 @@ def test_groups_are_drawn_together() -> None:
     [copies] = compare(repeated, four, persons, resamples=300)
     assert copies.auroc_difference == pytest.approx(single.auroc_difference)  # four copies of a face say no more
     assert copies.accuracy_difference == pytest.approx(single.accuracy_difference)
-    assert copies.p_mcnemar == pytest.approx(single.p_mcnemar, abs=0.03)  # the clustered form beside the exact one
+    assert copies.p_mcnemar == pytest.approx(single.p_mcnemar, abs=0.015)  # flips beside the exact one
     [naive] = compare(repeated, four, np.arange(800).astype(np.str_), resamples=300)
     assert naive.p_mcnemar < single.p_mcnemar / 2
 
@@ -182,7 +227,9 @@ def test_comparisons_are_repeatable() -> None:
     labels, groups = _faces(30)
     entries = [_scored("a", labels, 1.0, seeds=3), _scored("b", labels, 1.2, seeds=2, noise_seed=1)]
     assert compare(entries, labels, groups, 50) == compare(entries, labels, groups, 50)
-    assert compare(entries, labels, groups, 50) != compare(entries, labels, groups, 50, seed=1)
+    first, other = compare(entries, labels, groups, 50)[0], compare(entries, labels, groups, 50, seed=1)[0]
+    assert first.auroc_difference != other.auroc_difference
+    assert first.p_mcnemar != other.p_mcnemar
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
@@ -218,3 +265,26 @@ def test_equal_models_differ_at_5_percent_about_5_times_in_100(of_group: int) ->
     rates = _false_positives(1000, np.random.default_rng(0), of_group)
     assert 0.03 <= rates["auroc"] <= 0.07
     assert 0.03 <= rates["mcnemar"] <= 0.07
+
+
+def _false_positives_over_seeds(trials: int, rng: np.random.Generator, spread: float) -> float:
+    """How often the AUROCs of two equal configurations of three seeds differ at 5%: 60 real and 60 fake faces.
+
+    A seed's separation of the classes is drawn around a mean of 1, with a standard deviation of `spread`.
+    """
+    labels, groups = _faces(60)
+    found = 0
+    for _ in range(trials):
+        shared = rng.normal(size=120) + 0.7 * rng.normal(size=(2, 120))  # faces as each configuration sees them
+        shifts = 1 + spread * rng.normal(size=(2, 3, 1))
+        scores = shared[:, None] + 0.2 * rng.normal(size=(2, 3, 120)) + shifts * 1.25 * (labels - 0.5)
+        entries = [Scored(str(i), s, s >= 0) for i, s in enumerate(scores)]
+        [c] = compare(entries, labels, groups, resamples=100, seed=int(rng.integers(2**32)))
+        found += int(c.p_auroc < 0.05)
+    return found / trials
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spread", [0.09, 0.27])  # of the AUROC: 0.02 and 0.06
+def test_equal_configurations_of_three_seeds_differ_at_5_percent_about_5_times_in_100(spread: float) -> None:
+    assert 0.015 <= _false_positives_over_seeds(1000, np.random.default_rng(0), spread) <= 0.07

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,8 @@ def test_a_configuration_is_what_decides_the_numbers_besides_the_seed(
     plain, other = compose_settings("pipeline=classify"), compose_settings(*words)
     assert (plain.configuration() == other.configuration()) == same
     assert plain.repeats(other) == (same and "seed=2" not in words)
+    elsewhere = replace(plain, data=replace(plain.data, root=Path("elsewhere")))
+    assert not plain.repeats(elsewhere)
 
 
 def test_depth_matters_where_an_autoencoder_is_trained_and_the_classifier_where_it_learns(
@@ -179,6 +182,9 @@ def test_a_study_setting_is_the_studys(compose_settings: Compose) -> None:
         (["classifier.learning_rate=-1"], r"classifier\.learning_rate=-1\.0 must be 0 or more"),
         (["model.betas=[0.5]"], r"model\.betas=\[0\.5\] must be two numbers"),
         (["budget.classifier.max_epochs=0"], r"budget\.classifier: max_epochs=0 must be 1 or more"),
+        (["classifier.net=recon_error"], r"learns nothing: choose pipeline=recon_error"),
+        (["pipeline.view=residuals"], r"pipeline\.view='residuals' does not exist: choose .*residual"),
+        (["pipeline.fakes=none"], r"pipeline\.fakes='none' must be generated or reconstructed"),
         (["callbacks.grid_every=0"], r"callbacks\.grid_every=0 must be 1 or more"),
         (["trainer.precision=foo"], r"trainer\.precision='foo' must be 32-true or bf16-mixed"),
     ],

@@ -13,6 +13,7 @@ from fakegan.detector import DETECTOR_FILE, Detector, NetSpec, reconstruct, sha2
 from fakegan.errors import FakeganError
 from fakegan.modules.classifier import build_net, fake_probability
 from fakegan.nets.autogan import AutoGAN
+from fakegan.views import VIEWS
 
 NET = {"net": "simple_cnn", "in_channels": 3, "options": {"dropout": 0.5}}
 AUTOGAN = {"depth": 1, "width": 4, "norm": "none", "code_channels": None}
@@ -20,18 +21,19 @@ AUTOGAN = {"depth": 1, "width": 4, "norm": "none", "code_channels": None}
 
 def _detector(view: str) -> Detector:
     autoencoder = NetSpec(AUTOGAN, AutoGAN(**AUTOGAN).state_dict()) if view != "pixels" else None  # type: ignore[arg-type]
-    net = build_net(**NET)  # type: ignore[arg-type]
+    options = {**NET, "in_channels": VIEWS[view].channels}
+    net = build_net(**options)  # type: ignore[arg-type]
     torch.nn.init.normal_(net.head[-1].weight)  # type: ignore[union-attr, index, arg-type]
-    return Detector(Geometry(), view, NetSpec(NET, net.state_dict()), autoencoder)
+    return Detector(Geometry(), view, NetSpec(options, net.state_dict()), autoencoder)
 
 
-@pytest.mark.parametrize("view", ["pixels", "reconstruction"])
+@pytest.mark.parametrize("view", sorted(VIEWS))
 def test_scores_are_what_the_classifier_saw_in_training(store: FaceStore, view: str) -> None:
     """By hand, through the data module's own conversion, from stored reconstructions."""
     detector = _detector(view)
     arrays = {"image": store.images}
     if detector.autoencoder is not None:
-        arrays = {"recon": reconstruct(detector.autoencoder, torch.from_numpy(store.images[:])).numpy()}
+        arrays["recon"] = reconstruct(detector.autoencoder, torch.from_numpy(store.images[:])).numpy()
     expected = []
     for batch in loader(FaceBatches(arrays, store.labels), StoreOrder(np.arange(50), 50)):
         x = detector.view(on_device(batch, tuple(arrays)))

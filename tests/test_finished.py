@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fakegan.errors import FakeganError, UsageError
-from fakegan.evaluation.results import FaceScores, read_scores, write_scores
+from fakegan.evaluation.results import FaceScores, read_scores, write_metrics, write_scores
 from fakegan.pipeline.finished import FinishedRun, configurations, same_faces
 from fakegan.pipeline.ledger import read_ledger, record
 from fakegan.pipeline.settings import RunSettings
@@ -23,9 +23,12 @@ def _scores(files: tuple[str, ...] = ("a/1", "b/1"), labels: tuple[int, ...] = (
     return FaceScores(np.array(files), sources, np.array(labels), np.array(files), scores, scores >= 0.5)
 
 
-def _run(settings: RunSettings, name: str, scored: FaceScores | None = None) -> FinishedRun:
+def _run(
+    settings: RunSettings, name: str, scored: FaceScores | None = None, fingerprint: str = "a store"
+) -> FinishedRun:
     folder = settings.paths.run_dir.with_name(name)
     folder.mkdir()
+    write_metrics(folder / "metrics.json", {"test": {}, "data_fingerprint": fingerprint})
     write_scores(folder / "scores.csv", scored or _scores())
     return FinishedRun(replace(settings, paths=replace(settings.paths, run_dir=folder)), folder)
 
@@ -55,6 +58,20 @@ def test_configurations_of_one_name_are_told_apart_by_what_differs(compose_setti
     ]
 
 
+def test_a_store_that_was_moved_is_the_same_and_one_of_other_content_is_not(compose_settings: Compose) -> None:
+    here = compose_settings("pipeline=classify", "seed=1")
+    moved = compose_settings("pipeline=classify", "seed=2")
+    moved = replace(moved, data=replace(moved.data, root=Path("elsewhere")))
+    assert len(configurations([_run(here, "a"), _run(moved, "b")])) == 1
+    assert len(configurations([_run(here, "c"), _run(moved, "d", fingerprint="another store")])) == 2
+
+
+def test_keys_of_one_name_are_written_in_full_where_two_differ(compose_settings: Compose) -> None:
+    words = ("pipeline=recon_classify", "budget.classifier.max_epochs=2", "budget.autoencoder.max_epochs=3")
+    names = [c.name for c in configurations([_run(compose_settings(*w), w[-1]) for w in (words[:1], words)])]
+    assert names[1] == "recon_classify · autogan4 · simple_cnn autoencoder.max_epochs=3 budget.max_epochs=2"
+
+
 def test_the_same_seed_twice_is_refused(compose_settings: Compose) -> None:
     settings = compose_settings("pipeline=classify")
     with pytest.raises(UsageError, match="same configuration and seed"):
@@ -67,7 +84,9 @@ def test_different_faces_are_refused(compose_settings: Compose) -> None:
     assert same_faces([whole, same]).files.tolist() == ["a/1", "b/1"]
     with pytest.raises(FakeganError, match=r"different faces \(1 and 2 of their own\)"):
         same_faces([whole, _run(settings, "c", _scores(("a/1", "b/2", "b/3"), (0, 1, 1)))])
-    with pytest.raises(FakeganError, match="other labels"):
+    with pytest.raises(FakeganError, match="stores of other content"):
+        same_faces([whole, _run(settings, "e", fingerprint="another store")])
+    with pytest.raises(FakeganError, match="stores of other content"):
         same_faces([whole, _run(settings, "d", _scores(labels=(1, 0)))])
 
 

@@ -1,11 +1,19 @@
 import time
-from math import erf
+from math import erf, erfc, inf, sqrt
 
 import numpy as np
 import pytest
 
 from fakegan.evaluation import metrics
-from fakegan.evaluation.intervals import Ranking, bounds, interval, resample_weights
+from fakegan.evaluation.intervals import (
+    Ranking,
+    bounds,
+    interval,
+    resample_weights,
+    student_p,
+    student_reach,
+    tell_nothing,
+)
 
 
 def _drawn(groups: list[str], labels: list[int], resamples: int = 200, seed: int = 0) -> np.ndarray:
@@ -59,6 +67,31 @@ def test_bounds_hold_the_value() -> None:
     assert bounds(0.5, values, groups=9) == (pytest.approx(0.405), pytest.approx(0.595))
     assert bounds(0.39, values, groups=9) == (0.39, pytest.approx(0.595))
     assert bounds(0.61, values, groups=9) == (pytest.approx(0.405), 0.61)
+
+
+def test_what_resamples_tell() -> None:
+    assert tell_nothing(np.array([0.5, 0.5, np.nan]), groups=9)
+    assert tell_nothing(np.array([0.4, 0.5]), groups=1)
+    assert not tell_nothing(np.array([0.4, 0.5]), groups=2)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "reach"),
+    [(1, 12.7062), (2, 4.3027), (4, 2.7764), (10, 2.2281), (30, 2.0423), (120, 1.9799), (inf, 1.9600)],
+)
+def test_students_t_as_tables_print_it(freedom: float, reach: float) -> None:
+    assert student_reach(freedom) == pytest.approx(reach, abs=5e-5)
+    assert student_p(-student_reach(freedom), freedom) == pytest.approx(0.05)
+
+
+def test_students_p_by_hand() -> None:
+    assert student_p(0.0, 3) == 1.0
+    assert student_p(1.0, 1) == pytest.approx(0.5)  # Cauchy: 1 - 2 atan(t) / pi
+    assert student_p(100.0, 1) == pytest.approx(0.0063660, abs=1e-7)
+    for t in (0.3, 1.7, 30.0):
+        assert student_p(t, 2) == pytest.approx(1 - t / sqrt(2 + t**2))
+    assert student_p(2.0, 10) == pytest.approx(0.0734, abs=5e-5)
+    assert student_p(2.0, 5e4) == pytest.approx(erfc(2 / sqrt(2)), rel=1e-3)  # not yet taken for the normal's
 
 
 def test_curves_of_a_weighted_ranking_by_hand() -> None:

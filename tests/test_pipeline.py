@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from fakegan import config, views
 from fakegan.callbacks import reconstruction_grid
 from fakegan.checkpoints import load_checkpoint
 from fakegan.data.faces import Faces, open_faces
@@ -342,8 +344,48 @@ def _tmp(compose_settings: Compose) -> Path:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_shipped_experiment_runs(compose_settings: Compose, experiment: str) -> None:
-    tiny = ("budget.width=4", "budget.autoencoder.max_epochs=1", "budget.classifier.max_epochs=1")
-    stages.run(compose_settings(f"+experiment={experiment}", *tiny, "budget.autoencoder.batch_size=8"))
+    stages.run(compose_settings(f"+experiment={experiment}"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("experiment", "classifier"),
+    [("paper_exp1", "simple_cnn"), ("paper_exp1", "alexnet"), ("paper_exp2", "dcgan")],
+)
+def test_the_studys_own_settings_train(compose_settings: Compose, experiment: str, classifier: str) -> None:
+    """budget=paper in all but counts: its optimizers, norms and splits."""
+    budgets = [f"budget.{stage}={{max_epochs:1,batch_size:8}}" for stage in ("autoencoder", "classifier", "dcgan")]
+    words = (f"+experiment={experiment}", "budget=paper", f"classifier={classifier}", "budget.width=4", *budgets)
+    settings = compose_settings(*words)
+    assert settings.model.norm == "instance"
+    assert 0 <= stages.run(settings).objective <= 1
+
+
+@pytest.mark.parametrize("view", ["residual", "stack"])
+def test_views_of_more_than_the_reconstruction_train_and_are_tested(compose_settings: Compose, view: str) -> None:
+    settings = compose_settings(f"pipeline={view}_classify", "budget.classifier.max_epochs=3")
+    assert stages.run(settings).objective > 0.9  # the checkerboard does not survive the autoencoder
+
+
+def test_another_view_is_one_function_and_one_yaml(compose_settings: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As README tells it."""
+    readme = (config.PROJECT / "README.md").read_text()
+    function = re.search(r"(def marked\(.*?)\n\nVIEWS", readme, re.DOTALL)
+    entry = re.search(r"\"marked\": (View\(.*?\))\}", readme)
+    assert function is not None
+    assert entry is not None
+    names = vars(views).copy()
+    exec(function.group(1), names)
+    monkeypatch.setitem(views.VIEWS, "marked", eval(entry.group(1), names))
+    assert 0 <= stages.run(compose_settings("pipeline=recon_classify", "pipeline.view=marked")).objective <= 1
+
+
+def test_every_link_of_readme_leads_somewhere() -> None:
+    pages = [config.PROJECT / "README.md", *(config.PROJECT / "docs").glob("*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#]+)", page.read_text())]
+    assert len(links) > 5
+    for page, link in links:
+        assert link.startswith("https://") or (page.parent / link).exists(), (page, link)
 
 
 def test_a_name_that_is_no_utf8_is_written_as_it_was_read(tmp_path: Path) -> None:

@@ -61,13 +61,15 @@ def test_kolmogorovs_critical_values(level: float, critical: float) -> None:
     assert s.kolmogorov_smirnov_p(d, n, n) == pytest.approx(level, rel=0.01)
 
 
+def _spearman(a: list[float], b: list[float]) -> float:
+    return float(s.spearman(s.Ranks(np.array(a)), s.Ranks(np.array(b)), np.ones((1, len(a))))[0])
+
+
 def test_spearman_by_hand() -> None:
-    a = np.array([1.0, 2, 3, 4, 5])
-    assert s.spearman(a, np.array([10.0, 20, 30, 40, 90]), _once(a))[0] == pytest.approx(1)
-    assert s.spearman(a, np.array([2.0, 1, 4, 3, 5]), _once(a))[0] == pytest.approx(1 - 6 * 4 / (5 * 24))
-    ties = s.spearman(np.array([1.0, 1, 2]), np.array([1.0, 2, 3]), np.ones((1, 3)))[0]  # ranks 1.5 1.5 3 and 1 2 3
-    assert ties == pytest.approx(1.5 / math.sqrt(1.5 * 2))
-    assert np.isnan(s.spearman(a, np.ones(5), _once(a))[0])
+    assert _spearman([1, 2, 3, 4, 5], [10, 20, 30, 40, 90]) == pytest.approx(1)
+    assert _spearman([1, 2, 3, 4, 5], [2, 1, 4, 3, 5]) == pytest.approx(1 - 6 * 4 / (5 * 24))
+    assert _spearman([1, 1, 2], [1, 2, 3]) == pytest.approx(1.5 / math.sqrt(1.5 * 2))  # ranks 1.5 1.5 3 and 1 2 3
+    assert np.isnan(_spearman([1, 2, 3], [1, 1, 1]))
 
 
 def test_a_weight_of_two_is_a_face_twice() -> None:
@@ -79,7 +81,38 @@ def test_a_weight_of_two_is_a_face_twice() -> None:
     ones = np.ones((1, len(twice[0])))
     w = weights.astype(np.float64)
     assert s.cohens_d(a, labels, w) == pytest.approx(s.cohens_d(twice[0], twice[2], ones))
-    assert s.spearman(a, b, w) == pytest.approx(s.spearman(twice[0], twice[1], ones))
+    once, two = ([s.Ranks(x) for x in pair] for pair in ((a, b), twice[:2]))
+    assert s.spearman(*once, w) == pytest.approx(s.spearman(*two, ones))
+
+
+def test_p_values_take_a_group_of_identical_faces_for_one() -> None:
+    rng = np.random.default_rng(4)
+    labels, persons = np.repeat([0, 1], 50), np.arange(100).astype(str)
+    values = rng.normal(size=100) + 0.4 * labels
+    single = s.difference(values, labels, persons)
+    thrice = [np.repeat(x, 3) for x in (values, labels, persons)]
+    grouped = s.difference(*thrice)
+    naive = s.difference(thrice[0], thrice[1], np.arange(300).astype(str))
+    assert 0.01 < single["mann_whitney"]["p"] < 0.1
+    assert grouped["mann_whitney"]["p"] == pytest.approx(single["mann_whitney"]["p"], rel=0.3)
+    assert naive["mann_whitney"]["p"] < single["mann_whitney"]["p"] / 5
+    assert grouped["kolmogorov_smirnov"]["p"] == pytest.approx(single["kolmogorov_smirnov"]["p"])
+    assert naive["kolmogorov_smirnov"]["p"] < single["kolmogorov_smirnov"]["p"] / 5
+
+
+def test_grouped_mann_whitney_by_hand() -> None:
+    drawn = 0.6 + 0.05 * np.array([-1.0, 1] * 50)  # two spreads from a half
+    assert s.grouped_mann_whitney_p(0.6, drawn, 11, 30) == pytest.approx(0.0734, abs=1e-4)  # t of 10 degrees
+    assert s.grouped_mann_whitney_p(0.4, drawn - 0.2, 11, 30) == pytest.approx(0.0734, abs=1e-4)
+    two_persons_each = _two([1, 1, 1, 2, 2, 2], [3, 3, 3, 4, 4, 4])[:2]  # all resamples agree
+    found = s.difference(*two_persons_each, np.repeat(np.arange(4), 3).astype(str))["mann_whitney"]
+    assert found["p"] == pytest.approx(0.1213, abs=1e-4)  # z = 0.5 / sqrt(5 / 48) = 1.549
+
+
+def test_cohens_d_alone_is_that_beside_the_others() -> None:
+    values, labels, groups = _two([1.0, 2, 3, 5], [2.0, 4, 4, 7])
+    assert s.standardised_difference(values, labels, groups) == s.difference(values, labels, groups)["cohens_d"]
+    assert s.standardised_difference(values, 0 * labels, groups) == s.UNKNOWN
 
 
 def test_beyond_a_line_nothing_is_left_of_it() -> None:
