@@ -172,10 +172,11 @@ def pairs(group: Group, name: str) -> list[Block]:
     blocks: list[Block] = [
         Text(
             "Differences are the first less the second, with 95% intervals of the paired bootstrap over groups of "
-            f"faces (and over seeds, where there are several). Both p-values are corrected for {len(group.comparisons)}"
-            " pairs by Holm's method. McNemar's test is on the verdicts of these trained networks, where the bootstrap "
-            "also draws seeds: with few seeds it can be the surer of the two. A difference that is not significant is "
-            "not shown; that is not to say that there is none."
+            "faces. With several seeds, what they differ by is added to the faces' variance, and Student's t taken. "
+            f"Both p-values are corrected for {len(group.comparisons)} pairs by Holm's method. McNemar's test (by "
+            "random sign flips where there are several seeds, or several faces in a group) is on the verdicts of these "
+            "trained networks as they are: with few seeds it can be the surer of the two. A difference that is not significant "
+            "is not shown; that is not to say that there is none."
         )
     ]
     names = [c.name for c in group.configurations]
@@ -194,7 +195,7 @@ def pairs(group: Group, name: str) -> list[Block]:
         ]
         for c in sorted(group.comparisons, key=lambda c: (c.p_auroc_holm, -abs(c.auroc_difference["value"])))
     ]
-    columns = ("first", "second", "AUROC", "p, bootstrap", "accuracy", "p, McNemar")
+    columns = ("first", "second", "AUROC", "p, AUROC", "accuracy", "p, McNemar")
     blocks.append(
         Table("Every pair, on exactly the same faces; the clearest differences first", columns, rows, words=2)
     )
