@@ -175,8 +175,8 @@ def pairs(group: Group, name: str) -> list[Block]:
             "faces. With several seeds, what they differ by is added to the faces' variance, and Student's t taken. "
             f"Both p-values are corrected for {len(group.comparisons)} pairs by Holm's method. McNemar's test (by "
             "random sign flips where there are several seeds, or several faces in a group) is on the verdicts of these "
-            "trained networks as they are: with few seeds it can be the surer of the two. A difference that is not significant "
-            "is not shown; that is not to say that there is none."
+            "trained networks as they are: with few seeds it can be the surer of the two. A difference that is not "
+            "significant is not shown; that is not to say that there is none."
         )
     ]
     names = [c.name for c in group.configurations]

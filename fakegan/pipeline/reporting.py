@@ -55,8 +55,9 @@ _HOW_TO_READ = (
     "better. ECE is the mean distance between P(fake) and the share of fakes; lower is better.",
     "Intervals are 95% by bootstrap over groups: a person or origin is drawn with all its faces together.",
     "Differences are tested on the same faces: AUROC by paired bootstrap (with several seeds, Student's t on faces and "
-    "seeds together), verdicts by McNemar's test; p-values are after Holm's correction, and below 0.05 count as shown. With one seed a configuration, a verdict is on those "
-    "trained networks; it takes several seeds to speak of how they would be trained again.",
+    "seeds together), verdicts by McNemar's test; p-values are after Holm's correction, and below 0.05 count as shown. "
+    "With one seed a configuration, a verdict is on those trained networks; it takes several seeds to speak of how they "
+    "would be trained again.",
     "Cohen's d is a difference of means in standard deviations: 0.2 is called small, 0.5 medium, 0.8 large.",
 )
 
