@@ -119,9 +119,15 @@ def _tidy(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
         raise
     except (KeyboardInterrupt, SystemExit):
         if (run_dir / CONFIG_FILE).is_file():
-            resume = f"python train.py resume={os.path.relpath(run_dir)}"
-            print(f"\nstopped; go on with: {resume}", file=sys.stderr, flush=True)
+            print(f"\nstopped; go on with: {_to_go_on(run_dir)}", file=sys.stderr, flush=True)
         raise
+
+
+def _to_go_on(run_dir: Path) -> str:
+    job = HydraConfig.get()
+    if job.mode == RunMode.MULTIRUN:  # its finished jobs are found again, this one goes on
+        return f"the same command and hydra.sweep.dir={os.path.relpath(job.sweep.dir)}"
+    return f"python train.py resume={os.path.relpath(run_dir)}"
 
 
 @contextlib.contextmanager
@@ -333,7 +339,7 @@ def _typed(hint: Any, value: Any, at: str) -> Any:
         return value if value in arguments else _wrong(at, value, " or ".join(map(str, arguments)))
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            return _wrong(at, value, "a list")
+            return _wrong(at, value, f"a list: '{at}=[...]'")
         return tuple(_typed(arguments[0], item, f"{at}[{i}]") for i, item in enumerate(value))
     if is_dataclass(hint):
         if not isinstance(value, Mapping):
@@ -347,7 +353,9 @@ def _typed(hint: Any, value: Any, at: str) -> Any:
         return Path(value)
     exact = isinstance(value, hint) and not (hint is int and isinstance(value, bool))
     return (
-        value if exact else _wrong(at, value, {int: "a whole number", float: "a number", str: "text"}.get(hint, hint))
+        value
+        if exact
+        else _wrong(at, value, {int: "a whole number", float: "a number", str: "text", Path: "a path"}.get(hint, hint))
     )
 
 

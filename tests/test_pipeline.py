@@ -425,6 +425,14 @@ def test_swapped_labels_give_one_minus_every_score_and_are_refused_by_a_trained_
     np.testing.assert_allclose(scores[1], 1 - scores[0], atol=2e-3)  # rounding differs: a*b + c*d is not c*d + a*b
     with pytest.raises(FakeganError, match="real and fake are swapped"):
         _evaluate(as_is, data=other.data)
+    tested = tmp_path / "tested"  # the same for a store of the run's test faces alone, which training never saw
+    with StoreWriter(tested, Geometry()) as writer:
+        for i in faces_of(as_is).splits.test:
+            face = face_from_pixels(np.asarray(store.images[i]))
+            label = 1 - int(store.labels[i])
+            writer.append(face.pixels, Row.of(face, file=str(store.files[i]), label=label, source=str(label)))
+    with pytest.raises(FakeganError, match="45 faces .* real and fake are swapped"):
+        _evaluate(as_is, data=replace(as_is.data, root=tested))
 
 
 @pytest.mark.parametrize("classifier", ["simple_cnn", "dcgan"])
@@ -504,6 +512,25 @@ def test_the_ledger_counts_each_time_that_test_faces_are_scored(finished: RunSet
     assert {entry.faces for entry in entries} == {str(len(faces_of(finished).splits.test))}
 
 
+def test_test_faces_in_another_store_are_in_the_ledger(finished: RunSettings, tmp_path: Path) -> None:
+    faces = faces_of(finished)
+    with StoreWriter(tmp_path / "some", Geometry()) as writer:
+        for i in faces.splits.test:
+            face = face_from_pixels(np.asarray(faces.store.images[i]))
+            writer.append(face.pixels, Row.of(face, file=str(i), label=int(faces.store.labels[i]), source=str(i % 2)))
+        new = face_from_pixels(np.full((64, 64, 3), 7, dtype=np.uint8))
+        writer.append(new.pixels, Row.of(new, file="new", label=0, source="new"))
+    _evaluate(finished, data=replace(finished.data, root=tmp_path / "some"))
+    assert [entry.faces for entry in read_ledger(finished.paths.run_dir)] == [str(len(faces.splits.test))] * 2
+
+
+def test_a_wrong_option_of_the_classifier_costs_no_training(compose_settings: Compose) -> None:
+    settings = compose_settings("classifier=dcgan", "classifier.net_options.latent=0")
+    with pytest.raises(UsageError, match="latent=0"):
+        stages.run(settings)
+    assert not (settings.paths.run_dir / "autoencoder").exists()
+
+
 def test_a_store_of_one_new_generator_is_tested_beside_the_runs_own_real_faces(
     finished: RunSettings, tmp_path: Path
 ) -> None:
@@ -535,3 +562,5 @@ def test_runs_are_compared_side_by_side_on_the_same_faces(
     stages.run(elsewhere)
     with pytest.raises(FakeganError, match="were scored on different faces"):
         compare(replace(settings, out=tmp_path / "other"), [direct, elsewhere])
+    with pytest.raises(UsageError, match="report is there already"):
+        compare(settings, [finished, direct])

@@ -138,7 +138,7 @@ def test_a_strong_effect_is_said_in_the_right_direction(finish: Finish) -> None:
     assert aurocs[1] < 0.65
     assert f"AUROC {aurocs[0]:.3f} against {aurocs[1]:.3f}, +{aurocs[0] - aurocs[1]:.3f} [+" in answer.sentence
     assert "McNemar p < 0.001" in answer.sentence
-    assert "over all pairs: 1" in answer.sentence
+    assert "for 1 pairs" in answer.sentence
 
 
 def test_the_other_direction_hurts(finish: Finish) -> None:
@@ -170,7 +170,7 @@ def test_several_classifiers_are_answered_one_by_one_and_together(finish: Finish
     assert answer.verdict == "In part: helps"
     assert [detail.split(":")[0] for detail in answer.details] == ["autogan1 · simple_cnn", "autogan1 · alexnet"]
     assert "helps in 1 and is not shown to differ from classifying the images in 1 of 2" in answer.sentence
-    assert "over all pairs: 6" in answer.sentence
+    assert "for 6 pairs" in answer.sentence
 
 
 def test_depth_is_asked_of_runs_that_differ_in_it_alone(finish: Finish) -> None:

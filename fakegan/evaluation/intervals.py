@@ -62,9 +62,10 @@ def bounds(
 ) -> tuple[float, float]:
     """A 95% interval that holds `value`: the percentile interval, or an exact one where that would have no width.
 
-    Where all resamples agree (an accuracy of 1), or one group is all there is, resampling says nothing of what was
-    not seen. n groups without an exception still leave 1 - 0.025^(1/n) of all groups that may be exceptions (the
-    binomial bound of Clopper & Pearson 1934 at no success); the interval reaches as far as these can move the value.
+    Where the middle 95% of the resamples agree (an accuracy of 1), or one group is all there is, resampling says
+    nothing of what was not seen. n groups without an exception still leave 1 - 0.025^(1/n) of all groups that may be
+    exceptions (the binomial bound of Clopper & Pearson 1934 at no success); the interval reaches as far as these can
+    move the value.
     For the AUROC n is the number of groups of the smaller class.
     """
     if tell_nothing(values, groups):
@@ -75,9 +76,12 @@ def bounds(
 
 
 def tell_nothing(values: Floats, groups: int) -> bool:  # (R,)
-    """Whether a statistic's resamples say nothing of its error: they all agree, or rest on one group."""
+    """Whether a statistic's resamples say nothing of its error: they nearly all agree, or rest on one group."""
     some = values[~np.isnan(values)]
-    return groups == 1 or some.size == 0 or bool(np.ptp(some) < NO_WIDTH)
+    if groups == 1 or some.size == 0:
+        return True
+    low, high = interval(some)
+    return bool(high - low < NO_WIDTH)
 
 
 def student_p(t: float, freedom: float) -> float:

@@ -19,7 +19,7 @@ from fakegan.evaluation.results import METRICS_FILE, read_metrics, table, write_
 from fakegan.pipeline.finished import FinishedRun, same_faces
 from fakegan.pipeline.fitting import pick_device
 from fakegan.pipeline.ledger import command, record
-from fakegan.pipeline.reporting import is_report, write_report
+from fakegan.pipeline.reporting import write_report
 from fakegan.pipeline.scoring import ScoredFaces, decisions, score, together
 from fakegan.pipeline.settings import FACES_FILE, EvaluateSettings, RunSettings
 
@@ -35,7 +35,7 @@ def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
     """Several runs side by side on the same faces: their own test split as it was scored, or other faces, scored now.
 
     Raises:
-        UsageError: none of them has finished, or `out` holds other things.
+        UsageError: none of them has finished, or `out` is there already.
         FakeganError: they were scored on different faces.
     """
     finished = []
@@ -52,10 +52,14 @@ def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
     else:
         results = [_score_again(settings, run)[0] for run in finished]
     same_faces(results)
-    if settings.out is not None and settings.out.exists() and not is_report(settings.out):
-        raise UsageError(f"out={settings.out} holds other things than a report: name a new folder")
+    if settings.out is not None and settings.out.exists() and not _is_empty(settings.out):
+        raise UsageError(f"out={settings.out} is there already: name a new folder")
     out = settings.out or new_folder(Path("reports"), datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
     return write_report(results, out, command())
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
 
 
 def _cannot_be_compared(run: RunSettings) -> str | None:
@@ -77,8 +81,9 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> tuple[Fini
         rows = _of_sources(settings.sources, store.sources, rows)
     rows, notes = _rows_to_score(detector, store, rows, own)
     parts = []
-    if own:
-        record(run_dir, len(rows), store.fingerprint)
+    again = len(rows) if own else _own_test_faces(trained, store, rows)
+    if again:
+        record(run_dir, again, store.fingerprint)
     if len(rows):
         parts.append(score(detector, store, rows, f"faces of {store.path.name}"))
     if not own:
@@ -112,17 +117,36 @@ def _rows_to_score(detector: Detector, store: FaceStore, rows: Rows, own: bool) 
             f"{store.path} was prepared with {store.geometry}, but the run with {detector.geometry}: "
             "prepare the faces again in the same way"
         )
-    flipped = detector.contradicts(store.sha256, store.labels)
-    if flipped:
-        raise FakeganError(
-            f"{flipped} faces of {store.path} have the other label than the run learnt them with: "
-            "real and fake are swapped in one of the two; prepare it again"
-        )
+    _refuse_swapped(detector.contradicts(store.sha256, store.labels), store)
     known = detector.knows(store.sha256[rows])
     if own and known.any():
         raise FakeganError(f"{known.sum()} test faces took part in training: {store.path} has changed since")
     notes = [f"{known.sum()} faces took part in training and are left out"] if known.any() else []
     return rows[~known], notes
+
+
+def _own_test_faces(trained: RunSettings, store: FaceStore, rows: Rows) -> int:
+    """How many of these faces of another store are test faces of the run; 0 where its own store is gone.
+
+    Raises:
+        FakeganError: some have the other label there.
+    """
+    try:
+        own = open_faces(trained.data, trained.paths.data_dir, needs={})
+    except FakeganError:
+        return 0
+    label_of = dict(zip(own.store.sha256.tolist(), own.store.labels.tolist(), strict=True))
+    here = zip(store.sha256.tolist(), store.labels.tolist(), strict=True)
+    _refuse_swapped(sum(label_of.get(sha256, label) != label for sha256, label in here), store)
+    return int(np.isin(store.sha256[rows], own.store.sha256[own.splits.test]).sum())
+
+
+def _refuse_swapped(faces: int, store: FaceStore) -> None:
+    if faces:
+        raise FakeganError(
+            f"{faces} faces of {store.path} have the other label than the run knows them by: "
+            "real and fake are swapped in one of the two; prepare it again"
+        )
 
 
 def _stand_in(trained: RunSettings, detector: Detector, label: int) -> tuple[ScoredFaces, str]:

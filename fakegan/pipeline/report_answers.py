@@ -14,6 +14,7 @@ from fakegan.pipeline.report_numbers import ALPHA, mean_value, measured, number,
 from fakegan.pipeline.report_reconstruction import Autoencoder
 
 NOT_ASKED = "Not asked by these runs"
+GUESSING = 0.5  # the AUROC of it
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,12 @@ class _Pair:
         if self.comparison.p_auroc_holm >= ALPHA:
             return 0
         return 1 if (self.comparison.auroc_difference["value"] or 0) > 0 else -1
+
+    @property
+    def below_chance(self) -> bool:
+        """Whether neither tells fakes better than guessing: which one is worse then says little."""
+        means = [mean_value(of_seeds(c, "auroc")) for c in (self.first, self.second)]
+        return all(mean is not None and mean <= GUESSING for mean in means)
 
     def said(self, verbs: tuple[str, str, str]) -> str:
         """The question's verb for the outcome; where McNemar's test sees more than the bootstrap, that too."""
@@ -77,19 +84,23 @@ def _answer(question: Question, groups: Sequence[Group]) -> Answer:
         return Answer(question.text, NOT_ASKED, "open", f"{question.missing}.", tuple(own_task))
     outcomes = [pair.outcome for pair in pairs]
     verbs = dict(zip((1, -1, 0), question.verbs, strict=True))
-    corrected = "p-values after Holm's correction over all pairs: " + " and ".join(
-        str(len(group.comparisons)) for group in groups if len(group.configurations) > 1
-    )
+    counts = [str(len(group.comparisons)) for group in groups if len(group.configurations) > 1]
+    corrected = f"p-values after Holm's correction for {' and '.join(counts)} pairs"
     verdict, tone = _verdict(question, outcomes)
+    guessing = [pair for pair in pairs if pair.below_chance]
+    if len(guessing) == len(pairs):
+        verdict, tone = "Moot: no better than guessing", "open"
+    warning = f" In {len(guessing)} of {len(pairs)} neither is better than guessing (AUROC 0.5)." if guessing else ""
     if len(pairs) == 1:
         said = f"{question.subject} {pairs[0].said(question.verbs)} ({pairs[0].words})"
-        sentence = f"{said}: {pairs[0].numbers()} ({corrected})."
+        sentence = f"{said}: {pairs[0].numbers()} ({corrected}).{warning}"
         return Answer(question.text, verdict, tone, sentence, tuple(own_task))
     counted = [f"{verbs[o]} in {outcomes.count(o)}" for o in (1, -1, 0) if o in outcomes]
     differences = [pair.comparison.auroc_difference["value"] or 0.0 for pair in pairs]
     sentence = (
         f"{question.subject} {_listed(counted)} of {len(pairs)} comparisons; differences of AUROC from "
-        f"{number(min(differences), signed=True)} to {number(max(differences), signed=True)} ({corrected})."
+        f"{number(min(differences), signed=True)} to {number(max(differences), signed=True)}, "
+        f"{p_words(min(pair.comparison.p_auroc_holm for pair in pairs))} at the least ({corrected}).{warning}"
     )
     details = [f"{pair.words}: {pair.said(question.verbs)}; {pair.numbers()}." for pair in pairs]
     return Answer(question.text, verdict, tone, sentence, (*details, *own_task))
@@ -259,7 +270,7 @@ def _error_numbers(a: Autoencoder, p_shift: float | None, p_shape: float | None)
     return (
         f"Cohen's d of L1 {effect}, Mann-Whitney {p_words(p_shift)}; "
         f"Kolmogorov-Smirnov D {over(a.measures(*_ERROR, 'kolmogorov_smirnov', 'd'))}, {p_words(p_shape)}; "
-        f"linear probes reach AUROC {over(a.measures('probes', 'code', 'auroc'))} on the code and "
+        f"linear probes have an AUROC of {over(a.measures('probes', 'code', 'auroc'))} on the code and "
         f"{over(a.measures('probes', 'residual_spectrum', 'auroc'))} on the residual's spectrum; "
         f"{_complexity([a])}"
     )
@@ -269,12 +280,15 @@ def _complexity(found: Sequence[Autoencoder]) -> str:
     """The caveat as numbers: how much of the error is the picture's complexity, and what is left without it."""
     related = [mean_value(a.measures("complexity", "spearman", "l1")) for a in found]
     left = [mean_value(a.measures("complexity", "l1_given_complexity", "cohens_d")) for a in found]
+    bounds = [m for a in found for m in a.measures("complexity", "spearman", "l1")]
+    shown = all(m["low"] is not None and m["low"] > 0 for m in bounds)
+    goes = "but L1 goes with" if shown else "L1 is not shown to go with"
     if len(found) == 1:
         remaining = over(
             found[0].measures("complexity", "l1_given_complexity", "cohens_d"), signed=True, intervals=True
         )
-        return f"but L1 goes with complexity (Spearman {number(related[0])}), without which d is {remaining}"
+        return f"{goes} complexity (Spearman {number(related[0])}), without which d is {remaining}"
     return (
-        f"but L1 goes with the picture's complexity (Spearman {number(min(related))} to {number(max(related))}), "
+        f"{goes} the picture's complexity (Spearman {number(min(related))} to {number(max(related))}), "
         f"without which Cohen's d runs from {number(min(left), signed=True)} to {number(max(left), signed=True)}"
     )

@@ -56,8 +56,8 @@ _HOW_TO_READ = (
     "Intervals are 95% by bootstrap over groups: a person or origin is drawn with all its faces together.",
     "Differences are tested on the same faces: AUROC by paired bootstrap (with several seeds, Student's t on faces and "
     "seeds together), verdicts by McNemar's test; p-values are after Holm's correction, and below 0.05 count as shown. "
-    "With one seed a configuration, a verdict is on those trained networks; it takes several seeds to speak of how they "
-    "would be trained again.",
+    "With one seed a configuration, a verdict is on those trained networks; it takes several seeds to speak of how "
+    "they would be trained again.",
     "Cohen's d is a difference of means in standard deviations: 0.2 is called small, 0.5 medium, 0.8 large.",
 )
 
@@ -66,12 +66,6 @@ def report_sweep(settings: Sequence[RunSettings], folder: Path) -> str:
     """The report of a sweep, into its own folder, on the runs of it that have finished."""
     finished = [FinishedRun(run, run.paths.run_dir) for run in settings if (run.paths.run_dir / METRICS_FILE).is_file()]
     return write_report(finished, folder, own_command())
-
-
-def is_report(folder: Path) -> bool:
-    """Whether the folder is empty, or holds what `write_report` wrote and nothing else."""
-    own = {REPORT_FILE, "report.md", PICTURES_FOLDER, "comparison.json", "seeds.csv"}
-    return folder.is_dir() and {path.name for path in folder.iterdir()} <= own
 
 
 def write_report(
@@ -92,7 +86,10 @@ def write_report(
     groups, found = grouped(runs), autoencoders(runs)
     said = answers(groups, found)
     report = _report(runs, groups, found, said, command)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FakeganError(f"{folder} cannot be made ({error.strerror}): name another out=DIR") from error
     _write_pictures(folder / PICTURES_FOLDER, report)
     comparison = {"groups": [plain_numbers(group) for group in groups]}
     _write(folder / "comparison.json", json.dumps(comparison, indent=2, allow_nan=False))

@@ -21,7 +21,7 @@ from fakegan.pipeline.fitting import pick_device
 from fakegan.pipeline.settings import FACES_FILE, RunSettings
 from fakegan.pipeline.test import provenance, test
 from fakegan.pipeline.train_autoencoder import autoencoder_metrics, named_autoencoder, train_autoencoder
-from fakegan.pipeline.train_classifier import train_classifier
+from fakegan.pipeline.train_classifier import make_classifier, train_classifier
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ def run(settings: RunSettings) -> Outcome:
 
 def _run_stages(settings: RunSettings) -> None:
     pick_device(settings.trainer.accelerator)  # what cannot be is said before anything starts
+    if settings.pipeline.trains_classifier:
+        make_classifier(settings)  # so that a wrong option costs no training
     if settings.model.checkpoint is not None and settings.pipeline.needs_autoencoder:
         named_autoencoder(settings.model.checkpoint, settings)
     faces = open_faces(settings.data, settings.paths.data_dir, needs(settings.pipeline))

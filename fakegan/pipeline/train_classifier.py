@@ -68,6 +68,19 @@ def _decide(detector: Detector, examples: Examples) -> None:
     detector.band = choose_band(scores, labels, detector.threshold)
 
 
+def make_classifier(settings: RunSettings) -> Classifier:
+    """The module to train, with fresh weights.
+
+    Raises:
+        UsageError: a net, or an option of it, that does not exist.
+    """
+    options = asdict(settings.classifier)
+    del options["name"]
+    view = settings.pipeline.seen
+    kind = DCGANClassifier if settings.classifier.net == "dcgan" else Classifier
+    return kind(**options, in_channels=view.channels if view is not None else 3)
+
+
 def _fit(settings: RunSettings, view: View, examples: Examples) -> NetSpec:
     """Train the network that the config names; the best of its epochs."""
     stage = settings.paths.run_dir / "classifier"
@@ -82,16 +95,13 @@ def _fit(settings: RunSettings, view: View, examples: Examples) -> NetSpec:
         ratio=settings.data.ratio,
         workers=settings.data.workers,
     )
-    options = {**asdict(settings.classifier), "in_channels": view.channels}
-    del options["name"]
     adversarial = settings.classifier.net == "dcgan"
-    kind: type[pl.LightningModule] = DCGANClassifier if adversarial else Classifier
     callbacks: list[pl.Callback] = [StopOnDivergence("classifier.learning_rate")]
     if adversarial:
         callbacks.append(GeneratedSamples(stage, settings.callbacks.grid_every, settings.callbacks.grid_faces))
     print(f"classifier: training {settings.classifier.name} on {len(examples.train)} faces", flush=True)
     best = fit(
-        lambda: kind(**options),
+        lambda: make_classifier(settings),
         data,
         stage,
         settings,
@@ -101,11 +111,11 @@ def _fit(settings: RunSettings, view: View, examples: Examples) -> NetSpec:
         patience=None if adversarial else settings.callbacks.patience,  # a game has no best epoch to wait for
         callbacks=callbacks,
     )
-    net_options = options["net_options"]
+    net_options = settings.classifier.net_options
     if adversarial:
         _keep_generator(settings, view, best.with_name("last.ckpt"))
         net_options = discriminator_options(net_options)
-    net = {"net": options["net"], "in_channels": view.channels, "options": net_options}
+    net = {"net": settings.classifier.net, "in_channels": view.channels, "options": net_options}
     return NetSpec(net, weights_of(best, "net."))
 
 
