@@ -414,7 +414,7 @@ def test_swapped_labels_give_one_minus_every_score_and_are_refused_by_a_trained_
             writer.append(
                 face.pixels, Row.of(face, file=str(store.files[i]), label=label, source=str(store.sources[i]))
             )
-    words = ("pipeline=classify", "data.split.autoencoder_share=0", "budget.classifier.max_epochs=2")
+    words = ("pipeline=classify", "data.split.autoencoder_share=0")
     as_is = compose_settings(*words)
     other = _elsewhere(compose_settings(*words, f"data.root={swapped}"), "swapped_run")
     scores = []
