@@ -86,7 +86,7 @@ def _closing_words(settings: RunSettings, metrics: dict[str, Any]) -> str:
         lines.append(f"{settings.model.name}, validation faces: {values}")
     if "test" in metrics:
         lines += [
-            f"{settings.label()} · seed {settings.seed}: test split, 95% intervals, "
+            f"{settings.label()} · seed {settings.seed}: test split, 95% intervals",
             f"threshold {metrics['threshold']:.3f} and temperature {metrics['temperature']:.2f} from validation",
             table(metrics["test"]),
         ]
