@@ -180,7 +180,7 @@ def _histogram(scores: Scores, labels: Labels, threshold: float) -> Figure:
         axes.hist(scores[labels == label], bins, alpha=0.6, color=colour, label=name, density=True)
     axes.axvline(threshold, color="black", lw=1, ls="--", label="threshold from validation")
     axes.set(xlabel="score: P(fake)", ylabel="density", title="Scores")
-    axes.legend(loc="upper center", fontsize=8)
+    axes.legend(loc="best", fontsize=8)
     return figure
 
 
@@ -198,6 +198,6 @@ def _reliability(scores: Scores, uncalibrated: Scores, labels: Labels) -> Figure
         axes.plot(mean_score[some], share[some], marker=marker, ms=4, lw=1.3, color=colour, label=name)
         below.stairs(count, edges, color=colour, lw=1.3)
     axes.set(ylabel="share of fakes", title="Reliability", ylim=(-0.03, 1.03))
-    axes.legend(loc="upper left", fontsize=8)
+    axes.legend(loc="best", fontsize=8)
     below.set(xlabel="score: P(fake)", ylabel="faces", xlim=(-0.02, 1.02))
     return figure
