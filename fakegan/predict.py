@@ -149,7 +149,8 @@ def _closing(verdicts: Counter[str], detector: Detector) -> str:
     low, high = detector.band
     between = f"; unsure from {low:.3f} to {high:.3f}" if low < high else ""
     return (
-        f"{verdicts.total():,} picture{'' if verdicts.total() == 1 else 's'}: {', '.join(counts)}. Fake from P(fake) {detector.threshold:.3f}{between}. "
+        f"{verdicts.total():,} {'picture' if verdicts.total() == 1 else 'pictures'}: {', '.join(counts)}. "
+        f"Fake from P(fake) {detector.threshold:.3f}{between}. "
         "P(fake) holds where fakes are as frequent as among the run's validation faces."
     )
 

@@ -214,7 +214,7 @@ def test_the_residual_is_four_times_the_error(run, photos, store, tmp_path):
         ((".", "--grid", "grid.jpg"), 2, "ends in .png"),
         ((".", "--grid", "nowhere/grid.png"), 2, "no folder nowhere"),
         ((".", "--format", "xml"), 2, "invalid choice"),
-        ((".", "--run", "nothing"), 1, "no run at nothing"),
+        ((".", "--run", "nothing"), 2, "no run at nothing"),
         ((), 2, "PATH"),
     ],
 )
@@ -230,3 +230,12 @@ def test_bad_words_get_one_sentence(run, words, code, sentence, tmp_path, monkey
 def test_help_does_not_wait_for_torch():
     code = "import sys, fakegan.predict; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False, timeout=60).returncode == 0
+
+
+def test_a_picture_that_is_there_is_never_drawn_over(run, photos, tmp_path):
+    there = tmp_path / "there.png"
+    there.write_bytes(b"a photograph")
+    got, _, err = run(detector(), str(photos), "--grid", str(there))
+    assert got == 2
+    assert "is there already" in err
+    assert there.read_bytes() == b"a photograph"
