@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
@@ -168,10 +169,28 @@ def test_a_full_disk_or_ctrl_c_leaves_nothing(
         path.write_bytes(b"")
         written.append(path)
 
-    (tmp_path / ".out.building-1").mkdir()  # of a process that was killed
+    (tmp_path / ".out.building").mkdir()  # of a process that was killed
     monkeypatch.setattr(sample, "write_png", write)
     assert _run(run_dir, tmp_path / "out") == (1 if isinstance(stop, OSError) else 130)
     assert written[0].parent.parent == tmp_path  # made beside its place
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
     error = capsys.readouterr().err
     assert ("the disk is full" in error) if isinstance(stop, OSError) else ("nothing was written" in error)
+
+
+def test_two_processes_do_not_write_one_folder(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FileLock(tmp_path / ".out.lock"):
+        (tmp_path / ".out.building").mkdir()
+        assert _run(run_dir, tmp_path / "out") == 1
+    assert "another process is writing" in capsys.readouterr().err
+    assert (tmp_path / ".out.building").is_dir()  # the other's
+
+
+def test_a_checkpoint_of_another_kind_is_no_generator(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_checkpoint({"weights": {}}, run_dir / "generator.pt")
+    assert _run(run_dir, tmp_path / "out") == 1
+    assert "is no generator's file" in capsys.readouterr().err
