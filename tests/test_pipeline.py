@@ -288,11 +288,11 @@ def test_a_stopped_run_that_was_moved_keeps_its_best_checkpoint(compose_settings
     class Rigged(train_classifier.Classifier):
         killed_at: int | None = 2
 
-        def _log(self, split: str, values: dict[str, Any]) -> None:
+        def log_dict(self, dictionary: Any, *args: Any, **options: Any) -> None:
             if self.current_epoch == Rigged.killed_at:
                 raise Killed
-            rigged = {"auroc": torch.tensor(0.99 if self.current_epoch == 0 else 0.1)} if split == "val" else {}
-            super()._log(split, {**values, **rigged})
+            rigged = {"val/auroc": torch.tensor(0.99 if self.current_epoch == 0 else 0.1)}
+            super().log_dict({k: rigged.get(k, v) for k, v in dictionary.items()}, *args, **options)
 
     moved = _elsewhere(settings, "moved")
     with pytest.MonkeyPatch.context() as patch:
