@@ -307,6 +307,21 @@ def test_a_stopped_run_that_was_moved_keeps_its_best_checkpoint(compose_settings
     assert load_checkpoint(checkpoints / "last.ckpt")["epoch"] == 3
 
 
+def test_of_equal_epochs_the_latest_is_tested(compose_settings: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An adversarial classifier that solves its own task in the first epoch has learnt little else by then."""
+    real_log = train_classifier.Classifier.log_dict
+
+    def solved(module: Any, dictionary: Any, *args: Any, **options: Any) -> None:
+        perfect = {"val/auroc": torch.tensor(1.0)}
+        real_log(module, {k: perfect.get(k, v) for k, v in dictionary.items()}, *args, **options)
+
+    monkeypatch.setattr(train_classifier.Classifier, "log_dict", solved)
+    settings = compose_settings("pipeline=classify", "budget.classifier.max_epochs=3")
+    stages.run(settings)
+    checkpoints = settings.paths.run_dir / "classifier" / "checkpoints"
+    assert load_checkpoint(checkpoints / "best.ckpt")["epoch"] == 2
+
+
 def test_a_stopped_autoencoder_goes_on_where_it_stood(
     compose_settings: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
