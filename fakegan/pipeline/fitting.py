@@ -101,7 +101,8 @@ def pick_device(accelerator: str) -> torch.device:
     if accelerator in {"auto", "gpu", "mps"} and torch.backends.mps.is_available():
         return torch.device("mps")
     if accelerator in {"gpu", "cuda", "mps"}:
-        raise UsageError(f"there is no {accelerator} on this machine: train with trainer=auto or trainer=cpu, score with device auto")
+        cure = "train with trainer=auto or trainer=cpu, score with device auto"
+        raise UsageError(f"there is no {accelerator} on this machine: {cure}")
     return torch.device("cpu")
 
 
