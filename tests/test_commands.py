@@ -204,6 +204,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(
     run_dir = tmp_path / "stopped"
     command = _command("train.py", *words, f"hydra.run.dir={run_dir}", cwd=tmp_path)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs, and inherited
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as job:
