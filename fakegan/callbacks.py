@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -114,7 +115,7 @@ class StopOnDivergence(pl.Callback):
                 )
 
 
-class Sheet(pl.Callback):
+class Sheet(pl.Callback, ABC):
     """A picture every few epochs and at the last, as PNG in `folder` and in TensorBoard."""
 
     name: str  # of the files, name_NNN.png, and in TensorBoard
@@ -124,9 +125,9 @@ class Sheet(pl.Callback):
         self.every = every
         self.faces = faces  # in the picture, at most
 
+    @abstractmethod
     def picture(self, module: pl.LightningModule) -> Picture:
         """What is to be shown; the module is in eval mode."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

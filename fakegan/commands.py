@@ -49,7 +49,6 @@ def run(
     stopped: str,  # what is left behind then, as a sentence
 ) -> int:
     """The exit code: the task's, 1 failure, 2 usage, 130 and 143 stopped. FAKEGAN_DEBUG=1 shows the trace."""
-
     words = sys.argv[1:] if arguments is None else list(arguments)
     goodbye = f"\nStopped: {stopped} Start again with: {command} {shlex.join(words)}"
 
@@ -72,6 +71,8 @@ def run(
         _let_go_of_stdout()
         return 1
     except OSError as error:  # a full disk, a folder that cannot be written
+        if os.environ.get("FAKEGAN_DEBUG"):
+            raise
         print(f"{command}: {error.filename or 'the output'}: {error.strerror or error}", file=sys.stderr)
         _let_go_of_stdout()
         return FakeganError.exit_code

@@ -86,6 +86,11 @@ def test_a_sweep_runs_every_combination(tmp_path: Path, own_faces: tuple[str, ..
     assert len(list((tmp_path / "artifact" / "autoencoder").glob("autogan*"))) == 2
     assert (tmp_path / "sweep" / "report.html").is_file()
     assert "Does depth matter?" in result.stdout
+    again = _run("train.py", *words, *own_faces, cwd=tmp_path)  # the way to go on with a sweep that was stopped
+    assert again.returncode == 0, again.stderr
+    assert "job 0 goes on with 0_classify_autogan1_simple_cnn_s1" in again.stdout
+    assert again.stdout.count("had finished already") == 4
+    assert "training" not in again.stdout
 
 
 def test_a_failed_job_stops_neither_the_others_nor_the_report(tmp_path: Path, own_faces: tuple[str, ...]) -> None:

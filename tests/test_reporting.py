@@ -138,7 +138,7 @@ def test_a_strong_effect_is_said_in_the_right_direction(finish: Finish) -> None:
     assert aurocs[1] < 0.65
     assert f"AUROC {aurocs[0]:.3f} against {aurocs[1]:.3f}, +{aurocs[0] - aurocs[1]:.3f} [+" in answer.sentence
     assert "McNemar p < 0.001" in answer.sentence
-    assert "for 1 pairs" in answer.sentence
+    assert "for 1 pair)" in answer.sentence
 
 
 def test_the_other_direction_hurts(finish: Finish) -> None:

@@ -38,6 +38,8 @@ def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
         UsageError: none of them has finished, or `out` is there already.
         FakeganError: they were scored on different faces.
     """
+    if settings.out is not None and settings.out.exists() and not _is_empty(settings.out):
+        raise UsageError(f"out={settings.out} is there already: name a new folder")
     finished = []
     for run in trained:
         why = _cannot_be_compared(run)
@@ -52,8 +54,6 @@ def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
     else:
         results = [_score_again(settings, run)[0] for run in finished]
     same_faces(results)
-    if settings.out is not None and settings.out.exists() and not _is_empty(settings.out):
-        raise UsageError(f"out={settings.out} is there already: name a new folder")
     out = settings.out or new_folder(Path("reports"), datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
     return write_report(results, out, command())
 

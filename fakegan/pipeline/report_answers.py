@@ -85,7 +85,7 @@ def _answer(question: Question, groups: Sequence[Group]) -> Answer:
     outcomes = [pair.outcome for pair in pairs]
     verbs = dict(zip((1, -1, 0), question.verbs, strict=True))
     counts = [str(len(group.comparisons)) for group in groups if len(group.configurations) > 1]
-    corrected = f"p-values after Holm's correction for {' and '.join(counts)} pairs"
+    corrected = f"p-values after Holm's correction for {' and '.join(counts)} {'pair' if counts == ['1'] else 'pairs'}"
     verdict, tone = _verdict(question, outcomes)
     guessing = [pair for pair in pairs if pair.below_chance]
     if len(guessing) == len(pairs):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,8 @@ class ScoredFaces:
         f = self.faces
         return measures(f.scores, f.labels, f.sources, f.groups, self.threshold, uncalibrated=self.uncalibrated)
 
-    def write(self, folder: Path, pictures: str = "") -> None:
-        """scores.csv into the folder, and ROC, confusion, histogram, reliability below it, or beside it with ""."""
+    def write(self, folder: Path, pictures: str = ".") -> None:
+        """scores.csv into the folder, and ROC, confusion, histogram, reliability into the folder `pictures` of it."""
         folder.mkdir(parents=True, exist_ok=True)
         write_scores(folder / SCORES_FILE, self.faces)
         if not plots.available():
@@ -75,20 +75,14 @@ def score_reconstructed(
 
 def together(parts: Sequence[ScoredFaces]) -> ScoredFaces:
     """Several lots of faces as one."""
-    columns = {
-        name: np.concatenate([getattr(part.faces, name) for part in parts])
-        for name in ("files", "sources", "labels", "groups", "scores", "called_fake")
-    }
+    columns = {f.name: np.concatenate([getattr(part.faces, f.name) for part in parts]) for f in fields(FaceScores)}
     return ScoredFaces(FaceScores(**columns), np.concatenate([part.uncalibrated for part in parts]), parts[0].threshold)
 
 
 def chosen(scored: ScoredFaces, keep: Any) -> ScoredFaces:  # bool (N,)
     """Some of the faces."""
-    f = scored.faces
-    kept = FaceScores(
-        f.files[keep], f.sources[keep], f.labels[keep], f.groups[keep], f.scores[keep], f.called_fake[keep]
-    )
-    return ScoredFaces(kept, scored.uncalibrated[keep], scored.threshold)
+    columns = {f.name: getattr(scored.faces, f.name)[keep] for f in fields(FaceScores)}
+    return ScoredFaces(FaceScores(**columns), scored.uncalibrated[keep], scored.threshold)
 
 
 def decisions(detector: Detector, store: FaceStore) -> dict[str, Any]:
