@@ -16,3 +16,11 @@ class UsageError(FakeganError):
     """The command or the config asks for something that cannot be."""
 
     exit_code = 2
+
+
+class ToldError(FakeganError):
+    """A process that was started for this one failed, and has said why."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("see above")
+        self.exit_code = exit_code

@@ -9,13 +9,14 @@ PACKAGE = Path(__file__).parent.parent / "fakegan"
 # A module may import from its own layer and from those above it in this list.
 LAYERS = [
     {"errors"},
+    {"ranks", "processes", "progress"},
     {"data", "nets", "views", "evaluation"},
     {"pictures", "commands"},
     {"checkpoints", "callbacks"},
     {"modules"},
     {"detector"},
     {"pipeline"},
-    {"config", "prepare", "predict", "sample"},
+    {"config", "sweep", "prepare", "predict", "sample"},
 ]
 
 

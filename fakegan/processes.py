@@ -1,0 +1,161 @@
+"""Child processes: started in a session of their own, watched, stopped together, gone when their parent is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from fakegan.errors import ToldError
+
+_PARENT = "FAKEGAN_PARENT"  # in a child's environment: its parent's process id
+_POLL = 0.1  # seconds
+_GRACE = 60.0  # seconds to save and end, before a process is killed
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def start(
+    command: Sequence[str], environment: Mapping[str, str], output: IO[bytes] | None = None
+) -> subprocess.Popen[bytes]:
+    """A child that does not hear the terminal's Ctrl-C, and ends when this process does.
+
+    Its words go to `output`, or where this process's own go.
+    """
+    return subprocess.Popen(
+        list(command),
+        env={**environment, _PARENT: str(os.getpid())},
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT if output is not None else None,
+        start_new_session=True,
+    )
+
+
+def is_child() -> bool:
+    """Whether `start` started this process: its parent speaks to people."""
+    return os.environ.get(_PARENT) == str(os.getppid())
+
+
+def end_with_parent() -> None:
+    """In a child: when the parent has died, save and end; called once, at the start."""
+    if _PARENT not in os.environ:
+        return
+    parent = int(os.environ[_PARENT])
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def stop(children: Sequence[subprocess.Popen[bytes]], number: signal.Signals = signal.SIGTERM) -> None:
+    """Ask children to end, wait, and kill those that have not ended after a minute."""
+    for child in children:
+        pass_on(child, number)
+    deadline = time.monotonic() + _GRACE
+    for child in children:
+        try:
+            child.wait(max(deadline - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            pass_on(child, signal.SIGKILL)
+            child.wait()
+
+
+def pass_on(child: subprocess.Popen[bytes], number: int) -> None:
+    """Send a signal to a child and all that it has started in its session, if it still runs."""
+    if child.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            child.send_signal(number)
+
+
+@contextlib.contextmanager
+def signals_noted(noted: list[int]) -> Iterator[None]:
+    """Signals that ask to stop are appended to the list instead of acted on."""
+    before = {number: signal.signal(number, lambda received, _: noted.append(received)) for number in STOPPING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def together(script: Sequence[str], count: int, logs: Path) -> None:
+    """Run a command as `count` processes that know of each other, as torchrun would; wait for all of them.
+
+    The first speaks for all; what the others say is in `logs`, one file each. Signals that ask to stop are passed on.
+
+    Raises:
+        ToldError: one of them failed; the others were stopped.
+        KeyboardInterrupt: it was stopped by Ctrl-C.
+        SystemExit: it was stopped by another signal.
+    """
+    children: list[subprocess.Popen[bytes]] = []
+    noted: list[int] = []
+    shared = _meeting_place(count)
+    with signals_noted(noted), contextlib.ExitStack() as files:
+        for i in range(count):
+            output = files.enter_context((logs / f"process_{i}.log").open("wb")) if i else None
+            children.append(start(script, {**shared, "RANK": str(i), "LOCAL_RANK": str(i)}, output))
+        passed = 0
+        while any(child.poll() is None for child in children):
+            for number in noted[passed:]:
+                for child in children:
+                    pass_on(child, number)
+            passed = len(noted)
+            if any(child.poll() for child in children):  # one has failed: the others wait for it in vain
+                _let_end(children)
+            time.sleep(_POLL)
+    _answer(children, noted, logs)
+
+
+def _meeting_place(count: int) -> dict[str, str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    threads = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
+    return {
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "GROUP_RANK": "0",
+        "OMP_NUM_THREADS": str(max(threads // count, 1)),
+    }
+
+
+def _let_end(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Those that failed for the same reason end by themselves; the others are killed: they cannot save without it."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and any(child.poll() is None for child in children):
+        time.sleep(_POLL)
+    for child in children:
+        pass_on(child, signal.SIGKILL)
+        child.wait()
+
+
+def _answer(children: Sequence[subprocess.Popen[bytes]], noted: Sequence[int], logs: Path) -> None:
+    codes = [child.returncode for child in children]
+    if not any(codes):
+        return
+    if noted and noted[0] == signal.SIGINT:
+        raise KeyboardInterrupt
+    if noted:
+        raise SystemExit(128 + noted[0] if noted[0] == signal.SIGTERM else 0)
+    if codes[0] <= 0:  # it was killed, or had nothing to say: another failed first
+        failed = next(i for i, code in enumerate(codes) if code)
+        words = (logs / f"process_{failed}.log").read_text(errors="replace").strip() if failed else ""
+        print(words or f"process {failed} of {len(codes)} ended with {codes[failed]}", file=sys.stderr, flush=True)
+    raise ToldError(max(codes) if max(codes) in {1, 2} else 1)

@@ -1,0 +1,38 @@
+"""Where a run stands, in a small file that others may read while it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+STATUS_FILE = "status.json"  # in a run directory
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a run is doing."""
+
+    stage: str
+    epoch: int = 0  # of a network in training, from 1; 0: none is
+    epochs: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.stage} epoch {self.epoch}/{self.epochs}" if self.epoch else self.stage
+
+
+def write_status(run_dir: Path, status: Status) -> None:
+    """Replace the run's status file."""
+    building = run_dir / f".{STATUS_FILE}.building"
+    building.write_text(json.dumps(asdict(status)))
+    os.replace(building, run_dir / STATUS_FILE)
+
+
+def read_status(run_dir: Path) -> Status | None:
+    """The run's status; None where it has not begun, or the file is not ours."""
+    try:
+        content = json.loads((run_dir / STATUS_FILE).read_text())
+        return Status(str(content["stage"]), int(content["epoch"]), int(content["epochs"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

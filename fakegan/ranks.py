@@ -1,0 +1,216 @@
+"""The processes of one run: who this one is, what they agree on, how they share work and noise.
+
+A run of one process is the ordinary case, and everything here then costs nothing. Where a run has several, they are
+started from outside (by torchrun, SLURM, submitit, or `fakegan.processes`), before the first stage, and all of them
+walk through the same stages: networks train together, files are written by the first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from torch import Tensor
+
+from fakegan.errors import FakeganError, UsageError
+
+T = TypeVar("T")
+
+# What torchrun, Lightning and SLURM tell a process about its place among others; a fresh run must not inherit it.
+_PREFIXES = ("TORCHELASTIC_", "SUBMITIT_", "SLURM_")
+_NAMES = (
+    *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "ROLE_RANK", "ROLE_NAME", "MASTER_ADDR", "MASTER_PORT"),
+    *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE"),
+)
+_WAIT = timedelta(days=30)  # another run may train for long what this one waits for
+
+_control: Any = None  # the group for agreements, on the CPU; None: one process
+_alone = False  # within `on_first`: the others wait
+
+
+def started() -> int:
+    """How many processes this one was started among: by torchrun, submitit or SLURM; 1 where by hand.
+
+    What torch.distributed needs to know is in the environment afterwards.
+    """
+    if "RANK" not in os.environ:
+        _from_submitit() if "SUBMITIT_EXECUTOR" in os.environ else _from_slurm()
+    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+
+
+def _from_submitit() -> None:
+    from submitit.helpers import TorchDistributedEnvironment
+
+    place = TorchDistributedEnvironment()
+    if place.world_size > 1:
+        place.export(set_cuda_visible_devices=False)
+
+
+def _from_slurm() -> None:
+    if not SLURMEnvironment.detect() or int(os.environ.get("SLURM_NTASKS", "1")) < 2:
+        return
+    slurm = SLURMEnvironment(auto_requeue=False)
+    here, nodes = slurm.global_rank(), int(os.environ.get("SLURM_NNODES", "1"))
+    os.environ |= {
+        "MASTER_ADDR": slurm.main_address,
+        "MASTER_PORT": str(slurm.main_port),
+        "RANK": str(here),
+        "LOCAL_RANK": str(slurm.local_rank()),
+        "WORLD_SIZE": str(slurm.world_size()),
+        "LOCAL_WORLD_SIZE": str(slurm.world_size() // nodes),
+    }
+
+
+def without_ranks(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a fresh run: nothing of this process's place among others."""
+    return {k: v for k, v in environment.items() if k not in _NAMES and not k.startswith(_PREFIXES)}
+
+
+def connect() -> None:
+    """Meet the other processes, where there are some; they stay connected until they end.
+
+    Every process but the first is silent from then on, but for its errors.
+    """
+    global _control  # noqa: PLW0603
+    if started() == 1 or dist.is_initialized():
+        return
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, init_method="env://")
+    _control = dist.new_group(backend="gloo", timeout=_WAIT)
+
+
+def disconnect() -> None:
+    """Leave the others, at the end of a run that went well."""
+    global _control  # noqa: PLW0603
+    if dist.is_initialized():
+        wait()
+        dist.destroy_process_group()
+    _control = None
+
+
+def rank() -> int:
+    """This process's number, from 0; 0 where it works alone."""
+    return dist.get_rank() if count() > 1 else 0
+
+
+def count() -> int:
+    """How many processes work together here and now."""
+    return 1 if _control is None or _alone else dist.get_world_size()
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes files and speaks."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def local_rank() -> int:
+    """This process's number on its machine: that of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", "0")) if _control is not None else 0
+
+
+def local_count() -> int:
+    """How many of the processes are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if _control is not None else 1
+
+
+def on_first(task: Callable[[], T]) -> T:
+    """What `task` returns, done by the first process alone while the others wait.
+
+    Raises:
+        FakeganError: what it raised there, in every process.
+    """
+    global _alone  # noqa: PLW0603
+    if count() == 1:
+        return task()
+    said: list[Any] = [None, None]
+    if is_first():
+        _alone = True
+        try:
+            said = [task(), None]
+        except FakeganError as error:
+            said = [None, error]
+        finally:
+            _alone = False
+    dist.broadcast_object_list(said, src=0, group=_control)
+    if said[1] is not None:
+        raise said[1]
+    result: T = said[0]
+    return result
+
+
+@contextlib.contextmanager
+def first_within(context: Callable[[], contextlib.AbstractContextManager[None]]) -> Iterator[None]:
+    """The first process enters the context before any goes on, and leaves it when all are done."""
+    with contextlib.ExitStack() as stack:
+        if is_first():
+            stack.enter_context(context())
+        wait()
+        yield
+        wait()
+
+
+def wait() -> None:
+    """Until every process is here."""
+    if count() > 1:
+        dist.barrier(group=_control)
+
+
+def any_of(flag: bool) -> bool:
+    """Whether the flag is up in any process."""
+    if count() == 1:
+        return flag
+    flags = torch.tensor(int(flag))
+    dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=_control)
+    return bool(flags)
+
+
+def total(value: Tensor) -> Tensor:
+    """The sum of a tensor over the processes, in a new tensor."""
+    summed = value.detach().clone()
+    if count() > 1:
+        dist.all_reduce(summed)
+    return summed
+
+
+def mean(value: Tensor) -> Tensor:
+    """The mean of a tensor over the processes, in a new tensor."""
+    return total(value) / count()
+
+
+def share(items: Sequence[T]) -> Sequence[T]:
+    """This process's part of some items, one after another of them: what it is to do of common work."""
+    size, here, everyone = len(items), rank(), count()
+    return items[size * here // everyone : size * (here + 1) // everyone]
+
+
+def dealt(items: T) -> T:
+    """Every count-th item of an array or tensor, from this process's number: its faces of a training batch."""
+    return items[rank() :: count()]  # type: ignore[index,no-any-return]
+
+
+def draw(noise: Callable[[int], Tensor], faces: int) -> Tensor:
+    """Noise for the `faces` that this process has of a training batch, one row a face.
+
+    It is drawn for the whole batch and dealt as the faces are. So every face meets the same noise however many
+    processes there are, and no two meet the same.
+    """
+    return noise(faces) if count() == 1 else dealt(noise(faces * count()))
+
+
+def divisible(batch_size: int, key: str) -> None:
+    """Check that a training batch can be dealt evenly.
+
+    Raises:
+        UsageError: it cannot; names the nearest sizes that can.
+    """
+    everyone = count()
+    if batch_size % everyone:
+        below = batch_size // everyone * everyone
+        nearest = f"{below} or {below + everyone}" if below else f"{everyone}"
+        raise UsageError(f"{key}={batch_size} cannot be dealt evenly to {everyone} processes: choose {nearest}")
