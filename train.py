@@ -4,22 +4,13 @@ python train.py model=autogan4 pipeline=recon_classify
 python train.py -m +experiment=paper_exp1
 """
 
-from pathlib import Path
-
 from omegaconf import DictConfig
 
 from fakegan import config
+from fakegan.sweep import launcher
 
 
-def report(sweep_dir: Path) -> None:
-    """After a sweep: its finished runs side by side."""
-    from fakegan.pipeline.reporting import report_sweep
-    from fakegan.pipeline.settings import RunSettings
-
-    print(report_sweep(config.read_runs(RunSettings, [str(sweep_dir)]), sweep_dir))
-
-
-@config.entry_point("train", after_sweep=report)
+@config.entry_point("train", sweeps=launcher)
 def main(cfg: DictConfig) -> float:
     """Compose, write down what will run, run the stages, return the selection score."""
     from fakegan.pipeline.settings import RunSettings
@@ -27,7 +18,8 @@ def main(cfg: DictConfig) -> float:
 
     settings = config.start_run(RunSettings, cfg)
     outcome = run(settings)
-    print(outcome.text)
+    if outcome.text:
+        print(outcome.text)
     return outcome.objective
 
 

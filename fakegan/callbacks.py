@@ -12,25 +12,29 @@ from typing import Any, Literal, cast
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from fakegan.data.pixels import to_uint8
 from fakegan.errors import FakeganError
 from fakegan.pictures import Picture, sheet, write_png
+from fakegan.progress import Status, write_status
 from fakegan.views import residual
 
 
 class StepSeed(pl.Callback):
-    """Every step's noise (dropout, the pool's draws) is a function of (seed, step, rank), after a resume too."""
+    """Every step's noise (dropout, samples, the pool's draws) is a function of (seed, step), after a resume too.
+
+    The same in all processes: `ranks.draw` deals the noise of the whole batch to them.
+    """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         """Seed the generators of the CPU and the device in use."""
-        key = np.random.SeedSequence((self.seed, trainer.current_epoch, batch_idx, trainer.global_rank))
+        key = np.random.SeedSequence((self.seed, trainer.current_epoch, batch_idx))
         number = int(key.generate_state(1, np.uint64)[0] >> np.uint64(1))
         torch.default_generator.manual_seed(number)
         if module.device.type == "cuda":
@@ -46,6 +50,10 @@ class EpochLines(pl.Callback):
         self.stage = stage
         self.started = 0.0
 
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Start the clock also of an epoch that is taken up in its middle, which Lightning does not start again."""
+        self.started = time.monotonic()
+
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Start the epoch's clock."""
         self.started = time.monotonic()
@@ -58,6 +66,35 @@ class EpochLines(pl.Callback):
         line = f"{self.stage} epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {shown}  ({seconds:.0f} s)"
         if trainer.is_global_zero:
             print(line, file=sys.stdout, flush=True)
+
+
+class EpochStatus(pl.Callback):
+    """The run's status file says which epoch it is in."""
+
+    def __init__(self, run_dir: Path, stage: str) -> None:
+        self.run_dir = run_dir
+        self.stage = stage
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Write it also for an epoch that is taken up in its middle."""
+        if trainer.is_global_zero:
+            write_status(self.run_dir, Status(self.stage, trainer.current_epoch + 1, trainer.max_epochs or 0))
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Write it."""
+        self.on_train_start(trainer, module)
+
+
+class Patience(EarlyStopping):
+    """Stops after so many epochs without a better value; a fit that had stopped so does not go on when resumed."""
+
+    def __init__(self, monitor: str, mode: Literal["min", "max"], epochs: int) -> None:
+        super().__init__(monitor, mode=mode, patience=epochs, check_finite=False)
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Lightning does not keep its decision in the checkpoint, but its count."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
 
 
 class Best(ModelCheckpoint):

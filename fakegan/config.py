@@ -8,15 +8,17 @@ import functools
 import os
 import re
 import shutil
+import signal
 import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import hydra
+import yaml  # type: ignore[import-untyped]  # OmegaConf's own reader
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -25,11 +27,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from fakegan.errors import FakeganError, UsageError
+from fakegan import processes
+from fakegan.errors import FakeganError, ToldError, UsageError
+from fakegan.pipeline.ledger import COMMAND_VARIABLE
+from fakegan.progress import STATUS_FILE
+from fakegan.sweep import words
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONF = PROJECT / "conf"
 CONFIG_FILE = "config.yaml"  # in a run directory, resolved
+_MAX_CONFIG_BYTES = 100_000  # train.py writes some 1,500
+_MAX_CONFIG_DEPTH = 10  # train.py's is 3
 T = TypeVar("T")
 
 
@@ -43,15 +51,27 @@ class Run(Protocol):
 R = TypeVar("R", bound=Run)
 
 
+class Sweeps(Protocol):
+    """A command's sweeps: fakegan.sweep.launcher is one."""
+
+    def register(self) -> None:
+        """Make Hydra know how their jobs are launched."""
+
+    def conclude(self) -> None:
+        """At the end, where this was a sweep: say what became of its jobs; raise a FakeganError where one failed."""
+
+
 def register_resolvers() -> None:
     """`${project:data}`: a path in the project folder; `${run_dir:RESUME,NEW}`: the run to continue, or a new one."""
     OmegaConf.register_new_resolver("project", lambda name: str(PROJECT / name), replace=True)
-    OmegaConf.register_new_resolver("run_dir", lambda resume, new: str(resume or new), replace=True)
+    OmegaConf.register_new_resolver(
+        "run_dir", lambda resume, new: resume if isinstance(resume, str) and resume else str(new), replace=True
+    )
 
 
 def entry_point(
     name: str,
-    after_sweep: Callable[[Path], None] | None = None,  # takes the sweep's folder, where a run of it has finished
+    sweeps: Sweeps | None = None,  # None: it has none of its own kind
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
     """Make a function of conf/NAME.yaml a command: errors become one sentence and an exit code, never a stack trace.
 
@@ -62,16 +82,20 @@ def entry_point(
         def command() -> Any:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of Hydra's own printing
             register_resolvers()
+            processes.end_with_parent()
+            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+                signal.signal(signal.SIGTERM, processes.terminate)
+            if sweeps is not None:
+                sweeps.register()
             composed = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
-            sweep = _Sweep()
-            with _one_sentence():
+            with one_sentence():
                 failure = result = None
                 try:
-                    result = composed(functools.wraps(task)(functools.partial(_job, task, sweep)))()
-                except FakeganError as error:  # a failed job must not cost the others their report
+                    result = composed(functools.wraps(task)(functools.partial(_job, task)))()
+                except (FakeganError, HydraException, OmegaConfBaseException) as error:
                     failure = error
-                if after_sweep is not None and sweep.finished:
-                    after_sweep(sweep.finished[0].parent)
+                if sweeps is not None:  # a failed job must not cost the others their report
+                    sweeps.conclude()
                 if failure is not None:
                     raise failure
                 return result
@@ -81,26 +105,37 @@ def entry_point(
     return decorate
 
 
-@dataclass
-class _Sweep:
-    """What became of a sweep's jobs."""
-
-    finished: list[Path] = field(default_factory=list)  # their folders
-
-
-def _job(task: Callable[[DictConfig], Any], sweep: _Sweep, cfg: DictConfig) -> Any:
+def _job(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
     """One job of Hydra's. In a sweep a failed job does not stop the others; the sweep's exit code is its own."""
     job = HydraConfig.get()
     if job.mode != RunMode.MULTIRUN:
-        with _one_sentence():
+        with one_sentence():
             return _tidy(task, cfg)
     try:
-        result = _tidy(task, cfg)
-        sweep.finished.append(Path(job.runtime.output_dir))
-        return result
+        with _own_command(job):
+            return _tidy(task, cfg)
     except FakeganError as error:
         print(f"job {job.job.num} failed: {error}", file=sys.stderr, flush=True)
         raise
+
+
+@contextlib.contextmanager
+def _own_command(job: Any) -> Iterator[None]:
+    """What is recorded of this job of a sweep is the command that would run it alone."""
+    os.environ[COMMAND_VARIABLE] = alone(job, job.overrides.task)
+    try:
+        yield
+    finally:
+        del os.environ[COMMAND_VARIABLE]
+
+
+def alone(
+    sweep: Any,  # Hydra's node of the config
+    overrides: Sequence[str],  # of one of its jobs
+) -> str:
+    """The command that runs a job without its sweep."""
+    asked = any(word.startswith("hydra.mode=") for word in sweep.overrides.hydra)  # which -m does
+    return words.alone(f"{sweep.job.name}.py", overrides, sweeps_by_itself=not asked)
 
 
 def _tidy(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
@@ -109,29 +144,35 @@ def _tidy(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
     made_for_this = not any(run_dir.iterdir()) and not run_dir.samefile(Path.cwd())
     try:
         return task(cfg)
-    except UsageError:
-        if made_for_this and not any(path.suffix in {".ckpt", ".pt"} for path in run_dir.rglob("*")):
-            shutil.rmtree(run_dir, ignore_errors=True)
-        raise
-    except FakeganError:
-        if made_for_this and {path.name for path in run_dir.glob("*")} <= {CONFIG_FILE}:
+    except FakeganError as error:
+        if made_for_this and _holds_nothing(run_dir, refused=error.exit_code == UsageError.exit_code):
             shutil.rmtree(run_dir, ignore_errors=True)
         raise
     except (KeyboardInterrupt, SystemExit):
-        if (run_dir / CONFIG_FILE).is_file():
+        if (run_dir / CONFIG_FILE).is_file() and not processes.is_child():  # else the one that started it says so
             print(f"\nstopped; go on with: {_to_go_on(run_dir)}", file=sys.stderr, flush=True)
         raise
+
+
+def _holds_nothing(run_dir: Path, refused: bool) -> bool:
+    """Whether a run has come to nothing: no network was saved, or not even a stage begun."""
+    if refused:
+        return not any(path.suffix in {".ckpt", ".pt"} for path in run_dir.rglob("*"))
+    return all(
+        path.name in {CONFIG_FILE, STATUS_FILE} or path.suffix in {".lock", ".log"} for path in run_dir.glob("*")
+    )
 
 
 def _to_go_on(run_dir: Path) -> str:
     job = HydraConfig.get()
     if job.mode == RunMode.MULTIRUN:  # its finished jobs are found again, this one goes on
-        return f"the same command and hydra.sweep.dir={os.path.relpath(job.sweep.dir)}"
+        return words.to_go_on(Path(job.sweep.dir))
     return f"python train.py resume={os.path.relpath(run_dir)}"
 
 
 @contextlib.contextmanager
-def _one_sentence() -> Iterator[None]:
+def one_sentence() -> Iterator[None]:
+    """Errors within end the process with a sentence and their exit code."""
     try:
         yield
     except KeyboardInterrupt:
@@ -145,6 +186,8 @@ def _one_sentence() -> Iterator[None]:
 
 
 def _fail(error: Exception, sentence: str, code: int) -> typing.NoReturn:
+    if isinstance(error, ToldError):
+        sys.exit(code)
     if os.environ.get("FAKEGAN_DEBUG"):
         raise error
     print(f"error: {sentence}", file=sys.stderr)
@@ -211,21 +254,62 @@ def start_run(kind: type[R], cfg: DictConfig) -> R:
     Raises:
         UsageError: the run directory is another run's.
     """
-    if cfg.get("resume"):
-        ignored = [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]
-        if ignored:
-            raise UsageError(f"resume goes on with the run's own config: leave out {' '.join(ignored)}")
-        return read_run(kind, cfg.resume)
-    for key in ("data.root", "model.checkpoint", "paths.run_dir", "paths.data_dir", "paths.artifact_dir"):
-        path = OmegaConf.select(cfg, key)  # None where it is missing, too
-        if path is not None:
-            OmegaConf.update(cfg, key, str(Path(path).absolute()))  # a resume may start from another folder
+    from fakegan import ranks  # imports torch, which --help does not need
+
+    ranks.connect()
+    if isinstance(cfg.get("resume"), str):
+        return _resumed(kind, cfg.resume)
+    if cfg.get("resume") and not _sweeping():
+        raise UsageError("resume=true is for sweeps, with -m and hydra.sweep.dir=DIR; go on with a run by resume=DIR")
+    make_lasting(cfg)
+    run_dir = Path(ranks.on_first(lambda: str(cfg.paths.run_dir)))  # a clock is in its name, and clocks differ
+    if str(run_dir) != str(cfg.paths.run_dir):
+        with contextlib.suppress(OSError):
+            Path(cfg.paths.run_dir).rmdir()  # Hydra made it
+        OmegaConf.update(cfg, "paths.run_dir", str(run_dir))
     checked = settings(kind, cfg)
-    run_dir = Path(cfg.paths.run_dir)
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+    return ranks.on_first(lambda: _begin(kind, cfg, checked, run_dir))
+
+
+def _begin(kind: type[R], cfg: DictConfig, checked: R, run_dir: Path) -> R:
+    if _sweeping():
         twin = _twin(kind, checked, run_dir)
         if twin is not None:
             return twin
+    write_down(cfg, run_dir)
+    return checked
+
+
+def _sweeping() -> bool:
+    return HydraConfig.initialized() and bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
+def _resumed(kind: type[R], place: str) -> R:
+    ignored = [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]
+    if words.is_sweep(Path(place)):
+        raise UsageError(f"{place} is a sweep: go on with {words.to_go_on(Path(place))}")
+    if ignored:
+        raise UsageError(f"resume goes on with the run's own config: leave out {' '.join(ignored)}")
+    return read_run(kind, place)
+
+
+def make_lasting(cfg: DictConfig) -> None:
+    """Make a composed config one to keep: it means the same in another folder, and when it is read to go on."""
+    if cfg.get("resume"):  # true, in a sweep
+        cfg.resume = None
+    for key in ("data.root", "model.checkpoint", "paths.run_dir", "paths.data_dir", "paths.artifact_dir"):
+        path = OmegaConf.select(cfg, key)  # None where it is missing, too
+        if path is not None:
+            OmegaConf.update(cfg, key, str(Path(path).absolute()))
+
+
+def write_down(cfg: DictConfig, run_dir: Path) -> None:
+    """Write a run's config.yaml, resolved.
+
+    Raises:
+        UsageError: another run is there.
+        FakeganError: the folder cannot be written.
+    """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         with (run_dir / CONFIG_FILE).open("x", encoding="utf-8") as file:
@@ -236,7 +320,6 @@ def start_run(kind: type[R], cfg: DictConfig) -> R:
         ) from None
     except OSError as error:
         raise FakeganError(f"{run_dir} cannot be written ({error}): choose another hydra.run.dir") from error
-    return checked
 
 
 def _twin(kind: type[R], checked: R, run_dir: Path) -> R | None:
@@ -259,23 +342,66 @@ def _twin(kind: type[R], checked: R, run_dir: Path) -> R | None:
 def read_run(kind: type[T], run_dir: str) -> T:
     """The settings that a run was started with, its paths.run_dir where it stands now.
 
+    A run may come from elsewhere: its config is held against the settings' keys, types and names, nothing in it is
+    resolved, and no object is made of it but the settings.
+
     Raises:
-        FakeganError: no run there, or a damaged config.yaml.
+        FakeganError: no run there, or a config.yaml that is damaged or not of train.py's making.
     """
     path = Path(run_dir) / CONFIG_FILE
     if not path.is_file():
         raise UsageError(f"{run_dir} is not a run: it has no {CONFIG_FILE}; name a directory that train.py wrote")
+    values = _read_plain(path)
+    if isinstance(values.get("paths"), dict):
+        values["paths"]["run_dir"] = run_dir
     try:
-        cfg = OmegaConf.load(path)
+        return from_mapping(kind, values)
+    except (UsageError, OverflowError) as error:
+        raise UsageError(f"{path}: {error!s:.300}; it may be of another version of FakeGAN") from error
+
+
+def _read_plain(path: Path) -> dict[str, Any]:
+    """The values of a config.yaml as they stand there, texts, numbers, lists and groups of keys."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise FakeganError(f"{path} cannot be read ({error.strerror}): change its permissions") from error
+    if len(content) > _MAX_CONFIG_BYTES:
+        raise FakeganError(f"{path} is damaged: no config has more than {_MAX_CONFIG_BYTES // 1000} kB")
+    try:
+        text = content.decode("utf-8")
+        _refuse_foreign(path, text)
+        values = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except FakeganError:
+        raise
     except Exception as error:  # a YAML error of any kind
         raise FakeganError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
-    if not isinstance(cfg, DictConfig):
+    if not isinstance(values, dict):
         raise FakeganError(f"{path} is damaged: it is no list of keys")
-    OmegaConf.update(cfg, "paths.run_dir", run_dir)
-    try:
-        return settings(kind, cfg)
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}; it may be of another version of FakeGAN") from error
+    return typing.cast("dict[str, Any]", values)
+
+
+def _refuse_foreign(path: Path, text: str) -> None:
+    """Raise a FakeganError for YAML that train.py never writes: it may ask for code, for secrets or for all memory."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        found = "too many brackets" if depth > _MAX_CONFIG_DEPTH else _foreign(event)
+        if found is not None:
+            line = event.start_mark.line + 1
+            raise FakeganError(f"{path} has {found} in line {line}, which train.py never writes: do not trust this run")
+
+
+def _foreign(event: yaml.Event) -> str | None:
+    value = getattr(event, "value", "")
+    if getattr(event, "tag", None) is not None:
+        return "a tag"
+    if getattr(event, "anchor", None) is not None:  # an alias's, too: a few lines of them are a million values
+        return "an alias"
+    if "${" in value:
+        return "an interpolation"
+    return "a control character" if re.search(r"[\x00-\x1f\x7f-\x9f]", value) else None
 
 
 def read_runs(kind: type[T], places: Sequence[str]) -> list[T]:

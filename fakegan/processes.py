@@ -12,7 +12,8 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from types import FrameType
+from typing import IO, NoReturn
 
 from fakegan.errors import ToldError
 
@@ -20,6 +21,11 @@ _PARENT = "FAKEGAN_PARENT"  # in a child's environment: its parent's process id
 _POLL = 0.1  # seconds
 _GRACE = 60.0  # seconds to save and end, before a process is killed
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def terminate(number: int, _frame: FrameType | None) -> NoReturn:
+    """SIGTERM's handler where nothing has to be saved: unwind, and exit with 143."""
+    raise SystemExit(128 + number)
 
 
 def start(
@@ -148,6 +154,9 @@ def _let_end(children: Sequence[subprocess.Popen[bytes]]) -> None:
 
 def _answer(children: Sequence[subprocess.Popen[bytes]], noted: Sequence[int], logs: Path) -> None:
     codes = [child.returncode for child in children]
+    for log in logs.glob("process_*.log"):
+        if not log.stat().st_size:
+            log.unlink()
     if not any(codes):
         return
     if noted and noted[0] == signal.SIGINT:
@@ -156,6 +165,7 @@ def _answer(children: Sequence[subprocess.Popen[bytes]], noted: Sequence[int], l
         raise SystemExit(128 + noted[0] if noted[0] == signal.SIGTERM else 0)
     if codes[0] <= 0:  # it was killed, or had nothing to say: another failed first
         failed = next(i for i, code in enumerate(codes) if code)
-        words = (logs / f"process_{failed}.log").read_text(errors="replace").strip() if failed else ""
+        log = logs / f"process_{failed}.log"
+        words = log.read_text(errors="replace").strip() if log.is_file() else ""
         print(words or f"process {failed} of {len(codes)} ended with {codes[failed]}", file=sys.stderr, flush=True)
     raise ToldError(max(codes) if max(codes) in {1, 2} else 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -83,6 +84,8 @@ def connect() -> None:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, init_method="env://")
     _control = dist.new_group(backend="gloo", timeout=_WAIT)
+    if dist.get_rank():
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def disconnect() -> None:
@@ -161,13 +164,13 @@ def wait() -> None:
         dist.barrier(group=_control)
 
 
-def any_of(flag: bool) -> bool:
-    """Whether the flag is up in any process."""
+def largest(number: int) -> int:
+    """The largest of the processes' numbers."""
     if count() == 1:
-        return flag
-    flags = torch.tensor(int(flag))
-    dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=_control)
-    return bool(flags)
+        return number
+    numbers = torch.tensor(number)
+    dist.all_reduce(numbers, op=dist.ReduceOp.MAX, group=_control)
+    return int(numbers)
 
 
 def total(value: Tensor) -> Tensor:

@@ -144,9 +144,10 @@ def test_epoch_means_weigh_by_faces() -> None:
 
 def test_pool_fills_then_exchanges_about_half() -> None:
     pool = ReconstructionPool(size=50)
-    first = torch.rand(50, 3, 64, 64)
-    assert torch.equal(pool(first), first)
-    assert pool.filled == 50
+    for _ in range(5):
+        first = torch.rand(10, 3, 64, 64)
+        assert torch.equal(pool(first), first)
+    assert pool.images.flatten(1).any(dim=1).all()  # every slot is filled
     exchanged = 0
     for _ in range(40):
         new = torch.rand(10, 3, 64, 64)
@@ -154,18 +155,34 @@ def test_pool_fills_then_exchanges_about_half() -> None:
         shown = pool(new)
         older = [i for i in range(10) if not torch.equal(shown[i], new[i])]
         exchanged += len(older)
-        for i in older:  # what is shown was in the pool, and the new one took its place
-            assert (before == shown[i]).all(dim=(1, 2, 3)).sum() == 1
-            assert (pool.images == new[i]).all(dim=(1, 2, 3)).sum() == 1
+        for i in older:  # what is shown was in the pool, in a slot of its place, and the new one took its place
+            was = (before == shown[i]).all(dim=(1, 2, 3)).nonzero().item()
+            assert was % 10 == i
+            assert torch.equal(pool.images[int(was)], new[i])
     assert 150 < exchanged < 250  # 200 expected, 10 the standard deviation
 
 
 def test_pool_takes_a_batch_larger_than_itself() -> None:
+    """Of eleven faces the first four have a slot; the others are always shown as they are."""
     pool = ReconstructionPool(size=4)
-    batch = torch.rand(11, 3, 64, 64)
-    assert pool(batch).shape == batch.shape
-    assert pool.filled == 4
-    assert pool(batch).shape == batch.shape
+    first, second = torch.rand(2, 11, 3, 64, 64)
+    assert torch.equal(pool(first), first)
+    assert torch.equal(pool.images, first[:4])
+    older = 0
+    for _ in range(20):
+        shown = pool(second)
+        assert torch.equal(shown[4:], second[4:])
+        older += int((shown[:4] != second[:4]).any())
+    assert older > 0
+
+
+def test_pool_with_places_of_unequal_slots_fills_every_slot_once() -> None:
+    pool = ReconstructionPool(size=5)
+    steps = torch.rand(3, 2, 3, 64, 64)  # place 0 has slots 0, 2, 4; place 1 has 1 and 3
+    for batch in steps[:2]:
+        assert torch.equal(pool(batch), batch)
+    pool(steps[2])
+    assert torch.equal(pool.images[[0, 2, 4]], steps[:, 0])
 
 
 def test_the_pool_travels_in_the_state_dict(tmp_path: Path) -> None:
@@ -174,7 +191,7 @@ def test_the_pool_travels_in_the_state_dict(tmp_path: Path) -> None:
     torch.save(module.state_dict(), tmp_path / "state.pt")
     other = AdversarialAutoencoder(depth=1, width=4, pool_size=6)
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert other.pool.filled == 5
+    assert (other.pool.steps, other.pool.batch) == (1, 5)
     assert torch.equal(other.pool.images, module.pool.images)
 
 

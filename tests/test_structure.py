@@ -12,7 +12,7 @@ LAYERS = [
     {"ranks", "processes", "progress"},
     {"data", "nets", "views", "evaluation"},
     {"pictures", "commands"},
-    {"checkpoints", "callbacks"},
+    {"checkpoints", "callbacks", "stopping"},
     {"modules"},
     {"detector"},
     {"pipeline"},

@@ -1,7 +1,9 @@
 """Whole batches of faces from the memory map to the device; order and flips depend on (seed, epoch, row) alone.
 
 A batch leaves the store as uint8 in one gather. Flips and the conversion to [-1, 1] happen on the device, after the
-transfer, so nothing is done in Python per picture.
+transfer, so nothing is done in Python per picture. Where several processes train together, each training batch is
+dealt to them face by face, and batches to validate on are divided among them: the same faces in the same order as in
+one process, and none twice.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from fakegan import ranks
 from fakegan.data.pixels import to_unit
 from fakegan.data.store import FAKE, REAL
 from fakegan.errors import UsageError
@@ -52,28 +55,31 @@ def flips(rows: Rows, seed: int, epoch: int) -> npt.NDArray[np.bool_]:
 
 
 class TrainOrder(Sampler[Draw]):
-    """Shuffled full batches of an epoch; the last faces that fill no batch wait for another epoch's order."""
+    """Shuffled full batches, epoch after epoch; the last faces that fill no batch wait for another epoch's order.
+
+    An iterator goes from where training stands to the end of that epoch, so a fit that was stopped in the middle of
+    an epoch goes on there. Of each batch it gives this process's share.
+    """
 
     def __init__(self, epoch_rows: Callable[[np.random.Generator], Rows], batch_size: int, seed: int) -> None:
         self.epoch_rows = epoch_rows  # the rows of one epoch, in any order, from the epoch's generator
-        self.batch_size = batch_size
+        self.batch_size = batch_size  # of one step, over all processes
         self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch, the first after a resume too."""
-        self.epoch = epoch
+        self.batches_done: Callable[[], int] = lambda: 0  # of the whole fit so far
 
     def __len__(self) -> int:
         return len(self.epoch_rows(np.random.default_rng(0))) // self.batch_size
 
     def __iter__(self) -> Iterator[Draw]:
-        rng = np.random.default_rng((self.seed, self.epoch))
+        return self._draws(*divmod(self.batches_done(), len(self)))  # read now: a worker process asks far ahead
+
+    def _draws(self, epoch: int, skip: int) -> Iterator[Draw]:
+        rng = np.random.default_rng((self.seed, epoch))
         order = rng.permutation(self.epoch_rows(rng))
-        mirrored = flips(order, self.seed, self.epoch)
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
+        mirrored = flips(order, self.seed, epoch)
+        for start in range(skip * self.batch_size, len(self) * self.batch_size, self.batch_size):
             batch = slice(start, start + self.batch_size)
-            yield Draw(order[batch], mirrored[batch])
+            yield Draw(ranks.dealt(order[batch]), ranks.dealt(mirrored[batch]))
 
 
 class StoreOrder(Sampler[Draw]):
@@ -88,8 +94,30 @@ class StoreOrder(Sampler[Draw]):
 
     def __iter__(self) -> Iterator[Draw]:
         for start in range(0, len(self.rows), self.batch_size):
-            rows = self.rows[start : start + self.batch_size]
-            yield Draw(rows, np.zeros(len(rows), dtype=bool))
+            yield self._draw(self.rows[start : start + self.batch_size])
+
+    def _draw(self, rows: Rows) -> Draw:
+        return Draw(rows, np.zeros(len(rows), dtype=bool))
+
+
+class DealtStoreOrder(StoreOrder):
+    """The batches of a StoreOrder that are this process's: whole ones, so that each looks as it does in one process.
+
+    With fewer batches than processes, some get one without faces: all of them must meet at the end of a validation.
+    """
+
+    def __len__(self) -> int:
+        return max(len(self._own()), 1)
+
+    def __iter__(self) -> Iterator[Draw]:
+        own = self._own()
+        if not own:
+            yield self._draw(self.rows[:0])
+        for batch in own:
+            yield self._draw(self.rows[batch * self.batch_size : (batch + 1) * self.batch_size])
+
+    def _own(self) -> range:
+        return ranks.dealt(range(super().__len__()))
 
 
 class FaceBatches(Dataset[dict[str, Tensor]]):
@@ -132,6 +160,8 @@ def mirrored(pixels: Tensor, flip: Tensor) -> Tensor:  # uint8 (B, 64, 64, 3), b
     A plane mirrors faster than interleaved pixels, and choosing between words of eight bytes is faster than choosing
     between bytes. `to_unit` goes back to planes, so the result is a view of planes and costs it nothing.
     """
+    if not len(pixels):  # no words to look at
+        return pixels
     planes = pixels.permute(0, 3, 1, 2).contiguous()  # (B, 3, 64, 64)
     choice = torch.where(flip.view(-1, 1, 1, 1), planes.flip(3).view(torch.int64), planes.view(torch.int64))
     return choice.view(torch.uint8).permute(0, 2, 3, 1)
@@ -156,11 +186,12 @@ class RealFacesDataModule(pl.LightningDataModule):
         _check_batch_size(batch_size, len(train_rows), "budget.autoencoder.batch_size", "autoencoder's training faces")
         self.batches = FaceBatches({"image": images}, labels)
         self.train_order = TrainOrder(lambda rng: train_rows, batch_size, seed)
-        self.val_order = StoreOrder(val_rows, batch_size=max(batch_size, 64))
+        self.val_order = DealtStoreOrder(val_rows, batch_size=max(batch_size, 64))
         self.workers = workers
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Shuffled, mirrored batches."""
+        """Shuffled, mirrored batches, from where training stands."""
+        self.train_order.batches_done = lambda: _batches_done(self.trainer)
         return loader(self.batches, self.train_order, self.workers)
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
@@ -195,13 +226,14 @@ class RealFakeDataModule(pl.LightningDataModule):
         faces = len(epoch_rows(np.random.default_rng(0)))
         _check_batch_size(batch_size, faces, "budget.classifier.batch_size", f"train split ({ratio} classes)")
         self.train_order = TrainOrder(epoch_rows, batch_size, seed)
-        self.val_order = StoreOrder(val_rows, batch_size=max(batch_size, 256))
+        self.val_order = DealtStoreOrder(val_rows, batch_size=max(batch_size, 256))
         both = np.union1d(train_rows, val_rows)
         self.predict_order = StoreOrder(both if predict_rows is None else predict_rows, self.val_order.batch_size)
         self.workers = workers
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Shuffled, mirrored batches in the asked-for class ratio."""
+        """Shuffled, mirrored batches in the asked-for class ratio, from where training stands."""
+        self.train_order.batches_done = lambda: _batches_done(self.trainer)
         return loader(self.batches, self.train_order, self.workers)
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
@@ -216,6 +248,11 @@ class RealFakeDataModule(pl.LightningDataModule):
         """Mirror, convert and apply the view on the device."""
         arrays = on_device(batch, tuple(self.batches.arrays))
         return {"x": self.view(arrays), "label": batch["label"], "row": batch["row"]}
+
+
+def _batches_done(trainer: pl.Trainer | None) -> int:
+    """Of the whole fit; also right while Lightning restores a fit, which the samplers' set_epoch is too late for."""
+    return 0 if trainer is None else trainer.fit_loop.epoch_loop.batch_progress.total.ready
 
 
 def _class_ratio(rows: Rows, labels: npt.NDArray[np.int64], ratio: ClassRatio) -> Callable[[np.random.Generator], Rows]:
@@ -234,3 +271,4 @@ def _check_batch_size(batch_size: int, faces: int, key: str, what: str) -> None:
         raise UsageError(f"{key} must be at least 1, got {batch_size}")
     if batch_size > faces:
         raise UsageError(f"{key}={batch_size} is larger than the {what} ({faces} faces): lower it to {faces} or less")
+    ranks.divisible(batch_size, key)

@@ -13,6 +13,7 @@ import io
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,6 +43,12 @@ _IMAGES, _FACES, _MANIFEST, _REJECTED = "images.npy", "faces.csv", "manifest.jso
 _STORE_FILES = {_IMAGES, _FACES, _MANIFEST, _REJECTED}
 _LOCK = "building.lock"
 _HEADER_BYTES = 128  # of images.npy, whatever the number of rows, so that it can be filled in last
+_SHA256 = re.compile("[0-9a-f]{64}")
+# A store may come from elsewhere: nothing of it is read that is far larger than such a file ever is.
+_MAX_MANIFEST_BYTES = 16 * 2**20  # some 100 for each source
+_MAX_ROW_BYTES = 16 * 2**10  # some 200, mostly the file's name
+_MAX_COLUMN_BYTES = 16 * 2**30  # in memory, where each cell takes as much as the longest
+_MAX_SIDE = 2**31  # pixels; what an image file's header can say
 
 StringArray = npt.NDArray[np.str_]
 
@@ -123,11 +130,11 @@ class FaceStore:
         return cls(
             path=path,
             images=images,
-            files=np.array(columns["file"], dtype=np.str_),
+            files=_texts(columns["file"], path / _FACES),
             labels=_labels(columns["label"], path / _FACES),
-            sources=np.array(columns["source"], dtype=np.str_),
-            groups=np.array(columns["group"], dtype=np.str_),
-            sha256=np.array(columns["sha256"], dtype=np.str_),
+            sources=_texts(columns["source"], path / _FACES),
+            groups=_texts(columns["group"], path / _FACES),
+            sha256=_digests(columns["sha256"], path / _FACES),
             widths=_sides(columns["width"], path / _FACES),
             heights=_sides(columns["height"], path / _FACES),
             kept_split=_kept_split(columns["split"], path / _FACES),
@@ -399,6 +406,12 @@ def _damaged(file: Path, what: str) -> FakeganError:
     return FakeganError(f"{file} is damaged: {what}; prepare the store again with --overwrite")
 
 
+def _shown(value: object) -> str:
+    """What a foreign file says as part of a sentence: short, and without characters that act on a terminal."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
 def _must_exist(path: Path) -> None:
     if not path.exists():
         raise UsageError(
@@ -413,43 +426,60 @@ def _must_exist(path: Path) -> None:
 
 
 def _read_manifest(file: Path) -> dict[str, Any]:
+    if file.stat().st_size > _MAX_MANIFEST_BYTES:
+        raise _damaged(file, "too large for a store's manifest")
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
         version = manifest["format_version"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # the last from brackets in brackets in ...
         raise _damaged(file, "not a store's manifest") from None
     if version != FORMAT_VERSION:
         raise FakeganError(
-            f"{file} is of format version {version}, this FakeGAN reads version {FORMAT_VERSION}: "
+            f"{file} is of format version {_shown(version)}, this FakeGAN reads version {FORMAT_VERSION}: "
             f"prepare the store again with --overwrite"
         )
     if manifest.get("label_convention") != LABEL_CONVENTION:
         raise FakeganError(
-            f"{file} says labels mean {manifest.get('label_convention')}, here they mean {LABEL_CONVENTION}: "
+            f"{file} says labels mean {_shown(manifest.get('label_convention'))}, here they mean {LABEL_CONVENTION}: "
             f"prepare the store again with --overwrite"
         )
-    geometry = manifest.get("geometry")
-    if not isinstance(geometry, Mapping) or set(geometry) != {field.name for field in fields(Geometry)}:
+    if not _is_geometry(manifest.get("geometry")):
         raise _damaged(file, "its geometry is not one of this version")
-    if not isinstance(manifest.get("fingerprint"), str):
+    if not _SHA256.fullmatch(str(manifest.get("fingerprint"))):
         raise _damaged(file, "it has no fingerprint")
+    sources, warnings = manifest.get("sources", {}), manifest.get("warnings", [])
+    if not isinstance(sources, dict) or not all(isinstance(source, dict) for source in sources.values()):
+        raise _damaged(file, "its sources are no table")
+    if not isinstance(warnings, list) or not all(isinstance(warning, str) for warning in warnings):
+        raise _damaged(file, "its warnings are no list of sentences")
     return dict(manifest)
+
+
+def _is_geometry(values: object) -> bool:
+    if not isinstance(values, Mapping) or set(values) != {field.name for field in fields(Geometry)}:
+        return False
+    numbers = values["size"], values["max_megapixels"]
+    return type(values["crop"]) is bool and all(type(number) is int and number > 0 for number in numbers)
 
 
 def _map_images(file: Path, manifest: dict[str, Any]) -> npt.NDArray[np.uint8]:
     try:
-        images: npt.NDArray[np.uint8] = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError):
+        with np.errstate(over="ignore"):  # of a shape that no file can have
+            # not np.load, which would also take an archive of arrays
+            images: npt.NDArray[np.uint8] = np.lib.format.open_memmap(file, mode="r")
+    except (OSError, ValueError, EOFError, SyntaxError, OverflowError):
         raise _damaged(file, "not a whole array") from None
-    size = manifest["geometry"]["size"]
+    size, count = manifest["geometry"]["size"], manifest.get("count")
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, 3):
-        raise _damaged(file, f"{images.dtype} {images.shape} instead of uint8 (N, {size}, {size}, 3)")
-    if file.stat().st_size != _HEADER_BYTES + images.nbytes or images.shape[0] != manifest.get("count"):
-        raise _damaged(file, f"it holds {len(images)} images, the manifest says {manifest.get('count')}")
+        raise _damaged(file, f"{images.dtype!s:.80} {images.shape} instead of uint8 (N, {size}, {size}, 3)")
+    if file.stat().st_size != _HEADER_BYTES + images.nbytes or images.shape[0] != count:
+        raise _damaged(file, f"it holds {len(images)} images, the manifest says {_shown(count)}")
     return images
 
 
 def _read_columns(file: Path, count: int) -> dict[str, tuple[str, ...]]:
+    if file.stat().st_size > _MAX_ROW_BYTES * (count + 1):
+        raise _damaged(file, f"too large a table for {count} images")
     with file.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
         try:
             header, *rows = csv.reader(lines)
@@ -465,22 +495,39 @@ def _read_columns(file: Path, count: int) -> dict[str, tuple[str, ...]]:
         raise _damaged(file, "a row has too few or too many cells") from None
 
 
+def _texts(cells: Sequence[str], file: Path) -> StringArray:
+    longest = max(map(len, cells), default=0)
+    if 4 * longest * len(cells) > _MAX_COLUMN_BYTES:
+        raise _damaged(file, f"a cell has {longest} characters")
+    return np.array(cells, dtype=np.str_)
+
+
+def _digests(cells: Sequence[str], file: Path) -> StringArray:
+    wrong = next((cell for cell in cells if not _SHA256.fullmatch(cell)), None)
+    if wrong is not None:
+        raise _damaged(file, f"a sha256 is {_shown(wrong)}")
+    return np.array(cells, dtype=np.str_)
+
+
 def _labels(cells: Sequence[str], file: Path) -> npt.NDArray[np.int64]:
     wrong = set(cells) - {str(label) for label in CLASS_NAMES}
     if wrong:
-        raise _damaged(file, f"a label is {sorted(wrong)[0]!r} instead of {REAL} (real) or {FAKE} (fake)")
+        raise _damaged(file, f"a label is {_shown(sorted(wrong)[0])} instead of {REAL} (real) or {FAKE} (fake)")
     return np.array(cells, dtype=np.int64)
 
 
 def _sides(cells: Sequence[str], file: Path) -> npt.NDArray[np.int64]:
     try:
-        return np.array(cells, dtype=np.str_).astype(np.int64)
-    except ValueError:
+        sides = np.array(cells, dtype=np.str_).astype(np.int64)
+    except (ValueError, OverflowError):
         raise _damaged(file, "a width or a height is no whole number") from None
+    if len(sides) and not 0 < sides.min() <= sides.max() < _MAX_SIDE:
+        raise _damaged(file, "a width or a height is no picture's")
+    return sides
 
 
 def _kept_split(cells: Sequence[str], file: Path) -> StringArray:
     wrong = set(cells) - set(KEPT_SPLITS)
     if wrong:
-        raise _damaged(file, f"a split is {sorted(wrong)[0]!r} instead of train, val, test or nothing")
+        raise _damaged(file, f"a split is {_shown(sorted(wrong)[0])} instead of train, val, test or nothing")
     return np.array(cells, dtype=np.str_)

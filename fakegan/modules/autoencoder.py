@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -11,9 +11,11 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
+from fakegan import ranks
 from fakegan.modules.means import EpochMeans
+from fakegan.modules.partial import make_whole, take_part
 from fakegan.modules.pool import ReconstructionPool
-from fakegan.modules.schedules import learning_rate_factor, optimizer
+from fakegan.modules.schedules import learning_rate_factor, optimizer, training_steps
 from fakegan.nets.autogan import AutoGAN, Norm, PatchDiscriminator
 from fakegan.nets.losses import (
     autoencoder_loss,
@@ -68,7 +70,7 @@ class AdversarialAutoencoder(pl.LightningModule):
             for net in (self.autoencoder, self.discriminator)
         ]
         epochs = self.trainer.max_epochs or 1
-        factor = learning_rate_factor(h["schedule"], int(self.trainer.estimated_stepping_batches), epochs)
+        factor = learning_rate_factor(h["schedule"], training_steps(self.trainer), epochs)
         return optimizers, [LambdaLR(opt, factor) for opt in optimizers]
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -92,7 +94,7 @@ class AdversarialAutoencoder(pl.LightningModule):
             opt_disc.zero_grad()
             self.manual_backward(disc)
             # A fused optimizer leaves weights and moments alone where found_inf is 1; decided on the device.
-            resting = (disc.detach() < self.hparams["discriminator_floor"]).float()
+            resting = (ranks.mean(disc) < self.hparams["discriminator_floor"]).float()
             opt_disc.optimizer.found_inf = resting  # type: ignore[attr-defined]
             opt_disc.step()
 
@@ -112,6 +114,8 @@ class AdversarialAutoencoder(pl.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """L1, PSNR and SSIM of the reconstructions, and what the discriminator thinks of both sides."""
         real = batch["image"]
+        if not len(real):  # this process has no faces to validate on
+            return
         recon = self(real).float()
         with torch.autocast(real.device.type, enabled=False):  # SSIM's variances cancel badly in bf16
             structure = cast(Tensor, ssim(recon, real, data_range=(-1.0, 1.0)))
@@ -125,6 +129,16 @@ class AdversarialAutoencoder(pl.LightningModule):
             },
             weight=len(real),
         )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The pools and running means of all processes."""
+        state = checkpoint["state_dict"]
+        state["pool.images"] = self.pool.own_images()
+        make_whole(checkpoint, "pool.images", "train_means.")
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The pool stays whole: each process takes from it what is its own."""
+        take_part(checkpoint, "train_means.")
 
     def on_train_epoch_end(self) -> None:
         """Write the epoch's means."""

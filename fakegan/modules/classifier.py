@@ -17,7 +17,8 @@ from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryAvera
 from fakegan.data.store import FAKE
 from fakegan.errors import UsageError
 from fakegan.modules.means import EpochMeans
-from fakegan.modules.schedules import learning_rate_factor, optimizer
+from fakegan.modules.partial import make_whole, take_in_nothing, take_part
+from fakegan.modules.schedules import learning_rate_factor, optimizer, training_steps
 from fakegan.nets.alexnet import AlexNet
 from fakegan.nets.dcgan import DCGANDiscriminator
 from fakegan.nets.recon_error import ReconError
@@ -79,7 +80,8 @@ class Classifier(pl.LightningModule):
                 "auroc": BinaryAUROC(),
                 "average_precision": BinaryAveragePrecision(),
                 "accuracy": BinaryAccuracy(),
-            }
+            },
+            compute_groups=False,  # found on a first update, which a process without faces does not see
         )
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) -> (B, 2) logits
@@ -107,7 +109,7 @@ class Classifier(pl.LightningModule):
             momentum=h["momentum"],
             weight_decay=h["weight_decay"],
         )
-        steps, epochs = int(self.trainer.estimated_stepping_batches), self.trainer.max_epochs or 1
+        steps, epochs = training_steps(self.trainer), self.trainer.max_epochs or 1
         return opt, LambdaLR(opt, learning_rate_factor(h["schedule"], steps, epochs, h["step_epochs"]))
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> STEP_OUTPUT:
@@ -119,6 +121,9 @@ class Classifier(pl.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Loss and scores of one batch; the metrics are exact over the whole split."""
+        if not len(batch["label"]):  # this process has no faces to validate on
+            take_in_nothing(self.val_metrics)
+            return
         logits, loss = self._step(batch)
         self.val_means.update({"loss": loss}, weight=len(logits))
         self.val_metrics.update(fake_probability(logits), batch["label"])
@@ -126,6 +131,14 @@ class Classifier(pl.LightningModule):
     def _step(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         logits = self(batch["x"])
         return logits, F.cross_entropy(logits, batch["label"])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The running means of all processes."""
+        make_whole(checkpoint, "train_means.", "train_metrics.")
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What had been summed goes on being so, once."""
+        take_part(checkpoint, "train_means.", "train_metrics.")
 
     def on_train_epoch_end(self) -> None:
         """Write the epoch's means."""

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryRecall, BinarySpecificity
 
+from fakegan import ranks
 from fakegan.data.store import FAKE
 from fakegan.errors import UsageError
 from fakegan.modules.classifier import Classifier
@@ -62,6 +63,7 @@ class DCGANClassifier(Classifier):
         self.fixed_noise: Tensor
         self.train_means = EpochMeans(*TRAIN_MEANS)
         self.train_metrics = MetricCollection(_accuracy_by_class())
+        self.train_metrics.persistent(True)
         self.val_metrics.add_metrics(_accuracy_by_class())
         self.val_generated = EpochMeans("accuracy_generated")
 
@@ -76,7 +78,7 @@ class DCGANClassifier(Classifier):
         opt_gen, opt_disc = cast("list[LightningOptimizer]", self.optimizers())
 
         with self.toggled_optimizer(opt_gen):
-            noise = torch.randn(len(label), self.generator.latent, device=self.device)
+            noise = ranks.draw(lambda n: torch.randn(n, self.generator.latent, device=self.device), len(label))
             samples = self.generator(noise)
             with running_statistics_kept(self.net):
                 gen = dcgan_generator_loss(self(samples))

@@ -15,18 +15,20 @@ class EpochMeans(Metric):
     def __init__(self, *names: str) -> None:
         super().__init__()
         self.names = names
-        self.add_state("totals", torch.zeros(len(names)), dist_reduce_fx="sum")
-        self.add_state("weight", torch.zeros(()), dist_reduce_fx="sum")
+        # Sums in double: the mean comes out the same in whatever order batches and processes are added.
+        kind = torch.float32 if torch.backends.mps.is_available() else torch.float64  # which MPS does not have
+        self.add_state("totals", torch.zeros(len(names), dtype=kind), dist_reduce_fx="sum", persistent=True)
+        self.add_state("weight", torch.zeros((), dtype=kind), dist_reduce_fx="sum", persistent=True)
         self.totals: Tensor
         self.weight: Tensor
 
     def update(self, values: dict[str, Tensor], weight: int) -> None:
         """Add one batch: scalar means of `weight` faces each, one for every name."""
-        stacked = torch.stack([values[name].detach().float() for name in self.names])
+        stacked = torch.stack([values[name].detach().to(self.totals.dtype) for name in self.names])
         self.totals += stacked * weight
         self.weight += weight
 
     def compute(self) -> dict[str, Tensor]:
         """The means so far, by name."""
-        means = self.totals / self.weight.clamp(min=1)
+        means = (self.totals / self.weight.clamp(min=1)).float()
         return dict(zip(self.names, means, strict=True))

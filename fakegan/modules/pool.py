@@ -7,44 +7,60 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fakegan import ranks
+
 
 class ReconstructionPool(nn.Module):
     """Up to `size` past reconstructions (Shrivastava et al. 2017, arXiv:1612.07828, section 2.3).
 
     It fills first. Then each new reconstruction is, with probability 1/2, exchanged for a past one: the past one
-    is shown, the new one takes its place. The slots of one batch are distinct, so the exchange is one gather and
-    one scatter on the device. Draws come from torch's CPU generator; pictures and count go into the checkpoint.
+    is shown, the new one takes its place. Slots are dealt to the places of a batch (of B faces, place p has the slots
+    p, p + B, p + 2B, ...), and a reconstruction is exchanged within those of its place. So the exchange is one gather
+    and one scatter on the device; and as places are dealt to processes, each keeps a pool of its own, and together
+    they show what a single one would.
+
+    Draws come from torch's CPU generator. Pictures and counts go into the checkpoint.
     """
 
     def __init__(self, size: int = 50) -> None:
         super().__init__()
         self.size = size
-        self.filled = 0
+        self.steps = 0  # batches taken in
+        self.batch = 0  # faces of each, over all processes
         self.register_buffer("images", torch.zeros(size, 3, 64, 64))
         self.images: Tensor
 
     def forward(self, recon: Tensor) -> Tensor:  # (B, 3, 64, 64) detached -> the same shape, some of them older
         """Exchange some of `recon` for past reconstructions."""
-        batch = len(recon)
-        fresh = min(self.size - self.filled, batch)  # these fill empty slots and are shown as they are
-        candidates = torch.nonzero(torch.rand(batch - fresh) < 0.5).flatten() + fresh
-        candidates = candidates[: self.filled]
-        slots = torch.randperm(self.filled)[: len(candidates)]
+        self.batch = batch = len(recon) * ranks.count()
+        place = ranks.dealt(torch.arange(batch))
+        slots = (self.size - place + batch - 1).clamp(min=0) // batch  # of each place
+        chance, choice = ranks.draw(lambda faces: torch.rand(faces, 2), len(recon)).unbind(dim=1)
+        filling = slots > self.steps
+        exchanging = ~filling & (slots > 0) & (chance < 0.5)
+        slot = place + batch * torch.where(filling, self.steps, (choice * slots).long())
+
         shown = recon
-        if len(candidates):
-            taken, place = candidates.to(recon.device), slots.to(recon.device)
+        if exchanging.any():
+            taken, source = (x[exchanging].to(recon.device) for x in (torch.arange(len(recon)), slot))
             shown = recon.clone()
-            shown[taken] = self.images[place].to(recon.dtype)
-            self.images[place] = recon[taken].to(self.images.dtype)
-        if fresh:
-            self.images[self.filled : self.filled + fresh] = recon[:fresh].to(self.images.dtype)
-            self.filled += fresh
+            shown[taken] = self.images[source].to(recon.dtype)
+        stored = filling | exchanging
+        if stored.any():
+            kept, target = (x[stored].to(recon.device) for x in (torch.arange(len(recon)), slot))
+            self.images[target] = recon[kept].to(self.images.dtype)
+        self.steps += 1
         return shown
 
+    def own_images(self) -> Tensor:  # (size, 3, 64, 64)
+        """This process's slots, zeros in the others': their sum over the processes is the whole pool."""
+        own = torch.arange(self.size) % max(self.batch, 1) % ranks.count() == ranks.rank()
+        return self.images * own.view(-1, 1, 1, 1).to(self.images)
+
     def get_extra_state(self) -> dict[str, Any]:
-        """How many slots are filled: part of the state dict."""
-        return {"filled": self.filled}
+        """How many batches it has taken in, and of which size: part of the state dict."""
+        return {"steps": self.steps, "batch": self.batch}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore what `get_extra_state` gave."""
-        self.filled = int(state["filled"])
+        self.steps, self.batch = int(state["steps"]), int(state["batch"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any, cast
 
+import pytorch_lightning as pl
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
@@ -13,6 +15,15 @@ from fakegan.errors import UsageError
 WARMUP = 0.05  # share of the steps that the cosine schedule climbs before it falls
 SCHEDULES = ("constant", "cosine", "step")
 OPTIMIZERS = ("sgd", "adam", "adamw")
+
+
+def training_steps(trainer: pl.Trainer) -> int:
+    """Batches of the whole fit.
+
+    Lightning's estimate would make the loader's iterator here and now, before a resumed fit is told where it stands.
+    """
+    epochs, data = trainer.max_epochs or 1, cast("Any", trainer).datamodule
+    return epochs * len(data.train_dataloader())
 
 
 def optimizer(

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torchvision.models import AlexNet_Weights, alexnet
 
 from fakegan.errors import FakeganError
+from fakegan.nets.dropout import Dropout
 from fakegan.nets.heads import zero_init
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -37,10 +38,10 @@ class AlexNet(nn.Module):
             self.features[0] = nn.Conv2d(in_channels, 64, 11, stride=2, padding=2)
         self.head = nn.Sequential(
             nn.Flatten(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(256 * 2 * 2, hidden),
             nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(hidden, hidden),
             nn.ReLU(inplace=True),
             zero_init(nn.Linear(hidden, 2)),

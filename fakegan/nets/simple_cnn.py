@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from fakegan.nets.dropout import Dropout
 from fakegan.nets.heads import zero_init
 
 
@@ -25,7 +26,7 @@ class SimpleCNN(nn.Module):
             nn.BatchNorm2d(16),
             nn.ReLU(inplace=True),  # (B, 16, 27, 27)
         )
-        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), zero_init(nn.Linear(16 * 27 * 27, 2)))
+        self.head = nn.Sequential(nn.Flatten(), Dropout(dropout), zero_init(nn.Linear(16 * 27 * 27, 2)))
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) in [-1, 1] -> (B, 2) logits
         logits: Tensor = self.head(self.features(x))

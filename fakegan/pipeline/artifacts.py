@@ -1,7 +1,8 @@
 """Trained autoencoders and reconstructions that several runs may use, found again by fingerprint.
 
 An artifact is a folder `artifact_dir/KIND/NAME-FINGERPRINT`. It is made in a folder beside it and renamed into
-place, under a lock that dies with its process, so that two runs never make the same one twice.
+place, under a lock that dies with its process, so that two runs never make the same one twice. Where a run has
+several processes, its first looks, locks and renames; all of them make.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import filelock
 import numpy as np
 import numpy.typing as npt
 
+from fakegan import ranks
 from fakegan.errors import FakeganError
 
 MANIFEST = "manifest.json"
@@ -62,23 +64,30 @@ def obtain(
     kind: str,  # "autoencoder", "reconstructions" or "analysis"
     name: str,  # for people; the fingerprint decides
     ingredients: dict[str, Any],
-    make: Callable[[Path], dict[str, Any]],  # fills an empty folder, returns results for the manifest
+    make: Callable[[Path], dict[str, Any]],  # fills an empty folder, in every process; returns results for the manifest
 ) -> Artifact:
     """The artifact made from these ingredients: found, waited for, or made now."""
     path = root / kind / f"{name}-{fingerprint(ingredients)}"
-    if (path / MANIFEST).is_file():
-        return Artifact(path, reused=True)
-    with _locked(path):
+    building = path.with_name(f".{path.name}.building")
+
+    def begun() -> bool:
         if (path / MANIFEST).is_file():
-            return Artifact(path, reused=True)
-        building = path.with_name(f".{path.name}.building")
+            return False
         shutil.rmtree(building, ignore_errors=True)  # left by a run that died: the lock says that it is not alive
         building.mkdir()
-        results = make(building)
-        manifest = {"kind": kind, "ingredients": ingredients, "results": results}
-        (building / MANIFEST).write_text(json.dumps(manifest, indent=2))
-        shutil.rmtree(path, ignore_errors=True)  # without a manifest it is no artifact
-        os.replace(building, path)
+        return True
+
+    if ranks.on_first((path / MANIFEST).is_file):
+        return Artifact(path, reused=True)
+    with ranks.first_within(lambda: _locked(path)):
+        if not ranks.on_first(begun):
+            return Artifact(path, reused=True)
+        manifest = {"kind": kind, "ingredients": ingredients, "results": make(building)}
+        ranks.wait()
+        if ranks.is_first():
+            (building / MANIFEST).write_text(json.dumps(manifest, indent=2))
+            shutil.rmtree(path, ignore_errors=True)  # without a manifest it is no artifact
+            os.replace(building, path)
     return Artifact(path, reused=False)
 
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.strategies import DDPStrategy, Strategy
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from fakegan.callbacks import Best, EpochLines, Last, MetricsInCheckpoint, StepSeed
+from fakegan import ranks
+from fakegan.callbacks import Best, EpochLines, EpochStatus, Last, MetricsInCheckpoint, Patience, StepSeed
 from fakegan.checkpoints import AtomicCheckpointIO, load_checkpoint
-from fakegan.errors import UsageError
+from fakegan.errors import FakeganError, UsageError
+from fakegan.modules.batchnorm import share_statistics
 from fakegan.pipeline.settings import RunSettings, StageBudget
+from fakegan.stopping import SaveAndStop, Stopped
 
 
 def fit(
@@ -33,36 +39,66 @@ def fit(
     patience: int | None = None,  # epochs without a better value before it stops
     callbacks: Sequence[pl.Callback] = (),
 ) -> Path:
-    """Train, or go on from the stage's last checkpoint; returns the best checkpoint."""
+    """Train, or go on from the stage's last checkpoint, with all processes of the run; returns the best checkpoint.
+
+    Raises:
+        KeyboardInterrupt, SystemExit: a signal asked to stop; the fit has been saved.
+        FakeganError: the last checkpoint is of another network.
+    """
     checkpoints, finished = folder / "checkpoints", folder / "finished"
-    if finished.is_file():  # stopped later, between this stage and the next
+    if ranks.on_first(finished.is_file):  # stopped later, between this stage and the next
         return checkpoints / "best.ckpt"
+    last = checkpoints / "last.ckpt"
+    stop = SaveAndStop(last, settings.callbacks.save_minutes)
     every = [
         Best(checkpoints, monitor, mode),
         Last(checkpoints),  # after Best, whose state it holds
         StepSeed(settings.seed),
         MetricsInCheckpoint(),
+        EpochStatus(folder.parent, folder.name),
         *callbacks,
+        stop,
     ]
     if patience is not None:
-        every.append(EarlyStopping(monitor, mode=mode, patience=patience, check_finite=False))
+        every.append(Patience(monitor, mode, patience))
     on_terminal = sys.stdout.isatty()
-    if not on_terminal:
-        every.append(EpochLines(folder.name))
-    trainer = _trainer(settings, budget, _logger(settings, folder), every, on_terminal)
+    every.append(TQDMProgressBar() if on_terminal else EpochLines(folder.name))  # named: rich, where installed, is mute
     torch.manual_seed(settings.seed)
     module = make()
-    last = checkpoints / "last.ckpt"
+    trainer = _trainer(settings, budget, _logger(settings, folder), every, on_terminal, _strategy(module))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on workers and log intervals does not fit memory maps
         try:
-            trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.is_file() else None)
-        except SIGTERMException:
-            raise SystemExit(128 + signal.SIGTERM) from None  # Lightning would end with 0
-        except SystemExit:  # Lightning's answer to Ctrl-C, with exit code 1
-            raise KeyboardInterrupt from None
-    finished.touch()
+            trainer.fit(module, datamodule=data, ckpt_path=_checked(last, module) if last.is_file() else None)
+        except Stopped as stopped:
+            stop.follow(stopped.number)
+        except SIGTERMException:  # before the first step
+            raise SystemExit(143) from None  # Lightning would end with 0
+        except SystemExit as ended:
+            if ended.code != 1:
+                raise
+            raise KeyboardInterrupt from None  # a second Ctrl-C, which Lightning answers with exit code 1
+    ranks.on_first(finished.touch)
+    stop.follow(ranks.largest(stop.noted))  # it came in the last epoch
     return checkpoints / "best.ckpt"
+
+
+def _checked(last: Path, module: pl.LightningModule) -> str:
+    state = load_checkpoint(last).get("state_dict", {})
+    if set(state) != set(module.state_dict()):
+        raise FakeganError(f"{last} is of another network, or another version of FakeGAN: start a new run")
+    return str(last)
+
+
+def _strategy(module: pl.LightningModule) -> Strategy | str:
+    """One process, or the run's: they average gradients; each of a module's networks learns by turns."""
+    if ranks.count() == 1:
+        return "auto"
+    share_statistics(module)
+    by_turns = not module.automatic_optimization
+    # Buffers are statistics, the same everywhere, or a process's own pool: the first's must not replace them.
+    options: dict[str, Any] = {"find_unused_parameters": by_turns, "broadcast_buffers": False}
+    return DDPStrategy(**options)
 
 
 def _trainer(
@@ -71,16 +107,22 @@ def _trainer(
     logger: Logger,
     callbacks: list[pl.Callback],
     progress_bar: bool,
+    strategy: Strategy | str,
 ) -> pl.Trainer:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    # Named, so that Lightning neither guesses from SLURM's variables nor starts processes itself.
+    place: ClusterEnvironment = LightningEnvironment() if ranks.count() == 1 else TorchElasticEnvironment()
     return pl.Trainer(
         accelerator=settings.trainer.accelerator,
-        devices=1,
+        devices=ranks.local_count(),
+        num_nodes=ranks.count() // ranks.local_count(),
+        strategy=strategy,
         precision=settings.trainer.precision,
         max_epochs=budget.max_epochs,
         logger=logger,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), place],
         enable_progress_bar=progress_bar,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -95,13 +137,13 @@ def _logger(settings: RunSettings, folder: Path) -> Logger:
 
 
 def pick_device(accelerator: str) -> torch.device:
-    """The device for scoring and reconstructing, by the trainer's accelerator."""
+    """The device for scoring and reconstructing, by the trainer's accelerator: this process's own."""
     if accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available():
-        return torch.device("cuda")
+        return torch.device("cuda", ranks.local_rank())
     if accelerator in {"auto", "gpu", "mps"} and torch.backends.mps.is_available():
         return torch.device("mps")
     if accelerator in {"gpu", "cuda", "mps"}:
-        cure = "train with trainer=auto or trainer=cpu, score with device auto"
+        cure = "train with trainer=auto, cpu or ddp_cpu, score with device auto"
         raise UsageError(f"there is no {accelerator} on this machine: {cure}")
     return torch.device("cpu")
 

@@ -6,12 +6,14 @@ A test split that is scored again and again, with something changed in between, 
 from __future__ import annotations
 
 import csv
+import os
 import shlex
 import sys
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 
+COMMAND_VARIABLE = "FAKEGAN_COMMAND"  # of a process that another started: a sweep's job, one of a run's processes
 LEDGER_FILE = "test_ledger.csv"
 
 
@@ -48,6 +50,6 @@ def read_ledger(run_dir: Path) -> list[Entry]:
 
 
 def command() -> str:
-    """What was typed to start this process, without the interpreter."""
+    """What was typed to start this process, or what would start it alone, without the interpreter."""
     script, *words = sys.argv
-    return shlex.join([Path(script).name, *words])
+    return os.environ.get(COMMAND_VARIABLE) or shlex.join([Path(script).name, *words])

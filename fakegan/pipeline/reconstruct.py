@@ -1,7 +1,8 @@
-"""Stage 2: reconstructions of faces, made once, in large batches, kept as uint8."""
+"""Stage 2: reconstructions of faces, made once, in large batches, by all processes of a run, kept as uint8."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 import fakegan.data.pixels
 import fakegan.nets.autogan
+from fakegan import ranks
 from fakegan.checkpoints import load_checkpoint
 from fakegan.data.datamodule import RowArray, Rows
 from fakegan.detector import BATCH, reconstruct
@@ -20,6 +22,7 @@ from fakegan.pipeline.artifacts import Reconstructions, file_digest, names_diges
 from fakegan.pipeline.fitting import pick_device
 from fakegan.pipeline.settings import RunSettings
 
+FACE_BYTES = 64 * 64 * 3
 _CODE = (fakegan.nets.autogan, fakegan.data.pixels)  # what turns faces into reconstructions
 
 
@@ -56,15 +59,27 @@ def _write_reconstructions(
     folder: Path,
     settings: RunSettings,
 ) -> dict[str, Any]:
+    """Each process writes its share of the batches into its place in the one file."""
     live = LiveReconstructions(autoencoder, images, pick_device(settings.trainer.accelerator))
-    np.save(folder / "rows.npy", rows)
-    starts = range(0, len(rows), BATCH)
-    with (folder / "images.npy").open("wb") as out:  # a memory map would meet a full disk with a crash
-        header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), 64, 64, 3)}
-        np.lib.format.write_array_header_1_0(out, header)
-        for start in tqdm(starts, f"reconstructing {len(rows)} faces", disable=None):
+    header = _npy_header(len(rows))
+    starts = ranks.share(range(0, len(rows), BATCH))
+    if ranks.is_first():
+        np.save(folder / "rows.npy", rows)
+        (folder / "images.npy").write_bytes(header)
+    ranks.wait()
+    with (folder / "images.npy").open("r+b") as out:  # a memory map would meet a full disk with a crash
+        out.seek(len(header) + (starts[0] * FACE_BYTES if starts else 0))
+        hidden = None if ranks.is_first() else True  # None: where there is no terminal
+        for start in tqdm(starts, f"reconstructing {len(rows)} faces", disable=hidden):
             out.write(live[rows[start : start + BATCH]].tobytes())
     return {"count": len(rows)}
+
+
+def _npy_header(count: int) -> bytes:
+    header = io.BytesIO()
+    shape = (count, 64, 64, 3)
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return header.getvalue()
 
 
 class LiveReconstructions:

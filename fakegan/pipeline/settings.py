@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from fakegan.data.faces import DataSettings
 from fakegan.errors import UsageError
+from fakegan.modules.classifier import NETS
 from fakegan.views import VIEWS, View
 
 FACES_FILE = "faces.sha256"  # in a run directory: the fingerprint of the store that the run began with
+_LABEL = re.compile(r"\w[\w .+=-]{0,63}")
 
 
 def at_least(lowest: float, **values: float) -> None:
@@ -26,6 +31,16 @@ def two_betas(**values: tuple[float, ...]) -> None:
     for key, betas in values.items():
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise UsageError(f"{key.replace('__', '.')}={list(betas)} must be two numbers from 0 to below 1")
+
+
+def labels(**values: str) -> None:
+    """Raise a UsageError for a name that is not the same in a path, a page and a terminal."""
+    for key, value in values.items():
+        if not _LABEL.fullmatch(value):
+            raise UsageError(
+                f"{key.replace('__', '.')}={value!r:.100} must be a short name: up to 64 letters, digits, spaces and "
+                "_ . + = -, a letter, digit or _ first"
+            )
 
 
 @dataclass(frozen=True)
@@ -73,8 +88,21 @@ class ClassifierSettings:
         at_least(0, classifier__momentum=self.momentum)
         if self.net == "recon_error":
             raise UsageError("classifier.net=recon_error learns nothing: choose pipeline=recon_error")
+        if self.net not in NETS:
+            raise UsageError(f"classifier.net={self.net!r:.100} does not exist: choose {', '.join(NETS)}")
+        for key, value in self.net_options.items():
+            if not (isinstance(key, str) and key[:1].isalpha() and _is_plain(value)):
+                raise UsageError(
+                    f"classifier.net_options.{key!s:.100} is no option of a net: those are numbers and texts"
+                )
         at_least(1, classifier__step_epochs=self.step_epochs)
         two_betas(classifier__betas=self.betas)
+
+
+def _is_plain(value: object) -> bool:
+    """A number, a text, nothing, or a list of those: no group of keys, in which others' code could be named."""
+    several = value if isinstance(value, list | tuple) else [value]
+    return all(one is None or isinstance(one, bool | int | float | str) for one in several)
 
 
 @dataclass(frozen=True)
@@ -129,10 +157,36 @@ class BudgetSettings:
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """conf/trainer: the one device of a run."""
+    """conf/trainer: on what a run's networks train. Their number changes no result, but for rounding."""
 
     accelerator: Literal["auto", "cpu", "gpu"]
+    devices: int | str  # processes, each with a GPU or a share of the CPU; "auto": one for every GPU
     precision: Literal["32-true", "bf16-mixed"]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.devices, str) and self.devices != "auto":
+            raise UsageError(f"trainer.devices={self.devices!r} must be a number or auto")
+        if isinstance(self.devices, int):
+            at_least(1, trainer__devices=self.devices)
+
+    @property
+    def uses_gpus(self) -> bool:
+        """Whether each process takes a GPU on this machine."""
+        return self.accelerator == "gpu" or (self.accelerator == "auto" and torch.cuda.is_available())
+
+    @property
+    def processes(self) -> int:
+        """How many a run of its own starts on this machine.
+
+        Raises:
+            UsageError: more than there are GPUs.
+        """
+        gpus = torch.cuda.device_count() if self.uses_gpus else 0
+        if isinstance(self.devices, int):
+            if self.devices > gpus > 0:
+                raise UsageError(f"trainer.devices={self.devices}, but this machine has {gpus} GPUs: lower it")
+            return self.devices
+        return max(gpus, 1)
 
 
 @dataclass(frozen=True)
@@ -142,9 +196,11 @@ class CallbackSettings:
     patience: int  # epochs without a better validation AUROC before the classifier stops; the DCGAN never does
     grid_every: int  # epochs between two pictures of reconstructions
     grid_faces: int  # faces in that picture
+    save_minutes: float  # between two checkpoints within an epoch
 
     def __post_init__(self) -> None:
         at_least(1, callbacks__patience=self.patience)
+        at_least(0, callbacks__save_minutes=self.save_minutes)
         at_least(1, callbacks__grid_every=self.grid_every, callbacks__grid_faces=self.grid_faces)
 
 
@@ -169,7 +225,7 @@ class RunSettings:
     """The whole of conf/train.yaml."""
 
     seed: int
-    resume: str | None
+    resume: str | bool | None  # a run directory to continue; true: a sweep
     data: DataSettings
     model: ModelSettings
     classifier: ClassifierSettings
@@ -182,6 +238,8 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         at_least(0, seed=self.seed)
+        labels(data__name=self.data.name, model__name=self.model.name, classifier__name=self.classifier.name)
+        labels(pipeline__name=self.pipeline.name, budget__name=self.budget.name)
 
     @property
     def classifier_budget(self) -> StageBudget:

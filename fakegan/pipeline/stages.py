@@ -2,26 +2,41 @@
 
 Stages hand files to each other, never live objects: a run that was stopped goes on from what is there. What a
 stage may see is decided by its rows: test faces enter when the detector is finished and nowhere earlier.
+
+A run of several processes has all of them here. Networks train and faces are reconstructed by all together; the
+rest is the first one's, so that no face is tested twice.
 """
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
+
+from fakegan import ranks
 from fakegan.data.faces import Faces, open_faces
 from fakegan.detector import DETECTOR_FILE
 from fakegan.errors import FakeganError
 from fakegan.evaluation.results import METRICS_FILE, SCORES_FILE, read_metrics, table, write_metrics
 from fakegan.pipeline.analyse import analyse
-from fakegan.pipeline.examples import examples, needs
+from fakegan.pipeline.examples import Examples, examples, needs
 from fakegan.pipeline.fitting import pick_device
+from fakegan.pipeline.ledger import COMMAND_VARIABLE, command
 from fakegan.pipeline.settings import FACES_FILE, RunSettings
 from fakegan.pipeline.test import provenance, test
 from fakegan.pipeline.train_autoencoder import autoencoder_metrics, named_autoencoder, train_autoencoder
 from fakegan.pipeline.train_classifier import make_classifier, train_classifier
+from fakegan.processes import is_child, together
+from fakegan.progress import Status, write_status
+
+TRAIN_SCRIPT = Path(__file__).resolve().parent.parent.parent / "train.py"
+PATIENCE = 120.0  # seconds that a process which is asked to end may take
 
 
 @dataclass(frozen=True)
@@ -29,18 +44,56 @@ class Outcome:
     """What a run ends with."""
 
     objective: float  # the selection score, higher is better: validation AUROC, or an autoencoder's PSNR
-    text: str  # a short table, and where to look next
+    text: str  # a short table, and where to look next; empty where the process that started this one says it
 
 
 def run(settings: RunSettings) -> Outcome:
-    """Every stage that the pipeline needs and that has not finished before."""
+    """Every stage that the pipeline needs and that has not finished before.
+
+    Raises:
+        FakeganError: what a stage raises; another process works on this run and goes on doing so.
+        KeyboardInterrupt, SystemExit: it was asked to stop.
+    """
     metrics_file = settings.paths.run_dir / METRICS_FILE
-    if metrics_file.is_file():
+    wanted = settings.trainer.processes
+    if ranks.on_first(metrics_file.is_file):
         print(f"{settings.paths.run_dir} had finished already: nothing was done", flush=True)
+    elif ranks.count() == 1 and wanted > 1:
+        _start_processes(settings, wanted)
     else:
-        _run_stages(settings)
+        with ranks.first_within(lambda: _alone_in(settings.paths.run_dir)):
+            _run_stages(settings)
     metrics = read_metrics(metrics_file)
-    return Outcome(float(metrics["objective"]), _closing_words(settings, metrics))
+    told_by_another = ranks.count() > 1 and is_child()
+    return Outcome(float(metrics["objective"]), "" if told_by_another else _closing_words(settings, metrics))
+
+
+def _start_processes(settings: RunSettings, wanted: int) -> None:
+    """The run's processes, from the config that was written for it; this one waits for them."""
+    run_dir = settings.paths.run_dir
+    pick_device(settings.trainer.accelerator)
+    with _alone_in(run_dir):  # then the first of them holds it
+        write_status(run_dir, Status("starting"))
+    os.environ.setdefault(COMMAND_VARIABLE, command())
+    together([sys.executable, str(TRAIN_SCRIPT), f"resume={run_dir}"], wanted, run_dir)
+
+
+@contextmanager
+def _alone_in(run_dir: Path) -> Iterator[None]:
+    """One run is worked on by one command at a time; one that is killed lets go of it."""
+    lock = filelock.FileLock(run_dir / "run.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        print(f"another process works on {run_dir}; waiting for it to end", flush=True)
+        try:
+            lock.acquire(timeout=PATIENCE)
+        except filelock.Timeout:
+            raise FakeganError(f"another process works on {run_dir}: stop it, or let it finish") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _run_stages(settings: RunSettings) -> None:
@@ -49,23 +102,40 @@ def _run_stages(settings: RunSettings) -> None:
         make_classifier(settings)  # so that a wrong option costs no training
     if settings.model.checkpoint is not None and settings.pipeline.needs_autoencoder:
         named_autoencoder(settings.model.checkpoint, settings)
+    _says(settings, "faces")
     faces = open_faces(settings.data, settings.paths.data_dir, needs(settings.pipeline))
-    _same_faces_as_before(settings.paths.run_dir / FACES_FILE, faces)
+    ranks.on_first(lambda: _same_faces_as_before(settings.paths.run_dir / FACES_FILE, faces))
     for reason, count in faces.splits.left_out.items():
         print(f"{count} faces are in no split: {reason}", flush=True)
-    autoencoder = train_autoencoder(settings, faces) if settings.pipeline.needs_autoencoder else None
+    autoencoder = None
+    if settings.pipeline.needs_autoencoder:
+        _says(settings, "autoencoder")
+        autoencoder = train_autoencoder(settings, faces)
     view = settings.pipeline.seen
     if view is not None:
+        _says(settings, "reconstruct")
         shown = examples(settings, faces, autoencoder)
-        if not (settings.paths.run_dir / DETECTOR_FILE).is_file():
+        if not ranks.on_first((settings.paths.run_dir / DETECTOR_FILE).is_file):
+            _says(settings, "classifier")
             train_classifier(settings, faces, view, shown, autoencoder)
-        if autoencoder is not None:
-            analyse(settings, faces, autoencoder)
-        test(settings, faces, shown, autoencoder)
+        ranks.on_first(lambda: _examine(settings, faces, shown, autoencoder))
     elif autoencoder is not None:
         values = autoencoder_metrics(autoencoder)
         metrics = {"autoencoder": values, "objective": values["psnr"], **provenance()}
-        write_metrics(settings.paths.run_dir / METRICS_FILE, metrics)
+        ranks.on_first(lambda: write_metrics(settings.paths.run_dir / METRICS_FILE, metrics))
+
+
+def _examine(settings: RunSettings, faces: Faces, shown: Examples, autoencoder: Path | None) -> None:
+    if autoencoder is not None:
+        _says(settings, "analyse")
+        analyse(settings, faces, autoencoder)
+    _says(settings, "test")
+    test(settings, faces, shown, autoencoder)
+
+
+def _says(settings: RunSettings, stage: str) -> None:
+    if ranks.is_first():
+        write_status(settings.paths.run_dir, Status(stage))
 
 
 def _same_faces_as_before(path: Path, faces: Faces) -> None:

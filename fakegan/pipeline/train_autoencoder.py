@@ -18,6 +18,7 @@ import fakegan.modules.pool
 import fakegan.modules.schedules
 import fakegan.nets.autogan
 import fakegan.nets.losses
+from fakegan import ranks
 from fakegan.callbacks import ReconstructionGrid, StopOnDivergence
 from fakegan.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.data.datamodule import RealFacesDataModule
@@ -47,17 +48,21 @@ _CODE = (
 def train_autoencoder(settings: RunSettings, faces: Faces) -> Path:
     """The autoencoder's file in the run: trained, found among the artifacts, or the one the config names."""
     own = settings.paths.run_dir / "autoencoder" / AUTOENCODER_FILE
-    if not own.is_file():
-        own.parent.mkdir(parents=True, exist_ok=True)
+    if not ranks.on_first(own.is_file):
         if settings.model.checkpoint is not None:
             source = named_autoencoder(settings.model.checkpoint, settings)
         else:
             source = _trained_autoencoder(settings, faces).path / AUTOENCODER_FILE
-        building = own.with_name(f".{own.name}.building")
-        shutil.copyfile(source, building)
-        building.replace(own)
+        ranks.on_first(lambda: _copy(source, own))
     _refuse_seen_faces(own, faces)
     return own
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    building = target.with_name(f".{target.name}.building")
+    shutil.copyfile(source, building)
+    building.replace(target)
 
 
 def _trained_autoencoder(settings: RunSettings, faces: Faces) -> Artifact:
@@ -109,16 +114,14 @@ def _fit_autoencoder(settings: RunSettings, faces: Faces, model: dict[str, Any],
         mode="min",
         callbacks=[grid, StopOnDivergence("model.learning_rate")],
     )
-    save_checkpoint(
-        {
-            "options": {key: model[key] for key in NET_OPTIONS},
-            "weights": weights_of(best, "autoencoder."),
-            "metrics": load_checkpoint(best)["metrics"],
-            "learnt": torch.from_numpy(sha256_bytes(faces.store.sha256[rows[0]])),
-            "selected_on": torch.from_numpy(sha256_bytes(faces.store.sha256[rows[1]])),
-        },
-        folder / AUTOENCODER_FILE,
-    )
+    content = {
+        "options": {key: model[key] for key in NET_OPTIONS},
+        "weights": weights_of(best, "autoencoder."),
+        "metrics": load_checkpoint(best)["metrics"],
+        "learnt": torch.from_numpy(sha256_bytes(faces.store.sha256[rows[0]])),
+        "selected_on": torch.from_numpy(sha256_bytes(faces.store.sha256[rows[1]])),
+    }
+    ranks.on_first(lambda: save_checkpoint(content, folder / AUTOENCODER_FILE))
     return {"trained_by": stage.parent.name}
 
 

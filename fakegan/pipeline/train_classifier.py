@@ -9,6 +9,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from fakegan import ranks
 from fakegan.callbacks import GeneratedSamples, StopOnDivergence
 from fakegan.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.data.datamodule import FaceBatches, RealFakeDataModule, Rows, StoreOrder, on_device
@@ -32,6 +33,12 @@ def train_classifier(
 ) -> None:
     """Train on the view, choose what validation decides, write the detector."""
     spec = _fit(settings, view, examples) if view.trains else _learn_error(view, examples)
+    ranks.on_first(lambda: _write_detector(settings, faces, examples, autoencoder, spec))
+
+
+def _write_detector(
+    settings: RunSettings, faces: Faces, examples: Examples, autoencoder: Path | None, spec: NetSpec
+) -> None:
     rows = {"train": np.unique(examples.train % examples.faces), "val": np.unique(examples.val % examples.faces)}
     used = np.concatenate(list(rows.values()))
     seen, seen_labels = sha256_bytes(faces.store.sha256[used]), faces.store.labels[used]
@@ -113,7 +120,7 @@ def _fit(settings: RunSettings, view: View, examples: Examples) -> NetSpec:
     )
     net_options = settings.classifier.net_options
     if adversarial:
-        _keep_generator(settings, view, best.with_name("last.ckpt"))
+        ranks.on_first(lambda: _keep_generator(settings, view, best.with_name("last.ckpt")))
         net_options = discriminator_options(net_options)
     net = {"net": settings.classifier.net, "in_channels": view.channels, "options": net_options}
     return NetSpec(net, weights_of(best, "net."))

@@ -1,0 +1,265 @@
+"""What several processes share: faces, noise, pools, statistics, metrics; and that the result is one process's."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from fakegan import config, processes, ranks
+from fakegan.checkpoints import load_checkpoint
+from fakegan.data.datamodule import DealtStoreOrder, RealFacesDataModule, TrainOrder
+from fakegan.data.store import FaceStore
+from fakegan.errors import UsageError
+from fakegan.modules.pool import ReconstructionPool
+from fakegan.nets.dropout import Dropout
+from fakegan.pipeline.settings import RunSettings
+
+from . import recorded
+
+As = Callable[[int, int], None]
+
+
+@pytest.fixture
+def process(monkeypatch: pytest.MonkeyPatch) -> As:
+    """Be process `rank` of `count` for what is asked next."""
+
+    def be(rank: int, count: int) -> None:
+        monkeypatch.setattr(ranks, "rank", lambda: rank)
+        monkeypatch.setattr(ranks, "count", lambda: count)
+
+    return be
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_processes_together_see_one_process_order(process: As, count: int) -> None:
+    order = TrainOrder(lambda rng: np.arange(37), batch_size=8, seed=5)
+    order.batches_done = lambda: 4 + 1  # the second batch of epoch 1
+    process(0, 1)
+    whole = list(order)
+    assert [len(draw.rows) for draw in whole] == [8, 8, 8]
+    for rank in range(count):
+        process(rank, count)
+        for mine, all_ in zip(order, whole, strict=True):
+            assert mine.rows.tolist() == all_.rows[rank::count].tolist()
+            assert mine.flips.tolist() == all_.flips[rank::count].tolist()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_every_validation_face_is_seen_by_exactly_one_process_in_whole_batches(process: As, count: int) -> None:
+    rows, seen = np.arange(33), []
+    order = DealtStoreOrder(rows, batch_size=10)  # 10, 10, 10, 3
+    for rank in range(count):
+        process(rank, count)
+        batches = [draw.rows.tolist() for draw in order]
+        assert len(batches) == len(order) >= 1  # a process without faces has an empty batch: all meet at the end
+        seen += [batch for batch in batches if batch]
+    assert sorted(seen) == [list(range(i, min(i + 10, 33))) for i in range(0, 33, 10)]
+
+
+def test_work_is_shared_in_pieces_one_after_another(process: As) -> None:
+    pieces = []
+    for rank in range(3):
+        process(rank, 3)
+        pieces.append(list(ranks.share(range(10))))
+    assert pieces == [[0, 1, 2], [3, 4, 5], [6, 7, 8, 9]]
+
+
+def test_a_batch_that_cannot_be_dealt_evenly_names_the_nearest_sizes(process: As, store: FaceStore) -> None:
+    process(0, 4)
+    rows = np.flatnonzero(store.labels == 0)
+    with pytest.raises(UsageError, match=r"budget\.autoencoder\.batch_size=50 .* to 4 processes: choose 48 or 52"):
+        RealFacesDataModule(store.images, store.labels, rows[:100], rows[100:], batch_size=50, seed=0)
+    with pytest.raises(UsageError, match=r"choose 4$"):
+        ranks.divisible(3, "key")
+
+
+def test_noise_differs_by_process_and_is_dealt_from_one_process_noise(process: As) -> None:
+    def drawn(rank: int, count: int, faces: int) -> torch.Tensor:
+        process(rank, count)
+        torch.manual_seed(3)
+        return ranks.draw(lambda n: torch.randn(n, 5), faces)
+
+    whole, first, second = drawn(0, 1, 8), drawn(0, 2, 4), drawn(1, 2, 4)
+    assert torch.equal(first, whole[0::2])
+    assert torch.equal(second, whole[1::2])
+    assert not torch.equal(first, second)
+
+
+def test_dropout_treats_a_face_alike_in_any_number_of_processes(process: As) -> None:
+    dropout, x = Dropout(0.4), torch.rand(6, 11) + 1
+
+    def dropped(rank: int, count: int) -> torch.Tensor:
+        process(rank, count)
+        torch.manual_seed(1)
+        return dropout(x[rank::count])
+
+    whole = dropped(0, 1)
+    assert torch.equal(torch.stack([dropped(0, 2), dropped(1, 2)], dim=1).reshape(6, 11), whole)
+    kept = whole != 0
+    torch.testing.assert_close(whole[kept], (x / 0.6)[kept])
+    assert 0.4 < float(kept.float().mean()) < 0.8
+    assert torch.equal(dropout.eval()(x), x)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_pools_of_several_processes_show_what_one_would(process: As, count: int) -> None:
+    """And put together they are its pool, so that a checkpoint serves any number of processes."""
+    batches = torch.rand(30, 8, 3, 64, 64)
+
+    def shown(pool: ReconstructionPool, rank: int, count: int) -> list[torch.Tensor]:
+        process(rank, count)
+        result = []
+        for seed, batch in enumerate(batches):
+            torch.manual_seed(seed)
+            result.append(pool(batch[rank::count]))
+        return result
+
+    alone = ReconstructionPool(13)  # places have two slots, or one
+    whole = shown(alone, 0, 1)
+    assert sum(not torch.equal(a, b) for a, b in zip(whole, batches, strict=True)) > 20
+    total = torch.zeros_like(alone.images)
+    for rank in range(count):
+        pool = ReconstructionPool(13)
+        for mine, all_ in zip(shown(pool, rank, count), whole, strict=True):
+            assert torch.equal(mine, all_[rank::count])
+        total += pool.own_images()
+        pool.load_state_dict(alone.state_dict())  # going on from a whole pool, it adds its own slots alone
+        assert torch.equal(
+            pool.own_images()[[s for s in range(13) if s % 8 % count == rank]].sum(0).bool().any(), torch.tensor(True)
+        )
+    assert torch.equal(total, alone.images)
+
+
+def test_a_fresh_run_inherits_no_place_among_processes() -> None:
+    inherited = {
+        "RANK": "1",
+        "WORLD_SIZE": "2",
+        "TORCHELASTIC_RUN_ID": "x",
+        "SLURM_PROCID": "1",
+        "HOME": "h",
+        "A_RANK": "1",
+    }
+    assert ranks.without_ranks(inherited) == {"HOME": "h", "A_RANK": "1"}
+
+
+def _together(tmp_path: Path, program: str, count: int = 2) -> None:
+    processes.together([sys.executable, "-c", program], count, tmp_path)
+
+
+@pytest.mark.slow
+def test_one_that_fails_ends_the_others_and_its_words_are_shown(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    program = (
+        "import os, sys, time; os.environ['RANK'] == '1' and sys.exit('error: disk of the second'); time.sleep(60)"
+    )
+    with pytest.raises(config.ToldError) as told:
+        _together(tmp_path, program)
+    assert told.value.exit_code == 1
+    assert "error: disk of the second" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_statistics_of_a_shared_batch_are_those_of_the_whole(tmp_path: Path) -> None:
+    """SharedBatchNorm2d in two processes against BatchNorm2d in one: outputs, running statistics, gradients."""
+    program = f"""
+import torch
+from torch import nn
+from fakegan import ranks
+from fakegan.modules.batchnorm import share_statistics
+torch.manual_seed(0)
+net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 1, 3))
+x = torch.randn(6, 3, 9, 9)
+expected = net(x)
+expected.square().mean().backward()
+wanted = [p.grad.clone() for p in net.parameters()] + [b.clone() for b in net.buffers()]
+torch.manual_seed(0)
+net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 1, 3))
+ranks.connect()
+share_statistics(net)
+out = net(ranks.dealt(x))
+out.square().mean().backward()
+got = [ranks.mean(p.grad) for p in net.parameters()] + list(net.buffers())
+torch.testing.assert_close(out, ranks.dealt(expected))
+for a, b in zip(got, wanted, strict=True):
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+ranks.on_first(lambda: open({str(tmp_path / "done")!r}, "w").close())
+"""
+    _together(tmp_path, program)
+    assert (tmp_path / "done").is_file()
+
+
+def begin(store_path: Path, run_dir: Path, *words: str) -> RunSettings:
+    """A tiny run, written down but not run."""
+    config.register_resolvers()
+    fixed = [
+        *("data=faces", f"data.root={store_path}", "+debug=fast", "logger=csv", f"paths.run_dir={run_dir}"),
+        *(f"paths.artifact_dir={run_dir}/artifacts", f"paths.data_dir={run_dir}/data"),
+    ]
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        return config.start_run(RunSettings, compose("train", [*fixed, *words]))
+
+
+def record(settings: RunSettings) -> list[dict[str, float]]:
+    """Run it in processes of its own, as many as it asks for, and return what every training step's means were."""
+    run_dir, out = settings.paths.run_dir, settings.paths.run_dir / "steps.json"
+    command = [sys.executable, "-m", "tests.recorded", str(run_dir), str(out)]
+    if settings.trainer.processes > 1:
+        processes.together(command, settings.trainer.processes, run_dir)
+    else:
+        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return recorded.read(out)
+
+
+STEPS = "{max_epochs: 2, batch_size: 8}"
+MODULES = {  # the words that choose it, and how far its losses may drift apart in 20 steps
+    "autoencoder": (("pipeline=autoencoder", "model.norm=instance", f"budget.autoencoder={STEPS}"), 1e-4),
+    "simple_cnn": (("pipeline=classify", f"budget.classifier={STEPS}"), 1e-3),
+    "alexnet": (("pipeline=classify", "classifier=alexnet", f"budget.classifier={STEPS}"), 1e-4),
+    "dcgan": (("pipeline=classify", "classifier=dcgan", f"budget.dcgan={STEPS}"), 1e-3),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", MODULES)
+def test_two_processes_learn_what_one_learns(tmp_path: Path, store_path: Path, module: str) -> None:
+    """The same faces in the same order with the same noise: losses and gradients differ by rounding alone."""
+    words, tolerance = MODULES[module]
+    one = begin(store_path, tmp_path / "one", *words, "trainer=cpu")
+    two = begin(store_path, tmp_path / "two", *words, "trainer=ddp_cpu")
+    ones, twos = record(one), record(two)
+    assert len(ones) == len(twos) >= 18
+    worst = max(abs(a[name] - b[name]) for a, b in zip(ones, twos, strict=True) for name in a if "accuracy" not in name)
+    print(f"{module}: largest difference of a loss in {len(ones)} steps: {worst:.1e}")
+    assert worst < tolerance
+    assert max(abs(ones[0][name] - ones[-1][name]) for name in ones[0]) > 100 * worst  # it did learn meanwhile
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("classifier", ["simple_cnn", "dcgan"])
+def test_metrics_on_two_processes_are_exact_with_an_odd_count(
+    tmp_path: Path, store_path: Path, classifier: str
+) -> None:
+    """The learning rate is 0: both validate and test the same network; no face may count twice."""
+    words = ("pipeline=classify", f"classifier={classifier}", "classifier.learning_rate=0", "data.split.val=0.17")
+    one = begin(store_path, tmp_path / "one", *words, "trainer=cpu")
+    two = begin(store_path, tmp_path / "two", *words, "trainer=ddp_cpu")
+    record(one), record(two)
+    ours, theirs = (json.loads((s.paths.run_dir / "metrics.json").read_text()) for s in (one, two))
+    assert (ours["val"]["n_real"] + ours["val"]["n_fake"]) % 2 == 1
+    assert ours["val"] == theirs["val"]
+    assert ours["test"] == theirs["test"]
+    kept = [
+        load_checkpoint(s.paths.run_dir / "classifier" / "checkpoints" / "best.ckpt")["metrics"] for s in (one, two)
+    ]
+    named = {name for name in kept[0] if name.startswith("val/") and "generated" not in name}
+    assert {"val/auroc", "val/average_precision", "val/accuracy", "val/loss"} <= named
+    for name in named:
+        assert kept[0][name] == kept[1][name], name
