@@ -164,7 +164,7 @@ def _answer(children: Sequence[subprocess.Popen[bytes]], noted: Sequence[int], l
     if noted:
         raise SystemExit(128 + noted[0] if noted[0] == signal.SIGTERM else 0)
     if codes[0] <= 0:  # it was killed, or had nothing to say: another failed first
-        failed = next(i for i, code in enumerate(codes) if code)
+        failed = codes.index(max(codes))
         log = logs / f"process_{failed}.log"
         words = log.read_text(errors="replace").strip() if log.is_file() else ""
         print(words or f"process {failed} of {len(codes)} ended with {codes[failed]}", file=sys.stderr, flush=True)

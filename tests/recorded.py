@@ -1,10 +1,11 @@
-"""`python -m tests.recorded RUN_DIR OUT`: go on with a run and write down what its networks did, step by step.
+"""`python -m tests.recorded RUN_DIR OUT [double]`: go on with a run and write down every step's means.
 
 Started as several processes, the first writes: the means over all of them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -13,28 +14,62 @@ from typing import Any
 import torch
 
 from fakegan import config, processes, ranks
+from fakegan.data import datamodule
+from fakegan.data.datamodule import DealtStoreOrder, StoreOrder
+from fakegan.data.pixels import to_unit
 from fakegan.modules.means import EpochMeans
+from fakegan.pipeline import train_autoencoder, train_classifier
+from fakegan.pipeline.fitting import fit
 from fakegan.pipeline.settings import RunSettings
 from fakegan.pipeline.stages import run
 
-steps: list[dict[str, float]] = []  # of training and validation alike, in order
+steps: list[dict[str, float]] = []
 
 
-class Recorded(EpochMeans):
-    """Remembers every update."""
-
-    def update(self, values: dict[str, torch.Tensor], weight: int) -> None:
-        super().update(values, weight)
-        if torch.is_grad_enabled():  # a training step
-            steps.append({name: float(ranks.mean(value.double())) for name, value in values.items()})
+update = EpochMeans.update
 
 
-def main(run_dir: str, out: str) -> None:
+def remembered(means: EpochMeans, values: dict[str, torch.Tensor], weight: int) -> None:
+    """In place of EpochMeans.update."""
+    update(means, values, weight)
+    if len(values) > 1 and "psnr" not in values:  # a training step
+        steps.append({name: float(ranks.mean(value.double())) for name, value in values.items()})
+
+
+def in_small_batches(order: DealtStoreOrder, rows: Any, batch_size: int) -> None:
+    """In place of DealtStoreOrder.__init__: validation in several batches, so that two processes have some each."""
+    StoreOrder.__init__(order, rows, batch_size=min(batch_size, 10))
+
+
+class Done(BaseException):
+    """The network has been fitted."""
+
+
+def in_double() -> None:
+    """Fit in double precision, and end there.
+
+    Adam turns the rounding of a gradient near zero into a whole step: single precision would hide a real difference.
+    """
+    torch.set_default_dtype(torch.float64)
+    datamodule.to_unit = lambda pixels: to_unit(pixels).double()
+
+    def fit_only(*arguments: Any, **options: Any) -> None:
+        fit(*arguments, **options)
+        raise Done
+
+    train_autoencoder.fit = train_classifier.fit = fit_only
+
+
+def main(run_dir: str, out: str, *modes: str) -> None:
     torch.set_num_threads(1)
     processes.end_with_parent()
     ranks.connect()
-    EpochMeans.update = Recorded.update  # type: ignore[method-assign]
-    run(config.read_run(RunSettings, run_dir))
+    EpochMeans.update = remembered  # type: ignore[method-assign]
+    DealtStoreOrder.__init__ = in_small_batches  # type: ignore[method-assign]
+    if "double" in modes:
+        in_double()
+    with contextlib.suppress(Done):
+        run(config.read_run(RunSettings, run_dir))
     if ranks.is_first():
         Path(out).write_text(json.dumps(steps))
 

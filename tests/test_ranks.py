@@ -207,10 +207,10 @@ def begin(store_path: Path, run_dir: Path, *words: str) -> RunSettings:
         return config.start_run(RunSettings, compose("train", [*fixed, *words]))
 
 
-def record(settings: RunSettings) -> list[dict[str, float]]:
+def record(settings: RunSettings, *modes: str) -> list[dict[str, float]]:
     """Run it in processes of its own, as many as it asks for, and return what every training step's means were."""
     run_dir, out = settings.paths.run_dir, settings.paths.run_dir / "steps.json"
-    command = [sys.executable, "-m", "tests.recorded", str(run_dir), str(out)]
+    command = [sys.executable, "-m", "tests.recorded", str(run_dir), str(out), *modes]
     if settings.trainer.processes > 1:
         processes.together(command, settings.trainer.processes, run_dir)
     else:
@@ -218,37 +218,39 @@ def record(settings: RunSettings) -> list[dict[str, float]]:
     return recorded.read(out)
 
 
-STEPS = "{max_epochs: 2, batch_size: 8}"
-MODULES = {  # the words that choose it, and how far its losses may drift apart in 20 steps
-    "autoencoder": (("pipeline=autoencoder", "model.norm=instance", f"budget.autoencoder={STEPS}"), 1e-4),
-    "simple_cnn": (("pipeline=classify", f"budget.classifier={STEPS}"), 1e-3),
-    "alexnet": (("pipeline=classify", "classifier=alexnet", f"budget.classifier={STEPS}"), 1e-4),
-    "dcgan": (("pipeline=classify", "classifier=dcgan", f"budget.dcgan={STEPS}"), 1e-3),
+MODULES = {
+    "autoencoder": ("pipeline=autoencoder", "model.norm=instance", "budget.autoencoder={max_epochs: 5, batch_size: 8}"),
+    "simple_cnn": ("pipeline=classify", "budget.classifier={max_epochs: 3, batch_size: 8}"),
+    "alexnet": ("pipeline=classify", "classifier=alexnet", "budget.classifier={max_epochs: 3, batch_size: 8}"),
+    "dcgan": ("pipeline=classify", "classifier=dcgan", "budget.dcgan={max_epochs: 3, batch_size: 8}"),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
-def test_two_processes_learn_what_one_learns(tmp_path: Path, store_path: Path, module: str) -> None:
-    """The same faces in the same order with the same noise: losses and gradients differ by rounding alone."""
-    words, tolerance = MODULES[module]
+@pytest.mark.parametrize(("modes", "tolerance"), [(("double",), 1e-9), ((), 2e-2)], ids=["double", "single"])
+def test_two_processes_learn_what_one_learns(
+    tmp_path: Path, store_path: Path, module: str, modes: tuple[str, ...], tolerance: float
+) -> None:
+    """The same faces in the same order with the same noise: losses differ by rounding alone, which Adam enlarges."""
+    words = MODULES[module]
     one = begin(store_path, tmp_path / "one", *words, "trainer=cpu")
     two = begin(store_path, tmp_path / "two", *words, "trainer=ddp_cpu")
-    ones, twos = record(one), record(two)
-    assert len(ones) == len(twos) >= 18
+    ones, twos = record(one, *modes), record(two, *modes)
+    assert len(ones) == len(twos) >= 20
     worst = max(abs(a[name] - b[name]) for a, b in zip(ones, twos, strict=True) for name in a if "accuracy" not in name)
-    print(f"{module}: largest difference of a loss in {len(ones)} steps: {worst:.1e}")
+    print(f"{module} {modes}: largest difference of a loss in {len(ones)} steps: {worst:.1e}")
     assert worst < tolerance
-    assert max(abs(ones[0][name] - ones[-1][name]) for name in ones[0]) > 100 * worst  # it did learn meanwhile
+    assert max(abs(ones[0][name] - ones[-1][name]) for name in ones[0]) > 10 * worst  # it did learn meanwhile
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("classifier", ["simple_cnn", "dcgan"])
+@pytest.mark.parametrize("classifier", ["alexnet", "simple_cnn"])
 def test_metrics_on_two_processes_are_exact_with_an_odd_count(
     tmp_path: Path, store_path: Path, classifier: str
 ) -> None:
     """The learning rate is 0: both validate and test the same network; no face may count twice."""
-    words = ("pipeline=classify", f"classifier={classifier}", "classifier.learning_rate=0", "data.split.val=0.17")
+    words = ("pipeline=classify", f"classifier={classifier}", "classifier.learning_rate=0", "data.split.val=0.16")
     one = begin(store_path, tmp_path / "one", *words, "trainer=cpu")
     two = begin(store_path, tmp_path / "two", *words, "trainer=ddp_cpu")
     record(one), record(two)

@@ -116,7 +116,7 @@ class AdversarialAutoencoder(pl.LightningModule):
         real = batch["image"]
         if not len(real):  # this process has no faces to validate on
             return
-        recon = self(real).float()
+        recon = self(real).to(real.dtype)
         with torch.autocast(real.device.type, enabled=False):  # SSIM's variances cancel badly in bf16
             structure = cast(Tensor, ssim(recon, real, data_range=(-1.0, 1.0)))
         self.val_means.update(

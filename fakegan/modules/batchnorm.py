@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
@@ -19,7 +20,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         """The normalised batch; in train mode the running statistics move."""
         if not self.training or ranks.count() == 1:
             return super().forward(x)
-        wide = x.float()
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
         mean = all_reduce(wide.mean(dim=(0, 2, 3))) / ranks.count()  # type: ignore[no-untyped-call]
         centred = wide - mean.view(1, -1, 1, 1)
         variance = all_reduce(centred.square().mean(dim=(0, 2, 3))) / ranks.count()  # type: ignore[no-untyped-call]

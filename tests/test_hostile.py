@@ -1,0 +1,431 @@
+"""Files from elsewhere that mean harm: none of their code runs, they take no memory, the answer is one sentence."""
+
+import csv
+import io
+import json
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from fakegan import checkpoints, config
+from fakegan.checkpoints import load_checkpoint, save_checkpoint
+from fakegan.data import store as store_module
+from fakegan.data.images import Geometry, face_from_pixels
+from fakegan.data.store import COLUMNS, FAKE, REAL, FaceStore, Row, StoreWriter
+from fakegan.errors import FakeganError
+from fakegan.pipeline.settings import RunSettings
+
+from .conftest import Compose, smooth_faces
+
+pytestmark = pytest.mark.timeout(300)  # a guard that is missing shows as a test that never ends
+LONGEST_SENTENCE = 800  # characters, the test's own long paths among them
+
+
+class Call:
+    """Unpickled freely, it is a call."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.call
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Iterator[Path]:
+    """A folder that hostile content tries to make; none has, when the test is over."""
+    path = tmp_path / "owned"
+    yield path
+    assert not path.exists()
+
+
+def refused(load: Callable[[], Any], file: str, why: str) -> None:
+    """Loading is refused for this reason, in a sentence that names the file and is safe to print."""
+    with pytest.raises(FakeganError, match=why) as caught:
+        load()
+    sentence = str(caught.value)
+    assert sentence.isprintable()
+    assert file in sentence
+    assert len(sentence) < LONGEST_SENTENCE
+
+
+# Checkpoints
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    path = tmp_path / "x.ckpt"
+    save_checkpoint({"weights": {"w": torch.arange(3.0)}, "n": 2}, path)
+    return path
+
+
+def packed(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    """An archive of these members, written to `path`."""
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path.read_bytes()
+
+
+def members(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {member.filename: archive.read(member) for member in archive.infolist()}
+
+
+def refuse_checkpoint(path: Path, why: str) -> None:
+    refused(lambda: load_checkpoint(path), path.name, why)
+
+
+def test_a_plain_pickle_runs_nothing(tmp_path: Path, marker: Path) -> None:
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(pickle.dumps(Call(os.mkdir, str(marker))))
+    refuse_checkpoint(path, "no archive of torch.save")
+
+
+def test_torchs_old_format_is_refused_too(tmp_path: Path) -> None:
+    path = tmp_path / "x.ckpt"
+    content = {"weights": torch.arange(3.0), "fakegan": checkpoints.stamp()}
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    refuse_checkpoint(path, "no archive of torch.save")
+
+
+@pytest.mark.parametrize("names_are_checked", [True, False])
+def test_an_archive_whose_pickle_calls_runs_nothing(
+    tmp_path: Path, marker: Path, monkeypatch: pytest.MonkeyPatch, names_are_checked: bool
+) -> None:
+    path = tmp_path / "x.ckpt"
+    torch.save({"x": Call(os.mkdir, str(marker)), "fakegan": checkpoints.stamp()}, path)
+    if not names_are_checked:
+        monkeypatch.setattr(checkpoints, "_refuse_names", lambda pickled: None)
+    refuse_checkpoint(path, "posix mkdir" if names_are_checked else "damaged or not a FakeGAN checkpoint: name")
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_few_bytes_that_ask_for_a_million_million_are_refused(tmp_path: Path, protocol: int) -> None:
+    path = tmp_path / "x.ckpt"
+    torch.save({"x": Call(bytearray, 10**12), "fakegan": checkpoints.stamp()}, path, pickle_protocol=protocol)
+    refuse_checkpoint(path, "which is no data")
+
+
+def test_a_compressed_archive_is_refused(checkpoint: Path) -> None:
+    content = members(checkpoint)
+    packed(checkpoint, content)
+    assert load_checkpoint(checkpoint)["n"] == 2  # it is the compression that counts
+    packed(checkpoint, content, zipfile.ZIP_DEFLATED)
+    refuse_checkpoint(checkpoint, "it is compressed")
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(checkpoint: Path) -> None:
+    save_checkpoint({"weights": torch.zeros(10_000_000)}, checkpoint)
+    packed(checkpoint, members(checkpoint), zipfile.ZIP_DEFLATED)
+    assert checkpoint.stat().st_size < 100_000
+    refuse_checkpoint(checkpoint, "unpack to more than the file holds")
+
+
+def test_an_archive_of_two_contents_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    """Python reads the directory before the end record, torch the one that the record names."""
+    content = members(checkpoint)
+    root = next(iter(content)).split("/")[0]
+    other = packed(tmp_path / "other", {**content, f"{root}/data.pkl": pickle.dumps({"other": 1}, 2)})
+    harmless = packed(tmp_path / "harmless", content)
+    *_, size, offset, _ = struct.unpack("<4s4H2LH", harmless[-22:])
+    ends = harmless[offset : offset + size], harmless[-22:]
+    checkpoint.write_bytes(other[:offset] + harmless[:offset] + b"".join(ends))
+    with zipfile.ZipFile(checkpoint) as archive:
+        assert archive.start_dir != offset
+    refuse_checkpoint(checkpoint, "its end is not an archive's")
+
+
+@pytest.mark.parametrize("names", [(), ("data.pkl", "DATA.PKL")])
+def test_an_archive_holds_one_pickle(checkpoint: Path, names: tuple[str, ...]) -> None:
+    content = members(checkpoint)
+    root = next(iter(content)).split("/")[0]
+    pickled = content.pop(f"{root}/data.pkl")
+    packed(checkpoint, content | {f"{root}/{name}": pickled for name in names})
+    refuse_checkpoint(checkpoint, "one pickle")
+
+
+@pytest.mark.parametrize(
+    ("limit", "why"),
+    [("_MAX_BYTES", "larger than"), ("_MAX_MEMBERS", "unpack to more"), ("_MAX_PICKLE_BYTES", "of usual size")],
+)
+def test_what_no_network_needs_is_too_large(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, limit: str, why: str
+) -> None:
+    monkeypatch.setattr(checkpoints, limit, 3)
+    refuse_checkpoint(checkpoint, why)
+
+
+def test_a_number_repeated_without_end_is_refused(checkpoint: Path) -> None:
+    save_checkpoint({"weights": {"w": [torch.zeros(1).expand(10**12)]}}, checkpoint)
+    assert checkpoint.stat().st_size < 10_000
+    refuse_checkpoint(checkpoint, "a tensor is larger than what the file holds")
+
+
+def test_tensors_hold_no_more_than_the_file() -> None:
+    tensor = torch.zeros(100)
+    checkpoints._refuse_large_tensors({"a": tensor, "b": [tensor[:50], tensor.view(10, 10)]}, 400)  # shared
+    with pytest.raises(Exception, match="larger than the file"):
+        checkpoints._refuse_large_tensors({"a": tensor, "b": torch.zeros(1)}, 400)
+
+
+def test_a_list_in_itself_does_not_hang(checkpoint: Path) -> None:
+    endless: list[Any] = [1]
+    endless.append(endless)
+    save_checkpoint({"endless": endless}, checkpoint)
+    found = load_checkpoint(checkpoint)["endless"]
+    assert found[1] is found
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "device"])
+def test_what_is_no_file_is_no_checkpoint_and_nothing_waits(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.ckpt"
+    make: dict[str, Callable[[], Any]] = {
+        "folder": path.mkdir,
+        "pipe": lambda: os.mkfifo(path),
+        "loop": lambda: path.symlink_to(path),
+        "device": lambda: path.symlink_to("/dev/zero"),
+    }
+    make[kind]()
+    refuse_checkpoint(path, "there is no checkpoint at")
+
+
+def test_a_stamp_from_elsewhere_cannot_write_to_the_terminal(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "stamp", lambda: {"format": "\x1b]0;owned\x07" * 1000})
+    save_checkpoint({"n": 1}, checkpoint)
+    refuse_checkpoint(checkpoint, "has checkpoint format")
+
+
+# Stores
+
+
+@pytest.fixture
+def small_store(tmp_path: Path) -> Path:
+    path = tmp_path / "faces"
+    with StoreWriter(path, Geometry()) as writer:
+        for i, pixels in enumerate(smooth_faces(4, np.random.default_rng(1))):
+            name, label = (("camera", REAL), ("gan", FAKE))[i % 2]
+            writer.append(pixels, Row.of(face_from_pixels(pixels), file=f"{name}/{i}", label=label, source=name))
+    FaceStore.open(path).verify()
+    return path
+
+
+def header(store: Path, shape: tuple[int, ...], kind: str = "|u1") -> None:
+    """Give images.npy another header, and the manifest the number of images that it claims."""
+    written = io.BytesIO()
+    np.lib.format.write_array_header_1_0(written, {"descr": kind, "fortran_order": False, "shape": shape})
+    images = (store / "images.npy").read_bytes()
+    (store / "images.npy").write_bytes(written.getvalue() + images[128:])
+    manifest(store, count=shape[0])
+
+
+def manifest(store: Path, **values: Any) -> None:
+    content = json.loads((store / "manifest.json").read_text())
+    (store / "manifest.json").write_text(json.dumps(content | values))
+
+
+def cell(store: Path, column: str, value: str) -> None:
+    """Another value in the first row of faces.csv."""
+    with (store / "faces.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    rows[1][COLUMNS.index(column)] = value
+    with (store / "faces.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def archive_of_arrays(store: Path) -> None:
+    with (store / "images.npy").open("wb") as file:
+        np.savez(file, images=np.zeros((4, 64, 64, 3), dtype=np.uint8))
+
+
+def pipe(store: Path) -> None:
+    (store / "images.npy").unlink()
+    os.mkfifo(store / "images.npy")
+
+
+@pytest.mark.parametrize("in_an_array", [True, False])
+def test_a_store_with_a_pickle_for_images_runs_nothing(small_store: Path, marker: Path, in_an_array: bool) -> None:
+    call = Call(os.mkdir, str(marker))
+    with (small_store / "images.npy").open("wb") as file:
+        if in_an_array:
+            np.save(file, np.array([call], dtype=object), allow_pickle=True)
+        else:
+            pickle.dump(call, file)
+    refused(lambda: FaceStore.open(small_store), "images.npy", "not a whole array")
+
+
+@pytest.mark.parametrize(
+    ("harm", "file", "why"),
+    [
+        (archive_of_arrays, "images.npy", "not a whole array"),
+        (lambda store: header(store, (2**62, 64, 64, 3)), "images.npy", "not a whole array"),
+        (lambda store: header(store, (2**80, 64, 64, 3)), "images.npy", "not a whole array"),
+        (lambda store: header(store, (-1, 64, 64, 3)), "images.npy", "not a whole array"),
+        (lambda store: header(store, (10**9, 64, 64, 3)), "images.npy", "not a whole array"),
+        (lambda store: header(store, (4, 64, 64, 3), kind="|O"), "images.npy", "not a whole array"),
+        (pipe, "images.npy", "missing"),
+        (lambda store: (store / "manifest.json").write_text("[" * 200_000), "manifest.json", "not a store's manifest"),
+        (lambda store: manifest(store, padding="x" * 2**24), "manifest.json", "too large"),
+        (lambda store: manifest(store, format_version="\x1b[2J" * 999), "manifest.json", "is of format version"),
+        (lambda store: manifest(store, label_convention="\x1b[2J" * 999), "manifest.json", "says labels mean"),
+        (lambda store: manifest(store, count="\x1b[2J" * 999), "images.npy", "the manifest says"),
+        (lambda store: manifest(store, fingerprint="\x1b[2J"), "manifest.json", "no fingerprint"),
+        (lambda store: manifest(store, geometry={"size": "64"}), "manifest.json", "geometry"),
+        (
+            lambda store: manifest(store, geometry={"size": 64, "crop": True, "max_megapixels": "\x1b[2J"}),
+            "manifest.json",
+            "geometry",
+        ),
+        (lambda store: manifest(store, sources=["camera"]), "manifest.json", "sources are no table"),
+        (lambda store: manifest(store, warnings=[{}]), "manifest.json", "no list of sentences"),
+        (lambda store: cell(store, "file", "x" * 2**17), "faces.csv", "too large a table for 4 images"),
+        (lambda store: cell(store, "sha256", "\x1b[2J" * 99), "faces.csv", "a sha256 is"),
+        (lambda store: cell(store, "label", "\x1b[2J" * 99), "faces.csv", "a label is"),
+        (lambda store: cell(store, "split", "\x1b[2J" * 99), "faces.csv", "a split is"),
+        (lambda store: cell(store, "width", "9" * 40), "faces.csv", "no whole number"),
+        (lambda store: cell(store, "height", "0"), "faces.csv", "no picture's"),
+    ],
+)
+def test_a_store_that_lies_is_one_sentence(small_store: Path, harm: Callable[[Path], Any], file: str, why: str) -> None:
+    harm(small_store)
+    refused(lambda: FaceStore.open(small_store), file, why)
+
+
+def test_one_long_name_does_not_take_memory_for_every_row(small_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_MAX_COLUMN_BYTES", 4 * 4 * 99)
+    cell(small_store, "file", "x" * 99)
+    assert len(FaceStore.open(small_store)) == 4
+    cell(small_store, "file", "x" * 100)
+    refused(lambda: FaceStore.open(small_store), "faces.csv", "a cell has 100 characters")
+
+
+# Configs
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path, store_path: Path) -> Path:
+    """A run as train.py begins it, but for its numbers."""
+    config.register_resolvers()
+    path = tmp_path / "run"
+    words = ["data=faces", f"data.root={store_path}", f"paths.run_dir={path}"]
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        cfg = compose("train", words)
+    path.mkdir()
+    (path / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    assert read(path).paths.run_dir == path
+    return path
+
+
+def read(run_dir: Path) -> RunSettings:
+    return config.read_run(RunSettings, str(run_dir))
+
+
+def with_text(run_dir: Path, text: str, instead_of: str = "") -> None:
+    """Add to the config, or replace a part of it."""
+    file = run_dir / "config.yaml"
+    content = file.read_text()
+    assert instead_of in content
+    file.write_text(content.replace(instead_of, text, 1) if instead_of else f"{content}{text}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "instead_of", "why"),
+    [
+        ("hostile: {{_target_: os.mkdir, path: {marker}}}", "", "hostile is not a config key"),
+        ("  _target_: os.mkdir\n  depth: ", "  depth: ", "_target_ is not a config key"),
+        ("    _target_: os.mkdir\n    path: {marker}\n    dropout:", "    dropout:", "_target_ is no option of a net"),
+        ("    head: {{_target_: os.mkdir}}\n    dropout:", "    dropout:", "head is no option of a net"),
+        ("hostile: !!python/object/apply:os.mkdir [{marker}]", "", "has a tag in line"),
+        ("hostile: !!python/name:os.mkdir", "", "has a tag in line"),
+    ],
+)
+def test_a_config_that_names_code_runs_nothing(
+    run_dir: Path, marker: Path, text: str, instead_of: str, why: str
+) -> None:
+    with_text(run_dir, text.format(marker=marker), instead_of)
+    refused(lambda: read(run_dir), "config.yaml", why)
+
+
+@pytest.mark.parametrize("text", ["${CALL}", r'"\x24{CALL}"', "a${CALL}"])
+@pytest.mark.parametrize("call", ["touch:", "oc.env:FAKEGAN_SECRET", "oc.decode:${oc.env:FAKEGAN_SECRET}", "seed"])
+def test_a_config_resolves_nothing(
+    run_dir: Path, marker: Path, monkeypatch: pytest.MonkeyPatch, text: str, call: str
+) -> None:
+    monkeypatch.setenv("FAKEGAN_SECRET", "autogan4")
+    OmegaConf.register_new_resolver("touch", lambda: marker.mkdir() or "autogan4", replace=True)
+    with_text(run_dir, f"name: {text.replace('CALL', call)}", "name: autogan4")
+    refused(lambda: read(run_dir), "config.yaml", "has an interpolation in line")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nd: [*c, *c]", "has an alias in line"),
+        ("a: &a [*a]", "has an alias in line"),
+        (f"# {'x' * 100_000}", "has more than 100 kB"),
+        (f"a: {'[' * 50_000}", "has too many brackets in line"),
+        ("? " * 40_000, "has too many brackets in line"),
+        ('"\\e]0;owned\\a": 1', "has a control character in line"),
+        (f"a: {'9' * 5000}", "damaged: Exceeds the limit"),
+        (f"? {'x' * 50_000}\n: 1", "xxx; it may be of another version"),
+        ("\x1b[2J: 1", "special characters are not allowed"),
+    ],
+)
+def test_a_config_that_would_take_memory_or_the_terminal_is_one_sentence(run_dir: Path, text: str, why: str) -> None:
+    with_text(run_dir, text)
+    refused(lambda: read(run_dir), "config.yaml", why)
+
+
+@pytest.mark.parametrize(
+    ("name", "was", "why"),
+    [
+        ("net: os.system", "net: simple_cnn", r"classifier\.net='os\.system' does not exist: choose simple_cnn"),
+        ("view: __class__", "view: reconstruction", r"pipeline\.view='__class__' does not exist"),
+        ("fakes: os.system", "fakes: generated", r"pipeline\.fakes='os\.system' must be generated or"),
+        ("norm: os.system", "norm: none", r"model\.norm='os\.system' must be instance or"),
+        ("optimizer: LBFGS", "optimizer: adamw", r"classifier\.optimizer='LBFGS' must be sgd or"),
+        ("schedule: exec", "schedule: cosine", r"model\.schedule='exec' must be constant or"),
+        ("name: wandb", "name: tensorboard", r"logger\.name='wandb' must be tensorboard or"),
+        ("accelerator: tpu", "accelerator: auto", r"trainer\.accelerator='tpu' must be auto or"),
+        ("learning_rate: 1" + "0" * 400, "learning_rate: 0.001", "int too large"),
+        ("name: ../../../.ssh/x", "name: autogan4", r"model\.name='\.\./.*must be a short name"),
+        ("name: a\\b", "name: simple_cnn", r"classifier\.name=.*must be a short name"),
+        ("name: <script>", "name: recon_classify", r"pipeline\.name='<script>' must be a short name"),
+        ("name: " + "x" * 65, "name: quick", r"budget\.name='x*.? must be a short name"),
+        ("name: -rf", "name: faces", r"data\.name='-rf' must be a short name"),
+        ("name: a\u202eb", "name: faces", r"data\.name=.*must be a short name"),
+    ],
+)
+def test_names_in_a_config_choose_what_is_here_or_are_harmless(run_dir: Path, name: str, was: str, why: str) -> None:
+    with_text(run_dir, name, was)
+    refused(lambda: read(run_dir), "config.yaml", why)
+
+
+@pytest.mark.parametrize("name", ["marked_classify", "mine + 4", "gän-1.5", "x" * 64])
+def test_peoples_own_names_go_on_working(compose_settings: Compose, name: str) -> None:
+    assert compose_settings(f"pipeline.name='{name}'").pipeline.name == name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["evaluate.py run={run}", "train.py resume={run}", "evaluate.py runs=[{run}]"])
+def test_a_command_on_a_hostile_run_says_so_and_does_nothing(run_dir: Path, marker: Path, command: str) -> None:
+    with_text(run_dir, f"hostile: !!python/object/apply:os.mkdir [{marker}]")
+    script, word = command.format(run=run_dir).split()
+    words = [sys.executable, str(config.PROJECT / script), word]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"error: {run_dir / 'config.yaml'} has a tag in line")
+    assert [path.name for path in run_dir.iterdir()] == ["config.yaml"]
