@@ -1,4 +1,4 @@
-"""Config node to typed settings, and one sentence for whatever is wrong with it; the only importer of Hydra."""
+"""Config node to typed settings, and one sentence for whatever is wrong with it; with fakegan/sweep, all of Hydra."""
 
 from __future__ import annotations
 
@@ -141,7 +141,8 @@ def alone(
 def _tidy(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
     """Run the task; one refused before it did anything leaves no folder, one that is stopped says how to go on."""
     run_dir = Path(HydraConfig.get().runtime.output_dir)
-    made_for_this = not any(run_dir.iterdir()) and not run_dir.samefile(Path.cwd())
+    of_another = os.environ.get("RANK", "0") != "0"  # it is the first process that keeps the folder tidy
+    made_for_this = not of_another and not any(run_dir.iterdir()) and not run_dir.samefile(Path.cwd())
     try:
         return task(cfg)
     except FakeganError as error:
@@ -197,6 +198,8 @@ def _fail(error: Exception, sentence: str, code: int) -> typing.NoReturn:
 def explain(error: Exception) -> str:
     """One sentence for a Hydra or OmegaConf error, with the nearest names where one is unknown."""
     text = str(error)
+    if isinstance(error, MissingConfigException) and "launcher/submitit_" in (error.missing_cfg_file or ""):
+        return "a launcher for clusters needs submitit: pip install 'fakegan[slurm]'"
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = (error.missing_cfg_file or "").rpartition("/")
         return f"{group}={choice} does not exist: {_nearest(choice, error.options)}"
@@ -276,6 +279,10 @@ def _begin(kind: type[R], cfg: DictConfig, checked: R, run_dir: Path) -> R:
         twin = _twin(kind, checked, run_dir)
         if twin is not None:
             return twin
+    if "SLURM_RESTART_COUNT" in os.environ and (run_dir / CONFIG_FILE).is_file():
+        begun = read_run(kind, str(run_dir))
+        if begun.repeats(checked):  # the job was put into the queue again, with the same words
+            return begun
     write_down(cfg, run_dir)
     return checked
 

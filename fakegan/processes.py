@@ -17,10 +17,17 @@ from typing import IO, NoReturn
 
 from fakegan.errors import ToldError
 
+TRAIN_SCRIPT = Path(__file__).resolve().parent.parent / "train.py"
 _PARENT = "FAKEGAN_PARENT"  # in a child's environment: its parent's process id
 _POLL = 0.1  # seconds
 _GRACE = 60.0  # seconds to save and end, before a process is killed
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def resuming(run_dir: Path) -> list[str]:
+    """The command that begins, or goes on with, a run whose config has been written, whatever its path is made of."""
+    quoted = str(run_dir).replace("'", "\\'")
+    return [sys.executable, str(TRAIN_SCRIPT), f"resume='{quoted}'"]
 
 
 def terminate(number: int, _frame: FrameType | None) -> NoReturn:

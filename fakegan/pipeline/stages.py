@@ -10,7 +10,6 @@ rest is the first one's, so that no face is tested twice.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import torch
 
 from fakegan import ranks
 from fakegan.data.faces import Faces, open_faces
 from fakegan.detector import DETECTOR_FILE
-from fakegan.errors import FakeganError
+from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE, SCORES_FILE, read_metrics, table, write_metrics
 from fakegan.pipeline.analyse import analyse
 from fakegan.pipeline.examples import Examples, examples, needs
@@ -32,10 +32,9 @@ from fakegan.pipeline.settings import FACES_FILE, RunSettings
 from fakegan.pipeline.test import provenance, test
 from fakegan.pipeline.train_autoencoder import autoencoder_metrics, named_autoencoder, train_autoencoder
 from fakegan.pipeline.train_classifier import make_classifier, train_classifier
-from fakegan.processes import is_child, together
+from fakegan.processes import is_child, resuming, together
 from fakegan.progress import Status, write_status
 
-TRAIN_SCRIPT = Path(__file__).resolve().parent.parent.parent / "train.py"
 PATIENCE = 120.0  # seconds that a process which is asked to end may take
 
 
@@ -55,7 +54,7 @@ def run(settings: RunSettings) -> Outcome:
         KeyboardInterrupt, SystemExit: it was asked to stop.
     """
     metrics_file = settings.paths.run_dir / METRICS_FILE
-    wanted = settings.trainer.processes
+    wanted = _processes(settings)
     if ranks.on_first(metrics_file.is_file):
         print(f"{settings.paths.run_dir} had finished already: nothing was done", flush=True)
     elif ranks.count() == 1 and wanted > 1:
@@ -68,6 +67,17 @@ def run(settings: RunSettings) -> Outcome:
     return Outcome(float(metrics["objective"]), "" if told_by_another else _closing_words(settings, metrics))
 
 
+def _processes(settings: RunSettings) -> int:
+    """How many the run is to have: as many as torchrun or SLURM has started, or as the trainer asks for."""
+    started = ranks.count()
+    if started > 1 and settings.trainer.devices == 1:
+        raise UsageError(f"{started} processes were started, but trainer.devices=1: add trainer=ddp, or start one")
+    gpus = torch.cuda.device_count() if settings.trainer.uses_gpus else started
+    if ranks.local_count() > gpus > 0:
+        raise UsageError(f"{ranks.local_count()} processes were started here for {gpus} GPUs: start one for each GPU")
+    return started if started > 1 else settings.trainer.processes
+
+
 def _start_processes(settings: RunSettings, wanted: int) -> None:
     """The run's processes, from the config that was written for it; this one waits for them."""
     run_dir = settings.paths.run_dir
@@ -75,7 +85,7 @@ def _start_processes(settings: RunSettings, wanted: int) -> None:
     with _alone_in(run_dir):  # then the first of them holds it
         write_status(run_dir, Status("starting"))
     os.environ.setdefault(COMMAND_VARIABLE, command())
-    together([sys.executable, str(TRAIN_SCRIPT), f"resume={run_dir}"], wanted, run_dir)
+    together(resuming(run_dir), wanted, run_dir)
 
 
 @contextmanager

@@ -1,0 +1,187 @@
+"""A run that is killed at any moment goes on and ends with the same bits: weights, Adam's state, pool, metrics."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fakegan.checkpoints import load_checkpoint
+from fakegan.config import PROJECT
+from fakegan.pipeline.settings import RunSettings
+
+from .test_ranks import begin
+
+pytestmark = pytest.mark.slow
+
+SAVE_EVERY_STEP = "callbacks.save_minutes=0"
+MODULES = {
+    "autoencoder": ("pipeline=autoencoder", "model.pool_size=5", "budget.autoencoder={max_epochs: 10, batch_size: 8}"),
+    "simple_cnn": ("pipeline=classify", "budget.classifier={max_epochs: 10, batch_size: 8}"),
+    "alexnet": ("pipeline=classify", "classifier=alexnet", "budget.classifier={max_epochs: 10, batch_size: 8}"),
+    "dcgan": ("pipeline=classify", "classifier=dcgan", "budget.dcgan={max_epochs: 10, batch_size: 8}"),
+}
+ONE, TWO = "trainer=cpu", "trainer=ddp_cpu"
+
+
+def start(settings: RunSettings) -> subprocess.Popen[bytes]:
+    """`train.py resume=RUN_DIR` in a process of its own."""
+    command = [sys.executable, str(PROJECT / "train.py"), f"resume={settings.paths.run_dir}"]
+    log = (settings.paths.run_dir / "log.txt").open("ab")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+
+
+def finish(settings: RunSettings) -> None:
+    """Run it to its end."""
+    process = start(settings)
+    assert process.wait(600) == 0, (settings.paths.run_dir / "log.txt").read_text()[-3000:]
+
+
+def kill_after_saving(settings: RunSettings, last: Path, moment: float) -> None:
+    """Start it, and SIGKILL it `moment` seconds after it has saved; it must not have ended by itself."""
+    before = last.stat().st_mtime_ns if last.exists() else 0
+    process = start(settings)
+    while process.poll() is None and not (last.exists() and last.stat().st_mtime_ns > before):
+        time.sleep(0.01)
+    time.sleep(moment)
+    assert process.poll() is None, "it ended before it could be killed"
+    process.kill()
+    process.wait()
+
+
+def same(ours: Any, theirs: Any, at: str = "") -> None:
+    """Every tensor and number in two nested structures has the same bits."""
+    assert type(ours) is type(theirs), at
+    if isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, theirs), at
+    elif isinstance(ours, dict):
+        assert ours.keys() == theirs.keys(), at
+        for key, value in ours.items():
+            same(value, theirs[key], f"{at}.{key}")
+    elif isinstance(ours, list | tuple):
+        assert len(ours) == len(theirs), at
+        for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            same(a, b, f"{at}[{i}]")
+    elif not isinstance(ours, str):
+        assert ours == theirs, at
+
+
+def same_run(ours: Path, theirs: Path) -> None:
+    """Both runs end with the same networks, optimizers, pools and metrics."""
+    names = sorted(str(p.relative_to(ours)) for p in ours.rglob("*.ckpt"))
+    assert names == sorted(str(p.relative_to(theirs)) for p in theirs.rglob("*.ckpt"))
+    assert names
+    for name in names:
+        a, b = load_checkpoint(ours / name), load_checkpoint(theirs / name)
+        for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "metrics"):
+            same(a[part], b[part], f"{name}: {part}")
+    kept = [json.loads((run / "metrics.json").read_text()) for run in (ours, theirs)]
+    for metrics in kept:
+        del metrics["command"]
+    assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize(
+    ("module", "workers", "trainer"),
+    [
+        *((module, 0, ONE) for module in MODULES),
+        ("autoencoder", 2, ONE),
+        ("simple_cnn", 2, ONE),
+        ("autoencoder", 0, TWO),
+        ("dcgan", 2, TWO),
+    ],
+)
+def test_killed_in_the_middle_of_an_epoch_and_at_its_end(
+    tmp_path: Path, store_path: Path, module: str, workers: int, trainer: str
+) -> None:
+    """Two kills at random moments of training; last.ckpt is written after every step, so most are mid-epoch."""
+    words = (*MODULES[module], f"data.workers={workers}", trainer, SAVE_EVERY_STEP)
+    whole, killed = (begin(store_path, tmp_path / name, *words) for name in ("whole", "killed"))
+    finish(whole)
+    rng = random.Random(module + trainer)
+    stage = "autoencoder" if module == "autoencoder" else "classifier"
+    last = killed.paths.run_dir / stage / "checkpoints" / "last.ckpt"
+    stood = []
+    for _ in range(2):
+        kill_after_saving(killed, last, rng.uniform(0, 0.4))
+        stood.append(load_checkpoint(last)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"])
+    print(f"killed after {stood} steps")
+    finish(killed)
+    same_run(killed.paths.run_dir, whole.paths.run_dir)
+
+
+def test_killed_at_any_moment_of_all_stages(tmp_path: Path, store_path: Path) -> None:
+    """recon_classify from start to end, killed again and again, each time after a random while."""
+    words = ("pipeline=recon_classify", SAVE_EVERY_STEP, ONE, "budget.classifier.max_epochs=3")
+    whole, killed = (begin(store_path, tmp_path / name, *words) for name in ("whole", "killed"))
+    finish(whole)
+    rng, kills = random.Random(4), 0
+    while kills < 6:
+        process = start(killed)
+        time.sleep(rng.uniform(4, 12))
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.wait()
+        kills += 1
+    print(f"{kills} kills")
+    finish(killed)
+    same_run(killed.paths.run_dir, whole.paths.run_dir)
+
+
+@pytest.mark.parametrize("trainer", [ONE, TWO])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_asked_to_stop_it_saves_in_the_middle_of_an_epoch_and_says_how_to_go_on(
+    tmp_path: Path, store_path: Path, trainer: str, number: signal.Signals, code: int
+) -> None:
+    """Without a checkpoint between two epochs, but the one it writes when it is asked to stop."""
+    words = (
+        "pipeline=classify",
+        "budget.classifier={max_epochs: 400, batch_size: 8}",
+        "callbacks.patience=999",
+        trainer,
+    )
+    settings = begin(store_path, tmp_path / "run", *words)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs, and inherited
+    process, last = start(settings), settings.paths.run_dir / "classifier" / "checkpoints" / "last.ckpt"
+    while not last.exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(number)
+    assert process.wait(90) == code
+    said = (settings.paths.run_dir / "log.txt").read_text()
+    assert said.count("stopped; go on with: python train.py resume=") == 1
+    stood = load_checkpoint(last)
+    assert not (settings.paths.run_dir / "metrics.json").exists()
+    again = start(settings)  # it goes on from there
+    while "epoch" not in (settings.paths.run_dir / "log.txt").read_text()[len(said) :] and again.poll() is None:
+        time.sleep(0.05)
+    again.kill()
+    again.wait()
+    resumed = (settings.paths.run_dir / "log.txt").read_text()[len(said) :]
+    assert int(resumed.split("epoch ")[1].split("/")[0]) == stood["epoch"] + 1
+
+
+def test_a_run_that_is_worked_on_is_left_alone(tmp_path: Path, store_path: Path) -> None:
+    words = ("pipeline=classify", "budget.classifier={max_epochs: 300, batch_size: 8}", "callbacks.patience=999", ONE)
+    settings = begin(store_path, tmp_path / "run", *words)
+    first, last = start(settings), settings.paths.run_dir / "classifier" / "checkpoints" / "last.ckpt"
+    while not last.exists() and first.poll() is None:
+        time.sleep(0.02)
+    second = start(settings)
+    log = settings.paths.run_dir / "log.txt"
+    deadline = time.monotonic() + 60
+    while "another process works on" not in log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "another process works on" in log.read_text()
+    assert first.poll() is None
+    for process in (second, first):
+        process.kill()
+        process.wait()
