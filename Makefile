@@ -4,6 +4,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4
 COMMAND ?= model=autogan4 pipeline=recon_classify
 
 .DEFAULT_GOAL := help
@@ -19,20 +20,20 @@ $(INSTALLED): pyproject.toml
 		{ echo "error: $(PYTHON) is older than 3.10; name a newer one: make install PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ echo "error: $(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[plots,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[plots,optuna,slurm,dev]'
 	@touch $@
 
 train: install  ## the main job on the built-in faces; your own: make train ARGS="data=faces data.root=data/faces"
 	$(BIN)/python train.py $(COMMAND) $(ARGS)
 
 test: install  ## the fast tests
-	$(BIN)/python -m pytest -m "not slow and not gpu" $(ARGS)
+	$(PYTEST) -m "not slow and not gpu" $(ARGS)
 
 test-slow: install  ## the slow tests: whole runs, kill and resume
-	$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
+	$(PYTEST) -m "slow and not gpu" $(ARGS)
 
 test-all: install  ## all tests: whole runs too; those for a GPU skip themselves where there is none
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 lint: install  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ import pickletools
 import re
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,6 +31,16 @@ _MAX_PICKLE_BYTES = 4 * 2**20
 # which takes any amount of memory in a few bytes: `bytearray`, `torch.Tensor`.
 _PICKLED_NAMES = re.compile(r"collections OrderedDict|torch \w+Storage|torch\._utils _rebuild_tensor_v2")
 _BY_NAME = {"GLOBAL", "INST", "STACK_GLOBAL"}  # the last takes the name from elsewhere, and is refused for that
+_MISFITS = (  # what torch and Python raise for keys, options and weights that are not what they should be
+    ArithmeticError,
+    AttributeError,
+    FakeganError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 _END, _ZIP64_LOCATOR, _ZIP64_END = b"PK\x05\x06", b"PK\x06\x07", b"PK\x06\x06"  # of a zip archive: its last records
 _END_BYTES, _ZIP64_LOCATOR_BYTES, _ZIP64_END_BYTES = 22, 20, 56
 
@@ -99,6 +110,19 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{LABEL_CONVENTION}: its scores would mean the opposite; train again"
         )
     return content
+
+
+@contextmanager
+def refusing_misfits(path: Path) -> Iterator[None]:
+    """Networks and numbers are made within of what `load_checkpoint` gave; where that does not fit, the file is wrong.
+
+    Raises:
+        FakeganError: it does not fit.
+    """
+    try:
+        yield
+    except _MISFITS as error:
+        raise FakeganError(f"{path} is damaged or of another version: name another, or train again") from error
 
 
 class _Refused(Exception):

@@ -149,8 +149,10 @@ def _tidy(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
         if made_for_this and _holds_nothing(run_dir, refused=error.exit_code == UsageError.exit_code):
             shutil.rmtree(run_dir, ignore_errors=True)
         raise
-    except (KeyboardInterrupt, SystemExit):
-        if (run_dir / CONFIG_FILE).is_file() and not processes.is_child():  # else the one that started it says so
+    except (KeyboardInterrupt, SystemExit) as stop:
+        requeued = isinstance(stop, SystemExit) and not stop.code
+        told = requeued or processes.is_child()  # then the one that started it says so
+        if (run_dir / CONFIG_FILE).is_file() and not told:
             print(f"\nstopped; go on with: {_to_go_on(run_dir)}", file=sys.stderr, flush=True)
         raise
 

@@ -15,12 +15,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fakegan.checkpoints import load_checkpoint, save_checkpoint
+from fakegan.checkpoints import load_checkpoint, refusing_misfits, save_checkpoint
 from fakegan.data.datamodule import RowArray
 from fakegan.data.familiarity import Familiarity
 from fakegan.data.images import Geometry
 from fakegan.data.pixels import to_uint8, to_unit
-from fakegan.data.store import FAKE, REAL
+from fakegan.data.store import FAKE, REAL, is_geometry
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.calibration import probability
 from fakegan.modules.classifier import build_net
@@ -72,6 +72,8 @@ class Detector:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __post_init__(self) -> None:
+        if self.view_name not in VIEWS:
+            raise FakeganError(f"view {self.view_name!r:.80} does not exist: choose {', '.join(VIEWS)}")
         self.classifier = _ready(build_net(**self.classifier_spec.options), self.classifier_spec.weights, self.device)
         self.autoencoder: nn.Module | None = None
         if self.autoencoder_spec is not None:
@@ -154,7 +156,7 @@ class Detector:
 
         Raises:
             UsageError: no such run.
-            FakeganError: one that has not trained its classifier.
+            FakeganError: one that has not trained its classifier, or whose file is damaged or of another version.
         """
         if not run_dir.is_dir():
             raise UsageError(f"there is no run at {run_dir}: name a directory that train.py wrote")
@@ -167,6 +169,16 @@ class Detector:
                 f"continue it with python train.py resume={run_dir}"
             )
         content = load_checkpoint(path)
+        with refusing_misfits(path):
+            detector = cls._of(content)
+            detector._try_out()
+        return detector.to(device or torch.device("cpu"))
+
+    @classmethod
+    def _of(cls, content: dict[str, Any]) -> Detector:
+        """What `save` wrote, on the CPU."""
+        if not is_geometry(content["geometry"]):
+            raise ValueError("its geometry is not one of this version")
         autoencoder, familiarity = content["autoencoder"], content["familiarity"]
         return cls(
             geometry=Geometry(**content["geometry"]),
@@ -179,8 +191,37 @@ class Detector:
             seen=content["seen"].numpy(),
             seen_labels=content["seen_labels"].numpy(),
             familiarity=None if familiarity is None else Familiarity.from_arrays(familiarity),
-            device=device or torch.device("cpu"),
         )
+
+    def _try_out(self) -> None:
+        """Look at the numbers, and score a blank face: so parts that do not fit together show before real ones come.
+
+        Raises:
+            ValueError, RuntimeError: a number out of range, or parts that do not fit.
+        """
+        low, high = self.band
+        if not (0 < self.temperature < np.inf and 0 <= self.threshold <= 1 and 0 <= low <= high <= 1):
+            raise ValueError("temperature, threshold or band is out of range")
+        if self.seen.dtype != np.uint8 or self.seen.shape != (len(self.seen_labels), 32):
+            raise ValueError("the pictures of training are no list of digests")
+        if self.seen_labels.dtype != np.int64 or self.seen_labels.ndim != 1:
+            raise ValueError("the labels of training are no list of numbers")
+        if self.geometry.size != Geometry().size:
+            raise ValueError("its faces are of another size")
+        side = np.array([self.geometry.size])
+        blank = np.zeros((1, *side, *side, 3), dtype=np.uint8)
+        if not np.isfinite(self.margins(blank)).all():
+            raise ValueError("some weights are no numbers")
+        if self.familiarity is not None:
+            self.familiarity.warnings(blank, side, side)
+
+    def to(self, device: torch.device) -> Detector:
+        """Itself, scoring there from now on."""
+        self.device = device
+        for net in (self.classifier, self.autoencoder):
+            if net is not None:
+                net.to(device)
+        return self
 
 
 def sha256_bytes(digests: npt.NDArray[np.str_]) -> npt.NDArray[np.uint8]:  # (N,) hex -> (N, 32)

@@ -34,5 +34,5 @@ def read_status(run_dir: Path) -> Status | None:
     try:
         content = json.loads((run_dir / STATUS_FILE).read_text())
         return Status(str(content["stage"]), int(content["epoch"]), int(content["epochs"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None

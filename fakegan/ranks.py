@@ -54,7 +54,7 @@ def _from_submitit() -> None:
 
 
 def _from_slurm() -> None:
-    if not SLURMEnvironment.detect() or int(os.environ.get("SLURM_NTASKS", "1")) < 2:
+    if int(os.environ.get("SLURM_NTASKS", "1")) < 2 or not SLURMEnvironment.detect():
         return
     slurm = SLURMEnvironment(auto_requeue=False)
     here, nodes = slurm.global_rank(), int(os.environ.get("SLURM_NNODES", "1"))

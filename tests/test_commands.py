@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,17 @@ def _command(script: str, *words: str, cwd: Path) -> list[str]:
     return [sys.executable, str(PROJECT / script), *words, *paths]
 
 
-def _run(script: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def _run(script: str, *words: str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": ""}
-    command = _command(script, *words, cwd=cwd)
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        _command(script, *words, cwd=cwd),
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
 
 
 def _run_module(module: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -67,38 +75,144 @@ def test_train_and_evaluate_on_the_built_in_faces(tmp_path: Path) -> None:
     _refused(again, 2, "holds a run already", "resume=")
 
 
-def test_a_sweep_runs_every_combination(tmp_path: Path, own_faces: tuple[str, ...]) -> None:
-    words = (
-        "-m",
-        "model=autogan1,autogan4",
-        "pipeline=classify,recon_classify",
-        f"hydra.sweep.dir={tmp_path / 'sweep'}",
-    )
-    result = _run("train.py", *words, *own_faces, cwd=tmp_path)
+def _sweep(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return _run("train.py", "-m", *words, f"hydra.sweep.dir={cwd / 'sweep'}", cwd=cwd, timeout=900)
+
+
+def _rows(sweep: Path) -> list[dict[str, str]]:
+    with (sweep / "jobs.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_sweep_runs_every_combination_side_by_side_and_trains_each_autoencoder_once(
+    tmp_path: Path, own_faces: tuple[str, ...]
+) -> None:
+    """Eight jobs: depth has no effect on one of the four pipelines, so that seven run."""
+    words = ("model=autogan1,autogan4", "pipeline=classify,recon_classify,residual_classify,stack_classify", *own_faces)
+    result = _sweep(tmp_path, *words, "hydra.launcher.jobs=2")
     assert result.returncode == 0, result.stderr
-    folders = sorted(p.name[2:] for p in (tmp_path / "sweep").glob("?_*"))
-    assert [name.removesuffix("_simple_cnn_s1") for name in folders] == [
-        "classify_autogan1",  # at depth 4 it would be the same run again
-        "recon_classify_autogan1",
-        "recon_classify_autogan4",
-    ]
-    assert "repeats 0_classify_autogan1_simple_cnn_s1: what is swept has no effect on it" in result.stdout
-    assert len(list((tmp_path / "artifact" / "autoencoder").glob("autogan*"))) == 2
-    assert (tmp_path / "sweep" / "report.html").is_file()
+    sweep = tmp_path / "sweep"
+    assert [row["state"] for row in _rows(sweep)] == [*["finished"] * 4, "repeats 0", *["finished"] * 3]
+    assert "job 4 repeats 0_classify_autogan1_simple_cnn_s1: what is swept has no effect on it" in result.stdout
+    logs = {path.parent.name: path.read_text() for path in sweep.glob("*/log.txt")}
+    assert len(logs) == 7
+    for depth in (1, 4):
+        training = [name for name, log in logs.items() if f"autoencoder: training autogan{depth}" in log]
+        assert len(training) == 1, training
+    assert "hydra.sweep.dir" not in (sweep / "command.txt").read_text()
+    metrics = json.loads((sweep / "1_recon_classify_autogan1_simple_cnn_s1" / "metrics.json").read_text())
+    assert metrics["command"].startswith("train.py model=autogan1 pipeline=recon_classify data=faces")
+    assert (sweep / "report.html").is_file()
     assert "Does depth matter?" in result.stdout
-    again = _run("train.py", *words, *own_faces, cwd=tmp_path)  # the way to go on with a sweep that was stopped
+    _refused(_sweep(tmp_path, *words), 2, "holds a sweep already", "resume=true")
+    _refused(_run("train.py", f"resume={sweep}", cwd=tmp_path), 2, "train.py -m model=autogan1,autogan4", "resume=true")
+    again = _sweep(tmp_path, *words, "resume=true")
     assert again.returncode == 0, again.stderr
-    assert "job 0 goes on with 0_classify_autogan1_simple_cnn_s1" in again.stdout
-    assert again.stdout.count("had finished already") == 4
-    assert "training" not in again.stdout
+    assert "7 had finished already" in again.stdout
+    assert " starts" not in again.stdout
+    assert [row["seconds"] for row in _rows(sweep)].count("") == 1  # what they had taken is still known
 
 
 def test_a_failed_job_stops_neither_the_others_nor_the_report(tmp_path: Path, own_faces: tuple[str, ...]) -> None:
-    words = ("-m", "pipeline=classify", "classifier.learning_rate=1e-3,1e30", "classifier.optimizer=sgd")
-    result = _run("train.py", *words, *own_faces, f"hydra.sweep.dir={tmp_path / 'sweep'}", cwd=tmp_path)
+    words = ("pipeline=classify", "classifier.learning_rate=1e30,1e-3", "classifier.optimizer=sgd", *own_faces)
+    result = _sweep(tmp_path, *words)
     assert result.returncode == 1
-    assert "job 1 failed" in result.stderr
+    assert "job 0 (classifier.learning_rate=1e+30) failed after" in result.stdout
+    assert result.stdout.index("  | error: ") < result.stdout.index("job 1 starts")  # at once
+    assert [row["state"] for row in _rows(tmp_path / "sweep")] == ["failed", "finished"]
     assert (tmp_path / "sweep" / "report.html").is_file()
+    assert "1 of 2 jobs failed" in result.stderr
+
+
+def test_a_combination_that_cannot_be_is_a_failed_job_and_the_others_run(
+    tmp_path: Path, own_faces: tuple[str, ...]
+) -> None:
+    result = _sweep(tmp_path, "pipeline=classify", "seed=-1,1", *own_faces)
+    assert result.returncode == 1
+    assert "job 0 failed: seed=-1 must be 0 or more" in result.stdout
+    assert [row["state"] for row in _rows(tmp_path / "sweep")] == ["failed", "finished"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("-m", "seed=-1,-2"), ("seed=-1 must be 0 or more",)),
+        (("-m", "seed=1,2", "data=faces"), ("data.root must be given",)),
+        (("-m", "seed=1,2", "hydra.launcher.jobs=0"), ("hydra.launcher.jobs=0",)),
+        (("-m", "seed=1,2", "resume=somewhere"), ("resume=true",)),
+        (("-m", "seed=1,2", "resume=true"), ("hydra.sweep.dir=DIR",)),
+        (("resume=true",), ("-m", "hydra.sweep.dir=DIR")),
+    ],
+)
+def test_what_a_wrong_sweep_gets(tmp_path: Path, words: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    _refused(_run("train.py", *words, cwd=tmp_path), 2, *expected)
+    assert not list((tmp_path / "outputs").glob("*")), "a refused sweep left a directory"
+
+
+def test_a_sweep_does_not_start_within_a_run_of_several_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    _refused(_run("train.py", "-m", "seed=1,2", cwd=tmp_path), 2, "without torchrun")
+
+
+def test_a_sweep_in_one_process_goes_on_too(tmp_path: Path, own_faces: tuple[str, ...]) -> None:
+    words = ("hydra/launcher=basic", "pipeline=classify", "model=autogan1,autogan4", "seed=1,2", *own_faces)
+    result = _sweep(tmp_path, *words)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("what is swept has no effect on it") == 2
+    assert [row["state"] for row in _rows(tmp_path / "sweep")] == ["finished"] * 2
+    metrics = [json.loads(path.read_text()) for path in sorted((tmp_path / "sweep").glob("*/metrics.json"))]
+    assert [" seed=1 " in m["command"] for m in metrics] == [True, False]
+    again = _sweep(tmp_path, *words, "resume=true")
+    assert again.returncode == 0, again.stderr
+    assert "training" not in again.stdout
+
+
+def _until(is_so: Callable[[], bool], job: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while not is_so() and job.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert is_so()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_sweep_that_was_stopped_goes_on_where_it_was(
+    tmp_path: Path, own_faces: tuple[str, ...], number: signal.Signals
+) -> None:
+    """Stopped while its second job trains; the first has finished, the third has not begun."""
+    sweep = tmp_path / "sweep"
+    long = ("budget.classifier.max_epochs=20,100,21", "callbacks.patience=999")
+    words = ("pipeline=classify", *long, *own_faces)
+    command = [*_command("train.py", "-m", *words, cwd=tmp_path), "hydra.sweep.dir=sweep"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs, and inherited
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as job:
+        started = sweep / "1_classify_autogan4_simple_cnn_s1"
+        _until((started / "classifier" / "checkpoints" / "last.ckpt").exists, job)
+        job.send_signal(number)
+        stderr = job.communicate(timeout=120)[1].decode()
+    finished = sweep / "0_classify_autogan4_simple_cnn_s1" / "metrics.json"
+    before = finished.stat().st_mtime_ns
+    if number != signal.SIGKILL:
+        assert job.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+        assert "resume=true hydra.sweep.dir=sweep" in stderr
+        assert [row["state"] for row in _rows(sweep)] == ["finished", "stopped", "stopped"]
+    resumed = _sweep(tmp_path, *words, "resume=true", "hydra.launcher.jobs=2")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "1 had finished already, 1 had begun and go" in resumed.stdout
+    assert [row["state"] for row in _rows(sweep)] == ["finished"] * 3
+    assert finished.stat().st_mtime_ns == before
+    epochs = [int(line.split()[2].split("/")[0]) for line in _epoch_lines(started / "log.txt")]
+    assert epochs.count(1) == 1, "it began anew"
+    assert epochs[-1] == 100
+
+
+def _epoch_lines(log: Path) -> list[str]:
+    return [line for line in log.read_text().splitlines() if line.startswith("classifier epoch ")]
 
 
 def test_the_second_experiment_is_one_command_and_ends_in_a_report(tmp_path: Path, own_faces: tuple[str, ...]) -> None:
@@ -107,7 +221,7 @@ def test_the_second_experiment_is_one_command_and_ends_in_a_report(tmp_path: Pat
     result = _run("train.py", "-m", "+experiment=paper_exp2", *own_faces, f"hydra.sweep.dir={sweep}", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert len(list(sweep.glob("*/metrics.json"))) == 3
-    assert result.stdout.count("autoencoder: training") == 1
+    assert sum(log.read_text().count("autoencoder: training") for log in sweep.glob("*/log.txt")) == 1
     for name in ("report.html", "report.md"):
         assert "generalise" in (sweep / name).read_text()
     cnn, dcgan = (next(sweep.glob(f"*_{name}_s1")) for name in ("simple_cnn", "dcgan"))

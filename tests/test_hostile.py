@@ -21,11 +21,26 @@ from omegaconf import OmegaConf
 
 from fakegan import checkpoints, config
 from fakegan.checkpoints import load_checkpoint, save_checkpoint
+from fakegan.data import sources
 from fakegan.data import store as store_module
+from fakegan.data.datamodule import flips
+from fakegan.data.familiarity import Familiarity
 from fakegan.data.images import Geometry, face_from_pixels
+from fakegan.data.sources import open_container
 from fakegan.data.store import COLUMNS, FAKE, REAL, FaceStore, Row, StoreWriter
-from fakegan.errors import FakeganError
+from fakegan.detector import DETECTOR_FILE, Detector, NetSpec
+from fakegan.errors import FakeganError, UsageError
+from fakegan.evaluation import results
+from fakegan.evaluation.results import FaceScores, read_metrics, read_scores, write_scores
+from fakegan.modules.classifier import build_net
+from fakegan.nets.autogan import AutoGAN
+from fakegan.pictures import png
+from fakegan.pipeline import ledger, report_reconstruction
+from fakegan.pipeline.artifacts import Reconstructions
+from fakegan.pipeline.reconstruct import load_autoencoder
 from fakegan.pipeline.settings import RunSettings
+from fakegan.progress import STATUS_FILE, Status, read_status, write_status
+from fakegan.sweep import words
 
 from .conftest import Compose, smooth_faces
 
@@ -429,3 +444,344 @@ def test_a_command_on_a_hostile_run_says_so_and_does_nothing(run_dir: Path, mark
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith(f"error: {run_dir / 'config.yaml'} has a tag in line")
     assert [path.name for path in run_dir.iterdir()] == ["config.yaml"]
+
+
+# What a checkpoint holds, once it is read
+
+
+NET = {"net": "simple_cnn", "in_channels": 3, "options": {"dropout": 0.5}}
+AUTOGAN: dict[str, Any] = {"depth": 1, "width": 4, "norm": "none", "code_channels": None}
+
+
+@pytest.fixture
+def detector_file(tmp_path: Path) -> Path:
+    """A detector of reconstructions, whole."""
+    classifier = NetSpec(NET, build_net("simple_cnn", 3, {"dropout": 0.5}).state_dict())
+    sides, rows = np.full(40, 64), np.arange(40)
+    familiarity = Familiarity.learn(smooth_faces(40, np.random.default_rng(1)), sides, sides, rows[:20], rows[20:])
+    autoencoder = NetSpec(AUTOGAN, AutoGAN(**AUTOGAN).state_dict())
+    detector = Detector(Geometry(), "reconstruction", classifier, autoencoder, familiarity=familiarity)
+    detector.save(tmp_path / DETECTOR_FILE)
+    assert Detector.load(tmp_path).view_name == "reconstruction"
+    return tmp_path / DETECTOR_FILE
+
+
+def of_another_version(load: Callable[[], Any], file: str) -> None:
+    refused(load, file, "is damaged or of another version: ")
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("geometry",), None),
+        (("geometry", "size"), 128),
+        (("geometry", "crop"), "yes"),
+        (("geometry", "path"), "/"),
+        (("view",), "os.system"),
+        (("view",), ["pixels"]),
+        (("view",), "stack"),  # nine channels, and the net takes three
+        (("classifier",), []),
+        (("classifier", "more"), 1),
+        (("classifier", "options", "net"), "os.system"),
+        (("classifier", "options", "net"), ["simple_cnn"]),
+        (("classifier", "options", "options"), {"hidden": 5}),
+        (("classifier", "options", "in_channels"), -1),
+        (("classifier", "weights"), {}),
+        (("classifier", "weights"), 5),
+        (("classifier", "weights", "head.2.bias"), torch.zeros(3)),
+        (("classifier", "weights", "head.2.bias"), "zero"),
+        (("classifier", "weights", "head.2.bias"), torch.full((2,), torch.nan)),
+        (("autoencoder",), None),
+        (("autoencoder", "options", "depth"), 0),
+        (("autoencoder", "options", "width"), "4"),
+        (("autoencoder", "options", "width"), 10**12),
+        (("autoencoder", "weights", "decoder.to_rgb.bias"), torch.full((3,), torch.nan)),
+        (("temperature",), "hot"),
+        (("temperature",), 0.0),
+        (("temperature",), 10**400),
+        (("threshold",), float("nan")),
+        (("band",), [0.5]),
+        (("band",), [0.6, 0.4]),
+        (("seen",), [1]),
+        (("seen",), torch.zeros(5, 32, dtype=torch.uint8)),  # and no labels
+        (("seen",), torch.zeros(0, 31, dtype=torch.uint8)),
+        (("seen_labels",), torch.zeros(0)),
+        (("familiarity",), {}),
+        (("familiarity", "aspects"), 1.0),
+        (("familiarity", "colours.mean"), torch.zeros(5)),
+        (("familiarity", "edges.whitening"), torch.zeros(3, 3)),
+    ],
+)
+def test_a_detector_whose_parts_do_not_fit_is_one_sentence(
+    detector_file: Path, keys: tuple[str, ...], value: Any
+) -> None:
+    content = load_checkpoint(detector_file)
+    of_content = content
+    for key in keys[:-1]:
+        of_content = of_content[key]
+    of_content[keys[-1]] = value
+    save_checkpoint(content, detector_file)
+    of_another_version(lambda: Detector.load(detector_file.parent), DETECTOR_FILE)
+
+
+def test_a_detector_without_one_of_its_keys_is_one_sentence(detector_file: Path) -> None:
+    whole = load_checkpoint(detector_file)
+    for key in set(whole) - {"fakegan"}:
+        save_checkpoint({k: v for k, v in whole.items() if k != key}, detector_file)
+        of_another_version(lambda: Detector.load(detector_file.parent), DETECTOR_FILE)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"options": AUTOGAN},
+        {"options": [], "weights": {}},
+        {"options": {**AUTOGAN, "head": "os.system"}, "weights": {}},
+        {"options": {**AUTOGAN, "norm": "os.system"}, "weights": {}},
+        {"options": AUTOGAN, "weights": {"encoder": torch.zeros(1)}},
+        {"options": AUTOGAN, "weights": {k: v * torch.nan for k, v in AutoGAN(**AUTOGAN).state_dict().items()}},
+    ],
+)
+def test_an_autoencoder_whose_parts_do_not_fit_is_one_sentence(tmp_path: Path, content: dict[str, Any]) -> None:
+    path = tmp_path / "autoencoder.pt"
+    save_checkpoint({"options": AUTOGAN, "weights": AutoGAN(**AUTOGAN).state_dict()}, path)
+    assert not load_autoencoder(path).training
+    save_checkpoint(content, path)
+    of_another_version(lambda: load_autoencoder(path), path.name)
+
+
+# Arrays, tables and other small files of a run
+
+
+def with_header(path: Path, written: str) -> None:
+    """A .npy file of this header and some bytes."""
+    line = written.encode() + b"\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(line)) + line + bytes(100))
+
+
+def shape(text: str) -> str:
+    return f"{{'descr': '|u1', 'fortran_order': False, 'shape': {text}}}"
+
+
+def archive(path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, images=np.zeros((3, 64, 64, 3), dtype=np.uint8))
+
+
+def pipe_at(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+HEADERS = {
+    "an archive": archive,
+    "too many": lambda path: with_header(path, shape("(1000000000, 64, 64, 3)")),
+    "more than numbers can say": lambda path: with_header(path, shape(f"({2**80}, 64, 64, 3)")),
+    "true": lambda path: with_header(path, shape("(True, 64, 64, 3)")),
+    "endless": lambda path: with_header(path, "{("),
+    "in itself": lambda path: with_header(path, shape(f"({'1+' * 4900}1,)")),
+    "below nothing": lambda path: with_header(path, shape(f"({'-' * 9000}1,)")),
+    "objects": lambda path: with_header(path, shape("(1,)").replace("|u1", "|O")),
+    "a pipe": pipe_at,
+}
+
+
+@pytest.mark.parametrize("header_of", HEADERS)
+@pytest.mark.parametrize("name", ["images.npy", "rows.npy"])
+def test_reconstructions_with_a_header_that_lies_are_one_sentence(tmp_path: Path, name: str, header_of: str) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((3, 64, 64, 3), dtype=np.uint8))
+    np.save(tmp_path / "rows.npy", np.array([1, 4, 6]))
+    assert len(Reconstructions(tmp_path)) == 3
+    HEADERS[header_of](tmp_path / name)
+    of_another_version(lambda: Reconstructions(tmp_path), str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.array([4, 1, 6]),
+        np.array([1, 4, 4]),
+        np.array([1.0, 4.0, 6.0]),
+        np.array([1, 4, 6], dtype=np.int32),
+        np.array([[1], [4], [6]]),
+        np.array([1, 4]),
+        np.array(1),
+    ],
+)
+def test_the_rows_of_reconstructions_are_sorted_whole_numbers(tmp_path: Path, rows: Any) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((3, 64, 64, 3), dtype=np.uint8))
+    np.save(tmp_path / "rows.npy", rows)
+    of_another_version(lambda: Reconstructions(tmp_path), str(tmp_path))
+
+
+@pytest.mark.parametrize("header_of", sorted(set(HEADERS) - {"a pipe"}))
+def test_an_array_of_pictures_with_a_header_that_lies_is_one_sentence(tmp_path: Path, header_of: str) -> None:
+    path = tmp_path / "faces.npy"
+    np.save(path, np.zeros((3, 64, 64, 3), dtype=np.uint8))
+    assert len(list(open_container(path).entries())) == 3
+    HEADERS[header_of](path)
+    sources._open_array.cache_clear()
+    refused(lambda: open_container(path), path.name, "no readable .npy array")
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, "[]", '"text"', "5", "null", "{", "9" * 5000, "\udcff"])
+def test_metrics_and_analyses_that_are_no_table_are_one_sentence(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text('{"objective": 1}')
+    assert read_metrics(path) == {"objective": 1}
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    of_another_version(lambda: read_metrics(path), path.name)
+
+
+def test_metrics_far_larger_than_any_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text('{"n": 1}')
+    monkeypatch.setattr(results, "_MAX_JSON_BYTES", 8)
+    assert read_metrics(path) == {"n": 1}
+    path.write_text('{"n": 12}')
+    of_another_version(lambda: read_metrics(path), path.name)
+
+
+@pytest.mark.parametrize("value", [str(10**30), '"' + "9" * 200_000 + '"', "9" * 5000])
+@pytest.mark.parametrize("column", [0, 2, 3])
+def test_scores_with_a_cell_that_is_too_large_are_one_sentence(tmp_path: Path, column: int, value: str) -> None:
+    path = tmp_path / "scores.csv"
+    names = np.array(["a", "b"])
+    labels = np.array([0, 1])
+    write_scores(path, FaceScores(names, names, labels, names, labels / 2, labels == 1))
+    assert len(read_scores(path)) == 2
+    cells = ["a", "a", "0", "0.5", "real"]
+    cells[column] = value
+    path.write_text("\n".join(["file,source,label,score,verdict", ",".join(cells), "b,b,1,0.5,fake"]) + "\n")
+    of_another_version(lambda: read_scores(path), path.name)
+
+
+def test_one_long_name_in_scores_does_not_take_memory_for_every_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "scores.csv"
+    names, labels = np.array(["a" * 50, "b"]), np.array([0, 1])
+    write_scores(path, FaceScores(names, names, labels, names, labels / 2, labels == 1))
+    monkeypatch.setattr(results, "_MAX_COLUMN_CHARACTERS", 100)
+    assert len(read_scores(path)) == 2
+    monkeypatch.setattr(results, "_MAX_COLUMN_CHARACTERS", 99)
+    of_another_version(lambda: read_scores(path), path.name)
+
+
+def test_a_ledger_with_a_cell_that_is_too_large_is_one_sentence(tmp_path: Path) -> None:
+    ledger.record(tmp_path, 5, "abc")
+    assert len(ledger.read_ledger(tmp_path)) == 1
+    with (tmp_path / ledger.LEDGER_FILE).open("a") as file:
+        file.write(f"{'9' * 200_000},command,5,abc\n")
+    of_another_version(lambda: ledger.read_ledger(tmp_path), ledger.LEDGER_FILE)
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"stage": "x", "epoch": Infinity, "epochs": 1}'])
+def test_a_status_that_is_not_ours_is_none(tmp_path: Path, text: str) -> None:
+    write_status(tmp_path, Status("x", 1, 2))
+    assert read_status(tmp_path) == Status("x", 1, 2)
+    (tmp_path / STATUS_FILE).write_text(text)
+    assert read_status(tmp_path) is None
+
+
+# What a report and a command show of a run from elsewhere
+
+
+@pytest.fixture
+def analysis_picture(tmp_path: Path) -> Path:
+    path = tmp_path / "analysis" / "spectra.png"
+    path.parent.mkdir()
+    path.write_bytes(png(np.zeros((6, 6, 3), dtype=np.uint8)))
+    return path
+
+
+def test_a_picture_of_an_analysis_is_taken_as_it_is(analysis_picture: Path) -> None:
+    assert report_reconstruction._picture(analysis_picture) == analysis_picture.read_bytes()
+
+
+def linked(path: Path) -> Path:
+    """Another picture of the user's, by a link."""
+    path.symlink_to(path.rename(path.parent.parent / "private.png"))
+    return path
+
+
+def in_a_linked_folder(path: Path) -> Path:
+    path.parent.symlink_to(path.parent.rename(path.parent.parent / "private"))
+    return path
+
+
+@pytest.mark.parametrize("link", [linked, in_a_linked_folder])
+def test_a_report_follows_no_link_to_a_picture(analysis_picture: Path, link: Callable[[Path], Path]) -> None:
+    refused(lambda: report_reconstruction._picture(link(analysis_picture)), "spectra.png", "is a link")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: path.write_bytes(b"<svg onload='alert(1)'>"),
+        lambda path: path.write_bytes(b""),
+        pipe_at,
+        lambda path: path.rename(path.with_name("a](x).png")),
+    ],
+)
+def test_a_report_shows_pictures_of_an_analysis_only(analysis_picture: Path, change: Callable[[Path], Any]) -> None:
+    change(analysis_picture)
+    (found,) = analysis_picture.parent.glob("*.png")
+    of_another_version(lambda: report_reconstruction._picture(found), found.name)
+
+
+def test_a_report_shows_no_picture_that_is_far_too_large(
+    analysis_picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_reconstruction, "_MAX_PICTURE_BYTES", 10)
+    of_another_version(lambda: report_reconstruction._picture(analysis_picture), analysis_picture.name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rm -rf ~",
+        "train.py; rm -rf ~",
+        "/tmp/train.py seed=1",
+        "train.py 'seed=1",
+        "train.py seed=1\nrm -rf ~",
+        "train.py seed=\x1b]0;owned\x07",
+        "train.py \u202eseed=1",
+        "train.py " + "x" * 200_000,
+        "",
+    ],
+)
+def test_a_sweeps_command_from_elsewhere_is_not_shown(tmp_path: Path, text: str) -> None:
+    (tmp_path / words.COMMAND_FILE).write_text(text)
+    of_another_version(lambda: words.to_go_on(tmp_path), words.COMMAND_FILE)
+
+
+def test_a_shell_would_run_nothing_of_a_sweeps_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / words.COMMAND_FILE).write_text("train.py -m seed=1,2 name=$(touch owned) `id` ; rm x\n")
+    typed = "python train.py -m seed=1,2 'name=$(touch' 'owned)' '`id`' ';' rm x resume=true hydra.sweep.dir=."
+    assert words.to_go_on(tmp_path) == typed
+
+
+# Seeds
+
+
+@pytest.mark.parametrize("key", ["seed", "data.demo_seed", "data.split.seed"])
+@pytest.mark.parametrize("value", [str(2**64), str(10**30), "-1", str(-(10**30))])
+def test_a_seed_that_no_generator_takes_is_one_sentence(compose_settings: Compose, key: str, value: str) -> None:
+    with pytest.raises(UsageError, match=f"^{key}={value} must be 0 or more, and below 2"):
+        compose_settings(f"{key}={value}")
+
+
+def test_the_largest_seed_is_taken(compose_settings: Compose) -> None:
+    settings = compose_settings(*(f"{key}={2**64 - 1}" for key in ("seed", "data.demo_seed", "data.split.seed")))
+    torch.manual_seed(settings.seed)
+    assert flips(np.arange(100), settings.seed, 0).any()
+    assert settings.data.split.seed == settings.data.demo_seed == settings.seed
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_a_seed_in_a_config_too_long_to_print_is_one_sentence(run_dir: Path, sign: str) -> None:
+    with_text(run_dir, f"seed: {sign}0x{'f' * 20_000}", "seed: 1")
+    refused(lambda: read(run_dir), "config.yaml", f"seed={sign}0xffff")

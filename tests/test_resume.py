@@ -21,7 +21,7 @@ from .test_ranks import begin
 
 pytestmark = pytest.mark.slow
 
-SAVE_EVERY_STEP = "callbacks.save_minutes=0"
+EVERY_STEP, EVERY_EPOCH = "callbacks.save_minutes=0", "callbacks.save_minutes=60"  # when last.ckpt is written
 MODULES = {
     "autoencoder": ("pipeline=autoencoder", "model.pool_size=5", "budget.autoencoder={max_epochs: 10, batch_size: 8}"),
     "simple_cnn": ("pipeline=classify", "budget.classifier={max_epochs: 10, batch_size: 8}"),
@@ -90,23 +90,23 @@ def same_run(ours: Path, theirs: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "workers", "trainer"),
+    ("module", "workers", "trainer", "saved"),
     [
-        *((module, 0, ONE) for module in MODULES),
-        ("autoencoder", 2, ONE),
-        ("simple_cnn", 2, ONE),
-        ("autoencoder", 0, TWO),
-        ("dcgan", 2, TWO),
+        *((module, 0, ONE, EVERY_STEP) for module in MODULES),
+        ("autoencoder", 2, ONE, EVERY_STEP),
+        ("simple_cnn", 2, ONE, EVERY_EPOCH),
+        ("autoencoder", 0, TWO, EVERY_STEP),
+        ("dcgan", 2, TWO, EVERY_EPOCH),
     ],
 )
-def test_killed_in_the_middle_of_an_epoch_and_at_its_end(
-    tmp_path: Path, store_path: Path, module: str, workers: int, trainer: str
+def test_killed_at_random_it_goes_on_from_the_last_step_or_epoch(
+    tmp_path: Path, store_path: Path, module: str, workers: int, trainer: str, saved: str
 ) -> None:
-    """Two kills at random moments of training; last.ckpt is written after every step, so most are mid-epoch."""
-    words = (*MODULES[module], f"data.workers={workers}", trainer, SAVE_EVERY_STEP)
+    """Two kills; where last.ckpt is written after every step, it goes on in the middle of an epoch."""
+    words = (*MODULES[module], f"data.workers={workers}", trainer, saved)
     whole, killed = (begin(store_path, tmp_path / name, *words) for name in ("whole", "killed"))
     finish(whole)
-    rng = random.Random(module + trainer)
+    rng = random.Random(module + trainer + saved)
     stage = "autoencoder" if module == "autoencoder" else "classifier"
     last = killed.paths.run_dir / stage / "checkpoints" / "last.ckpt"
     stood = []
@@ -120,7 +120,7 @@ def test_killed_in_the_middle_of_an_epoch_and_at_its_end(
 
 def test_killed_at_any_moment_of_all_stages(tmp_path: Path, store_path: Path) -> None:
     """recon_classify from start to end, killed again and again, each time after a random while."""
-    words = ("pipeline=recon_classify", SAVE_EVERY_STEP, ONE, "budget.classifier.max_epochs=3")
+    words = ("pipeline=recon_classify", EVERY_STEP, ONE, "budget.classifier.max_epochs=3")
     whole, killed = (begin(store_path, tmp_path / name, *words) for name in ("whole", "killed"))
     finish(whole)
     rng, kills = random.Random(4), 0

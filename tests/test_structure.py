@@ -51,8 +51,11 @@ def test_imports_flow_one_way(path: Path) -> None:
 @pytest.mark.parametrize(
     ("library", "owners"),
     [
-        ("hydra", {"config.py"}),
-        ("omegaconf", {"config.py"}),
+        ("hydra", {"cluster.py", "config.py", "launcher.py", "plugins.py", "search.py"}),
+        ("omegaconf", {"cluster.py", "config.py", "launcher.py", "search.py"}),
+        ("optuna", {"search.py"}),
+        ("submitit", {"cluster.py", "ranks.py"}),
+        ("yaml", {"config.py"}),
         ("PIL", {"images.py", "demo.py", "portrait.py", "pictures.py"}),
     ],
 )

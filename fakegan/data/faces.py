@@ -13,7 +13,7 @@ from tqdm import tqdm
 from fakegan.data import demo, portrait
 from fakegan.data.datamodule import ClassRatio
 from fakegan.data.images import Geometry, face_from_pixels
-from fakegan.data.splits import Needs, SplitConfig, Splits, split_faces
+from fakegan.data.splits import Needs, SplitConfig, Splits, seeds, split_faces
 from fakegan.data.store import FAKE, REAL, FaceStore, Row, StoreWriter
 from fakegan.errors import FakeganError, UsageError
 
@@ -31,8 +31,9 @@ class DataSettings:
     workers: int  # DataLoader processes; 0 is fastest from a memory map
 
     def __post_init__(self) -> None:
-        if self.workers < 0 or self.demo_seed < 0:
-            raise UsageError("data.workers and data.demo_seed must be 0 or more")
+        seeds(data__demo_seed=self.demo_seed)
+        if self.workers < 0:
+            raise UsageError("data.workers must be 0 or more")
 
 
 @dataclass(frozen=True)

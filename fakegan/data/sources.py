@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fakegan.data.arrays import map_array
 from fakegan.data.images import (
     MAX_FILE_BYTES,
     SUFFIXES,
@@ -193,8 +194,8 @@ def _refuse_member(member: zipfile.ZipInfo) -> None:
 @lru_cache(maxsize=4)
 def _open_array(path: Path) -> npt.NDArray[Any]:
     try:
-        return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        return map_array(path)
+    except ValueError as error:
         raise FakeganError(f"{path} is no readable .npy array of numbers: truncated, or something else") from error
 
 

@@ -41,6 +41,14 @@ _KEYS_TO_CHANGE = {
 }
 
 
+def seeds(**values: int) -> None:
+    """Raise a UsageError for a seed that torch or NumPy would not take; keys are written with __ for the dot."""
+    for key, value in values.items():
+        if not 0 <= value < 2**64:
+            shown = str(value) if value.bit_length() <= 128 else f"{hex(value)[:20]}..."  # long ones have no str
+            raise UsageError(f"{key.replace('__', '.')}={shown} must be 0 or more, and below 2**64")
+
+
 @dataclass(frozen=True)
 class SplitConfig:
     """conf/data: `split`."""
@@ -51,6 +59,9 @@ class SplitConfig:
     autoencoder_share: float = 0.5  # of the real train groups; 0: autoencoder and classifier share them
     unseen: tuple[str, ...] = ()  # sources that appear in test only
     autoencoder_sources: tuple[str, ...] = ()  # real sources that train the autoencoder only
+
+    def __post_init__(self) -> None:
+        seeds(data__split__seed=self.seed)
 
 
 @dataclass(frozen=True)

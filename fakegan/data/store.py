@@ -28,6 +28,7 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 import fakegan
+from fakegan.data.arrays import map_array
 from fakegan.data.images import Face, Geometry, Pixels
 from fakegan.errors import FakeganError, UsageError
 
@@ -443,7 +444,7 @@ def _read_manifest(file: Path) -> dict[str, Any]:
             f"{file} says labels mean {_shown(manifest.get('label_convention'))}, here they mean {LABEL_CONVENTION}: "
             f"prepare the store again with --overwrite"
         )
-    if not _is_geometry(manifest.get("geometry")):
+    if not is_geometry(manifest.get("geometry")):
         raise _damaged(file, "its geometry is not one of this version")
     if not _SHA256.fullmatch(str(manifest.get("fingerprint"))):
         raise _damaged(file, "it has no fingerprint")
@@ -455,7 +456,8 @@ def _read_manifest(file: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _is_geometry(values: object) -> bool:
+def is_geometry(values: object) -> bool:
+    """Whether they are the fields of a `Geometry`, read from a file."""
     if not isinstance(values, Mapping) or set(values) != {field.name for field in fields(Geometry)}:
         return False
     numbers = values["size"], values["max_megapixels"]
@@ -464,10 +466,8 @@ def _is_geometry(values: object) -> bool:
 
 def _map_images(file: Path, manifest: dict[str, Any]) -> npt.NDArray[np.uint8]:
     try:
-        with np.errstate(over="ignore"):  # of a shape that no file can have
-            # not np.load, which would also take an archive of arrays
-            images: npt.NDArray[np.uint8] = np.lib.format.open_memmap(file, mode="r")
-    except (OSError, ValueError, EOFError, SyntaxError, OverflowError):
+        images: npt.NDArray[np.uint8] = map_array(file)
+    except ValueError:
         raise _damaged(file, "not a whole array") from None
     size, count = manifest["geometry"]["size"], manifest.get("count")
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, 3):

@@ -19,6 +19,9 @@ METRICS_FILE = "metrics.json"
 SCORES_FILE = "scores.csv"
 GROUPS_FILE = "groups.csv"
 VERDICTS = ("real", "fake")
+# A run may come from elsewhere: nothing of it is read that is far larger than such a file ever is.
+_MAX_JSON_BYTES = 64 * 2**20  # some 10 kB for each source
+_MAX_COLUMN_CHARACTERS = 2**30  # 4 GiB
 
 
 @dataclass(frozen=True)
@@ -78,10 +81,10 @@ def read_scores(path: Path) -> FaceScores:
         with path.with_name(GROUPS_FILE).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             group_of = {row["file"]: row["group"] for row in csv.DictReader(file)}
         return FaceScores(
-            files=np.array([row["file"] for row in rows], dtype=np.str_),
-            sources=np.array([row["source"] for row in rows], dtype=np.str_),
+            files=_texts([row["file"] for row in rows]),
+            sources=_texts([row["source"] for row in rows]),
             labels=np.array([int(row["label"]) for row in rows], dtype=np.int64),
-            groups=np.array([group_of[row["file"]] for row in rows], dtype=np.str_),
+            groups=_texts([group_of[row["file"]] for row in rows]),
             scores=np.array([float(row["score"]) for row in rows]),
             called_fake=np.array([VERDICTS.index(row["verdict"]) == 1 for row in rows], dtype=bool),
         ).checked()
@@ -90,8 +93,17 @@ def read_scores(path: Path) -> FaceScores:
             f"{path.parent} has no {Path(error.filename).name}: it has not finished, or is of an earlier version; "
             "score it again with evaluate.py run=..."
         ) from error
-    except (KeyError, ValueError, TypeError) as error:
-        raise FakeganError(f"{path} or {GROUPS_FILE} beside it is damaged: score the run again") from error
+    except (KeyError, ValueError, TypeError, OverflowError, csv.Error) as error:
+        raise FakeganError(
+            f"{path} or {GROUPS_FILE} beside it is damaged or of another version: score the run again"
+        ) from error
+
+
+def _texts(cells: list[str]) -> npt.NDArray[np.str_]:
+    """A column in memory, where each cell takes as much as the longest."""
+    if len(cells) * max(map(len, cells), default=0) > _MAX_COLUMN_CHARACTERS:
+        raise ValueError("one cell is far longer than the others")
+    return np.array(cells, dtype=np.str_)
 
 
 def write_metrics(path: Path, content: dict[str, Any]) -> None:
@@ -110,12 +122,26 @@ def read_metrics(path: Path) -> dict[str, Any]:
     Raises:
         FakeganError: no such file, or damaged.
     """
+    if not path.is_file():
+        raise FakeganError(f"{path.parent} has not finished: it has no {path.name}")
+    return read_json(path, "run the test stage again after deleting it")
+
+
+def read_json(
+    path: Path,
+    cure: str,  # what to do where it is damaged
+) -> dict[str, Any]:
+    """The table in a JSON file of a run.
+
+    Raises:
+        FakeganError: it holds none, or is far larger than any that a run writes.
+    """
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise FakeganError(f"{path.parent} has not finished: it has no {path.name}") from error
-    except ValueError as error:
-        raise FakeganError(f"{path} is damaged: run the test stage again after deleting it") from error
+        content = None if path.stat().st_size > _MAX_JSON_BYTES else json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):  # the latter from brackets in brackets in ...
+        content = None
+    if not isinstance(content, dict):
+        raise FakeganError(f"{path} is damaged or of another version: {cure}")
     return content
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fakegan import ranks
+from fakegan.data.arrays import map_array
 from fakegan.errors import FakeganError
 
 MANIFEST = "manifest.json"
@@ -113,18 +114,22 @@ class Reconstructions:
     """Reconstructions of some store rows, memory-mapped: uint8, indexed by store row.
 
     Raises:
+        FakeganError: damaged.
         KeyError: a row that was not reconstructed (a test face never is, before the test).
     """
 
     def __init__(self, folder: Path) -> None:
-        damaged = FakeganError(f"{folder} is damaged: delete it, and the next run makes it again")
+        damaged = FakeganError(f"{folder} is damaged or of another version: delete it, and the next run makes it again")
         try:
-            self.images: npt.NDArray[np.uint8] = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-            self.rows: npt.NDArray[np.int64] = np.load(folder / "rows.npy", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            self.images: npt.NDArray[np.uint8] = map_array(folder / "images.npy")
+            rows: npt.NDArray[np.int64] = map_array(folder / "rows.npy")
+        except ValueError as error:
             raise damaged from error
-        if self.images.dtype != np.uint8 or self.images.shape != (len(self.rows), 64, 64, 3):
+        if rows.dtype != np.int64 or rows.ndim != 1 or not (rows[1:] > rows[:-1]).all():
             raise damaged
+        if self.images.dtype != np.uint8 or self.images.shape != (len(rows), 64, 64, 3):
+            raise damaged
+        self.rows = np.array(rows)
 
     def __len__(self) -> int:
         return len(self.rows)

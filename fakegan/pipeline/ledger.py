@@ -13,6 +13,8 @@ from dataclasses import astuple, dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 
+from fakegan.errors import FakeganError
+
 COMMAND_VARIABLE = "FAKEGAN_COMMAND"  # of a process that another started: a sweep's job, one of a run's processes
 LEDGER_FILE = "test_ledger.csv"
 
@@ -41,12 +43,22 @@ def record(run_dir: Path, faces: int, fingerprint: str) -> None:
 
 
 def read_ledger(run_dir: Path) -> list[Entry]:
-    """Every line, oldest first; none for a run that has not been tested."""
+    """Every line, oldest first; none for a run that has not been tested.
+
+    Raises:
+        FakeganError: damaged.
+    """
     path = run_dir / LEDGER_FILE
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        return [Entry(*row) for row in list(csv.reader(file))[1:] if len(row) == len(fields(Entry))]
+    try:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            rows = list(csv.reader(file))[1:]
+    except csv.Error as error:
+        raise FakeganError(
+            f"{path} is damaged or of another version: put it aside, and note by hand how often the run was tested"
+        ) from error
+    return [Entry(*row) for row in rows if len(row) == len(fields(Entry))]
 
 
 def command() -> str:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 import fakegan.data.pixels
 import fakegan.nets.autogan
 from fakegan import ranks
-from fakegan.checkpoints import load_checkpoint
+from fakegan.checkpoints import load_checkpoint, refusing_misfits
 from fakegan.data.datamodule import RowArray, Rows
 from fakegan.detector import BATCH, reconstruct
 from fakegan.nets.autogan import AutoGAN
@@ -86,7 +86,7 @@ class LiveReconstructions:
     """Faces by row as the autoencoder reconstructs them, made when they are asked for."""
 
     def __init__(self, autoencoder: Path, images: RowArray, device: torch.device) -> None:
-        self.net = load_autoencoder(autoencoder).to(device).eval()
+        self.net = load_autoencoder(autoencoder).to(device)
         self.images = images
         self.device = device
 
@@ -97,8 +97,16 @@ class LiveReconstructions:
 
 
 def load_autoencoder(path: Path) -> AutoGAN:
-    """The net in an autoencoder's file."""
+    """The net in an autoencoder's file, in eval mode.
+
+    Raises:
+        FakeganError: damaged, or of another version.
+    """
     content = load_checkpoint(path)
-    net = AutoGAN(**content["options"])
-    net.load_state_dict(content["weights"])
+    with refusing_misfits(path):
+        net = AutoGAN(**content["options"])
+        net.load_state_dict(content["weights"])
+        reconstruct(
+            net.eval(), torch.zeros((1, 64, 64, 3), dtype=torch.uint8)
+        )  # raises for weights that are no numbers
     return net

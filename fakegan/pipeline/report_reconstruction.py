@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from fakegan.errors import FakeganError
 from fakegan.evaluation.metrics import Measure
 from fakegan.evaluation.report import Block, Figure, Gallery, Section, Table, Text
+from fakegan.evaluation.results import read_json
 from fakegan.pipeline.finished import FinishedRun
 from fakegan.pipeline.report_numbers import in_lines, measured, number, over, p_cell
 
@@ -27,6 +29,10 @@ PICTURES = {  # pictures of the analysis -> what they show
     "spectra": "Mean power by spatial frequency",
     SHEET: "Test faces of the best, median and worst PSNR, their reconstructions and four times the residual",
 }
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PICTURE_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_MAX_PICTURE_BYTES = 64 * 2**20  # the largest has some 500 kB
+_CURE = "delete its folder and run the analysis again"
 
 
 @dataclass(frozen=True)
@@ -206,7 +212,7 @@ def _by_autoencoder(index: int, autoencoder: Autoencoder) -> Section:
     pictures = [
         Figure(
             f"analysis_{index}_{path.stem}".lower().replace("-", "_"),
-            path.read_bytes(),
+            _picture(path),
             f"{path.stem.replace('_', ' ')} of {autoencoder.name}",
             f"{PICTURES.get(path.stem, path.stem.replace('_', ' '))}: {autoencoder.name}{several}.",
         )
@@ -246,8 +252,18 @@ def _file(run: FinishedRun) -> Path:
 
 
 def _read(run: FinishedRun) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(_file(run).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FakeganError(f"{_file(run)} is damaged: delete its folder and run the analysis again") from error
+    return read_json(_file(run), _CURE)
+
+
+def _picture(path: Path) -> bytes:
+    """One of the analysis' pictures: a run may come from elsewhere, and what a report shows is handed on.
+
+    Raises:
+        FakeganError: a link, which could be to anything here, or no PNG.
+    """
+    if path.is_symlink() or path.parent.is_symlink():
+        raise FakeganError(f"{path} is a link, which an analysis never writes: {_CURE}")
+    content = path.read_bytes() if path.is_file() and path.stat().st_size <= _MAX_PICTURE_BYTES else b""
+    if not (content.startswith(_PNG) and _PICTURE_NAME.fullmatch(path.stem)):
+        raise FakeganError(f"{path} is damaged or of another version: it is no picture of an analysis; {_CURE}")
     return content

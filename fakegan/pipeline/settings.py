@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from fakegan.data.faces import DataSettings
+from fakegan.data.splits import seeds
 from fakegan.errors import UsageError
 from fakegan.modules.classifier import NETS
 from fakegan.views import VIEWS, View
@@ -237,7 +238,7 @@ class RunSettings:
     paths: PathSettings
 
     def __post_init__(self) -> None:
-        at_least(0, seed=self.seed)
+        seeds(seed=self.seed)
         labels(data__name=self.data.name, model__name=self.model.name, classifier__name=self.classifier.name)
         labels(pipeline__name=self.pipeline.name, budget__name=self.budget.name)
 

@@ -1,0 +1,25 @@
+"""NumPy files, which may come from elsewhere, as memory maps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def map_array(path: Path) -> npt.NDArray[Any]:
+    """The array in a .npy file, memory-mapped, read only.
+
+    Raises:
+        ValueError: no such file, an archive of arrays, Python objects, or a header that does not fit the file.
+    """
+    if not path.is_file():  # a pipe would wait
+        raise ValueError(f"{path} is no file")
+    try:
+        with np.errstate(over="ignore"):  # of a shape that no file can have
+            # not np.load, which would also take an archive of arrays
+            return np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # a header is parsed as Python: TokenError, RecursionError, OverflowError, MemoryError
+        raise ValueError(f"{path} is no whole array") from error

@@ -1,0 +1,417 @@
+"""Hydra's side of sweeps: what happens when one begins, the launcher that runs its jobs as fresh processes, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import filelock
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+import fakegan.config as configs
+from fakegan.config import CONFIG_FILE, PROJECT
+from fakegan.errors import FakeganError, UsageError
+from fakegan.pipeline.ledger import COMMAND_VARIABLE
+from fakegan.sweep import search, table, words
+from fakegan.sweep.display import Display, shown
+from fakegan.sweep.jobs import Ending, Job, Running, run_jobs
+from fakegan.sweep.machine import Machine, check_room, own_environment, this_machine, threads_of_one
+from fakegan.sweep.plugins import SCOPE, make_known
+from fakegan.sweep.table import Row
+
+if TYPE_CHECKING:  # it imports torch, which --help does not need
+    from fakegan.pipeline.settings import RunSettings, TrainerSettings
+    from fakegan.sweep.planning import Folders
+
+_LOCK_FILE = ".sweep.lock"
+# What lies in the folder of a sweep that was refused before a job began.
+_OF_THE_SWEEP = {"multirun.yaml", words.COMMAND_FILE, table.JOBS_FILE, _LOCK_FILE, ".submitit"}
+
+
+def register() -> None:
+    """Make the launchers known to Hydra, which conf/hydra/launcher/ chooses, and the search of conf/hydra/sweeper/."""
+    from fakegan.sweep import cluster  # it builds on this module
+
+    make_known(ProcessLauncher)
+    cluster.register()
+    search.register()
+
+
+def conclude() -> None:
+    """After a sweep of this process: the table of its jobs, and the report of those that have finished.
+
+    Raises:
+        FakeganError: a job failed.
+    """
+    folder = Opening.folder
+    if folder is None:
+        return
+    runs = [path.parent for path in sorted(folder.glob(f"*/{CONFIG_FILE}"))]
+    if not runs:
+        if folder.is_dir() and {path.name for path in folder.iterdir()} <= _OF_THE_SWEEP:
+            shutil.rmtree(folder, ignore_errors=True)
+        return
+    if not (Opening.others_launch or ProcessLauncher.launched or search.Search.ended):
+        return  # refused, in the folder of an earlier sweep
+    if Opening.others_launch:
+        table.write_rows(folder, table.rows_of_folders(runs))
+    rows = table.read_rows(folder)
+    print(f"\n{table.as_text(rows, folder)}", flush=True)
+    if search.is_search(folder):  # a failed trial is no failure, and what test faces say of the others is no choice
+        print(f"\n{search.closing_words(folder)}", flush=True)
+        return
+    if any(row.state == "finished" for row in rows):
+        print(f"\n{_report(folder)}", flush=True)
+    failed = [row for row in rows if row.state == "failed"]
+    if failed:
+        raise FakeganError(f"{len(failed)} of {len(rows)} jobs failed; to try again: {words.to_go_on(folder)}")
+
+
+def _report(folder: Path) -> str:
+    from fakegan.pipeline.reporting import report_sweep
+    from fakegan.pipeline.settings import RunSettings
+
+    return report_sweep(configs.read_runs(RunSettings, [str(folder)]), folder)
+
+
+class Opening(Callback):
+    """What Hydra calls first in a sweep, whoever launches its jobs: may it begin? Then its command is written down."""
+
+    folder: ClassVar[Path | None] = None  # of this process's sweep
+    others_launch: ClassVar[bool] = False  # its jobs, so that only their folders tell of them
+    lock: ClassVar[filelock.BaseFileLock | None] = None  # held until this process ends
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Ends the process with a sentence where the sweep may not begin."""
+        with configs.one_sentence():  # Hydra would make a warning of an error
+            folder = Path(config.hydra.sweep.dir).absolute()
+            _check_opening(folder, config.get("resume"))
+            folder.mkdir(parents=True, exist_ok=True)
+            Opening.lock = _locked(folder)
+            Opening.folder = folder
+            Opening.others_launch = not str(config.hydra.launcher._target_).startswith(f"{SCOPE}.")
+            if Opening.others_launch or not words.is_sweep(folder):
+                words.keep_command(folder, sys.argv)
+
+
+def _check_opening(folder: Path, resume: object) -> None:
+    from fakegan import ranks
+
+    if ranks.started() > 1:
+        raise UsageError("a sweep starts the processes of its jobs by itself: start it without torchrun or srun")
+    if isinstance(resume, str):
+        raise UsageError(f"resume={resume} goes on with one run, without -m; resume=true goes on with a sweep")
+    there = words.is_sweep(folder) or any(folder.glob(f"*/{CONFIG_FILE}"))
+    if resume and not there:
+        raise UsageError(f"{shown(folder)} holds no sweep to go on with: name its folder with hydra.sweep.dir=DIR")
+    if there and not resume:
+        raise UsageError(f"{shown(folder)} holds a sweep already: add resume=true to go on with it, or name another")
+
+
+def _locked(folder: Path) -> filelock.BaseFileLock:
+    lock = filelock.FileLock(folder / _LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise FakeganError(f"{shown(folder)}: another process runs this sweep; stop it, or let it finish") from None
+    return lock
+
+
+class FailedReturn(JobReturn):
+    """Of a job without a result, of which people know already."""
+
+    @property
+    def return_value(self) -> Any:
+        """Raises what went wrong."""
+        raise self._return_value
+
+    @return_value.setter
+    def return_value(self, value: Any) -> None:
+        self._return_value = value
+
+
+@dataclass
+class _Planned:
+    """A job as Hydra asked for it, and what has become of it."""
+
+    row: Row
+    overrides: Sequence[str]
+    cfg: DictConfig  # composed, with Hydra's node
+    own: DictConfig | None = None  # resolved, without it; None: refused
+    settings: RunSettings | None = None
+    refused: bool = False  # what it is asked to be cannot be
+    begun: bool = False  # its folder holds a run of it
+
+
+class ProcessLauncher(Launcher):
+    """Runs each job as `train.py resume=ITS_FOLDER` in a process of its own, some of them side by side."""
+
+    launched: ClassVar[bool] = False  # jobs, in this process
+
+    def __init__(
+        self,
+        jobs: int,  # side by side
+        devices_per_job: int | None,  # GPUs; None: what the job's trainer asks for
+        stop_on_failure: bool,  # one that fails stops the others
+    ) -> None:
+        self.side_by_side = jobs
+        self.devices_per_job = devices_per_job
+        self.stop_on_failure = stop_on_failure
+        self.planned: dict[int, _Planned] = {}  # by number, of all launches: a sweeper may launch again and again
+        self.display = Display()
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Hydra hands over what it knows.
+
+        Raises:
+            UsageError: an option of the launcher that is out of range.
+        """
+        self.config = config
+        self.loader = hydra_context.config_loader
+        for name, value in (("jobs", self.side_by_side), ("devices_per_job", self.devices_per_job or 1)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise UsageError(f"hydra.launcher.{name}={value} must be a whole number from 1")
+        if not isinstance(self.stop_on_failure, bool):
+            raise UsageError(f"hydra.launcher.stop_on_failure={self.stop_on_failure} must be true or false")
+        self.folder = Path(config.hydra.sweep.dir).absolute()
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """What Hydra calls, once or, by some sweepers, several times: run jobs and wait for them.
+
+        Raises:
+            UsageError: no job can be what it is asked to be, or there are too few GPUs.
+            KeyboardInterrupt, SystemExit: it was asked to stop.
+        """
+        first = not self.planned
+        if first:
+            self._open()
+        given = [[word for word in o if not word.startswith("resume=")] for o in job_overrides]
+        new = {number: self._plan(number, o) for number, o in enumerate(given, start=initial_job_idx)}
+        self.planned |= new
+        if first and all(planned.settings is None for planned in new.values()):
+            raise UsageError(new[initial_job_idx].row.reason)  # the words that they share, most likely
+        self._tell_plan(new)
+        self._run([number for number, planned in new.items() if planned.row.state == "waiting"])
+        return [self._answer(number) for number in new]
+
+    def _open(self) -> None:
+        from fakegan.pipeline.settings import RunSettings
+        from fakegan.sweep.planning import Folders
+
+        begun = {}
+        for path in sorted(self.folder.glob(f"*/{CONFIG_FILE}")):
+            with contextlib.suppress(FakeganError):  # damaged: not ours to use, and its folder is taken
+                begun[path.parent] = configs.read_run(RunSettings, str(path.parent))
+        self.folders: Folders = Folders(self.folder, begun)
+        self.before = {
+            row.folder: row
+            for row in table.read_rows(self.folder)
+            if row.folder and not row.state.startswith("repeats")
+        }
+        self.machine: Machine = this_machine(own_environment())
+
+    def _plan(self, number: int, overrides: list[str]) -> _Planned:
+        """Compose a job, check its settings, find its folder."""
+        cfg = self.loader.load_sweep_config(self.config, overrides)
+        planned = _Planned(Row(number, shlex.join(overrides), "failed"), overrides, cfg)
+        try:
+            with _known_to_hydra(cfg, number, self.folder):
+                own, settings = _own_part(cfg)
+                place = self.folders.place(number, settings, lambda n: _subdir(cfg, n))
+        except (FakeganError, HydraException, OmegaConfBaseException) as error:
+            reason = str(error) if isinstance(error, FakeganError) else configs.explain(error)
+            planned.row, planned.refused = replace(planned.row, reason=reason), True
+            return planned
+        OmegaConf.update(own, "paths.run_dir", str(place.folder))
+        with read_write(cfg.hydra):
+            cfg.hydra.runtime.output_dir = str(place.folder)
+        planned.own, planned.settings, planned.begun = own, settings, place.kind == "begun"
+        planned.row = replace(planned.row, state="waiting", folder=place.folder.name)
+        if place.kind == "repeats":
+            planned.row = replace(planned.row, state=f"repeats {place.owner}")
+        elif place.kind == "begun":
+            objective = table.objective_of(place.folder)
+            seconds = self.before[place.folder.name].seconds if place.folder.name in self.before else None
+            state = "waiting" if objective is None else "finished"
+            planned.row = replace(planned.row, state=state, objective=objective, seconds=seconds)
+        return planned
+
+    def _tell_plan(self, new: dict[int, _Planned]) -> None:
+        states = [planned.row.state for planned in new.values()]
+        begun = sum(planned.begun for planned in new.values())
+        self.display.expect(sum(not s.startswith("repeats") for s in states), states.count("finished"))
+        if len(self.planned) == len(new):
+            self.display.say(
+                f"{shown(self.folder)}: {len(new)} job{'s' * (len(new) > 1)}{self._width(states.count('waiting'))}"
+            )
+        if begun:
+            finished = states.count("finished")
+            self.display.say(f"{finished} had finished already, {begun - finished} had begun and go on")
+        for number, planned in new.items():
+            if planned.row.state.startswith("repeats"):
+                self.display.say(f"job {number} repeats {planned.row.folder}: what is swept has no effect on it")
+            elif planned.row.state == "failed":
+                self.display.refused(number, planned.row.reason)
+
+    def _width(self, waiting: int) -> str:
+        side = min(self.side_by_side, waiting)
+        return f", {side} side by side" if side > 1 else ""
+
+    def _run(self, numbers: Sequence[int]) -> None:
+        side = max(min(self.side_by_side, len(numbers)), 1)
+        names = words.telling({n: planned.overrides for n, planned in self.planned.items()})
+        jobs = [self._job(number, names[number], side) for number in numbers]
+        words.keep_command(self.folder, sys.argv)  # that of the last start counts: it may have more jobs
+        self._write()
+        ProcessLauncher.launched = True
+        stopped = self._work(jobs, side)
+        self.display.close()
+        if stopped:
+            print(f"\nstopped; go on with: {words.to_go_on(self.folder)}", file=sys.stderr, flush=True)
+            if stopped == signal.SIGINT:
+                raise KeyboardInterrupt
+            raise SystemExit(128 + signal.SIGTERM)
+
+    def _work(self, jobs: Sequence[Job], side: int) -> int:
+        """Run jobs; returns the signal that asked to stop, 0 if none did."""
+        check_room(self.machine, [job.gpus for job in jobs], side)
+        threads = threads_of_one(self.machine, side) if side > 1 else None
+        return run_jobs(jobs, side, self.machine.gpus, threads, self.stop_on_failure, self)
+
+    def _job(self, number: int, name: str, side: int) -> Job:
+        planned = self.planned[number]
+        assert planned.own is not None
+        assert planned.settings is not None
+        folder, own, begun = self.folder / planned.row.folder, planned.own, planned.begun
+        return Job(
+            number=number,
+            name=name,
+            folder=folder,
+            command=(sys.executable, str(PROJECT / "train.py"), f"resume={_quoted(str(folder))}"),
+            environment={**own_environment(), COMMAND_VARIABLE: configs.alone(self.config.hydra, planned.overrides)},
+            gpus=self._gpus(planned.settings.trainer, side),
+            prepare=lambda: None if begun else configs.write_down(own, folder),
+        )
+
+    def _gpus(self, trainer: TrainerSettings, side: int) -> int:
+        """How many a job is to have for itself."""
+        there, each = len(self.machine.gpus), self.devices_per_job
+        if trainer.accelerator == "cpu" or not there:
+            return 0
+        if isinstance(trainer.devices, int):
+            if each is not None and each != trainer.devices:
+                raise UsageError(
+                    f"hydra.launcher.devices_per_job={each}, but trainer.devices={trainer.devices}: leave the first "
+                    "out, or say trainer.devices=auto"
+                )
+            return trainer.devices
+        return each or max(there // side, 1)
+
+    def started(self, running: Running) -> None:
+        """A job has started."""
+        self._set(running.job.number, state="running")
+        self.display.started(running)
+
+    def going(self, running: Sequence[Running], waiting: int) -> None:
+        """Some run, others wait."""
+        self.display.going(running, waiting)
+
+    def stopping(self, reason: str) -> None:
+        """Those that run were asked to save and end."""
+        self.display.stopping(reason)
+
+    def ended(self, job: Job, ending: Ending) -> None:
+        """A job has ended, or will not start any more."""
+        objective = None
+        try:
+            objective = table.objective_of(job.folder)
+        except FakeganError as error:
+            ending = Ending("failed", ending.seconds, str(error))
+        before = self.planned[job.number].row.seconds
+        self.planned[job.number].refused = ending.refused
+        seconds = (before or 0) + ending.seconds if ending.seconds or before is not None else None
+        self._set(job.number, state=ending.state, objective=objective, seconds=seconds, reason=ending.reason)
+        self.display.ended(job, ending)
+
+    def _set(self, number: int, **changes: Any) -> None:
+        planned = self.planned[number]
+        planned.row = replace(planned.row, **changes)
+        self._write()
+
+    def _write(self) -> None:
+        """jobs.csv: the jobs of this command, then what others have left finished in the folder."""
+        rows = [planned.row for planned in self.planned.values()]
+        folders = {row.folder for row in rows}
+        others = [row for row in self.before.values() if row.state == "finished" and row.folder not in folders]
+        table.write_rows(self.folder, [*rows, *others])
+
+    def _answer(self, number: int) -> JobReturn:
+        """What Hydra and its sweepers want to know of a job: its objective, or that it has none."""
+        planned = self.planned[number]
+        if planned.row.state.startswith("repeats "):
+            planned = self.planned[int(planned.row.state.removeprefix("repeats "))]
+        row, finished = planned.row, planned.row.state == "finished"
+        answer = JobReturn() if finished else FailedReturn()
+        answer.overrides, answer.cfg = list(planned.overrides), planned.own
+        answer.hydra_cfg = OmegaConf.create({"hydra": planned.cfg.hydra})
+        answer.status = JobStatus.COMPLETED if finished else JobStatus.FAILED
+        error = UsageError if planned.refused else FakeganError
+        answer.return_value = row.objective if finished else error(f"job {row.job} {row.state}: {row.reason}")
+        return answer
+
+
+@contextlib.contextmanager
+def _known_to_hydra(cfg: DictConfig, number: int, sweep_dir: Path) -> Iterator[None]:
+    """Within, `${hydra:...}` means this job, as it does in Hydra's own launchers."""
+    before = HydraConfig.instance().cfg
+    with open_dict(cfg):
+        cfg.hydra.job.id = cfg.hydra.job.num = number
+    with read_write(cfg.hydra.runtime), open_dict(cfg.hydra.runtime):
+        cfg.hydra.runtime.output_dir = str(sweep_dir)  # its folder is chosen when its settings are known
+    HydraConfig.instance().set_config(cfg)
+    try:
+        yield
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def _own_part(cfg: DictConfig) -> tuple[DictConfig, RunSettings]:
+    """A job's config as it will be kept, and its settings."""
+    from fakegan.pipeline.settings import RunSettings
+
+    own = copy.deepcopy(cfg)
+    with read_write(own), open_dict(own):
+        del own["hydra"]
+    configs.make_lasting(own)
+    OmegaConf.resolve(own)
+    return own, configs.settings(RunSettings, own)
+
+
+def _subdir(cfg: DictConfig, number: int) -> str:
+    """What a job's folder would be called under a number."""
+    before = cfg.hydra.job.num
+    with read_write(cfg.hydra):
+        cfg.hydra.job.num = number
+        name = str(cfg.hydra.sweep.subdir)
+        cfg.hydra.job.num = before
+    return name
+
+
+def _quoted(path: str) -> str:
+    """A value in Hydra's grammar, whatever characters it has."""
+    return "'" + path.replace("'", "\\'") + "'"

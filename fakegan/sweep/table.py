@@ -1,0 +1,116 @@
+"""jobs.csv, a row for each job of a sweep, kept up to date while it runs; the table people see at its end."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from fakegan.errors import FakeganError
+from fakegan.evaluation.results import METRICS_FILE, read_metrics
+from fakegan.sweep.display import clock
+from fakegan.sweep.jobs import LOG_FILE
+from fakegan.sweep.words import telling
+
+JOBS_FILE = "jobs.csv"  # in a sweep's folder
+
+
+@dataclass(frozen=True)
+class Row:
+    """One job of a sweep."""
+
+    job: int
+    words: str  # that it was given, for a shell
+    state: str  # finished, failed, stopped, repeats NUMBER; while the sweep runs also waiting and running
+    objective: float | None = None  # its selection score, once it has finished
+    seconds: float | None = None  # that it ran, over all its starts; None: not known
+    folder: str = ""  # in the sweep's folder; empty: it never had one
+    reason: str = ""  # why it has not finished
+
+
+def objective_of(run_dir: Path) -> float | None:
+    """A finished run's selection score; None where it has not finished.
+
+    Raises:
+        FakeganError: metrics.json is damaged.
+    """
+    path = run_dir / METRICS_FILE
+    if not path.is_file():
+        return None
+    try:
+        return float(read_metrics(path)["objective"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise FakeganError(f"{path} is damaged: it holds no objective") from error
+
+
+def write_rows(folder: Path, rows: Sequence[Row]) -> None:
+    """Replace the sweep's jobs.csv."""
+    building = folder / f".{JOBS_FILE}.building"
+    with building.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        writer = csv.DictWriter(file, [f.name for f in fields(Row)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**asdict(row), "seconds": _rounded(row.seconds)} for row in rows)
+    os.replace(building, folder / JOBS_FILE)
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """The rows of jobs.csv; none where there is no such file, or it is not ours."""
+    try:
+        with (folder / JOBS_FILE).open(newline="", encoding="utf-8", errors="replace") as file:
+            return [_row(values) for values in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _row(values: Mapping[str, str]) -> Row:
+    return Row(
+        job=int(values["job"]),
+        words=values["words"],
+        state=values["state"],
+        objective=float(values["objective"]) if values["objective"] else None,
+        seconds=float(values["seconds"]) if values["seconds"] else None,
+        folder=values["folder"],
+        reason=values["reason"],
+    )
+
+
+def rows_of_folders(runs: Sequence[Path]) -> list[Row]:
+    """What the folders of a sweep tell of its jobs, where another launcher ran them."""
+    rows = []
+    for number, run_dir in enumerate(runs):
+        objective = objective_of(run_dir)
+        state = "failed" if objective is None else "finished"
+        words = "" if objective is None else str(read_metrics(run_dir / METRICS_FILE).get("command", ""))
+        rows.append(Row(number, words.partition(" ")[2], state, objective, None, run_dir.name))
+    return rows
+
+
+def as_text(rows: Sequence[Row], folder: Path) -> str:
+    """The table: what tells the jobs apart, how they ended, how good they were, and where they are."""
+    names = telling({i: shlex.split(row.words) for i, row in enumerate(rows)})
+    cells = [("job", "", "state", "objective", "time", "folder")]
+    for i, row in enumerate(rows):
+        objective = "" if row.objective is None else f"{row.objective:.4f}"
+        time = "" if row.seconds is None else clock(row.seconds)
+        cells.append((str(row.job), names[i], row.state, objective, time, row.folder))
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    right = {0, 3, 4}
+    lines = [
+        "  ".join(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
+        for line in cells
+    ]
+    failed = [row for row in rows if row.state == "failed"]
+    lines += [f"job {row.job} failed: {row.reason or 'see its log'}{_log(row, folder)}" for row in failed]
+    return "\n".join([line.rstrip() for line in lines] + [f"jobs: {os.path.relpath(folder / JOBS_FILE)}"])
+
+
+def _log(row: Row, folder: Path) -> str:
+    log = folder / row.folder / LOG_FILE
+    return f" ({os.path.relpath(log)})" if row.folder and log.is_file() else ""

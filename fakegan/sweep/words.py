@@ -1,0 +1,67 @@
+"""A sweep's command, kept in its folder, so that everything that stops can say in full how to go on."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fakegan.errors import FakeganError
+
+COMMAND_FILE = "command.txt"  # in a sweep's folder: what was typed, without resume and folder
+_OF_THE_FOLDER = ("resume=", "hydra.sweep.dir=")
+_MAX_CHARACTERS = 100_000
+_ACTS_ON_A_TERMINAL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # control, and turned around
+
+
+def keep_command(folder: Path, typed: Sequence[str]) -> None:
+    """Write down what was typed, script first, as the command of the sweep in this folder."""
+    script, *words = typed
+    kept = [word for word in words if not word.startswith(_OF_THE_FOLDER)]
+    (folder / COMMAND_FILE).write_text(f"{shlex.join([Path(script).name, *kept])}\n", encoding="utf-8")
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether a sweep began in this folder."""
+    return (folder / COMMAND_FILE).is_file()
+
+
+def to_go_on(folder: Path) -> str:
+    """The whole command that goes on with the sweep in this folder.
+
+    Raises:
+        FakeganError: the file there holds no command of train.py's.
+    """
+    words = [*_kept(folder / COMMAND_FILE), "resume=true", f"hydra.sweep.dir={os.path.relpath(folder)}"]
+    return f"python {shlex.join(words)}"
+
+
+def _kept(path: Path) -> list[str]:
+    """What was typed, as the file says: it may come from elsewhere, and what is shown is there to be typed again."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        text = file.read(_MAX_CHARACTERS + 1).strip()
+    try:
+        words = shlex.split(text)
+    except ValueError:  # a quotation that does not end
+        words = []
+    if words[:1] != ["train.py"] or len(text) > _MAX_CHARACTERS or _ACTS_ON_A_TERMINAL.search(text):
+        raise FakeganError(f"{path} is damaged or of another version: it holds no command of train.py's; do not use it")
+    return words
+
+
+def alone(
+    script: str,
+    overrides: Sequence[str],  # of one job, in Hydra's words
+    sweeps_by_itself: bool,  # an experiment among them makes any command a sweep
+) -> str:
+    """What would be typed to run this job without its sweep."""
+    words = [word for word in overrides if not word.startswith("resume=")]
+    return shlex.join([script, *words, *(["hydra.mode=RUN"] if sweeps_by_itself else [])])
+
+
+def telling(jobs: Mapping[int, Sequence[str]]) -> dict[int, str]:
+    """By job, the words that it does not share with all others; all of them where it is the only one."""
+    shared = set.intersection(*(set(words) for words in jobs.values())) if len(jobs) > 1 else set()
+    return {number: shlex.join(word for word in words if word not in shared) for number, words in jobs.items()}

@@ -1,0 +1,276 @@
+"""Jobs of a sweep on a cluster: by submitit on this machine, and by a SLURM that is played by three small scripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from fakegan import config
+from fakegan.errors import UsageError
+from fakegan.pipeline.ledger import COMMAND_VARIABLE
+from fakegan.sweep import launcher
+from fakegan.sweep.cluster import SlurmLauncher, run_jobs
+from fakegan.sweep.jobs import Ending, Job, Running
+
+from .conftest import Compose
+
+submitit = pytest.importorskip("submitit")
+pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+pytestmark = pytest.mark.timeout(600)  # a job that is waited for in vain
+
+# A job as this module knows it: a script and words. It says who it is, and finishes unless it is told otherwise.
+SCRIPT = """
+import json, os, sys
+from pathlib import Path
+from submitit import JobEnvironment
+folder, word = Path(sys.argv[1].removeprefix("resume=")), sys.argv[2]
+print("told", word, os.environ["FAKEGAN_COMMAND"], flush=True)
+place = JobEnvironment()
+(folder / f"rank_{place.global_rank}").write_text(f"{place.num_tasks} {place.num_nodes}")
+if word == "fails":
+    print("error: training diverged")
+    sys.exit(1)
+if word == "waits" and not (folder / "begun").exists():
+    (folder / "begun").touch()
+    import time
+    time.sleep(60)
+if place.global_rank == 0:
+    (folder / "metrics.json").write_text("{}")
+"""
+
+# What submitit asks of SLURM: sbatch runs an array's jobs at once, srun a job's processes.
+SBATCH = """#!{python}
+import os, re, subprocess, sys
+text = open(sys.argv[1]).read()
+flags = dict(re.findall(r"#SBATCH --([\\w-]+)=(.*)", text))
+tasks = int(flags["nodes"]) * int(flags["ntasks-per-node"])
+jobs = re.match(r"'?0-(\\d+)%", flags.get("array", ""))
+for index in range(int(jobs[1]) + 1) if jobs else [None]:
+    own = dict(SLURM_JOB_ID="7", SLURM_NTASKS=str(tasks), SLURM_JOB_NUM_NODES=flags["nodes"])
+    if index is not None:
+        own |= dict(SLURM_ARRAY_JOB_ID="7", SLURM_ARRAY_TASK_ID=str(index))
+    nowhere = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.Popen(["bash", sys.argv[1]], env=os.environ | own, start_new_session=True, **nowhere)
+print("Submitted batch job 7")
+"""
+SRUN = """#!{python}
+import os, subprocess, sys
+arguments = sys.argv[1:]
+pattern = arguments[arguments.index("--output") + 1]
+command = arguments[next(i for i, a in enumerate(arguments) if a.endswith("python") or "/python" in a):]
+job = "_".join(filter(None, (os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_ARRAY_TASK_ID"))))
+children = []
+for rank in range(int(os.environ["SLURM_NTASKS"])):
+    nodes = int(os.environ["SLURM_JOB_NUM_NODES"])
+    node, local = divmod(rank, int(os.environ["SLURM_NTASKS"]) // nodes)
+    path = pattern.replace("%A_%a", job).replace("%j", job).replace("%t", str(rank))
+    own = dict(SLURM_PROCID=str(rank), SLURM_LOCALID=str(local), SLURM_NODEID=str(node), SLURM_JOB_NODELIST="localhost")
+    with open(path, "a") as log:
+        children.append(subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=subprocess.STDOUT))
+sys.exit(max(child.wait() for child in children))
+"""
+SACCT = "#!/bin/sh\necho 'JobID|State'\n"
+
+
+class Watching:
+    """Keeps what a watcher is told."""
+
+    def __init__(self) -> None:
+        self.endings: dict[int, Ending] = {}
+
+    def started(self, running: Running) -> None:
+        pass
+
+    def going(self, running: Sequence[Running], waiting: int) -> None:
+        pass
+
+    def stopping(self, reason: str) -> None:
+        pass
+
+    def ended(self, job: Job, ending: Ending) -> None:
+        self.endings[job.number] = ending
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with sbatch, srun and sacct."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("sacct", SACCT)):
+        (tools / name).write_text(text.replace("{python}", sys.executable))
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+
+
+def _launcher(tmp_path: Path, *words: str) -> SlurmLauncher:
+    config.register_resolvers()
+    launcher.register()
+    words = (*words, f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        cfg = compose("train", list(words), return_hydra_config=True)
+    made = instantiate(cfg.hydra.launcher)
+    assert isinstance(made, SlurmLauncher)
+    return made
+
+
+def _jobs(tmp_path: Path, *told: str) -> list[Job]:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    jobs = []
+    for number, word in enumerate(told):
+        folder = tmp_path / f"{number}_run"
+        command = (sys.executable, str(script), f"resume={folder}", word)
+        environment = {COMMAND_VARIABLE: f"job{number}"}
+        jobs.append(Job(number, word, folder, command, environment, prepare=folder.mkdir))
+    return jobs
+
+
+def test_what_slurm_is_asked_for(tmp_path: Path, slurm: None) -> None:
+    made = _launcher(
+        tmp_path,
+        *("hydra/launcher=slurm", "hydra.launcher.partition=big", "hydra.launcher.nodes=2"),
+        *("hydra.launcher.gpus_per_node=4", "hydra.launcher.timeout_min=90", "hydra.launcher.account=us"),
+    )
+    executor = made._executor()
+    assert executor._executor.max_num_timeout == 10
+    asked = dict(re.findall(r"#SBATCH --([\w-]+)=(.*)", executor._executor._make_submission_file_text("x", "1")))
+    expected = {
+        **{"partition": "big", "account": "us", "nodes": "2", "gpus-per-node": "4", "ntasks-per-node": "4"},
+        **{"time": "90", "cpus-per-task": "4", "mem": "32GB", "job-name": "fakegan", "signal": "USR2@120"},
+    }
+    assert {key: asked[key] for key in expected} == expected
+    assert asked["output"].startswith(str(tmp_path / "sweep" / ".submitit"))
+
+
+def test_without_a_gpu_a_job_is_one_process(tmp_path: Path) -> None:
+    assert _launcher(tmp_path, "hydra/launcher=slurm_local").tasks_per_node == 1
+    assert _launcher(tmp_path, "hydra/launcher=slurm_local", "hydra.launcher.gpus_per_node=3").tasks_per_node == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("hydra/launcher=slurm",), r"no SLURM here.*slurm_local"),
+        (("hydra/launcher=slurm_local", "hydra.launcher.nodes=2"), r"hydra\.launcher: .*one node"),
+    ],
+)
+def test_what_cannot_be_submitted_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], sentence: str
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no srun
+    with pytest.raises(UsageError, match=sentence):
+        _launcher(tmp_path, *words)._executor()
+
+
+def test_a_job_of_many_processes_is_one_that_trains_on_as_many(tmp_path: Path, compose_settings: Compose) -> None:
+    made = _launcher(tmp_path, "hydra/launcher=slurm_local", "hydra.launcher.tasks_per_node=2")
+    for word, refused in (("trainer=cpu", True), ("trainer=ddp_cpu", False), ("trainer=ddp", False)):
+        made.planned[0] = type("Planned", (), {"settings": compose_settings(word)})()  # type: ignore[assignment]
+        if refused:
+            with pytest.raises(UsageError, match=r"2 processes, but trainer\.devices=1: add trainer=ddp"):
+                made._check_processes(0)
+        else:
+            made._check_processes(0)
+
+
+@pytest.mark.parametrize("where", ["slurm_local", "slurm"])
+def test_jobs_run_where_they_are_submitted(tmp_path: Path, slurm: None, where: str) -> None:
+    made = _launcher(tmp_path, f"hydra/launcher={where}", "hydra.launcher.tasks_per_node=2")
+    watching = Watching()
+    jobs = _jobs(tmp_path, "finishes", "finishes too")
+    assert run_jobs(jobs, made._executor(), watching) == 0
+    assert {number: ending.state for number, ending in watching.endings.items()} == {0: "finished", 1: "finished"}
+    for job, word in zip(jobs, ("finishes", "finishes too"), strict=True):
+        assert {path.name for path in job.folder.glob("rank_*")} == {"rank_0", "rank_1"}
+        assert (job.folder / "rank_1").read_text() == "2 1"
+        assert f"told {word} job{job.number}" in (job.folder / "log.txt").read_text()
+
+
+def test_a_job_that_fails_shows_why_and_stops_no_other(tmp_path: Path) -> None:
+    watching = Watching()
+    executor = _launcher(tmp_path, "hydra/launcher=slurm_local")._executor()
+    run_jobs(_jobs(tmp_path, "fails", "finishes"), executor, watching)
+    assert watching.endings[1].state == "finished"
+    failed = watching.endings[0]
+    assert (failed.state, failed.reason) == ("failed", "training diverged")
+    assert failed.tail[-1] == "error: training diverged"
+
+
+def test_a_job_that_must_make_room_is_put_into_the_queue_again(tmp_path: Path) -> None:
+    watching = Watching()
+    (job,) = _jobs(tmp_path, "waits")
+    executor = _launcher(tmp_path, "hydra/launcher=slurm_local")._executor()
+
+    def going(running: Sequence[Running], waiting: int) -> None:
+        if (job.folder / "begun").exists() and not asked:
+            asked.append(_process_of(tmp_path / "sweep" / ".submitit"))
+            os.kill(asked[0], signal.SIGUSR2)
+
+    asked: list[int] = []
+    watching.going = going  # type: ignore[method-assign]
+    run_jobs([job], executor, watching)
+    assert watching.endings[0].state == "finished"
+    log = (job.folder / "log.txt").read_text()
+    assert "this job is preempted" in log
+    assert log.count("told waits job0") == 2
+
+
+def _process_of(folder: Path) -> int:
+    """The process that runs a job of submitit's, whose own number is that of the process which watches it."""
+    (stored,) = folder.glob("*_submitted.pkl")
+    parent = stored.name.split("_")[0]
+    found = subprocess.run(["pgrep", "-P", parent], capture_output=True, text=True, check=True)
+    return int(found.stdout.split()[0])
+
+
+def test_a_signal_cancels_the_jobs(tmp_path: Path) -> None:
+    watching = Watching()
+    (job,) = _jobs(tmp_path, "waits")
+    executor = _launcher(tmp_path, "hydra/launcher=slurm_local")._executor()
+
+    def going(running: Sequence[Running], waiting: int) -> None:
+        if (job.folder / "begun").exists():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    watching.going = going  # type: ignore[method-assign]
+    began = time.monotonic()
+    assert run_jobs([job], executor, watching) == signal.SIGTERM
+    assert watching.endings[0].state == "stopped"
+    assert time.monotonic() - began < 50
+
+
+@pytest.mark.slow
+def test_a_sweep_by_submitit_ends_in_a_table_and_a_report(tmp_path: Path, store_path: Path) -> None:
+    """Two jobs of two processes each, with the numbers that one process has."""
+    words = [
+        *("-m", "seed=1,2", "pipeline=classify", "data=faces", f"data.root={store_path}", "+debug=fast"),
+        f"paths.artifact_dir={tmp_path / 'artifacts'}",
+    ]
+    processes = ("hydra/launcher=slurm_local", "hydra.launcher.tasks_per_node=2", "trainer=ddp_cpu")
+    found: dict[str, list[Any]] = {}
+    for name, own in (("cluster", processes), ("here", ("hydra/launcher=basic", "trainer=cpu"))):
+        command = [sys.executable, str(config.PROJECT / "train.py"), *words, *own, f"hydra.sweep.dir={tmp_path / name}"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        result = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900, check=False
+        )
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.count("  finished  ") == 2
+        assert (tmp_path / name / "jobs.csv").is_file()
+        assert (tmp_path / name / "report.html").is_file()
+        runs = sorted((tmp_path / name).glob("*/metrics.json"))
+        found[name] = [json.loads(path.read_text())["objective"] for path in runs]
+    assert len(found["cluster"]) == 2
+    assert found["cluster"] == pytest.approx(found["here"], abs=0.02)

@@ -1,0 +1,265 @@
+"""The search for hyperparameters: what it proposes, what it counts, how it goes on."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import OmegaConf
+
+from fakegan import config
+from fakegan.errors import FakeganError, UsageError
+from fakegan.sweep import search
+from fakegan.sweep.search import BEST_FILE, STUDY_FILE, Search, closing_words
+
+from .conftest import Compose
+
+optuna = pytest.importorskip("optuna")
+
+SWEEPS = sorted(p.stem for p in (config.CONF / "sweep").glob("*.yaml"))
+PARAMS = {"x": "interval(0.0, 1.0)", "width": "choice(8,16)"}
+Words = dict[str, str]
+
+
+class PlayedLauncher:
+    """Answers as a launcher does; remembers what it was asked."""
+
+    def __init__(self, folder: Path, outcome: Callable[[int, Words], float]) -> None:
+        self.folder = folder
+        self.outcome = outcome  # by the job's number and words; may raise
+        self.asked: dict[int, Words] = {}
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        return [self._job(number, words) for number, words in enumerate(job_overrides, initial_job_idx)]
+
+    def _job(self, number: int, words: Sequence[str]) -> JobReturn:
+        self.asked[number] = dict(word.split("=", 1) for word in words if not word.startswith("resume="))
+        job = JobReturn()
+        job.cfg = OmegaConf.create({"paths": {"run_dir": str(self.folder / f"{number}_run")}})
+        try:
+            job.return_value, job.status = self.outcome(number, self.asked[number]), JobStatus.COMPLETED
+        except FakeganError as error:
+            job.return_value, job.status = error, JobStatus.FAILED
+        return job
+
+
+def _by_x(_number: int, words: Words) -> float:
+    return 1 - abs(float(words["x"]) - 0.3)
+
+
+def _search(
+    folder: Path,
+    outcome: Callable[[int, Words], float] = _by_x,
+    n_trials: int = 6,
+    n_jobs: int = 1,
+    words: Sequence[str] = ("seed=1",),
+) -> dict[int, Words]:
+    """Run a search; returns what was launched, by number. Where the launcher raises, so does this."""
+    launcher = PlayedLauncher(folder, outcome)
+    searcher = Search(n_trials, n_jobs, 1, PARAMS)
+    searcher.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(folder)}}})
+    searcher.launcher = launcher  # type: ignore[assignment]
+    searcher.sweep(list(words))
+    return launcher.asked
+
+
+def _stopping_at(number: int) -> Callable[[int, Words], float]:
+    def outcome(job: int, words: Words) -> float:
+        if job == number:
+            raise KeyboardInterrupt
+        return _by_x(job, words)
+
+    return outcome
+
+
+def _trials(folder: Path) -> list[Any]:
+    study = optuna.load_study(study_name="search", storage=f"sqlite:///{folder / STUDY_FILE}")
+    return list(study.get_trials())
+
+
+def _states(folder: Path) -> list[str]:
+    return [trial.state.name for trial in _trials(folder)]
+
+
+def test_a_search_runs_as_many_trials_as_asked_and_names_the_best(tmp_path: Path) -> None:
+    asked = _search(tmp_path)
+    assert list(asked) == list(range(6))
+    assert all(words["seed"] == "1" and words["width"] in {"8", "16"} for words in asked.values())
+    best = max(asked, key=lambda number: _by_x(number, asked[number]))
+    found = OmegaConf.load(tmp_path / BEST_FILE)
+    assert (found.trial, found.run, found.trials, found.failed) == (best, f"{best}_run", 6, 0)
+    assert set(found.words) == {f"x={asked[best]['x']}", f"width={asked[best]['width']}"}
+    assert found.objective == pytest.approx(_by_x(best, asked[best]))
+    line = closing_words(tmp_path)
+    assert line.startswith("best of 6 trials: ")
+    assert line.endswith(f"{best}_run")
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, n_jobs: int) -> None:
+    whole = _search(tmp_path / "whole", n_jobs=n_jobs)
+    stopped = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        _search(stopped, _stopping_at(3), n_jobs=n_jobs)
+    assert _states(stopped).count("RUNNING") == n_jobs
+    rest = _search(stopped, n_jobs=n_jobs, words=("seed=1", "resume=true"))
+    assert rest == {number: whole[number] for number in range(4 - n_jobs, 6)}  # those that ran together, again
+    assert _states(stopped) == ["COMPLETE"] * 6
+    assert [trial.params for trial in _trials(stopped)] == [trial.params for trial in _trials(tmp_path / "whole")]
+
+
+def test_no_two_trials_are_the_same_and_a_finished_search_runs_none(tmp_path: Path) -> None:
+    _search(tmp_path)
+    assert len({trial.params["x"] for trial in _trials(tmp_path)}) == 6
+    assert _search(tmp_path) == {}
+    assert list(_search(tmp_path, n_trials=8)) == [6, 7]
+    assert "best of 8 trials" in closing_words(tmp_path)
+
+
+def test_of_a_study_made_by_hand_only_what_is_missing_is_run(tmp_path: Path) -> None:
+    """Two trials went well, one failed, one was running when its process died."""
+    study = optuna.create_study(study_name="search", storage=f"sqlite:///{tmp_path / STUDY_FILE}", direction="maximize")
+    space = {
+        "x": optuna.distributions.UniformDistribution(0.0, 1.0),
+        "width": optuna.distributions.CategoricalDistribution([8, 16]),
+    }
+    for objective in (0.5, 0.7):
+        trial = study.ask(fixed_distributions=space)
+        trial.set_user_attr("run", "somewhere")
+        study.tell(trial, objective)
+    study.tell(study.ask(fixed_distributions=space), state=optuna.trial.TrialState.FAIL)
+    running = study.ask(fixed_distributions=space)
+    asked = _search(tmp_path)
+    assert list(asked) == [3, 4, 5]
+    assert asked[3]["x"] == f"{running.params['x']:.4g}"
+    assert _states(tmp_path) == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+    assert "best of 6 trials (1 failed)" in closing_words(tmp_path)
+
+
+def test_a_failed_trial_is_one_of_many(tmp_path: Path) -> None:
+    def outcome(number: int, words: Words) -> float:
+        if number == 1:
+            raise FakeganError("training diverged")
+        return math.nan if number == 2 else _by_x(number, words)
+
+    _search(tmp_path, outcome)
+    assert _states(tmp_path) == ["COMPLETE", "FAIL", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+    assert "best of 6 trials (2 failed)" in closing_words(tmp_path)
+
+
+def test_where_every_trial_fails_so_does_the_search(tmp_path: Path) -> None:
+    with pytest.raises(FakeganError, match="all 6 trials failed"):
+        _search(tmp_path, lambda *_: math.inf)
+    assert closing_words(tmp_path) == "no trial went well"
+
+
+def test_a_command_that_no_trial_can_run_costs_none(tmp_path: Path) -> None:
+    def refusing(*_: object) -> float:
+        raise UsageError("data.root must be given")
+
+    with pytest.raises(UsageError, match=r"data\.root"):
+        _search(tmp_path, refusing, words=("data=faces",))
+    assert not (tmp_path / STUDY_FILE).exists()
+    assert len(_search(tmp_path)) == 6
+
+
+@pytest.mark.parametrize("words", [("seed=2",), ("seed=1", "x=interval(0,2.0)"), ("seed=1", "x=0.5"), ()])
+def test_a_study_is_of_one_search(tmp_path: Path, words: tuple[str, ...]) -> None:
+    _search(tmp_path, n_trials=1)
+    with pytest.raises(UsageError, match=r"holds another search.*hydra\.sweep\.dir"):
+        _search(tmp_path, words=words)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("x=tag(log,interval(0.0,1.0))",), r"cannot be searched: .*larger than 0"),
+        (("x=0.5", "width=8"), r"nothing is searched"),
+    ],
+)
+def test_what_cannot_be_searched_is_one_sentence(tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        _search(tmp_path, words=words)
+
+
+def test_a_damaged_study_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / STUDY_FILE).write_bytes(b"no database" * 100)
+    with pytest.raises(FakeganError, match=r"study\.db is damaged"):
+        _search(tmp_path)
+
+
+@pytest.mark.parametrize("library", ["optuna", "sqlalchemy", "hydra_plugins.hydra_optuna_sweeper"])
+def test_without_the_extra_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    monkeypatch.setitem(sys.modules, library, None)  # as where it is not installed
+    searcher = Search(1, 1, 1, PARAMS)
+    with pytest.raises(UsageError, match=r"pip install 'fakegan\[optuna\]'"):
+        searcher.setup(hydra_context=None, task_function=lambda _: None, config=OmegaConf.create())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_every_shipped_search_is_over_keys_that_exist_and_values_they_take(
+    compose_settings: Compose, sweep: str
+) -> None:
+    search.register()
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        cfg = compose("train", [f"+sweep={sweep}"], return_hydra_config=True)
+    assert cfg.hydra.mode.name == "MULTIRUN"
+    params = cfg.hydra.sweeper.params
+    space, fixed = search._parsed([f"{key}={value}" for key, value in params.items()])
+    assert set(space) == set(params)
+    assert not fixed
+    for end in (0, -1):  # of every range
+        chosen = {key: (getattr(v, "choices", None) or (v.low, v.high))[end] for key, v in space.items()}
+        settings = compose_settings(f"+sweep={sweep}", *(f"{key}={value}" for key, value in chosen.items()))
+        for key, value in chosen.items():
+            found: Any = settings
+            for part in key.split("."):
+                found = found[part] if isinstance(found, dict) else getattr(found, part)
+            assert found == value
+
+
+@pytest.mark.slow
+def test_a_search_that_was_killed_runs_what_is_missing_and_goes_on_with_the_interrupted_trial(
+    tmp_path: Path, store_path: Path
+) -> None:
+    """Six trials, the third and sixth of which diverge; killed in the fourth."""
+    folder = tmp_path / "search"
+    words = [
+        *("-m", "+sweep=optuna_classifier", "hydra.sweeper.n_trials=6", "hydra.sweeper.seed=6"),
+        *("classifier.optimizer=sgd", "classifier.learning_rate=choice(1e-3,1e30)", "classifier.weight_decay=0"),
+        *("data=faces", f"data.root={store_path}", "+debug=fast", "budget.classifier.max_epochs=40"),
+        *("trainer=cpu", "callbacks.patience=99", f"paths.artifact_dir={tmp_path / 'artifacts'}"),
+        f"hydra.sweep.dir={folder}",
+    ]
+    command = [sys.executable, str(config.PROJECT / "train.py"), *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 300
+        while not list(folder.glob("3_*/classifier/checkpoints/last.ckpt")) and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+    assert _states(folder) == ["COMPLETE", "COMPLETE", "FAIL", "RUNNING"]
+    refused = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "resume=true" in refused.stderr
+    command.append("resume=true")
+    resumed = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert _states(folder) == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE", "FAIL"]
+    assert len(list(folder.glob("*/metrics.json"))) == 4
+    assert len(list(folder.glob("*/config.yaml"))) == 6
+    log = next(folder.glob("3_*")) / "log.txt"
+    assert log.read_text().count("classifier epoch 1/40") == 1
+    assert "best of 6 trials (2 failed): classifier.learning_rate=0.001" in resumed.stdout.splitlines()[-1]

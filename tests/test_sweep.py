@@ -1,0 +1,404 @@
+"""Sweeps without training: jobs that are a line of Python, devices, folders, the table, what is said meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from fakegan.errors import FakeganError, UsageError
+from fakegan.progress import Status, write_status
+from fakegan.sweep import table, words
+from fakegan.sweep.display import Display, clock
+from fakegan.sweep.jobs import LOG_FILE, TAIL, Ending, Job, Running, last_lines, run_jobs
+from fakegan.sweep.machine import Machine, check_room, this_machine, threads_of_one
+from fakegan.sweep.planning import Folders
+from fakegan.sweep.table import Row, read_rows, write_rows
+
+from .conftest import Compose
+
+# Each is run with its folder as the working directory.
+FINISH = "open('metrics.json', 'w').write('{\"objective\": 0.5}')"
+SLEEP = "import time; time.sleep(60)"
+
+
+class Recorded:
+    """A watcher that remembers, and may act when a job starts."""
+
+    def __init__(self, when_started: Callable[[Running], None] = lambda _: None) -> None:
+        self.endings: dict[int, Ending] = {}
+        self.most = 0
+        self.when_started = when_started
+
+    def started(self, running: Running) -> None:
+        self.when_started(running)
+
+    def going(self, running: Sequence[Running], waiting: int) -> None:
+        self.most = max(self.most, len(running))
+
+    def stopping(self, reason: str) -> None:
+        pass
+
+    def ended(self, job: Job, ending: Ending) -> None:
+        assert job.number not in self.endings
+        self.endings[job.number] = ending
+
+    @property
+    def states(self) -> list[str]:
+        return [ending.state for _, ending in sorted(self.endings.items())]
+
+
+def _jobs(root: Path, codes: Sequence[str], gpus: Sequence[int] = ()) -> list[Job]:
+    jobs = []
+    for i, code in enumerate(codes):
+        folder = root / str(i)
+        need = gpus[i] if gpus else 0
+        command = (sys.executable, "-c", f"import os; os.chdir({str(folder)!r}); {code}")
+        jobs.append(Job(i, f"seed={i}", folder, command, os.environ, need, lambda f=folder: f.mkdir(exist_ok=True)))  # type: ignore[misc]
+    return jobs
+
+
+def _run(
+    jobs: Sequence[Job],
+    side_by_side: int = 1,
+    gpus: Sequence[str] = (),
+    threads: int | None = None,
+    stop_on_failure: bool = False,
+    watcher: Recorded | None = None,
+) -> Recorded:
+    watcher = watcher or Recorded()
+    assert run_jobs(jobs, side_by_side, gpus, threads, stop_on_failure, watcher) == 0
+    return watcher
+
+
+def test_a_job_has_finished_when_its_result_is_there_whatever_its_process_says(tmp_path: Path) -> None:
+    told = _run(_jobs(tmp_path, [f"{FINISH}; raise SystemExit(3)", "print('all went well')"]))
+    assert told.states == ["finished", "failed"]
+    assert told.endings[1].reason == "ended with exit code 0 and without a result"
+
+
+def test_a_failed_job_does_not_stop_the_others_and_shows_the_end_of_its_log(tmp_path: Path) -> None:
+    lines = "[print('line', i) for i in range(40)]; raise SystemExit('error: the loss is no number')"
+    told = _run(_jobs(tmp_path, [FINISH, lines, FINISH]), side_by_side=2)
+    assert told.states == ["finished", "failed", "finished"]
+    ending = told.endings[1]
+    assert ending.reason == "the loss is no number"
+    assert ending.tail[-2:] == ("line 39", "error: the loss is no number")
+    assert len(ending.tail) == TAIL
+    assert len((tmp_path / "1" / LOG_FILE).read_text().splitlines()) == 41  # all of it is in its folder
+
+
+def test_a_killed_job_says_by_which_signal(tmp_path: Path) -> None:
+    told = _run(_jobs(tmp_path, ["os.kill(os.getpid(), 9)"]))
+    assert told.endings[0].reason == "killed by SIGKILL: out of memory, perhaps"
+
+
+def test_what_is_asked_wrongly_is_told_from_what_fails(tmp_path: Path) -> None:
+    told = _run(_jobs(tmp_path, ["raise SystemExit(2)", "raise SystemExit(1)"]))
+    assert [ending.refused for ending in told.endings.values()] == [True, False]
+
+
+def test_a_failure_stops_the_others_where_that_is_asked_for(tmp_path: Path) -> None:
+    fails = "import time; time.sleep(0.5); raise SystemExit(1)"
+    told = _run(_jobs(tmp_path, [SLEEP, fails, FINISH]), side_by_side=2, stop_on_failure=True)
+    assert told.states == ["stopped", "failed", "stopped"]
+    assert "job 1 failed" in told.endings[2].reason
+    assert not (tmp_path / "2").exists()
+
+
+def test_a_job_whose_folder_cannot_be_made_fails_alone(tmp_path: Path) -> None:
+    (tmp_path / "0").write_text("a file is in the way")
+    told = _run(_jobs(tmp_path, [FINISH, FINISH]))
+    assert told.states == ["failed", "finished"]
+
+
+def test_an_earlier_log_is_kept_and_not_taken_for_this_jobs(tmp_path: Path) -> None:
+    jobs = _jobs(tmp_path, ["raise SystemExit(1)"])
+    jobs[0].folder.mkdir()
+    (jobs[0].folder / LOG_FILE).write_text("error: of long ago\n")
+    write_status(jobs[0].folder, Status("test"))
+    seen: list[str] = []
+    told = _run(jobs, watcher=Recorded(lambda running: seen.append(running.doing())))
+    assert told.endings[0].reason == "ended with exit code 1 and without a result"
+    assert seen == ["starting"]
+    assert "long ago" in (jobs[0].folder / LOG_FILE).read_text()
+
+
+def test_gpus_are_handed_out_and_never_shared(tmp_path: Path) -> None:
+    code = (
+        "import json, time; begin = time.time(); time.sleep(0.4); "
+        "json.dump([begin, time.time(), os.environ['CUDA_VISIBLE_DEVICES']], open('seen', 'w')); "
+    )
+    needs = [1, 1, 1, 3, 2, 1]
+    told = _run(_jobs(tmp_path, [code + FINISH] * 6, needs), side_by_side=3, gpus=("3", "5", "GPU-7"))
+    assert told.states == ["finished"] * 6
+    assert told.most == 3
+    seen = [json.loads((tmp_path / str(i) / "seen").read_text()) for i in range(6)]
+    owned = [set(names.split(",")) for _, _, names in seen]
+    assert [len(names) for names in owned] == needs
+    assert set().union(*owned) == {"3", "5", "GPU-7"}
+    together = [(i, j) for i in range(6) for j in range(i) if seen[i][0] < seen[j][1] and seen[j][0] < seen[i][1]]
+    assert together
+    for i, j in together:
+        assert not owned[i] & owned[j]
+
+
+def test_a_job_on_the_cpu_sees_no_gpu_and_has_its_share_of_threads(tmp_path: Path) -> None:
+    code = (
+        "open('seen', 'w').write(os.environ['CUDA_VISIBLE_DEVICES'] + '|' + os.environ['OMP_NUM_THREADS']); " + FINISH
+    )
+    _run(_jobs(tmp_path, [code]), gpus=("0",), threads=3)
+    assert (tmp_path / "0" / "seen").read_text() == "|3"
+
+
+def test_threads_are_divided_and_one_is_left_to_each() -> None:
+    machine = Machine((), threads=8)
+    assert [threads_of_one(machine, jobs) for jobs in (1, 2, 3, 8, 20)] == [8, 4, 2, 1, 1]
+
+
+def test_the_gpus_are_those_that_this_process_may_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert this_machine({}).gpus == ("0", "1")
+    assert this_machine({"CUDA_VISIBLE_DEVICES": "3, 5,9"}).gpus == ("3", "5")  # the third does not exist
+    assert this_machine({"OMP_NUM_THREADS": "6"}).threads == 6
+
+
+def test_more_jobs_than_gpus_allow_is_a_sentence_with_numbers() -> None:
+    four = Machine(("0", "1", "2", "3"), 8)
+    check_room(four, [2, 2, 2], 2)
+    check_room(four, [0] * 9, 9)  # on the CPU any number goes
+    with pytest.raises(UsageError, match=r"jobs=3 needs 6 GPUs.* there are 4 GPUs: at most hydra.launcher.jobs=2"):
+        check_room(four, [2, 2, 2], 3)
+    with pytest.raises(UsageError, match=r"a job needs 2 GPUs, but there is 1 GPU"):
+        check_room(Machine(("0",), 8), [2], 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_passed_on_and_running_jobs_may_save(tmp_path: Path, number: signal.Signals) -> None:
+    saves = (
+        "import signal, time; "
+        "handler = lambda *_: (time.sleep(0.3), open('saved', 'w').close(), os._exit(1)); "
+        f"signal.signal({int(number)}, handler); open('ready', 'w').close(); time.sleep(60)"
+    )
+    told = Recorded(_later(lambda running: running.job.folder / "ready", [number]))
+    assert run_jobs(_jobs(tmp_path, [saves, FINISH]), 1, (), None, False, told) == number
+    assert told.states == ["stopped", "stopped"]
+    assert (tmp_path / "0" / "saved").exists()
+    assert not (tmp_path / "1").exists()
+
+
+def test_a_second_signal_ends_jobs_at_once(tmp_path: Path) -> None:
+    deaf = "import signal, time; signal.signal(2, signal.SIG_IGN); open('ready', 'w').close(); time.sleep(60)"
+    told = Recorded(_later(lambda running: running.job.folder / "ready", [signal.SIGINT, signal.SIGINT]))
+    begun = time.monotonic()
+    assert run_jobs(_jobs(tmp_path, [deaf]), 1, (), None, False, told) == signal.SIGINT
+    assert told.states == ["stopped"]
+    assert time.monotonic() - begun < 20
+
+
+def _later(ready: Callable[[Running], Path], numbers: Sequence[signal.Signals]) -> Callable[[Running], None]:
+    """Send signals to this process once a job's file is there, as a terminal would."""
+
+    def send(running: Running) -> None:
+        def wait_and_send() -> None:
+            deadline = time.monotonic() + 20
+            while not ready(running).exists() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            for number in numbers:
+                os.kill(os.getpid(), number)
+                time.sleep(0.5)
+
+        threading.Thread(target=wait_and_send, daemon=True).start()
+
+    return send
+
+
+def test_only_the_end_of_a_log_is_read(tmp_path: Path) -> None:
+    log = tmp_path / LOG_FILE
+    with log.open("wb") as file:
+        file.seek(2**33)  # 8 GB of nothing
+        file.write(b"\nepoch 1\repoch 2\rdone\n\n" + b"x" * 1000)
+    begun = time.monotonic()
+    assert last_lines(log, 0, 2) == ["done", "x" * 300]
+    assert time.monotonic() - begun < 1
+    assert last_lines(log, 2**33 + 24, 2) == ["x" * 300]
+    assert last_lines(tmp_path / "nothing", 0, 2) == []
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Running:
+    return Running(job=Job(7, "seed=7", tmp_path, (), {}), log_from=0)
+
+
+def test_a_job_says_where_it_stands_and_when_it_waits(running: Running) -> None:
+    log = running.job.folder / LOG_FILE
+    assert running.doing() == "starting"
+    write_status(running.job.folder, Status("autoencoder"))
+    log.write_text("another run is making autogan1-w4-0; waiting for it\n")
+    assert running.doing() == "waiting for another run"
+    log.write_text("another run is making autogan1-w4-0; waiting for it\nautoencoder: found trained, autogan1-w4-0\n")
+    write_status(running.job.folder, Status("classifier", 2, 9))
+    assert running.doing() == "classifier epoch 2/9"
+
+
+def test_a_log_gets_a_line_for_each_stage_and_not_for_each_epoch(
+    running: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    display = Display()
+    display.expect(2, finished=0)
+    display.started(running)
+    for status in (Status("classifier", 1, 2), Status("classifier", 2, 2), Status("test")):
+        write_status(running.job.folder, status)
+        display.drawn_at = 0.0
+        display.going([running], 1)
+    display.ended(running.job, Ending("failed", 61, "the loss is no number", ("last words",)))
+    assert capsys.readouterr().out.splitlines() == [
+        "job 7 starts: seed=7",
+        "job 7: classifier (0:00)",
+        "job 7: test (0:00)",
+        "job 7 (seed=7) failed after 1:01: the loss is no number; 0 of 2 done, 1 failed",
+        f"  the end of {running.job.folder / LOG_FILE}:",
+        "  | last words",
+    ]
+
+
+def test_on_a_terminal_the_block_fits_and_is_erased_before_a_line_that_stays(
+    running: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("LINES", "6")
+    display = Display()
+    display.terminal = True
+    display.expect(9, finished=0)
+    display.going([running] * 9, 0)
+    block = capsys.readouterr().out.splitlines()
+    assert len(block) == 5  # three jobs, how many more, the sum
+    assert block[-2:] == ["  and 6 more", "0 of 9 done, 9 running, 0 to come"]
+    assert all(len(line) < 40 for line in block)
+    display.say("a line")
+    assert capsys.readouterr().out == "\x1b[5F\x1b[Ja line\n"
+    display.close()
+    assert capsys.readouterr().out == ""
+
+
+def test_times_are_read_at_a_glance() -> None:
+    assert [clock(s) for s in (7.4, 61, 3723)] == ["0:07", "1:01", "1:02:03"]
+
+
+def _name(label: str) -> Callable[[int], str]:
+    return lambda number: f"{number}_{label}"
+
+
+def test_a_job_that_would_repeat_another_gets_no_folder_of_its_own(tmp_path: Path, compose_settings: Compose) -> None:
+    folders = Folders(tmp_path, {})
+    first = folders.place(0, compose_settings("pipeline=classify", "model=autogan1"), _name("a"))
+    other = folders.place(1, compose_settings("pipeline=classify", "model=autogan1", "seed=2"), _name("b"))
+    again = folders.place(2, compose_settings("pipeline=classify", "model=autogan4"), _name("c"))
+    assert (first.folder, first.kind) == (tmp_path / "0_a", "new")
+    assert (other.folder, other.kind) == (tmp_path / "1_b", "new")
+    assert (again.folder, again.kind, again.owner) == (tmp_path / "0_a", "repeats", 0)
+
+
+def test_a_sweep_that_got_more_values_finds_its_jobs_again_and_takes_free_numbers(
+    tmp_path: Path, compose_settings: Compose
+) -> None:
+    """seed=1,2 with two learning rates had jobs 0 to 3; with seed=1,2,3 the fourth is another."""
+    rates = ("classifier.learning_rate=0.1", "classifier.learning_rate=0.2")
+    before = [(rate, seed) for rate in rates for seed in (1, 2)]
+    for i in range(4):
+        (tmp_path / f"{i}_x").mkdir()
+    begun = {tmp_path / f"{i}_x": compose_settings(rate, f"seed={seed}") for i, (rate, seed) in enumerate(before)}
+    folders = Folders(tmp_path, begun)
+    now = [(rate, seed) for rate in rates for seed in (1, 2, 3)]
+    places = [folders.place(i, compose_settings(r, f"seed={s}"), _name("x")) for i, (r, s) in enumerate(now)]
+    assert [place.folder.name for place in places] == ["0_x", "1_x", "4_x", "2_x", "3_x", "5_x"]
+    assert [place.kind for place in places] == ["begun", "begun", "new", "begun", "begun", "new"]
+
+
+@pytest.mark.parametrize("fixed", ["run", "1_run"])
+def test_folders_without_a_number_of_the_job_get_one(tmp_path: Path, compose_settings: Compose, fixed: str) -> None:
+    folders = Folders(tmp_path, {})
+    places = [folders.place(i, compose_settings(f"seed={i}"), lambda _: fixed) for i in range(3)]
+    assert [place.folder.name for place in places] == [fixed, f"{fixed}_2", f"{fixed}_3"]
+
+
+def test_the_table_is_read_back_and_tells_the_jobs_apart(tmp_path: Path) -> None:
+    rows = [
+        Row(0, "seed=1 +debug=fast", "finished", 0.75, 61.04, "0_a"),
+        Row(
+            1,
+            "seed=2 +debug=fast 'data.split.unseen=[a, b]'",
+            "failed",
+            None,
+            3.0,
+            "1_b",
+            "the disk, it seems, is full",
+        ),
+        Row(2, "seed=1 +debug=fast", "repeats 0", None, None, "0_a"),
+    ]
+    (tmp_path / "1_b").mkdir()
+    (tmp_path / "1_b" / LOG_FILE).touch()
+    write_rows(tmp_path, rows)
+    assert read_rows(tmp_path) == [Row(0, "seed=1 +debug=fast", "finished", 0.75, 61.0, "0_a"), *rows[1:]]
+    lines = table.as_text(rows, tmp_path).splitlines()
+    assert lines[1].split() == ["0", "seed=1", "finished", "0.7500", "1:01", "0_a"]
+    assert "+debug=fast" not in "\n".join(lines)
+    assert "seed=2 'data.split.unseen=[a, b]'" in lines[2]
+    assert lines[3].split() == ["2", "seed=1", "repeats", "0", "0_a"]
+    assert lines[4].startswith("job 1 failed: the disk, it seems, is full (")
+    (tmp_path / table.JOBS_FILE).write_text("nonsense")
+    assert read_rows(tmp_path) == []
+
+
+def test_other_launchers_jobs_are_told_by_their_folders(tmp_path: Path) -> None:
+    for name in ("0_a", "1_b"):
+        (tmp_path / name).mkdir()
+    metrics = {"objective": 0.5, "command": "train.py seed=1"}
+    (tmp_path / "0_a" / "metrics.json").write_text(json.dumps(metrics))
+    rows = table.rows_of_folders([tmp_path / "0_a", tmp_path / "1_b"])
+    assert rows == [Row(0, "seed=1", "finished", 0.5, None, "0_a"), Row(1, "", "failed", None, None, "1_b")]
+    (tmp_path / "0_a" / "metrics.json").write_text("{}")
+    with pytest.raises(FakeganError, match=r"metrics\.json is damaged"):
+        table.objective_of(tmp_path / "0_a")
+
+
+def test_a_sweep_says_the_whole_command_that_goes_on_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "a sweep"
+    folder.mkdir()
+    assert not words.is_sweep(folder)
+    typed = [
+        "/somewhere/train.py",
+        "-m",
+        "seed=1,2",
+        "data.split.unseen=[a, b]",
+        "hydra.sweep.dir=a sweep",
+        "resume=true",
+    ]
+    words.keep_command(folder, typed)
+    assert words.is_sweep(folder)
+    assert words.to_go_on(folder) == (
+        "python train.py -m seed=1,2 'data.split.unseen=[a, b]' resume=true 'hydra.sweep.dir=a sweep'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("by_itself", "command"),
+    [(False, "train.py seed=2 'x=[1, 2]'"), (True, "train.py seed=2 'x=[1, 2]' hydra.mode=RUN")],
+)
+def test_a_jobs_own_command_starts_it_alone(by_itself: bool, command: str) -> None:
+    assert words.alone("train.py", ["seed=2", "resume=true", "x=[1, 2]"], by_itself) == command
+
+
+def test_jobs_are_named_by_what_they_do_not_share() -> None:
+    jobs: Mapping[int, Sequence[str]] = {0: ["a=1", "seed=1"], 1: ["a=1", "seed=2"]}
+    assert words.telling(jobs) == {0: "seed=1", 1: "seed=2"}
+    assert words.telling({0: ["a=1"]}) == {0: "a=1"}
