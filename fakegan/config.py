@@ -47,6 +47,9 @@ class Run(Protocol):
     def repeats(self, other: Any) -> bool:
         """Whether both would end with the same numbers."""
 
+    def processes(self) -> int:
+        """How many it starts."""
+
 
 R = TypeVar("R", bound=Run)
 
@@ -277,6 +280,11 @@ def start_run(kind: type[R], cfg: DictConfig) -> R:
 
 
 def _begin(kind: type[R], cfg: DictConfig, checked: R, run_dir: Path) -> R:
+    if _sweeping() and checked.processes() > 1:
+        raise UsageError(
+            f"trainer.devices={OmegaConf.select(cfg, 'trainer.devices')} starts processes, and "
+            "hydra/launcher=basic is for one: leave that out, and each job has its own"
+        )
     if _sweeping():
         twin = _twin(kind, checked, run_dir)
         if twin is not None:

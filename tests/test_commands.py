@@ -157,6 +157,14 @@ def test_a_sweep_does_not_start_within_a_run_of_several_processes(
     _refused(_run("train.py", "-m", "seed=1,2", cwd=tmp_path), 2, "without torchrun")
 
 
+def test_a_sweep_in_one_process_is_for_runs_of_one_process(tmp_path: Path) -> None:
+    words = ("-m", "hydra/launcher=basic", "trainer=ddp_cpu", "pipeline=classify", "+debug=fast", "seed=1,2")
+    result = _run("train.py", *words, cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert "trainer.devices=2 starts processes, and hydra/launcher=basic is for one" in result.stderr
+    assert not list(tmp_path.glob("outputs/*/*"))
+
+
 def test_a_sweep_in_one_process_goes_on_too(tmp_path: Path, own_faces: tuple[str, ...]) -> None:
     words = ("hydra/launcher=basic", "pipeline=classify", "model=autogan1,autogan4", "seed=1,2", *own_faces)
     result = _sweep(tmp_path, *words)
@@ -310,37 +318,3 @@ def test_a_run_without_checkpoints_says_how_to_go_on(tmp_path: Path) -> None:
     _refused(_run("evaluate.py", "run=run", cwd=tmp_path), 2, "run is not a run")
     _refused(_run("evaluate.py", cwd=tmp_path), 2, "run=DIR", "'runs=[DIR,DIR]'")
     _refused(_run("evaluate.py", "runs=[nowhere]", cwd=tmp_path), 2, "no run at nowhere")
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_was_stopped_goes_on_and_ends_the_same(
-    tmp_path: Path, own_faces: tuple[str, ...], number: signal.Signals
-) -> None:
-    """Stopped once its autoencoder has trained and its classifier has begun."""
-    words = ("pipeline=recon_classify", "budget.classifier.max_epochs=40", "callbacks.patience=99", *own_faces)
-    whole = _run("train.py", *words, f"hydra.run.dir={tmp_path / 'whole'}", cwd=tmp_path)
-    assert whole.returncode == 0, whole.stderr
-    run_dir = tmp_path / "stopped"
-    command = _command("train.py", *words, f"hydra.run.dir={run_dir}", cwd=tmp_path)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs, and inherited
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as job:
-        last = run_dir / "classifier" / "checkpoints" / "last.ckpt"
-        deadline = time.monotonic() + 120
-        while not last.exists() and job.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert last.exists()
-        job.send_signal(number)
-        stderr = job.communicate(timeout=60)[1].decode()
-    assert not (run_dir / "metrics.json").exists()
-    if number != signal.SIGKILL:
-        assert job.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
-        assert f"resume={run_dir.name}" in stderr
-    resumed = _run("train.py", f"resume={run_dir}", cwd=tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
-    assert (run_dir / "scores.csv").read_bytes() == (tmp_path / "whole" / "scores.csv").read_bytes()
-    ours, theirs = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("stopped", "whole"))
-    assert {**ours, "command": ""} == {**theirs, "command": ""}
-    assert "resume=" in ours["command"]

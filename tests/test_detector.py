@@ -103,7 +103,7 @@ def test_reconstructions_are_the_nets_output_rounded() -> None:
 def test_a_saved_detector_scores_the_same(store: FaceStore, tmp_path: Path) -> None:
     detector = _detector("reconstruction")
     detector.threshold = 0.37
-    detector.seen = sha256_bytes(store.sha256[:10])
+    detector.seen, detector.seen_labels = sha256_bytes(store.sha256[:10]), store.labels[:10]
     detector.save(tmp_path / DETECTOR_FILE)
     loaded = Detector.load(tmp_path)
     assert loaded.threshold == 0.37

@@ -136,7 +136,7 @@ def test_unsure_inside_the_band_only(run, photos, store):
 
 def test_what_training_knew_and_what_it_never_saw_is_a_warning(run, photos, store):
     faces = smooth_faces(60, np.random.default_rng(2))
-    found = detector(seen=sha256_bytes(store.sha256[:1]))
+    found = detector(seen=sha256_bytes(store.sha256[:1]), seen_labels=store.labels[:1])
     found.familiarity = Familiarity.learn(faces, np.full(60, 64), np.full(60, 64), np.arange(40), np.arange(40, 60))
     noise = np.random.default_rng(0).integers(0, 256, (64, 128, 3), dtype=np.uint8)
     Image.fromarray(noise).save(photos / "z.png")

@@ -271,6 +271,10 @@ class RunSettings:
         plain: dict[str, Any] = json.loads(json.dumps(content, default=str, sort_keys=True))
         return plain
 
+    def processes(self) -> int:
+        """How many a run by itself starts."""
+        return self.trainer.processes
+
     def repeats(self, other: RunSettings) -> bool:
         """Whether both would end with the same numbers."""
         same_store = self.data.root == other.data.root

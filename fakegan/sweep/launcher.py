@@ -24,9 +24,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 import fakegan.config as configs
-from fakegan.config import CONFIG_FILE, PROJECT
+from fakegan.config import CONFIG_FILE
 from fakegan.errors import FakeganError, UsageError
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
+from fakegan.processes import resuming
 from fakegan.sweep import search, table, words
 from fakegan.sweep.display import Display, shown
 from fakegan.sweep.jobs import Ending, Job, Running, run_jobs
@@ -302,7 +303,7 @@ class ProcessLauncher(Launcher):
             number=number,
             name=name,
             folder=folder,
-            command=(sys.executable, str(PROJECT / "train.py"), f"resume={_quoted(str(folder))}"),
+            command=tuple(resuming(folder)),
             environment={**own_environment(), COMMAND_VARIABLE: configs.alone(self.config.hydra, planned.overrides)},
             gpus=self._gpus(planned.settings.trainer, side),
             prepare=lambda: None if begun else configs.write_down(own, folder),
@@ -410,8 +411,3 @@ def _subdir(cfg: DictConfig, number: int) -> str:
         name = str(cfg.hydra.sweep.subdir)
         cfg.hydra.job.num = before
     return name
-
-
-def _quoted(path: str) -> str:
-    """A value in Hydra's grammar, whatever characters it has."""
-    return "'" + path.replace("'", "\\'") + "'"
