@@ -22,8 +22,10 @@ def training_steps(trainer: pl.Trainer) -> int:
 
     Lightning's estimate would make the loader's iterator here and now, before a resumed fit is told where it stands.
     """
-    epochs, data = trainer.max_epochs or 1, cast("Any", trainer).datamodule
-    return epochs * len(data.train_dataloader())
+    data = cast("Any", trainer).datamodule
+    if data is None:  # loaders alone, which cannot be resumed in the middle of an epoch
+        return int(trainer.estimated_stepping_batches)
+    return (trainer.max_epochs or 1) * len(data.train_dataloader())
 
 
 def optimizer(
