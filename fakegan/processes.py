@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from fakegan.errors import ToldError
 
 TRAIN_SCRIPT = Path(__file__).resolve().parent.parent / "train.py"
 _PARENT = "FAKEGAN_PARENT"  # in a child's environment: its parent's process id
+REQUEUED = 75  # the exit code of a run that goes on later: BSD's "try again"
 _POLL = 0.1  # seconds
 _GRACE = 60.0  # seconds to save and end, before a process is killed
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -26,7 +28,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 def resuming(run_dir: Path) -> list[str]:
     """The command that begins, or goes on with, a run whose config has been written, whatever its path is made of."""
-    quoted = str(run_dir).replace("'", "\\'")
+    quoted = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), str(run_dir))
     return [sys.executable, str(TRAIN_SCRIPT), f"resume='{quoted}'"]
 
 
@@ -40,7 +42,7 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """A child that does not hear the terminal's Ctrl-C, and ends when this process does.
 
-    Its words go to `output`, or where this process's own go.
+    Its words go to `output`, or where this process's own go. It leads a session, to which its own children belong.
     """
     return subprocess.Popen(
         list(command),
@@ -48,7 +50,7 @@ def start(
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT if output is not None else None,
-        start_new_session=True,
+        start_new_session=not is_child(),
     )
 
 
@@ -73,21 +75,15 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def stop(children: Sequence[subprocess.Popen[bytes]], number: signal.Signals = signal.SIGTERM) -> None:
-    """Ask children to end, wait, and kill those that have not ended after a minute."""
-    for child in children:
-        pass_on(child, number)
-    deadline = time.monotonic() + _GRACE
-    for child in children:
-        try:
-            child.wait(max(deadline - time.monotonic(), 0))
-        except subprocess.TimeoutExpired:
-            pass_on(child, signal.SIGKILL)
-            child.wait()
+def end_session(child: subprocess.Popen[bytes]) -> None:
+    """Kill a child, where it still runs, and all that it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
 
 
 def pass_on(child: subprocess.Popen[bytes], number: int) -> None:
-    """Send a signal to a child and all that it has started in its session, if it still runs."""
+    """Send a signal to a child, if it still runs."""
     if child.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             child.send_signal(number)
@@ -96,7 +92,8 @@ def pass_on(child: subprocess.Popen[bytes], number: int) -> None:
 @contextlib.contextmanager
 def signals_noted(noted: list[int]) -> Iterator[None]:
     """Signals that ask to stop are appended to the list instead of acted on."""
-    before = {number: signal.signal(number, lambda received, _: noted.append(received)) for number in STOPPING}
+    heard = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]  # as in a script's "&"
+    before = {number: signal.signal(number, lambda received, _: noted.append(received)) for number in heard}
     try:
         yield
     finally:
@@ -137,7 +134,8 @@ def _meeting_place(count: int) -> dict[str, str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    threads = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
+    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # of nested levels the first
+    threads = int(given) if given.isdigit() else os.cpu_count() or 1
     return {
         **os.environ,
         "MASTER_ADDR": "127.0.0.1",
@@ -169,7 +167,7 @@ def _answer(children: Sequence[subprocess.Popen[bytes]], noted: Sequence[int], l
     if noted and noted[0] == signal.SIGINT:
         raise KeyboardInterrupt
     if noted:
-        raise SystemExit(128 + noted[0] if noted[0] == signal.SIGTERM else 0)
+        raise SystemExit(128 + noted[0] if noted[0] == signal.SIGTERM else REQUEUED)
     if codes[0] <= 0:  # it was killed, or had nothing to say: another failed first
         failed = codes.index(max(codes))
         log = logs / f"process_{failed}.log"

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import pytorch_lightning as pl
 
 from fakegan import ranks
-from fakegan.processes import terminate
+from fakegan.processes import REQUEUED, terminate
 
 _REQUEUE = (signal.SIGUSR1, signal.SIGUSR2)
 _DUE = 1  # what processes tell each other after a step: 0 nothing, 1 it is time to save, else a signal's number
@@ -84,7 +84,7 @@ class SaveAndStop(pl.Callback):
 
         Raises:
             KeyboardInterrupt: Ctrl-C.
-            SystemExit: with 143, SIGTERM; with 0, the job has been put into the queue again.
+            SystemExit: with 143, SIGTERM; with 75, the job has been put into the queue again.
         """
         if not number:
             return
@@ -113,4 +113,4 @@ def _requeue(number: int, handler: Any) -> NoReturn:
         name = job if task is None else f"{job}_{task}"
         print(f"saved; putting job {name} into the queue again", file=sys.stderr, flush=True)
         subprocess.run(["scontrol", "requeue", name], check=False)
-    raise SystemExit(0)
+    raise SystemExit(REQUEUED)
