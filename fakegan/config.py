@@ -85,6 +85,9 @@ def entry_point(
         def command() -> Any:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of Hydra's own printing
             register_resolvers()
+            if "-m" in sys.argv[2:]:  # Hydra's parser takes it before the words only
+                sys.argv.remove("-m")
+                sys.argv.insert(1, "-m")
             processes.end_with_parent()
             if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
                 signal.signal(signal.SIGTERM, processes.terminate)
@@ -153,7 +156,7 @@ def _tidy(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
             shutil.rmtree(run_dir, ignore_errors=True)
         raise
     except (KeyboardInterrupt, SystemExit) as stop:
-        requeued = isinstance(stop, SystemExit) and not stop.code
+        requeued = isinstance(stop, SystemExit) and stop.code == processes.REQUEUED
         told = requeued or processes.is_child()  # then the one that started it says so
         if (run_dir / CONFIG_FILE).is_file() and not told:
             print(f"\nstopped; go on with: {_to_go_on(run_dir)}", file=sys.stderr, flush=True)
@@ -303,6 +306,8 @@ def _sweeping() -> bool:
 
 def _resumed(kind: type[R], place: str) -> R:
     ignored = [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]
+    if not place or not Path(place).is_dir():
+        raise UsageError(f"resume={place}: there is no such folder; name one that train.py wrote")
     if words.is_sweep(Path(place)):
         raise UsageError(f"{place} is a sweep: go on with {words.to_go_on(Path(place))}")
     if ignored:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -64,12 +66,15 @@ def _report(summary: Summary, options: argparse.Namespace, seconds: float) -> No
     print(f"{summary.count:,} faces in {seconds:.1f} s: {options.out}")
     if any(source.rejected for source in summary.sources):
         print(f"What was rejected, and why: {options.out / 'rejected.csv'}")
+    root = f"data.root={options.out}"
+    if not re.fullmatch(r"[\w./=-]+", root):  # quotes for Hydra, and for the shell around them
+        root = shlex.quote("data.root='{}'".format(str(options.out).replace("'", "\\'")))
     if summary.classes == {REAL, FAKE}:
-        print(f"Next: python train.py model=autogan4 pipeline=recon_classify data=faces data.root={options.out}")
+        print(f"Next: python train.py model=autogan4 pipeline=recon_classify data=faces {root}")
     else:
         missing = next(name for name, label in LABEL_CONVENTION.items() if label not in summary.classes)
         if missing == "fake":
-            print(f"Next: python train.py pipeline=autoencoder data=faces data.root={options.out}")
+            print(f"Next: python train.py pipeline=autoencoder data=faces {root}")
         print(f"Only one class: to train a classifier, prepare again with --{missing} NAME=PATH as well.")
 
 

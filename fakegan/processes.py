@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO, NoReturn
@@ -118,16 +118,16 @@ def together(script: Sequence[str], count: int, logs: Path) -> None:
         for i in range(count):
             output = files.enter_context((logs / f"process_{i}.log").open("wb")) if i else None
             children.append(start(script, {**shared, "RANK": str(i), "LOCAL_RANK": str(i)}, output))
-        passed = 0
+        passed, killed = 0, list[int]()
         while any(child.poll() is None for child in children):
             for number in noted[passed:]:
                 for child in children:
                     pass_on(child, number)
             passed = len(noted)
             if any(child.poll() for child in children):  # one has failed: the others wait for it in vain
-                _let_end(children)
+                killed = _let_end(children)
             time.sleep(_POLL)
-    _answer(children, noted, logs)
+    _answer(children, noted, killed, logs)
 
 
 def _meeting_place(count: int) -> dict[str, str]:
@@ -147,17 +147,24 @@ def _meeting_place(count: int) -> dict[str, str]:
     }
 
 
-def _let_end(children: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Those that failed for the same reason end by themselves; the others are killed: they cannot save without it."""
+def _let_end(children: Sequence[subprocess.Popen[bytes]]) -> list[int]:
+    """Those that failed for the same reason end by themselves; the others are killed: they cannot save without it.
+
+    Returns the numbers of those killed.
+    """
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline and any(child.poll() is None for child in children):
         time.sleep(_POLL)
-    for child in children:
-        pass_on(child, signal.SIGKILL)
-        child.wait()
+    left = [i for i, child in enumerate(children) if child.poll() is None]
+    for i in left:
+        pass_on(children[i], signal.SIGKILL)
+        children[i].wait()
+    return left
 
 
-def _answer(children: Sequence[subprocess.Popen[bytes]], noted: Sequence[int], logs: Path) -> None:
+def _answer(
+    children: Sequence[subprocess.Popen[bytes]], noted: Sequence[int], ended_by_us: Collection[int], logs: Path
+) -> None:
     codes = [child.returncode for child in children]
     for log in logs.glob("process_*.log"):
         if not log.stat().st_size:
@@ -168,9 +175,12 @@ def _answer(children: Sequence[subprocess.Popen[bytes]], noted: Sequence[int], l
         raise KeyboardInterrupt
     if noted:
         raise SystemExit(128 + noted[0] if noted[0] == signal.SIGTERM else REQUEUED)
-    if codes[0] <= 0:  # it was killed, or had nothing to say: another failed first
-        failed = codes.index(max(codes))
-        log = logs / f"process_{failed}.log"
-        words = log.read_text(errors="replace").strip() if log.is_file() else ""
-        print(words or f"process {failed} of {len(codes)} ended with {codes[failed]}", file=sys.stderr, flush=True)
+    for i, code in enumerate(codes):
+        log = logs / f"process_{i}.log"
+        if code > 0 and log.is_file() and codes[0] <= 0:  # the first was killed, or had nothing to say
+            print(log.read_text(errors="replace").strip(), file=sys.stderr, flush=True)
+        elif code < 0 and i not in ended_by_us:
+            print(
+                f"process {i} of {len(codes)} was killed by {signal.Signals(-code).name}", file=sys.stderr, flush=True
+            )
     raise ToldError(max(codes) if max(codes) in {1, 2} else 1)

@@ -158,6 +158,21 @@ def first_within(context: Callable[[], contextlib.AbstractContextManager[None]])
         wait()
 
 
+@contextlib.contextmanager
+def loss_told() -> Iterator[None]:
+    """Within: a library's error that another process is gone becomes a sentence.
+
+    Raises:
+        FakeganError: another process is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # gloo's and NCCL's
+        if count() > 1 and (isinstance(error, dist.DistBackendError) or "by peer" in str(error)):
+            raise FakeganError(f"process {rank()} of {count()} has lost another, which was killed or failed") from error
+        raise
+
+
 def wait() -> None:
     """Until every process is here."""
     if count() > 1:

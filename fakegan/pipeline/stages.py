@@ -60,7 +60,7 @@ def run(settings: RunSettings) -> Outcome:
     elif ranks.count() == 1 and wanted > 1:
         _start_processes(settings, wanted)
     else:
-        with ranks.first_within(lambda: _alone_in(settings.paths.run_dir)):
+        with ranks.loss_told(), ranks.first_within(lambda: _alone_in(settings.paths.run_dir)):
             _run_stages(settings)
     metrics = read_metrics(metrics_file)
     told_by_another = ranks.count() > 1 and is_child()
