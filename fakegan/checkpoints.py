@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickletools
 import re
+import reprlib
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,11 +103,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise FakeganError(f"{path} is not a FakeGAN checkpoint: name a .ckpt or .pt file from a run directory")
     if own.get("format") != FORMAT:
         raise FakeganError(
-            f"{path} has checkpoint format {own.get('format')!r:.80}, this version reads {FORMAT}: train again"
+            f"{path} has checkpoint format {reprlib.repr(own.get('format'))}, this version reads {FORMAT}: train again"
         )
     if own.get("label_convention") != LABEL_CONVENTION:
         raise FakeganError(
-            f"{path} was trained with the labels {own.get('label_convention')!r:.80}, but here they are "
+            f"{path} was trained with the labels {reprlib.repr(own.get('label_convention'))}, but here they are "
             f"{LABEL_CONVENTION}: its scores would mean the opposite; train again"
         )
     return content

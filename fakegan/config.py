@@ -63,6 +63,9 @@ class Sweeps(Protocol):
     def conclude(self) -> None:
         """At the end, where this was a sweep: say what became of its jobs; raise a FakeganError where one failed."""
 
+    def stopped(self) -> None:
+        """Where this was a sweep that was asked to stop: say how to go on."""
+
 
 def register_resolvers() -> None:
     """`${project:data}`: a path in the project folder; `${run_dir:RESUME,NEW}`: the run to continue, or a new one."""
@@ -95,20 +98,31 @@ def entry_point(
                 sweeps.register()
             composed = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
             with one_sentence():
-                failure = result = None
-                try:
-                    result = composed(functools.wraps(task)(functools.partial(_job, task)))()
-                except (FakeganError, HydraException, OmegaConfBaseException) as error:
-                    failure = error
-                if sweeps is not None:  # a failed job must not cost the others their report
-                    sweeps.conclude()
-                if failure is not None:
-                    raise failure
-                return result
+                run = composed(functools.wraps(task)(functools.partial(_job, task)))
+                return run() if sweeps is None else _concluded(run, sweeps)
 
         return command
 
     return decorate
+
+
+def _concluded(run: Callable[[], Any], sweeps: Sweeps) -> Any:
+    """What `run` returns; a failed job of a sweep does not cost the others their report."""
+    try:
+        result = run()
+    except (FakeganError, HydraException, OmegaConfBaseException) as error:
+        try:
+            sweeps.conclude()
+        except (FakeganError, OSError):
+            if isinstance(error, ToldError):
+                raise
+        raise error
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, KeyboardInterrupt) or stop.code == 128 + signal.SIGTERM:
+            sweeps.stopped()
+        raise
+    sweeps.conclude()
+    return result
 
 
 def _job(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
@@ -122,7 +136,7 @@ def _job(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
             return _tidy(task, cfg)
     except FakeganError as error:
         print(f"job {job.job.num} failed: {error}", file=sys.stderr, flush=True)
-        raise
+        raise ToldError(error.exit_code) from error
 
 
 @contextlib.contextmanager
@@ -157,9 +171,10 @@ def _tidy(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
         raise
     except (KeyboardInterrupt, SystemExit) as stop:
         requeued = isinstance(stop, SystemExit) and stop.code == processes.REQUEUED
-        told = requeued or processes.is_child()  # then the one that started it says so
+        told = requeued or processes.is_child() or _sweeping()  # by the one that started it, or at the sweep's end
         if (run_dir / CONFIG_FILE).is_file() and not told:
-            print(f"\nstopped; go on with: {_to_go_on(run_dir)}", file=sys.stderr, flush=True)
+            how = f"python train.py resume={os.path.relpath(run_dir)}"
+            print(f"\nstopped; go on with: {how}", file=sys.stderr, flush=True)
         raise
 
 
@@ -170,13 +185,6 @@ def _holds_nothing(run_dir: Path, refused: bool) -> bool:
     return all(
         path.name in {CONFIG_FILE, STATUS_FILE} or path.suffix in {".lock", ".log"} for path in run_dir.glob("*")
     )
-
-
-def _to_go_on(run_dir: Path) -> str:
-    job = HydraConfig.get()
-    if job.mode == RunMode.MULTIRUN:  # its finished jobs are found again, this one goes on
-        return words.to_go_on(Path(job.sweep.dir))
-    return f"python train.py resume={os.path.relpath(run_dir)}"
 
 
 @contextlib.contextmanager
@@ -260,7 +268,7 @@ def settings(kind: type[T], cfg: DictConfig) -> T:
 def start_run(kind: type[R], cfg: DictConfig) -> R:
     """The settings of a run, written down as config.yaml before it runs; with `resume`, those of the run it names.
 
-    In a sweep, a job that would repeat another (what was swept has no effect on it) gets that one's settings.
+    In a sweep, a job that would repeat another gets that one's settings.
 
     Raises:
         UsageError: the run directory is another run's.
@@ -284,9 +292,10 @@ def start_run(kind: type[R], cfg: DictConfig) -> R:
 
 def _begin(kind: type[R], cfg: DictConfig, checked: R, run_dir: Path) -> R:
     if _sweeping() and checked.processes() > 1:
+        launcher = f"hydra/launcher={HydraConfig.get().runtime.choices['hydra/launcher']}"
         raise UsageError(
-            f"trainer.devices={OmegaConf.select(cfg, 'trainer.devices')} starts processes, and "
-            "hydra/launcher=basic is for one: leave that out, and each job has its own"
+            f"trainer.devices={OmegaConf.select(cfg, 'trainer.devices')} starts processes, and {launcher} is for one: "
+            "leave that out, and each job has its own"
         )
     if _sweeping():
         twin = _twin(kind, checked, run_dir)
@@ -332,16 +341,32 @@ def write_down(cfg: DictConfig, run_dir: Path) -> None:
         UsageError: another run is there.
         FakeganError: the folder cannot be written.
     """
+    building = run_dir / f".{CONFIG_FILE}.{os.getpid()}"
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        with (run_dir / CONFIG_FILE).open("x", encoding="utf-8") as file:
-            file.write(OmegaConf.to_yaml(cfg, resolve=True))
+        try:
+            building.write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
+            _rename_new(building, run_dir / CONFIG_FILE)
+        finally:
+            building.unlink(missing_ok=True)
     except FileExistsError:
         raise UsageError(
             f"{run_dir} holds a run already: choose another hydra.run.dir, or continue it with resume={run_dir}"
         ) from None
     except OSError as error:
         raise FakeganError(f"{run_dir} cannot be written ({error}): choose another hydra.run.dir") from error
+
+
+def _rename_new(path: Path, target: Path) -> None:
+    """Rename a file; a FileExistsError where there is one of that name, be it since a moment ago."""
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if target.exists():
+            raise FileExistsError(target) from None
+        path.rename(target)
 
 
 def _twin(kind: type[R], checked: R, run_dir: Path) -> R | None:
@@ -354,7 +379,7 @@ def _twin(kind: type[R], checked: R, run_dir: Path) -> R | None:
         if sibling == run_dir:
             print(f"job {number} goes on with {sibling.name}", flush=True)
         else:
-            print(f"job {number} repeats {sibling.name}: what is swept has no effect on it", flush=True)
+            print(f"job {number} is the same run as {sibling.name}", flush=True)
             with contextlib.suppress(OSError):  # not empty: something else is there
                 run_dir.rmdir()  # Hydra made it
         return other

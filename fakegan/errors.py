@@ -18,6 +18,12 @@ class UsageError(FakeganError):
     exit_code = 2
 
 
+class LostError(FakeganError):
+    """Another process of this run is gone: it was killed, or says itself why."""
+
+    exit_code = 76
+
+
 class ToldError(FakeganError):
     """A process that was started for this one failed, and has said why."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, NoReturn
 
-from fakegan.errors import ToldError
+from fakegan.errors import LostError, ToldError
 
 TRAIN_SCRIPT = Path(__file__).resolve().parent.parent / "train.py"
 _PARENT = "FAKEGAN_PARENT"  # in a child's environment: its parent's process id
@@ -111,6 +111,8 @@ def together(script: Sequence[str], count: int, logs: Path) -> None:
         KeyboardInterrupt: it was stopped by Ctrl-C.
         SystemExit: it was stopped by another signal.
     """
+    for log in logs.glob("process_*.log"):  # of an earlier start
+        log.unlink()
     children: list[subprocess.Popen[bytes]] = []
     noted: list[int] = []
     shared = _meeting_place(count)
@@ -171,16 +173,21 @@ def _answer(
             log.unlink()
     if not any(codes):
         return
-    if noted and noted[0] == signal.SIGINT:
-        raise KeyboardInterrupt
-    if noted:
-        raise SystemExit(128 + noted[0] if noted[0] == signal.SIGTERM else REQUEUED)
+    if noted and not {1, 2} & set(codes):  # none failed on its way to a stop
+        if noted[0] == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(REQUEUED if REQUEUED in codes else 128 + noted[0])
     for i, code in enumerate(codes):
         log = logs / f"process_{i}.log"
-        if code > 0 and log.is_file() and codes[0] <= 0:  # the first was killed, or had nothing to say
+        if (
+            code > 0
+            and code != LostError.exit_code
+            and log.is_file()
+            and codes[0] in {LostError.exit_code, *range(-64, 1)}
+        ):  # it failed first
             print(log.read_text(errors="replace").strip(), file=sys.stderr, flush=True)
         elif code < 0 and i not in ended_by_us:
             print(
                 f"process {i} of {len(codes)} was killed by {signal.Signals(-code).name}", file=sys.stderr, flush=True
             )
-    raise ToldError(max(codes) if max(codes) in {1, 2} else 1)
+    raise ToldError(2 if 2 in codes else 1)

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import Tensor
 
-from fakegan.errors import FakeganError, UsageError
+from fakegan.errors import FakeganError, LostError, ToldError, UsageError
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ def _from_submitit() -> None:
 
 
 def _from_slurm() -> None:
-    if int(os.environ.get("SLURM_NTASKS", "1")) < 2 or not SLURMEnvironment.detect():
+    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) < 2:  # only srun sets it: sbatch starts one process
         return
     slurm = SLURMEnvironment(auto_requeue=False)
     here, nodes = slurm.global_rank(), int(os.environ.get("SLURM_NNODES", "1"))
@@ -82,7 +82,13 @@ def connect() -> None:
     if started() == 1 or dist.is_initialized():
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, init_method="env://")
+    try:
+        dist.init_process_group(backend, init_method="env://")
+    except (dist.DistError, RuntimeError, ValueError) as error:
+        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise FakeganError(
+            f"the run's processes did not meet at {where}: {' '.join(str(error).split())[:150]}"
+        ) from error
     _control = dist.new_group(backend="gloo", timeout=_WAIT)
     if dist.get_rank():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
@@ -126,7 +132,7 @@ def on_first(task: Callable[[], T]) -> T:
     """What `task` returns, done by the first process alone while the others wait.
 
     Raises:
-        FakeganError: what it raised there, in every process.
+        FakeganError: what it raised there; in the other processes a ToldError.
     """
     global _alone  # noqa: PLW0603
     if count() == 1:
@@ -142,7 +148,7 @@ def on_first(task: Callable[[], T]) -> T:
             _alone = False
     dist.broadcast_object_list(said, src=0, group=_control)
     if said[1] is not None:
-        raise said[1]
+        raise said[1] if is_first() else ToldError(said[1].exit_code)
     result: T = said[0]
     return result
 
@@ -163,13 +169,13 @@ def loss_told() -> Iterator[None]:
     """Within: a library's error that another process is gone becomes a sentence.
 
     Raises:
-        FakeganError: another process is gone.
+        LostError: another process is gone.
     """
     try:
         yield
     except RuntimeError as error:  # gloo's and NCCL's
         if count() > 1 and (isinstance(error, dist.DistBackendError) or "by peer" in str(error)):
-            raise FakeganError(f"process {rank()} of {count()} has lost another, which was killed or failed") from error
+            raise LostError(f"process {rank()} of {count()} has lost another, which was killed or failed") from error
         raise
 
 
@@ -221,13 +227,12 @@ def draw(noise: Callable[[int], Tensor], faces: int) -> Tensor:
     return noise(faces) if count() == 1 else dealt(noise(faces * count()))
 
 
-def divisible(batch_size: int, key: str) -> None:
-    """Check that a training batch can be dealt evenly.
+def divisible(batch_size: int, key: str, everyone: int) -> None:
+    """Check that a training batch can be dealt evenly to so many processes.
 
     Raises:
         UsageError: it cannot; names the nearest sizes that can.
     """
-    everyone = count()
     if batch_size % everyone:
         below = batch_size // everyone * everyone
         nearest = f"{below} or {below + everyone}" if below else f"{everyone}"

@@ -21,11 +21,12 @@ from fakegan import ranks
 from fakegan.processes import REQUEUED, terminate
 
 _REQUEUE = (signal.SIGUSR1, signal.SIGUSR2)
+_AGAIN = 1.0  # seconds after which a second Ctrl-C is a second one
 _DUE = 1  # what processes tell each other after a step: 0 nothing, 1 it is time to save, else a signal's number
 
 
 class Stopped(BaseException):
-    """Asked to stop by a signal; the fit has been saved."""
+    """Asked to stop by a signal; what the fit has learnt has been saved."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -42,16 +43,22 @@ class SaveAndStop(pl.Callback):
         self.path = path
         self.minutes = minutes  # between two saves within an epoch
         self.noted = 0  # the signal that asks to stop
+        self.noted_at = 0.0
         self.saved = 0.0
         self.before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *_REQUEUE)}
 
     def note(self, number: int, _frame: FrameType | None) -> None:
-        """A signal's handler: the second one does not wait."""
-        if self.noted:
-            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-        self.noted = number
-        if number == signal.SIGINT and sys.stderr.isatty():
-            print("\nsaving and stopping; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+        """A signal's handler. A second Ctrl-C, a while later, does not wait; other repeats are the same request.
+
+        SLURM, say, signals every process of a job, and a run's first process passes on what it gets to the others.
+        """
+        now = time.monotonic()
+        if self.noted == number == signal.SIGINT and now - self.noted_at > _AGAIN:
+            raise KeyboardInterrupt
+        if not self.noted:
+            self.noted, self.noted_at = number, now
+            if number == signal.SIGINT and sys.stderr.isatty():
+                print("\nsaving and stopping; Ctrl-C again stops at once", file=sys.stderr, flush=True)
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Start the clock, and take the signals over: Lightning has set handlers of its own on entering the fit."""
@@ -75,6 +82,7 @@ class SaveAndStop(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """The epoch before has been saved."""
+        self.saved = time.monotonic()
         said = ranks.largest(self.noted)
         if said:
             raise Stopped(said)
@@ -88,29 +96,48 @@ class SaveAndStop(pl.Callback):
         """
         if not number:
             return
+        for other in self.before:
+            signal.signal(other, signal.SIG_IGN)  # it is on its way
         if number == signal.SIGINT:
             raise KeyboardInterrupt
-        if number in _REQUEUE:
-            _requeue(number, self.before[signal.Signals(number)])
+        handler = self.before[signal.Signals(number)]
+        if number in _REQUEUE and callable(handler):
+            handler(number, None)
+            time.sleep(60)  # submitit's does nothing in all processes but the first, which ends the job
+            raise SystemExit(REQUEUED)
         raise SystemExit(128 + number)
 
 
 def _is_ours(number: signal.Signals, handler: Any) -> bool:
-    if number in _REQUEUE:  # submitit's handler, or SLURM's words to a process without one
-        return callable(handler) or "SLURM_JOB_ID" in os.environ
+    if number in _REQUEUE:  # `requeue`, or submitit's
+        return callable(handler)
     if number == signal.SIGTERM:
         return handler in (signal.SIG_DFL, terminate)  # submitit sets one that does nothing: SIGUSR2 comes, too
     return handler is not signal.SIG_IGN  # in the background of a shell script, Ctrl-C is for others
 
 
-def _requeue(number: int, handler: Any) -> NoReturn:
-    if callable(handler):  # submitit's: it puts the job into the queue again, and exits
-        handler(number, None)
-        time.sleep(60)  # in all processes but the first it does nothing: the first ends the job
-    elif ranks.is_first():
+def requeue_when_told() -> None:
+    """Under SLURM: SIGUSR1 and SIGUSR2 put the job into the queue again, whatever this run is doing."""
+    for number in _REQUEUE:
+        if "SLURM_JOB_ID" in os.environ and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, requeue)
+
+
+def requeue(number: int, _frame: FrameType | None) -> NoReturn:
+    """A signal's handler: the first process asks SLURM, then all end."""
+    if ranks.is_first():
         job = os.environ.get("SLURM_ARRAY_JOB_ID", os.environ["SLURM_JOB_ID"])
         task = os.environ.get("SLURM_ARRAY_TASK_ID")
         name = job if task is None else f"{job}_{task}"
-        print(f"saved; putting job {name} into the queue again", file=sys.stderr, flush=True)
-        subprocess.run(["scontrol", "requeue", name], check=False)
+        if not _asked_slurm(name):
+            print(f"SLURM did not put job {name} into the queue again: submit it anew", file=sys.stderr, flush=True)
+            raise SystemExit(128 + number)
+        print(f"job {name} is in the queue again", file=sys.stderr, flush=True)
     raise SystemExit(REQUEUED)
+
+
+def _asked_slurm(job: str) -> bool:
+    try:
+        return subprocess.run(["scontrol", "requeue", job], check=False).returncode == 0
+    except OSError:
+        return False

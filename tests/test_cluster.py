@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from hydra.utils import instantiate
 from fakegan import config
 from fakegan.errors import UsageError
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
-from fakegan.sweep import launcher
+from fakegan.sweep import cluster, launcher
 from fakegan.sweep.cluster import SlurmLauncher, run_jobs
 from fakegan.sweep.jobs import Ending, Job, Running
 
@@ -32,7 +35,7 @@ pytestmark = pytest.mark.timeout(600)  # a job that is waited for in vain
 
 # A job as this module knows it: a script and words. It says who it is, and finishes unless it is told otherwise.
 SCRIPT = """
-import json, os, sys
+import os, signal, sys, time
 from pathlib import Path
 from submitit import JobEnvironment
 folder, word = Path(sys.argv[1].removeprefix("resume=")), sys.argv[2]
@@ -42,15 +45,27 @@ place = JobEnvironment()
 if word == "fails":
     print("error: training diverged")
     sys.exit(1)
-if word == "waits" and not (folder / "begun").exists():
+if word == "refuses":
+    print("error: data.root holds no store")
+    sys.exit(2)
+if word == "dies":
+    os.kill(os.getpid(), signal.SIGKILL)
+if word == "deaf":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+if word in ("waits", "deaf") and not (folder / "begun").exists():
     (folder / "begun").touch()
-    import time
-    time.sleep(60)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        time.sleep(3)
+        (folder / "saved").touch()
+        sys.exit(130)
 if place.global_rank == 0:
     (folder / "metrics.json").write_text("{}")
 """
 
-# What submitit asks of SLURM: sbatch runs an array's jobs at once, srun a job's processes.
+# What submitit asks of SLURM: sbatch runs an array's jobs at once, srun a job's processes; beside them lie a file of
+# process numbers for each job, which scancel reads, and one of the states of those that have ended, for sacct.
 SBATCH = """#!{python}
 import os, re, subprocess, sys
 text = open(sys.argv[1]).read()
@@ -79,9 +94,22 @@ for rank in range(int(os.environ["SLURM_NTASKS"])):
     own = dict(SLURM_PROCID=str(rank), SLURM_LOCALID=str(local), SLURM_NODEID=str(node), SLURM_JOB_NODELIST="localhost")
     with open(path, "a") as log:
         children.append(subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=subprocess.STDOUT))
-sys.exit(max(child.wait() for child in children))
+tools = os.path.dirname(__file__)
+with open(f"{tools}/{job}.pids", "w") as pids:
+    print(*(child.pid for child in children), file=pids)
+failed = any([child.wait() for child in children])
+with open(f"{tools}/states", "a") as states:
+    print(f"{job}|{'FAILED' if failed else 'COMPLETED'}", file=states)
+sys.exit(failed)
 """
-SACCT = "#!/bin/sh\necho 'JobID|State'\n"
+SCANCEL = """#!{python}
+import os, signal, sys
+*options, job = sys.argv[1:]
+number = signal.SIGINT if options == ["--signal=INT"] else signal.SIGKILL
+for pid in open(f"{os.path.dirname(__file__)}/{job}.pids").read().split():
+    os.kill(int(pid), number)
+"""
+SACCT = "#!/bin/sh\necho 'JobID|State'\ncat $(dirname $0)/states 2>/dev/null || true\n"
 
 
 class Watching:
@@ -89,6 +117,7 @@ class Watching:
 
     def __init__(self) -> None:
         self.endings: dict[int, Ending] = {}
+        self.stopped_by: list[str] = []
 
     def started(self, running: Running) -> None:
         pass
@@ -97,21 +126,23 @@ class Watching:
         pass
 
     def stopping(self, reason: str) -> None:
-        pass
+        self.stopped_by.append(reason)
 
     def ended(self, job: Job, ending: Ending) -> None:
         self.endings[job.number] = ending
 
 
 @pytest.fixture
-def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with sbatch, srun and sacct."""
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with sbatch, srun, sacct and scancel; where they are."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("sacct", SACCT)):
+    for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("sacct", SACCT), ("scancel", SCANCEL)):
         (tools / name).write_text(text.replace("{python}", sys.executable))
         (tools / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    submitit.SlurmJob.watcher.clear()  # jobs of other tests have the same numbers
+    return tools
 
 
 def _launcher(tmp_path: Path, *words: str) -> SlurmLauncher:
@@ -137,7 +168,7 @@ def _jobs(tmp_path: Path, *told: str) -> list[Job]:
     return jobs
 
 
-def test_what_slurm_is_asked_for(tmp_path: Path, slurm: None) -> None:
+def test_what_slurm_is_asked_for(tmp_path: Path, slurm: Path) -> None:
     made = _launcher(
         tmp_path,
         *("hydra/launcher=slurm", "hydra.launcher.partition=big", "hydra.launcher.nodes=2"),
@@ -186,7 +217,7 @@ def test_a_job_of_many_processes_is_one_that_trains_on_as_many(tmp_path: Path, c
 
 
 @pytest.mark.parametrize("where", ["slurm_local", "slurm"])
-def test_jobs_run_where_they_are_submitted(tmp_path: Path, slurm: None, where: str) -> None:
+def test_jobs_run_where_they_are_submitted(tmp_path: Path, slurm: Path, where: str) -> None:
     made = _launcher(tmp_path, f"hydra/launcher={where}", "hydra.launcher.tasks_per_node=2")
     watching = Watching()
     jobs = _jobs(tmp_path, "finishes", "finishes too")
@@ -204,8 +235,49 @@ def test_a_job_that_fails_shows_why_and_stops_no_other(tmp_path: Path) -> None:
     run_jobs(_jobs(tmp_path, "fails", "finishes"), executor, watching)
     assert watching.endings[1].state == "finished"
     failed = watching.endings[0]
-    assert (failed.state, failed.reason) == ("failed", "training diverged")
-    assert failed.tail[-1] == "error: training diverged"
+    assert (failed.state, failed.reason, failed.refused) == ("failed", "training diverged", False)
+    assert failed.tail[-2:] == ("error: training diverged", "ended with exit code 1")
+
+
+def test_what_a_job_cannot_be_is_told_from_what_fails(tmp_path: Path) -> None:
+    watching = Watching()
+    executor = _launcher(tmp_path, "hydra/launcher=slurm_local")._executor()
+    run_jobs(_jobs(tmp_path, "refuses"), executor, watching)
+    assert (watching.endings[0].reason, watching.endings[0].refused) == ("data.root holds no store", True)
+
+
+def test_a_job_that_dies_without_a_word_has_the_state_that_slurm_gives_it(tmp_path: Path, slurm: Path) -> None:
+    watching = Watching()
+    executor = _launcher(tmp_path, "hydra/launcher=slurm")._executor()
+    run_jobs(_jobs(tmp_path, "dies"), executor, watching)
+    assert watching.endings[0].state == "failed"
+    assert watching.endings[0].reason == "it has left no result; its state is FAILED"
+
+
+def test_a_result_that_comes_late_is_waited_for(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    threading.Timer(0.5, (folder / "metrics.json").touch).start()
+    assert not cluster._has_result(folder, looks=1)
+    assert cluster._has_result(folder, looks=3)
+
+
+def test_what_slurm_refuses_is_one_sentence_and_leaves_no_folder(tmp_path: Path, slurm: Path) -> None:
+    (slurm / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: bg' >&2\nexit 1\n")
+    executor = _launcher(tmp_path, "hydra/launcher=slurm")._executor()
+    begun, new = _jobs(tmp_path, "one", "two")
+    begun.folder.mkdir()
+    begun = dataclasses.replace(begun, prepare=lambda: None)
+    with pytest.raises(UsageError, match=r"^the jobs were not taken .*: invalid partition specified: bg$"):
+        run_jobs([begun, new], executor, Watching())
+    assert begun.folder.is_dir()
+    assert not new.folder.exists()
+
+
+def test_without_a_job_left_nothing_is_submitted(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run_jobs([], _launcher(tmp_path, "hydra/launcher=slurm_local")._executor(), Watching()) == 0
 
 
 def test_a_job_that_must_make_room_is_put_into_the_queue_again(tmp_path: Path) -> None:
@@ -248,6 +320,30 @@ def test_a_signal_cancels_the_jobs(tmp_path: Path) -> None:
     began = time.monotonic()
     assert run_jobs([job], executor, watching) == signal.SIGTERM
     assert watching.endings[0].state == "stopped"
+    assert watching.stopped_by == ["SIGTERM"]
+    assert time.monotonic() - began < 50
+
+
+@pytest.mark.parametrize(("word", "signals", "saves"), [("waits", 1, True), ("deaf", 2, False)])
+def test_slurm_lets_jobs_save_until_a_second_signal(
+    tmp_path: Path, slurm: Path, word: str, signals: int, saves: bool
+) -> None:
+    watching = Watching()
+    (job,) = _jobs(tmp_path, word)
+    executor = _launcher(tmp_path, "hydra/launcher=slurm")._executor()
+
+    def going(running: Sequence[Running], waiting: int) -> None:
+        if (job.folder / "begun").exists() and len(sent) < signals:
+            sent.append(signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    sent: list[int] = []
+    watching.going = going  # type: ignore[method-assign]
+    began = time.monotonic()
+    assert run_jobs([job], executor, watching) == signal.SIGTERM
+    assert watching.endings[0].state == "stopped"
+    assert (job.folder / "saved").exists() == saves
+    assert len(sent) == signals
     assert time.monotonic() - began < 50
 
 

@@ -357,6 +357,30 @@ def _tmp(compose_settings: Compose) -> Path:
     return compose_settings().paths.run_dir.parent
 
 
+def test_a_fit_that_ran_out_of_patience_does_not_go_on_when_resumed(
+    compose_settings: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after its last epoch and before it said so: another epoch could be the best."""
+    words = (
+        "pipeline=classify",
+        "budget.classifier.max_epochs=30",
+        "callbacks.patience=2",
+        "classifier.learning_rate=0",
+    )
+    settings = compose_settings(*words)
+    stages.run(settings)
+    stage = settings.paths.run_dir / "classifier"
+    stood = load_checkpoint(stage / "checkpoints" / "last.ckpt")["global_step"]
+    (stage / "finished").unlink()
+    (settings.paths.run_dir / "detector.pt").unlink()
+    (settings.paths.run_dir / "metrics.json").unlink()
+    epochs: list[int] = []
+    monkeypatch.setattr(train_classifier.Classifier, "on_train_epoch_start", lambda self: epochs.append(1))
+    stages.run(settings)
+    assert not epochs
+    assert load_checkpoint(stage / "checkpoints" / "last.ckpt")["global_step"] == stood
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_shipped_experiment_runs(compose_settings: Compose, experiment: str) -> None:
     stages.run(compose_settings(f"+experiment={experiment}"))

@@ -77,7 +77,7 @@ def test_a_batch_that_cannot_be_dealt_evenly_names_the_nearest_sizes(process: As
     with pytest.raises(UsageError, match=r"budget\.autoencoder\.batch_size=50 .* to 4 processes: choose 48 or 52"):
         RealFacesDataModule(store.images, store.labels, rows[:100], rows[100:], batch_size=50, seed=0)
     with pytest.raises(UsageError, match=r"choose 4$"):
-        ranks.divisible(3, "key")
+        ranks.divisible(3, "key", 4)
 
 
 def test_noise_differs_by_process_and_is_dealt_from_one_process_noise(process: As) -> None:
@@ -131,9 +131,9 @@ def test_pools_of_several_processes_show_what_one_would(process: As, count: int)
             assert torch.equal(mine, all_[rank::count])
         total += pool.own_images()
         pool.load_state_dict(alone.state_dict())  # going on from a whole pool, it adds its own slots alone
-        assert torch.equal(
-            pool.own_images()[[s for s in range(13) if s % 8 % count == rank]].sum(0).bool().any(), torch.tensor(True)
-        )
+        own = torch.arange(13) % 8 % count == rank
+        assert torch.equal(pool.own_images()[own], alone.images[own])
+        assert not pool.own_images()[~own].any()
     assert torch.equal(total, alone.images)
 
 
@@ -164,6 +164,51 @@ def test_one_that_fails_ends_the_others_and_its_words_are_shown(
         _together(tmp_path, program)
     assert told.value.exit_code == 1
     assert "error: disk of the second" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_cause_is_shown_and_not_only_that_a_process_was_lost(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    program = """
+import sys
+from fakegan import ranks
+from fakegan.errors import FakeganError
+ranks.connect()
+try:
+    with ranks.loss_told():
+        if ranks.rank():
+            sys.exit("error: disk of the second")
+        ranks.total(__import__("torch").zeros(3))
+except FakeganError as error:
+    print(error, file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
+    with pytest.raises(config.ToldError):
+        _together(tmp_path, program)
+    said = capfd.readouterr().err
+    assert "error: disk of the second" in said
+    assert "process 0 of 2 has lost another" in said
+
+
+@pytest.mark.slow
+def test_torchrun_gives_its_processes(tmp_path: Path, store_path: Path) -> None:
+    """Both train one run, in one folder; with a trainer of one device they are refused."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+    def run(name: str, trainer: str) -> subprocess.CompletedProcess[str]:
+        settings = begin(store_path, tmp_path / name, "pipeline=classify", trainer)
+        command = [*torchrun, str(config.PROJECT / "train.py"), f"resume={settings.paths.run_dir}"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+    trained = run("two", "trainer=ddp_cpu")
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stdout.count("test: scoring") == 1
+    assert (tmp_path / "two" / "metrics.json").is_file()
+    refused = run("one", "trainer=cpu")
+    assert refused.returncode != 0
+    assert "2 processes were started, but trainer.devices=1: add trainer=ddp" in refused.stderr
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
@@ -156,6 +157,40 @@ def test_a_failed_trial_is_one_of_many(tmp_path: Path) -> None:
     assert "best of 6 trials (2 failed)" in closing_words(tmp_path)
 
 
+def test_a_trial_that_cannot_be_is_one_of_many(tmp_path: Path) -> None:
+    """The second of a search whose first diverged: it is not the command that is wrong."""
+
+    def outcome(number: int, words: Words) -> float:
+        if number < 2:
+            raise (UsageError("width must be even") if number else FakeganError("training diverged"))
+        return _by_x(number, words)
+
+    _search(tmp_path, outcome)
+    assert _states(tmp_path) == ["FAIL", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE", "COMPLETE"]
+
+
+def test_an_interrupted_trial_that_can_be_no_more_does_not_block_the_search(tmp_path: Path) -> None:
+    def refusing_one(number: int, words: Words) -> float:
+        if number == 1:
+            raise UsageError("width must be even")
+        return _by_x(number, words)
+
+    with pytest.raises(KeyboardInterrupt):
+        _search(tmp_path, _stopping_at(1))
+    assert list(_search(tmp_path, refusing_one)) == [1, 2, 3, 4, 5]
+    assert _states(tmp_path) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE", "COMPLETE"]
+
+
+def test_of_the_first_trials_one_that_cannot_be_costs_the_others_nothing(tmp_path: Path) -> None:
+    def outcome(number: int, words: Words) -> float:
+        if number == 0:
+            raise UsageError("width must be even")
+        return _by_x(number, words)
+
+    _search(tmp_path, outcome, n_trials=2, n_jobs=2)
+    assert _states(tmp_path) == ["FAIL", "COMPLETE"]
+
+
 def test_where_every_trial_fails_so_does_the_search(tmp_path: Path) -> None:
     with pytest.raises(FakeganError, match="all 6 trials failed"):
         _search(tmp_path, lambda *_: math.inf)
@@ -170,6 +205,56 @@ def test_a_command_that_no_trial_can_run_costs_none(tmp_path: Path) -> None:
         _search(tmp_path, refusing, words=("data=faces",))
     assert not (tmp_path / STUDY_FILE).exists()
     assert len(_search(tmp_path)) == 6
+
+
+def test_the_best_so_far_is_known_before_the_search_ends(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        _search(tmp_path, _stopping_at(2))
+    assert closing_words(tmp_path).startswith("best of 2 trials: ")
+
+
+def test_a_study_that_breaks_while_trials_run_is_one_sentence(tmp_path: Path) -> None:
+    def outcome(number: int, words: Words) -> float:
+        if number == 2:
+            (tmp_path / STUDY_FILE).write_bytes(b"no database" * 100)
+        return _by_x(number, words)
+
+    with pytest.raises(FakeganError, match=r"study\.db can no longer be used \(.*database.*\): .*resume=true"):
+        _search(tmp_path, outcome)
+    assert closing_words(tmp_path).startswith("best of 2 trials: ")
+
+
+def test_choices_reach_the_trials_as_they_were_typed() -> None:
+    typed = {
+        "a": "choice(0.123456,1e-12)",
+        "b": r"choice(p\,q,'it\'s',r)",
+        "c": "choice([1,2],[3])",
+        "d": "choice(true,7)",
+    }
+    space, _ = search._parsed([f"{key}={value}" for key, value in typed.items()])
+    taken = {key: [_as_hydra_reads(search._words({key: v}, space)) for v in space[key].choices] for key in typed}
+    assert taken == {"a": [0.123456, 1e-12], "b": ["p,q", "it's", "r"], "c": [[1, 2], [3]], "d": [True, 7]}
+
+
+def _as_hydra_reads(words: list[str]) -> object:
+    (override,) = OverridesParser.create().parse_overrides(words)
+    return override.value()
+
+
+def test_drawn_numbers_have_few_digits_and_stay_within_their_interval() -> None:
+    space, _ = search._parsed(["x=interval(0.0,0.99999)", "y=tag(log,interval(1e-5,1.0))", "z=range(0.1,1.0,0.1)"])
+    assert search._words({"x": 0.123456, "y": 1.23456e-5, "z": 0.1 + 0.2}, space) == [
+        "x=0.1235",
+        "y=1.235e-05",
+        "z=0.3",
+    ]
+    assert search._words({"x": 0.999989}, space) == ["x=0.99999"]  # not 1
+
+
+def test_a_search_is_not_stopped_by_one_failure() -> None:
+    config = OmegaConf.create({"hydra": {"launcher": {"stop_on_failure": True}}})
+    with pytest.raises(UsageError, match=r"hydra\.launcher\.stop_on_failure=true: .*leave it out"):
+        Search(1, 1, 1, PARAMS).setup(hydra_context=None, task_function=lambda _: None, config=config)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("words", [("seed=2",), ("seed=1", "x=interval(0,2.0)"), ("seed=1", "x=0.5"), ()])

@@ -218,13 +218,14 @@ class RealFakeDataModule(pl.LightningDataModule):
         ratio: ClassRatio = "balanced",
         workers: int = 0,
         predict_rows: Rows | None = None,  # what predict_dataloader walks through; default: train and val
+        batch_key: str = "budget.classifier.batch_size",  # where batch_size stands in the config, for what is wrong
     ) -> None:
         super().__init__()
         self.batches = FaceBatches(arrays, labels)
         self.view = view
         epoch_rows = _class_ratio(train_rows, labels, ratio)
         faces = len(epoch_rows(np.random.default_rng(0)))
-        _check_batch_size(batch_size, faces, "budget.classifier.batch_size", f"train split ({ratio} classes)")
+        _check_batch_size(batch_size, faces, batch_key, f"train split ({ratio} classes)")
         self.train_order = TrainOrder(epoch_rows, batch_size, seed)
         self.val_order = DealtStoreOrder(val_rows, batch_size=max(batch_size, 256))
         both = np.union1d(train_rows, val_rows)
@@ -271,4 +272,4 @@ def _check_batch_size(batch_size: int, faces: int, key: str, what: str) -> None:
         raise UsageError(f"{key} must be at least 1, got {batch_size}")
     if batch_size > faces:
         raise UsageError(f"{key}={batch_size} is larger than the {what} ({faces} faces): lower it to {faces} or less")
-    ranks.divisible(batch_size, key)
+    ranks.divisible(batch_size, key, ranks.count())

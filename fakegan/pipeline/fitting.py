@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
 import warnings
@@ -49,6 +50,7 @@ def fit(
     if ranks.on_first(finished.is_file):  # stopped later, between this stage and the next
         return checkpoints / "best.ckpt"
     last = checkpoints / "last.ckpt"
+    ranks.on_first(lambda: _writable(checkpoints))
     stop = SaveAndStop(last, settings.callbacks.save_minutes)
     every = [
         Best(checkpoints, monitor, mode),
@@ -84,10 +86,28 @@ def fit(
 
 
 def _checked(last: Path, module: pl.LightningModule) -> str:
-    state = load_checkpoint(last).get("state_dict", {})
-    if set(state) != set(module.state_dict()):
+    """The checkpoint to go on from, if it is one of this module."""
+
+    def shapes(state: Any) -> dict[str, Any]:
+        return {name: getattr(value, "shape", None) for name, value in state.items()}
+
+    content = load_checkpoint(last)
+    parts = {"state_dict", "optimizer_states", "lr_schedulers", "callbacks", "loops", "epoch", "global_step"}
+    whole = parts | {"pytorch-lightning_version"} <= set(content)
+    if not whole or shapes(content["state_dict"]) != shapes(module.state_dict()):
         raise FakeganError(f"{last} is of another network, or another version of FakeGAN: start a new run")
     return str(last)
+
+
+def _writable(folder: Path) -> None:
+    """Try it before an epoch is lost."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise FakeganError(f"{folder} cannot be written ({error.strerror}): its checkpoints would be lost") from error
 
 
 def _strategy(module: pl.LightningModule) -> Strategy | str:
@@ -132,8 +152,16 @@ def _trainer(
 
 def _logger(settings: RunSettings, folder: Path) -> Logger:
     if settings.logger.name == "csv":
+        ranks.on_first(lambda: _set_aside(folder / "metrics.csv"))
         return CSVLogger(folder.parent, name=folder.name, version="")
     return TensorBoardLogger(folder.parent, name=folder.name, version="", default_hp_metric=False)
+
+
+def _set_aside(log: Path) -> None:
+    """Keep an earlier start's metrics.csv, which Lightning would delete, as metrics_1.csv and so on."""
+    if log.is_file():
+        number = next(i for i in itertools.count(1) if not log.with_stem(f"metrics_{i}").exists())
+        log.rename(log.with_stem(f"metrics_{number}"))
 
 
 def pick_device(accelerator: str) -> torch.device:

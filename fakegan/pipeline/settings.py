@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Hashable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -247,6 +248,16 @@ class RunSettings:
         """How long this run's classifier trains."""
         return self.budget.dcgan if self.classifier.net == "dcgan" else self.budget.classifier
 
+    def batch_sizes(self) -> list[tuple[str, int]]:
+        """Key and size of each network's training batch, in the order of the stages."""
+        sizes = []
+        if self.pipeline.needs_autoencoder and self.model.checkpoint is None:
+            sizes.append(("budget.autoencoder.batch_size", self.budget.autoencoder.batch_size))
+        if self.pipeline.trains_classifier:
+            name = "dcgan" if self.classifier.net == "dcgan" else "classifier"
+            sizes.append((f"budget.{name}.batch_size", self.classifier_budget.batch_size))
+        return sizes
+
     def configuration(self) -> dict[str, Any]:
         """What decides this run's numbers besides the seed, as plain values.
 
@@ -275,10 +286,13 @@ class RunSettings:
         """How many a run by itself starts."""
         return self.trainer.processes
 
+    def identity(self) -> Hashable:
+        """Equal for two runs that would end with the same numbers."""
+        return self.data.root, self.seed, json.dumps(self.configuration(), sort_keys=True)
+
     def repeats(self, other: RunSettings) -> bool:
         """Whether both would end with the same numbers."""
-        same_store = self.data.root == other.data.root
-        return same_store and self.seed == other.seed and self.configuration() == other.configuration()
+        return self.identity() == other.identity()
 
     def label(self) -> str:
         """The configuration in a few words, for tables and pictures."""

@@ -34,6 +34,7 @@ from fakegan.pipeline.train_autoencoder import autoencoder_metrics, named_autoen
 from fakegan.pipeline.train_classifier import make_classifier, train_classifier
 from fakegan.processes import is_child, resuming, together
 from fakegan.progress import Status, write_status
+from fakegan.stopping import requeue_when_told
 
 PATIENCE = 120.0  # seconds that a process which is asked to end may take
 
@@ -55,6 +56,7 @@ def run(settings: RunSettings) -> Outcome:
     """
     metrics_file = settings.paths.run_dir / METRICS_FILE
     wanted = _processes(settings)
+    requeue_when_told()
     if ranks.on_first(metrics_file.is_file):
         print(f"{settings.paths.run_dir} had finished already: nothing was done", flush=True)
     elif ranks.count() == 1 and wanted > 1:
@@ -64,6 +66,7 @@ def run(settings: RunSettings) -> Outcome:
             _run_stages(settings)
     metrics = read_metrics(metrics_file)
     told_by_another = ranks.count() > 1 and is_child()
+    ranks.disconnect()
     return Outcome(float(metrics["objective"]), "" if told_by_another else _closing_words(settings, metrics))
 
 
@@ -74,8 +77,14 @@ def _processes(settings: RunSettings) -> int:
         raise UsageError(f"{started} processes were started, but trainer.devices=1: add trainer=ddp, or start one")
     gpus = torch.cuda.device_count() if settings.trainer.uses_gpus else started
     if ranks.local_count() > gpus > 0:
-        raise UsageError(f"{ranks.local_count()} processes were started here for {gpus} GPUs: start one for each GPU")
-    return started if started > 1 else settings.trainer.processes
+        raise UsageError(
+            f"{ranks.local_count()} processes were started here, and this one sees {gpus} GPUs: give each process of a "
+            "machine all of its GPUs, one for each"
+        )
+    wanted = started if started > 1 else settings.trainer.processes
+    for key, batch_size in settings.batch_sizes():
+        ranks.divisible(batch_size, key, wanted)
+    return wanted
 
 
 def _start_processes(settings: RunSettings, wanted: int) -> None:

@@ -98,6 +98,7 @@ def _fit(settings: RunSettings, view: View, examples: Examples) -> NetSpec:
         examples.train,
         examples.val,
         batch_size=settings.classifier_budget.batch_size,
+        batch_key=settings.batch_sizes()[-1][0],
         seed=settings.seed,
         ratio=settings.data.ratio,
         workers=settings.data.workers,

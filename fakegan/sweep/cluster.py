@@ -6,8 +6,12 @@ others, and put into the queue again, goes on from its checkpoints.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import runpy
+import shutil
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -18,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from fakegan.errors import UsageError
+from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
 from fakegan.processes import signals_noted
@@ -30,7 +34,12 @@ from fakegan.sweep.plugins import make_known
 if TYPE_CHECKING:  # it imports torch, which --help does not need
     from fakegan.pipeline.settings import TrainerSettings
 
-_POLL = 0.5  # seconds; what submitit asks SLURM, it asks once a minute
+_POLL = 0.5  # seconds; what submitit asks SLURM, it asks every few minutes
+_ASKED_TO_END = 1.0  # seconds between two looks at jobs that were asked to end, SLURM asked each time
+_GRACE = 120.0  # seconds to save and end, before a job that was asked to stop is cancelled
+_CANCELLED = 45.0  # seconds that SLURM has to end a cancelled job; it kills after 30
+_LOOKS = 3  # for a result, a second apart: a file that a node has written can be late here
+_CODE = "ended with exit code "  # in the log of a job that has said what is wrong
 _SHARED = {"timeout_min", "cpus_per_task", "gpus_per_node", "mem_gb", "name", "stderr_to_stdout"}
 
 
@@ -85,20 +94,16 @@ class SlurmLauncher(ProcessLauncher):
             raise UsageError(f"hydra.launcher: {' '.join(str(error).split())[:200]}") from error
         return executor
 
-    def _work(self, jobs: Sequence[Job], side: int) -> int:
-        for job in jobs:
-            self._check_processes(job.number)
+    def _work(self, jobs: Sequence[Job]) -> int:
         return run_jobs(jobs, self.submitit, self)
 
-    def _check_processes(self, number: int) -> None:
-        settings, processes = self.planned[number].settings, self.nodes * self.tasks_per_node
-        if settings is not None and processes > 1 and settings.trainer.devices not in {"auto", processes}:
+    def _gpus(self, trainer: TrainerSettings) -> int:
+        processes = self.nodes * self.tasks_per_node
+        if processes > 1 and trainer.devices not in {"auto", processes}:
             raise UsageError(
-                f"each job is {processes} processes, but trainer.devices={settings.trainer.devices}: add trainer=ddp, "
+                f"each job is {processes} processes, but trainer.devices={trainer.devices}: add trainer=ddp, "
                 "or let each have one GPU of one node"
             )
-
-    def _gpus(self, trainer: TrainerSettings, side: int) -> int:
         return 0  # the cluster hands them out
 
 
@@ -117,10 +122,15 @@ class Command:
     recorded: str  # the command that would run it alone
 
     def __call__(self) -> None:
-        """Run the script as if it had been typed."""
+        """Run the script as if it had been typed; submitit does not keep exit codes, so the log does."""
         sys.argv = [self.script, *self.words]
         os.environ[COMMAND_VARIABLE] = self.recorded
-        runpy.run_path(self.script, run_name="__main__")
+        try:
+            runpy.run_path(self.script, run_name="__main__")
+        except SystemExit as end:
+            if end.code in {FakeganError.exit_code, UsageError.exit_code}:
+                print(f"{_CODE}{end.code}", flush=True)
+            raise
 
     def checkpoint(self) -> Any:
         """What is put into the queue again: the same; what it has done so far is in its folder."""
@@ -134,39 +144,78 @@ class _Submitted(Running):
     handle: Any  # submitit's
 
     def doing(self) -> str:
-        return super().doing() if self.handle.paths.stdout.exists() else "in the queue"
+        return super().doing() if self.has_begun() else "in the queue"
+
+    def has_begun(self) -> bool:
+        return bool(self.handle.paths.stdout.exists())
+
+    def is_over(self) -> bool:
+        return bool(self.handle.done())
+
+    def state(self) -> str:
+        """What SLURM calls it, asked now."""
+        self.handle.get_info(mode="force")  # of all jobs; kept by submitit
+        return str(self.handle.state)
+
+    def ask_to_end(self) -> None:
+        """Let it save and end, where it runs; submitit's jobs do not hear the SIGTERM of a cancelled one."""
+        import submitit
+
+        if self.has_begun() and isinstance(self.handle, submitit.SlurmJob):
+            subprocess.run(["scancel", "--signal=INT", self.handle.job_id], check=False)
+        else:
+            self.handle.cancel(check=False)
 
 
 def run_jobs(jobs: Sequence[Job], executor: Any, watcher: Watcher) -> int:
-    """Run jobs by submitit; returns the signal that asked to stop, 0 if none did. A signal cancels those that run."""
-    for job in jobs:
-        job.prepare()
+    """Run jobs by submitit; returns the signal that asked to stop, 0 if none did.
+
+    After a signal SLURM's jobs save and end, those on this machine end. A second one cancels them and does not wait.
+
+    Raises:
+        UsageError: they were not taken into the queue; their folders are as they were.
+    """
     noted: list[int] = []
     with signals_noted(noted):
-        running = _submit(jobs, executor)
+        running = _submit(jobs, executor) if jobs else []
         for one in running:
             watcher.started(one)
-        while running:
-            if noted:
-                _cancel(running, watcher)
-                break
-            for one in [one for one in running if _is_over(one)]:
+        while running and not noted:
+            for one in [one for one in running if one.is_over()]:
                 running.remove(one)
                 watcher.ended(one.job, _ending(one))
             watcher.going(running, 0)
             time.sleep(_POLL)
+        if running:
+            _stop(running, watcher, noted)
     return noted[0] if noted else 0
 
 
 def _submit(jobs: Sequence[Job], executor: Any) -> list[_Submitted]:
-    with executor.batch():  # one array
-        handles = [executor.submit(_command(job)) for job in jobs]
+    with contextlib.ExitStack() as undo:
+        for job in jobs:
+            if not job.folder.exists():
+                undo.callback(shutil.rmtree, job.folder, ignore_errors=True)
+            job.prepare()
+        handles = _queued(jobs, executor)
+        undo.pop_all()
     running = []
     for job, handle in zip(jobs, handles, strict=True):
         _link(job.folder / LOG_FILE, handle.paths.stdout)
         (job.folder / STATUS_FILE).unlink(missing_ok=True)  # an earlier process's
         running.append(_Submitted(job=job, log_from=0, handle=handle))
     return running
+
+
+def _queued(jobs: Sequence[Job], executor: Any) -> list[Any]:
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    try:
+        with executor.batch():  # one array
+            return [executor.submit(_command(job)) for job in jobs]
+    except (FailedJobError, FailedSubmissionError, OSError) as error:
+        said = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in str(error).splitlines()]
+        raise UsageError(f"the jobs were not taken into the queue: {'; '.join(said)}") from error
 
 
 def _link(log: Path, written: Path) -> None:
@@ -181,21 +230,45 @@ def _command(job: Job) -> Command:
     return Command(job.command[1], job.command[2:], job.environment[COMMAND_VARIABLE])
 
 
-def _is_over(one: _Submitted) -> bool:
-    return bool(one.handle.done())
-
-
 def _ending(one: _Submitted) -> Ending:
-    if (one.job.folder / METRICS_FILE).is_file():
-        return Ending("finished", one.seconds)
+    """What became of a job that was not asked to end."""
     tail = last_lines(one.job.folder / LOG_FILE, 0, TAIL)
-    return Ending("failed", one.seconds, reason(1, tail), tuple(tail))
+    codes = [int(line.removeprefix(_CODE)) for line in tail if line.startswith(_CODE)]
+    if _has_result(one.job.folder, looks=1 if codes else _LOOKS):
+        return Ending("finished", one.seconds)
+    if not codes:
+        return Ending("failed", one.seconds, f"it has left no result; its state is {one.state()}", tuple(tail))
+    refused = codes[-1] == UsageError.exit_code
+    return Ending("failed", one.seconds, reason(codes[-1], tail), tuple(tail), refused)
 
 
-def _cancel(running: Sequence[_Submitted], watcher: Watcher) -> None:
+def _has_result(folder: Path, looks: int) -> bool:
+    for look in range(looks):
+        time.sleep(1 if look else 0)
+        if folder.is_dir() and METRICS_FILE in os.listdir(folder):  # which, unlike is_file, asks the file server anew
+            return True
+    return False
+
+
+def _stop(running: list[_Submitted], watcher: Watcher, noted: Sequence[int]) -> None:
+    watcher.stopping(signal.Signals(noted[0]).name)
+    for one in running:
+        one.ask_to_end()
+    _let_end(running, watcher, noted, _GRACE)
     for one in running:
         one.handle.cancel(check=False)
+    _let_end(running, watcher, noted, _CANCELLED)
     for one in running:
-        while not _is_over(one):
-            time.sleep(_POLL)
         watcher.ended(one.job, Ending("stopped", one.seconds))
+
+
+def _let_end(running: list[_Submitted], watcher: Watcher, noted: Sequence[int], seconds: float) -> None:
+    """Wait for jobs that were asked to end: so long, and not after a second signal."""
+    deadline = time.monotonic() + seconds
+    while running and len(noted) < 2 and time.monotonic() < deadline:
+        running[0].state()
+        for one in [one for one in running if one.is_over()]:
+            running.remove(one)
+            watcher.ended(one.job, Ending("finished" if _has_result(one.job.folder, 1) else "stopped", one.seconds))
+        watcher.going(running, 0)
+        time.sleep(_ASKED_TO_END)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -39,8 +40,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """Lines that stay."""
-        sys.stdout.write(f"{self._erased()}{text}\n")
-        sys.stdout.flush()
+        _put(f"{self._erased()}{text}\n")
         self.drawn_at = 0.0
 
     def started(self, running: Running) -> None:
@@ -87,8 +87,7 @@ class Display:
 
     def close(self) -> None:
         """Remove the block."""
-        sys.stdout.write(self._erased())
-        sys.stdout.flush()
+        _put(self._erased())
 
     def _progress(self) -> str:
         failed = f", {self.counts['failed']} failed" if self.counts["failed"] else ""
@@ -106,9 +105,19 @@ class Display:
         lines += [f"  and {len(running) - room} more"] if len(running) > room else []
         lines.append(f"{self._progress()}, {len(running)} running, {waiting} to come")
         text = "\n".join(line[: width - 1] for line in lines)  # one that wraps could not be erased
-        sys.stdout.write(f"{self._erased()}{text}\n")
-        sys.stdout.flush()
+        _put(f"{self._erased()}{text}\n")
         self.drawn = len(lines)
+
+
+def _put(text: str) -> None:
+    """Write at once; where nobody listens any more (`| head`) or the disk is full, the jobs go on without words."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it fails again at this process's end
+    except OSError:
+        pass
 
 
 def _line(running: Running) -> str:

@@ -138,6 +138,7 @@ class _Runner:
         self.watcher = watcher
         self.noted = noted
         self.deadline: float | None = None  # when those are killed that were asked to stop; None: none was
+        self.answered = 0  # signals that were passed on; one more ends all at once
 
     def run(self) -> None:
         try:
@@ -148,18 +149,31 @@ class _Runner:
                 self.watcher.going(self.running, len(self.waiting))
                 time.sleep(_POLL if self.running else 0)
         finally:
-            for running in self.running:  # an error of our own: leave nothing behind
-                _kill(running.process)
+            self._leave_none()
+
+    def _leave_none(self) -> None:
+        """After an error of our own: those that run save and end."""
+        for running in self.running:
+            pass_on(running.process, signal.SIGTERM)
+        deadline, signals = time.monotonic() + _GRACE, len(self.noted)
+        while any(running.process.poll() is None for running in self.running):
+            if time.monotonic() > deadline or len(self.noted) > signals:
+                break
+            time.sleep(_POLL)
+        for running in self.running:
+            _kill(running.process)
 
     def _start_those_that_can(self) -> None:
         while self.waiting and len(self.running) < self.side_by_side and self.waiting[0].gpus <= len(self.free):
             job = self.waiting.pop(0)
             try:
-                self._start(job)
+                running = self._start(job)
             except (FakeganError, OSError) as error:
                 self._end(job, Ending("failed", 0.0, str(error)))
+            else:
+                self.watcher.started(running)
 
-    def _start(self, job: Job) -> None:
+    def _start(self, job: Job) -> _Process:
         job.prepare()
         (job.folder / STATUS_FILE).unlink(missing_ok=True)  # an earlier process's
         gpus = tuple(self.free[: job.gpus])
@@ -169,7 +183,7 @@ class _Runner:
             running = _Process(job=job, process=process, gpus=gpus, log_from=log.tell())
         self.free = self.free[job.gpus :]
         self.running.append(running)
-        self.watcher.started(running)
+        return running
 
     def _collect(self) -> None:
         for running in [r for r in self.running if r.process.poll() is not None]:
@@ -180,10 +194,10 @@ class _Runner:
     def _ending(self, running: _Process) -> Ending:
         if (running.job.folder / METRICS_FILE).is_file():
             return Ending("finished", running.seconds)
-        if self.deadline is not None:
+        code = running.process.returncode
+        if self.deadline is not None and code not in {FakeganError.exit_code, UsageError.exit_code}:
             return Ending("stopped", running.seconds)
         tail = last_lines(running.job.folder / LOG_FILE, running.log_from, TAIL)
-        code = running.process.returncode
         refused = code == UsageError.exit_code
         return Ending("failed", running.seconds, reason(code, tail), tuple(tail), refused)
 
@@ -196,7 +210,8 @@ class _Runner:
         if self.noted and self.deadline is None:
             number = signal.SIGINT if self.noted[0] == signal.SIGINT else signal.SIGTERM
             self._stop(number, signal.Signals(self.noted[0]).name)
-        if len(self.noted) > 1 or (self.deadline is not None and time.monotonic() > self.deadline):
+            self.answered = 1
+        if len(self.noted) > self.answered or (self.deadline is not None and time.monotonic() > self.deadline):
             for running in self.running:
                 _kill(running.process)
 

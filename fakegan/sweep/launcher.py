@@ -8,12 +8,13 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import filelock
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
@@ -25,13 +26,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 import fakegan.config as configs
 from fakegan.config import CONFIG_FILE
-from fakegan.errors import FakeganError, UsageError
+from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
 from fakegan.processes import resuming
 from fakegan.sweep import search, table, words
 from fakegan.sweep.display import Display, shown
 from fakegan.sweep.jobs import Ending, Job, Running, run_jobs
-from fakegan.sweep.machine import Machine, check_room, own_environment, this_machine, threads_of_one
+from fakegan.sweep.machine import Machine, check_room, gpus_of_one, own_environment, this_machine, threads_of_one
 from fakegan.sweep.plugins import SCOPE, make_known
 from fakegan.sweep.table import Row
 
@@ -45,10 +46,11 @@ _OF_THE_SWEEP = {"multirun.yaml", words.COMMAND_FILE, table.JOBS_FILE, _LOCK_FIL
 
 
 def register() -> None:
-    """Make the launchers known to Hydra, which conf/hydra/launcher/ chooses, and the search of conf/hydra/sweeper/."""
+    """Make known to Hydra what conf/hydra/launcher/ and conf/hydra/sweeper/ choose."""
     from fakegan.sweep import cluster  # it builds on this module
 
     make_known(ProcessLauncher)
+    make_known(Grid)
     cluster.register()
     search.register()
 
@@ -64,8 +66,7 @@ def conclude() -> None:
         return
     runs = [path.parent for path in sorted(folder.glob(f"*/{CONFIG_FILE}"))]
     if not runs:
-        if folder.is_dir() and {path.name for path in folder.iterdir()} <= _OF_THE_SWEEP:
-            shutil.rmtree(folder, ignore_errors=True)
+        _clear(folder)
         return
     if not (Opening.others_launch or ProcessLauncher.launched or search.Search.ended):
         return  # refused, in the folder of an earlier sweep
@@ -76,24 +77,56 @@ def conclude() -> None:
     if search.is_search(folder):  # a failed trial is no failure, and what test faces say of the others is no choice
         print(f"\n{search.closing_words(folder)}", flush=True)
         return
-    if any(row.state == "finished" for row in rows):
-        print(f"\n{_report(folder)}", flush=True)
+    _report({row.folder for row in rows if row.state == "finished"}, folder)
     failed = [row for row in rows if row.state == "failed"]
     if failed:
         raise FakeganError(f"{len(failed)} of {len(rows)} jobs failed; to try again: {words.to_go_on(folder)}")
 
 
-def _report(folder: Path) -> str:
+def stopped() -> None:
+    """After a sweep of this process that was asked to stop: how to go on."""
+    if Opening.folder is not None:
+        print(f"\nstopped; go on with: {words.to_go_on(Opening.folder)}", file=sys.stderr, flush=True)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a sweep has left that was refused before a job began."""
+    if search.is_search(folder):
+        return
+    for path in [folder / name for name in _OF_THE_SWEEP]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    if Opening.made_folder:
+        with contextlib.suppress(OSError):  # something else is there
+            folder.rmdir()
+
+
+def _report(finished: Collection[str], folder: Path) -> None:
+    """Report on those runs in a sweep's folder."""
     from fakegan.pipeline.reporting import report_sweep
+
+    runs = [run for path, run in _readable(folder).items() if path.name in finished]
+    if runs:
+        print(f"\n{report_sweep(runs, folder)}", flush=True)
+
+
+def _readable(folder: Path, told: Callable[[str], None] = lambda _: None) -> dict[Path, RunSettings]:
+    """The runs in a sweep's folder, by folder; `told` hears of those that are damaged."""
     from fakegan.pipeline.settings import RunSettings
 
-    return report_sweep(configs.read_runs(RunSettings, [str(folder)]), folder)
+    runs = {}
+    for path in sorted(folder.glob(f"*/{CONFIG_FILE}")):
+        try:
+            runs[path.parent] = configs.read_run(RunSettings, str(path.parent))
+        except FakeganError as error:
+            told(f"{shown(path.parent)} is left as it is, and is no job's: {error}")
+    return runs
 
 
 class Opening(Callback):
     """What Hydra calls first in a sweep, whoever launches its jobs: may it begin? Then its command is written down."""
 
     folder: ClassVar[Path | None] = None  # of this process's sweep
+    made_folder: ClassVar[bool] = False  # rather than found it
     others_launch: ClassVar[bool] = False  # its jobs, so that only their folders tell of them
     lock: ClassVar[filelock.BaseFileLock | None] = None  # held until this process ends
 
@@ -102,12 +135,13 @@ class Opening(Callback):
         with configs.one_sentence():  # Hydra would make a warning of an error
             folder = Path(config.hydra.sweep.dir).absolute()
             _check_opening(folder, config.get("resume"))
+            Opening.made_folder = not folder.exists()
             folder.mkdir(parents=True, exist_ok=True)
             Opening.lock = _locked(folder)
-            Opening.folder = folder
             Opening.others_launch = not str(config.hydra.launcher._target_).startswith(f"{SCOPE}.")
             if Opening.others_launch or not words.is_sweep(folder):
                 words.keep_command(folder, sys.argv)
+            Opening.folder = folder
 
 
 def _check_opening(folder: Path, resume: object) -> None:
@@ -133,13 +167,22 @@ def _locked(folder: Path) -> filelock.BaseFileLock:
     return lock
 
 
+class Grid(BasicSweeper):
+    """Hydra's own, but for what cannot be composed: in this project's launchers that is one job's failure."""
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Raises a HydraException for a job that another launcher could not begin."""
+        if not isinstance(self.launcher, ProcessLauncher):
+            super().validate_batch_is_legal(batch)
+
+
 class FailedReturn(JobReturn):
     """Of a job without a result, of which people know already."""
 
     @property
     def return_value(self) -> Any:
-        """Raises what went wrong."""
-        raise self._return_value
+        """Raises a ToldError; what went wrong is in `_return_value`."""
+        raise ToldError(FakeganError.exit_code)
 
     @return_value.setter
     def return_value(self, value: Any) -> None:
@@ -152,9 +195,9 @@ class _Planned:
 
     row: Row
     overrides: Sequence[str]
-    cfg: DictConfig  # composed, with Hydra's node
+    cfg: DictConfig | None = None  # composed, with Hydra's node; None: it cannot be
     own: DictConfig | None = None  # resolved, without it; None: refused
-    settings: RunSettings | None = None
+    gpus: int = 0  # that it is to have for itself
     refused: bool = False  # what it is asked to be cannot be
     begun: bool = False  # its folder holds a run of it
 
@@ -195,7 +238,7 @@ class ProcessLauncher(Launcher):
         """What Hydra calls, once or, by some sweepers, several times: run jobs and wait for them.
 
         Raises:
-            UsageError: no job can be what it is asked to be, or there are too few GPUs.
+            UsageError: no job can be what it is asked to be, or there are too few GPUs for them side by side.
             KeyboardInterrupt, SystemExit: it was asked to stop.
         """
         first = not self.planned
@@ -204,53 +247,55 @@ class ProcessLauncher(Launcher):
         given = [[word for word in o if not word.startswith("resume=")] for o in job_overrides]
         new = {number: self._plan(number, o) for number, o in enumerate(given, start=initial_job_idx)}
         self.planned |= new
-        if first and all(planned.settings is None for planned in new.values()):
+        refused = all(planned.refused for planned in new.values())
+        if first and refused and not search.is_search(self.folder):  # which knows whether others went well
             raise UsageError(new[initial_job_idx].row.reason)  # the words that they share, most likely
         self._tell_plan(new)
         self._run([number for number, planned in new.items() if planned.row.state == "waiting"])
         return [self._answer(number) for number in new]
 
     def _open(self) -> None:
-        from fakegan.pipeline.settings import RunSettings
         from fakegan.sweep.planning import Folders
 
-        begun = {}
-        for path in sorted(self.folder.glob(f"*/{CONFIG_FILE}")):
-            with contextlib.suppress(FakeganError):  # damaged: not ours to use, and its folder is taken
-                begun[path.parent] = configs.read_run(RunSettings, str(path.parent))
+        begun = _readable(self.folder, self.display.say)
         self.folders: Folders = Folders(self.folder, begun)
-        self.before = {
-            row.folder: row
-            for row in table.read_rows(self.folder)
-            if row.folder and not row.state.startswith("repeats")
-        }
+        names = {path.name for path in begun}
+        before = [row for row in table.read_rows(self.folder) if not row.state.startswith("repeats")]
+        self.before = {row.folder: row for row in before if row.folder in names}
         self.machine: Machine = this_machine(own_environment())
 
     def _plan(self, number: int, overrides: list[str]) -> _Planned:
-        """Compose a job, check its settings, find its folder."""
-        cfg = self.loader.load_sweep_config(self.config, overrides)
-        planned = _Planned(Row(number, shlex.join(overrides), "failed"), overrides, cfg)
+        """What a job is to be, and where; a failed one where that cannot be."""
+        planned = _Planned(Row(number, shlex.join(overrides), "waiting"), overrides)
         try:
-            with _known_to_hydra(cfg, number, self.folder):
-                own, settings = _own_part(cfg)
-                place = self.folders.place(number, settings, lambda n: _subdir(cfg, n))
+            self._compose(planned)
         except (FakeganError, HydraException, OmegaConfBaseException) as error:
             reason = str(error) if isinstance(error, FakeganError) else configs.explain(error)
-            planned.row, planned.refused = replace(planned.row, reason=reason), True
-            return planned
+            planned.row = replace(planned.row, state="failed", reason=reason)
+            planned.refused = isinstance(error, UsageError) or not isinstance(error, FakeganError)
+        return planned
+
+    def _compose(self, planned: _Planned) -> None:
+        """Compose a job, check its settings, find its folder and, where it has finished, its objective."""
+        number = planned.row.job
+        cfg = planned.cfg = self.loader.load_sweep_config(self.config, list(planned.overrides))
+        with _known_to_hydra(cfg, number, self.folder):
+            own, settings = _own_part(cfg)
+            planned.gpus = self._gpus(settings.trainer)
+            place = self.folders.place(number, settings, lambda n: _subdir(cfg, n))
         OmegaConf.update(own, "paths.run_dir", str(place.folder))
         with read_write(cfg.hydra):
             cfg.hydra.runtime.output_dir = str(place.folder)
-        planned.own, planned.settings, planned.begun = own, settings, place.kind == "begun"
-        planned.row = replace(planned.row, state="waiting", folder=place.folder.name)
+        planned.own, planned.begun = own, place.kind == "begun"
+        planned.row = replace(planned.row, folder=place.folder.name)
         if place.kind == "repeats":
             planned.row = replace(planned.row, state=f"repeats {place.owner}")
         elif place.kind == "begun":
-            objective = table.objective_of(place.folder)
             seconds = self.before[place.folder.name].seconds if place.folder.name in self.before else None
-            state = "waiting" if objective is None else "finished"
-            planned.row = replace(planned.row, state=state, objective=objective, seconds=seconds)
-        return planned
+            planned.row = replace(planned.row, seconds=seconds)
+            objective = table.objective_of(place.folder)
+            if objective is not None:
+                planned.row = replace(planned.row, state="finished", objective=objective)
 
     def _tell_plan(self, new: dict[int, _Planned]) -> None:
         states = [planned.row.state for planned in new.values()]
@@ -265,39 +310,41 @@ class ProcessLauncher(Launcher):
             self.display.say(f"{finished} had finished already, {begun - finished} had begun and go on")
         for number, planned in new.items():
             if planned.row.state.startswith("repeats"):
-                self.display.say(f"job {number} repeats {planned.row.folder}: what is swept has no effect on it")
+                self.display.say(self._told_apart(planned))
             elif planned.row.state == "failed":
                 self.display.refused(number, planned.row.reason)
+
+    def _told_apart(self, planned: _Planned) -> str:
+        """Why a job is no run of its own."""
+        owner = self.planned[_owner(planned.row)]
+        why = "" if owner.row.words == planned.row.words else ": what is swept has no effect on it"
+        return f"job {planned.row.job} is the same run as {planned.row.folder}{why}"
 
     def _width(self, waiting: int) -> str:
         side = min(self.side_by_side, waiting)
         return f", {side} side by side" if side > 1 else ""
 
     def _run(self, numbers: Sequence[int]) -> None:
-        side = max(min(self.side_by_side, len(numbers)), 1)
         names = words.telling({n: planned.overrides for n, planned in self.planned.items()})
-        jobs = [self._job(number, names[number], side) for number in numbers]
+        jobs = [self._job(number, names[number]) for number in numbers]
+        check_room(self.machine, [job.gpus for job in jobs], self.side_by_side)
         words.keep_command(self.folder, sys.argv)  # that of the last start counts: it may have more jobs
         self._write()
         ProcessLauncher.launched = True
-        stopped = self._work(jobs, side)
+        number = self._work(jobs)
         self.display.close()
-        if stopped:
-            print(f"\nstopped; go on with: {words.to_go_on(self.folder)}", file=sys.stderr, flush=True)
-            if stopped == signal.SIGINT:
-                raise KeyboardInterrupt
-            raise SystemExit(128 + signal.SIGTERM)
+        if number:
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + signal.SIGTERM)
 
-    def _work(self, jobs: Sequence[Job], side: int) -> int:
+    def _work(self, jobs: Sequence[Job]) -> int:
         """Run jobs; returns the signal that asked to stop, 0 if none did."""
-        check_room(self.machine, [job.gpus for job in jobs], side)
+        side = self.side_by_side  # however few jobs are left: what comes out may depend on the threads
         threads = threads_of_one(self.machine, side) if side > 1 else None
         return run_jobs(jobs, side, self.machine.gpus, threads, self.stop_on_failure, self)
 
-    def _job(self, number: int, name: str, side: int) -> Job:
+    def _job(self, number: int, name: str) -> Job:
         planned = self.planned[number]
         assert planned.own is not None
-        assert planned.settings is not None
         folder, own, begun = self.folder / planned.row.folder, planned.own, planned.begun
         return Job(
             number=number,
@@ -305,23 +352,17 @@ class ProcessLauncher(Launcher):
             folder=folder,
             command=tuple(resuming(folder)),
             environment={**own_environment(), COMMAND_VARIABLE: configs.alone(self.config.hydra, planned.overrides)},
-            gpus=self._gpus(planned.settings.trainer, side),
+            gpus=planned.gpus,
             prepare=lambda: None if begun else configs.write_down(own, folder),
         )
 
-    def _gpus(self, trainer: TrainerSettings, side: int) -> int:
-        """How many a job is to have for itself."""
-        there, each = len(self.machine.gpus), self.devices_per_job
-        if trainer.accelerator == "cpu" or not there:
-            return 0
-        if isinstance(trainer.devices, int):
-            if each is not None and each != trainer.devices:
-                raise UsageError(
-                    f"hydra.launcher.devices_per_job={each}, but trainer.devices={trainer.devices}: leave the first "
-                    "out, or say trainer.devices=auto"
-                )
-            return trainer.devices
-        return each or max(there // side, 1)
+    def _gpus(self, trainer: TrainerSettings) -> int:
+        """How many a job is to have for itself.
+
+        Raises:
+            UsageError: it asks for what it cannot have.
+        """
+        return gpus_of_one(self.machine, trainer, self.devices_per_job, self.side_by_side)
 
     def started(self, running: Running) -> None:
         """A job has started."""
@@ -340,7 +381,7 @@ class ProcessLauncher(Launcher):
         """A job has ended, or will not start any more."""
         objective = None
         try:
-            objective = table.objective_of(job.folder)
+            objective = table.objective_of(job.folder) if ending.state == "finished" else None
         except FakeganError as error:
             ending = Ending("failed", ending.seconds, str(error))
         before = self.planned[job.number].row.seconds
@@ -359,21 +400,28 @@ class ProcessLauncher(Launcher):
         rows = [planned.row for planned in self.planned.values()]
         folders = {row.folder for row in rows}
         others = [row for row in self.before.values() if row.state == "finished" and row.folder not in folders]
-        table.write_rows(self.folder, [*rows, *others])
+        with contextlib.suppress(OSError):  # a full disk: the jobs are worth more than the table of them
+            table.write_rows(self.folder, [*rows, *others])
 
     def _answer(self, number: int) -> JobReturn:
         """What Hydra and its sweepers want to know of a job: its objective, or that it has none."""
         planned = self.planned[number]
         if planned.row.state.startswith("repeats "):
-            planned = self.planned[int(planned.row.state.removeprefix("repeats "))]
+            planned = self.planned[_owner(planned.row)]
         row, finished = planned.row, planned.row.state == "finished"
         answer = JobReturn() if finished else FailedReturn()
         answer.overrides, answer.cfg = list(planned.overrides), planned.own
-        answer.hydra_cfg = OmegaConf.create({"hydra": planned.cfg.hydra})
+        if planned.cfg is not None:
+            answer.hydra_cfg = OmegaConf.create({"hydra": planned.cfg.hydra})
         answer.status = JobStatus.COMPLETED if finished else JobStatus.FAILED
         error = UsageError if planned.refused else FakeganError
         answer.return_value = row.objective if finished else error(f"job {row.job} {row.state}: {row.reason}")
         return answer
+
+
+def _owner(row: Row) -> int:
+    """The number of the job that one repeats."""
+    return int(row.state.removeprefix("repeats "))
 
 
 @contextlib.contextmanager
@@ -410,4 +458,6 @@ def _subdir(cfg: DictConfig, number: int) -> str:
         cfg.hydra.job.num = number
         name = str(cfg.hydra.sweep.subdir)
         cfg.hydra.job.num = before
+    if name != Path(name).name or name == "..":
+        raise UsageError(f"hydra.sweep.subdir={name} must name one folder in that of the sweep: leave out the /")
     return name

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fakegan.commands import cores
 from fakegan.errors import UsageError
+
+if TYPE_CHECKING:  # it imports torch, which --help does not need
+    from fakegan.pipeline.settings import TrainerSettings
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _THREADS = "OMP_NUM_THREADS"
@@ -27,23 +31,48 @@ def this_machine(environment: Mapping[str, str]) -> Machine:
 
     count = torch.cuda.device_count()
     named = environment.get(_VISIBLE)
+    threads = environment.get(_THREADS, "").split(",")[0]  # of nested levels the first
     names = [str(i) for i in range(count)] if named is None else [name.strip() for name in named.split(",")]
-    return Machine(tuple(names[:count]), int(environment.get(_THREADS) or cores()))
+    return Machine(tuple(names[:count]), int(threads) if threads.isdigit() else cores())
+
+
+def gpus_of_one(
+    machine: Machine,
+    trainer: TrainerSettings,  # the job's
+    devices_per_job: int | None,  # that it is to have with trainer.devices=auto; None: an equal share
+    side_by_side: int,
+) -> int:
+    """The GPUs that a job needs for itself; 0: it computes on the CPU.
+
+    Raises:
+        UsageError: more than there are, or another number than it is to have.
+    """
+    there, asked = len(machine.gpus), trainer.devices
+    if trainer.accelerator == "cpu" or not there:
+        return 0
+    if isinstance(asked, int) and devices_per_job not in {None, asked}:
+        raise UsageError(
+            f"hydra.launcher.devices_per_job={devices_per_job}, but trainer.devices={asked}: leave the first out, or "
+            "say trainer.devices=auto"
+        )
+    needed = asked if isinstance(asked, int) else devices_per_job or max(there // side_by_side, 1)
+    if needed > there:
+        key = "trainer.devices" if isinstance(asked, int) else "hydra.launcher.devices_per_job"
+        raise UsageError(f"a job needs {_gpus(needed)}, but there {_are(there)}: lower {key}")
+    return needed
 
 
 def check_room(
     machine: Machine,
-    needed: Sequence[int],  # GPUs of each job; 0: it computes on the CPU
+    needed: Sequence[int],  # GPUs of each job, up to all; 0: it computes on the CPU
     side_by_side: int,
 ) -> None:
-    """Check that jobs can have GPUs of their own.
+    """Check that jobs can have GPUs of their own while others have theirs.
 
     Raises:
         UsageError: there are too few; says how many jobs can run side by side.
     """
     most, there = max(needed, default=0), len(machine.gpus)
-    if most > there:
-        raise UsageError(f"a job needs {_gpus(most)}, but there {_are(there)}: lower trainer.devices")
     together = sum(sorted(needed, reverse=True)[:side_by_side])
     if together > there:
         raise UsageError(

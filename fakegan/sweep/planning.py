@@ -33,19 +33,20 @@ class Folders:
         begun: Mapping[Path, RunSettings],  # runs that are there already, by folder
     ) -> None:
         self.sweep_dir = sweep_dir
-        self.settings = dict(begun)
+        self.folders = {settings.identity(): folder for folder, settings in begun.items()}
         self.owners: dict[Path, int] = {}
         self.taken = {path.name for path in sweep_dir.glob("*")} | {path.name for path in begun}
 
     def place(self, number: int, settings: RunSettings, name: Callable[[int], str]) -> Place:
         """The place of a job; `name` is what its folder would be called under a number."""
-        for folder, other in self.settings.items():
-            if other.repeats(settings):
-                owner = self.owners.setdefault(folder, number)
-                return Place(folder, "begun" if owner == number else "repeats", owner)
+        identity = settings.identity()
+        if identity in self.folders:
+            folder = self.folders[identity]
+            owner = self.owners.setdefault(folder, number)
+            return Place(folder, "begun" if owner == number else "repeats", owner)
         folder = self.sweep_dir / self._free(number, name)
         self.taken.add(folder.name)
-        self.settings[folder], self.owners[folder] = settings, number
+        self.folders[identity], self.owners[folder] = folder, number
         return Place(folder, "new", number)
 
     def _free(self, number: int, name: Callable[[int], str]) -> str:

@@ -6,15 +6,20 @@ with the first that fails; only its language for what is searched is used here.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import logging
 import math
+import os
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString, Transformer
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
@@ -30,6 +35,7 @@ STUDY_FILE = "study.db"  # in a search's folder: every trial, by Optuna
 BEST_FILE = "optimization_results.yaml"
 _SEARCHED = "searched"  # of a study: the words that it was begun with
 _RUN = "run"  # of a trial: its run's folder
+_DIGITS = {"UniformDistribution": 4, "LogUniformDistribution": 4, "DiscreteUniformDistribution": 12}  # of a number
 
 
 def register() -> None:
@@ -43,7 +49,7 @@ def is_search(folder: Path) -> bool:
 
 
 def closing_words(folder: Path) -> str:
-    """A line about the best trial of a search that has ended."""
+    """A line about the best trial of a search so far."""
     if not (folder / BEST_FILE).is_file():
         return "no trial went well"
     found = OmegaConf.load(folder / BEST_FILE)
@@ -69,12 +75,14 @@ class Search(Sweeper):
         """What Hydra tells every sweeper.
 
         Raises:
-            UsageError: Optuna is not installed, or an option out of range.
+            UsageError: Optuna is not installed, an option out of range, or one that a search cannot have.
         """
         _check_installed()
         for key, value in (("n_trials", self.n_trials), ("n_jobs", self.n_jobs)):
             if not isinstance(value, int) or value < 1:
                 raise UsageError(f"hydra.sweeper.{key}={value} must be a whole number from 1")
+        if OmegaConf.select(config, "hydra.launcher.stop_on_failure"):
+            raise UsageError("hydra.launcher.stop_on_failure=true: in a search a failed trial stops none: leave it out")
         self.config = config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -85,23 +93,30 @@ class Search(Sweeper):
 
         Raises:
             UsageError: nothing to search, another search's folder, or a command that no trial can run.
-            FakeganError: a damaged study, or no trial went well.
+            FakeganError: the study's file is damaged or cannot be written, or no trial went well.
         """
         space, fixed = _parsed([f"{key}={value}" for key, value in self.params.items()] + arguments)
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _breaking_told(folder / STUDY_FILE):
             warnings.simplefilter("ignore")  # what Optuna calls experimental
-            study = _study(folder, space, fixed)
-            try:
-                while trials := self._next(study):
-                    self._run(study, trials, space, fixed)
-            except UsageError:
-                if not _ended(study):  # refused before it began
-                    (folder / STUDY_FILE).unlink()
-                raise
-            Search.ended = True
-            _conclude(study, folder)
+            self._go_on(_study(folder, space, fixed), folder, space, fixed)
+
+    def _go_on(self, study: Any, folder: Path, space: Mapping[str, Any], fixed: Sequence[str]) -> None:
+        _keep_best(study, folder)
+        try:
+            while trials := self._next(study):
+                self._run(study, trials, space, fixed)
+                _keep_best(study, folder)
+        except UsageError:
+            if not _ended(study):  # refused before it began
+                (folder / STUDY_FILE).unlink()
+            raise
+        Search.ended = True
+        if not _good(study):
+            raise FakeganError(
+                f"all {len(_ended(study))} trials failed: mend what their logs say, and begin another search"
+            )
 
     def _next(self, study: Any) -> list[Any]:
         """The trials to run now: those that an earlier start left, then new ones; none where enough have ended."""
@@ -116,10 +131,10 @@ class Search(Sweeper):
 
     def _run(self, study: Any, trials: Sequence[Any], space: Mapping[str, Any], fixed: Sequence[str]) -> None:
         proposed = [{key: trial._suggest(key, values) for key, values in space.items()} for trial in trials]
-        words = [[*fixed, *_words(values)] for values in proposed]  # of one from an earlier start, as they were
+        words = [[*fixed, *_words(values, space)] for values in proposed]  # of one from an earlier start, as they were
         jobs = self.launcher.launch(words, initial_job_idx=trials[0].number)
-        for job in jobs:
-            _raise_if_refused(study, job)
+        if not _ended(study):
+            _raise_if_all_refused(jobs)
         for trial, job in zip(trials, jobs, strict=True):
             _tell(study, trial, job)
 
@@ -134,20 +149,52 @@ def _check_installed() -> None:
 
 def _parsed(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """What is searched, by key, and the words that all trials have in common."""
-    from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
-
-    try:
-        space, fixed = create_params_from_overrides(list(words))
-    except ValueError as error:
-        raise UsageError(f"this cannot be searched: {error}") from error
+    space: dict[str, Any] = {}
+    fixed: dict[str, str] = {}
+    for override in OverridesParser.create().parse_overrides(list(words)):
+        key = override.get_key_element()
+        if override.is_sweep_override():
+            space[key] = _distribution(override)
+        else:
+            fixed[key] = str(override.input_line)
     space = {key: values for key, values in space.items() if key not in fixed}  # a plain word takes its place
     if not space:
         raise UsageError("nothing is searched: give a key an interval or a choice, e.g. 'model.width=choice(8,16)'")
-    return space, [f"{key}={value}" for key, value in fixed.items()]
+    return space, list(fixed.values())
 
 
-def _words(values: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items()]
+def _distribution(override: Override) -> Any:
+    """Optuna's for a word; a choice that is not a number is kept as it must be typed, quotes and all."""
+    from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
+    from optuna.distributions import CategoricalDistribution
+
+    try:
+        if not override.is_choice_sweep():
+            return create_optuna_distribution_from_override(override)
+    except (ValueError, NotImplementedError) as error:
+        why = error if isinstance(error, ValueError) else "give an interval, a range or a choice"
+        raise UsageError(f"{override.input_line} cannot be searched: {why}") from error
+    values = override.sweep_iterator(transformer=Transformer.identity)
+    return CategoricalDistribution([v if isinstance(v, int | float) else _typed(v) for v in values])
+
+
+def _typed(value: Any) -> str:
+    """A choice as Hydra reads it: within choice(...) it has taken the quotes of a string away."""
+    if isinstance(value, str) and not re.fullmatch(r"[\w./-]+", value):
+        value = QuotedString(value, Quote.single)
+    return Transformer.str(value)
+
+
+def _words(values: Mapping[str, Any], space: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={_rounded(value, space[key])}" for key, value in values.items()]
+
+
+def _rounded(value: Any, distribution: Any) -> Any:
+    """What is drawn from an interval with few digits, within it; what was chosen as it is."""
+    digits = _DIGITS.get(type(distribution).__name__)
+    if digits is None:
+        return value
+    return min(max(float(f"{value:.{digits}g}"), distribution.low), distribution.high)
 
 
 def _study(folder: Path, space: Mapping[str, Any], fixed: Sequence[str]) -> Any:
@@ -179,6 +226,19 @@ def _open(path: Path) -> Any:
         raise FakeganError(f"{shown(path)} is damaged, or another Optuna's: choose another hydra.sweep.dir") from error
 
 
+@contextlib.contextmanager
+def _breaking_told(path: Path) -> Iterator[None]:
+    """Within, a study's file that can no longer be used is an error in one sentence."""
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+        why = getattr(error.__cause__ or error, "orig", error)  # sqlite's own words
+        raise FakeganError(f"{shown(path)} can no longer be used ({why}): mend that, then add resume=true") from error
+
+
 def _ended(study: Any) -> list[Any]:
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
@@ -192,11 +252,11 @@ def _seed(seed: int, number: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed},{number}".encode()).digest()[:4], "big")
 
 
-def _raise_if_refused(study: Any, job: JobReturn) -> None:
-    """A wrong command ends the search; once a trial went well, it is only the words that were proposed."""
-    error = job._return_value  # the property prints some of them
-    if isinstance(error, UsageError) and not _good(study):
-        raise error
+def _raise_if_all_refused(jobs: Sequence[JobReturn]) -> None:
+    """What none of the first trials can be is a wrong command; what a later one cannot be, only the words proposed."""
+    errors = [job._return_value for job in jobs]  # the property prints some of them
+    if all(isinstance(error, UsageError) for error in errors):
+        raise errors[0]
 
 
 def _tell(study: Any, trial: Any, job: JobReturn) -> None:
@@ -210,17 +270,20 @@ def _tell(study: Any, trial: Any, job: JobReturn) -> None:
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
 
 
-def _conclude(study: Any, folder: Path) -> None:
+def _keep_best(study: Any, folder: Path) -> None:
+    """Write down the best trial so far, if one has gone well."""
     ended, good = _ended(study), _good(study)
     if not good:
-        raise FakeganError(f"all {len(ended)} trials failed: mend what their logs say, and begin another search")
+        return
     best = study.best_trial
     found = {
-        "words": _words(best.params),
+        "words": _words(best.params, best.distributions),
         "objective": best.value,
         "trial": best.number,
         "run": best.user_attrs[_RUN],
         "trials": len(ended),
         "failed": len(ended) - len(good),
     }
-    OmegaConf.save(OmegaConf.create(found), folder / BEST_FILE)
+    building = folder / f".{BEST_FILE}.building"
+    OmegaConf.save(OmegaConf.create(found), building)
+    os.replace(building, folder / BEST_FILE)

@@ -6,7 +6,7 @@ import csv
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from fakegan.errors import FakeganError
@@ -26,7 +26,7 @@ class Row:
     words: str  # that it was given, for a shell
     state: str  # finished, failed, stopped, repeats NUMBER; while the sweep runs also waiting and running
     objective: float | None = None  # its selection score, once it has finished
-    seconds: float | None = None  # that it ran, over all its starts; None: not known
+    seconds: float | None = None  # that it ran, over all starts that its sweep saw the end of; None: none
     folder: str = ""  # in the sweep's folder; empty: it never had one
     reason: str = ""  # why it has not finished
 
@@ -35,7 +35,7 @@ def objective_of(run_dir: Path) -> float | None:
     """A finished run's selection score; None where it has not finished.
 
     Raises:
-        FakeganError: metrics.json is damaged.
+        FakeganError: metrics.json is damaged; says what to do.
     """
     path = run_dir / METRICS_FILE
     if not path.is_file():
@@ -43,7 +43,7 @@ def objective_of(run_dir: Path) -> float | None:
     try:
         return float(read_metrics(path)["objective"])
     except (KeyError, TypeError, ValueError) as error:
-        raise FakeganError(f"{path} is damaged: it holds no objective") from error
+        raise FakeganError(f"{path} is damaged: it holds no objective; delete it, and go on") from error
 
 
 def write_rows(folder: Path, rows: Sequence[Row]) -> None:
@@ -85,10 +85,15 @@ def rows_of_folders(runs: Sequence[Path]) -> list[Row]:
     """What the folders of a sweep tell of its jobs, where another launcher ran them."""
     rows = []
     for number, run_dir in enumerate(runs):
-        objective = objective_of(run_dir)
-        state = "failed" if objective is None else "finished"
-        words = "" if objective is None else str(read_metrics(run_dir / METRICS_FILE).get("command", ""))
-        rows.append(Row(number, words.partition(" ")[2], state, objective, None, run_dir.name))
+        row = Row(number, "", "failed", folder=run_dir.name)
+        try:
+            objective = objective_of(run_dir)
+            if objective is not None:
+                words = str(read_metrics(run_dir / METRICS_FILE).get("command", "")).partition(" ")[2]
+                row = replace(row, words=words, state="finished", objective=objective)
+        except FakeganError as error:
+            row = replace(row, reason=str(error))
+        rows.append(row)
     return rows
 
 

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fakegan.errors import FakeganError
+from fakegan.errors import FakeganError, UsageError
 
 COMMAND_FILE = "command.txt"  # in a sweep's folder: what was typed, without resume and folder
 _OF_THE_FOLDER = ("resume=", "hydra.sweep.dir=")
@@ -17,9 +17,16 @@ _ACTS_ON_A_TERMINAL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069
 
 
 def keep_command(folder: Path, typed: Sequence[str]) -> None:
-    """Write down what was typed, script first, as the command of the sweep in this folder."""
+    """Write down what was typed, script first, as the command of the sweep in this folder.
+
+    Raises:
+        UsageError: it could not be shown again.
+    """
     script, *words = typed
     kept = [word for word in words if not word.startswith(_OF_THE_FOLDER)]
+    for word in kept:
+        if _ACTS_ON_A_TERMINAL.search(word):
+            raise UsageError(f"{word!r:.100} holds a tab or another control character: put a space in its place")
     (folder / COMMAND_FILE).write_text(f"{shlex.join([Path(script).name, *kept])}\n", encoding="utf-8")
 
 
