@@ -4,7 +4,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist worksteal
 COMMAND ?= model=autogan4 pipeline=recon_classify
 
 .DEFAULT_GOAL := help

@@ -208,12 +208,12 @@ def test_what_cannot_be_submitted_is_one_sentence(
 def test_a_job_of_many_processes_is_one_that_trains_on_as_many(tmp_path: Path, compose_settings: Compose) -> None:
     made = _launcher(tmp_path, "hydra/launcher=slurm_local", "hydra.launcher.tasks_per_node=2")
     for word, refused in (("trainer=cpu", True), ("trainer=ddp_cpu", False), ("trainer=ddp", False)):
-        made.planned[0] = type("Planned", (), {"settings": compose_settings(word)})()  # type: ignore[assignment]
+        trainer = compose_settings(word).trainer
         if refused:
             with pytest.raises(UsageError, match=r"2 processes, but trainer\.devices=1: add trainer=ddp"):
-                made._check_processes(0)
+                made._gpus(trainer)
         else:
-            made._check_processes(0)
+            assert made._gpus(trainer) == 0
 
 
 @pytest.mark.parametrize("where", ["slurm_local", "slurm"])

@@ -1,3 +1,5 @@
+import errno
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from fakegan import config
-from fakegan.errors import UsageError
+from fakegan.errors import FakeganError, UsageError
 from fakegan.pipeline.settings import EvaluateSettings, RunSettings
 
 from .conftest import Compose
@@ -229,3 +231,30 @@ def test_no_config_names_code_to_run() -> None:
         hydras_own = path.is_relative_to(config.CONF / "hydra")
         loaded: Any = {} if hydras_own else OmegaConf.to_container(OmegaConf.load(path))
         assert "_target_" not in str(loaded), path
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_config_is_written_whole_and_never_over_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links on this file system")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    config.write_down(OmegaConf.create({"seed": 1}), tmp_path / "run")
+    with pytest.raises(UsageError, match="holds a run already"):
+        config.write_down(OmegaConf.create({"seed": 2}), tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [config.CONFIG_FILE]
+    assert (tmp_path / "run" / config.CONFIG_FILE).read_text() == "seed: 1\n"
+
+
+def test_a_config_that_a_full_disk_cuts_short_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(path: Path, text: str, **_: object) -> int:
+        path.write_bytes(text[:3].encode())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(FakeganError, match=r"cannot be written \(.*No space"):
+        config.write_down(OmegaConf.create({"seed": 1}), tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -21,6 +21,7 @@ from fakegan import config
 from fakegan.errors import FakeganError, UsageError
 from fakegan.sweep import search
 from fakegan.sweep.search import BEST_FILE, STUDY_FILE, Search, closing_words
+from fakegan.sweep.words import COMMAND_FILE
 
 from .conftest import Compose
 
@@ -348,3 +349,27 @@ def test_a_search_that_was_killed_runs_what_is_missing_and_goes_on_with_the_inte
     log = next(folder.glob("3_*")) / "log.txt"
     assert log.read_text().count("classifier epoch 1/40") == 1
     assert "best of 6 trials (2 failed): classifier.learning_rate=0.001" in resumed.stdout.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_stopped_search_ends_though_its_interrupted_trial_cannot_be(tmp_path: Path) -> None:
+    """The launcher's side of it: of the jobs of this start, all are refused."""
+    study = optuna.create_study(study_name="search", storage=f"sqlite:///{tmp_path / STUDY_FILE}", direction="maximize")
+    space = {"classifier": optuna.distributions.CategoricalDistribution(["nonesuch"])}
+    good = study.ask(fixed_distributions=space)
+    good.set_user_attr("run", "0_run")
+    study.tell(good, 0.5)
+    study.ask(fixed_distributions=space)
+    (tmp_path / COMMAND_FILE).write_text("train.py -m\n")
+    command = [
+        sys.executable,
+        str(config.PROJECT / "train.py"),
+        "-m",
+        "hydra/sweeper=search",
+        "hydra.sweeper.n_trials=2",
+    ]
+    command += ["classifier=choice(nonesuch)", "resume=true", f"hydra.sweep.dir={tmp_path}"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert "classifier=nonesuch does not exist" in result.stdout
+    assert _states(tmp_path) == ["COMPLETE", "FAIL"]
+    assert result.returncode == 0, result.stderr

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -13,13 +15,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.utils import JobReturn
 
-from fakegan.errors import FakeganError, UsageError
+from fakegan import config
+from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.progress import Status, write_status
-from fakegan.sweep import table, words
+from fakegan.sweep import launcher, table, words
 from fakegan.sweep.display import Display, clock
-from fakegan.sweep.jobs import LOG_FILE, TAIL, Ending, Job, Running, last_lines, run_jobs
-from fakegan.sweep.machine import Machine, check_room, this_machine, threads_of_one
+from fakegan.sweep.jobs import LOG_FILE, TAIL, Ending, Job, Running, Watcher, last_lines, run_jobs
+from fakegan.sweep.machine import Machine, check_room, gpus_of_one, this_machine, threads_of_one
 from fakegan.sweep.planning import Folders
 from fakegan.sweep.table import Row, read_rows, write_rows
 
@@ -169,6 +175,8 @@ def test_the_gpus_are_those_that_this_process_may_see(monkeypatch: pytest.Monkey
     assert this_machine({}).gpus == ("0", "1")
     assert this_machine({"CUDA_VISIBLE_DEVICES": "3, 5,9"}).gpus == ("3", "5")  # the third does not exist
     assert this_machine({"OMP_NUM_THREADS": "6"}).threads == 6
+    assert this_machine({"OMP_NUM_THREADS": "3,1"}).threads == 3  # of nested levels the first
+    assert this_machine({"OMP_NUM_THREADS": "many"}).threads >= 1
 
 
 def test_more_jobs_than_gpus_allow_is_a_sentence_with_numbers() -> None:
@@ -177,15 +185,78 @@ def test_more_jobs_than_gpus_allow_is_a_sentence_with_numbers() -> None:
     check_room(four, [0] * 9, 9)  # on the CPU any number goes
     with pytest.raises(UsageError, match=r"jobs=3 needs 6 GPUs.* there are 4 GPUs: at most hydra.launcher.jobs=2"):
         check_room(four, [2, 2, 2], 3)
-    with pytest.raises(UsageError, match=r"a job needs 2 GPUs, but there is 1 GPU"):
-        check_room(Machine(("0",), 8), [2], 1)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "devices_per_job", "side_by_side", "gpus"),
+    [
+        ("trainer=cpu", None, 1, 0),
+        ("trainer=auto", None, 1, 4),  # all there are
+        ("trainer=auto", None, 3, 1),
+        ("trainer=auto", None, 9, 1),
+        ("trainer=auto", 2, 1, 2),
+        ("trainer.devices=3", None, 2, 3),
+        ("trainer.devices=3", 3, 1, 3),
+        ("trainer.devices=3", 2, 1, "devices_per_job=2, but trainer.devices=3"),
+        ("trainer.devices=5", None, 1, "needs 5 GPUs, but there are 4 GPUs: lower trainer.devices"),
+        ("trainer=auto", 5, 1, "needs 5 GPUs, but there are 4 GPUs: lower hydra.launcher.devices_per_job"),
+    ],
+)
+def test_a_job_has_the_gpus_that_it_asks_for_or_its_share(
+    compose_settings: Compose, trainer: str, devices_per_job: int | None, side_by_side: int, gpus: int | str
+) -> None:
+    four = Machine(("0", "1", "2", "3"), 8)
+    words = ("trainer.accelerator=auto",) if trainer != "trainer=cpu" else ()
+    asked = compose_settings(*words, *([trainer] if trainer != "trainer=auto" else ["trainer.devices=auto"])).trainer
+    if isinstance(gpus, str):
+        with pytest.raises(UsageError, match=re.escape(gpus)):
+            gpus_of_one(four, asked, devices_per_job, side_by_side)
+    else:
+        assert gpus_of_one(four, asked, devices_per_job, side_by_side) == gpus
+    assert gpus_of_one(Machine((), 8), asked, devices_per_job, side_by_side) == 0
+
+
+def test_a_job_that_fails_while_the_others_are_stopped_has_failed(tmp_path: Path) -> None:
+    fails = "import signal, time; signal.signal(15, lambda *_: os._exit(1)); open('ready', 'w').close(); time.sleep(60)"
+    first = f"import time\nwhile not os.path.exists({str(tmp_path / '0' / 'ready')!r}): time.sleep(0.05)\nos._exit(1)"
+    told = _run(_jobs(tmp_path, [fails, first]), side_by_side=2, stop_on_failure=True)
+    assert told.states == ["failed", "failed"]
+
+
+def test_after_a_failure_has_stopped_them_one_signal_ends_jobs_at_once(tmp_path: Path) -> None:
+    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); open('ready', 'w').close(); time.sleep(60)"
+    first = f"import time\nwhile not os.path.exists({str(tmp_path / '0' / 'ready')!r}): time.sleep(0.05)\nos._exit(1)"
+    told = Recorded()
+    told.stopping = lambda reason: _later(lambda _: tmp_path, [signal.SIGINT])(None)  # type: ignore[method-assign, arg-type]
+    begun = time.monotonic()
+    assert run_jobs(_jobs(tmp_path, [deaf, first]), 2, (), None, True, told) == signal.SIGINT
+    assert told.states == ["stopped", "failed"]
+    assert time.monotonic() - begun < 20
+
+
+def test_an_error_of_whoever_watches_lets_running_jobs_save(tmp_path: Path) -> None:
+    saves = (
+        "import signal, time; signal.signal(15, lambda *_: (open('saved', 'w').close(), os._exit(143))); "
+        "open('ready', 'w').close(); time.sleep(60)"
+    )
+
+    def breaks(running: Running) -> None:
+        while not (running.job.folder / "ready").exists():
+            time.sleep(0.02)
+        raise OSError("the disk is full")
+
+    told = Recorded(breaks)
+    with pytest.raises(OSError, match="full"):
+        _run(_jobs(tmp_path, [saves, FINISH]), watcher=told)
+    assert (tmp_path / "0" / "saved").exists()
+    assert told.states == []  # it was no failure to start
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_passed_on_and_running_jobs_may_save(tmp_path: Path, number: signal.Signals) -> None:
     saves = (
         "import signal, time; "
-        "handler = lambda *_: (time.sleep(0.3), open('saved', 'w').close(), os._exit(1)); "
+        "handler = lambda *_: (time.sleep(0.3), open('saved', 'w').close(), os._exit(143)); "
         f"signal.signal({int(number)}, handler); open('ready', 'w').close(); time.sleep(60)"
     )
     told = Recorded(_later(lambda running: running.job.folder / "ready", [number]))
@@ -289,6 +360,30 @@ def test_on_a_terminal_the_block_fits_and_is_erased_before_a_line_that_stays(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device")])
+def test_jobs_go_on_where_nobody_can_hear_of_them(
+    running: Running, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    class Closed:
+        def isatty(self) -> bool:
+            return False
+
+        def write(self, text: str) -> int:
+            raise error
+
+        def fileno(self) -> int:
+            return spare
+
+    with (running.job.folder / "spare").open("w") as file:
+        spare = file.fileno()
+        monkeypatch.setattr(sys, "stdout", Closed())
+        display = Display()
+        display.say("a line")
+        display.ended(running.job, Ending("finished", 1.0))
+        display.close()
+    assert display.counts["finished"] == 1
+
+
 def test_times_are_read_at_a_glance() -> None:
     assert [clock(s) for s in (7.4, 61, 3723)] == ["0:07", "1:01", "1:02:03"]
 
@@ -368,6 +463,9 @@ def test_other_launchers_jobs_are_told_by_their_folders(tmp_path: Path) -> None:
     (tmp_path / "0_a" / "metrics.json").write_text("{}")
     with pytest.raises(FakeganError, match=r"metrics\.json is damaged"):
         table.objective_of(tmp_path / "0_a")
+    damaged = table.rows_of_folders([tmp_path / "0_a", tmp_path / "1_b"])  # that one's failure
+    assert [row.state for row in damaged] == ["failed", "failed"]
+    assert "delete it" in damaged[0].reason
 
 
 def test_a_sweep_says_the_whole_command_that_goes_on_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,6 +488,12 @@ def test_a_sweep_says_the_whole_command_that_goes_on_with_it(tmp_path: Path, mon
     )
 
 
+def test_a_word_that_could_not_be_shown_again_is_refused_before_anything_begins(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"'data\.split\.unseen=\[a,\\tb\]' holds a tab"):
+        words.keep_command(tmp_path, ["train.py", "-m", "data.split.unseen=[a,\tb]"])
+    assert not words.is_sweep(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("by_itself", "command"),
     [(False, "train.py seed=2 'x=[1, 2]'"), (True, "train.py seed=2 'x=[1, 2]' hydra.mode=RUN")],
@@ -402,3 +506,210 @@ def test_jobs_are_named_by_what_they_do_not_share() -> None:
     jobs: Mapping[int, Sequence[str]] = {0: ["a=1", "seed=1"], 1: ["a=1", "seed=2"]}
     assert words.telling(jobs) == {0: "seed=1", 1: "seed=2"}
     assert words.telling({0: ["a=1"]}) == {0: "a=1"}
+
+
+class Started:
+    """A sweep as Hydra's sweeper starts it, on jobs that finish at once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, fixed: Sequence[str]) -> None:
+        self.folder, self.fixed = folder, [*fixed, f"hydra.sweep.dir={folder}"]
+        self.ran: list[Job] = []
+        self.threads: int | None = None
+        monkeypatch.setattr(sys, "argv", ["train.py", "-m", "seed=1,2"])
+        monkeypatch.setattr(launcher, "run_jobs", self._play)
+        monkeypatch.setattr(launcher.ProcessLauncher, "launched", False)
+
+    def _play(
+        self, jobs: Sequence[Job], side: int, gpus: Sequence[str], threads: int | None, stop: bool, watcher: Watcher
+    ) -> int:
+        self.threads = threads
+        for job in jobs:
+            job.prepare()
+            watcher.started(Running(job=job, log_from=0))
+            (job.folder / "metrics.json").write_text('{"objective": 0.5}')
+            watcher.ended(job, Ending("finished", 2.0))
+        self.ran += jobs
+        return 0
+
+    def __call__(self, *jobs: str, options: Sequence[str] = ()) -> Sequence[JobReturn]:
+        """Start it on jobs of a word each; what ran is in `ran`."""
+        self.ran = []
+        config.register_resolvers()
+        launcher.register()
+        with initialize_config_dir(str(config.CONF), version_base="1.3"):
+            master = compose("train", [*self.fixed, *options], return_hydra_config=True)
+            made = launcher.ProcessLauncher(**{k: v for k, v in master.hydra.launcher.items() if k != "_target_"})
+            made.config, made.folder = master, self.folder
+            made.loader = GlobalHydra.instance().config_loader()
+            self.folder.mkdir(exist_ok=True)
+            return made.launch([[*self.fixed, word] for word in jobs], 0)
+
+    @property
+    def states(self) -> list[str]:
+        return [row.state for row in read_rows(self.folder)]
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store_path: Path) -> Started:
+    fixed = ("data=faces", f"data.root={store_path}", "+debug=fast", "trainer=cpu", "pipeline=classify")
+    return Started(monkeypatch, tmp_path / "sweep", fixed)
+
+
+def test_a_combination_that_cannot_be_composed_is_one_jobs_failure(
+    start: Started, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = start("model=autogan1", "model=autogan9")
+    assert start.states == ["finished", "failed"]
+    assert "job 1 failed: model=autogan9 does not exist: did you mean autogan" in capsys.readouterr().out
+    assert answers[0].return_value == 0.5
+    with pytest.raises(ToldError):
+        _ = answers[1].return_value
+    with pytest.raises(UsageError, match="model=autogan8 does not exist"):
+        start("model=autogan8", "model=autogan9")
+
+
+def test_damaged_results_and_configs_cost_the_other_jobs_nothing(
+    start: Started, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start("seed=1", "seed=2", "seed=3")
+    folders = sorted(path for path in start.folder.iterdir() if path.is_dir())
+    (folders[0] / "metrics.json").write_text("{")
+    (folders[1] / "config.yaml").write_text("")
+    capsys.readouterr()
+    start("seed=1", "seed=2", "seed=3", "seed=4")
+    said = capsys.readouterr().out
+    assert [row.state for row in read_rows(start.folder)] == ["failed", "finished", "finished", "finished"]
+    assert [job.number for job in start.ran] == [1, 3]
+    assert f"job 0 failed: {folders[0] / 'metrics.json'} is damaged" in said
+    assert f"{folders[1]} is left as it is, and is no job's: " in said
+    assert "1 had finished already, 0 had begun" in said
+    assert len(launcher._readable(start.folder)) == 4  # what the report is on: not the damaged one
+
+
+def test_a_resumed_sweep_mends_the_table_of_a_killed_one_and_keeps_its_seconds(start: Started) -> None:
+    start("seed=1", "seed=2")
+    rows = read_rows(start.folder)
+    write_rows(start.folder, [dataclasses.replace(rows[0], state="running"), rows[1]])
+    (start.folder / rows[1].folder / "metrics.json").unlink()
+    start("seed=1", "seed=2")
+    assert [(row.state, row.objective, row.seconds) for row in read_rows(start.folder)] == [
+        ("finished", 0.5, 2.0),
+        ("finished", 0.5, 4.0),
+    ]
+
+
+def test_a_jobs_threads_do_not_depend_on_how_many_jobs_are_left(
+    start: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "6")
+    start("seed=1", "seed=2", "seed=3", options=["hydra.launcher.jobs=3"])
+    assert start.threads == 2
+    start("seed=1", "seed=2", "seed=3", "seed=4", options=["hydra.launcher.jobs=3"])
+    assert [job.number for job in start.ran] == [3]
+    assert start.threads == 2
+
+
+def test_gpus_that_one_job_cannot_have_are_its_failure_alone(start: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    start.fixed += ["trainer=auto", "hydra.launcher.devices_per_job=1"]
+    start("trainer.devices=1", "trainer.devices=2", "trainer=cpu")
+    assert start.states == ["finished", "failed", "repeats 0"]
+    assert "devices_per_job=1, but trainer.devices=2" in read_rows(start.folder)[1].reason
+    assert [job.gpus for job in start.ran] == [1]
+
+
+def test_too_few_gpus_side_by_side_are_told_before_the_sweep_has_begun(
+    start: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    start.fixed += ["trainer=auto", "trainer.devices=2", "hydra.launcher.jobs=2"]
+    with pytest.raises(UsageError, match=r"jobs=2 needs 4 GPUs.*at most hydra\.launcher\.jobs=1"):
+        start("seed=1", "seed=2")
+    assert not launcher.ProcessLauncher.launched
+    assert not list(start.folder.iterdir())
+
+
+def test_the_same_run_twice_is_told_from_what_has_no_effect(start: Started, capsys: pytest.CaptureFixture[str]) -> None:
+    start("seed=1", "seed=1", "model=autogan1")
+    said = capsys.readouterr().out.splitlines()
+    folder = next(path.name for path in start.folder.iterdir() if path.is_dir())
+    assert f"job 1 is the same run as {folder}" in said
+    assert f"job 2 is the same run as {folder}: what is swept has no effect on it" in said
+    assert start.states == ["finished", "repeats 0", "repeats 0"]
+
+
+@pytest.mark.parametrize("subdir", ["${seed}/run", "..", "runs/"])
+def test_a_jobs_folder_lies_in_that_of_its_sweep(start: Started, subdir: str) -> None:
+    start.fixed.append(f"hydra.sweep.subdir='{subdir}'")
+    with pytest.raises(UsageError, match=r"hydra\.sweep\.subdir=.* leave out the /"):
+        start("seed=1", "seed=2")
+
+
+def test_hundreds_of_jobs_find_their_folders_at_once(tmp_path: Path, compose_settings: Compose) -> None:
+    settings = compose_settings("pipeline=classify")
+    many = [dataclasses.replace(settings, seed=seed) for seed in range(1000)]
+    folders = Folders(tmp_path, {tmp_path / f"{i}_x": one for i, one in enumerate(many)})
+    begun = time.monotonic()
+    places = [folders.place(999 - i, one, _name("x")) for i, one in enumerate(many)]
+    assert {(place.kind, place.owner + int(place.folder.name.split("_")[0])) for place in places} == {("begun", 999)}
+    assert time.monotonic() - begun < 5  # a comparison of each with each takes minutes
+
+
+def test_a_refused_sweep_leaves_a_folder_that_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for made in (True, False):
+        folder = tmp_path / str(made)
+        folder.mkdir()
+        words.keep_command(folder, ["train.py"])
+        (folder / ".submitit").mkdir()
+        monkeypatch.setattr(launcher.Opening, "folder", folder)
+        monkeypatch.setattr(launcher.Opening, "made_folder", made)
+        launcher.conclude()
+        assert folder.exists() != made
+    assert not list(folder.iterdir())
+
+
+def _raising(error: Exception) -> Callable[[], object]:
+    def run() -> object:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("failure", "closing", "told"),
+    [
+        (UsageError("too few GPUs"), FakeganError("1 of 2 jobs failed"), "too few GPUs"),
+        (UsageError("too few GPUs"), OSError("the disk is full"), "too few GPUs"),
+        (ToldError(1), FakeganError("1 of 2 jobs failed"), "1 of 2 jobs failed"),
+    ],
+)
+def test_what_ended_a_sweep_is_told_whatever_comes_after(failure: Exception, closing: Exception, told: str) -> None:
+    class Sweeps:
+        def register(self) -> None: ...
+
+        def conclude(self) -> None:
+            raise closing
+
+        def stopped(self) -> None: ...
+
+    with pytest.raises((FakeganError, OSError), match=told):
+        config._concluded(_raising(failure), Sweeps())
+
+
+@pytest.mark.parametrize(("stop", "heard"), [(KeyboardInterrupt(), 1), (SystemExit(143), 1), (SystemExit(2), 0)])
+def test_a_sweep_that_is_stopped_anywhere_says_how_to_go_on(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stop: BaseException,
+    heard: int,
+) -> None:
+    words.keep_command(tmp_path, ["train.py", "-m", "seed=1,2"])
+    monkeypatch.setattr(launcher.Opening, "folder", tmp_path)
+
+    def run() -> object:
+        raise stop
+
+    with pytest.raises(type(stop)):
+        config._concluded(run, launcher)
+    assert capsys.readouterr().err.count("stopped; go on with: python train.py -m seed=1,2 resume=true") == heard

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import filelock
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
@@ -47,11 +46,11 @@ _OF_THE_SWEEP = {"multirun.yaml", words.COMMAND_FILE, table.JOBS_FILE, _LOCK_FIL
 
 def register() -> None:
     """Make known to Hydra what conf/hydra/launcher/ and conf/hydra/sweeper/ choose."""
-    from fakegan.sweep import cluster  # it builds on this module
+    from fakegan.sweep import cluster, grid  # they build on this module
 
     make_known(ProcessLauncher)
-    make_known(Grid)
     cluster.register()
+    grid.register()
     search.register()
 
 
@@ -165,15 +164,6 @@ def _locked(folder: Path) -> filelock.BaseFileLock:
     except filelock.Timeout:
         raise FakeganError(f"{shown(folder)}: another process runs this sweep; stop it, or let it finish") from None
     return lock
-
-
-class Grid(BasicSweeper):
-    """Hydra's own, but for what cannot be composed: in this project's launchers that is one job's failure."""
-
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Raises a HydraException for a job that another launcher could not begin."""
-        if not isinstance(self.launcher, ProcessLauncher):
-            super().validate_batch_is_legal(batch)
 
 
 class FailedReturn(JobReturn):
@@ -299,15 +289,15 @@ class ProcessLauncher(Launcher):
 
     def _tell_plan(self, new: dict[int, _Planned]) -> None:
         states = [planned.row.state for planned in new.values()]
-        begun = sum(planned.begun for planned in new.values())
-        self.display.expect(sum(not s.startswith("repeats") for s in states), states.count("finished"))
+        finished = states.count("finished")
+        going_on = sum(planned.begun and planned.row.state == "waiting" for planned in new.values())
+        self.display.expect(sum(not s.startswith("repeats") for s in states), finished)
         if len(self.planned) == len(new):
             self.display.say(
                 f"{shown(self.folder)}: {len(new)} job{'s' * (len(new) > 1)}{self._width(states.count('waiting'))}"
             )
-        if begun:
-            finished = states.count("finished")
-            self.display.say(f"{finished} had finished already, {begun - finished} had begun and go on")
+        if finished or going_on:
+            self.display.say(f"{finished} had finished already, {going_on} had begun and go on")
         for number, planned in new.items():
             if planned.row.state.startswith("repeats"):
                 self.display.say(self._told_apart(planned))
