@@ -16,6 +16,7 @@ from fakegan.sweep.jobs import LOG_FILE
 from fakegan.sweep.words import telling
 
 JOBS_FILE = "jobs.csv"  # in a sweep's folder
+OBJECTIVE = "objective: AUROC, or PSNR in dB of an autoencoder alone, on validation faces"
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def as_text(rows: Sequence[Row], folder: Path) -> str:
     ]
     failed = [row for row in rows if row.state == "failed"]
     lines += [f"job {row.job} failed: {row.reason or 'see its log'}{_log(row, folder)}" for row in failed]
-    return "\n".join([line.rstrip() for line in lines] + [f"jobs: {os.path.relpath(folder / JOBS_FILE)}"])
+    return "\n".join([line.rstrip() for line in lines] + [f"jobs: {os.path.relpath(folder / JOBS_FILE)}; {OBJECTIVE}"])
 
 
 def _log(row: Row, folder: Path) -> str:
