@@ -15,6 +15,8 @@ from fakegan.data.store import FaceStore
 from fakegan.modules.autoencoder import AdversarialAutoencoder
 from fakegan.stopping import SaveAndStop, Stopped
 
+from .test_autoencoder import fit
+
 
 class Sends(pl.Callback):
     """A signal at the end of one step."""
@@ -31,20 +33,14 @@ def _stopped(store: FaceStore, path: Path, epoch: int, step: int, minutes: float
     rows = np.flatnonzero(store.labels == 0)
     data = RealFacesDataModule(store.images, store.labels, rows[:40], rows[40:50], batch_size=8, seed=1)  # 5 steps
     stop = SaveAndStop(path, minutes)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=3,
-        callbacks=[Sends(stop, epoch, step), stop],
-        plugins=[AtomicCheckpointIO()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-    )
     with pytest.raises(Stopped) as stopped:
-        trainer.fit(AdversarialAutoencoder(depth=1, width=4), datamodule=data)
+        fit(
+            AdversarialAutoencoder(depth=1, width=4),
+            data,
+            epochs=3,
+            callbacks=[Sends(stop, epoch, step), stop],
+            plugins=[AtomicCheckpointIO()],
+        )
     assert stopped.value.number == signal.SIGTERM
     return stop
 

@@ -157,6 +157,17 @@ def test_gpus_are_handed_out_and_never_shared(tmp_path: Path) -> None:
         assert not owned[i] & owned[j]
 
 
+def test_what_a_killed_job_has_started_is_gone_before_its_gpu_is_anothers(tmp_path: Path) -> None:
+    """One of a run's processes outlives its parent's SIGKILL: the next job must not share the GPU with it."""
+    child = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    orphaned = f"{child}; open('pid', 'w').write(str(p.pid)); os.kill(os.getpid(), 9)"
+    look = f"import time; time.sleep(0.5); stat = '/proc/' + open({str(tmp_path / '0' / 'pid')!r}).read() + '/stat'"
+    gone = "open('there', 'w').write(str(os.path.exists(stat) and ' Z ' not in open(stat).read()))"
+    told = _run(_jobs(tmp_path, [orphaned, f"{look}; {gone}; {FINISH}"], gpus=[1, 1]), gpus=["0"])
+    assert told.states == ["failed", "finished"]
+    assert (tmp_path / "1" / "there").read_text() == "False"
+
+
 def test_a_job_on_the_cpu_sees_no_gpu_and_has_its_share_of_threads(tmp_path: Path) -> None:
     code = (
         "open('seen', 'w').write(os.environ['CUDA_VISIBLE_DEVICES'] + '|' + os.environ['OMP_NUM_THREADS']); " + FINISH

@@ -6,7 +6,6 @@ from which only the last lines are ever read.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -18,7 +17,7 @@ from typing import Literal, Protocol
 
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE
-from fakegan.processes import pass_on, signals_noted, start
+from fakegan.processes import end_session, pass_on, signals_noted, start
 from fakegan.progress import STATUS_FILE, read_status
 from fakegan.sweep.machine import environment_of
 
@@ -161,7 +160,7 @@ class _Runner:
                 break
             time.sleep(_POLL)
         for running in self.running:
-            _kill(running.process)
+            end_session(running.process)
 
     def _start_those_that_can(self) -> None:
         while self.waiting and len(self.running) < self.side_by_side and self.waiting[0].gpus <= len(self.free):
@@ -188,6 +187,7 @@ class _Runner:
     def _collect(self) -> None:
         for running in [r for r in self.running if r.process.poll() is not None]:
             self.running.remove(running)
+            end_session(running.process)  # what a killed job leaves must not share its GPUs with the next
             self.free.extend(running.gpus)
             self._end(running.job, self._ending(running))
 
@@ -213,7 +213,7 @@ class _Runner:
             self.answered = 1
         if len(self.noted) > self.answered or (self.deadline is not None and time.monotonic() > self.deadline):
             for running in self.running:
-                _kill(running.process)
+                end_session(running.process)
 
     def _stop(self, number: signal.Signals, reason: str) -> None:
         """Ask those that run to save and end; the others will not start."""
@@ -223,14 +223,6 @@ class _Runner:
             pass_on(running.process, number)
         while self.waiting:
             self.watcher.ended(self.waiting.pop(0), Ending("stopped", 0.0, f"not started: {reason}"))
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a job and all that it has started in its session, at once."""
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def last_lines(log: Path, since: int, count: int) -> list[str]:
