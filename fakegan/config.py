@@ -315,10 +315,10 @@ def _sweeping() -> bool:
 
 def _resumed(kind: type[R], place: str) -> R:
     ignored = [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]
-    if not place or not Path(place).is_dir():
-        raise UsageError(f"resume={place}: there is no such folder; name one that train.py wrote")
-    if words.is_sweep(Path(place)):
+    if place and words.is_sweep(Path(place)):
         raise UsageError(f"{place} is a sweep: go on with {words.to_go_on(Path(place))}")
+    if not place or not (Path(place) / CONFIG_FILE).is_file():  # Hydra has made the folder by now
+        raise UsageError(f"resume={place}: there is no run in such a folder; name one that train.py wrote")
     if ignored:
         raise UsageError(f"resume goes on with the run's own config: leave out {' '.join(ignored)}")
     return read_run(kind, place)
