@@ -65,9 +65,9 @@ def _predict(words: list[str]) -> int:
     options = _parser().parse_args(words)
     _refuse(options)
     from fakegan.detector import Detector
-    from fakegan.pipeline.fitting import pick_device
+    from fakegan.devices import use_device
 
-    detector = Detector.load(options.run, pick_device(options.device))
+    detector = Detector.load(options.run, use_device(options.device))
     grid = Grid(detector, options.grid) if options.grid else None
     verdicts: Counter[str] = Counter()
     with ProgressLine() if sys.stderr.isatty() and not sys.stdout.isatty() else nullcontext() as progress:

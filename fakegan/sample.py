@@ -18,11 +18,11 @@ from fakegan.checkpoints import load_checkpoint
 from fakegan.commands import Parser, at_least, run
 from fakegan.config import read_run
 from fakegan.data.pixels import to_uint8
+from fakegan.devices import use_device
 from fakegan.errors import FakeganError, UsageError
 from fakegan.modules.dcgan import GENERATOR_FILE
 from fakegan.nets.dcgan import DCGANGenerator
 from fakegan.pictures import write_png
-from fakegan.pipeline.fitting import pick_device
 from fakegan.pipeline.settings import RunSettings
 
 _COMMAND = "python -m fakegan.sample"
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _sample(words: list[str]) -> int:
     options = _parser().parse_args(words)
-    sample(options.run, options.out, options.count, options.seed, pick_device(options.device))
+    sample(options.run, options.out, options.count, options.seed, use_device(options.device))
     print(f"{options.count:,} faces: {options.out}")
     print(f"Next: python -m fakegan.prepare --fake dcgan={options.out} --real NAME=PATH --out data/NAME")
     print(

@@ -6,10 +6,13 @@ Images are float (B, 3, 64, 64) in [-1, 1] on both sides; the code is (B, 4 * wi
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from fakegan.nets.layers import InstanceNorm2d, ReflectConv2d, UpsampleConv2d, quick_layout
 
 Norm = Literal["instance", "batch", "none"]
 NORMS: tuple[Norm, ...] = ("instance", "batch", "none")
@@ -17,7 +20,7 @@ NORMS: tuple[Norm, ...] = ("instance", "batch", "none")
 
 def _norm(kind: Norm, channels: int) -> nn.Module:
     if kind == "instance":
-        return nn.InstanceNorm2d(channels)  # no affine parameters, no running statistics, as in the study
+        return InstanceNorm2d()  # no affine parameters, no running statistics, as in the study
     return nn.BatchNorm2d(channels) if kind == "batch" else nn.Identity()
 
 
@@ -35,7 +38,14 @@ def _conv(in_channels: int, out_channels: int, norm: Norm, kernel: int = 3, stri
             bias=norm == "none",  # a norm subtracts the bias again
         ),
         _norm(norm, out_channels),
-        nn.ReLU(inplace=True),
+        nn.ReLU(),
+    )
+
+
+def _up_conv(in_channels: int, out_channels: int, norm: Norm) -> nn.Sequential:
+    """Nearest-neighbour upsampling to twice the size, 3x3 convolution, then norm and ReLU."""
+    return nn.Sequential(
+        UpsampleConv2d(in_channels, out_channels, bias=norm == "none"), _norm(norm, out_channels), nn.ReLU()
     )
 
 
@@ -46,10 +56,10 @@ class ResidualBlock(nn.Module):
         super().__init__()
         bias = norm == "none"
         self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect", bias=bias),
+            ReflectConv2d(channels, channels, bias),
             _norm(norm, channels),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect", bias=bias),
+            nn.ReLU(),
+            ReflectConv2d(channels, channels, bias),
             _norm(norm, channels),
         )
 
@@ -89,12 +99,8 @@ class Decoder(nn.Module):
     def __init__(self, width: int, norm: Norm, code_channels: int | None) -> None:
         super().__init__()
         self.from_code = nn.Identity() if code_channels is None else nn.Conv2d(code_channels, 4 * width, 1)
-        self.up = nn.Sequential(
-            nn.Upsample(scale_factor=2, mode="nearest"),
-            _conv(4 * width, 2 * width, norm),
-            nn.Upsample(scale_factor=2, mode="nearest"),
-            _conv(2 * width, width, norm),
-        )
+        up = {"1": _up_conv(4 * width, 2 * width, norm), "3": _up_conv(2 * width, width, norm)}
+        self.up = nn.Sequential(OrderedDict(up))  # the names in checkpoints: upsampling was a layer of its own once
         self.to_rgb = nn.Conv2d(width, 3, 7, padding=3, padding_mode="reflect")
 
     def forward(self, code: Tensor) -> Tensor:
@@ -125,7 +131,7 @@ class AutoGAN(nn.Module):
         self.decoder = Decoder(width, norm, code_channels)
 
     def forward(self, image: Tensor) -> Tensor:  # (B, 3, 64, 64) -> (B, 3, 64, 64), both in [-1, 1]
-        recon: Tensor = self.decoder(self.encoder(image))
+        recon: Tensor = self.decoder(self.encoder(quick_layout(image)))
         return recon
 
 
@@ -140,19 +146,19 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         layers: list[nn.Module] = [
             nn.Conv2d(3, width, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2, inplace=True),
+            nn.LeakyReLU(0.2),
         ]
         for i in range(3):
             c = width * 2**i
             layers += [
                 nn.Conv2d(c, 2 * c, 4, stride=2, padding=1, bias=False),
-                nn.InstanceNorm2d(2 * c),
-                nn.LeakyReLU(0.2, inplace=True),
+                InstanceNorm2d(),
+                nn.LeakyReLU(0.2),
             ]
         self.features = nn.Sequential(*layers)
         self.to_score = nn.Sequential(nn.ZeroPad2d((1, 0, 1, 0)), nn.Conv2d(8 * width, 1, 4, padding=1))
 
     def forward(self, image: Tensor) -> Tensor:
-        x = self.features(image)  # (B, 8W, 4, 4)
+        x = self.features(quick_layout(image))  # (B, 8W, 4, 4)
         score: Tensor = self.to_score(x)  # (B, 1, 4, 4)
         return score

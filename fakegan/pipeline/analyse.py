@@ -28,6 +28,7 @@ from fakegan.data.faces import Faces
 from fakegan.data.pixels import to_unit
 from fakegan.data.store import CLASS_NAMES, FAKE, REAL, FaceStore
 from fakegan.detector import BATCH
+from fakegan.devices import use_device
 from fakegan.evaluation import error_plots, intervals, metrics, plots, probe, spectrum, statistics
 from fakegan.evaluation.results import write_metrics
 from fakegan.evaluation.statistics import Values
@@ -36,7 +37,6 @@ from fakegan.modules.autoencoder import psnr
 from fakegan.nets import autogan
 from fakegan.pictures import Picture, sheet, stack, write_png
 from fakegan.pipeline.artifacts import MANIFEST, file_digest, names_digest, obtain
-from fakegan.pipeline.fitting import pick_device
 from fakegan.pipeline.reconstruct import LiveReconstructions
 from fakegan.pipeline.settings import RunSettings
 from fakegan.views import RESIDUAL_GAIN
@@ -102,7 +102,7 @@ def analyse(settings: RunSettings, faces: Faces, autoencoder: Path) -> None:
 
 def _write(settings: RunSettings, faces: Faces, autoencoder: Path, folder: Path) -> dict[str, Any]:
     store, splits = faces.store, faces.splits
-    live = LiveReconstructions(autoencoder, store.images, pick_device(settings.trainer.accelerator))
+    live = LiveReconstructions(autoencoder, store.images, use_device(settings.trainer.accelerator))
     real_val = splits.val[store.labels[splits.val] == REAL]
     train, val, test = (
         _measure(live, rows, what)

@@ -14,10 +14,10 @@ from fakegan.data.datamodule import Rows
 from fakegan.data.faces import Faces, open_faces
 from fakegan.data.store import CLASS_NAMES, FAKE, REAL, FaceStore
 from fakegan.detector import Detector
+from fakegan.devices import use_device
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE, read_metrics, table, write_metrics
 from fakegan.pipeline.finished import FinishedRun, same_faces
-from fakegan.pipeline.fitting import pick_device
 from fakegan.pipeline.ledger import command, record
 from fakegan.pipeline.reporting import write_report
 from fakegan.pipeline.scoring import ScoredFaces, decisions, score, together
@@ -73,7 +73,7 @@ def _cannot_be_compared(run: RunSettings) -> str | None:
 def _score_again(settings: EvaluateSettings, trained: RunSettings) -> tuple[FinishedRun, list[str]]:
     run_dir = trained.paths.run_dir
     objective = read_metrics(run_dir / METRICS_FILE).get("objective")  # the run's own: it selected on validation
-    detector = Detector.load(run_dir, pick_device(settings.device))
+    detector = Detector.load(run_dir, use_device(settings.device))
     faces, own = _faces(settings, trained)
     store = faces.store
     rows = faces.splits.test if own else np.arange(len(store))

@@ -23,7 +23,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from fakegan import ranks
 from fakegan.callbacks import Best, EpochLines, EpochStatus, Last, MetricsInCheckpoint, Patience, StepSeed
 from fakegan.checkpoints import AtomicCheckpointIO, load_checkpoint
-from fakegan.errors import FakeganError, UsageError
+from fakegan.errors import FakeganError
 from fakegan.modules.batchnorm import share_statistics
 from fakegan.pipeline.settings import RunSettings, StageBudget
 from fakegan.stopping import SaveAndStop, Stopped
@@ -162,18 +162,6 @@ def _set_aside(log: Path) -> None:
     if log.is_file():
         number = next(i for i in itertools.count(1) if not log.with_stem(f"metrics_{i}").exists())
         log.rename(log.with_stem(f"metrics_{number}"))
-
-
-def pick_device(accelerator: str) -> torch.device:
-    """The device for scoring and reconstructing, by the trainer's accelerator: this process's own."""
-    if accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available():
-        return torch.device("cuda", ranks.local_rank())
-    if accelerator in {"auto", "gpu", "mps"} and torch.backends.mps.is_available():
-        return torch.device("mps")
-    if accelerator in {"gpu", "cuda", "mps"}:
-        cure = "train with trainer=cpu, trainer=auto or trainer=ddp_cpu, score with device=auto"
-        raise UsageError(f"there is no {accelerator} on this machine: {cure}")
-    return torch.device("cpu")
 
 
 def weights_of(checkpoint: Path, prefix: str) -> dict[str, torch.Tensor]:

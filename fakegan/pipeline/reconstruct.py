@@ -13,17 +13,18 @@ from tqdm import tqdm
 
 import fakegan.data.pixels
 import fakegan.nets.autogan
+import fakegan.nets.layers
 from fakegan import ranks
 from fakegan.checkpoints import load_checkpoint, refusing_misfits
 from fakegan.data.datamodule import RowArray, Rows
 from fakegan.detector import BATCH, reconstruct
+from fakegan.devices import use_device
 from fakegan.nets.autogan import AutoGAN
 from fakegan.pipeline.artifacts import Reconstructions, file_digest, names_digest, obtain
-from fakegan.pipeline.fitting import pick_device
 from fakegan.pipeline.settings import RunSettings
 
 FACE_BYTES = 64 * 64 * 3
-_CODE = (fakegan.nets.autogan, fakegan.data.pixels)  # what turns faces into reconstructions
+_CODE = (fakegan.nets.autogan, fakegan.nets.layers, fakegan.data.pixels)  # what turns faces into reconstructions
 
 
 def reconstruct_faces(
@@ -60,7 +61,7 @@ def _write_reconstructions(
     settings: RunSettings,
 ) -> dict[str, Any]:
     """Each process writes its share of the batches into its place in the one file."""
-    live = LiveReconstructions(autoencoder, images, pick_device(settings.trainer.accelerator))
+    live = LiveReconstructions(autoencoder, images, use_device(settings.trainer.accelerator))
     header = _npy_header(len(rows))
     starts = ranks.share(range(0, len(rows), BATCH))
     if ranks.is_first():

@@ -1,4 +1,7 @@
-"""What a run is asked to do: the config tree as typed, frozen values. No Hydra here, so everything can use it."""
+"""What a run is asked to do: the config tree as typed, frozen values.
+
+No Hydra here, so everything can use it; no torch, so that what cannot be is refused before the seconds that takes.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from fakegan.data.faces import DataSettings
 from fakegan.data.splits import seeds
 from fakegan.errors import UsageError
-from fakegan.modules.classifier import NETS
 from fakegan.views import VIEWS, View
 
 FACES_FILE = "faces.sha256"  # in a run directory: the fingerprint of the store that the run began with
+NETS = ("simple_cnn", "alexnet", "dcgan")  # those of fakegan.modules.classifier that learn
 _LABEL = re.compile(r"\w[\w .+=-]{0,63}")
 
 
@@ -157,6 +158,12 @@ class BudgetSettings:
     dcgan: StageBudget  # in place of `classifier`, where that is the DCGAN
 
 
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
 @dataclass(frozen=True)
 class TrainerSettings:
     """conf/trainer: on what a run's networks train. Their number changes no result, but for rounding."""
@@ -174,7 +181,11 @@ class TrainerSettings:
     @property
     def uses_gpus(self) -> bool:
         """Whether each process takes a GPU on this machine."""
-        return self.accelerator == "gpu" or (self.accelerator == "auto" and torch.cuda.is_available())
+        if self.accelerator != "auto":
+            return self.accelerator == "gpu"
+        import torch
+
+        return torch.cuda.is_available()
 
     @property
     def processes(self) -> int:
@@ -183,7 +194,7 @@ class TrainerSettings:
         Raises:
             UsageError: more than there are GPUs.
         """
-        gpus = torch.cuda.device_count() if self.uses_gpus else 0
+        gpus = _gpus() if self.uses_gpus else 0
         if isinstance(self.devices, int):
             if self.devices > gpus > 0:
                 raise UsageError(f"trainer.devices={self.devices}, but this machine has {gpus} GPUs: lower it")

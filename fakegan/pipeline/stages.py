@@ -22,11 +22,12 @@ import torch
 from fakegan import ranks
 from fakegan.data.faces import Faces, open_faces
 from fakegan.detector import DETECTOR_FILE
+from fakegan.devices import use_device
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE, SCORES_FILE, read_metrics, table, write_metrics
+from fakegan.nets.layers import describe
 from fakegan.pipeline.analyse import analyse
 from fakegan.pipeline.examples import Examples, examples, needs
-from fakegan.pipeline.fitting import pick_device
 from fakegan.pipeline.ledger import COMMAND_VARIABLE, command
 from fakegan.pipeline.settings import FACES_FILE, RunSettings
 from fakegan.pipeline.test import provenance, test
@@ -90,7 +91,7 @@ def _processes(settings: RunSettings) -> int:
 def _start_processes(settings: RunSettings, wanted: int) -> None:
     """The run's processes, from the config that was written for it; this one waits for them."""
     run_dir = settings.paths.run_dir
-    pick_device(settings.trainer.accelerator)
+    use_device(settings.trainer.accelerator)
     with _alone_in(run_dir):  # then the first of them holds it
         write_status(run_dir, Status("starting"))
     os.environ.setdefault(COMMAND_VARIABLE, command())
@@ -116,7 +117,8 @@ def _alone_in(run_dir: Path) -> Iterator[None]:
 
 
 def _run_stages(settings: RunSettings) -> None:
-    pick_device(settings.trainer.accelerator)  # what cannot be is said before anything starts
+    device = use_device(settings.trainer.accelerator)  # what cannot be is said before anything starts
+    print(f"device: {describe(device)}", flush=True)
     if settings.pipeline.trains_classifier:
         make_classifier(settings)  # so that a wrong option costs no training
     if settings.model.checkpoint is not None and settings.pipeline.needs_autoencoder:

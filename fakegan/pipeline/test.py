@@ -14,10 +14,10 @@ import fakegan
 from fakegan.data.faces import Faces
 from fakegan.data.store import REAL
 from fakegan.detector import Detector
+from fakegan.devices import use_device
 from fakegan.errors import FakeganError
 from fakegan.evaluation.results import METRICS_FILE, write_metrics
 from fakegan.pipeline.examples import RECONSTRUCTED, Examples
-from fakegan.pipeline.fitting import pick_device
 from fakegan.pipeline.ledger import command, record
 from fakegan.pipeline.reconstruct import LiveReconstructions
 from fakegan.pipeline.scoring import chosen, decisions, score, score_examples, score_reconstructed
@@ -29,7 +29,7 @@ from fakegan.pipeline.train_autoencoder import autoencoder_metrics
 def test(settings: RunSettings, faces: Faces, examples: Examples, autoencoder: Path | None) -> None:
     """Score the test split once, write what people read, metrics.json last."""
     run_dir = settings.paths.run_dir
-    device = pick_device(settings.trainer.accelerator)
+    device = use_device(settings.trainer.accelerator)
     detector = Detector.load(run_dir, device)
     store, rows = faces.store, faces.splits.test
     known = int(detector.knows(store.sha256[rows]).sum())

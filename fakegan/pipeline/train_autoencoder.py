@@ -17,6 +17,7 @@ import fakegan.modules.autoencoder
 import fakegan.modules.pool
 import fakegan.modules.schedules
 import fakegan.nets.autogan
+import fakegan.nets.layers
 import fakegan.nets.losses
 from fakegan import ranks
 from fakegan.callbacks import ReconstructionGrid, StopOnDivergence
@@ -35,6 +36,7 @@ NET_OPTIONS = ("depth", "width", "norm", "code_channels")  # of AutoGAN, as they
 # What a trained autoencoder depends on besides its settings: a change of this code makes a new artifact.
 _CODE = (
     fakegan.nets.autogan,
+    fakegan.nets.layers,
     fakegan.nets.losses,
     fakegan.modules.autoencoder,
     fakegan.modules.pool,

@@ -17,13 +17,14 @@ from fakegan.data.faces import Faces
 from fakegan.data.familiarity import Familiarity
 from fakegan.data.store import FAKE, REAL
 from fakegan.detector import BATCH, DETECTOR_FILE, Detector, NetSpec, sha256_bytes
+from fakegan.devices import use_device
 from fakegan.evaluation.calibration import choose_band, fit_temperature, probability
 from fakegan.evaluation.metrics import auroc, choose_threshold
 from fakegan.modules.classifier import Classifier
 from fakegan.modules.dcgan import GENERATOR_FILE, DCGANClassifier, discriminator_options, generator_options
 from fakegan.nets.recon_error import ERROR_NORMS, ReconError
 from fakegan.pipeline.examples import Examples
-from fakegan.pipeline.fitting import fit, pick_device, weights_of
+from fakegan.pipeline.fitting import fit, weights_of
 from fakegan.pipeline.settings import RunSettings
 from fakegan.views import View
 
@@ -59,7 +60,7 @@ def _write_detector(
         seen=seen,
         seen_labels=seen_labels[first],
         familiarity=Familiarity.learn(store.images, store.widths, store.heights, rows["train"], rows["val"]),
-        device=pick_device(settings.trainer.accelerator),
+        device=use_device(settings.trainer.accelerator),
     )
     _decide(detector, examples)
     detector.save(settings.paths.run_dir / DETECTOR_FILE)

@@ -1,0 +1,26 @@
+"""The device that a process computes on."""
+
+from __future__ import annotations
+
+import torch
+
+from fakegan import ranks
+from fakegan.errors import UsageError
+from fakegan.memory import keep_freed_memory
+
+
+def use_device(accelerator: str) -> torch.device:
+    """The device for networks, by the trainer's accelerator: this process's own, which is set up to compute on it.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    if accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available():
+        return torch.device("cuda", ranks.local_rank())
+    if accelerator in {"auto", "gpu", "mps"} and torch.backends.mps.is_available():
+        return torch.device("mps")
+    if accelerator in {"gpu", "cuda", "mps"}:
+        cure = "train with trainer=cpu, trainer=auto or trainer=ddp_cpu, score with device=auto"
+        raise UsageError(f"there is no {accelerator} on this machine: {cure}")
+    keep_freed_memory()
+    return torch.device("cpu")

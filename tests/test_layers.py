@@ -1,0 +1,151 @@
+"""The quicker layers against torch's own: outputs and every gradient."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fakegan.memory import keep_freed_memory
+from fakegan.nets.autogan import AutoGAN
+from fakegan.nets.layers import InstanceNorm2d, ReflectConv2d, UpsampleConv2d, quick_layout
+
+DTYPES = [(torch.float64, 1e-10), (torch.float32, 2e-4)]
+
+
+def _assert_same(quick: nn.Module, plain: nn.Module, x: Tensor, tolerance: float) -> None:
+    """Both with the same weights: the same output, and the same gradients of a random projection of it."""
+    plain.load_state_dict({name.removeprefix("1."): value for name, value in quick.state_dict().items()})
+    _assert_same_function(quick, plain, x, tolerance, list(quick.parameters()), list(plain.parameters()))
+
+
+def _assert_same_function(
+    quick: nn.Module, plain: nn.Module, x: Tensor, tolerance: float, ours: list[Tensor], theirs: list[Tensor]
+) -> None:
+    x.requires_grad_()
+    y, expected = quick(x), plain(x)
+    torch.testing.assert_close(y, expected, rtol=0, atol=tolerance * float(expected.detach().abs().max()))
+    projection = torch.randn_like(expected)
+    gradients = torch.autograd.grad(y, [x, *ours], projection)
+    for got, want in zip(gradients, torch.autograd.grad(expected, [x, *theirs], projection), strict=True):
+        torch.testing.assert_close(got, want, rtol=0, atol=tolerance * float(want.abs().max()))
+
+
+class _PaddedConv(nn.Conv2d):
+    """What ReflectConv2d is said to be."""
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=1, padding_mode="reflect", bias=bias)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize(
+    ("channels", "size"),
+    [((128, 132), (8, 12)), ((130, 128), (4, 4)), ((128, 128), (6, 8)), ((3, 128), (8, 8))],
+    ids=["winograd", "one tile", "no whole tiles", "too narrow"],
+)
+def test_reflect_conv(
+    channels: tuple[int, int], size: tuple[int, int], channels_last: bool, dtype: torch.dtype, tolerance: float
+) -> None:
+    x = torch.randn(3, channels[0], *size, dtype=dtype)
+    x = quick_layout(x) if channels_last else x
+    bias = channels != (130, 128)
+    _assert_same(ReflectConv2d(*channels, bias).to(dtype), _PaddedConv(*channels, bias).to(dtype), x, tolerance)
+
+
+def test_reflect_conv_is_winograds_where_it_says_so() -> None:
+    x = torch.randn(1, 128, 8, 8)
+    assert "Winograd" in type(ReflectConv2d(128, 128)(x).grad_fn).__name__
+    assert "Winograd" not in type(ReflectConv2d(128, 64)(x).grad_fn).__name__
+    with torch.autocast("cpu", torch.bfloat16):
+        assert "Winograd" not in type(ReflectConv2d(128, 128)(x).grad_fn).__name__
+
+
+def test_winograd_of_an_impulse_is_the_kernel() -> None:
+    """By hand: a single 1 in the input leaves the kernel, turned round, in the output."""
+    conv = ReflectConv2d(128, 128, bias=False).double()
+    x = torch.zeros(1, 128, 8, 8, dtype=torch.float64)
+    x[0, 5, 4, 3] = 1
+    y = conv(x)
+    torch.testing.assert_close(y[0, 7, 3:6, 2:5], conv.weight[7, 5].flip(0, 1), rtol=0, atol=1e-12)
+    assert y[0, 7, 7].abs().max() < 1e-12
+
+
+def test_a_batch_gives_what_its_faces_give_alone() -> None:
+    conv = ReflectConv2d(128, 128)
+    x = torch.randn(3, 128, 8, 8)
+    torch.testing.assert_close(conv(x), torch.cat([conv(face[None]) for face in x]), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
+@pytest.mark.parametrize("bias", [True, False])
+def test_upsample_conv(bias: bool, dtype: torch.dtype, tolerance: float) -> None:
+    plain = nn.Conv2d(5, 4, 3, padding=1, bias=bias).to(dtype)
+
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = plain
+
+        def forward(self, x: Tensor) -> Tensor:
+            return plain(F.interpolate(x, scale_factor=2, mode="nearest"))
+
+    quick = UpsampleConv2d(5, 4, bias).to(dtype)
+    plain.load_state_dict(quick.state_dict())
+    x = torch.randn(2, 5, 3, 7, dtype=dtype)
+    _assert_same_function(quick, Plain(), x, tolerance, list(quick.parameters()), list(plain.parameters()))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_instance_norm(channels_last: bool, dtype: torch.dtype, tolerance: float) -> None:
+    x = 3 * torch.randn(2, 5, 6, 7, dtype=dtype) + 2
+    x = quick_layout(x) if channels_last else x
+    _assert_same(InstanceNorm2d(), nn.InstanceNorm2d(5), x, tolerance)
+
+
+def test_instance_norm_of_a_flat_channel_is_zero() -> None:
+    assert InstanceNorm2d()(torch.full((1, 2, 4, 4), 7.0)).abs().max() == 0
+
+
+def test_every_layer_keeps_channels_last() -> None:
+    net = AutoGAN(1, width=32, norm="instance")
+    seen = []
+    for layer in net.modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(
+                lambda module, _, out: seen.append((module, out.is_contiguous(memory_format=torch.channels_last)))
+            )
+    net(torch.rand(2, 3, 64, 64))
+    assert len(seen) > 15
+    assert not [module for module, kept in seen if not kept]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
+def test_freed_memory_is_kept() -> None:
+    """Pages that a process asks the system for while it fills 40 MB again and again: none, once they are kept."""
+    code = (
+        "import resource, sys, torch; from fakegan.memory import keep_freed_memory\n"
+        "print(keep_freed_memory() if sys.argv[1] == 'keep' else False)\n"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(16): torch.ones(10_000_000)\n"
+        "before = faults()\n"
+        "for _ in range(5): torch.ones(10_000_000)\n"
+        "print(faults() - before)"
+    )
+    told, pages = {}, {}
+    for how in ("keep", "return"):
+        words = [sys.executable, "-c", code, how]
+        out = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+        told[how], pages[how] = out[0] == "True", int(out[1])
+    assert not told["return"]
+    if told["keep"]:  # not with another C library
+        assert pages["keep"] < 1000 < pages["return"]
+
+
+def test_keeping_memory_tells_whether_it_could(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.libc_ver", lambda: ("musl", "1.2"))
+    assert not keep_freed_memory()
