@@ -1,26 +1,28 @@
 """Score finished runs without training: on their own test split, on another store, or on chosen sources.
 
-python evaluate.py run=outputs/...
-python evaluate.py run=outputs/... data=faces data.root=data/faces
-python evaluate.py 'runs=[outputs/a,outputs/b]'
+python evaluate.py run=outputs/RUN
+python evaluate.py run=outputs/RUN data=faces data.root=data/faces    # on other faces
+python evaluate.py 'runs=[outputs/a,outputs/b]'    # side by side, with a report; a folder stands for the runs in it
 """
 
 from omegaconf import DictConfig
 
 from fakegan import config
+from fakegan.loading import load_lightning
 
 
 @config.entry_point("evaluate")
 def main(cfg: DictConfig) -> None:
     """Compose, score one run or compare several, print the table and where the report is."""
-    from fakegan.pipeline.evaluating import compare, evaluate
     from fakegan.pipeline.settings import EvaluateSettings, RunSettings
 
     settings = config.settings(EvaluateSettings, cfg)
-    if settings.run is not None:
-        print(evaluate(settings, config.read_run(RunSettings, settings.run)))
-    else:
-        print(compare(settings, config.read_runs(RunSettings, settings.runs)))
+    runs = config.read_runs(RunSettings, settings.runs) if settings.run is None else []
+    one = None if settings.run is None else config.read_run(RunSettings, settings.run)
+    load_lightning()
+    from fakegan.pipeline.evaluating import compare, evaluate
+
+    print(compare(settings, runs) if one is None else evaluate(settings, one))
 
 
 if __name__ == "__main__":

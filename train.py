@@ -1,12 +1,15 @@
-"""One run of the study: train what the pipeline needs, test it, print where the numbers are.
+"""One run of the study: train what the pipeline needs, test it, say where the numbers are.
 
-python train.py model=autogan4 pipeline=recon_classify
-python train.py -m +experiment=paper_exp1
+python train.py model=autogan4 pipeline=recon_classify    # on the built-in faces
+python train.py data=faces data.root=data/faces           # on your own (python -m fakegan.prepare)
+python train.py -m seed=1,2,3 classifier=simple_cnn,alexnet    # a sweep: every combination, and a report
+python train.py resume=outputs/RUN                        # go on with a run that was stopped
 """
 
 from omegaconf import DictConfig
 
 from fakegan import config
+from fakegan.loading import load_lightning
 from fakegan.sweep import launcher
 
 
@@ -14,9 +17,11 @@ from fakegan.sweep import launcher
 def main(cfg: DictConfig) -> float:
     """Compose, write down what will run, run the stages, return the selection score."""
     from fakegan.pipeline.settings import RunSettings
-    from fakegan.pipeline.stages import run
 
     settings = config.start_run(RunSettings, cfg)
+    load_lightning()
+    from fakegan.pipeline.stages import run
+
     outcome = run(settings)
     if outcome.text:
         print(outcome.text)

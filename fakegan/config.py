@@ -3,41 +3,56 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import os
 import re
 import shutil
 import signal
 import sys
-import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import hydra
-import yaml  # type: ignore[import-untyped]  # OmegaConf's own reader
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from fakegan import processes
+from fakegan import processes, ranks, usage
 from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
 from fakegan.progress import STATUS_FILE
+from fakegan.runs import CONFIG_FILE, read_run, read_runs, runs_under, write_down
 from fakegan.sweep import words
+from fakegan.typed import from_mapping, nearest
+
+__all__ = [
+    "CONF",
+    "CONFIG_FILE",
+    "PROJECT",
+    "FakeganError",
+    "alone",
+    "entry_point",
+    "explain",
+    "from_mapping",
+    "make_lasting",
+    "one_sentence",
+    "read_run",
+    "read_runs",
+    "register_resolvers",
+    "settings",
+    "start_run",
+    "write_down",
+]
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONF = PROJECT / "conf"
-CONFIG_FILE = "config.yaml"  # in a run directory, resolved
-_MAX_CONFIG_BYTES = 100_000  # train.py writes some 1,500
-_MAX_CONFIG_DEPTH = 10  # train.py's is 3
 T = TypeVar("T")
 
 
@@ -96,6 +111,10 @@ def entry_point(
                 signal.signal(signal.SIGTERM, processes.terminate)
             if sweeps is not None:
                 sweeps.register()
+            if {"--help", "-h"} & set(sys.argv[1:]):
+                with one_sentence():
+                    _say(_help(name, sys.modules[task.__module__].__doc__ or "", sweeps is not None))
+                return None
             composed = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
             with one_sentence():
                 run = composed(functools.wraps(task)(functools.partial(_job, task)))
@@ -104,6 +123,41 @@ def entry_point(
         return command
 
     return decorate
+
+
+def _help(name: str, about: str, sweeps: bool) -> str:
+    """The text of --help, by the words beside it; one with several values is left out."""
+    typed = [word for word in sys.argv[1:] if not word.startswith("-")]
+    given = [o.input_line or "" for o in OverridesParser.create().parse_overrides(typed) if not o.is_sweep_override()]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(name, given, return_hydra_config=True)
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    hydras = OmegaConf.to_container(cfg.hydra, resolve=False)
+    composed = usage.Composed(
+        values={key: _value(cfg, key) for key, _ in usage.flat(OmegaConf.to_container(own, resolve=False))},
+        choices=dict(cfg.hydra.runtime.choices),
+        hydras={key: _value(cfg, key) for key, _ in usage.flat({"hydra": hydras})},
+    )
+    return usage.usage(about, name, CONF, composed, sweeps)
+
+
+def _value(cfg: DictConfig, key: str) -> Any:
+    """A value, resolved; that of a key which is only known in a run is empty."""
+    try:
+        value = OmegaConf.select(cfg, key, throw_on_missing=True)
+    except MissingMandatoryValue:
+        return "???"
+    except (OmegaConfBaseException, ValueError):
+        return ""
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def _say(text: str) -> None:
+    """Print it; whoever reads it may close the pipe in its middle."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
 
 
 def _concluded(run: Callable[[], Any], sweeps: Sweeps) -> Any:
@@ -218,7 +272,7 @@ def explain(error: Exception) -> str:
         return "a launcher for clusters needs submitit: pip install 'fakegan[slurm]'"
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = (error.missing_cfg_file or "").rpartition("/")
-        return f"{group}={choice} does not exist: {_nearest(choice, error.options)}"
+        return f"{group}={choice} does not exist: {nearest(choice, error.options)}"
     if isinstance(error, MissingMandatoryValue):
         missing = re.search(r"(?:full_key|key|value): ?([\w.]+)", text)
         return f"{missing.group(1) if missing else text.splitlines()[0]} must be given"
@@ -226,15 +280,8 @@ def explain(error: Exception) -> str:
     if isinstance(error, ConfigCompositionException) and unknown:
         full = re.search(r"Could not override '([\w./@]+)'", text)
         key = full.group(1) if full else unknown.group(1)
-        return f"{key} is not a config key: {_nearest(key, _known_keys())}"
+        return f"{key} is not a config key: {nearest(key, _known_keys())}"
     return " ".join(line.strip() for line in text.splitlines()[:2])
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    leaf = name.rsplit(".", 1)[-1]
-    close += [key for key in known if key.rsplit(".", 1)[-1] == leaf and key not in close][:2]
-    return f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(sorted(known)[:20])}"
 
 
 def _known_keys() -> list[str]:
@@ -273,8 +320,6 @@ def start_run(kind: type[R], cfg: DictConfig) -> R:
     Raises:
         UsageError: the run directory is another run's.
     """
-    from fakegan import ranks  # imports torch, which --help does not need
-
     ranks.connect()
     if isinstance(cfg.get("resume"), str):
         return _resumed(kind, cfg.resume)
@@ -334,45 +379,10 @@ def make_lasting(cfg: DictConfig) -> None:
             OmegaConf.update(cfg, key, str(Path(path).absolute()))
 
 
-def write_down(cfg: DictConfig, run_dir: Path) -> None:
-    """Write a run's config.yaml, resolved.
-
-    Raises:
-        UsageError: another run is there.
-        FakeganError: the folder cannot be written.
-    """
-    building = run_dir / f".{CONFIG_FILE}.{os.getpid()}"
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        try:
-            building.write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
-            _rename_new(building, run_dir / CONFIG_FILE)
-        finally:
-            building.unlink(missing_ok=True)
-    except FileExistsError:
-        raise UsageError(
-            f"{run_dir} holds a run already: choose another hydra.run.dir, or continue it with resume={run_dir}"
-        ) from None
-    except OSError as error:
-        raise FakeganError(f"{run_dir} cannot be written ({error}): choose another hydra.run.dir") from error
-
-
-def _rename_new(path: Path, target: Path) -> None:
-    """Rename a file; a FileExistsError where there is one of that name, be it since a moment ago."""
-    try:
-        os.link(path, target)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links
-        if target.exists():
-            raise FileExistsError(target) from None
-        path.rename(target)
-
-
 def _twin(kind: type[R], checked: R, run_dir: Path) -> R | None:
     """The run of the sweep that would end with this job's numbers: its own, begun by an earlier sweep, or another's."""
     number = HydraConfig.get().job.num
-    for sibling in _runs_under(run_dir.parent):
+    for sibling in runs_under(run_dir.parent):
         other = read_run(kind, str(sibling))
         if not other.repeats(checked):
             continue
@@ -384,153 +394,3 @@ def _twin(kind: type[R], checked: R, run_dir: Path) -> R | None:
                 run_dir.rmdir()  # Hydra made it
         return other
     return None
-
-
-def read_run(kind: type[T], run_dir: str) -> T:
-    """The settings that a run was started with, its paths.run_dir where it stands now.
-
-    A run may come from elsewhere: its config is held against the settings' keys, types and names, nothing in it is
-    resolved, and no object is made of it but the settings.
-
-    Raises:
-        FakeganError: no run there, or a config.yaml that is damaged or not of train.py's making.
-    """
-    path = Path(run_dir) / CONFIG_FILE
-    if not path.is_file():
-        raise UsageError(f"{run_dir} is not a run: it has no {CONFIG_FILE}; name a directory that train.py wrote")
-    values = _read_plain(path)
-    if isinstance(values.get("paths"), dict):
-        values["paths"]["run_dir"] = run_dir
-    try:
-        return from_mapping(kind, values)
-    except (UsageError, OverflowError) as error:
-        raise UsageError(f"{path}: {error!s:.300}; it may be of another version of FakeGAN") from error
-
-
-def _read_plain(path: Path) -> dict[str, Any]:
-    """The values of a config.yaml as they stand there, texts, numbers, lists and groups of keys."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_CONFIG_BYTES + 1)
-    except OSError as error:
-        raise FakeganError(f"{path} cannot be read ({error.strerror}): change its permissions") from error
-    if len(content) > _MAX_CONFIG_BYTES:
-        raise FakeganError(f"{path} is damaged: no config has more than {_MAX_CONFIG_BYTES // 1000} kB")
-    try:
-        text = content.decode("utf-8")
-        _refuse_foreign(path, text)
-        values = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    except FakeganError:
-        raise
-    except Exception as error:  # a YAML error of any kind
-        raise FakeganError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
-    if not isinstance(values, dict):
-        raise FakeganError(f"{path} is damaged: it is no list of keys")
-    return typing.cast("dict[str, Any]", values)
-
-
-def _refuse_foreign(path: Path, text: str) -> None:
-    """Raise a FakeganError for YAML that train.py never writes: it may ask for code, for secrets or for all memory."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        found = "too many brackets" if depth > _MAX_CONFIG_DEPTH else _foreign(event)
-        if found is not None:
-            line = event.start_mark.line + 1
-            raise FakeganError(f"{path} has {found} in line {line}, which train.py never writes: do not trust this run")
-
-
-def _foreign(event: yaml.Event) -> str | None:
-    value = getattr(event, "value", "")
-    if getattr(event, "tag", None) is not None:
-        return "a tag"
-    if getattr(event, "anchor", None) is not None:  # an alias's, too: a few lines of them are a million values
-        return "an alias"
-    if "${" in value:
-        return "an interpolation"
-    return "a control character" if re.search(r"[\x00-\x1f\x7f-\x9f]", value) else None
-
-
-def read_runs(kind: type[T], places: Sequence[str]) -> list[T]:
-    """The settings of several runs: run directories, or folders that hold some at any depth.
-
-    Raises:
-        UsageError: none named, or no run in a place.
-    """
-    if not places:
-        raise UsageError("name a run with run=DIR, or several with 'runs=[DIR,DIR]'")
-    found: dict[Path, T] = {}
-    for place in places:
-        runs = _runs_under(Path(place))
-        if not runs:
-            raise UsageError(f"there is no run at {place}: name directories that train.py wrote, or a folder of them")
-        found |= {run.resolve(): read_run(kind, str(run)) for run in runs}
-    return list(found.values())
-
-
-def _runs_under(folder: Path) -> list[Path]:
-    """The folder itself where it is a run, else the runs in it, by name."""
-    if (folder / CONFIG_FILE).is_file():
-        return [folder]
-
-    def order(path: Path) -> tuple[str | int, ...]:  # 10_x after 9_x
-        return tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", str(path)))  # type: ignore[misc]
-
-    return sorted((path.parent for path in folder.rglob(CONFIG_FILE)), key=order)
-
-
-def from_mapping(kind: type[T], values: Mapping[str, Any], at: str = "") -> T:
-    """A frozen dataclass from plain values; keys and types are checked, nested dataclasses are built."""
-    hints = typing.get_type_hints(kind)
-    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    for key in values:
-        if key not in known:
-            raise UsageError(f"{at}{key} is not a config key: {_nearest(str(key), known)}")
-    needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]  # type: ignore[arg-type]
-    for key in needed:
-        if key not in values:
-            raise UsageError(f"{at}{key} is missing from the config")
-    typed = {key: _typed(hints[key], value, f"{at}{key}") for key, value in values.items()}
-    try:
-        return kind(**typed)
-    except UsageError as error:  # a value out of range; settings that stand in two places do not know where
-        place = at.rstrip(".")
-        raise error if not place or place.split(".")[0] in str(error) else UsageError(f"{place}: {error}") from None
-
-
-def _typed(hint: Any, value: Any, at: str) -> Any:
-    """`value` as the type `hint` asks for; a UsageError names the key where it is not."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in {types.UnionType, typing.Union}:
-        options = tuple(a for a in arguments if a is not types.NoneType)
-        if value is None and len(options) < len(arguments):
-            return None
-        if len(options) == 1:
-            return _typed(options[0], value, at)
-        return value if isinstance(value, options) else _wrong(at, value, " or ".join(o.__name__ for o in options))
-    if origin is typing.Literal:
-        return value if value in arguments else _wrong(at, value, " or ".join(map(str, arguments)))
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            return _wrong(at, value, f"a list: '{at}=[...]'")
-        return tuple(_typed(arguments[0], item, f"{at}[{i}]") for i, item in enumerate(value))
-    if is_dataclass(hint):
-        if not isinstance(value, Mapping):
-            return _wrong(at, value, "a group of keys")
-        return from_mapping(typing.cast("type[Any]", hint), value, f"{at}.")
-    if origin is dict:
-        return dict(value) if isinstance(value, Mapping) else _wrong(at, value, "a group of keys")
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is Path and isinstance(value, str):
-        return Path(value)
-    exact = isinstance(value, hint) and not (hint is int and isinstance(value, bool))
-    return (
-        value
-        if exact
-        else _wrong(at, value, {int: "a whole number", float: "a number", str: "text", Path: "a path"}.get(hint, hint))
-    )
-
-
-def _wrong(at: str, value: Any, wanted: Any) -> typing.NoReturn:
-    raise UsageError(f"{at}={value!r} must be {wanted}")

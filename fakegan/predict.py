@@ -28,6 +28,7 @@ from fakegan.data.images import Face, Pixels
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.calibration import unsure
 from fakegan.evaluation.results import VERDICTS
+from fakegan.loading import load_lightning
 from fakegan.pictures import sheet, stack, write_png
 
 if TYPE_CHECKING:  # torch takes seconds to import: only once the words are understood
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _predict(words: list[str]) -> int:
     options = _parser().parse_args(words)
     _refuse(options)
+    load_lightning()
     from fakegan.detector import Detector
     from fakegan.devices import use_device
 

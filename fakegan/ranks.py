@@ -12,14 +12,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
-
-import torch
-import torch.distributed as dist
-from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fakegan.errors import FakeganError, LostError, ToldError, UsageError
+
+if TYPE_CHECKING:  # a command that is refused does not wait for torch
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -56,6 +54,8 @@ def _from_submitit() -> None:
 def _from_slurm() -> None:
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) < 2:  # only srun sets it: sbatch starts one process
         return
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+
     slurm = SLURMEnvironment(auto_requeue=False)
     here, nodes = slurm.global_rank(), int(os.environ.get("SLURM_NNODES", "1"))
     os.environ |= {
@@ -79,7 +79,12 @@ def connect() -> None:
     Every process but the first is silent from then on, but for its errors.
     """
     global _control  # noqa: PLW0603
-    if started() == 1 or dist.is_initialized():
+    if started() == 1:
+        return
+    import torch
+    import torch.distributed as dist
+
+    if dist.is_initialized():
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
@@ -96,6 +101,8 @@ def connect() -> None:
 
 def disconnect() -> None:
     """Leave the others, at the end of a run that went well."""
+    import torch.distributed as dist
+
     global _control  # noqa: PLW0603
     if dist.is_initialized():
         wait()
@@ -105,16 +112,26 @@ def disconnect() -> None:
 
 def rank() -> int:
     """This process's number, from 0; 0 where it works alone."""
-    return dist.get_rank() if count() > 1 else 0
+    if count() == 1:
+        return 0
+    import torch.distributed as dist
+
+    return dist.get_rank()
 
 
 def count() -> int:
     """How many processes work together here and now."""
-    return 1 if _control is None or _alone else dist.get_world_size()
+    if _control is None or _alone:
+        return 1
+    import torch.distributed as dist
+
+    return dist.get_world_size()
 
 
 def is_first() -> bool:
     """Whether this is the process that writes files and speaks."""
+    import torch.distributed as dist
+
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
@@ -137,6 +154,8 @@ def on_first(task: Callable[[], T]) -> T:
     global _alone  # noqa: PLW0603
     if count() == 1:
         return task()
+    import torch.distributed as dist
+
     said: list[Any] = [None, None]
     if is_first():
         _alone = True
@@ -171,6 +190,8 @@ def loss_told() -> Iterator[None]:
     Raises:
         LostError: another process is gone.
     """
+    import torch.distributed as dist
+
     try:
         yield
     except RuntimeError as error:  # gloo's and NCCL's
@@ -182,6 +203,8 @@ def loss_told() -> Iterator[None]:
 def wait() -> None:
     """Until every process is here."""
     if count() > 1:
+        import torch.distributed as dist
+
         dist.barrier(group=_control)
 
 
@@ -189,6 +212,9 @@ def largest(number: int) -> int:
     """The largest of the processes' numbers."""
     if count() == 1:
         return number
+    import torch
+    import torch.distributed as dist
+
     numbers = torch.tensor(number)
     dist.all_reduce(numbers, op=dist.ReduceOp.MAX, group=_control)
     return int(numbers)
@@ -198,6 +224,8 @@ def total(value: Tensor) -> Tensor:
     """The sum of a tensor over the processes, in a new tensor."""
     summed = value.detach().clone()
     if count() > 1:
+        import torch.distributed as dist
+
         dist.all_reduce(summed)
     return summed
 

@@ -9,21 +9,22 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from fakegan.checkpoints import load_checkpoint
 from fakegan.commands import Parser, at_least, run
-from fakegan.config import read_run
-from fakegan.data.pixels import to_uint8
-from fakegan.devices import use_device
 from fakegan.errors import FakeganError, UsageError
-from fakegan.modules.dcgan import GENERATOR_FILE
-from fakegan.nets.dcgan import DCGANGenerator
+from fakegan.loading import load_lightning
 from fakegan.pictures import write_png
 from fakegan.pipeline.settings import RunSettings
+from fakegan.runs import read_run
+
+if TYPE_CHECKING:  # --help does not wait for torch
+    import torch
+
+    from fakegan.nets.dcgan import DCGANGenerator
 
 _COMMAND = "python -m fakegan.sample"
 _PICTURE_VIEWS = ("pixels", "reconstruction")  # those whose samples are faces to look at
@@ -37,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _sample(words: list[str]) -> int:
     options = _parser().parse_args(words)
+    load_lightning()
+    from fakegan.devices import use_device
+
     sample(options.run, options.out, options.count, options.seed, use_device(options.device))
     print(f"{options.count:,} faces: {options.out}")
     print(f"Next: python -m fakegan.prepare --fake dcgan={options.out} --real NAME=PATH --out data/NAME")
@@ -53,6 +57,10 @@ def sample(run_dir: Path, out: Path, count: int, seed: int, device: torch.device
         UsageError: no such run, a run whose generator makes no pictures, `out` taken.
         FakeganError: an unfinished run, a damaged file, a full disk.
     """
+    import torch
+
+    from fakegan.data.pixels import to_uint8
+
     out = out.resolve()
     _refuse_taken(out)
     generator = _load_generator(run_dir).to(device).eval()
@@ -67,6 +75,10 @@ def sample(run_dir: Path, out: Path, count: int, seed: int, device: torch.device
 
 
 def _load_generator(run_dir: Path) -> DCGANGenerator:
+    from fakegan.checkpoints import load_checkpoint
+    from fakegan.modules.dcgan import GENERATOR_FILE
+    from fakegan.nets.dcgan import DCGANGenerator
+
     path = run_dir / GENERATOR_FILE
     if not path.is_file():
         raise _no_generator(run_dir)
@@ -88,6 +100,8 @@ def _load_generator(run_dir: Path) -> DCGANGenerator:
 
 
 def _no_generator(run_dir: Path) -> FakeganError:
+    from fakegan.modules.dcgan import GENERATOR_FILE
+
     trained = read_run(RunSettings, str(run_dir))
     if trained.pipeline.view is None:
         return UsageError(f"{run_dir} trained an autoencoder only: only classifier=dcgan has a generator")

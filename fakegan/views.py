@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # settings name views, and are checked before the seconds that torch takes
+    from torch import Tensor
 
 RESIDUAL_GAIN = 4  # of |x - x_hat| in views and pictures: at its true size a good reconstruction's is all black
 
@@ -50,6 +51,8 @@ def residual(image: Tensor, recon: Tensor) -> Tensor:
 
 def stack(image: Tensor, recon: Tensor) -> Tensor:
     """Face, reconstruction and residual as nine channels."""
+    import torch
+
     return torch.cat([image, recon, residual(image, recon)], dim=1)
 
 

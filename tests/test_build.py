@@ -472,3 +472,18 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path) -> Non
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout.split()[-1]) * unit)
     assert peaks[1] - peaks[0] < 3600 * 64 * 64 * 3 / 4  # a quarter of what keeping the faces would cost
+
+
+def test_preparing_needs_no_torch() -> None:
+    """Its import would take each worker seconds and some 200 MB."""
+    script = "import sys, fakegan.prepare; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_a_declared_group_named_like_a_pictures_own_is_that_group(tmp_path: Path, run) -> None:
+    fill(tmp_path / "r", 3)
+    assert run("--real", f"a={tmp_path / 'r'}")[0] == 0
+    own = FaceStore.open(tmp_path / "faces").groups.tolist()
+    (tmp_path / "g.csv").write_text(f"file,group\n000.png,{own[2]}\n001.png,{own[1].upper()}\n")
+    assert run("--real", f"a={tmp_path / 'r'}", "--groups", tmp_path / "g.csv", "--overwrite")[0] == 0
+    assert FaceStore.open(tmp_path / "faces").groups.tolist() == [own[2], own[1].upper(), own[2]]

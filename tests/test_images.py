@@ -16,7 +16,8 @@ from fakegan.data.images import (
     Geometry,
     ImageError,
     face_from_pixels,
-    perceptual_hash,
+    grey,
+    looks,
     read_face,
     read_face_file,
 )
@@ -191,8 +192,36 @@ def test_perceptual_hash_of_half_and_half():
     """Dark left, bright right: no frequency but the mean and the odd horizontal ones, by hand."""
     pixels = np.zeros((64, 64, 3), dtype=np.uint8)
     pixels[:, 32:] = 255
-    first_row = perceptual_hash(pixels) >> 56  # vertical frequency 0, horizontal 0 to 7
+    first_row = looks(pixels)[0] >> 56  # vertical frequency 0, horizontal 0 to 7
     assert first_row == 0b10010001  # signs of 1, 3, 5, 7: -, +, -, +
+
+
+@pytest.mark.parametrize("size", [8, 64, 72])  # 72: too large for float32 to be exact
+def test_looks_are_exact(size):
+    """Against whole numbers of Python's own: the brightest picture, a dark one, noise."""
+    rng = np.random.default_rng(0)
+    cosines = np.cos(np.pi * np.outer(np.arange(8), 2 * np.arange(size) + 1) / (2 * size))
+    cosines = np.rint(1024 * cosines).astype(int).astype(object)
+    for pixels in (*rng.integers(0, 256, (5, size, size, 3), dtype=np.uint8), np.full((size, size, 3), 255, np.uint8)):
+        waves = (cosines @ grey(pixels).astype(int).astype(object) @ cosines.T).ravel().tolist()
+        median = sorted(waves[1:])[31]
+        phash, thumbnail = looks(pixels)
+        assert f"{phash:064b}" == "".join("01"[wave > median] for wave in waves)
+        blocks = grey(pixels).reshape(8, size // 8, 8, size // 8).mean(axis=(1, 3)) / 1000
+        assert np.abs(np.frombuffer(thumbnail, np.uint8) - blocks.ravel()).max() <= 0.5 + 1e-9
+
+
+def test_thumbnail_is_the_mean_of_each_block():
+    pixels = np.zeros((64, 64, 3), dtype=np.uint8)
+    pixels[:8, 8:12] = 100  # half of the second block of the first row
+    assert looks(pixels)[1] == bytes([0, 50]) + bytes(62)
+
+
+def test_pixel_keys_are_equal_for_equal_pixels_whatever_the_file():
+    noise = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    faces = [read_face(encode(Image.fromarray(noise[0])), GEOMETRY), face_from_pixels(noise[0])]
+    assert faces[0].pixel_key == faces[1].pixel_key != face_from_pixels(noise[1]).pixel_key
+    assert faces[0].sha256 != faces[1].sha256
 
 
 def test_face_from_pixels_refuses_floats():

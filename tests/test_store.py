@@ -118,6 +118,26 @@ def test_an_exception_leaves_nothing_and_the_old_store_whole(tmp_path):
     assert snapshot(tmp_path) == before
 
 
+def test_groups_that_are_not_as_many_as_the_rows_leave_nothing(tmp_path):
+    for groups in (["one", "two"], ["one", "two", "three", "four"]):
+        with pytest.raises(ValueError, match="argument 2"):
+            write_store(tmp_path / "faces", groups=groups)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_at_once_are_the_same_bytes_as_one_by_one(tmp_path):
+    write_store(tmp_path / "a" / "faces")
+    stored = [face_from_pixels(flat(level)) for level in (10, 20, 30)]
+    rows = [
+        Row.of(face, file=f"s{i % 2}/{i}.png", label=i % 2, source=f"s{i % 2}", split="val")
+        for i, face in enumerate(stored)
+    ]
+    with StoreWriter(tmp_path / "b" / "faces", Geometry()) as writer:
+        writer.extend([], [])
+        writer.extend([face.pixels for face in stored], rows)
+    assert snapshot(tmp_path / "a") == snapshot(tmp_path / "b")
+
+
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -9,6 +9,7 @@ import csv
 import hashlib
 import multiprocessing
 import os
+import re
 import signal
 import threading
 from array import array
@@ -17,23 +18,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import groupby, islice
 from multiprocessing.connection import wait
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fakegan.data.duplicates import Duplicates, find_duplicates, thumbnails
-from fakegan.data.images import Face, Geometry, ImageError, read_face_file
+from fakegan.data.duplicates import Duplicates, find_duplicates
+from fakegan.data.images import Face, Geometry, ImageError, Pixels, read_face_file
 from fakegan.data.sources import Container, ValueRange, open_container
 from fakegan.data.store import FAKE, REAL, Row, StoreWriter
 from fakegan.data.summary import SourceSummary, Summary
 from fakegan.errors import FakeganError, UsageError
 
 CHUNK = 32  # pictures a worker reads at a time: 400 kB of faces on the way back
+_GROUP_KEY = re.compile("[0-9a-f]{16}")  # a group named like the one that a picture has of itself
 
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
 Outcome = Face | str  # the reason where there is no face
@@ -102,7 +104,7 @@ def build_store(
         declared.refuse_all_unused(recipe.groups)
         duplicates = found.duplicates()
         if writer:
-            writer.regroup(duplicates.groups)
+            writer.regroup(found.groups(duplicates))
         result = _summarise(summaries, found, duplicates, declared, writer)
         if writer:
             writer.warn(result.warnings())
@@ -236,32 +238,48 @@ class DeclaredGroups:
 
 @dataclass
 class _Found:
-    """What finding duplicates needs to know of every row: about 250 bytes a picture."""
+    """What finding duplicates needs to know of every row: about 100 bytes a picture."""
 
-    groups: list[str] = field(default_factory=list)
+    group_names: dict[int, str] = field(default_factory=dict)  # the declared ones; others are called by their key
+    group_keys: array[int] = field(default_factory=lambda: array("Q"))  # 64 bits: no chance collisions
     labels: array[int] = field(default_factory=lambda: array("b"))
-    sources: list[str] = field(default_factory=list)
-    file_keys: array[int] = field(default_factory=lambda: array("Q"))  # 64 bits: no chance collisions
+    source_numbers: dict[str, int] = field(default_factory=dict)
+    sources: array[int] = field(default_factory=lambda: array("I"))  # their numbers
+    file_keys: array[int] = field(default_factory=lambda: array("Q"))
     pixel_keys: array[int] = field(default_factory=lambda: array("Q"))
     hashes: array[int] = field(default_factory=lambda: array("Q"))
     thumbs: bytearray = field(default_factory=bytearray)
 
     def add(self, face: Face, row: Row) -> None:
-        self.groups.append(row.group)
+        self.group_keys.append(self._group_key(row.group))
         self.labels.append(row.label)
-        self.sources.append(row.source)
+        self.sources.append(self.source_numbers.setdefault(row.source, len(self.source_numbers)))
         self.file_keys.append(int(face.sha256[:16], 16))
-        digest = hashlib.blake2b(face.pixels.tobytes(), digest_size=8).digest()
-        self.pixel_keys.append(int.from_bytes(digest, "big"))
+        self.pixel_keys.append(face.pixel_key)
         self.hashes.append(face.phash)
-        self.thumbs += thumbnails(face.pixels[None]).tobytes()
+        self.thumbs += face.thumbnail
+
+    def _group_key(self, group: str) -> int:
+        if _GROUP_KEY.fullmatch(group):
+            return int(group, 16)
+        digest = hashlib.blake2b(group.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+        key = int.from_bytes(digest, "big")
+        self.group_names[key] = group
+        return key
 
     def duplicates(self) -> Duplicates:
-        file_keys, pixel_keys, hashes = (
-            np.frombuffer(keys, dtype=np.uint64) for keys in (self.file_keys, self.pixel_keys, self.hashes)
+        group_keys, file_keys, pixel_keys, hashes = (
+            np.frombuffer(keys, dtype=np.uint64)
+            for keys in (self.group_keys, self.file_keys, self.pixel_keys, self.hashes)
         )
         thumbs = np.frombuffer(self.thumbs, dtype=np.uint8).reshape(-1, 64)
-        return find_duplicates(self.groups, file_keys, pixel_keys, hashes, thumbs)
+        return find_duplicates(group_keys, file_keys, pixel_keys, hashes, thumbs)
+
+    def groups(self, duplicates: Duplicates) -> Iterator[str]:
+        """The merged groups, each named after that of its first row."""
+        for row in duplicates.first:
+            key = self.group_keys[row]
+            yield self.group_names.get(key) or f"{key:016x}"
 
 
 def _count(recipe: Recipe, containers: Sequence[Container]) -> tuple[dict[str, SourceSummary], int]:
@@ -301,6 +319,8 @@ def _keep(
 ) -> None:
     """One chunk's faces into the store, its failures into rejected.csv."""
     source = chunk.source
+    faces: list[Pixels] = []
+    rows: list[Row] = []
     for name, outcome in zip(chunk.names, outcomes, strict=True):
         file = f"{source.prefix or source.name}/{name}"
         if isinstance(outcome, str):
@@ -318,8 +338,10 @@ def _keep(
         )
         summary.add(outcome)
         found.add(outcome, row)
-        if writer:
-            writer.append(outcome.pixels, row)
+        faces.append(outcome.pixels)
+        rows.append(row)
+    if writer:
+        writer.extend(faces, rows)
 
 
 def _refuse_nothing_read(summaries: dict[str, SourceSummary]) -> None:
@@ -339,10 +361,10 @@ def _summarise(
     declared: DeclaredGroups,
     writer: StoreWriter | None,
 ) -> Summary:
-    for row in np.flatnonzero(duplicates.exact).tolist():
-        summaries[found.sources[row]].exact += 1
-    for row in np.flatnonzero(duplicates.near).tolist():
-        summaries[found.sources[row]].near += 1
+    sources = np.frombuffer(found.sources, dtype=np.uintc)
+    for name, number in found.source_numbers.items():
+        summaries[name].exact = int(duplicates.exact[sources == number].sum())
+        summaries[name].near = int(duplicates.near[sources == number].sum())
     labels = np.frombuffer(found.labels, dtype=np.int8)[duplicates.links]  # (M, 2)
     both = duplicates.links[(labels == REAL).any(axis=1) & (labels == FAKE).any(axis=1)]
     return Summary(
@@ -361,11 +383,11 @@ def _read_chunks(chunks: Iterable[Chunk], geometry: Geometry, workers: int) -> I
         return
     context = multiprocessing.get_context("spawn")  # forking a process that has threads can hang
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-    under_way: deque[tuple[Chunk, Future[list[Outcome]]]] = deque()
+    under_way: deque[tuple[Chunk, Future[_Packed]]] = deque()
     try:
         for chunk in chunks:
             with _ctrl_c_held():  # submitting may start a worker, which inherits what is held back
-                future = pool.submit(_read_chunk, chunk.container, chunk.names, geometry)
+                future = pool.submit(_read_packed, chunk.container, chunk.names, geometry)
             under_way.append((chunk, future))
             if len(under_way) > 2 * workers:
                 yield _result(under_way)
@@ -379,9 +401,34 @@ def _read_chunks(chunks: Iterable[Chunk], geometry: Geometry, workers: int) -> I
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _result(under_way: deque[tuple[Chunk, Future[list[Outcome]]]]) -> tuple[Chunk, list[Outcome]]:
+def _result(under_way: deque[tuple[Chunk, Future[_Packed]]]) -> tuple[Chunk, list[Outcome]]:
     chunk, future = under_way.popleft()
-    return chunk, future.result()
+    return chunk, future.result().outcomes()
+
+
+class _Packed(NamedTuple):
+    """A chunk's outcomes on the way between processes: all pixels as one block, which is quick to pickle."""
+
+    pixels: bytes
+    size: int
+    others: list[tuple[Any, ...] | str]  # a face's other fields; the reason where there is no face
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome], size: int) -> _Packed:
+        pixels = b"".join(outcome.pixels.tobytes() for outcome in outcomes if isinstance(outcome, Face))
+        others = [outcome if isinstance(outcome, str) else _but_pixels(outcome) for outcome in outcomes]
+        return cls(pixels, size, others)
+
+    def outcomes(self) -> list[Outcome]:
+        pixels = iter(np.frombuffer(self.pixels, dtype=np.uint8).reshape(-1, self.size, self.size, 3))
+        return [other if isinstance(other, str) else Face(next(pixels), *other) for other in self.others]
+
+
+_but_pixels = attrgetter(*(field.name for field in fields(Face) if field.name != "pixels"))
+
+
+def _read_packed(container: Container, names: Sequence[str], geometry: Geometry) -> _Packed:
+    return _Packed.of(_read_chunk(container, names, geometry), geometry.size)
 
 
 def _read_chunk(container: Container, names: Sequence[str], geometry: Geometry) -> list[Outcome]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +22,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fakegan import ranks
 from fakegan.data.pixels import to_unit
+from fakegan.data.splits import ClassRatio
 from fakegan.data.store import FAKE, REAL
 from fakegan.errors import UsageError
 
 Rows = npt.NDArray[np.int64]  # store rows
-ClassRatio = Literal["balanced", "natural"]
 
 
 class RowArray(Protocol):

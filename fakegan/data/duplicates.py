@@ -8,13 +8,11 @@ recompressed at quality 40, halved, made 10% brighter or 10% flatter is found; a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
-
-from fakegan.data.images import grey
 
 MAX_HASH_DISTANCE = 6
 MIN_CORRELATION = 0.98
@@ -28,30 +26,21 @@ Links = npt.NDArray[np.int64]  # (M, 2): pairs of rows that belong together, the
 class Duplicates:
     """What was found among N rows."""
 
-    groups: list[str]  # (N,), merged: named after the group of the first row
+    first: Indices  # (N,): the row whose group this row is in, once the groups are merged; never a later one
     exact: npt.NDArray[np.bool_]  # (N,), the row repeats an earlier file or its pixels
     near: npt.NDArray[np.bool_]  # (N,), the row nearly repeats another, and is no exact copy
     links: Links
 
 
-def thumbnails(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """(B, 64, 64, 3) to grey (B, 64): the means of 8x8 blocks."""
-    side = pixels.shape[1]
-    block = (np.arange(side) * 8 // side == np.arange(8)[:, None]).astype(np.float64)  # (8, side)
-    sums = block @ grey(pixels) @ block.T  # (B, 8, 8), whole numbers: exact
-    means = sums / (1000 * np.outer(block.sum(axis=1), block.sum(axis=1)))
-    return np.asarray(means.round().reshape(len(pixels), 64), dtype=np.uint8)
-
-
 def find_duplicates(
-    groups: Sequence[str],  # as declared; a row alone in its group has a name of its own
+    group_keys: npt.NDArray[np.generic],  # (N,), equal for rows of one declared group
     file_keys: npt.NDArray[np.generic],  # (N,), equal for equal files
     pixel_keys: npt.NDArray[np.generic],  # (N,), equal for equal pixels
     hashes: npt.NDArray[np.uint64],  # (N,), perceptual
-    thumbs: npt.NDArray[np.uint8],  # (N, 64), see `thumbnails`
+    thumbs: npt.NDArray[np.uint8],  # (N, 64): grey levels
 ) -> Duplicates:
     """Merges the groups of all rows that are copies or near copies of each other."""
-    count = len(groups)
+    count = len(group_keys)
     exact_links = np.concatenate([_links_to_first(file_keys), _links_to_first(pixel_keys)])
     exact = np.zeros(count, dtype=bool)
     exact[exact_links[:, 1]] = True
@@ -60,24 +49,23 @@ def find_duplicates(
     near = np.zeros(count, dtype=bool)
     near[near_links[:, 1]] = True
     links = np.concatenate([exact_links, near_links])
-    declared = np.array(groups, dtype=np.str_)
-    first = _first_of_component(count, np.concatenate([_links_to_first(declared), links]))
-    return Duplicates([groups[i] for i in first.tolist()], exact, near, links)
+    first = _first_of_component(count, np.concatenate([_links_to_first(group_keys), links]))
+    return Duplicates(first, exact, near, links)
 
 
 def near_links_among(hashes: npt.NDArray[np.uint64], thumbs: npt.NDArray[np.uint8]) -> Links:
     """Links between near copies.
 
-    Two hashes that differ in at most 6 bits agree in full on one of 7 bands of bits: sorting by each band
-    brings candidates next to each other. Equal hashes are compared with the first of them only, so that a
+    Two hashes that differ in at most 6 bits agree in full on at least 2 of their 8 octets: sorting by each pair of
+    octets brings candidates next to each other. Equal hashes are compared with the first of them only, so that a
     thousand blank pictures cost a thousand comparisons, not a million.
     """
-    same, keep = _links_among_equal(hashes, thumbs)
+    same, rows = _links_among_equal(hashes, thumbs)
     links = [same]
-    bands = MAX_HASH_DISTANCE + 1
-    for band in range(bands):
-        mask = np.uint64(sum(1 << bit for bit in range(band, 64, bands)))
-        links += [pair for pair in _links_in_band(hashes, thumbs, keep, mask) if len(pair)]
+    kept = hashes[rows]
+    for octet, later in combinations(range(8), 2):
+        pairs = rows[_close_pairs(kept, octet, later)]  # (M, 2)
+        links.append(pairs[_look_alike(thumbs, pairs[:, 0], pairs[:, 1])])
     return np.unique(np.sort(np.concatenate(links), axis=1), axis=0)
 
 
@@ -96,23 +84,31 @@ def _links_among_equal(hashes: npt.NDArray[np.uint64], thumbs: npt.NDArray[np.ui
     return np.concatenate(links), np.sort(np.concatenate(keep))
 
 
-def _links_in_band(
-    hashes: npt.NDArray[np.uint64], thumbs: npt.NDArray[np.uint8], rows: Indices, mask: np.uint64
-) -> list[Links]:
-    """Near copies among rows whose hashes agree on the bits of the mask."""
-    rows = rows[np.argsort(hashes[rows] & mask, kind="stable")]
-    ordered = hashes[rows]
-    keys = ordered & mask
-    found = []
-    at, step = np.arange(len(rows)), 1
-    while len(at):  # each place with the one `step` further on, as long as they share the key
-        at = at[: np.searchsorted(at, len(rows) - step)]
-        at = at[keys[at] == keys[at + step]]
-        close = at[_bit_count(ordered[at] ^ ordered[at + step]) <= MAX_HASH_DISTANCE]
-        a, b = rows[close], rows[close + step]
-        found.append(np.stack([a, b], axis=1)[_look_alike(thumbs, a, b)])
+def _close_pairs(hashes: npt.NDArray[np.uint64], octet: int, later: int) -> Links:
+    """Places of hashes within reach of each other that agree on these octets, and on no other up to the later one."""
+    octets = _octets(hashes)
+    keys = octets[:, octet].astype(np.uint16) << 8 | octets[:, later]
+    order = np.argsort(keys, kind="stable")  # a radix sort
+    ordered, keys = hashes[order], keys[order]
+    ends = np.flatnonzero(np.diff(keys, append=~keys[-1:])) + 1  # of each run of equal keys
+    ahead = np.repeat(ends, np.diff(ends, prepend=0)) - np.arange(len(keys)) - 1  # how many of the run follow
+    found = [np.empty((0, 2), dtype=np.int64)]
+    at, step = np.flatnonzero(ahead), 1
+    ahead = ahead[at]
+    while len(at):  # each place with the one `step` further on
+        differ = ordered[at] ^ ordered[at + step]
+        close = np.flatnonzero(_bit_count(differ) <= MAX_HASH_DISTANCE)
+        close = close[(_octets(differ[close])[:, :later] == 0).sum(axis=1) == 1]  # each pair once
+        if len(close):
+            found.append(order[np.stack([at[close], at[close] + step], axis=1)])
         step += 1
-    return found
+        more = ahead >= step
+        at, ahead = at[more], ahead[more]
+    return np.concatenate(found)
+
+
+def _octets(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
+    return words.view(np.uint8).reshape(-1, 8)
 
 
 def _look_alike(thumbs: npt.NDArray[np.uint8], a: Indices, b: Indices) -> npt.NDArray[np.bool_]:
@@ -134,8 +130,7 @@ def _unit(thumbs: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
 def _bit_count(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
     if hasattr(np, "bitwise_count"):  # NumPy 2
         return np.asarray(np.bitwise_count(words), dtype=np.uint8)
-    octets = words.view(np.uint8).reshape(-1, 8)
-    return np.asarray(np.unpackbits(octets, axis=1).sum(axis=1), dtype=np.uint8)
+    return np.asarray(np.unpackbits(_octets(words), axis=1).sum(axis=1), dtype=np.uint8)
 
 
 def _links_to_first(keys: npt.NDArray[np.generic]) -> Links:

@@ -11,9 +11,8 @@ import filelock
 from tqdm import tqdm
 
 from fakegan.data import demo, portrait
-from fakegan.data.datamodule import ClassRatio
 from fakegan.data.images import Geometry, face_from_pixels
-from fakegan.data.splits import Needs, SplitConfig, Splits, seeds, split_faces
+from fakegan.data.splits import ClassRatio, Needs, SplitConfig, Splits, seeds, split_faces
 from fakegan.data.store import FAKE, REAL, FaceStore, Row, StoreWriter
 from fakegan.errors import FakeganError, UsageError
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import os
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +71,9 @@ class Face:
     format: str  # JPEG, PNG, WEBP; NPY for rows of an array
     jpeg_quantiser_mean: float  # mean of the luma quantisation table, higher is coarser; NaN if not JPEG
     sha256: str  # of the file's bytes
-    phash: int  # 64 bits, see `perceptual_hash`
+    pixel_key: int  # 64 bits, equal for equal pixels
+    phash: int  # 64 bits, see `looks`
+    thumbnail: bytes  # 8x8 grey levels, see `looks`
 
 
 def read_face(source: bytes, geometry: Geometry) -> Face:
@@ -92,24 +96,20 @@ def read_face(source: bytes, geometry: Geometry) -> Face:
         quantiser_mean = _quantiser_mean(picture)
         picture_format = "PNG" if picture.format == "PNG" else "WEBP" if picture.format == "WEBP" else "JPEG"
         upright = _decode(picture)
-        pixels = _to_square(upright, geometry)
-    return Face(
-        pixels=pixels,
-        width=upright.width,
-        height=upright.height,
-        format=picture_format,
-        jpeg_quantiser_mean=quantiser_mean,
-        sha256=hashlib.sha256(source).hexdigest(),
-        phash=perceptual_hash(pixels),
-    )
+        content = _to_square(upright, geometry)
+    pixels = np.frombuffer(content, dtype=np.uint8).reshape(geometry.size, geometry.size, 3)
+    sha256 = hashlib.sha256(source).hexdigest()
+    key = _key(hashlib.sha256(content).hexdigest())
+    return Face(pixels, upright.width, upright.height, picture_format, quantiser_mean, sha256, key, *looks(pixels))
 
 
-def read_face_file(path: Path, geometry: Geometry) -> Face:
+def read_face_file(path: str | Path, geometry: Geometry) -> Face:
     """`read_face` of a file; one that cannot be read is an ImageError too."""
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
+        if os.stat(path).st_size > MAX_FILE_BYTES:
             raise ImageError(f"file of more than {MAX_FILE_BYTES // 2**20} MiB")
-        content = path.read_bytes()
+        with open(path, "rb", buffering=0) as file:
+            content = file.readall()
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from None
     return read_face(content, geometry)
@@ -129,7 +129,11 @@ def face_from_pixels(pixels: Pixels, format: str = "NPY") -> Face:
     pixels = np.ascontiguousarray(pixels)
     height, width = pixels.shape[:2]
     sha256 = hashlib.sha256(pixels.tobytes()).hexdigest()
-    return Face(pixels, width, height, format, math.nan, sha256, perceptual_hash(pixels))
+    return Face(pixels, width, height, format, math.nan, sha256, _key(sha256), *looks(pixels))
+
+
+def _key(sha256: str) -> int:
+    return int(sha256[:16], 16)
 
 
 def _open(source: bytes) -> Image.Image:
@@ -173,13 +177,13 @@ def _decode(picture: Image.Image) -> Image.Image:
     return picture if turn is None else picture.transpose(turn)
 
 
-def _to_square(picture: Image.Image, geometry: Geometry) -> Pixels:
+def _to_square(picture: Image.Image, geometry: Geometry) -> bytes:
     if geometry.crop and picture.width != picture.height:
         side = min(picture.size)
         left, top = (picture.width - side) // 2, (picture.height - side) // 2
         picture = picture.crop((left, top, left + side, top + side))
     square = (geometry.size, geometry.size)
-    return np.array(_to_rgb(picture).resize(square, Image.Resampling.BICUBIC, reducing_gap=2.0))
+    return _to_rgb(picture).resize(square, Image.Resampling.BICUBIC, reducing_gap=2.0).tobytes()
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
@@ -193,25 +197,47 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
+_BRIGHTNESS = np.array([299.0, 587.0, 114.0])  # of red, green and blue, in thousandths
+
+
 def grey(pixels: Pixels) -> npt.NDArray[np.float64]:
     """(..., H, W, 3) to brightness (..., H, W): whole numbers from 0 to 255,000."""
-    return np.asarray(pixels @ np.array([299.0, 587.0, 114.0]))
+    return np.asarray(pixels @ _BRIGHTNESS)
+
+
+class _Sums(NamedTuple):
+    """Two sums in one: 8 cosine waves, then 8 blocks."""
+
+    of_rows: npt.NDArray[np.floating]  # (16, size), whole numbers to 1024
+    of_columns: npt.NDArray[np.float64]  # (size * 3, 16), the same for each colour, times its brightness
+    area: npt.NDArray[np.float64]  # (8, 8), what to divide the sums of blocks by
 
 
 @lru_cache(maxsize=2)
-def _cosines(size: int) -> npt.NDArray[np.float64]:  # (8, size), whole numbers
-    frequency, position = np.arange(8)[:, None], np.arange(size)[None]
-    waves = np.cos(np.pi * (2 * position + 1) * frequency / (2 * size))
-    return np.asarray(np.rint(1024 * waves))
+def _sums(size: int) -> _Sums:
+    index, position = np.arange(8)[:, None], np.arange(size)[None]
+    waves = np.rint(1024 * np.cos(np.pi * (2 * position + 1) * index / (2 * size)))
+    blocks = (position * 8 // size == index).astype(np.float64)
+    both = np.concatenate([waves, blocks])
+    of_columns = (both.T[:, None, :] * _BRIGHTNESS[:, None]).reshape(3 * size, 16)
+    sides = blocks.sum(axis=1)
+    single = 255 * 1024 * size < 2**24  # below which float32 holds every whole number
+    return _Sums(both.astype(np.float32 if single else np.float64), of_columns, 1000 * np.outer(sides, sides))
 
 
-def perceptual_hash(pixels: Pixels) -> int:
-    """64 bits that hardly change when a picture is recompressed, scaled or brightened a little.
+def looks(pixels: Pixels) -> tuple[int, bytes]:
+    """(size, size, 3) to a perceptual hash and a thumbnail, by which near copies are found.
 
-    The 8x8 lowest frequencies of the grey picture's cosine transform; a bit says whether the frequency
-    lies above the median of them all. Sums of whole numbers below 2^53: exact, the same on every machine.
+    The hash: 64 bits that hardly change when a picture is recompressed, scaled or brightened a little. The
+    8x8 lowest frequencies of the grey picture's cosine transform; a bit says whether the frequency lies above
+    the median of them all. The thumbnail: the mean grey levels of 8x8 blocks, row by row. Both are sums of whole
+    numbers below 2^53: exact, the same on every machine.
     """
-    cosines = _cosines(len(pixels))
-    waves = (cosines @ grey(pixels) @ cosines.T).ravel()  # (64,), the first is the mean brightness
+    size = len(pixels)
+    sums = _sums(size)
+    columns = pixels.reshape(size, 3 * size).astype(sums.of_rows.dtype)
+    both = (sums.of_rows @ columns).astype(np.float64) @ sums.of_columns  # (16, 16)
+    waves = both[:8, :8].ravel()  # the first is the mean brightness
     bits = waves > np.sort(waves[1:])[31]
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+    levels = (both[8:, 8:] / sums.area).round().astype(np.uint8)
+    return int.from_bytes(np.packbits(bits).tobytes(), "big"), levels.tobytes()

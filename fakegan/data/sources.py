@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -71,7 +71,7 @@ def open_container(path: Path, value_range: ValueRange | None = None) -> Contain
 
 def is_picture(name: str) -> bool:
     """By its suffix; hidden files and macOS's ._ companions are none."""
-    return name.lower().endswith(SUFFIXES) and not PurePosixPath(name).name.startswith(".")
+    return name.lower().endswith(SUFFIXES) and not name.rpartition("/")[2].startswith(".")
 
 
 @dataclass(frozen=True)
@@ -87,21 +87,36 @@ class Folder:
         try:
             status = (self.path / inside).stat()
             with os.scandir(self.path / inside) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
+                names, folders, closed = _sorted_names(listing)
         except OSError as error:
             raise FakeganError(f"cannot list {self.path / inside}: {error.strerror or error}") from error
         if (status.st_dev, status.st_ino) in seen:
             return
         seen.add((status.st_dev, status.st_ino))
-        for entry in entries:
-            name = f"{inside}{entry.name}"
-            if entry.is_dir():
+        for entry in names:
+            name = f"{inside}{entry}"
+            if entry in folders:
                 yield from self._below(f"{name}/", seen)
             else:
-                yield name, is_picture(name) and (entry.is_file() or entry.is_symlink())
+                yield name, is_picture(name) and entry not in closed
 
     def read(self, name: str, geometry: Geometry) -> Face:  # noqa: D102
-        return read_face_file(self.path / name, geometry)
+        return read_face_file(os.path.join(self.path, name), geometry)
+
+
+def _sorted_names(listing: Iterable[os.DirEntry[str]]) -> tuple[list[str], set[str], set[str]]:
+    """All names, those of folders, those of what is no file either; a list of entries would take three times that."""
+    names: list[str] = []
+    folders: set[str] = set()
+    closed: set[str] = set()
+    for entry in listing:
+        names.append(entry.name)
+        if entry.is_dir():
+            folders.add(entry.name)
+        elif not (entry.is_file() or entry.is_symlink()):
+            closed.add(entry.name)
+    names.sort()
+    return names, folders, closed
 
 
 _PROBED = 64  # pictures of an array whose values are looked at before all are read

@@ -11,7 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from fakegan.data.store import CLASS_NAMES, FAKE, REAL, StringArray
 from fakegan.errors import FakeganError, UsageError
 
 Rows = npt.NDArray[np.int64]
+ClassRatio = Literal["balanced", "natural"]  # of real and fake in a training epoch
 Number = TypeVar("Number", np.int64, np.bool_)
 
 # Of the places a group's rows ask for the largest wins; the others of the group are left out.

@@ -181,7 +181,7 @@ class StoreWriter:
         self.overwrite = overwrite
         self.swept = False
         self.count = 0
-        self._groups: Sequence[str] | None = None
+        self._groups: Iterable[str] | None = None
         self._warnings: list[str] = []
         self._sources: dict[str, dict[str, int]] = {}
         self._digest = hashlib.sha256()
@@ -212,19 +212,26 @@ class StoreWriter:
 
     def append(self, pixels: Pixels, row: Row) -> None:
         """Adds one face, (size, size, 3) uint8; rows keep the order of the calls."""
+        self.extend([pixels], [row])
+
+    def extend(self, faces: Sequence[Pixels], rows: Sequence[Row]) -> None:
+        """`append` for several: costs less a face."""
         size = self.geometry.size
-        if pixels.dtype != np.uint8 or pixels.shape != (size, size, 3):
-            raise TypeError(f"a face is uint8 ({size}, {size}, 3), got {pixels.dtype} {pixels.shape}")
-        if row.label not in CLASS_NAMES or row.split not in KEPT_SPLITS or not row.group:
-            raise ValueError(f"not a row of a store: {row}")
-        content = pixels.tobytes()
+        for pixels, row in zip(faces, rows, strict=True):
+            if pixels.dtype != np.uint8 or pixels.shape != (size, size, 3):
+                raise TypeError(f"a face is uint8 ({size}, {size}, 3), got {pixels.dtype} {pixels.shape}")
+            if row.label not in CLASS_NAMES or row.split not in KEPT_SPLITS or not row.group:
+                raise ValueError(f"not a row of a store: {row}")
+        content = b"".join(pixels.tobytes() for pixels in faces)
         with _plain_disk_errors(self.path):
             self._images.write(content)
-            self._rows.writerow(row.cells())
+            self._rows.writerows(row.cells() for row in rows)
         self._digest.update(content)
-        self._of_source(row.source)["label"] = row.label
-        self._of_source(row.source)["count"] += 1
-        self.count += 1
+        for row in rows:
+            source = self._of_source(row.source)
+            source["label"] = row.label
+            source["count"] += 1
+        self.count += len(rows)
 
     def reject(self, file: str, source: str, reason: str) -> None:
         """Notes a picture that could not be used in rejected.csv."""
@@ -232,10 +239,11 @@ class StoreWriter:
             self._rejected.writerow([file, source, reason])
         self._of_source(source)["rejected"] += 1
 
-    def regroup(self, groups: Sequence[str]) -> None:
-        """Replaces the groups of all rows, once all are known: duplicates share one."""
-        if len(groups) != self.count:
-            raise ValueError(f"{len(groups)} groups for {self.count} rows")
+    def regroup(self, groups: Iterable[str]) -> None:
+        """Replaces the groups of all rows, once all are known: duplicates share one.
+
+        They are read as the `with` block ends, which raises ValueError if they are not as many as the rows.
+        """
         self._groups = groups
 
     def warn(self, warnings: Sequence[str]) -> None:
@@ -368,7 +376,7 @@ def _csv_writer(path: Path, columns: Iterable[str]) -> tuple[IO[str], Any]:
     return file, writer
 
 
-def _replace_groups(path: Path, groups: Sequence[str]) -> None:
+def _replace_groups(path: Path, groups: Iterable[str]) -> None:
     grouped = path.with_suffix(".grouped")
     file, writer = _csv_writer(grouped, COLUMNS)
     column = COLUMNS.index("group")

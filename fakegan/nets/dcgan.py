@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fakegan.nets.layers import quick_layout
+
 _WEIGHT_STD = 0.02  # of every convolution's weights around 0 and every BatchNorm's scales around 1
 
 
@@ -80,7 +82,7 @@ class DCGANDiscriminator(nn.Module):
         self.apply(_draw_weights)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) in [-1, 1] -> (B, 2) logits
-        x = self.features(x)  # (B, 8W, 4, 4)
+        x = self.features(quick_layout(x))  # (B, 8W, 4, 4)
         logits: Tensor = self.to_logits(x).flatten(1)
         return logits
 

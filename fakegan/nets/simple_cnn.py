@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from fakegan.nets.dropout import Dropout
 from fakegan.nets.heads import zero_init
+from fakegan.nets.layers import quick_layout
 
 
 class SimpleCNN(nn.Module):
@@ -29,5 +30,5 @@ class SimpleCNN(nn.Module):
         self.head = nn.Sequential(nn.Flatten(), Dropout(dropout), zero_init(nn.Linear(16 * 27 * 27, 2)))
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) in [-1, 1] -> (B, 2) logits
-        logits: Tensor = self.head(self.features(x))
+        logits: Tensor = self.head(self.features(quick_layout(x)))
         return logits

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +17,7 @@ if TYPE_CHECKING:  # it imports torch, which --help does not need
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _THREADS = "OMP_NUM_THREADS"
+_DRIVERS = ("/dev/nv*", "/dev/dxg", "/dev/kfd")  # device files of NVIDIA's driver, of WSL's and of AMD's
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,20 @@ class Machine:
 
 def this_machine(environment: Mapping[str, str]) -> Machine:
     """What this process may use; no CUDA context is made."""
-    import torch  # takes seconds, and most who import this module only ask for help
-
-    count = torch.cuda.device_count()
+    count = _gpu_count()
     named = environment.get(_VISIBLE)
     threads = environment.get(_THREADS, "").split(",")[0]  # of nested levels the first
     names = [str(i) for i in range(count)] if named is None else [name.strip() for name in named.split(",")]
     return Machine(tuple(names[:count]), int(threads) if threads.isdigit() else cores())
+
+
+def _gpu_count() -> int:
+    """How many GPUs torch sees; it is loaded, which takes seconds, only where there may be one."""
+    if "torch" not in sys.modules and sys.platform == "linux" and not any(map(glob.glob, _DRIVERS)):
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def gpus_of_one(

@@ -1,21 +1,23 @@
-"""The other side of every row: plain code as people write it today, none of it FakeGAN's but the nets.
+"""Pictures as people feed and prepare them: a PIL image per item, a default DataLoader, a loop that saves.
 
-Where the original leaves a choice, the faster way is taken here, so that no ratio is won by a straw man.
+Nothing of FakeGAN's is imported here. Where there is a choice, the faster way is taken.
 """
 
 from __future__ import annotations
 
 import itertools
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+from tests.benchmarks.harness import Turns
 
 TO_BYTES = transforms.Compose([transforms.Resize((64, 64)), transforms.PILToTensor()])
 TO_FLOATS = transforms.Compose(
@@ -45,93 +47,52 @@ class PictureFolder(Dataset[tuple[Tensor, int]]):
         return self.transform(Image.open(path).convert("RGB")), label
 
 
-def picture_batches(
-    folder: Path, transform: Callable[[Image.Image], Tensor], batch_size: int
-) -> Iterator[list[Tensor]]:
-    """Shuffled batches without end from a DataLoader with its defaults."""
-    loader = DataLoader(PictureFolder(folder, transform), batch_size, shuffle=True)
-    return itertools.chain.from_iterable(itertools.repeat(loader))
+def picture_batches(turns: Turns, folder: Path, to_floats: bool, batch_size: int, image_folder: bool = False) -> None:
+    """A side: a unit is one shuffled batch from a DataLoader with its defaults."""
+    transform = TO_FLOATS if to_floats else TO_BYTES
+    data = ImageFolder(str(folder), transform) if image_folder else PictureFolder(folder, transform)
+    loader: DataLoader[tuple[Tensor, int]] = DataLoader(data, batch_size, shuffle=True)
+    turns.serve(taking(itertools.chain.from_iterable(itertools.repeat(loader))))
 
 
-class ImagePool:
-    """Past reconstructions, one picture at a time, after the ImagePool of pytorch-CycleGAN-and-pix2pix."""
+def taking(batches: Iterator[object]) -> Callable[[int], None]:
+    """Work that takes so many batches and drops them."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.images: list[Tensor] = []
+    def work(count: int) -> None:
+        for _ in islice(batches, count):
+            pass
 
-    def query(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> the same
-        """Each picture, or with probability 1/2, once the pool is full, one from the past in its place."""
-        if self.size == 0:
-            return images
-        shown = []
-        for picture in images.unsqueeze(1):
-            if len(self.images) < self.size:
-                self.images.append(picture)
-                shown.append(picture)
-            elif random.uniform(0, 1) > 0.5:
-                place = random.randrange(self.size)
-                past = self.images[place].clone()
-                self.images[place] = picture
-                shown.append(past)
-            else:
-                shown.append(picture)
-        return torch.cat(shown)
+    return work
 
 
-class StudyStep:
-    """The adversarial step as the study wrote it.
+def resize_loop(turns: Turns, pictures: Path, out: Path) -> None:
+    """A side: a unit is one picture opened, resized to 64x64 and saved, one after the other in one process.
 
-    The loss of the generator runs it twice, the discriminator sees real and reconstructed faces in two batches,
-    Adam is not fused, the pool is a loop over pictures. Gradients of the discriminator's weights are off while
-    the generator learns, as in CycleGAN.
+    Saved as JPEG: PNG would take longer.
     """
+    out.mkdir()
+    paths = sorted(pictures.rglob("*.jpg"))
 
-    def __init__(self, generator: nn.Module, discriminator: nn.Module, pool_size: int = 50) -> None:
-        self.generator, self.discriminator = generator, discriminator
-        self.pool = ImagePool(pool_size)
-        self.opt_gen = torch.optim.Adam(generator.parameters(), lr=2e-4, betas=(0.8, 0.9))
-        self.opt_disc = torch.optim.Adam(discriminator.parameters(), lr=2e-4, betas=(0.8, 0.9))
+    def work(count: int) -> None:
+        for path in islice(itertools.cycle(paths), count):
+            Image.open(path).convert("RGB").resize((64, 64)).save(out / path.name, quality=95)
 
-    def __call__(self, real: Tensor) -> dict[str, Tensor]:  # (B, 3, 64, 64) -> the step's losses
-        """One step of both networks."""
-        self.discriminator.requires_grad_(False)
-        score = self.discriminator(self.generator(real))
-        adversarial = F.mse_loss(score, torch.ones_like(score))
-        recon = self.generator(real)
-        l1 = F.l1_loss(recon, real)
-        loss = (adversarial + 0.8 * l1) / 1.8
-        self.opt_gen.zero_grad()
-        loss.backward()
-        self.opt_gen.step()
-
-        self.discriminator.requires_grad_(True)
-        real_score = self.discriminator(real)
-        recon_score = self.discriminator(self.pool.query(recon.detach()))
-        on_real = F.mse_loss(real_score, torch.ones_like(real_score))
-        on_recon = F.mse_loss(recon_score, torch.zeros_like(recon_score))
-        disc = (on_real + on_recon) / 2
-        self.opt_disc.zero_grad()
-        disc.backward()
-        self.opt_disc.step()
-        return {"l1": l1.detach(), "adversarial": adversarial.detach(), "discriminator": disc.detach()}
+    turns.serve(work)
 
 
-def classifier_step(net: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, label: Tensor) -> Tensor:
-    """One step of a classifier in a bare loop: its loss."""
-    optimizer.zero_grad()
-    loss = F.cross_entropy(net(x), label)
-    loss.backward()
-    optimizer.step()
-    return loss.detach()
+def decode_only(turns: Turns, pictures: Path, workers: int) -> None:
+    """A side: a unit is one picture decoded to RGB and dropped, in so many processes."""
+    paths = sorted(pictures.rglob("*.jpg"))
+    with ProcessPoolExecutor(workers) as pool:
+
+        def work(count: int) -> None:
+            wanted = list(islice(itertools.cycle(paths), count))
+            list(pool.map(_decode, [wanted[i : i + 32] for i in range(0, count, 32)]))
+
+        turns.serve(work)
 
 
-@torch.no_grad()
-def reconstruct_one_by_one(autoencoder: nn.Module, faces: Tensor) -> Tensor:  # uint8 (N, 64, 64, 3) -> the same
-    """Faces through the autoencoder in batches of one."""
-    out = torch.empty_like(faces)
-    for i in range(len(faces)):
-        x = faces[i].permute(2, 0, 1).unsqueeze(0).float() / 127.5 - 1  # (1, 3, 64, 64)
-        recon = autoencoder(x)[0]
-        out[i] = ((recon + 1) * 127.5).round().clamp(0, 255).permute(1, 2, 0).to(torch.uint8)
-    return out
+def _decode(paths: Sequence[Path]) -> None:
+    for path in paths:
+        with Image.open(path) as picture:
+            picture.convert("RGB").load()

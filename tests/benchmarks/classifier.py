@@ -4,73 +4,88 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from itertools import chain, islice, repeat
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from fakegan.data.datamodule import RealFakeDataModule, RowArray
+from fakegan.data.datamodule import RealFakeDataModule
 from fakegan.modules.classifier import Classifier
-from fakegan.nets.autogan import AutoGAN
 from fakegan.nets.simple_cnn import SimpleCNN
 from fakegan.pipeline.artifacts import Reconstructions
 from fakegan.views import VIEWS
-from tests.benchmarks.baselines import classifier_step
-from tests.benchmarks.harness import Row, interleave_with_trainer
+from tests.benchmarks import machine, study
+from tests.benchmarks.harness import Side, Turns, take_turns
+from tests.benchmarks.results import Result, Row, Share
+from tests.benchmarks.trainer import fit_in_turns, start_as_the_commands_do
+
+MOST = 1 / 1.15  # a step through Lightning may take 15% more than in a bare loop, and can at best equal it
+SGD = {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 5e-4}  # the study's
 
 
-def epoch_rows(quick: bool) -> Iterator[Row]:
-    """An epoch of the simple CNN on reconstructions; what the pictures show does not change the time."""
-    faces, batch_size, width, depth, rounds = (24, 8, 2, 1, 2) if quick else (200, 50, 64, 4, 3)
-    images = np.random.default_rng(0).integers(0, 256, (faces, 64, 64, 3), dtype=np.uint8)
-    autoencoder = AutoGAN(depth, width, "instance").eval()
+def steps_through_lightning(turns: Turns, batch: int) -> None:
+    """A side: a unit is one step of the simple CNN with all that the module and Lightning add."""
+    start_as_the_commands_do()
+    example = {"x": torch.rand(batch, 3, 64, 64) * 2 - 1, "label": torch.arange(batch) % 2}
+    fit_in_turns(turns, Classifier("simple_cnn", **SGD), DataLoader([example] * 1000, batch_size=None))
+
+
+def bare_steps(turns: Turns, batch: int) -> None:
+    """A side: the same net and optimizer in a bare loop; the same allocator too, so that only Lightning differs."""
+    start_as_the_commands_do()
+    x, label = torch.rand(batch, 3, 64, 64) * 2 - 1, torch.arange(batch) % 2
     net = SimpleCNN()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
-    on_the_fly = _data({"image": images}, "pixels", batch_size)
-    batches = chain.from_iterable(repeat(on_the_fly.train_dataloader()))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=5e-4, fused=True)
 
-    def reconstruct_and_learn(count: int) -> None:
-        for raw in islice(batches, count):
-            batch = on_the_fly.on_after_batch_transfer(raw, 0)
-            with torch.no_grad():
-                recon = autoencoder(batch["x"])
-            classifier_step(net, optimizer, recon, batch["label"])
+    def work(count: int) -> None:
+        for _ in range(count):
+            study.classifier_step(net, optimizer, x, label)
 
+    turns.serve(work)
+
+
+def step_rows(quick: bool) -> Iterator[Result]:
+    """The simple CNN's step against the study's, and what Lightning costs."""
+    batch, rounds, steps, size = (8, 2, 2, 64) if quick else (50, 9, 10, machine.PRODUCT)
+    sides = [
+        Side(steps_through_lightning, (batch,)),
+        Side(study.classifier_steps, (batch,)),
+        Side(bare_steps, (batch,)),
+        Side(machine.multiply, (size,)),
+    ]
+    ours, theirs, bare, products = take_turns(sides, rounds, (steps, steps, steps, 2), apart=not quick)
+    what = f"simple-CNN step through Lightning, batch {batch}"
+    yield Row(what, "the study's step in a bare loop", "step", ours, theirs, MOST)
+    yield Row(what, "a bare loop with FakeGAN's net and optimizer", "step", ours, bare, MOST)
+    flops = study.classifier_step_flops(batch)
+    limits = tuple(flops * seconds / (2 * size**3) for seconds in products)
+    yield Share(what, f"its {flops / 1e9:.3g} GFLOP at the rate of float32 matrix products", "step", ours, limits)
+
+
+def epochs_on_stored(turns: Turns, folder: Path, batch: int) -> None:
+    """A side: a unit is one step of the simple CNN on stored reconstructions, an epoch's end counted with its last."""
+    start_as_the_commands_do()
+    stored = Reconstructions(folder)
+    rows = np.arange(len(stored))
+    data = RealFakeDataModule({"recon": stored}, rows % 2, VIEWS["reconstruction"], rows, rows[:0], batch, seed=0)
+    fit_in_turns(turns, Classifier("simple_cnn", **SGD), data)
+
+
+def epoch_rows(quick: bool) -> Iterator[Result]:
+    """An epoch of the simple CNN on reconstructions; what the pictures show does not change the time."""
+    faces, batch, width, depth, rounds = (24, 8, 2, 1, 2) if quick else (200, 50, 64, 4, 5)
+    images = np.random.default_rng(0).integers(0, 256, (faces, 64, 64, 3), dtype=np.uint8)
+    steps = faces // batch
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         np.save(folder / "images.npy", images)
         np.save(folder / "rows.npy", np.arange(faces))
-        stored = _data({"recon": Reconstructions(folder)}, "reconstruction", batch_size)
-        steps = len(stored.train_order)
-        times = interleave_with_trainer(Classifier("simple_cnn"), stored, reconstruct_and_learn, rounds, steps)
-    ours, theirs = (tuple(steps * seconds for seconds in side) for side in times)
+        sides = [
+            Side(epochs_on_stored, (folder, batch)),
+            Side(study.classifier_epochs_on_the_fly, (faces, batch, depth, width)),
+        ]
+        ours, theirs = take_turns(sides, rounds, (steps, 1), warm_up=(steps, 1), apart=not quick)
     what = f"simple-CNN epoch on stored reconstructions, {faces} faces"
     against = f"reconstructing in every batch, depth {depth}, width {width}"
-    yield Row(what, against, "epoch", ours, theirs, bar=10, aim=30)
-
-
-def lightning_rows(quick: bool) -> Iterator[Row]:
-    """The simple CNN's step with all that the module and Lightning add, against a bare loop."""
-    batch_size, rounds, steps = (8, 2, 2) if quick else (50, 9, 10)
-    x = torch.rand(batch_size, 3, 64, 64) * 2 - 1
-    label = torch.arange(batch_size) % 2
-    net = SimpleCNN()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
-
-    def bare(count: int) -> None:
-        for _ in range(count):
-            classifier_step(net, optimizer, x, label)
-
-    batches = DataLoader([{"x": x, "label": label}] * ((rounds + 1) * steps), batch_size=None)
-    times = interleave_with_trainer(Classifier("simple_cnn"), batches, bare, rounds, steps)
-    what = f"simple-CNN step through Lightning, batch {batch_size}"
-    yield Row(what, "a bare loop, the same net and optimizer", "step", *times, aim=1 / 1.15)
-
-
-def _data(arrays: dict[str, RowArray], view: str, batch_size: int) -> RealFakeDataModule:
-    (array,) = arrays.values()
-    rows = np.arange(len(array))  # type: ignore[arg-type]  # both kinds of array have a length
-    labels = rows % 2
-    return RealFakeDataModule(arrays, labels, VIEWS[view], rows, rows[:0], batch_size, seed=0)
+    yield Row(what, against, "epoch", tuple(steps * seconds for seconds in ours), theirs, bar=30)

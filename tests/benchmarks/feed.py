@@ -1,70 +1,66 @@
-"""Rows on the feed: batches out of a face store against a Dataset that opens a picture file per item."""
+"""Rows on the feed: batches out of a face store against Datasets that open a picture file per item."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from itertools import chain, islice, repeat
+from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from fakegan.data.build import Recipe, Source, build_store
 from fakegan.data.datamodule import RealFakeDataModule
-from fakegan.data.demo import demo_faces
 from fakegan.data.store import FAKE, REAL, FaceStore
 from fakegan.views import VIEWS
-from tests.benchmarks.baselines import TO_BYTES, TO_FLOATS, picture_batches
-from tests.benchmarks.harness import Row, interleave
+from tests.benchmarks import machine
+from tests.benchmarks.baselines import picture_batches, taking
+from tests.benchmarks.harness import Side, Turns, take_turns
+from tests.benchmarks.made_up import write_photographs
+from tests.benchmarks.results import Result, Row, Share
+from tests.benchmarks.trainer import start_as_the_commands_do
 
 SIZE = (178, 218)  # CelebA's own; the larger the files, the larger the ratio
-COPIES = 5  # files of each built-in face, at JPEG qualities 86, 88, ... 94: drawing faces is slow
+FACE_BYTES = 64 * 64 * 3
 
 
-def rows(quick: bool) -> Iterator[Row]:
-    """Batches as uint8, then mirrored and converted to [-1, 1]."""
-    faces, batch_size, rounds, our_batches = (8, 8, 2, 4) if quick else (400, 128, 7, 30)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        pictures = Path(folder) / "pictures"
-        _write_pictures(pictures, faces)
-        data = _data(pictures, Path(folder) / "store", batch_size)
-        loader = data.train_dataloader()
-        ours = chain.from_iterable(repeat(loader))
-        name = f"feed, batches of {batch_size}, "
-        against = f"PIL image per item, torchvision transforms, default DataLoader, {SIZE[0]}x{SIZE[1]} JPEGs, "
-
-        plain_bytes = picture_batches(pictures, TO_BYTES, batch_size)
-        times = interleave(lambda n: _drop(ours, n), lambda n: _drop(plain_bytes, n), rounds, our_batches, 2)
-        yield Row(name + "uint8", against + "uint8", "batch", *times, bar=20, aim=60)
-
-        converted = (data.on_after_batch_transfer(batch, 0) for batch in ours)
-        plain_floats = picture_batches(pictures, TO_FLOATS, batch_size)
-        times = interleave(lambda n: _drop(converted, n), lambda n: _drop(plain_floats, n), rounds, our_batches, 2)
-        yield Row(name + "flips, floats", against + "flips, floats", "batch", *times, bar=20, aim=25)
-
-
-def _drop(batches: Iterator[object], count: int) -> None:
-    for _ in islice(batches, count):
-        pass
-
-
-def _write_pictures(folder: Path, faces: int) -> None:
-    for name in ("real", "fake"):
-        (folder / name).mkdir(parents=True)
-    for i, face in enumerate(demo_faces(faces, workers=1 if faces < 100 else None)):
-        picture = Image.fromarray(face.image).resize(SIZE, Image.Resampling.BICUBIC)
-        for copy in range(COPIES):
-            kind = "fake" if face.is_fake else "real"
-            picture.save(folder / kind / f"{i:04d}-{copy}.jpg", quality=86 + 2 * copy)
-
-
-def _data(pictures: Path, out: Path, batch_size: int) -> RealFakeDataModule:
-    """The same pictures, prepared."""
-    sources = [Source("real", REAL, pictures / "real"), Source("fake", FAKE, pictures / "fake")]
-    build_store(Recipe(sources), out)
+def ours(turns: Turns, out: Path, to_floats: bool, batch_size: int) -> None:
+    """A side: a unit is one shuffled batch, as uint8 or mirrored and converted to [-1, 1]."""
+    start_as_the_commands_do()
     store = FaceStore.open(out)
     everything = np.arange(len(store))
-    return RealFakeDataModule(
+    data = RealFakeDataModule(
         {"image": store.images}, store.labels, VIEWS["pixels"], everything, everything[:0], batch_size, seed=0
     )
+    batches = chain.from_iterable(repeat(data.train_dataloader()))
+    if to_floats:
+        turns.serve(taking(data.on_after_batch_transfer(batch, 0) for batch in batches))
+    else:
+        turns.serve(taking(batches))
+
+
+def rows(quick: bool) -> Iterator[Result]:
+    """Batches as uint8, then mirrored and converted to [-1, 1]."""
+    faces, batch_size, rounds, our_batches = (24, 8, 2, 4) if quick else (2000, 128, 7, 30)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        pictures, out = Path(folder) / "pictures", Path(folder) / "store"
+        write_photographs(pictures, faces, SIZE)
+        build_store(Recipe([Source("real", REAL, pictures / "real"), Source("fake", FAKE, pictures / "fake")]), out)
+        for to_floats, bar, kind in ((False, 60, "uint8"), (True, 25, "flips, floats")):
+            copied = 2**16 if quick else machine.COPIED
+            sides = [
+                Side(ours, (out, to_floats, batch_size)),
+                Side(picture_batches, (pictures, to_floats, batch_size)),
+                Side(picture_batches, (pictures, to_floats, batch_size, True)),
+                Side(machine.copy, (copied,)),
+            ]
+            times = take_turns(sides, rounds, (our_batches, 2, 2, 2), warm_up=2, apart=not quick)
+            what = f"feed, batches of {batch_size}, {kind}"
+            files = f"{SIZE[0]}x{SIZE[1]} JPEGs, {kind}"
+            per_item = f"PIL image per item, torchvision transforms, default DataLoader, {files}"
+            yield Row(what, per_item, "batch", times[0], times[1], bar)
+            image_folder = f"torchvision's ImageFolder, default DataLoader, {files}"
+            yield Row(what, image_folder, "batch", times[0], times[2], bar)
+            size = batch_size * FACE_BYTES * (4 if to_floats else 1)
+            limits = tuple(seconds * size / copied for seconds in times[3])
+            yield Share(what, f"a copy in memory of its {size / 1e6:.2g} MB", "batch", times[0], limits)

@@ -6,27 +6,47 @@ from collections.abc import Iterator
 
 import torch
 
-from fakegan.detector import reconstruct
+from fakegan.detector import BATCH, reconstruct
 from fakegan.nets.autogan import AutoGAN
-from tests.benchmarks.baselines import reconstruct_one_by_one
-from tests.benchmarks.harness import Row, interleave
+from tests.benchmarks import machine, study
+from tests.benchmarks.harness import Side, Turns, take_turns
+from tests.benchmarks.results import Result, Row, Share
+from tests.benchmarks.trainer import start_as_the_commands_do
+
+BARS = {64: 1.2, 16: 2.0}
 
 
-def rows(quick: bool) -> Iterator[Row]:
-    """Seconds a face; the slower side gets fewer faces, its time does not depend on their number."""
-    widths, batch, singles, rounds = ((2,), 8, 4, 2) if quick else ((64, 16), 256, 32, 3)
+def ours(turns: Turns, depth: int, width: int, faces: int) -> None:
+    """A side: a unit is one face, reconstructed with the others of its batch."""
+    start_as_the_commands_do()
+    net = AutoGAN(depth, width, "instance").eval().requires_grad_(False)
+    pixels = torch.randint(0, 256, (faces, 64, 64, 3), dtype=torch.uint8)
+
+    def work(count: int) -> None:
+        reconstruct(net, pixels[:count])
+
+    turns.serve(work)
+
+
+def rows(quick: bool) -> Iterator[Result]:
+    """Seconds a face, over a batch of the reconstruct stage: what 10,000 faces cost is 10,000 times that.
+
+    The slower side gets fewer faces: its time for one does not depend on their number.
+    """
+    widths, batch, singles, rounds = ((2,), 8, 4, 2) if quick else ((64, 16), BATCH, 32, 3)
     depth = 1 if quick else 4
-    faces = torch.randint(0, 256, (batch, 64, 64, 3), dtype=torch.uint8)
+    size = 64 if quick else machine.PRODUCT
     for width in widths:
-        autoencoder = AutoGAN(depth, width, "instance").eval()
-        times = interleave(
-            lambda n, net=autoencoder: reconstruct(net, faces[:n]),
-            lambda n, net=autoencoder: reconstruct_one_by_one(net, faces[:n]),
-            rounds,
-            our_units=batch,
-            their_units=singles,
-            warm_up=2,
-        )
-        aim = {64: 1.2, 16: 2.0}.get(width)
+        sides = [
+            Side(ours, (depth, width, batch)),
+            Side(study.reconstructions, (depth, width, singles)),
+            Side(machine.multiply, (size,)),
+        ]
+        units = (batch, singles, 5)
+        our_times, their_times, products = take_turns(sides, rounds, units, (batch, 4, 1), apart=not quick)
         what = f"reconstruct in batches of {batch}, depth {depth}, width {width}"
-        yield Row(what, "one face at a time", "face", *times, aim=aim)
+        yield Row(what, "one face at a time", "face", our_times, their_times, BARS.get(width))
+        flops = study.reconstruction_flops(depth, width)
+        limits = tuple(flops * seconds / (2 * size**3) for seconds in products)
+        limit = f"its {flops / 1e9:.3g} GFLOP at the rate of float32 matrix products"
+        yield Share(what, limit, "face", our_times, limits)

@@ -1,0 +1,149 @@
+"""A run's config.yaml: written before it runs, read back, from a run of whatever origin, to go on or to score it."""
+
+from __future__ import annotations
+
+import os
+import re
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml  # type: ignore[import-untyped]  # OmegaConf's own reader
+from omegaconf import DictConfig, OmegaConf
+
+from fakegan.errors import FakeganError, UsageError
+from fakegan.typed import from_mapping
+
+CONFIG_FILE = "config.yaml"  # in a run directory, resolved
+_MAX_CONFIG_BYTES = 100_000  # train.py writes some 1,500
+_MAX_CONFIG_DEPTH = 10  # train.py's is 3
+T = TypeVar("T")
+
+
+def write_down(cfg: DictConfig, run_dir: Path) -> None:
+    """Write a run's config.yaml, resolved.
+
+    Raises:
+        UsageError: another run is there.
+        FakeganError: the folder cannot be written.
+    """
+    building = run_dir / f".{CONFIG_FILE}.{os.getpid()}"
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            building.write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
+            _rename_new(building, run_dir / CONFIG_FILE)
+        finally:
+            building.unlink(missing_ok=True)
+    except FileExistsError:
+        raise UsageError(
+            f"{run_dir} holds a run already: choose another hydra.run.dir, or continue it with resume={run_dir}"
+        ) from None
+    except OSError as error:
+        raise FakeganError(f"{run_dir} cannot be written ({error}): choose another hydra.run.dir") from error
+
+
+def _rename_new(path: Path, target: Path) -> None:
+    """Rename a file; a FileExistsError where there is one of that name, be it since a moment ago."""
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if target.exists():
+            raise FileExistsError(target) from None
+        path.rename(target)
+
+
+def read_run(kind: type[T], run_dir: str) -> T:
+    """The settings that a run was started with, its paths.run_dir where it stands now.
+
+    A run may come from elsewhere: its config is held against the settings' keys, types and names, nothing in it is
+    resolved, and no object is made of it but the settings.
+
+    Raises:
+        FakeganError: no run there, or a config.yaml that is damaged or not of train.py's making.
+    """
+    path = Path(run_dir) / CONFIG_FILE
+    if not path.is_file():
+        raise UsageError(f"{run_dir} is not a run: it has no {CONFIG_FILE}; name a directory that train.py wrote")
+    values = _read_plain(path)
+    if isinstance(values.get("paths"), dict):
+        values["paths"]["run_dir"] = run_dir
+    try:
+        return from_mapping(kind, values)
+    except (UsageError, OverflowError) as error:
+        raise UsageError(f"{path}: {error!s:.300}; it may be of another version of FakeGAN") from error
+
+
+def _read_plain(path: Path) -> dict[str, Any]:
+    """The values of a config.yaml as they stand there, texts, numbers, lists and groups of keys."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise FakeganError(f"{path} cannot be read ({error.strerror}): change its permissions") from error
+    if len(content) > _MAX_CONFIG_BYTES:
+        raise FakeganError(f"{path} is damaged: no config has more than {_MAX_CONFIG_BYTES // 1000} kB")
+    try:
+        text = content.decode("utf-8")
+        _refuse_foreign(path, text)
+        values = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except FakeganError:
+        raise
+    except Exception as error:  # a YAML error of any kind
+        raise FakeganError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(values, dict):
+        raise FakeganError(f"{path} is damaged: it is no list of keys")
+    return typing.cast("dict[str, Any]", values)
+
+
+def _refuse_foreign(path: Path, text: str) -> None:
+    """Raise a FakeganError for YAML that train.py never writes: it may ask for code, for secrets or for all memory."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        found = "too many brackets" if depth > _MAX_CONFIG_DEPTH else _foreign(event)
+        if found is not None:
+            line = event.start_mark.line + 1
+            raise FakeganError(f"{path} has {found} in line {line}, which train.py never writes: do not trust this run")
+
+
+def _foreign(event: yaml.Event) -> str | None:
+    value = getattr(event, "value", "")
+    if getattr(event, "tag", None) is not None:
+        return "a tag"
+    if getattr(event, "anchor", None) is not None:  # an alias's, too: a few lines of them are a million values
+        return "an alias"
+    if "${" in value:
+        return "an interpolation"
+    return "a control character" if re.search(r"[\x00-\x1f\x7f-\x9f]", value) else None
+
+
+def read_runs(kind: type[T], places: Sequence[str]) -> list[T]:
+    """The settings of several runs: run directories, or folders that hold some at any depth.
+
+    Raises:
+        UsageError: none named, or no run in a place.
+    """
+    if not places:
+        raise UsageError("name a run with run=DIR, or several with 'runs=[DIR,DIR]'")
+    found: dict[Path, T] = {}
+    for place in places:
+        runs = runs_under(Path(place))
+        if not runs:
+            raise UsageError(f"there is no run at {place}: name directories that train.py wrote, or a folder of them")
+        found |= {run.resolve(): read_run(kind, str(run)) for run in runs}
+    return list(found.values())
+
+
+def runs_under(folder: Path) -> list[Path]:
+    """The folder itself where it is a run, else the runs in it, by name."""
+    if (folder / CONFIG_FILE).is_file():
+        return [folder]
+
+    def order(path: Path) -> tuple[str | int, ...]:  # 10_x after 9_x
+        return tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", str(path)))  # type: ignore[misc]
+
+    return sorted((path.parent for path in folder.rglob(CONFIG_FILE)), key=order)

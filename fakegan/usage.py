@@ -1,0 +1,191 @@
+"""What --help says of train.py and evaluate.py: read from conf/ and the comments there, so that it is never behind."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_WIDEST, _NARROWEST = 100, 60  # columns
+_VALUE_WIDTH = 14  # of a value that its explanation stands beside
+_KEY = re.compile(r"( *)([\w.]+):(?: .*?)?(?:\s+# (.*))?")
+_REMARK = re.compile(r"( *)# ?(.*)")
+_INHERITED = re.compile(r"^defaults: \[(.*)\]|^ +- (\w+)$", re.MULTILINE)
+_SENTENCE = re.compile(r"(.+?[.?])(?= [A-Z(]|$)")
+_HYDRAS = ("hydra/launcher", "hydra/sweeper")
+_ADDED = ("experiment", "sweep", "debug")  # groups that a command with sweeps takes with a +
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A command's config, as words have made it."""
+
+    values: Mapping[str, Any]  # by key, flat; None in place of what is only known in a run
+    choices: Mapping[str, str | None]  # by group
+    hydras: Mapping[str, Any]  # Hydra's own values, by key, flat; hydra.launcher.jobs
+
+
+def usage(
+    about: str,  # what the command does, a blank line, and examples: CALL    # EXPLANATION
+    name: str,  # of its file in conf/
+    conf: Path,
+    composed: Composed,
+    sweeps: bool,  # whether it has sweeps, and groups to add
+) -> str:
+    """The text of --help, up to 100 columns wide: examples, choices, and every key with its value and explanation."""
+    width = max(min(shutil.get_terminal_size((_WIDEST, 24)).columns, _WIDEST), _NARROWEST)
+    said, _, examples = about.strip().partition("\n\n")
+    parts = [
+        textwrap.fill(" ".join(said.split()), width),
+        "\n".join(_examples(examples.splitlines(), width)),
+        "GROUP=CHOICE (* is chosen):\n" + "\n".join(_choices(conf, _own_groups(composed), "", width)),
+    ]
+    if sweeps:
+        added = {group: composed.choices.get(group) for group in _ADDED}
+        parts.append("+GROUP=CHOICE:\n" + "\n".join(_choices(conf, added, "+", width, least=1)))
+    parts.append("KEY=VALUE:\n" + "\n".join(_keys(composed.values, _explanations(conf, name, composed.choices), width)))
+    if sweeps:
+        hydras = _hydras_explanations(conf, composed.choices)
+        shown = {key: value for key, value in composed.hydras.items() if key in hydras}
+        chosen = {group: composed.choices.get(group) for group in _HYDRAS}
+        rows = [*_choices(conf, chosen, "", width), "", *_keys(shown, hydras, width)]
+        parts.append("Folders, and sweeps (-m and words with several values, as seed=1,2,3):\n" + "\n".join(rows))
+    also = "Also: --cfg job shows the config, --info how it was composed, --hydra-help what else Hydra takes."
+    parts.append(textwrap.fill(also, width))
+    return "\n\n".join(parts)
+
+
+def _own_groups(composed: Composed) -> dict[str, str | None]:
+    """The groups that a command always has a choice of, in the order of its keys."""
+    order = list(dict.fromkeys(key.partition(".")[0] for key in composed.values))
+    own = [group for group in composed.choices if "/" not in group and group not in {"hydra", *_ADDED}]
+    own.sort(key=lambda group: order.index(group) if group in order else len(order))
+    return {group: composed.choices[group] for group in own}
+
+
+def _examples(lines: Sequence[str], width: int) -> Iterator[str]:
+    pairs = [re.split(r"\s+# ", line.strip(), maxsplit=1) for line in lines]
+    column = max((len(call[0]) for call in pairs), default=0) + 4
+    for call, *remark in pairs:  # a call is one line, to be copied
+        yield from _row(f"  {call}", " ".join(remark), min(column, width // 2 + 4), width)
+
+
+def _choices(conf: Path, groups: Mapping[str, str | None], mark: str, width: int, least: int = 2) -> Iterator[str]:
+    """A row for each choice of the groups that leave one."""
+    for group, chosen in groups.items():
+        files = [path for path in sorted((conf / group).glob("*.yaml")) if _can_be_chosen(group, path)]
+        if len(files) < least:
+            continue
+        for path in files:
+            star = "*" if path.stem == chosen else " "
+            yield from _row(f"{star} {mark}{group}={path.stem}", headline(path.read_text("utf-8")), 32, width)
+
+
+def _can_be_chosen(group: str, path: Path) -> bool:
+    return not group.startswith("hydra/") or "_target_:" in path.read_text("utf-8")
+
+
+def _keys(values: Mapping[str, Any], explained: Mapping[str, str], width: int) -> Iterator[str]:
+    column = max((len(key) for key in values), default=0) + 4
+    before: str | None = None
+    for key, value in values.items():
+        group = key.rpartition(".")[0].partition(".")[0]
+        if before is not None and group != before:
+            yield ""
+        before = group
+        shown = f"  {key:<{column - 2}}{_shown(value)}"
+        yield from _row(shown, explained.get(key, ""), column + _VALUE_WIDTH + 2, width)
+
+
+def _shown(value: Any) -> str:
+    """A value as it would be typed."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_shown, value))}]"
+    words = {None: "null", True: "true", False: "false", "???": "must be given"}
+    return words[value] if value is None or isinstance(value, bool) or value == "???" else str(value)
+
+
+def _row(left: str, right: str, column: int, width: int) -> Iterator[str]:
+    """Two columns; the right one wraps, and begins a line of its own where the left one is too wide for it."""
+    lines = textwrap.wrap(right, width - column)
+    if lines and len(left) < column - 1:
+        left = f"{left:<{column}}{lines.pop(0)}"
+    yield left.rstrip()
+    yield from (" " * column + line for line in lines)
+
+
+def _explanations(conf: Path, name: str, choices: Mapping[str, str | None]) -> dict[str, str]:
+    """Of the keys of all groups, as chosen."""
+    found = remarks((conf / f"{name}.yaml").read_text("utf-8"))
+    for group, choice in choices.items():
+        if choice is not None and "/" not in group:
+            found |= {f"{group}.{key}": said for key, said in _inherited(conf / group, choice).items()}
+    return found
+
+
+def _hydras_explanations(conf: Path, choices: Mapping[str, str | None]) -> dict[str, str]:
+    found = {f"hydra.{key}": said for key, said in _inherited(conf / "hydra", str(choices.get("hydra"))).items()}
+    for group in _HYDRAS:
+        inherited = _inherited(conf / group, str(choices.get(group)))
+        found |= {f"{group.replace('/', '.')}.{key}": said for key, said in inherited.items()}
+    return {key: said for key, said in found.items() if not key.rpartition(".")[2].startswith("_")}
+
+
+def _inherited(folder: Path, choice: str) -> dict[str, str]:
+    """The remarks of a choice, and of those of its group that it builds on where it has none."""
+    path = folder / f"{choice}.yaml"
+    if not path.is_file():  # another library's
+        return {}
+    text = path.read_text("utf-8")
+    found: dict[str, str] = {}
+    for listed in _INHERITED.findall(text):
+        for base in re.findall(r"\w+", " ".join(listed)):
+            found |= _inherited(folder, base) if base not in {"_self_", choice} else {}
+    return found | remarks(text)
+
+
+def headline(text: str) -> str:
+    """The first sentence of the comment at the top of a YAML file; empty where there is none."""
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        if not line.startswith("# @package"):
+            lines.append(line.lstrip("# "))
+    sentence = _SENTENCE.match(" ".join(lines))
+    return sentence.group(1) if sentence else " ".join(lines)
+
+
+def remarks(text: str) -> dict[str, str]:
+    """The comments beside the keys of a YAML file, by full key; each may go on in the lines below it."""
+    found: dict[str, str] = {}
+    open_keys: list[tuple[int, str]] = []  # with their indents
+    last: str | None = None  # the key whose comment may go on
+    for line in text.splitlines():
+        below = _REMARK.fullmatch(line)
+        if below and last is not None and len(below[1]) > open_keys[-1][0]:
+            found[last] += f" {below[2]}"
+            continue
+        key = _KEY.fullmatch(line)
+        last = None
+        if key is None:
+            continue
+        open_keys = [(indent, above) for indent, above in open_keys if indent < len(key[1])]
+        open_keys.append((len(key[1]), key[2]))
+        if key[3]:
+            last = ".".join(above for _, above in open_keys)
+            found[last] = key[3]
+    return found
+
+
+def flat(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """The values of nested groups of keys, by full key; an empty group is a value."""
+    if not isinstance(node, Mapping) or not node:
+        yield prefix, node
+        return
+    for key, inner in node.items():
+        yield from flat(inner, f"{prefix}.{key}".lstrip("."))

@@ -1,0 +1,88 @@
+"""Made-up pictures, quick to draw: all that a benchmark needs where it does not matter what they show."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from fakegan.data.images import face_from_pixels
+
+Pixels = npt.NDArray[np.uint8]
+_CHUNK = 2000
+
+
+def smooth_faces(count: int, seed: int = 0) -> Iterator[Pixels]:
+    """Smooth colour fields, uint8 (up to 2000, 64, 64, 3) at a time; no two are alike."""
+    rng = np.random.default_rng(seed)
+    places = np.linspace(0, 5, 64)
+    tents = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(6))).astype(np.float32)  # (64, 6), linear upsampling
+    for start in range(0, count, _CHUNK):
+        n = min(_CHUNK, count - start)
+        coarse = rng.uniform(0, 255, (n, 6, 6, 3)).astype(np.float32)
+        wide = np.tensordot(tents, coarse, (1, 2))  # (64, n, 6, 3)
+        yield np.tensordot(tents, wide, (1, 2)).transpose(2, 0, 1, 3).astype(np.uint8)
+
+
+def write_faces(folder: Path, count: int) -> None:
+    """FOLDER/images.npy (count, 64, 64, 3) with hashes.npy and thumbs.npy, what duplicates are found by."""
+    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, 64, 64, 3))
+    hashes, thumbs, start = np.empty(count, dtype=np.uint64), np.empty((count, 64), dtype=np.uint8), 0
+    for faces in smooth_faces(count):
+        here = slice(start, start + len(faces))
+        images[here], thumbs[here] = faces, _thumbnails(faces)
+        hashes[here] = [face_from_pixels(face).phash for face in faces]
+        start += len(faces)
+    images.flush()
+    np.save(folder / "hashes.npy", hashes)
+    np.save(folder / "thumbs.npy", thumbs)
+
+
+def _thumbnails(faces: Pixels) -> Pixels:
+    """(B, 64, 64, 3) to (B, 64): the mean brightness of 8x8 blocks."""
+    blocks = faces.reshape(-1, 8, 8, 8, 8, 3).mean(axis=(2, 4))  # (B, 8, 8, 3)
+    return np.asarray((blocks @ [0.299, 0.587, 0.114]).round().reshape(-1, 64), dtype=np.uint8)
+
+
+def write_face_files(images: Pixels, folder: Path) -> None:
+    """FOLDER/{real,fake}/*.jpg of these faces, 64x64, by turns."""
+    for name in ("real", "fake"):
+        (folder / name).mkdir(parents=True)
+    for i, face in enumerate(images):
+        Image.fromarray(face).save(folder / ("real", "fake")[i % 2] / f"{i:06d}.jpg", quality=90)
+
+
+def link_face_files(folder: Path, out: Path, count: int) -> None:
+    """The first `count` of such a folder's files once more, without a copy."""
+    for name in ("real", "fake"):
+        (out / name).mkdir(parents=True)
+    for i in range(count):
+        file = Path(("real", "fake")[i % 2]) / f"{i:06d}.jpg"
+        os.link(folder / file, out / file)
+
+
+def write_photographs(folder: Path, count: int, size: tuple[int, int]) -> None:
+    """FOLDER/{real,fake}/*.jpg of that (width, height), with about as much detail as a photograph of a face.
+
+    Octaves of noise whose strength falls with their frequency; each file shows another part of a few dozen pictures.
+    """
+    rng = np.random.default_rng(0)
+    bases = [_octaves(size, rng) for _ in range(min(count, 48))]
+    for name in ("real", "fake"):
+        (folder / name).mkdir(parents=True)
+    for i in range(count):
+        shift = (int(rng.integers(size[1])), int(rng.integers(size[0])))
+        picture = Image.fromarray(np.roll(bases[i % len(bases)], shift, axis=(0, 1)))
+        picture.save(folder / ("real", "fake")[i % 2] / f"{i:05d}.jpg", quality=90)
+
+
+def _octaves(size: tuple[int, int], rng: np.random.Generator) -> Pixels:
+    total = np.full((size[1], size[0], 3), 128.0)
+    for side, strength in ((4, 45), (8, 30), (16, 18), (32, 10), (64, 6), (128, 3.5), (256, 2)):
+        coarse = np.clip(128 + strength * rng.standard_normal((side, side, 3)), 0, 255).astype(np.uint8)
+        total += np.asarray(Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC), dtype=np.float64) - 128
+    return np.clip(total, 0, 255).astype(np.uint8)

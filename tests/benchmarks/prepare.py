@@ -1,0 +1,47 @@
+"""Rows on preparing: pictures into a face store against a loop that saves, and against decoding alone."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from fakegan.data.build import Recipe, Source, build_store
+from fakegan.data.store import FAKE, REAL
+from tests.benchmarks.baselines import decode_only, resize_loop
+from tests.benchmarks.harness import Side, Turns, take_turns
+from tests.benchmarks.made_up import write_photographs
+from tests.benchmarks.results import Result, Row, Share
+
+SIZE = (256, 256)
+WORKERS = 2
+
+
+def ours(turns: Turns, pictures: Path, out: Path, workers: int) -> None:
+    """A side: a unit is one picture, all of them prepared at once: worker processes started, duplicates found."""
+    sources = [Source("real", REAL, pictures / "real"), Source("fake", FAKE, pictures / "fake")]
+
+    def work(count: int) -> None:
+        build_store(Recipe(sources), out, workers=workers, overwrite=True)
+
+    turns.serve(work)
+    shutil.rmtree(out)
+
+
+def rows(quick: bool) -> Iterator[Result]:
+    """All pictures a round on our side; a share of them on the others', whose time for one does not change."""
+    count, part, rounds = (40, 20, 2) if quick else (3000, 1000, 5)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        write_photographs(folder / "pictures", count, SIZE)
+        sides = [
+            Side(ours, (folder / "pictures", folder / "store", WORKERS)),
+            Side(resize_loop, (folder / "pictures", folder / "small")),
+            Side(decode_only, (folder / "pictures", WORKERS)),
+        ]
+        units = (count, part, part)
+        our_times, loop, decode = take_turns(sides, rounds, units, (count, part, part), apart=not quick)
+    what = f"prepare {count:,} JPEGs of {SIZE[0]}x{SIZE[1]}, {WORKERS} workers"
+    yield Row(what, "a loop in one process: open, resize, save", "picture", our_times, loop, bar=1.9)
+    yield Share(what, f"decoding alone, {WORKERS} processes", "picture", our_times, decode, bar=0.7)

@@ -1,0 +1,101 @@
+"""What a case yields: ratios, shares of a limit, bounds, profiles, points of a curve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+
+
+@dataclass(frozen=True)
+class Row:
+    """FakeGAN beside another way to do the same."""
+
+    what: str
+    against: str
+    unit: str  # what the seconds are for: batch, step, epoch, face
+    ours: tuple[float, ...]  # seconds a unit, one a round
+    theirs: tuple[float, ...]  # the same rounds of the other side
+    bar: float | None = None  # the ratio to reach
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """How many times faster, round by round: a drift of the machine hits both sides of a round."""
+        return tuple(theirs / ours for ours, theirs in zip(self.ours, self.theirs, strict=True))
+
+    @property
+    def ratio(self) -> float:
+        """The median of the rounds."""
+        return median(self.ratios)
+
+    @property
+    def reached(self) -> bool | None:
+        """None where there is no bar."""
+        return None if self.bar is None else self.ratio >= self.bar
+
+
+@dataclass(frozen=True)
+class Share(Row):
+    """FakeGAN beside a limit of the machine: `theirs` is the time that the limit allows, the ratio a share of it."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A value with the most it may be."""
+
+    what: str
+    unit: str  # s, MB
+    values: tuple[float, ...]  # one a round
+    at_most: float
+    note: str = ""
+
+    @property
+    def value(self) -> float:
+        """The median of the rounds."""
+        return median(self.values)
+
+    @property
+    def reached(self) -> bool:
+        """Whether it stays within."""
+        return self.value <= self.at_most
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One line of a profile."""
+
+    name: str  # torch's: aten::convolution_backward
+    share: float  # of the step's time
+    calls: float  # a step
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where a module's step spends its time, the largest first."""
+
+    what: str
+    device: str  # CPU or GPU
+    seconds: float  # of operators, a step
+    operators: tuple[Operator, ...]
+
+
+@dataclass(frozen=True)
+class Point:
+    """What something costs for so many faces, measured once in a process of its own."""
+
+    what: str
+    faces: int
+    seconds: float
+    peak: float  # MB, of the process: the kernel's high-water mark, mapped files and shared libraries included
+    own: float  # MB, the most of it that was its own (anonymous): without the pages of files
+    child: float  # MB, the high-water mark of its largest worker process; 0 without any
+
+
+@dataclass(frozen=True)
+class NotMeasured:
+    """A case that this machine cannot run."""
+
+    what: str
+    why: str
+
+
+Result = Row | Bound | Profile | Point | NotMeasured

@@ -1,0 +1,225 @@
+"""Cost against the number of faces: time and peak memory, each point in a fresh process."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+
+from tests.benchmarks.harness import Side, Turns, playing
+from tests.benchmarks.results import Bound, Point, Result
+
+SIZES = (2_000, 20_000, 200_000)
+QUICK_SIZES = (40, 80)
+RECONSTRUCTED = 20_000  # at most: the net, not the stage, is what takes the time
+BATCH = 128
+RESAMPLES = 1000
+FLAT = 100.0  # MB that 200,000 faces may take more than 2,000
+LOOKS = 0.02  # seconds from one look at the memory to the next
+
+
+class Memory:
+    """The peaks of this process and its children, in MB, by what Linux says; zeros elsewhere."""
+
+    def __init__(self) -> None:
+        self.own = self.child = 0.0
+        self._ended = threading.Event()
+        self._looking = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Memory:
+        self._looking.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._looking.join()
+        self._look_once()  # what was shorter than the time between two looks
+        self.peak = _status("self").get("VmHWM", 0.0)
+
+    def _look(self) -> None:
+        while not self._ended.wait(LOOKS):
+            self._look_once()
+
+    def _look_once(self) -> None:
+        self.own = max(self.own, _status("self").get("RssAnon", 0.0))
+        self.child = max([self.child, *(_status(child).get("VmHWM", 0.0) for child in _children())])
+
+
+def _status(process: str) -> dict[str, float]:
+    """Figures of /proc/PID/status in MB."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:  # no Linux, or it has ended
+        return {}
+    fields = (line.split() for line in lines if line.endswith(" kB"))
+    return {name.rstrip(":"): int(value) / 1000 for name, value, _ in fields}
+
+
+def _children() -> list[str]:
+    found: list[str] = []
+    for task in Path("/proc/self/task").glob("*/children"):
+        try:
+            found += task.read_text().split()
+        except OSError:
+            continue
+    return found
+
+
+def _measure(turns: Turns, work: Callable[[], object]) -> None:
+    """One turn: the reply is (seconds, peak, own, child)."""
+    if turns.wait() is None:
+        return
+    with Memory() as memory:
+        started = time.perf_counter()
+        work()
+        seconds = time.perf_counter() - started
+    turns.done((seconds, memory.peak, memory.own, memory.child))
+    turns.wait()
+
+
+def prepare(turns: Turns, folder: Path, faces: int) -> None:
+    """JPEGs of 64x64 into a face store, with two workers."""
+    from fakegan.data.build import Recipe, Source, build_store
+    from fakegan.data.store import FAKE, REAL
+
+    files = folder / f"files-{faces}"
+    recipe = Recipe([Source("real", REAL, files / "real"), Source("fake", FAKE, files / "fake")])
+    _measure(turns, lambda: build_store(recipe, folder / f"store-{faces}", workers=2))
+
+
+def split(turns: Turns, folder: Path, faces: int) -> None:
+    """All splits of a store in which every fourth face shares a group with another."""
+    from fakegan.data.splits import SplitConfig, split_faces
+
+    rows = np.arange(faces)
+    sources = np.array(["camera", "gan_a", "camera", "gan_b"])[rows % 4]
+    groups = np.char.add("group", (rows - (rows % 8 == 2) * 2).astype(np.str_))
+    kept = np.full(faces, "", dtype="<U5")
+    _measure(turns, lambda: split_faces(rows % 2, sources, groups, kept, SplitConfig()))
+
+
+def duplicates(turns: Turns, folder: Path, faces: int) -> None:
+    """Near duplicates among faces without any, by their hashes and thumbnails."""
+    from fakegan.data.duplicates import find_duplicates
+
+    hashes, thumbs = (np.load(folder / name, mmap_mode="r")[:faces].copy() for name in ("hashes.npy", "thumbs.npy"))
+    groups = [f"{i:016x}" for i in range(faces)]
+    keys = np.arange(faces, dtype=np.uint64)
+    _measure(turns, lambda: find_duplicates(groups, keys, keys, hashes, thumbs))
+
+
+def feed(turns: Turns, folder: Path, faces: int) -> None:
+    """One epoch of shuffled, mirrored batches in [-1, 1]."""
+    from fakegan.data.arrays import map_array
+    from fakegan.data.datamodule import RealFakeDataModule
+    from fakegan.views import VIEWS
+    from tests.benchmarks.trainer import start_as_the_commands_do
+
+    start_as_the_commands_do()
+    images, rows = map_array(folder / "images.npy")[:faces], np.arange(faces)
+    batch = min(BATCH, faces)
+    data = RealFakeDataModule({"image": images}, rows % 2, VIEWS["pixels"], rows, rows[:0], batch, seed=0)
+
+    def epoch() -> None:
+        for batch in data.train_dataloader():
+            data.on_after_batch_transfer(batch, 0)
+
+    _measure(turns, epoch)
+
+
+def reconstruct(turns: Turns, folder: Path, faces: int) -> None:
+    """The stage that reconstructs, writing its file, with a net of depth 1 and width 2."""
+    from fakegan.checkpoints import save_checkpoint
+    from fakegan.data.arrays import map_array
+    from fakegan.nets.autogan import AutoGAN
+    from fakegan.pipeline.reconstruct import reconstruct_faces
+    from fakegan.pipeline.settings import RunSettings
+    from tests.benchmarks.trainer import start_as_the_commands_do
+
+    start_as_the_commands_do()
+    options: dict[str, Any] = {"depth": 1, "width": 2}
+    net, file = AutoGAN(**options), folder / "autoencoder.pt"
+    save_checkpoint({"options": options, "weights": net.state_dict()}, file)
+    settings = SimpleNamespace(
+        paths=SimpleNamespace(artifact_dir=folder / "artifacts"),
+        model=SimpleNamespace(name="scaling"),
+        trainer=SimpleNamespace(accelerator="cpu"),
+    )
+    images, rows = map_array(folder / "images.npy"), np.arange(faces)
+    _measure(turns, lambda: reconstruct_faces(cast(RunSettings, settings), images, str(faces), rows, file))
+
+
+def evaluate(turns: Turns, folder: Path, faces: int) -> None:
+    """All that metrics.json says of a split, with 95% intervals from 1,000 resamples."""
+    from fakegan.evaluation.metrics import measures
+
+    rng = np.random.default_rng(0)
+    rows = np.arange(faces)
+    labels = rows % 2
+    scores = 1 / (1 + np.exp(-rng.normal(2 * labels - 1, 1.5)))
+    sources = np.array(["camera", "gan_a", "camera", "gan_b"])[rows % 4]
+    groups = np.char.add("group", rows.astype(np.str_))
+    _measure(turns, lambda: measures(scores, labels, sources, groups, 0.5, resamples=RESAMPLES))
+
+
+def make(turns: Turns, folder: Path, sizes: tuple[int, ...]) -> None:
+    """Not measured: writes the faces, in a process that ends before the first point."""
+    from tests.benchmarks.made_up import link_face_files, write_face_files, write_faces
+
+    if turns.wait() is None:
+        return
+    write_faces(folder, max(sizes))
+    write_face_files(np.load(folder / "images.npy", mmap_mode="r"), folder / f"files-{max(sizes)}")
+    for size in sizes:
+        if size != max(sizes):
+            link_face_files(folder / f"files-{max(sizes)}", folder / f"files-{size}", size)
+    turns.done(None)
+    turns.wait()
+
+
+KINDS: dict[str, Callable[..., None]] = {
+    "prepare, 64x64 JPEGs, two workers": prepare,
+    "split": split,
+    "near-duplicate search": duplicates,
+    "feed, one epoch, flips, floats": feed,
+    "reconstruct, depth 1, width 2": reconstruct,
+    f"evaluate, intervals of {RESAMPLES:,} resamples": evaluate,
+}
+
+
+def rows(quick: bool) -> Iterator[Result]:
+    """Every kind at every size, then how flat the memory is of what streams."""
+    sizes = QUICK_SIZES if quick else SIZES
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        with playing(Side(make, (Path(name), sizes)), apart=not quick) as maker:
+            maker.turn()
+        for what, kind in KINDS.items():
+            points = []
+            for faces in sizes:
+                if kind is not reconstruct or faces <= RECONSTRUCTED:
+                    with playing(Side(kind, (Path(name), faces)), apart=not quick) as player:
+                        points.append(Point(what, faces, *player.turn()))
+                    yield points[-1]
+            if kind in (prepare, feed):
+                yield _flatness(points)
+
+
+def _flatness(points: list[Point]) -> Bound:
+    """How much more memory the most faces take than the fewest; of a feed, without the mapped file's pages."""
+    few, many = points[0], points[-1]
+    what = f"{many.what}: peak memory at {many.faces:,} faces less that at {few.faces:,}"
+    more = many.peak - few.peak
+    own = many.own - few.own
+    if many.what.startswith("feed"):
+        note = (
+            f"its own memory; with the pages of the mapped images.npy, which the system takes back at need, {more:.0f}"
+        )
+        return Bound(what, "MB", (own,), FLAT, note)
+    workers = many.child - few.child
+    return Bound(what, "MB", (max(more, workers),), FLAT, f"its process {more:.0f}, its largest worker {workers:.0f}")
