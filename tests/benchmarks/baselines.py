@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 
 from PIL import Image
@@ -81,15 +82,15 @@ def resize_loop(turns: Turns, pictures: Path, out: Path) -> None:
 
 
 def decode_only(turns: Turns, pictures: Path, workers: int) -> None:
-    """A side: a unit is one picture decoded to RGB and dropped, in so many processes."""
+    """A side: a unit is one picture decoded to RGB and dropped, in so many processes, which start anew every time."""
     paths = sorted(pictures.rglob("*.jpg"))
-    with ProcessPoolExecutor(workers) as pool:
 
-        def work(count: int) -> None:
-            wanted = list(islice(itertools.cycle(paths), count))
+    def work(count: int) -> None:
+        wanted = list(islice(itertools.cycle(paths), count))
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             list(pool.map(_decode, [wanted[i : i + 32] for i in range(0, count, 32)]))
 
-        turns.serve(work)
+    turns.serve(work)
 
 
 def _decode(paths: Sequence[Path]) -> None:
