@@ -2,7 +2,8 @@
 
 Each equals the plain layer named in its docstring, weights and all, but for rounding. Which form is taken depends on
 the device and the layer's size alone, so a network computes the same in every step, run and batch size; `describe`
-puts the choice in words. What each is worth stands in docs/benchmarks.md.
+puts the choice in words. The forms here are a CPU's: on a GPU torch's own are taken, whose libraries choose among such
+forms themselves. What they are worth stands in docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def quick_layout(image: Tensor) -> Tensor:  # (B, C, H, W) -> the same numbers
 def describe(device: torch.device) -> str:
     """A device, and what is computed there in another form than the textbook's, in a few words."""
     if device.type != "cpu":
-        return f"{device}; upsampling within convolutions"
+        return str(device)
     threads = f"{torch.get_num_threads()} threads" if torch.get_num_threads() > 1 else "1 thread"
     forms = f"channels last, upsampling within convolutions, Winograd from {_WINOGRAD_CHANNELS} channels"
     return f"cpu, {threads}; {forms}"
@@ -46,6 +47,8 @@ class UpsampleConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, 3, padding=1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, out, 2H, 2W)
+        if x.device.type != "cpu":
+            return super().forward(F.interpolate(x, scale_factor=2, mode="nearest"))
         doubled = x.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]]).to(self.weight.dtype)  # (4, 3)
         weight = torch.einsum("ti,ocij,sj->cots", doubled, self.weight, doubled)  # (C, out, 4, 4)
         return F.conv_transpose2d(x, weight, self.bias, stride=2, padding=1)

@@ -7,8 +7,10 @@ one works the others are blocked in a read of their pipe. No torch here: a side 
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -77,7 +79,7 @@ def playing(
     """The side, started; it ends with the block."""
     ours, its = multiprocessing.Pipe()
     if apart:
-        worker: Any = multiprocessing.get_context("spawn").Process(target=_play, args=(side, its))
+        worker: Any = multiprocessing.get_context("spawn").Process(target=_play_apart, args=(side, its))
     else:
         worker = threading.Thread(target=_play, args=(side, its), daemon=True)
     worker.start()
@@ -89,6 +91,11 @@ def playing(
     finally:
         ours.close()
         worker.join()
+
+
+def _play_apart(side: Side, pipe: Connection) -> None:
+    sys.modules["__main__"] = types.ModuleType("__main__")  # else a side's own workers load the whole suite first
+    _play(side, pipe)
 
 
 def _play(side: Side, pipe: Connection) -> None:

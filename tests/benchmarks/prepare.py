@@ -9,7 +9,8 @@ from pathlib import Path
 
 from fakegan.data.build import Recipe, Source, build_store
 from fakegan.data.store import FAKE, REAL
-from tests.benchmarks.baselines import decode_only, resize_loop
+from tests.benchmarks.baselines import resize_loop
+from tests.benchmarks.decoding import decode_only
 from tests.benchmarks.harness import Side, Turns, take_turns
 from tests.benchmarks.made_up import write_photographs
 from tests.benchmarks.results import Result, Row, Share
