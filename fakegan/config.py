@@ -127,7 +127,7 @@ def entry_point(
 
 def _help(name: str, about: str, sweeps: bool) -> str:
     """The text of --help, by the words beside it; one with several values is left out."""
-    typed = [word for word in sys.argv[1:] if not word.startswith("-")]
+    typed = [word for word in sys.argv[1:] if ("=" in word.lstrip("-") and not word.startswith("-")) or word[:1] == "~"]
     given = [o.input_line or "" for o in OverridesParser.create().parse_overrides(typed) if not o.is_sweep_override()]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose(name, given, return_hydra_config=True)

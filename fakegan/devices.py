@@ -24,3 +24,16 @@ def use_device(accelerator: str) -> torch.device:
         raise UsageError(f"there is no {accelerator} on this machine: {cure}")
     keep_freed_memory()
     return torch.device("cpu")
+
+
+def describe(device: torch.device) -> str:
+    """A device, and what is done otherwise there to be quick, in a few words."""
+    if device.type != "cpu":
+        return str(device)
+    threads = torch.get_num_threads()
+    parts = ["cpu", f"{threads} threads" if threads > 1 else "1 thread"]
+    if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        parts.append("channels last")
+    if keep_freed_memory():
+        parts.append("freed memory is kept")
+    return ", ".join(parts)

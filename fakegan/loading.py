@@ -1,4 +1,4 @@
-"""Loads PyTorch Lightning in the time that it takes, and not in twice that.
+"""Loads PyTorch Lightning without what it only looks at.
 
 Nothing here has to be called: where it is not, `import pytorch_lightning` does the same, and later.
 """
@@ -24,7 +24,9 @@ def load_lightning() -> None:
         try:
             with _placeholder("scipy.signal", hamming=None):
                 importlib.import_module(_LIBRARY)
-        except (ImportError, AttributeError):  # a version that needs more of it than its name
+        except (ImportError, AttributeError) as error:  # a version that needs more of it than its name
+            if "scipy" not in str(error):
+                raise
             importlib.import_module(_LIBRARY)
 
 
@@ -50,8 +52,9 @@ def _no_collections() -> Iterator[None]:
 def _placeholder(name: str, **attributes: object) -> Iterator[None]:
     """An empty module of that name within, unless there is one; afterwards it can be imported as if this had not been.
 
-    TorchMetrics, which Lightning imports, imports scipy.signal (1.4 s) where SciPy is installed, only to give an old
-    name, hamming, to a speech metric of another package. SciPy comes with Optuna; without it nobody misses that.
+    TorchMetrics, which Lightning imports, spends more than a second on scipy.signal where SciPy is installed, only to
+    give an old name, hamming, to a speech metric of another package. SciPy comes with Optuna; without it nobody
+    misses that.
     """
     if name in sys.modules:
         yield

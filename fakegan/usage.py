@@ -1,4 +1,4 @@
-"""What --help says of train.py and evaluate.py: read from conf/ and the comments there, so that it is never behind."""
+"""What --help says of train.py and evaluate.py: read from conf/ and the comments there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ADDED = ("experiment", "sweep", "debug")  # groups that a command with sweeps t
 class Composed:
     """A command's config, as words have made it."""
 
-    values: Mapping[str, Any]  # by key, flat; None in place of what is only known in a run
+    values: Mapping[str, Any]  # by key, flat; empty where it is only known in a run
     choices: Mapping[str, str | None]  # by group
     hydras: Mapping[str, Any]  # Hydra's own values, by key, flat; hydra.launcher.jobs
 

@@ -27,6 +27,12 @@ def smooth_faces(count: int, rng: np.random.Generator, checkerboard: float = 0.0
     return np.clip(coarse + board[..., None] + noise, 0, 255).astype(np.uint8)
 
 
+@pytest.fixture(autouse=True)
+def memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that runs the tests is not one that trains: it should not hold on to its peak."""
+    monkeypatch.setattr("fakegan.devices.keep_freed_memory", lambda: False)
+
+
 @pytest.fixture(scope="session")
 def store_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of 160 real and 160 fake made-up faces; the fakes carry a checkerboard."""

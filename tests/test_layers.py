@@ -1,23 +1,25 @@
 """The quicker layers against torch's own: outputs and every gradient."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fakegan.memory import keep_freed_memory
+from fakegan import devices, memory
 from fakegan.nets.autogan import AutoGAN
 from fakegan.nets.layers import InstanceNorm2d, ReflectConv2d, UpsampleConv2d, quick_layout
 
-DTYPES = [(torch.float64, 1e-10), (torch.float32, 2e-4)]
+DTYPES = [(torch.float64, 1e-10), (torch.float32, 3e-5)]
 
 
 def _assert_same(quick: nn.Module, plain: nn.Module, x: Tensor, tolerance: float) -> None:
     """Both with the same weights: the same output, and the same gradients of a random projection of it."""
-    plain.load_state_dict({name.removeprefix("1."): value for name, value in quick.state_dict().items()})
+    plain.load_state_dict(quick.state_dict())
     _assert_same_function(quick, plain, x, tolerance, list(quick.parameters()), list(plain.parameters()))
 
 
@@ -124,6 +126,7 @@ def test_every_layer_keeps_channels_last() -> None:
     assert not [module for module, kept in seen if not kept]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
 def test_freed_memory_is_kept() -> None:
     """Pages that a process asks the system for while it fills 40 MB again and again: none, once they are kept."""
@@ -137,15 +140,106 @@ def test_freed_memory_is_kept() -> None:
         "print(faults() - before)"
     )
     told, pages = {}, {}
+    environment = {name: value for name, value in os.environ.items() if name not in memory._CHOSEN}
     for how in ("keep", "return"):
         words = [sys.executable, "-c", code, how]
-        out = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+        out = subprocess.run(words, capture_output=True, text=True, check=True, env=environment).stdout.split()
         told[how], pages[how] = out[0] == "True", int(out[1])
     assert not told["return"]
-    if told["keep"]:  # not with another C library
-        assert pages["keep"] < 1000 < pages["return"]
+    if not told["keep"] or pages["return"] < 1000:
+        pytest.skip("another C library, or a system that hands out pages in bulk")
+    assert pages["keep"] < pages["return"] / 10
 
 
 def test_keeping_memory_tells_whether_it_could(monkeypatch: pytest.MonkeyPatch) -> None:
+    unset = [monkeypatch.delenv(name, raising=False) for name in memory._CHOSEN]
+    assert unset
     monkeypatch.setattr("platform.libc_ver", lambda: ("musl", "1.2"))
-    assert not keep_freed_memory()
+    assert not memory.keep_freed_memory.__wrapped__()
+    memory.give_back_freed_memory()
+
+
+def test_a_users_own_choice_of_the_allocator_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setattr("ctypes.CDLL", lambda name: pytest.fail("the C library was told"))
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000")
+    assert not memory.keep_freed_memory.__wrapped__()
+
+
+def test_the_names_in_a_checkpoint_stay() -> None:
+    """Written out from a file of the time when upsampling was a layer of its own."""
+    assert [name for name in AutoGAN(1, 4).state_dict() if name.startswith("decoder.")] == [
+        *("decoder.up.1.0.weight", "decoder.up.1.0.bias", "decoder.up.3.0.weight", "decoder.up.3.0.bias"),
+        *("decoder.to_rgb.weight", "decoder.to_rgb.bias"),
+    ]
+
+
+@pytest.mark.parametrize("make", [lambda: ReflectConv2d(128, 128), InstanceNorm2d, lambda: UpsampleConv2d(128, 2)])
+def test_no_faces_and_gradients_of_any_layout(make: Callable[[], nn.Module]) -> None:
+    layer = make()
+    assert layer(torch.zeros(0, 128, 8, 8)).shape[0] == 0
+    with torch.inference_mode():  # whoever comes first must not spoil what is remembered for those who learn
+        layer(torch.randn(1, 128, 8, 8))
+    x = torch.randn(2, 128, 8, 8, requires_grad=True)
+    y = layer(x)
+    weights = torch.randn(y.shape)
+    (of_planes,) = torch.autograd.grad((y * weights).sum(), x, retain_graph=True)
+    (of_last,) = torch.autograd.grad(y, x, quick_layout(weights), retain_graph=True)
+    torch.testing.assert_close(of_planes, of_last, rtol=0, atol=1e-5)
+    (spread,) = torch.autograd.grad(y.sum(), x, retain_graph=True)  # a gradient of one number, expanded
+    (whole,) = torch.autograd.grad(y, x, torch.ones(y.shape))
+    torch.testing.assert_close(spread, whole, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("frozen", ["weight", "bias", "input"])
+def test_what_is_frozen_gets_no_gradient_and_the_rest_gets_its_own(frozen: str) -> None:
+    conv = ReflectConv2d(128, 128)
+    x = torch.randn(1, 128, 4, 4)
+    every = {"weight": conv.weight, "bias": conv.bias, "input": x}
+    for name, tensor in every.items():
+        assert tensor is not None
+        tensor.requires_grad_(name != frozen)
+    conv(x).square().sum().backward()
+    free = _PaddedConv(128, 128, bias=True)
+    free.load_state_dict(conv.state_dict())
+    y = x.detach().clone().requires_grad_()
+    free(y).square().sum().backward()
+    expected = {"weight": free.weight.grad, "bias": free.bias.grad, "input": y.grad}  # type: ignore[union-attr]
+    for name, tensor in every.items():
+        if name == frozen:
+            assert tensor.grad is None  # type: ignore[union-attr]
+        else:
+            torch.testing.assert_close(tensor.grad, expected[name], rtol=1e-4, atol=1e-3)  # type: ignore[union-attr]
+
+
+def test_elsewhere_torchs_own_forms_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the meta device, which computes nothing but shapes."""
+    monkeypatch.setattr(F, "conv_transpose2d", lambda *_, **__: pytest.fail("folded"))
+    net = AutoGAN(1, width=32, norm="instance").to("meta")
+    assert net(torch.rand(2, 3, 64, 64, device="meta")).shape == (2, 3, 64, 64)
+    assert quick_layout(torch.rand(2, 3, 4, 4, device="meta")).is_contiguous()
+
+
+def test_half_the_digits_take_torchs_own_forms_too() -> None:
+    net = AutoGAN(1, width=32)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        recon = net(image)
+    assert (recon.float() - net(image)).abs().max() < 0.05  # of a range of 2: bf16 has 8 bits
+
+
+def test_a_device_says_what_is_done_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "keep_freed_memory", lambda: True)
+    said = devices.describe(torch.device("cpu"))
+    assert said.startswith("cpu, ")
+    assert said.endswith("freed memory is kept")
+    monkeypatch.setattr(devices, "keep_freed_memory", lambda: False)
+    assert "memory" not in devices.describe(torch.device("cpu"))
+    assert devices.describe(torch.device("cuda", 1)) == "cuda:1"
+
+
+def test_the_same_again_is_the_same_to_the_bit() -> None:
+    """What resuming a run relies on."""
+    conv, x = ReflectConv2d(128, 128), torch.randn(4, 128, 8, 8, requires_grad=True)
+    once, again = (torch.autograd.grad(conv(x).square().sum(), [x, *conv.parameters()]) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from hydra.core.utils import JobReturn
 from fakegan import config
 from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.progress import Status, write_status
-from fakegan.sweep import launcher, table, words
+from fakegan.sweep import launcher, machine, table, words
 from fakegan.sweep.display import Display, clock
 from fakegan.sweep.jobs import LOG_FILE, TAIL, Ending, Job, Running, Watcher, last_lines, run_jobs
 from fakegan.sweep.machine import Machine, check_room, gpus_of_one, this_machine, threads_of_one
@@ -177,8 +178,8 @@ def test_a_job_on_the_cpu_sees_no_gpu_and_has_its_share_of_threads(tmp_path: Pat
 
 
 def test_threads_are_divided_and_one_is_left_to_each() -> None:
-    machine = Machine((), threads=8)
-    assert [threads_of_one(machine, jobs) for jobs in (1, 2, 3, 8, 20)] == [8, 4, 2, 1, 1]
+    eight = Machine((), threads=8)
+    assert [threads_of_one(eight, jobs) for jobs in (1, 2, 3, 8, 20)] == [8, 4, 2, 1, 1]
 
 
 def test_the_gpus_are_those_that_this_process_may_see(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +189,23 @@ def test_the_gpus_are_those_that_this_process_may_see(monkeypatch: pytest.Monkey
     assert this_machine({"OMP_NUM_THREADS": "6"}).threads == 6
     assert this_machine({"OMP_NUM_THREADS": "3,1"}).threads == 3  # of nested levels the first
     assert this_machine({"OMP_NUM_THREADS": "many"}).threads >= 1
+
+
+@pytest.mark.parametrize(
+    ("there", "asked"),
+    [
+        ({}, False),
+        ({"/dev/nvme0": "", "/sys/bus/pci/devices/0000:00:1f.0/vendor": "0x8086\n"}, False),
+        ({"/dev/nvidia0": ""}, True),
+        ({"/sys/bus/pci/devices/0000:01:00.0/vendor": "0x10de\n"}, True),  # its driver has made no files yet
+    ],
+)
+def test_torch_is_asked_for_gpus_where_there_may_be_one(
+    monkeypatch: pytest.MonkeyPatch, there: dict[str, str], asked: bool
+) -> None:
+    monkeypatch.setattr(machine.glob, "glob", lambda pattern: fnmatch.filter(there, pattern))
+    monkeypatch.setattr(machine, "_read", lambda path: there[path].strip())
+    assert machine._may_have_gpus() == asked
 
 
 def test_more_jobs_than_gpus_allow_is_a_sentence_with_numbers() -> None:

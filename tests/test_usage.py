@@ -1,5 +1,6 @@
 """--help: what it says, how wide, and that neither it nor a refused command waits for torch."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,10 @@ def _run(cwd: Path, *words: str, columns: int = 100) -> subprocess.CompletedProc
     return subprocess.run(
         [sys.executable, "-c", code, str(PROJECT / script), *rest],
         cwd=cwd,
-        env={"PATH": "", "COLUMNS": str(columns), "PYTHONPATH": str(PROJECT)},
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith(("FAKEGAN_", "SLURM_"))},
+            **{"COLUMNS": str(columns), "PYTHONPATH": str(PROJECT)},
+        },
         capture_output=True,
         text=True,
         timeout=120,

@@ -65,7 +65,7 @@ class Geometry:
 class Face:
     """A picture brought to the geometry, and what its file was like."""
 
-    pixels: Pixels
+    pixels: Pixels  # may be read-only
     width: int  # of the file's picture, upright
     height: int
     format: str  # JPEG, PNG, WEBP; NPY for rows of an array

@@ -113,7 +113,7 @@ def _sorted_names(listing: Iterable[os.DirEntry[str]]) -> tuple[list[str], set[s
         names.append(entry.name)
         if entry.is_dir():
             folders.add(entry.name)
-        elif not (entry.is_file() or entry.is_symlink()):
+        elif is_picture(entry.name) and not (entry.is_file() or entry.is_symlink()):
             closed.add(entry.name)
     names.sort()
     return names, folders, closed

@@ -383,9 +383,12 @@ def _replace_groups(path: Path, groups: Iterable[str]) -> None:
     with file, path.open(encoding="utf-8", errors="surrogateescape", newline="") as rows:
         reader = csv.reader(rows)
         next(reader)
-        for cells, group in zip(reader, groups, strict=True):
-            cells[column] = group
-            writer.writerow(cells)
+        try:
+            for cells, group in zip(reader, groups, strict=True):
+                cells[column] = group
+                writer.writerow(cells)
+        except ValueError as error:
+            raise ValueError(f"not as many groups as rows in {path.name}") from error
         _sync_and_close(file)
     grouped.replace(path)
 

@@ -146,7 +146,7 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         layers: list[nn.Module] = [
             nn.Conv2d(3, width, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
         ]
         for i in range(3):
             c = width * 2**i

@@ -1,9 +1,9 @@
-"""Layers that compute what torch's would, sooner.
+"""Cheaper forms of the networks' layers, for CPUs: fewer multiplications, fewer copies.
 
-Each equals the plain layer named in its docstring, weights and all, but for rounding. Which form is taken depends on
-the device and the layer's size alone, so a network computes the same in every step, run and batch size; `describe`
-puts the choice in words. The forms here are a CPU's: on a GPU torch's own are taken, whose libraries choose among such
-forms themselves. What they are worth stands in docs/benchmarks.md.
+Each computes what the plain layer named in its docstring computes, with the same weights: in float32 outputs and first
+derivatives agree to a few 1e-5 of the largest, in float64 to 1e-10 (tests/test_layers.py). Which form is taken depends
+on device, number format and shape of the maps, never on the number of faces. Elsewhere torch's own layers are taken:
+on a GPU their libraries choose among such forms themselves. docs/benchmarks.md has what each form is worth.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-_WINOGRAD_CHANNELS = 128  # from here on the saved multiplications outweigh the transforms
+# From here on the saved multiplications outweigh the transforms: at 64 channels they did not (AMD EPYC, two cores).
+WINOGRAD_CHANNELS = 128
+
+
+def is_for_cpus(x: Tensor) -> bool:
+    """Whether the forms here are the quicker ones for this input: float32 or float64 on a CPU with oneDNN."""
+    on_cpu = x.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    exact = x.dtype in {torch.float32, torch.float64} and not torch.is_autocast_enabled("cpu")  # else digits are lost
+    return on_cpu and exact
 
 
 def quick_layout(image: Tensor) -> Tensor:  # (B, C, H, W) -> the same numbers
@@ -24,16 +32,7 @@ def quick_layout(image: Tensor) -> Tensor:  # (B, C, H, W) -> the same numbers
 
     Every layer of a network keeps the layout of its input.
     """
-    return image.contiguous(memory_format=torch.channels_last) if image.device.type == "cpu" else image
-
-
-def describe(device: torch.device) -> str:
-    """A device, and what is computed there in another form than the textbook's, in a few words."""
-    if device.type != "cpu":
-        return str(device)
-    threads = f"{torch.get_num_threads()} threads" if torch.get_num_threads() > 1 else "1 thread"
-    forms = f"channels last, upsampling within convolutions, Winograd from {_WINOGRAD_CHANNELS} channels"
-    return f"cpu, {threads}; {forms}"
+    return image.contiguous(memory_format=torch.channels_last) if is_for_cpus(image) else image
 
 
 class UpsampleConv2d(nn.Conv2d):
@@ -47,9 +46,9 @@ class UpsampleConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, 3, padding=1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, out, 2H, 2W)
-        if x.device.type != "cpu":
+        if not is_for_cpus(x):
             return super().forward(F.interpolate(x, scale_factor=2, mode="nearest"))
-        doubled = x.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]]).to(self.weight.dtype)  # (4, 3)
+        doubled = self.weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])  # (4, 3)
         weight = torch.einsum("ti,ocij,sj->cots", doubled, self.weight, doubled)  # (C, out, 4, 4)
         return F.conv_transpose2d(x, weight, self.bias, stride=2, padding=1)
 
@@ -61,16 +60,15 @@ class ReflectConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, 3, padding=1, padding_mode="reflect", bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, out, H, W)
-        if not _winograd_is_faster(x, self.weight):
+        if not (is_for_cpus(x) and _winograd_is_faster(x, self.weight)):
             return super().forward(x)
         y: Tensor = _Winograd.apply(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.weight, self.bias)
         return y
 
 
 def _winograd_is_faster(x: Tensor, weight: Tensor) -> bool:
-    narrowed = torch.is_autocast_enabled(x.device.type)  # bf16 has its own multiplications, and too few digits
     whole_tiles = x.shape[2] % 4 == 0 and x.shape[3] % 4 == 0
-    return x.device.type == "cpu" and not narrowed and whole_tiles and min(weight.shape[:2]) >= _WINOGRAD_CHANNELS
+    return whole_tiles and min(weight.shape[:2]) >= WINOGRAD_CHANNELS
 
 
 class _Winograd(torch.autograd.Function):
@@ -91,12 +89,15 @@ class _Winograd(torch.autograd.Function):
     ) -> Tensor:  # (B, O, H, W)
         a, b, g = _transforms(x.dtype)
         size = len(x), x.shape[2] // 4, x.shape[3] // 4  # faces, rows of tiles, columns of tiles
+        channels, out_channels = x.shape[1], len(weight)
+        count = size[0] * size[1] * size[2]
         tiles = x.permute(0, 2, 3, 1).unfold(1, 6, 4).unfold(2, 6, 4)  # (B, h, w, C, 6, 6)
-        tiles = tiles.permute(4, 5, 0, 1, 2, 3).reshape(36, -1)
-        data = (b @ tiles).view(36, -1, x.shape[1])  # (36, B h w, C)
-        kernel = (g @ weight.permute(2, 3, 1, 0).reshape(9, -1)).view(36, x.shape[1], -1)  # (36, C, O)
-        out = (a @ torch.bmm(data, kernel).view(36, -1)).view(4, 4, *size, -1)
-        out = out.permute(2, 3, 0, 4, 1, 5).reshape(size[0], 4 * size[1], 4 * size[2], -1)  # (B, H, W, O)
+        tiles = tiles.permute(4, 5, 0, 1, 2, 3).reshape(36, count * channels)
+        data = (b @ tiles).view(36, count, channels)
+        kernel = (g @ weight.permute(2, 3, 1, 0).reshape(9, -1)).view(36, channels, out_channels)
+        product = torch.bmm(data, kernel).view(36, count * out_channels)
+        out = (a @ product).view(4, 4, *size, out_channels).permute(2, 3, 0, 4, 1, 5)
+        out = out.reshape(size[0], 4 * size[1], 4 * size[2], out_channels)  # (B, H, W, O)
         if bias is not None:
             out += bias
         ctx.save_for_backward(data, kernel)
@@ -110,12 +111,13 @@ class _Winograd(torch.autograd.Function):
         a, b, g = _transforms(grad.dtype)
         faces, rows, columns = ctx.size
         channels, out_channels = kernel.shape[1:]
+        count = faces * rows * columns
         last = grad.permute(0, 2, 3, 1)  # (B, H, W, O)
-        tiles = last.reshape(faces, rows, 4, columns, 4, out_channels).permute(2, 4, 0, 1, 3, 5).reshape(16, -1)
-        product = (a.T @ tiles).view(36, -1, out_channels)  # (36, B h w, O)
+        tiles = last.reshape(faces, rows, 4, columns, 4, out_channels).permute(2, 4, 0, 1, 3, 5)
+        product = (a.T @ tiles.reshape(16, count * out_channels)).view(36, count, out_channels)
         of_x = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
-            of_tiles = b.T @ torch.bmm(product, kernel.mT).view(36, -1)
+            of_tiles = b.T @ torch.bmm(product, kernel.mT).view(36, count * channels)
             of_x = _overlapped(of_tiles.view(6, 6, faces, rows, columns, channels))
         if ctx.needs_input_grad[1]:
             of_kernel = torch.bmm(data.mT, product).view(36, -1)
@@ -151,8 +153,9 @@ def _transforms(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:  # (16, 36
         [0, 4, 0, -5, 0, 1],
     ]
     g = [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]  # in 24ths
-    matrices = (torch.tensor(a), torch.tensor(b), torch.tensor(g, dtype=torch.float64) / 24)
-    a2, b2, g2 = (torch.kron(m.double(), m.double()).to(dtype) for m in matrices)
+    whole = (torch.tensor(m, dtype=torch.float64, device="cpu") for m in (a, b, g))
+    matrices = (m / n for m, n in zip(whole, (1, 1, 24), strict=True))
+    a2, b2, g2 = (torch.kron(m, m).to(dtype) for m in matrices)
     return a2, b2, g2
 
 
@@ -164,7 +167,7 @@ class InstanceNorm2d(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> the same shape
-        if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        if not is_for_cpus(x):
             return F.instance_norm(x, eps=self.eps)
         y: Tensor = _InstanceNorm.apply(x, self.eps)
         return y
@@ -180,7 +183,7 @@ class _InstanceNorm(torch.autograd.Function):
         inverse_std = y.square().mean(dim=1, keepdim=True).add_(eps).rsqrt_()
         y.mul_(inverse_std)
         ctx.save_for_backward(y, inverse_std)
-        return y.view(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
+        return y.view(len(x), *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
 
     @staticmethod
     @once_differentiable
@@ -189,4 +192,4 @@ class _InstanceNorm(torch.autograd.Function):
         flat = grad.permute(0, 2, 3, 1).flatten(1, 2)
         along = (flat * y).mean(dim=1, keepdim=True)
         of_x = torch.addcmul(flat - flat.mean(dim=1, keepdim=True), y, along, value=-1).mul_(inverse_std)
-        return of_x.view(len(grad), *grad.shape[2:], -1).permute(0, 3, 1, 2), None
+        return of_x.view(len(grad), *grad.shape[2:], grad.shape[1]).permute(0, 3, 1, 2), None

@@ -34,7 +34,7 @@ from fakegan.evaluation.results import write_metrics
 from fakegan.evaluation.statistics import Values
 from fakegan.modules import autoencoder as autoencoder_module
 from fakegan.modules.autoencoder import psnr
-from fakegan.nets import autogan
+from fakegan.nets import autogan, layers
 from fakegan.pictures import Picture, sheet, stack, write_png
 from fakegan.pipeline.artifacts import MANIFEST, file_digest, names_digest, obtain
 from fakegan.pipeline.reconstruct import LiveReconstructions
@@ -48,7 +48,7 @@ PROJECTED = 1000  # faces in TensorBoard's projector, at most
 _LEAST_POWER = 1e-8  # of a ring, where its logarithm is taken: far below what rounding to uint8 leaves
 # What the numbers and pictures depend on besides the faces and the autoencoder.
 _CODE = (
-    *(autogan, pixels, views, pictures, autoencoder_module, detector),
+    *(autogan, layers, pixels, views, pictures, autoencoder_module, detector),
     *(error_plots, plots, intervals, metrics, probe, spectrum, statistics),
 )
 

@@ -24,6 +24,7 @@ from fakegan import ranks
 from fakegan.callbacks import Best, EpochLines, EpochStatus, Last, MetricsInCheckpoint, Patience, StepSeed
 from fakegan.checkpoints import AtomicCheckpointIO, load_checkpoint
 from fakegan.errors import FakeganError
+from fakegan.memory import give_back_freed_memory
 from fakegan.modules.batchnorm import share_statistics
 from fakegan.pipeline.settings import RunSettings, StageBudget
 from fakegan.stopping import SaveAndStop, Stopped
@@ -80,6 +81,7 @@ def fit(
             if ended.code != 1:
                 raise
             raise KeyboardInterrupt from None  # a second Ctrl-C, which Lightning answers with exit code 1
+    give_back_freed_memory()
     ranks.on_first(finished.touch)
     stop.follow(ranks.largest(stop.noted))  # it came in the last epoch
     return checkpoints / "best.ckpt"

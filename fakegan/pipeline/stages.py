@@ -22,10 +22,10 @@ import torch
 from fakegan import ranks
 from fakegan.data.faces import Faces, open_faces
 from fakegan.detector import DETECTOR_FILE
-from fakegan.devices import use_device
+from fakegan.devices import describe, use_device
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE, SCORES_FILE, read_metrics, table, write_metrics
-from fakegan.nets.layers import describe
+from fakegan.nets.layers import WINOGRAD_CHANNELS
 from fakegan.pipeline.analyse import analyse
 from fakegan.pipeline.examples import Examples, examples, needs
 from fakegan.pipeline.ledger import COMMAND_VARIABLE, command
@@ -118,7 +118,7 @@ def _alone_in(run_dir: Path) -> Iterator[None]:
 
 def _run_stages(settings: RunSettings) -> None:
     device = use_device(settings.trainer.accelerator)  # what cannot be is said before anything starts
-    print(f"device: {describe(device)}", flush=True)
+    print(f"device: {describe(device)}{_forms(settings, device)}", flush=True)
     if settings.pipeline.trains_classifier:
         make_classifier(settings)  # so that a wrong option costs no training
     if settings.model.checkpoint is not None and settings.pipeline.needs_autoencoder:
@@ -144,6 +144,13 @@ def _run_stages(settings: RunSettings) -> None:
         values = autoencoder_metrics(autoencoder)
         metrics = {"autoencoder": values, "objective": values["psnr"], **provenance()}
         ranks.on_first(lambda: write_metrics(settings.paths.run_dir / METRICS_FILE, metrics))
+
+
+def _forms(settings: RunSettings, device: torch.device) -> str:
+    """What the autoencoder computes in another form than the textbook's, beside what `describe` says."""
+    wide = settings.pipeline.needs_autoencoder and 4 * settings.model.width >= WINOGRAD_CHANNELS
+    on_cpu = device.type == "cpu" and settings.trainer.precision == "32-true"
+    return ", Winograd convolutions" if wide and on_cpu else ""
 
 
 def _examine(settings: RunSettings, faces: Faces, shown: Examples, autoencoder: Path | None) -> None:

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -252,7 +253,6 @@ class ProcessLauncher(Launcher):
         names = {path.name for path in begun}
         before = [row for row in table.read_rows(self.folder) if not row.state.startswith("repeats")]
         self.before = {row.folder: row for row in before if row.folder in names}
-        self.machine: Machine = this_machine(own_environment())
 
     def _plan(self, number: int, overrides: list[str]) -> _Planned:
         """What a job is to be, and where; a failed one where that cannot be."""
@@ -303,6 +303,11 @@ class ProcessLauncher(Launcher):
                 self.display.say(self._told_apart(planned))
             elif planned.row.state == "failed":
                 self.display.refused(number, planned.row.reason)
+
+    @cached_property
+    def machine(self) -> Machine:
+        """What there is for the jobs. To look takes torch where there may be GPUs: a refused sweep does not."""
+        return this_machine(own_environment())
 
     def _told_apart(self, planned: _Planned) -> str:
         """Why a job is no run of its own."""

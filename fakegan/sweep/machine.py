@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fakegan.commands import cores
@@ -17,7 +19,9 @@ if TYPE_CHECKING:  # it imports torch, which --help does not need
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _THREADS = "OMP_NUM_THREADS"
-_DRIVERS = ("/dev/nv*", "/dev/dxg", "/dev/kfd")  # device files of NVIDIA's driver, of WSL's and of AMD's
+_DRIVERS = ("/dev/nvidia*", "/dev/nvhost*", "/dev/nvmap", "/dev/dxg", "/dev/kfd")  # NVIDIA's files, WSL's and AMD's
+_PCI_VENDORS = "/sys/bus/pci/devices/*/vendor"
+_MAKERS = {"0x10de", "0x1002"}  # NVIDIA and AMD, whose driver may make its device files only when it is first asked
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,21 @@ def this_machine(environment: Mapping[str, str]) -> Machine:
 
 def _gpu_count() -> int:
     """How many GPUs torch sees; it is loaded, which takes seconds, only where there may be one."""
-    if "torch" not in sys.modules and sys.platform == "linux" and not any(map(glob.glob, _DRIVERS)):
+    if "torch" not in sys.modules and sys.platform == "linux" and not _may_have_gpus():
         return 0
     import torch
 
     return torch.cuda.device_count()
+
+
+def _may_have_gpus() -> bool:
+    return any(map(glob.glob, _DRIVERS)) or any(_read(path) in _MAKERS for path in glob.glob(_PCI_VENDORS))
+
+
+def _read(path: str) -> str:
+    with contextlib.suppress(OSError):
+        return Path(path).read_text(encoding="ascii", errors="replace").strip()
+    return ""
 
 
 def gpus_of_one(
