@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from tests.benchmarks import (
     dcgan,
     experiment,
     feed,
+    layers,
     machine,
     prepare,
     profiles,
@@ -22,27 +25,30 @@ from tests.benchmarks import (
     startup,
 )
 from tests.benchmarks.page import line, page
-from tests.benchmarks.results import Result
+from tests.benchmarks.results import NotMeasured, Result
 
+# The GPU's come last: what fails there costs the others nothing.
 CASES: dict[str, Callable[[bool], Iterator[Result]]] = {
     "feed": feed.rows,
     "prepare": prepare.rows,
+    "layers": layers.rows,
     "autoencoder": autoencoder.rows,
     "dcgan": dcgan.rows,
     "classifier": classifier.step_rows,
     "epoch": classifier.epoch_rows,
     "reconstruct": reconstruct.rows,
+    "startup": startup.rows,
+    "scaling": scaling.rows,
+    "profiles": profiles.rows,
     "gpu": autoencoder.gpu_rows,
     "experiment": experiment.rows,
-    "startup": startup.rows,
-    "profiles": profiles.rows,
-    "scaling": scaling.rows,
 }
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+FAILED, INTERRUPTED = 1, 130  # exit codes
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure the cases asked for and write the page."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure the cases asked for and write the page; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measure FakeGAN side by side.")
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), metavar="NAME", help=", ".join(CASES))
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run? The ratios mean nothing")
@@ -54,18 +60,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
     started, load_before = time.monotonic(), os.getloadavg()[0]
     description = machine.describe()
     print(description, flush=True)
-    results = []
-    for name in asked.only:
-        for result in CASES[name](asked.quick):
-            results.append(result)
-            print(line(result), flush=True)
+    results, failures, code = measure(asked.only, asked.quick)
     minutes = (time.monotonic() - started) / 60
     load = f"Load average {load_before:.1f} before, {os.getloadavg()[0]:.1f} after; {minutes:.1f} minutes."
     print(load)
-    if out is not None:
-        out.write_text(page(results, description, load), encoding="utf-8")
+    if out is not None and results:
+        out.write_text(page([*results, *failures], description, load), encoding="utf-8")
         print(f"written: {out}")
+    return code
+
+
+def measure(names: Sequence[str], quick: bool) -> tuple[list[Result], list[NotMeasured], int]:
+    """What the cases yield, which of them failed and why, and the exit code. Ctrl-C ends it with what there is."""
+    results: list[Result] = []
+    failures: list[NotMeasured] = []
+
+    def fail(name: str, why: str) -> None:
+        failures.append(NotMeasured(f"case {name}, or the rest of it", why))
+        print(line(failures[-1]), flush=True)
+
+    for i, name in enumerate(names):
+        try:
+            for result in CASES[name](quick):
+                results.append(result)
+                print(line(result), flush=True)
+        except KeyboardInterrupt:
+            for left in names[i:]:
+                fail(left, "interrupted")
+            return results, failures, INTERRUPTED
+        except Exception as error:  # whatever a case meets, the others are measured
+            traceback.print_exc()
+            fail(name, " ".join(f"it failed with {type(error).__name__}: {error}"[:500].split()))
+    return results, failures, FAILED if failures else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

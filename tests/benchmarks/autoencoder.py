@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 
 from fakegan.modules.autoencoder import AdversarialAutoencoder
 from tests.benchmarks import machine, study
-from tests.benchmarks.harness import Side, Turns, take_turns
-from tests.benchmarks.results import NotMeasured, Result, Row, Share
+from tests.benchmarks.harness import Side, SideError, Turns, take_turns
+from tests.benchmarks.results import NotMeasured, Result, Row
 from tests.benchmarks.trainer import fit_in_turns, start_as_the_commands_do
 
 # The study's settings of the module, so that both sides compute the same.
@@ -22,6 +22,9 @@ STUDY: dict[str, Any] = {
     "schedule": "constant",
     "discriminator_floor": 0.0,
 }
+
+FLOAT32 = "float32 (convolutions in TF32, torch's default)"
+ON_THE_GPU = "autoencoder step on the GPU, the study's settings (InstanceNorm)"
 
 
 class Case(NamedTuple):
@@ -34,15 +37,28 @@ class Case(NamedTuple):
     bar: float | None = None
     share: float | None = None  # of the matrix-product rate
     batch: int = 50
+    norm: bool = True  # the study's settings, InstanceNorm among them; False: FakeGAN's default settings
 
 
-FULL = (Case(64, 1, 5, 1, 2.0), Case(64, 4, 5, 1, 2.3, 0.7), Case(16, 1, 5, 2, 1.5), Case(16, 4, 5, 2, 1.5))
-QUICK = (Case(2, 1, 2, 2, batch=4),)
+FULL = (
+    Case(64, 1, 5, 1, 2.0),
+    Case(64, 4, 5, 1, 2.3, 0.7),
+    Case(16, 1, 5, 2, 1.5),
+    Case(16, 4, 5, 2, 1.5),
+    Case(16, 4, 5, 2, norm=False),
+)
+QUICK = (Case(2, 1, 2, 2, batch=4), Case(2, 1, 2, 2, batch=4, norm=False))
 ON_GPU = (Case(64, 4, 5, 10, 4.0, batch=50), Case(64, 4, 5, 4, 8.0, batch=512))
 
 
 def ours(
-    turns: Turns, depth: int, width: int, batch: int, accelerator: str = "cpu", precision: str = "32-true"
+    turns: Turns,
+    depth: int,
+    width: int,
+    batch: int,
+    norm: bool = True,  # the study's settings; False: the default ones
+    accelerator: str = "cpu",
+    precision: str = "32-true",
 ) -> None:
     """A side: a unit is one step through Lightning's Trainer on the same batch in memory."""
     start_as_the_commands_do(accelerator)
@@ -50,43 +66,50 @@ def ours(
     if accelerator == "gpu":
         real = real.cuda()
     batches = DataLoader([{"image": real}] * 1000, batch_size=None)
-    module = AdversarialAutoencoder(depth, width, **STUDY)
+    module = AdversarialAutoencoder(depth, width, **(STUDY if norm else {}))
     fit_in_turns(turns, module, batches, accelerator, precision)
 
 
 def rows(quick: bool) -> Iterator[Result]:
-    """Steps on the same batch in memory, the study's norm and weight of L1 on both sides."""
+    """Steps on the same batch in memory, at the study's settings and at the default ones."""
     for case in QUICK if quick else FULL:
         yield from _on_cpu(case, apart=not quick)
 
 
 def _on_cpu(case: Case, apart: bool) -> Iterator[Result]:
-    options = (case.depth, case.width, case.batch)
+    options = (case.depth, case.width, case.batch, case.norm)
     size = machine.PRODUCT if apart else 64
     sides = [Side(ours, options), Side(study.autoencoder_steps, options), Side(machine.multiply, (size,))]
     our_times, their_times, products = take_turns(sides, case.rounds, (case.steps, case.steps, 5), apart=apart)
-    what = f"autoencoder step, depth {case.depth}, width {case.width}, batch {case.batch}"
-    yield Row(what, "the study's step", "step", our_times, their_times, case.bar)
-    flops = study.autoencoder_step_flops(*options)
-    limits = tuple(flops * seconds / (2 * size**3) for seconds in products)
-    limit = f"its {flops / 1e9:.3g} GFLOP at the rate of float32 matrix products"
-    yield Share(what, limit, "step", our_times, limits, case.share)
+    settings = "the study's settings (InstanceNorm)" if case.norm else "the default settings (no norm)"
+    what = f"autoencoder step, {settings}, depth {case.depth}, width {case.width}, batch {case.batch}"
+    against = "the study's step" if case.norm else "the study's step on an autoencoder without norm"
+    yield Row(what, against, "step", our_times, their_times, case.bar)
+    flops = study.autoencoder_step_flops(case.depth, case.width, case.batch)  # a norm has no convolutions
+    yield machine.arithmetic_share(what, "step", our_times, flops, products, size, case.share)
 
 
 def gpu_rows(quick: bool) -> Iterator[Result]:
     """The same step on a GPU, in float32 and, without a bar, in the precision of trainer=gpu."""
     if not torch.cuda.is_available():
-        yield NotMeasured("autoencoder step, depth 4, width 64, batch 50 and 512, on a GPU", "no GPU")
+        yield NotMeasured(f"{ON_THE_GPU}, depth 4, width 64, batch 50 and 512", "no GPU")
         return
-    for case in QUICK if quick else ON_GPU:
-        options = (case.depth, case.width, case.batch)
+    for case in QUICK[:1] if quick else ON_GPU:
+        options = (case.depth, case.width, case.batch, case.norm)
         sides = [
-            Side(ours, (*options, "gpu")),
-            Side(study.autoencoder_steps, (*options, "cuda")),
-            Side(ours, (*options, "gpu", "bf16-mixed")),
+            Side(ours, (*options, "gpu"), sees_gpus=True),
+            Side(study.autoencoder_steps, (*options, "cuda"), sees_gpus=True),
+            Side(ours, (*options, "gpu", "bf16-mixed"), sees_gpus=True),
         ]
-        # cuDNN looks for its algorithms in the first steps.
-        times = take_turns(sides, case.rounds, (case.steps,) * 3, warm_up=5, apart=not quick)
-        what = f"autoencoder step on the GPU, depth {case.depth}, width {case.width}, batch {case.batch}"
-        yield Row(f"{what}, float32", "the study's step, float32", "step", times[0], times[1], case.bar)
-        yield Row(f"{what}, bf16 as with trainer=gpu", "the study's step, float32", "step", times[2], times[1])
+        what = f"{ON_THE_GPU}, depth {case.depth}, width {case.width}, batch {case.batch}"
+        try:
+            # The first steps load kernels and fill the allocator.
+            times = take_turns(sides, case.rounds, (case.steps,) * 3, warm_up=5, apart=not quick)
+        except SideError as error:
+            if not error.out_of_memory:
+                raise
+            yield NotMeasured(what, f"the GPU has too little free memory ({error})")
+            continue
+        against = f"the study's step, {FLOAT32}"
+        yield Row(f"{what}, {FLOAT32}", against, "step", times[0], times[1], case.bar)
+        yield Row(f"{what}, bf16 as with trainer=gpu", against, "step", times[2], times[1])

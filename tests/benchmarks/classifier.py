@@ -16,8 +16,8 @@ from fakegan.nets.simple_cnn import SimpleCNN
 from fakegan.pipeline.artifacts import Reconstructions
 from fakegan.views import VIEWS
 from tests.benchmarks import machine, study
-from tests.benchmarks.harness import Side, Turns, take_turns
-from tests.benchmarks.results import Result, Row, Share
+from tests.benchmarks.harness import Side, Turns, repeating, take_turns
+from tests.benchmarks.results import Result, Row
 from tests.benchmarks.trainer import fit_in_turns, start_as_the_commands_do
 
 MOST = 1 / 1.15  # a step through Lightning may take 15% more than in a bare loop, and can at best equal it
@@ -37,12 +37,7 @@ def bare_steps(turns: Turns, batch: int) -> None:
     x, label = torch.rand(batch, 3, 64, 64) * 2 - 1, torch.arange(batch) % 2
     net = SimpleCNN()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=5e-4, fused=True)
-
-    def work(count: int) -> None:
-        for _ in range(count):
-            study.classifier_step(net, optimizer, x, label)
-
-    turns.serve(work)
+    turns.serve(repeating(lambda: study.classifier_step(net, optimizer, x, label)))
 
 
 def step_rows(quick: bool) -> Iterator[Result]:
@@ -59,8 +54,7 @@ def step_rows(quick: bool) -> Iterator[Result]:
     yield Row(what, "the study's step in a bare loop", "step", ours, theirs, MOST)
     yield Row(what, "a bare loop with FakeGAN's net and optimizer", "step", ours, bare, MOST)
     flops = study.classifier_step_flops(batch)
-    limits = tuple(flops * seconds / (2 * size**3) for seconds in products)
-    yield Share(what, f"its {flops / 1e9:.3g} GFLOP at the rate of float32 matrix products", "step", ours, limits)
+    yield machine.arithmetic_share(what, "step", ours, flops, products, size)
 
 
 def epochs_on_stored(turns: Turns, folder: Path, batch: int) -> None:

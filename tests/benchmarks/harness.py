@@ -1,23 +1,25 @@
 """How sides are timed: each in a process of its own, by turns, seconds per unit of work, round by round.
 
 A side of its own process has its own allocator, thread pool and imports: what one sets helps and hurts no other. While
-one works the others are blocked in a read of their pipe. No torch here: a side imports what it needs, and no more.
+one works the others are blocked in a read of their pipe. A side imports the module that it is written in, with all that
+this imports, and not the suite: `python -m` keeps `__main__` out of other processes. So there is no torch here.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import sys
+import os
 import threading
 import time
-import types
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
 Work = Callable[[int], None]  # does that many units: batches, steps, faces
+_GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,28 @@ class Side:
 
     start: Callable[..., None]  # of a module's top level: it is called in another process
     arguments: tuple[Any, ...] = ()
+    sees_gpus: bool = False  # False: there are none in its process, so that a machine with GPUs measures the same
+
+    def __str__(self) -> str:
+        return f"{self.start.__module__}.{self.start.__name__}"
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """A side's last word in place of a reply."""
+
+    kind: str  # the exception's name
+    message: str
+
+
+class SideError(RuntimeError):
+    """A side ended before its time."""
+
+    def __init__(self, side: Side, failure: _Failure | None = None) -> None:
+        said = f": {failure.kind}: {failure.message}" if failure else ""
+        super().__init__(f"{side} ended early{said}")
+        # torch's OutOfMemoryError, or an error of a library of CUDA's
+        self.out_of_memory = failure is not None and "outofmemory" in f"{failure}".lower().replace(" ", "")
 
 
 class Turns:
@@ -36,7 +60,10 @@ class Turns:
 
     def wait(self) -> int | None:
         """Sleep until it is this side's turn: the units to do, None at the end."""
-        units: int | None = self.pipe.recv()
+        try:
+            units: int | None = self.pipe.recv()
+        except (EOFError, OSError):  # another side has failed, and the caller has gone
+            return None
         return units
 
     def done(self, reply: Any) -> None:
@@ -62,13 +89,17 @@ class Player:
         """Let it do so many units; its reply.
 
         Raises:
-            RuntimeError: the side ended instead; its own message stands above.
+            SideError: the side ended instead.
         """
-        try:
+        with suppress(OSError):  # it has ended; its last word can still be read
             self.pipe.send(units)
-            return self.pipe.recv()
+        try:
+            reply = self.pipe.recv()
         except (EOFError, OSError) as error:
-            raise RuntimeError(f"{self.side.start.__module__}.{self.side.start.__name__} ended early") from error
+            raise SideError(self.side) from error
+        if isinstance(reply, _Failure):
+            raise SideError(self.side, reply)
+        return reply
 
 
 @contextmanager
@@ -79,12 +110,13 @@ def playing(
     """The side, started; it ends with the block."""
     ours, its = multiprocessing.Pipe()
     if apart:
-        worker: Any = multiprocessing.get_context("spawn").Process(target=_play_apart, args=(side, its))
+        worker: Any = multiprocessing.get_context("spawn").Process(target=_play, args=(side, its))
+        with _environment_of(side):
+            worker.start()
+        its.close()  # else its early end would leave the pipe open
     else:
         worker = threading.Thread(target=_play, args=(side, its), daemon=True)
-    worker.start()
-    if apart:
-        its.close()  # else its early end would leave the pipe open
+        worker.start()
     try:
         yield Player(side, ours)
         ours.send(None)
@@ -93,16 +125,44 @@ def playing(
         worker.join()
 
 
-def _play_apart(side: Side, pipe: Connection) -> None:
-    sys.modules["__main__"] = types.ModuleType("__main__")  # else a side's own workers load the whole suite first
-    _play(side, pipe)
+@contextmanager
+def _environment_of(side: Side) -> Iterator[None]:
+    """The variables that a process started within begins with."""
+    if side.sees_gpus:
+        yield
+        return
+    before = os.environ.get(_GPUS)
+    os.environ[_GPUS] = ""
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_GPUS]
+        else:
+            os.environ[_GPUS] = before
 
 
 def _play(side: Side, pipe: Connection) -> None:
     try:
         side.start(Turns(pipe), *side.arguments)
+    except KeyboardInterrupt:  # the terminal's, which the caller has got too
+        pass
+    except Exception as error:
+        with suppress(OSError):  # the caller has gone
+            pipe.send(_Failure(type(error).__name__, str(error)))
+            traceback.print_exc()
     finally:
         pipe.close()
+
+
+def repeating(once: Callable[[], object]) -> Work:
+    """Work whose unit is one call."""
+
+    def work(count: int) -> None:
+        for _ in range(count):
+            once()
+
+    return work
 
 
 def take_turns(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from statistics import median
@@ -18,16 +17,23 @@ _HEAD = """# Benchmarks
 Written by `make bench`: FakeGAN beside plain code that does the same work (`tests/benchmarks/study.py` and
 `baselines.py`), measured in one run on one machine. The sides of a line take turns, each in a process of its own, so
 that what one sets (allocator, threads) neither helps nor hurts the other. A ratio is the median of the rounds; above 1
-FakeGAN is the faster. Ratios carry over to other machines better than times. A step through Lightning can at best
-equal the bare loop: 0.87x is 15% on top.
+FakeGAN is the faster. Ratios carry over to other machines better than times.
+
+Bars: two CPU cores; those of GPU rows: one H200.
+
+FakeGAN's steps run through Lightning: `Trainer.fit` with its loops and hooks, the module's running means and schedules,
+a batch in memory from a DataLoader, and FakeGAN's callback that seeds every step (`StepSeed`). Without logger,
+checkpoints, validation and progress bar. The other side is a bare loop: where both compute the same, a step can at best
+equal it, and 0.870x is 15% on top.
 """
 _LIMITS = """## Beside what the machine allows
 
 The time of the arithmetic, the copies or the decoding alone, measured in the same rounds, as a share of FakeGAN's time.
-FLOPs are those the maths needs, counted on the study's plain nets: one forward pass of each network for each use, and
-no gradient that nobody takes. The rate is that of `torch.mm` on float32 matrices of 2048x2048.
+FLOPs are counted for direct convolution, what the maths of the study's layers needs: one forward pass of each network
+for each use, and no gradient that nobody takes. Winograd's algorithm and upsampling folded into a convolution need
+fewer, so a share may pass 100%. The rate is that of `torch.mm` on float32 matrices of 2048x2048.
 """
-_BOUNDS = """## Start-up, memory, whole runs
+_BOUNDS = """## Start-up, memory, growth, whole runs
 """
 _PROFILES = """## Where a step's time goes
 
@@ -67,11 +73,10 @@ def line(result: Result) -> str:
             measured = f"{_value(result)} ({_range(result)}){_verdict(result.reached)}"
             return f"{result.what}, against {result.against}: {measured}"
         case Bound():
-            return (
-                f"{result.what}: {result.value:.2f} {result.unit}, at most {result.at_most:g}{_verdict(result.reached)}"
-            )
+            value = _with_unit(f"{result.value:.2f}", result)
+            return f"{result.what}: {value}, at most {result.at_most:g}{_verdict(result.reached)}"
         case Point():
-            return f"{result.what}, {result.faces:,} faces: {_time(result.seconds)}, {result.peak:.0f} MB"
+            return f"{result.what}, {result.faces:,} faces: {_time(result.seconds)}, peak {_megabytes(result.peak)}"
         case Profile():
             top = ", ".join(f"{_short(o.name)} {o.share:.0%}" for o in result.operators[:3])
             return f"profile of {result.what}, {result.device}: {top}"
@@ -92,13 +97,13 @@ def limit_table(rows: Sequence[Share]) -> str:
 
 
 def bound_table(bounds: Sequence[Bound]) -> str:
-    """Seconds and megabytes with the most they may be; empty without any."""
+    """Seconds, megabytes and exponents with the most they may be; empty without any."""
     head = ("what", "at most", "measured", "rounds from - to", "reached?", "")
     cells = (
         (
             b.what,
-            f"{b.at_most:g} {b.unit}",
-            f"**{b.value:.3g} {b.unit}**",
+            _with_unit(f"{b.at_most:g}", b),
+            f"**{_with_unit(f'{b.value:.3g}', b)}**",
             f"{min(b.values):.3g} - {max(b.values):.3g}" if len(b.values) > 1 else "-",
             _yes(b.reached),
             b.note,
@@ -118,11 +123,8 @@ def _scaling_cells(points: Sequence[Point]) -> Iterator[tuple[str, ...]]:
     for _, kind in groupby(points, key=lambda point: point.what):
         before: Point | None = None
         for p in kind:
-            growth = "-"
-            if before is not None:
-                growth = f"{math.log(p.seconds / before.seconds) / math.log(p.faces / before.faces):.2f}"
-            child = f"{p.child:.0f} MB" if p.child else "-"
-            memory = (f"{p.peak:.0f} MB", f"{p.own:.0f} MB", child)
+            growth = "-" if before is None else f"{p.growth_from(before):.2f}"
+            memory = (_megabytes(p.peak), _megabytes(p.own), _megabytes(p.child))
             yield p.what, f"{p.faces:,}", _time(p.seconds), _time(1000 * p.seconds / p.faces), growth, *memory
             before = p
 
@@ -138,7 +140,7 @@ def profile_table(found: Profile) -> str:
 
 
 def _row_cells(row: Row) -> tuple[str, ...]:
-    bar = "-" if row.bar is None else f"{row.bar:.0%}" if isinstance(row, Share) else f"{row.bar:.3g}x"
+    bar = "-" if row.bar is None else _bar(row, row.bar)
     ours, theirs = (f"{_time(median(side))} / {row.unit}" for side in (row.ours, row.theirs))
     return row.what, row.against, bar, f"**{_value(row)}**", _range(row), ours, theirs, _yes(row.reached)
 
@@ -154,7 +156,19 @@ def _range(row: Row) -> str:
 def _ratio(row: Row, ratio: float) -> str:
     if isinstance(row, Share):
         return f"{ratio:.0%}"
-    return f"{ratio:.0f}x" if ratio >= 20 else f"{ratio:.2f}x"
+    return f"{ratio:.0f}x" if ratio >= 20 else f"{ratio:.2f}x" if ratio >= 1 else f"{ratio:.3f}x"
+
+
+def _bar(row: Row, bar: float) -> str:
+    return _ratio(row, bar) if isinstance(row, Share) or bar < 1 else f"{bar:.3g}x"
+
+
+def _with_unit(number: str, bound: Bound) -> str:
+    return f"{number} {bound.unit}" if bound.unit else number
+
+
+def _megabytes(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f} MB"
 
 
 def _yes(reached: bool | None) -> str:

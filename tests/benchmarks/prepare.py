@@ -44,5 +44,5 @@ def rows(quick: bool) -> Iterator[Result]:
         units = (count, part, count)
         our_times, loop, decode = take_turns(sides, rounds, units, (count, part, count), apart=not quick)
     what = f"prepare {count:,} JPEGs of {SIZE[0]}x{SIZE[1]}, {WORKERS} workers"
-    yield Row(what, "a loop in one process: open, resize, save", "picture", our_times, loop, bar=1.9)
+    yield Row(what, "a loop in one process: open, resize, save as JPEG", "picture", our_times, loop, bar=1.9)
     yield Share(what, f"decoding alone, {WORKERS} processes", "picture", our_times, decode, bar=0.7)

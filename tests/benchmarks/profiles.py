@@ -14,7 +14,7 @@ from fakegan.modules.autoencoder import AdversarialAutoencoder
 from fakegan.modules.classifier import Classifier
 from fakegan.modules.dcgan import DCGANClassifier
 from tests.benchmarks.autoencoder import STUDY
-from tests.benchmarks.harness import Side, Turns, playing
+from tests.benchmarks.harness import Side, SideError, Turns, playing
 from tests.benchmarks.results import NotMeasured, Operator, Profile, Result
 from tests.benchmarks.trainer import fit_in_turns, start_as_the_commands_do
 
@@ -23,7 +23,7 @@ TOP = 8
 # What each operator does in these nets. An operator that is not here gets no sentence.
 SENTENCES = {
     "aten::convolution_backward": "Gradients of convolutions, towards weights and input: twice the arithmetic of "
-    "their forward pass, so this line should be about twice as large as theirs.",
+    "their forward pass.",
     "aten::mkldnn_convolution": "The forward pass of convolutions on the CPU, in oneDNN.",
     "aten::_convolution": "The forward pass of transposed convolutions on the CPU, which oneDNN computes without a "
     "line of its own; of other convolutions the choice of a kernel.",
@@ -46,10 +46,9 @@ SENTENCES = {
     "aten::native_batch_norm_backward": "The same norms' gradients: three passes over each map, bound by memory.",
     "aten::cudnn_batch_norm": "BatchNorm and InstanceNorm on the GPU, in cuDNN.",
     "aten::cudnn_batch_norm_backward": "The same norms' gradients on the GPU, in cuDNN.",
-    "aten::native_group_norm": "InstanceNorm, computed as a group norm with one channel a group.",
-    "aten::native_group_norm_backward": "InstanceNorm's gradient, bound by memory.",
     "aten::copy_": "Copies: of weights and maps between memory layouts, and into buffers.",
-    "aten::add_": "Sums in place: gradients that meet at a residual block's two branches, or a bias.",
+    "aten::add_": "Sums in place: gradients that meet at a residual block's two branches, a bias, and the tiles of "
+    "Winograd's gradients where they overlap.",
     "aten::add": "Sums: a residual block's input and its branch.",
     "aten::threshold_backward": "ReLU's gradient: one pass over each map.",
     "aten::clamp_min_": "ReLU in place: one pass over each map.",
@@ -68,7 +67,7 @@ SENTENCES = {
     "aten::max_pool2d_with_indices": "The CNNs' pooling; it writes down where each maximum was.",
     "aten::max_pool2d_with_indices_backward": "Pooling's gradient: each goes back to where its maximum was.",
     "aten::fill_": "Zeros written into fresh gradients and buffers.",
-    "aten::tanh": "The last layer of a generator.",
+    "aten::tanh": "The last layer of the autoencoder and of the generator.",
     "aten::cat": "Batches put together: real faces and reconstructions for the discriminator.",
     "aten::sum": "Sums over maps: the means of InstanceNorm, gradients of biases, and losses.",
     "aten::mul": "Products element by element: in InstanceNorm's gradient, dropout's mask and losses.",
@@ -164,9 +163,16 @@ def rows(quick: bool) -> Iterator[Result]:
     devices = ["cpu", "gpu"] if torch.cuda.is_available() else ["cpu"]
     for accelerator in devices:
         for name in MODULES:
-            with playing(Side(profiled, (name, quick, accelerator)), apart=not quick) as player:
-                player.turn(2)
-                seconds, operators = player.turn(2 if accelerator == "cpu" else 10)
+            side = Side(profiled, (name, quick, accelerator), sees_gpus=accelerator == "gpu")
+            try:
+                with playing(side, apart=not quick) as player:
+                    player.turn(2)
+                    seconds, operators = player.turn(2 if accelerator == "cpu" else 10)
+            except SideError as error:
+                if not error.out_of_memory:
+                    raise
+                yield NotMeasured(f"profile of {name}, {accelerator.upper()}", f"too little free memory ({error})")
+                continue
             yield Profile(name, accelerator.upper(), seconds, tuple(operators))
     if "gpu" not in devices:
         yield NotMeasured("profiles on a GPU", "no GPU")

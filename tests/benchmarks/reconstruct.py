@@ -10,7 +10,7 @@ from fakegan.detector import BATCH, reconstruct
 from fakegan.nets.autogan import AutoGAN
 from tests.benchmarks import machine, study
 from tests.benchmarks.harness import Side, Turns, take_turns
-from tests.benchmarks.results import Result, Row, Share
+from tests.benchmarks.results import Result, Row
 from tests.benchmarks.trainer import start_as_the_commands_do
 
 BARS = {64: 1.2, 16: 2.0}
@@ -44,9 +44,8 @@ def rows(quick: bool) -> Iterator[Result]:
         ]
         units = (batch, singles, 5)
         our_times, their_times, products = take_turns(sides, rounds, units, (batch, 4, 1), apart=not quick)
-        what = f"reconstruct in batches of {batch}, depth {depth}, width {width}"
+        net = f"depth {depth}, width {width}"
+        what = f"reconstruct a face, without reading and writing files, in batches of {batch}, {net}"
         yield Row(what, "one face at a time", "face", our_times, their_times, BARS.get(width))
         flops = study.reconstruction_flops(depth, width)
-        limits = tuple(flops * seconds / (2 * size**3) for seconds in products)
-        limit = f"its {flops / 1e9:.3g} GFLOP at the rate of float32 matrix products"
-        yield Share(what, limit, "face", our_times, limits)
+        yield machine.arithmetic_share(what, "face", our_times, flops, products, size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from statistics import median
 
@@ -43,7 +44,7 @@ class Bound:
     """A value with the most it may be."""
 
     what: str
-    unit: str  # s, MB
+    unit: str  # s, MB; empty for a mere number
     values: tuple[float, ...]  # one a round
     at_most: float
     note: str = ""
@@ -85,14 +86,19 @@ class Point:
     what: str
     faces: int
     seconds: float
-    peak: float  # MB, of the process: the kernel's high-water mark, mapped files and shared libraries included
-    own: float  # MB, the most of it that was its own (anonymous): without the pages of files
-    child: float  # MB, the high-water mark of its largest worker process; 0 without any
+    # None: the system does not say.
+    peak: float | None  # MB, of the process: the kernel's high-water mark, mapped files and shared libraries included
+    own: float | None  # MB, the most of it that was its own (anonymous): without the pages of files
+    child: float | None  # MB, the high-water mark of its largest worker process; None without any, too
+
+    def growth_from(self, smaller: Point) -> float:
+        """The exponent p of time ~ faces^p between the two."""
+        return math.log(self.seconds / smaller.seconds) / math.log(self.faces / smaller.faces)
 
 
 @dataclass(frozen=True)
 class NotMeasured:
-    """A case that this machine cannot run."""
+    """A case that this machine cannot run, or that failed."""
 
     what: str
     why: str

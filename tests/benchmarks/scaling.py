@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import threading
 import time
@@ -13,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from tests.benchmarks.harness import Side, Turns, playing
-from tests.benchmarks.results import Bound, Point, Result
+from tests.benchmarks.results import Bound, NotMeasured, Point, Result
 
 SIZES = (2_000, 20_000, 200_000)
 QUICK_SIZES = (40, 80)
@@ -21,14 +22,19 @@ RECONSTRUCTED = 20_000  # at most: the net, not the stage, is what takes the tim
 BATCH = 128
 RESAMPLES = 1000
 FLAT = 100.0  # MB that 200,000 faces may take more than 2,000
+LINEAR = 1.1  # the exponent of a cost that is linear or better, as near as single measurements tell
 LOOKS = 0.02  # seconds from one look at the memory to the next
+FACE = 64 * 64 * 3  # bytes
+FILE = 4096  # bytes on the disk, of a JPEG
 
 
 class Memory:
-    """The peaks of this process and its children, in MB, by what Linux says; zeros elsewhere."""
+    """The peaks of this process and its children, in MB, by what Linux says; None where it says nothing."""
 
     def __init__(self) -> None:
-        self.own = self.child = 0.0
+        self.peak: float | None = None
+        self.own: float | None = None
+        self.child: float | None = None
         self._ended = threading.Event()
         self._looking = threading.Thread(target=self._look, daemon=True)
 
@@ -40,15 +46,19 @@ class Memory:
         self._ended.set()
         self._looking.join()
         self._look_once()  # what was shorter than the time between two looks
-        self.peak = _status("self").get("VmHWM", 0.0)
+        self.peak = _status("self").get("VmHWM")
 
     def _look(self) -> None:
         while not self._ended.wait(LOOKS):
             self._look_once()
 
     def _look_once(self) -> None:
-        self.own = max(self.own, _status("self").get("RssAnon", 0.0))
-        self.child = max([self.child, *(_status(child).get("VmHWM", 0.0) for child in _children())])
+        self.own = _most(self.own, _status("self").get("RssAnon"))
+        self.child = _most(self.child, *(_status(child).get("VmHWM") for child in _children()))
+
+
+def _most(*values: float | None) -> float | None:
+    return max((value for value in values if value is not None), default=None)
 
 
 def _status(process: str) -> dict[str, float]:
@@ -58,7 +68,7 @@ def _status(process: str) -> dict[str, float]:
     except OSError:  # no Linux, or it has ended
         return {}
     fields = (line.split() for line in lines if line.endswith(" kB"))
-    return {name.rstrip(":"): int(value) / 1000 for name, value, _ in fields}
+    return {name.rstrip(":"): int(value) * 1024 / 1e6 for name, value, _ in fields}
 
 
 def _children() -> list[str]:
@@ -109,7 +119,7 @@ def duplicates(turns: Turns, folder: Path, faces: int) -> None:
     from fakegan.data.duplicates import find_duplicates
 
     hashes, thumbs = (np.load(folder / name, mmap_mode="r")[:faces].copy() for name in ("hashes.npy", "thumbs.npy"))
-    groups = [f"{i:016x}" for i in range(faces)]
+    groups = np.array([f"{i:016x}" for i in range(faces)])
     keys = np.arange(faces, dtype=np.uint64)
     _measure(turns, lambda: find_duplicates(groups, keys, keys, hashes, thumbs))
 
@@ -194,32 +204,73 @@ KINDS: dict[str, Callable[..., None]] = {
 
 
 def rows(quick: bool) -> Iterator[Result]:
-    """Every kind at every size, then how flat the memory is of what streams."""
+    """Every kind at every size, then how it grows, and how flat the memory is of what streams."""
     sizes = QUICK_SIZES if quick else SIZES
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        with playing(Side(make, (Path(name), sizes)), apart=not quick) as maker:
+        folder = Path(name)
+        needed, free = max(sizes) * (2 * FACE + FILE), shutil.disk_usage(folder).free
+        if free < 1.1 * needed:
+            room = f"{needed / 1e9:.1f} GB and a tenth of it to spare are needed in {folder.parent}"
+            yield NotMeasured("cost against the number of faces", f"{room}, {free / 1e9:.1f} GB are free")
+            return
+        with playing(Side(make, (folder, sizes)), apart=not quick) as maker:
             maker.turn()
         for what, kind in KINDS.items():
             points = []
             for faces in sizes:
-                if kind is not reconstruct or faces <= RECONSTRUCTED:
-                    with playing(Side(kind, (Path(name), faces)), apart=not quick) as player:
-                        points.append(Point(what, faces, *player.turn()))
-                    yield points[-1]
-            if kind in (prepare, feed):
-                yield _flatness(points)
+                if kind is reconstruct and faces > RECONSTRUCTED:
+                    why = "the time goes into the net, which does the same for every batch: minutes that tell nothing"
+                    yield NotMeasured(f"{what}, {faces:,} faces", why)
+                    continue
+                with playing(Side(kind, (folder, faces)), apart=not quick) as player:
+                    points.append(Point(what, faces, *player.turn()))
+                _remove_what_it_made(folder, kind, faces)
+                yield points[-1]
+            yield growth(points)
+            if kind is prepare:
+                yield flatness_of_prepare(points)
+            elif kind is feed:
+                yield flatness_of_feed(points)
 
 
-def _flatness(points: list[Point]) -> Bound:
-    """How much more memory the most faces take than the fewest; of a feed, without the mapped file's pages."""
+def _remove_what_it_made(folder: Path, kind: Callable[..., None], faces: int) -> None:
+    """The files of a point, which no other uses, so that the disk holds those of one only."""
+    if kind is prepare:
+        shutil.rmtree(folder / f"store-{faces}")
+        shutil.rmtree(folder / f"files-{faces}")
+    elif kind is reconstruct:
+        shutil.rmtree(folder / "artifacts")
+
+
+def growth(points: list[Point]) -> Bound:
+    """The exponent between the two largest numbers of faces."""
+    fewer, most = points[-2:]
+    what = f"{most.what}: growth p of time ~ faces^p from {fewer.faces:,} to {most.faces:,} faces"
+    return Bound(what, "", (most.growth_from(fewer),), LINEAR, "linear or better")
+
+
+def flatness_of_prepare(points: list[Point]) -> Result:
+    """How much more memory the most faces take than the fewest, in its process or in a worker."""
     few, many = points[0], points[-1]
-    what = f"{many.what}: peak memory at {many.faces:,} faces less that at {few.faces:,}"
-    more = many.peak - few.peak
-    own = many.own - few.own
-    if many.what.startswith("feed"):
-        note = (
-            f"its own memory; with the pages of the mapped images.npy, which the system takes back at need, {more:.0f}"
-        )
-        return Bound(what, "MB", (own,), FLAT, note)
-    workers = many.child - few.child
-    return Bound(what, "MB", (max(more, workers),), FLAT, f"its process {more:.0f}, its largest worker {workers:.0f}")
+    what = _flatness(few, many)
+    if many.peak is None or few.peak is None or many.child is None or few.child is None:
+        return NotMeasured(what, "the system does not say how much its process and its workers take")
+    process, worker = many.peak - few.peak, many.child - few.child
+    note = f"peak resident memory (VmHWM): its process {process:.0f}, its largest worker {worker:.0f}"
+    return Bound(what, "MB", (max(process, worker),), FLAT, note)
+
+
+def flatness_of_feed(points: list[Point]) -> Result:
+    """How much more memory of its own the most faces take than the fewest: without the mapped file's pages."""
+    few, many = points[0], points[-1]
+    what = _flatness(few, many)
+    if many.peak is None or few.peak is None or many.own is None or few.own is None:
+        return NotMeasured(what, "the system does not say how much its process takes")
+    own = f"own memory (RssAnon, sampled every {1000 * LOOKS:.0f} ms)"
+    pages = "the pages of the mapped images.npy, which the system takes back at need"
+    note = f"{own}; peak resident memory (VmHWM), with {pages}: {many.peak - few.peak:.0f}"
+    return Bound(what, "MB", (many.own - few.own,), FLAT, note)
+
+
+def _flatness(few: Point, many: Point) -> str:
+    return f"{many.what}: memory at {many.faces:,} faces less that at {few.faces:,}"

@@ -7,59 +7,66 @@ a norm have no bias, ReLUs work in place, and a discriminator that only judges t
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.benchmarks.harness import Turns
+from tests.benchmarks.harness import Turns, repeating
 from tests.benchmarks.machine import synchronizer
 
 REAL, FAKE = 0, 1
 
 
-def autoencoder(depth: int, width: int = 64) -> nn.Sequential:
+def autoencoder(
+    depth: int,
+    width: int = 64,
+    norm: bool = True,  # InstanceNorm, as in the study; False: none, as FakeGAN's default has it
+) -> nn.Sequential:
     """AutoGAN (Zhang et al. 2019, arXiv:1907.06515): (B, 3, 64, 64) -> the same, in [-1, 1]."""
     w = width
     return nn.Sequential(
         nn.ReflectionPad2d(3),
-        nn.Conv2d(3, w, 7, bias=False),
-        nn.InstanceNorm2d(w),
+        nn.Conv2d(3, w, 7, bias=not norm),
+        *_norm(w, norm),
         nn.ReLU(inplace=True),
-        *_down(w),
-        *_down(2 * w),  # (B, 4W, 16, 16)
-        *(ResidualBlock(4 * w) for _ in range(depth)),
-        *_up(4 * w),
-        *_up(2 * w),
+        *_down(w, norm),
+        *_down(2 * w, norm),  # (B, 4W, 16, 16)
+        *(ResidualBlock(4 * w, norm) for _ in range(depth)),
+        *_up(4 * w, norm),
+        *_up(2 * w, norm),
         nn.ReflectionPad2d(3),
         nn.Conv2d(w, 3, 7),
         nn.Tanh(),
     )
 
 
-def _down(channels: int) -> list[nn.Module]:
-    conv = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1, bias=False)
-    return [conv, nn.InstanceNorm2d(2 * channels), nn.ReLU(inplace=True)]
+def _norm(channels: int, norm: bool) -> list[nn.Module]:
+    return [nn.InstanceNorm2d(channels)] if norm else []
 
 
-def _up(channels: int) -> list[nn.Module]:
-    conv = nn.Conv2d(channels, channels // 2, 3, padding=1, bias=False)
-    return [nn.Upsample(scale_factor=2), conv, nn.InstanceNorm2d(channels // 2), nn.ReLU(inplace=True)]
+def _down(channels: int, norm: bool) -> list[nn.Module]:
+    conv = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1, bias=not norm)
+    return [conv, *_norm(2 * channels, norm), nn.ReLU(inplace=True)]
+
+
+def _up(channels: int, norm: bool) -> list[nn.Module]:
+    conv = nn.Conv2d(channels, channels // 2, 3, padding=1, bias=not norm)
+    return [nn.Upsample(scale_factor=2), conv, *_norm(channels // 2, norm), nn.ReLU(inplace=True)]
 
 
 class ResidualBlock(nn.Module):
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: bool) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, 3, bias=False),
-            nn.InstanceNorm2d(channels),
+            nn.Conv2d(channels, channels, 3, bias=not norm),
+            *_norm(channels, norm),
             nn.ReLU(inplace=True),
             nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, 3, bias=False),
-            nn.InstanceNorm2d(channels),
+            nn.Conv2d(channels, channels, 3, bias=not norm),
+            *_norm(channels, norm),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -188,12 +195,12 @@ class AutoencoderStep:
 class DCGANStep:
     """The DCGAN classifier's step: D learns the labelled batch and samples in two batches, then G learns.
 
-    Adam is not fused. With `draws_again` G's step draws samples of its own, and gradients of D's weights are off
-    meanwhile. Without, it is the loop of PyTorch's DCGAN tutorial to the letter: G's step judges the same samples
-    again, and the gradients of D's weights that this makes are thrown away.
+    Adam is not fused. This is the study's step, the loop of PyTorch's DCGAN tutorial with two outputs: G's step judges
+    the same samples again, and the gradients of D's weights that this makes are thrown away. With `draws_again` G's
+    step draws samples of its own, and gradients of D's weights are off meanwhile.
     """
 
-    def __init__(self, generator: nn.Module, discriminator: nn.Module, draws_again: bool = True) -> None:
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, draws_again: bool = False) -> None:
         self.generator, self.discriminator, self.draws_again = generator, discriminator, draws_again
         self.opt_gen = torch.optim.Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
         self.opt_disc = torch.optim.Adam(discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999))
@@ -236,11 +243,11 @@ def classifier_step(net: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor,
     return loss.detach()
 
 
-def autoencoder_steps(turns: Turns, depth: int, width: int, batch: int, device: str = "cpu") -> None:
+def autoencoder_steps(turns: Turns, depth: int, width: int, batch: int, norm: bool = True, device: str = "cpu") -> None:
     """A side: a unit is one step on the same batch."""
     real = torch.rand(batch, 3, 64, 64, device=device) * 2 - 1
-    step = AutoencoderStep(autoencoder(depth, width).to(device), patch_discriminator(width).to(device))
-    turns.serve(_repeating(lambda: step(real)), synchronizer(device))
+    step = AutoencoderStep(autoencoder(depth, width, norm).to(device), patch_discriminator(width).to(device))
+    turns.serve(repeating(lambda: step(real)), synchronizer(device))
 
 
 def dcgan_steps(turns: Turns, width: int, batch: int, draws_again: bool, device: str = "cpu") -> None:
@@ -248,7 +255,7 @@ def dcgan_steps(turns: Turns, width: int, batch: int, draws_again: bool, device:
     x = torch.rand(batch, 3, 64, 64, device=device) * 2 - 1
     label = torch.arange(batch, device=device) % 2
     step = DCGANStep(dcgan_generator(width).to(device), dcgan_discriminator(width).to(device), draws_again)
-    turns.serve(_repeating(lambda: step(x, label)), synchronizer(device))
+    turns.serve(repeating(lambda: step(x, label)), synchronizer(device))
 
 
 def classifier_steps(turns: Turns, batch: int) -> None:
@@ -256,7 +263,7 @@ def classifier_steps(turns: Turns, batch: int) -> None:
     x, label = torch.rand(batch, 3, 64, 64) * 2 - 1, torch.arange(batch) % 2
     net = simple_cnn()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=5e-4)
-    turns.serve(_repeating(lambda: classifier_step(net, optimizer, x, label)))
+    turns.serve(repeating(lambda: classifier_step(net, optimizer, x, label)))
 
 
 def classifier_epochs_on_the_fly(turns: Turns, faces: int, batch: int, depth: int, width: int) -> None:
@@ -272,7 +279,7 @@ def classifier_epochs_on_the_fly(turns: Turns, faces: int, batch: int, depth: in
                 recon = ae(images[rows] / 127.5 - 1)
             classifier_step(net, optimizer, recon, labels[rows])
 
-    turns.serve(_repeating(epoch))
+    turns.serve(repeating(epoch))
 
 
 def reconstructions(turns: Turns, depth: int, width: int, faces: int) -> None:
@@ -291,14 +298,6 @@ def reconstruct_one_by_one(net: nn.Module, faces: Tensor) -> Tensor:  # uint8 (N
         recon = net(x)[0]
         out[i] = ((recon + 1) * 127.5).round().clamp(0, 255).permute(1, 2, 0).to(torch.uint8)
     return out
-
-
-def _repeating(once: Callable[[], object]) -> Callable[[int], None]:
-    def work(count: int) -> None:
-        for _ in range(count):
-            once()
-
-    return work
 
 
 def autoencoder_step_flops(depth: int, width: int, batch: int) -> int:

@@ -23,7 +23,7 @@ def start_as_the_commands_do(accelerator: str = "cpu") -> None:
 def fit_in_turns(
     turns: Turns,
     module: pl.LightningModule,
-    data: Any,  # train batches, a DataLoader or a LightningDataModule: exactly as many as will be asked for, or epochs
+    data: Any,  # a DataLoader or LightningDataModule of train batches, gone through again and again until the turns end
     accelerator: str = "cpu",  # or gpu
     precision: str = "32-true",
     callbacks: tuple[pl.Callback, ...] = (),

@@ -1,0 +1,135 @@
+"""Rows on single layers: each form that FakeGAN computes on the CPU against torch's plain layer; and kept memory."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fakegan.devices import use_device
+from fakegan.nets.layers import InstanceNorm2d, ReflectConv2d, UpsampleConv2d, _Winograd, quick_layout
+from tests.benchmarks import study
+from tests.benchmarks.harness import Side, Turns, repeating, take_turns
+from tests.benchmarks.results import NotMeasured, Result, Row
+
+Shape = tuple[int, int, int, int]  # (B, C, H, W)
+Build = Callable[[], nn.Module]
+
+
+class Pair(NamedTuple):
+    """A layer of FakeGAN's and torch's of the same mathematics, both with weights of the same shape."""
+
+    what: str
+    ours: Build
+    against: str
+    plain: Build
+    shape: Shape  # of the input
+    rounds: int
+    passes: int  # a round
+
+
+class WinogradConv2d(nn.Conv2d):
+    """ReflectConv2d by Winograd's algorithm whether or not FakeGAN would choose it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = _Winograd.apply(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.weight, self.bias)
+        return y
+
+
+def upsample_then_convolve(in_channels: int, out_channels: int) -> nn.Sequential:
+    """The study's way."""
+    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+    return nn.Sequential(nn.Upsample(scale_factor=2), conv)
+
+
+def pairs(quick: bool) -> list[Pair]:
+    """Every form, in the sizes of autoencoders of width 16 to 64."""
+    if quick:
+        return [
+            _winograd(8, 2, 8, (2, 1)),
+            _reflect(8, 2, 8, (2, 1)),
+            _upsample(8, 4, 2, 8, (2, 1)),
+            _norm(8, 2, 8, (2, 1)),
+        ]
+    return [
+        _winograd(64, 50, 16, (5, 4)),
+        _reflect(128, 50, 16, (5, 2)),
+        _reflect(256, 50, 16, (3, 1)),
+        _upsample(128, 64, 50, 32, (3, 1)),
+        _norm(64, 50, 64, (5, 2)),
+        _norm(256, 50, 16, (5, 4)),
+    ]
+
+
+def _reflect(channels: int, batch: int, side: int, turns: tuple[int, int]) -> Pair:
+    what = f"ReflectConv2d({channels}, {channels}) at {side}x{side}"
+    ours = partial(ReflectConv2d, channels, channels, bias=False)
+    return Pair(what, ours, "nn.Conv2d, padding_mode=reflect", _plain(channels), (batch, channels, side, side), *turns)
+
+
+def _winograd(channels: int, batch: int, side: int, turns: tuple[int, int]) -> Pair:
+    what = f"Winograd's algorithm, {channels} channels at {side}x{side}, where FakeGAN does not choose it"
+    ours = partial(WinogradConv2d, channels, channels, 3, bias=False)
+    return Pair(what, ours, "nn.Conv2d, padding_mode=reflect", _plain(channels), (batch, channels, side, side), *turns)
+
+
+def _plain(channels: int) -> Build:
+    return partial(nn.Conv2d, channels, channels, 3, padding=1, padding_mode="reflect", bias=False)
+
+
+def _upsample(in_channels: int, out_channels: int, batch: int, side: int, turns: tuple[int, int]) -> Pair:
+    what = f"UpsampleConv2d({in_channels}, {out_channels}) from {side}x{side}"
+    ours = partial(UpsampleConv2d, in_channels, out_channels, bias=False)
+    plain = partial(upsample_then_convolve, in_channels, out_channels)
+    return Pair(what, ours, "nn.Upsample, then nn.Conv2d", plain, (batch, in_channels, side, side), *turns)
+
+
+def _norm(channels: int, batch: int, side: int, turns: tuple[int, int]) -> Pair:
+    what = f"InstanceNorm2d of {channels} channels at {side}x{side}, channels last"
+    plain = partial(nn.InstanceNorm2d, channels)
+    against = "nn.InstanceNorm2d, torch's default layout"
+    return Pair(what, InstanceNorm2d, against, plain, (batch, channels, side, side), *turns)
+
+
+def passes(turns: Turns, build: Build, shape: Shape, ours: bool) -> None:
+    """A side: a unit is one pass forward, and backward to the weights and the input. Freed memory is kept."""
+    use_device("cpu")
+    layer, x = build(), torch.randn(shape)
+    x = (quick_layout(x) if ours else x).requires_grad_()
+    gradient = torch.randn_like(layer(x))  # in the output's own layout
+
+    def once() -> None:
+        layer.zero_grad()
+        x.grad = None
+        layer(x).backward(gradient)
+
+    turns.serve(repeating(once))
+
+
+def steps(turns: Turns, depth: int, width: int, batch: int, keep: bool) -> None:
+    """A side: a unit is one step of the study's autoencoder, with freed memory kept or as the C library has it."""
+    if keep:
+        use_device("cpu")
+    study.autoencoder_steps(turns, depth, width, batch)
+
+
+def rows(quick: bool) -> Iterator[Result]:
+    """Each pair, then what keeping freed memory alone is worth to a plain step."""
+    for pair in pairs(quick):
+        sides = [Side(passes, (pair.ours, pair.shape, True)), Side(passes, (pair.plain, pair.shape, False))]
+        ours, plain = take_turns(sides, pair.rounds, (pair.passes, pair.passes), apart=not quick)
+        what = f"{pair.what}, forward and backward, batch {pair.shape[0]}"
+        yield Row(what, pair.against, "pass", ours, plain)
+    depth, width, batch, rounds = (1, 2, 4, 2) if quick else (1, 16, 50, 3)
+    what = f"the study's autoencoder step with freed memory kept, depth {depth}, width {width}, batch {batch}"
+    if platform.libc_ver()[0] != "glibc":
+        yield NotMeasured(what, "there is no glibc here")
+        return
+    sides = [Side(steps, (depth, width, batch, keep)) for keep in (True, False)]
+    kept, returned = take_turns(sides, rounds, (1, 1), apart=not quick)
+    yield Row(what, "the same step with freed memory returned, glibc's default", "step", kept, returned)
