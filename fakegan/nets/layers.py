@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# From here on the saved multiplications outweigh the transforms, with gradients and without. At 64 channels a forward pass
-# alone took a quarter longer than oneDNN's, and one with gradients a quarter less (AMD EPYC).
+# From here on the saved multiplications outweigh the transforms, with gradients and without. At 64 channels a forward
+# pass alone took a quarter longer than oneDNN's, and one with gradients a quarter less (AMD EPYC).
 WINOGRAD_CHANNELS = 128
 
 
