@@ -276,10 +276,19 @@ def explain(error: Exception) -> str:
     if isinstance(error, MissingMandatoryValue):
         missing = re.search(r"(?:full_key|key|value): ?([\w.]+)", text)
         return f"{missing.group(1) if missing else text.splitlines()[0]} must be given"
+    several = re.search(r"Ambiguous value for argument '(([^=']+)=([^']*))'", text)
+    if several:
+        word, key, values = several.groups()
+        return f"{word}: add -m to run each of these values, or write {key}=[{values}] for a list"
+    no_value = re.search(r"Error parsing override '([^'=]*)'", text)
+    if no_value:
+        return f"{no_value.group(1)}: write KEY=VALUE"
     unknown = re.search(r"(?:Key '(\w+)' is not in struct|Could not override '([\w./@]+)')", text)
     if isinstance(error, ConfigCompositionException) and unknown:
         full = re.search(r"Could not override '([\w./@]+)'", text)
         key = full.group(1) if full else unknown.group(1)
+        if (CONF / key).is_dir():
+            return f"{key} is chosen with a plus: +{key}=..."
         return f"{key} is not a config key: {nearest(key, _known_keys())}"
     return " ".join(line.strip() for line in text.splitlines()[:2])
 

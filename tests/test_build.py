@@ -161,6 +161,7 @@ def test_bad_pictures_are_rejected_with_a_reason_and_the_rest_goes_on(tmp_path, 
     (folder / "e_gif.png").write_bytes(encode(picture(6), "GIF"))
     (folder / "f_cmyk.jpg").write_bytes(encode(picture(7).convert("CMYK"), "JPEG"))
     (folder / "g_link.png").symlink_to(folder / "nowhere.png")
+    (folder / "h_itself.png").symlink_to("h_itself.png")
     code, out, _ = run("--real", f"a={folder}")
     assert code == 0
     assert FaceStore.open(tmp_path / "faces").files.tolist() == ["a/000.png", "a/f_cmyk.jpg"]
@@ -171,6 +172,7 @@ def test_bad_pictures_are_rejected_with_a_reason_and_the_rest_goes_on(tmp_path, 
         "a/d_huge.png": "20000x20000 is above the limit of 64 megapixels (--max-megapixels)",
         "a/e_gif.png": "not a JPEG, PNG or WebP picture",
         "a/g_link.png": "cannot be read: No such file or directory",
+        "a/h_itself.png": f"cannot be read: {os.strerror(errno.ELOOP)}",
     }
     assert "rejected: empty file (1)" in out
     assert "Only one class" in out.splitlines()[-1]

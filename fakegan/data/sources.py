@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -111,12 +111,20 @@ def _sorted_names(listing: Iterable[os.DirEntry[str]]) -> tuple[list[str], set[s
     closed: set[str] = set()
     for entry in listing:
         names.append(entry.name)
-        if entry.is_dir():
+        if _is(entry.is_dir):
             folders.add(entry.name)
-        elif is_picture(entry.name) and not (entry.is_file() or entry.is_symlink()):
+        elif is_picture(entry.name) and not (_is(entry.is_file) or entry.is_symlink()):
             closed.add(entry.name)
     names.sort()
     return names, folders, closed
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """Whether an entry is of that kind; a link that leads nowhere, or to itself, is of none."""
+    try:
+        return kind()
+    except OSError:
+        return False
 
 
 _PROBED = 64  # pictures of an array whose values are looked at before all are read
