@@ -266,7 +266,7 @@ def record(settings: RunSettings, *modes: str) -> list[dict[str, float]]:
 MODULES = {
     "autoencoder": (
         *("pipeline=autoencoder", "model.norm=instance", "budget.autoencoder={max_epochs: 4, batch_size: 8}"),
-        "budget.width=32",  # 128 channels: Winograd's convolutions
+        *("model=autogan1", "budget.width=32"),  # 128 channels: Winograd's convolutions
     ),
     "simple_cnn": ("pipeline=classify", "budget.classifier={max_epochs: 3, batch_size: 8}"),
     "alexnet": ("pipeline=classify", "classifier=alexnet", "budget.classifier={max_epochs: 3, batch_size: 8}"),
