@@ -414,7 +414,7 @@ def test_another_view_is_one_function_and_one_yaml(compose_settings: Compose, mo
     assert function is not None
     assert entry is not None
     names = vars(views).copy()
-    exec(function.group(1), names)
+    exec(f"from __future__ import annotations\n{function.group(1)}", names)  # as views.py begins
     monkeypatch.setitem(views.VIEWS, "marked", eval(entry.group(1), names))
     assert 0 <= stages.run(compose_settings("pipeline=recon_classify", "pipeline.view=marked")).objective <= 1
 
