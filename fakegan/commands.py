@@ -68,20 +68,20 @@ def run(
         print(f"{command}: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader, such as head, has seen enough
-        _let_go_of_stdout()
+        let_go_of_stdout()
         return 1
     except OSError as error:  # a full disk, a folder that cannot be written
         if os.environ.get("FAKEGAN_DEBUG"):
             raise
         print(f"{command}: {error.filename or 'the output'}: {error.strerror or error}", file=sys.stderr)
-        _let_go_of_stdout()
+        let_go_of_stdout()
         return FakeganError.exit_code
     except KeyboardInterrupt:
         print(goodbye, file=sys.stderr)
         return 130
 
 
-def _let_go_of_stdout() -> None:
+def let_go_of_stdout() -> None:
     """What is still unwritten goes nowhere, so that flushing at exit does not fail again."""
     with contextlib.suppress(OSError, ValueError):  # a test's stdout has no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

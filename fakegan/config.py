@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from fakegan import processes, ranks, usage
+from fakegan.commands import let_go_of_stdout
 from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
 from fakegan.progress import STATUS_FILE
@@ -157,7 +158,7 @@ def _say(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
+        let_go_of_stdout()
 
 
 def _concluded(run: Callable[[], Any], sweeps: Sweeps) -> Any:
