@@ -31,6 +31,7 @@ class Pair(NamedTuple):
     shape: Shape  # of the input
     rounds: int
     passes: int  # a round
+    both_last: bool = False  # torch's side too has channels last, as its neighbours in the network would
 
 
 class WinogradConv2d(nn.Conv2d):
@@ -92,16 +93,17 @@ def _upsample(in_channels: int, out_channels: int, batch: int, side: int, turns:
 def _norm(channels: int, batch: int, side: int, turns: tuple[int, int]) -> Pair:
     what = f"InstanceNorm2d of {channels} channels at {side}x{side}, channels last"
     plain = partial(nn.InstanceNorm2d, channels)
-    against = "nn.InstanceNorm2d, torch's default layout"
-    return Pair(what, InstanceNorm2d, against, plain, (batch, channels, side, side), *turns)
+    against = "nn.InstanceNorm2d, channels last too"
+    return Pair(what, InstanceNorm2d, against, plain, (batch, channels, side, side), *turns, both_last=True)
 
 
-def passes(turns: Turns, build: Build, shape: Shape, ours: bool) -> None:
+def passes(turns: Turns, build: Build, shape: Shape, last: bool) -> None:
     """A side: a unit is one pass forward, and backward to the weights and the input. Freed memory is kept."""
     use_device("cpu")
     layer, x = build(), torch.randn(shape)
-    x = (quick_layout(x) if ours else x).requires_grad_()
-    gradient = torch.randn_like(layer(x))  # in the output's own layout
+    x = (quick_layout(x) if last else x).requires_grad_()
+    gradient = torch.randn(layer(x).shape)
+    gradient = quick_layout(gradient) if last else gradient
 
     def once() -> None:
         layer.zero_grad()
@@ -121,7 +123,7 @@ def steps(turns: Turns, depth: int, width: int, batch: int, keep: bool) -> None:
 def rows(quick: bool) -> Iterator[Result]:
     """Each pair, then what keeping freed memory alone is worth to a plain step."""
     for pair in pairs(quick):
-        sides = [Side(passes, (pair.ours, pair.shape, True)), Side(passes, (pair.plain, pair.shape, False))]
+        sides = [Side(passes, (pair.ours, pair.shape, True)), Side(passes, (pair.plain, pair.shape, pair.both_last))]
         ours, plain = take_turns(sides, pair.rounds, (pair.passes, pair.passes), apart=not quick)
         what = f"{pair.what}, forward and backward, batch {pair.shape[0]}"
         yield Row(what, pair.against, "pass", ours, plain)
