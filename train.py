@@ -10,10 +10,10 @@ from omegaconf import DictConfig
 
 from fakegan import config
 from fakegan.loading import load_lightning
-from fakegan.sweep import launcher
+from fakegan.sweep import lifecycle
 
 
-@config.entry_point("train", sweeps=launcher)
+@config.entry_point("train", sweeps=lifecycle)
 def main(cfg: DictConfig) -> float:
     """Compose, write down what will run, run the stages, return the selection score."""
     from fakegan.pipeline.settings import RunSettings

@@ -71,7 +71,7 @@ R = TypeVar("R", bound=Run)
 
 
 class Sweeps(Protocol):
-    """A command's sweeps: fakegan.sweep.launcher is one."""
+    """A command's sweeps: fakegan.sweep.lifecycle is one."""
 
     def register(self) -> None:
         """Make Hydra know how their jobs are launched."""

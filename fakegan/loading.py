@@ -24,7 +24,7 @@ def load_lightning() -> None:
         try:
             with _placeholder("scipy.signal", hamming=None):
                 importlib.import_module(_LIBRARY)
-        except (ImportError, AttributeError) as error:  # a version that needs more of it than its name
+        except (ImportError, AttributeError, ValueError) as error:  # a version that needs more than its name
             if "scipy" not in str(error):
                 raise
             importlib.import_module(_LIBRARY)

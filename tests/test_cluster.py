@@ -23,7 +23,7 @@ from hydra.utils import instantiate
 from fakegan import config
 from fakegan.errors import UsageError
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
-from fakegan.sweep import cluster, launcher
+from fakegan.sweep import cluster, lifecycle
 from fakegan.sweep.cluster import SlurmLauncher, run_jobs
 from fakegan.sweep.jobs import Ending, Job, Running
 
@@ -147,7 +147,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _launcher(tmp_path: Path, *words: str) -> SlurmLauncher:
     config.register_resolvers()
-    launcher.register()
+    lifecycle.register()
     words = (*words, f"hydra.sweep.dir={tmp_path / 'sweep'}")
     with initialize_config_dir(str(config.CONF), version_base="1.3"):
         cfg = compose("train", list(words), return_hydra_config=True)

@@ -51,8 +51,8 @@ def test_imports_flow_one_way(path: Path) -> None:
 @pytest.mark.parametrize(
     ("library", "owners"),
     [
-        ("hydra", {"cluster.py", "config.py", "grid.py", "launcher.py", "plugins.py", "search.py"}),
-        ("omegaconf", {"cluster.py", "config.py", "launcher.py", "runs.py", "search.py"}),
+        ("hydra", {"cluster.py", "config.py", "grid.py", "launcher.py", "lifecycle.py", "plugins.py", "search.py"}),
+        ("omegaconf", {"cluster.py", "config.py", "launcher.py", "lifecycle.py", "runs.py", "search.py"}),
         ("optuna", {"search.py"}),
         ("submitit", {"cluster.py", "ranks.py"}),
         ("yaml", {"runs.py"}),

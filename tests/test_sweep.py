@@ -23,7 +23,7 @@ from hydra.core.utils import JobReturn
 from fakegan import config
 from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.progress import Status, write_status
-from fakegan.sweep import launcher, machine, table, words
+from fakegan.sweep import launcher, lifecycle, machine, table, words
 from fakegan.sweep.display import Display, clock
 from fakegan.sweep.jobs import LOG_FILE, TAIL, Ending, Job, Running, Watcher, last_lines, run_jobs
 from fakegan.sweep.machine import Machine, check_room, gpus_of_one, this_machine, threads_of_one
@@ -564,7 +564,7 @@ class Started:
         """Start it on jobs of a word each; what ran is in `ran`."""
         self.ran = []
         config.register_resolvers()
-        launcher.register()
+        lifecycle.register()
         with initialize_config_dir(str(config.CONF), version_base="1.3"):
             master = compose("train", [*self.fixed, *options], return_hydra_config=True)
             made = launcher.ProcessLauncher(**{k: v for k, v in master.hydra.launcher.items() if k != "_target_"})
@@ -612,7 +612,7 @@ def test_damaged_results_and_configs_cost_the_other_jobs_nothing(
     assert f"job 0 failed: {folders[0] / 'metrics.json'} is damaged" in said
     assert f"{folders[1]} is left as it is, and is no job's: " in said
     assert "1 had finished already, 0 had begun" in said
-    assert len(launcher._readable(start.folder)) == 4  # what the report is on: not the damaged one
+    assert len(launcher.runs_in(start.folder)) == 4  # what the report is on: not the damaged one
 
 
 def test_a_resumed_sweep_mends_the_table_of_a_killed_one_and_keeps_its_seconds(start: Started) -> None:
@@ -690,9 +690,9 @@ def test_a_refused_sweep_leaves_a_folder_that_it_found(tmp_path: Path, monkeypat
         folder.mkdir()
         words.keep_command(folder, ["train.py"])
         (folder / ".submitit").mkdir()
-        monkeypatch.setattr(launcher.Opening, "folder", folder)
-        monkeypatch.setattr(launcher.Opening, "made_folder", made)
-        launcher.conclude()
+        monkeypatch.setattr(lifecycle.Opening, "folder", folder)
+        monkeypatch.setattr(lifecycle.Opening, "made_folder", made)
+        lifecycle.conclude()
         assert folder.exists() != made
     assert not list(folder.iterdir())
 
@@ -734,11 +734,11 @@ def test_a_sweep_that_is_stopped_anywhere_says_how_to_go_on(
     heard: int,
 ) -> None:
     words.keep_command(tmp_path, ["train.py", "-m", "seed=1,2"])
-    monkeypatch.setattr(launcher.Opening, "folder", tmp_path)
+    monkeypatch.setattr(lifecycle.Opening, "folder", tmp_path)
 
     def run() -> object:
         raise stop
 
     with pytest.raises(type(stop)):
-        config._concluded(run, launcher)
+        config._concluded(run, lifecycle)
     assert capsys.readouterr().err.count("stopped; go on with: python train.py -m seed=1,2 resume=true") == heard

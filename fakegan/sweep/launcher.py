@@ -1,24 +1,21 @@
-"""Hydra's side of sweeps: what happens when one begins, the launcher that runs its jobs as fresh processes, its end."""
+"""The launcher that runs the jobs of a sweep as fresh processes, whatever sweeper asks for them."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 import shlex
-import shutil
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import filelock
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
-from hydra.experimental.callback import Callback
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -33,83 +30,14 @@ from fakegan.sweep import search, table, words
 from fakegan.sweep.display import Display, shown
 from fakegan.sweep.jobs import Ending, Job, Running, run_jobs
 from fakegan.sweep.machine import Machine, check_room, gpus_of_one, own_environment, this_machine, threads_of_one
-from fakegan.sweep.plugins import SCOPE, make_known
 from fakegan.sweep.table import Row
 
 if TYPE_CHECKING:  # it imports torch, which --help does not need
     from fakegan.pipeline.settings import RunSettings, TrainerSettings
     from fakegan.sweep.planning import Folders
 
-_LOCK_FILE = ".sweep.lock"
-# What lies in the folder of a sweep that was refused before a job began.
-_OF_THE_SWEEP = {"multirun.yaml", words.COMMAND_FILE, table.JOBS_FILE, _LOCK_FILE, ".submitit"}
 
-
-def register() -> None:
-    """Make known to Hydra what conf/hydra/launcher/ and conf/hydra/sweeper/ choose."""
-    from fakegan.sweep import cluster, grid  # they build on this module
-
-    make_known(ProcessLauncher)
-    cluster.register()
-    grid.register()
-    search.register()
-
-
-def conclude() -> None:
-    """After a sweep of this process: the table of its jobs, and the report of those that have finished.
-
-    Raises:
-        FakeganError: a job failed.
-    """
-    folder = Opening.folder
-    if folder is None:
-        return
-    runs = [path.parent for path in sorted(folder.glob(f"*/{CONFIG_FILE}"))]
-    if not runs:
-        _clear(folder)
-        return
-    if not (Opening.others_launch or ProcessLauncher.launched or search.Search.ended):
-        return  # refused, in the folder of an earlier sweep
-    if Opening.others_launch:
-        table.write_rows(folder, table.rows_of_folders(runs))
-    rows = table.read_rows(folder)
-    print(f"\n{table.as_text(rows, folder)}", flush=True)
-    if search.is_search(folder):  # a failed trial is no failure, and what test faces say of the others is no choice
-        print(f"\n{search.closing_words(folder)}", flush=True)
-        return
-    _report({row.folder for row in rows if row.state == "finished"}, folder)
-    failed = [row for row in rows if row.state == "failed"]
-    if failed:
-        raise FakeganError(f"{len(failed)} of {len(rows)} jobs failed; to try again: {words.to_go_on(folder)}")
-
-
-def stopped() -> None:
-    """After a sweep of this process that was asked to stop: how to go on."""
-    if Opening.folder is not None:
-        print(f"\nstopped; go on with: {words.to_go_on(Opening.folder)}", file=sys.stderr, flush=True)
-
-
-def _clear(folder: Path) -> None:
-    """Remove what a sweep has left that was refused before a job began."""
-    if search.is_search(folder):
-        return
-    for path in [folder / name for name in _OF_THE_SWEEP]:
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    if Opening.made_folder:
-        with contextlib.suppress(OSError):  # something else is there
-            folder.rmdir()
-
-
-def _report(finished: Collection[str], folder: Path) -> None:
-    """Report on those runs in a sweep's folder."""
-    from fakegan.pipeline.reporting import report_sweep
-
-    runs = [run for path, run in _readable(folder).items() if path.name in finished]
-    if runs:
-        print(f"\n{report_sweep(runs, folder)}", flush=True)
-
-
-def _readable(folder: Path, told: Callable[[str], None] = lambda _: None) -> dict[Path, RunSettings]:
+def runs_in(folder: Path, told: Callable[[str], None] = lambda _: None) -> dict[Path, RunSettings]:
     """The runs in a sweep's folder, by folder; `told` hears of those that are damaged."""
     from fakegan.pipeline.settings import RunSettings
 
@@ -120,51 +48,6 @@ def _readable(folder: Path, told: Callable[[str], None] = lambda _: None) -> dic
         except FakeganError as error:
             told(f"{shown(path.parent)} is left as it is, and is no job's: {error}")
     return runs
-
-
-class Opening(Callback):
-    """What Hydra calls first in a sweep, whoever launches its jobs: may it begin? Then its command is written down."""
-
-    folder: ClassVar[Path | None] = None  # of this process's sweep
-    made_folder: ClassVar[bool] = False  # rather than found it
-    others_launch: ClassVar[bool] = False  # its jobs, so that only their folders tell of them
-    lock: ClassVar[filelock.BaseFileLock | None] = None  # held until this process ends
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Ends the process with a sentence where the sweep may not begin."""
-        with configs.one_sentence():  # Hydra would make a warning of an error
-            folder = Path(config.hydra.sweep.dir).absolute()
-            _check_opening(folder, config.get("resume"))
-            Opening.made_folder = not folder.exists()
-            folder.mkdir(parents=True, exist_ok=True)
-            Opening.lock = _locked(folder)
-            Opening.others_launch = not str(config.hydra.launcher._target_).startswith(f"{SCOPE}.")
-            if Opening.others_launch or not words.is_sweep(folder):
-                words.keep_command(folder, sys.argv)
-            Opening.folder = folder
-
-
-def _check_opening(folder: Path, resume: object) -> None:
-    from fakegan import ranks
-
-    if ranks.started() > 1:
-        raise UsageError("a sweep starts the processes of its jobs by itself: start it without torchrun or srun")
-    if isinstance(resume, str):
-        raise UsageError(f"resume={resume} goes on with one run, without -m; resume=true goes on with a sweep")
-    there = words.is_sweep(folder) or any(folder.glob(f"*/{CONFIG_FILE}"))
-    if resume and not there:
-        raise UsageError(f"{shown(folder)} holds no sweep to go on with: name its folder with hydra.sweep.dir=DIR")
-    if there and not resume:
-        raise UsageError(f"{shown(folder)} holds a sweep already: add resume=true to go on with it, or name another")
-
-
-def _locked(folder: Path) -> filelock.BaseFileLock:
-    lock = filelock.FileLock(folder / _LOCK_FILE)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise FakeganError(f"{shown(folder)}: another process runs this sweep; stop it, or let it finish") from None
-    return lock
 
 
 class FailedReturn(JobReturn):
@@ -248,7 +131,7 @@ class ProcessLauncher(Launcher):
     def _open(self) -> None:
         from fakegan.sweep.planning import Folders
 
-        begun = _readable(self.folder, self.display.say)
+        begun = runs_in(self.folder, self.display.say)
         self.folders: Folders = Folders(self.folder, begun)
         names = {path.name for path in begun}
         before = [row for row in table.read_rows(self.folder) if not row.state.startswith("repeats")]
