@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import signal
 import socket
@@ -16,13 +17,16 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, NoReturn
 
-from fakegan.errors import LostError, ToldError
+from fakegan.errors import FakeganError, LostError, ToldError
 
 TRAIN_SCRIPT = Path(__file__).resolve().parent.parent / "train.py"
 _PARENT = "FAKEGAN_PARENT"  # in a child's environment: its parent's process id
 REQUEUED = 75  # the exit code of a run that goes on later: BSD's "try again"
 _POLL = 0.1  # seconds
 _GRACE = 60.0  # seconds to save and end, before a process is killed
+_ALONE = 5.0  # seconds for a process whose fellow has failed to fail for the same reason, before it is killed
+_KILLED = 5.0  # seconds that the system has to end what was killed; a container may never bury it
+_PORTS = range(20_000, 32_768)  # below those that a system gives to whoever asks for any
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -46,7 +50,7 @@ def start(
     """
     return subprocess.Popen(
         list(command),
-        env={**environment, _PARENT: str(os.getpid())},
+        env={**environment, _PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"},  # its last words stand last in a log
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT if output is not None else None,
@@ -76,9 +80,14 @@ def end_with_parent() -> None:
 
 
 def end_session(child: subprocess.Popen[bytes]) -> None:
-    """Kill a child, where it still runs, and all that it has started."""
+    """Kill a child, where it still runs, and all that it has started; wait until they are gone."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        deadline = time.monotonic() + _KILLED
+        while time.monotonic() < deadline:
+            os.killpg(child.pid, 0)
+            time.sleep(_POLL)
     child.wait()
 
 
@@ -104,7 +113,8 @@ def signals_noted(noted: list[int]) -> Iterator[None]:
 def together(script: Sequence[str], count: int, logs: Path) -> None:
     """Run a command as `count` processes that know of each other, as torchrun would; wait for all of them.
 
-    The first speaks for all; what the others say is in `logs`, one file each. Signals that ask to stop are passed on.
+    The first speaks for all; what the others say is in `logs`, one file each. Signals that ask to stop are passed on,
+    and act on this process once the others have ended.
 
     Raises:
         ToldError: one of them failed; the others were stopped.
@@ -127,21 +137,18 @@ def together(script: Sequence[str], count: int, logs: Path) -> None:
                     pass_on(child, number)
             passed = len(noted)
             if any(child.poll() for child in children):  # one has failed: the others wait for it in vain
-                killed = _let_end(children)
+                killed = _let_end(children, _GRACE if noted else _ALONE)
             time.sleep(_POLL)
     _answer(children, noted, killed, logs)
 
 
 def _meeting_place(count: int) -> dict[str, str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # of nested levels the first
     threads = int(given) if given.isdigit() else os.cpu_count() or 1
     return {
         **os.environ,
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": str(_free_port()),
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
         "GROUP_RANK": "0",
@@ -149,12 +156,21 @@ def _meeting_place(count: int) -> dict[str, str]:
     }
 
 
-def _let_end(children: Sequence[subprocess.Popen[bytes]]) -> list[int]:
+def _free_port() -> int:
+    """A port that is still free when the first process listens there, many seconds later."""
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        with socket.socket() as tried, contextlib.suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            return port
+    raise FakeganError(f"no port from {_PORTS.start} to {_PORTS.stop - 1} is free: the processes cannot meet")
+
+
+def _let_end(children: Sequence[subprocess.Popen[bytes]], seconds: float) -> list[int]:
     """Those that failed for the same reason end by themselves; the others are killed: they cannot save without it.
 
     Returns the numbers of those killed.
     """
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and any(child.poll() is None for child in children):
         time.sleep(_POLL)
     left = [i for i, child in enumerate(children) if child.poll() is None]
@@ -174,9 +190,8 @@ def _answer(
     if not any(codes):
         return
     if noted and not {1, 2} & set(codes):  # none failed on its way to a stop
-        if noted[0] == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise SystemExit(REQUEUED if REQUEUED in codes else 128 + noted[0])
+        signal.raise_signal(noted[0])  # what it means to this process, now that the others have saved
+        raise SystemExit(128 + noted[0])
     for i, code in enumerate(codes):
         log = logs / f"process_{i}.log"
         if (

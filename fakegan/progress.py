@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from fakegan.files import replacing
 
 STATUS_FILE = "status.json"  # in a run directory
 
@@ -24,9 +25,8 @@ class Status:
 
 def write_status(run_dir: Path, status: Status) -> None:
     """Replace the run's status file."""
-    building = run_dir / f".{STATUS_FILE}.building"
-    building.write_text(json.dumps(asdict(status)))
-    os.replace(building, run_dir / STATUS_FILE)
+    with replacing(run_dir / STATUS_FILE) as building:
+        building.write_text(json.dumps(asdict(status)))
 
 
 def read_status(run_dir: Path) -> Status | None:

@@ -1,26 +1,24 @@
 """Stopping without losing anything: a signal is noted, the step ends, the fit is saved, then the process goes.
 
-Ctrl-C exits with 130, SIGTERM with 143. SIGUSR1 and SIGUSR2, by which SLURM announces the end of a job's time, save
-and let the job be put into the queue again: by submitit, where that started it, else by `scontrol requeue`.
+Ctrl-C exits with 130, SIGTERM with 143. After the signals by which SLURM announces the end of a job's time, the fit is
+saved before `fakegan.slurm`, or submitit, puts the job into the queue again.
 """
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import pytorch_lightning as pl
 
 from fakegan import ranks
 from fakegan.processes import REQUEUED, terminate
+from fakegan.slurm import ANNOUNCING
 
-_REQUEUE = (signal.SIGUSR1, signal.SIGUSR2)
 _AGAIN = 1.0  # seconds after which a second Ctrl-C is a second one
 _DUE = 1  # what processes tell each other after a step: 0 nothing, 1 it is time to save, else a signal's number
 
@@ -45,7 +43,7 @@ class SaveAndStop(pl.Callback):
         self.noted = 0  # the signal that asks to stop
         self.noted_at = 0.0
         self.saved = 0.0
-        self.before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *_REQUEUE)}
+        self.before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *ANNOUNCING)}
 
     def note(self, number: int, _frame: FrameType | None) -> None:
         """A signal's handler. A second Ctrl-C, a while later, does not wait; other repeats are the same request.
@@ -101,7 +99,7 @@ class SaveAndStop(pl.Callback):
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         handler = self.before[signal.Signals(number)]
-        if number in _REQUEUE and callable(handler):
+        if number in ANNOUNCING and callable(handler):
             handler(number, None)
             time.sleep(60)  # submitit's does nothing in all processes but the first, which ends the job
             raise SystemExit(REQUEUED)
@@ -109,35 +107,8 @@ class SaveAndStop(pl.Callback):
 
 
 def _is_ours(number: signal.Signals, handler: Any) -> bool:
-    if number in _REQUEUE:  # `requeue`, or submitit's
+    if number in ANNOUNCING:  # slurm's `requeue`, or submitit's
         return callable(handler)
     if number == signal.SIGTERM:
         return handler in (signal.SIG_DFL, terminate)  # submitit sets one that does nothing: SIGUSR2 comes, too
     return handler is not signal.SIG_IGN  # in the background of a shell script, Ctrl-C is for others
-
-
-def requeue_when_told() -> None:
-    """Under SLURM: SIGUSR1 and SIGUSR2 put the job into the queue again, whatever this run is doing."""
-    for number in _REQUEUE:
-        if "SLURM_JOB_ID" in os.environ and signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, requeue)
-
-
-def requeue(number: int, _frame: FrameType | None) -> NoReturn:
-    """A signal's handler: the first process asks SLURM, then all end."""
-    if ranks.is_first():
-        job = os.environ.get("SLURM_ARRAY_JOB_ID", os.environ["SLURM_JOB_ID"])
-        task = os.environ.get("SLURM_ARRAY_TASK_ID")
-        name = job if task is None else f"{job}_{task}"
-        if not _asked_slurm(name):
-            print(f"SLURM did not put job {name} into the queue again: submit it anew", file=sys.stderr, flush=True)
-            raise SystemExit(128 + number)
-        print(f"job {name} is in the queue again", file=sys.stderr, flush=True)
-    raise SystemExit(REQUEUED)
-
-
-def _asked_slurm(job: str) -> bool:
-    try:
-        return subprocess.run(["scontrol", "requeue", job], check=False).returncode == 0
-    except OSError:
-        return False

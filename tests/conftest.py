@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,14 @@ def smooth_faces(count: int, rng: np.random.Generator, checkerboard: float = 0.0
     board = checkerboard * (2 * (np.indices((64, 64)).sum(axis=0) % 2) - 1)
     noise = rng.normal(0, 2, (count, 64, 64, 3))
     return np.clip(coarse + board[..., None] + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard() -> Iterator[None]:
+    """Where the tests run in a script's background it is ignored, which their child processes would inherit."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

@@ -62,7 +62,7 @@ def test_two_processes_make_one(tmp_path: Path) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join()
         assert process.exitcode == 0
     assert (tmp_path / "autoencoder" / "made.log").read_text() == "made\n"
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ def _command(script: str, *words: str, cwd: Path) -> list[str]:
     return [sys.executable, str(PROJECT / script), *words, *paths]
 
 
-def _run(script: str, *words: str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+def _run(script: str, *words: str, cwd: Path, timeout: float = 900) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": ""}
     return subprocess.run(
         _command(script, *words, cwd=cwd),
@@ -44,7 +45,7 @@ def _run(script: str, *words: str, cwd: Path, timeout: float = 300) -> subproces
 def _run_module(module: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
     command = [sys.executable, "-m", module, *words]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
 
 def _refused(result: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
@@ -76,7 +77,7 @@ def test_train_and_evaluate_on_the_built_in_faces(tmp_path: Path) -> None:
 
 
 def _sweep(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return _run("train.py", "-m", *words, f"hydra.sweep.dir={cwd / 'sweep'}", cwd=cwd, timeout=900)
+    return _run("train.py", "-m", *words, f"hydra.sweep.dir={cwd / 'sweep'}", cwd=cwd, timeout=1500)
 
 
 def _rows(sweep: Path) -> list[dict[str, str]]:
@@ -180,8 +181,7 @@ def test_a_sweep_in_one_process_goes_on_too(tmp_path: Path, own_faces: tuple[str
 
 
 def _until(is_so: Callable[[], bool], job: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while not is_so() and job.poll() is None and time.monotonic() < deadline:
+    while not is_so() and job.poll() is None:
         time.sleep(0.05)
     assert is_so()
 
@@ -196,14 +196,13 @@ def test_a_sweep_that_was_stopped_goes_on_where_it_was(
     words = ("pipeline=classify", *long, *own_faces)
     command = [*_command("train.py", "-m", *words, cwd=tmp_path), "hydra.sweep.dir=sweep"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs, and inherited
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as job:
         started = sweep / "1_classify_autogan4_simple_cnn_s1"
         _until((started / "classifier" / "checkpoints" / "last.ckpt").exists, job)
         job.send_signal(number)
-        stderr = job.communicate(timeout=120)[1].decode()
+        stderr = job.communicate()[1].decode()
     finished = sweep / "0_classify_autogan4_simple_cnn_s1" / "metrics.json"
     before = finished.stat().st_mtime_ns
     if number != signal.SIGKILL:
@@ -298,20 +297,19 @@ def test_what_bad_words_get(tmp_path: Path, words: tuple[str, ...], code: int, e
 
 
 def test_what_a_bad_store_gets(tmp_path: Path, own_faces: tuple[str, ...], store_path: Path) -> None:
+    own = tmp_path / "faces"
+    shutil.copytree(store_path, own)
+
     def train(*words: str) -> subprocess.CompletedProcess[str]:
-        return _run("train.py", *own_faces, *words, cwd=tmp_path)
+        return _run("train.py", *own_faces, f"data.root={own}", *words, cwd=tmp_path)
 
     _refused(train("budget.classifier.batch_size=5000", "pipeline=classify"), 2, "budget.classifier.batch_size=5000")
     _refused(train("data.split.unseen=[gan_a,gan_b]"), 1, "train", "fake")
     _refused(train("data.split.test=0"), 1, "test")
     _refused(train("data.split.unseen=[gan_c]"), 2, "gan_c", "gan_a")
-    manifest = store_path / "manifest.json"
-    before = manifest.read_text()
-    try:
-        manifest.write_text(before.replace('"format_version": 1', '"format_version": 9'))
-        _refused(train(), 1, "manifest.json", "9")
-    finally:
-        manifest.write_text(before)
+    manifest = own / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 9'))
+    _refused(train(), 1, "manifest.json", "9")
 
 
 def test_a_run_without_checkpoints_says_how_to_go_on(tmp_path: Path) -> None:

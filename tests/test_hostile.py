@@ -44,7 +44,7 @@ from fakegan.sweep import words
 
 from .conftest import Compose, smooth_faces
 
-pytestmark = pytest.mark.timeout(300)  # a guard that is missing shows as a test that never ends
+pytestmark = pytest.mark.timeout(900)  # a guard that is missing shows as a test that never ends
 LONGEST_SENTENCE = 800  # characters, the test's own long paths among them
 
 
@@ -439,7 +439,7 @@ def test_a_command_on_a_hostile_run_says_so_and_does_nothing(run_dir: Path, mark
     with_text(run_dir, f"hostile: !!python/object/apply:os.mkdir [{marker}]")
     script, word = command.format(run=run_dir).split()
     words = [sys.executable, str(config.PROJECT / script), word]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith(f"error: {run_dir / 'config.yaml'} has a tag in line")

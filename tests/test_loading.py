@@ -36,7 +36,7 @@ if importlib.util.find_spec("scipy"):
 @pytest.mark.slow
 def test_lightning_loaded_here_is_all_of_it_and_scipy_is_there_for_who_asks() -> None:
     command = [sys.executable, "-c", _LOAD + _USE]
-    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
     assert "leak" not in result.stderr  # no library finds any at the end
 

@@ -200,7 +200,7 @@ def test_torchrun_gives_its_processes(tmp_path: Path, store_path: Path) -> None:
         settings = begin(store_path, tmp_path / name, "pipeline=classify", trainer)
         command = [*torchrun, str(config.PROJECT / "train.py"), f"resume={settings.paths.run_dir}"]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
     trained = run("two", "trainer=ddp_cpu")
     assert trained.returncode == 0, trained.stderr
@@ -259,7 +259,7 @@ def record(settings: RunSettings, *modes: str) -> list[dict[str, float]]:
     if settings.trainer.processes > 1:
         processes.together(command, settings.trainer.processes, run_dir)
     else:
-        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=config.PROJECT)
     return recorded.read(out)
 
 

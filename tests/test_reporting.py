@@ -397,7 +397,7 @@ def test_in_a_browser_nothing_is_missing_and_nothing_complains(finish: Finish, t
             [*command, "--dump-dom", page.as_uri()],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=True,
             env={**os.environ, "HOME": str(tmp_path)},
         )

@@ -329,9 +329,7 @@ def test_a_search_that_was_killed_runs_what_is_missing_and_goes_on_with_the_inte
     command = [sys.executable, str(config.PROJECT / "train.py"), *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 300
-        while not list(folder.glob("3_*/classifier/checkpoints/last.ckpt")) and time.monotonic() < deadline:
-            assert process.poll() is None
+        while not list(folder.glob("3_*/classifier/checkpoints/last.ckpt")) and process.poll() is None:
             time.sleep(0.05)
         process.kill()
     assert _states(folder) == ["COMPLETE", "COMPLETE", "FAIL", "RUNNING"]
@@ -340,7 +338,7 @@ def test_a_search_that_was_killed_runs_what_is_missing_and_goes_on_with_the_inte
     assert "resume=true" in refused.stderr
     command.append("resume=true")
     resumed = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900, check=False
     )
     assert resumed.returncode == 0, resumed.stderr
     assert _states(folder) == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE", "FAIL"]
@@ -369,7 +367,7 @@ def test_a_stopped_search_ends_though_its_interrupted_trial_cannot_be(tmp_path: 
         "hydra.sweeper.n_trials=2",
     ]
     command += ["classifier=choice(nonesuch)", "resume=true", f"hydra.sweep.dir={tmp_path}"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False)
     assert "classifier=nonesuch does not exist" in result.stdout
     assert _states(tmp_path) == ["COMPLETE", "FAIL"]
     assert result.returncode == 0, result.stderr

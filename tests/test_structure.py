@@ -8,8 +8,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "fakegan"
 # A module may import from its own layer and from those above it in this list.
 LAYERS = [
-    {"errors", "loading", "typed", "usage"},
-    {"ranks", "processes", "progress", "memory", "devices"},
+    {"errors", "files", "loading", "typed", "usage"},
+    {"ranks", "processes", "slurm", "progress", "memory", "devices"},
     {"data", "nets", "views", "evaluation"},
     {"pictures", "commands"},
     {"checkpoints", "callbacks", "stopping"},

@@ -22,9 +22,10 @@ from hydra.core.utils import JobReturn
 
 from fakegan import config
 from fakegan.errors import FakeganError, ToldError, UsageError
+from fakegan.pipeline.settings import RunSettings
 from fakegan.progress import Status, write_status
 from fakegan.sweep import launcher, lifecycle, machine, table, words
-from fakegan.sweep.display import Display, clock
+from fakegan.sweep.display import Display, clock, shown
 from fakegan.sweep.jobs import LOG_FILE, TAIL, Ending, Job, Running, Watcher, last_lines, run_jobs
 from fakegan.sweep.machine import Machine, check_room, gpus_of_one, this_machine, threads_of_one
 from fakegan.sweep.planning import Folders
@@ -141,8 +142,10 @@ def test_an_earlier_log_is_kept_and_not_taken_for_this_jobs(tmp_path: Path) -> N
 
 def test_gpus_are_handed_out_and_never_shared(tmp_path: Path) -> None:
     code = (
-        "import json, time; begin = time.time(); time.sleep(0.4); "
-        "json.dump([begin, time.time(), os.environ['CUDA_VISIBLE_DEVICES']], open('seen', 'w')); "
+        "import json, time; begin = time.time(); open('begun', 'w').close()\n"
+        "first = [f'../{i}/begun' for i in range(3)]\n"
+        "while os.getcwd()[-1] in '012' and not all(map(os.path.exists, first)): time.sleep(0.01)\n"
+        "json.dump([begin, time.time(), os.environ['CUDA_VISIBLE_DEVICES']], open('seen', 'w'))\n"
     )
     needs = [1, 1, 1, 3, 2, 1]
     told = _run(_jobs(tmp_path, [code + FINISH] * 6, needs), side_by_side=3, gpus=("3", "5", "GPU-7"))
@@ -162,11 +165,16 @@ def test_what_a_killed_job_has_started_is_gone_before_its_gpu_is_anothers(tmp_pa
     """One of a run's processes outlives its parent's SIGKILL: the next job must not share the GPU with it."""
     child = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
     orphaned = f"{child}; open('pid', 'w').write(str(p.pid)); os.kill(os.getpid(), 9)"
-    look = f"import time; time.sleep(0.5); stat = '/proc/' + open({str(tmp_path / '0' / 'pid')!r}).read() + '/stat'"
-    gone = "open('there', 'w').write(str(os.path.exists(stat) and ' Z ' not in open(stat).read()))"
-    told = _run(_jobs(tmp_path, [orphaned, f"{look}; {gone}; {FINISH}"], gpus=[1, 1]), gpus=["0"])
+    look = f"""
+try:
+    state = open('/proc/' + open({str(tmp_path / "0" / "pid")!r}).read() + '/stat').read().rsplit(')', 1)[1].split()[0]
+except OSError:
+    state = 'gone'
+open('state', 'w').write(state)
+"""
+    told = _run(_jobs(tmp_path, [orphaned, f"{look}{FINISH}"], gpus=[1, 1]), gpus=["0"])
     assert told.states == ["failed", "finished"]
-    assert (tmp_path / "1" / "there").read_text() == "False"
+    assert (tmp_path / "1" / "state").read_text() in {"gone", "Z", "X"}
 
 
 def test_a_job_on_the_cpu_sees_no_gpu_and_has_its_share_of_threads(tmp_path: Path) -> None:
@@ -253,14 +261,14 @@ def test_a_job_that_fails_while_the_others_are_stopped_has_failed(tmp_path: Path
 
 
 def test_after_a_failure_has_stopped_them_one_signal_ends_jobs_at_once(tmp_path: Path) -> None:
-    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); open('ready', 'w').close(); time.sleep(60)"
+    deaf = (
+        "import signal, time; signal.signal(15, signal.SIG_IGN); open('ready', 'w').close(); time.sleep(60); " + FINISH
+    )
     first = f"import time\nwhile not os.path.exists({str(tmp_path / '0' / 'ready')!r}): time.sleep(0.05)\nos._exit(1)"
     told = Recorded()
     told.stopping = lambda reason: _later(lambda _: tmp_path, [signal.SIGINT])(None)  # type: ignore[method-assign, arg-type]
-    begun = time.monotonic()
     assert run_jobs(_jobs(tmp_path, [deaf, first]), 2, (), None, True, told) == signal.SIGINT
-    assert told.states == ["stopped", "failed"]
-    assert time.monotonic() - begun < 20
+    assert told.states == ["stopped", "failed"]  # else it would have finished
 
 
 def test_an_error_of_whoever_watches_lets_running_jobs_save(tmp_path: Path) -> None:
@@ -296,12 +304,12 @@ def test_a_signal_is_passed_on_and_running_jobs_may_save(tmp_path: Path, number:
 
 
 def test_a_second_signal_ends_jobs_at_once(tmp_path: Path) -> None:
-    deaf = "import signal, time; signal.signal(2, signal.SIG_IGN); open('ready', 'w').close(); time.sleep(60)"
+    deaf = (
+        "import signal, time; signal.signal(2, signal.SIG_IGN); open('ready', 'w').close(); time.sleep(60); " + FINISH
+    )
     told = Recorded(_later(lambda running: running.job.folder / "ready", [signal.SIGINT, signal.SIGINT]))
-    begun = time.monotonic()
     assert run_jobs(_jobs(tmp_path, [deaf]), 1, (), None, False, told) == signal.SIGINT
-    assert told.states == ["stopped"]
-    assert time.monotonic() - begun < 20
+    assert told.states == ["stopped"]  # else it would have finished
 
 
 def _later(ready: Callable[[Running], Path], numbers: Sequence[signal.Signals]) -> Callable[[Running], None]:
@@ -309,8 +317,7 @@ def _later(ready: Callable[[Running], Path], numbers: Sequence[signal.Signals]) 
 
     def send(running: Running) -> None:
         def wait_and_send() -> None:
-            deadline = time.monotonic() + 20
-            while not ready(running).exists() and time.monotonic() < deadline:
+            while not ready(running).exists():
                 time.sleep(0.02)
             for number in numbers:
                 os.kill(os.getpid(), number)
@@ -326,15 +333,24 @@ def test_only_the_end_of_a_log_is_read(tmp_path: Path) -> None:
     with log.open("wb") as file:
         file.seek(2**33)  # 8 GB of nothing
         file.write(b"\nepoch 1\repoch 2\rdone\n\n" + b"x" * 1000)
-    begun = time.monotonic()
+    before = _bytes_read()
     assert last_lines(log, 0, 2) == ["done", "x" * 300]
-    assert time.monotonic() - begun < 1
+    assert _bytes_read() - before < 2**20
     assert last_lines(log, 2**33 + 24, 2) == ["x" * 300]
     assert last_lines(tmp_path / "nothing", 0, 2) == []
 
 
+def _bytes_read() -> int:
+    """By this process so far; 0 where the system does not say."""
+    try:
+        return int(re.search(r"rchar: (\d+)", Path("/proc/self/io").read_text())[1])  # type: ignore[index]
+    except OSError:
+        return 0
+
+
 @pytest.fixture
-def running(tmp_path: Path) -> Running:
+def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Running:
+    monkeypatch.setattr(Running, "seconds", 0.0)
     return Running(job=Job(7, "seed=7", tmp_path, (), {}), log_from=0)
 
 
@@ -365,7 +381,7 @@ def test_a_log_gets_a_line_for_each_stage_and_not_for_each_epoch(
         "job 7: classifier (0:00)",
         "job 7: test (0:00)",
         "job 7 (seed=7) failed after 1:01: the loss is no number; 0 of 2 done, 1 failed",
-        f"  the end of {running.job.folder / LOG_FILE}:",
+        f"  the end of {shown(running.job.folder / LOG_FILE)}:",
         "  | last words",
     ]
 
@@ -610,7 +626,7 @@ def test_damaged_results_and_configs_cost_the_other_jobs_nothing(
     assert [row.state for row in read_rows(start.folder)] == ["failed", "finished", "finished", "finished"]
     assert [job.number for job in start.ran] == [1, 3]
     assert f"job 0 failed: {folders[0] / 'metrics.json'} is damaged" in said
-    assert f"{folders[1]} is left as it is, and is no job's: " in said
+    assert f"{shown(folders[1])} is left as it is, and is no job's: " in said
     assert "1 had finished already, 0 had begun" in said
     assert len(launcher.runs_in(start.folder)) == 4  # what the report is on: not the damaged one
 
@@ -674,14 +690,24 @@ def test_a_jobs_folder_lies_in_that_of_its_sweep(start: Started, subdir: str) ->
         start("seed=1", "seed=2")
 
 
-def test_hundreds_of_jobs_find_their_folders_at_once(tmp_path: Path, compose_settings: Compose) -> None:
+def test_hundreds_of_jobs_find_their_folders_at_once(
+    tmp_path: Path, compose_settings: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = compose_settings("pipeline=classify")
     many = [dataclasses.replace(settings, seed=seed) for seed in range(1000)]
     folders = Folders(tmp_path, {tmp_path / f"{i}_x": one for i, one in enumerate(many)})
-    begun = time.monotonic()
+    asked = 0
+    identity = RunSettings.identity
+
+    def counted(self: RunSettings) -> object:
+        nonlocal asked
+        asked += 1
+        return identity(self)
+
+    monkeypatch.setattr(RunSettings, "identity", counted)
     places = [folders.place(999 - i, one, _name("x")) for i, one in enumerate(many)]
     assert {(place.kind, place.owner + int(place.folder.name.split("_")[0])) for place in places} == {("begun", 999)}
-    assert time.monotonic() - begun < 5  # a comparison of each with each takes minutes
+    assert asked == len(many)  # and not each for each
 
 
 def test_a_refused_sweep_leaves_a_folder_that_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

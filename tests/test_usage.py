@@ -35,7 +35,7 @@ def _run(cwd: Path, *words: str, columns: int = 100) -> subprocess.CompletedProc
         },
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
 

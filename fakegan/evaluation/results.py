@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fakegan.errors import FakeganError
+from fakegan.files import replacing
 
 METRICS_FILE = "metrics.json"
 SCORES_FILE = "scores.csv"
@@ -61,12 +61,13 @@ def write_scores(path: Path, scored: FaceScores) -> None:
 
 
 def _write_csv(path: Path, header: Sequence[str], columns: Sequence[Iterable[Any]]) -> None:
-    building = path.with_name(f".{path.name}.building")
-    with building.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # as faces.csv
+    with (
+        replacing(path) as building,
+        building.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,  # as faces.csv
+    ):
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(header)
         rows.writerows(zip(*columns, strict=True))
-    building.replace(path)
 
 
 def read_scores(path: Path) -> FaceScores:
@@ -108,12 +109,8 @@ def _texts(cells: list[str]) -> npt.NDArray[np.str_]:
 
 def write_metrics(path: Path, content: dict[str, Any]) -> None:
     """metrics.json, beside and renamed: its presence says that a run has finished."""
-    building = path.with_name(f".{path.name}.building")
-    with building.open("w", encoding="utf-8") as file:
+    with replacing(path, durable=True) as building, building.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=2, allow_nan=False)
-        file.flush()
-        os.fsync(file.fileno())
-    building.replace(path)
 
 
 def read_metrics(path: Path) -> dict[str, Any]:

@@ -32,12 +32,11 @@ class Entry:
 def record(run_dir: Path, faces: int, fingerprint: str) -> None:
     """Add a line: test faces are scored now, by this process's command."""
     path = run_dir / LEDGER_FILE
-    new = not path.is_file()
     time = datetime.now(timezone.utc).isoformat(timespec="seconds")
     entry = Entry(time, command(), str(faces), fingerprint)
     with path.open("a", newline="", encoding="utf-8", errors="backslashreplace") as file:
         rows = csv.writer(file, lineterminator="\n")
-        if new:
+        if not file.tell():  # new, or its writer was killed
             rows.writerow([f.name for f in fields(Entry)])
         rows.writerow(astuple(entry))
 

@@ -25,6 +25,7 @@ from fakegan.evaluation.report import (
     to_markdown,
 )
 from fakegan.evaluation.results import METRICS_FILE
+from fakegan.files import replacing
 from fakegan.pipeline.finished import FinishedRun
 from fakegan.pipeline.ledger import command as own_command
 from fakegan.pipeline.report_answers import answers, group_letter
@@ -165,9 +166,8 @@ def _write_pictures(folder: Path, report: Report) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    building = path.with_name(f".{path.name}.building")
-    building.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
-    building.replace(path)
+    with replacing(path) as building:
+        building.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def _csv(rows: Sequence[dict[str, object]]) -> str:

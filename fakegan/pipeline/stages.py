@@ -25,6 +25,7 @@ from fakegan.detector import DETECTOR_FILE
 from fakegan.devices import describe, use_device
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE, SCORES_FILE, read_metrics, table, write_metrics
+from fakegan.files import replacing
 from fakegan.nets.layers import WINOGRAD_CHANNELS
 from fakegan.pipeline.analyse import analyse
 from fakegan.pipeline.examples import Examples, examples, needs
@@ -35,7 +36,6 @@ from fakegan.pipeline.train_autoencoder import autoencoder_metrics, named_autoen
 from fakegan.pipeline.train_classifier import make_classifier, train_classifier
 from fakegan.processes import is_child, resuming, together
 from fakegan.progress import Status, write_status
-from fakegan.stopping import requeue_when_told
 
 PATIENCE = 120.0  # seconds that a process which is asked to end may take
 
@@ -57,7 +57,6 @@ def run(settings: RunSettings) -> Outcome:
     """
     metrics_file = settings.paths.run_dir / METRICS_FILE
     wanted = _processes(settings)
-    requeue_when_told()
     if ranks.on_first(metrics_file.is_file):
         print(f"{settings.paths.run_dir} had finished already: nothing was done", flush=True)
     elif ranks.count() == 1 and wanted > 1:
@@ -170,7 +169,8 @@ def _same_faces_as_before(path: Path, faces: Faces) -> None:
     """A run that goes on must go on with the faces it began with: others may have been tested on, or learnt from."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{faces.store.fingerprint}\n")
+        with replacing(path) as building:
+            building.write_text(f"{faces.store.fingerprint}\n")
     elif path.read_text().strip() != faces.store.fingerprint:
         raise FakeganError(f"{faces.store.path} has changed since this run began: start a new run")
 

@@ -26,6 +26,7 @@ from fakegan.data.datamodule import RealFacesDataModule
 from fakegan.data.faces import Faces
 from fakegan.detector import is_among, sha256_bytes
 from fakegan.errors import FakeganError, UsageError
+from fakegan.files import replacing
 from fakegan.modules.autoencoder import AdversarialAutoencoder
 from fakegan.pipeline.artifacts import Artifact, file_digest, names_digest, obtain
 from fakegan.pipeline.fitting import fit, weights_of
@@ -62,9 +63,8 @@ def train_autoencoder(settings: RunSettings, faces: Faces) -> Path:
 
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    building = target.with_name(f".{target.name}.building")
-    shutil.copyfile(source, building)
-    building.replace(target)
+    with replacing(target) as building:
+        shutil.copyfile(source, building)
 
 
 def _trained_autoencoder(settings: RunSettings, faces: Faces) -> Artifact:

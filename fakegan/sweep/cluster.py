@@ -197,12 +197,12 @@ def _submit(jobs: Sequence[Job], executor: Any) -> list[_Submitted]:
             if not job.folder.exists():
                 undo.callback(shutil.rmtree, job.folder, ignore_errors=True)
             job.prepare()
+            (job.folder / STATUS_FILE).unlink(missing_ok=True)  # an earlier process's
         handles = _queued(jobs, executor)
         undo.pop_all()
     running = []
     for job, handle in zip(jobs, handles, strict=True):
         _link(job.folder / LOG_FILE, handle.paths.stdout)
-        (job.folder / STATUS_FILE).unlink(missing_ok=True)  # an earlier process's
         running.append(_Submitted(job=job, log_from=0, handle=handle))
     return running
 

@@ -11,7 +11,6 @@ import hashlib
 import importlib
 import logging
 import math
-import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from fakegan.errors import FakeganError, UsageError
+from fakegan.files import replacing
 from fakegan.sweep.display import shown
 from fakegan.sweep.plugins import make_known
 
@@ -284,6 +284,5 @@ def _keep_best(study: Any, folder: Path) -> None:
         "trials": len(ended),
         "failed": len(ended) - len(good),
     }
-    building = folder / f".{BEST_FILE}.building"
-    OmegaConf.save(OmegaConf.create(found), building)
-    os.replace(building, folder / BEST_FILE)
+    with replacing(folder / BEST_FILE) as building:
+        OmegaConf.save(OmegaConf.create(found), building)

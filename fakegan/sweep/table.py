@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fakegan.errors import FakeganError
 from fakegan.evaluation.results import METRICS_FILE, read_metrics
+from fakegan.files import replacing
 from fakegan.sweep.display import clock
 from fakegan.sweep.jobs import LOG_FILE
 from fakegan.sweep.words import telling
@@ -49,12 +50,13 @@ def objective_of(run_dir: Path) -> float | None:
 
 def write_rows(folder: Path, rows: Sequence[Row]) -> None:
     """Replace the sweep's jobs.csv."""
-    building = folder / f".{JOBS_FILE}.building"
-    with building.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with (
+        replacing(folder / JOBS_FILE) as building,
+        building.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.DictWriter(file, [f.name for f in fields(Row)], lineterminator="\n")
         writer.writeheader()
         writer.writerows({**asdict(row), "seconds": _rounded(row.seconds)} for row in rows)
-    os.replace(building, folder / JOBS_FILE)
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fakegan.errors import FakeganError, UsageError
+from fakegan.files import replacing
 
 COMMAND_FILE = "command.txt"  # in a sweep's folder: what was typed, without resume and folder
 _OF_THE_FOLDER = ("resume=", "hydra.sweep.dir=")
@@ -27,7 +28,8 @@ def keep_command(folder: Path, typed: Sequence[str]) -> None:
     for word in kept:
         if _ACTS_ON_A_TERMINAL.search(word):
             raise UsageError(f"{word!r:.100} holds a tab or another control character: put a space in its place")
-    (folder / COMMAND_FILE).write_text(f"{shlex.join([Path(script).name, *kept])}\n", encoding="utf-8")
+    with replacing(folder / COMMAND_FILE) as building:
+        building.write_text(f"{shlex.join([Path(script).name, *kept])}\n", encoding="utf-8")
 
 
 def is_sweep(folder: Path) -> bool:
