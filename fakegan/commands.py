@@ -37,11 +37,6 @@ def at_least(lowest: int) -> Callable[[str], int]:
     return number
 
 
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run(
     command: str,  # as it is typed
     task: Callable[[list[str]], int],  # takes the words behind the command, returns the exit code

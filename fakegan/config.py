@@ -24,7 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from fakegan import processes, ranks, usage
+from fakegan import processes, ranks, slurm, usage
 from fakegan.commands import let_go_of_stdout
 from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
@@ -112,6 +112,8 @@ def entry_point(
                 signal.signal(signal.SIGTERM, processes.terminate)
             if sweeps is not None:
                 sweeps.register()
+            with one_sentence():
+                processes.hear_signals()
             if {"--help", "-h"} & set(sys.argv[1:]):
                 with one_sentence():
                     _say(_help(name, sys.modules[task.__module__].__doc__ or "", sweeps is not None))
@@ -338,8 +340,7 @@ def start_run(kind: type[R], cfg: DictConfig) -> R:
     make_lasting(cfg)
     run_dir = Path(ranks.on_first(lambda: str(cfg.paths.run_dir)))  # a clock is in its name, and clocks differ
     if str(run_dir) != str(cfg.paths.run_dir):
-        with contextlib.suppress(OSError):
-            Path(cfg.paths.run_dir).rmdir()  # Hydra made it
+        _remove_empty(Path(cfg.paths.run_dir))
         OmegaConf.update(cfg, "paths.run_dir", str(run_dir))
     checked = settings(kind, cfg)
     return ranks.on_first(lambda: _begin(kind, cfg, checked, run_dir))
@@ -356,12 +357,22 @@ def _begin(kind: type[R], cfg: DictConfig, checked: R, run_dir: Path) -> R:
         twin = _twin(kind, checked, run_dir)
         if twin is not None:
             return twin
-    if "SLURM_RESTART_COUNT" in os.environ and (run_dir / CONFIG_FILE).is_file():
-        begun = read_run(kind, str(run_dir))
-        if begun.repeats(checked):  # the job was put into the queue again, with the same words
-            return begun
+    begun = slurm.begun_in(run_dir)
+    if begun is not None and (begun / CONFIG_FILE).is_file():
+        settings_then = read_run(kind, str(begun))
+        if settings_then.repeats(checked):  # the job was put into the queue again, with the same words
+            if begun != run_dir:
+                _remove_empty(run_dir)
+            return settings_then
     write_down(cfg, run_dir)
+    slurm.note_run(run_dir)
     return checked
+
+
+def _remove_empty(run_dir: Path) -> None:
+    """A folder that Hydra made, for a run that has another."""
+    with contextlib.suppress(OSError):  # not empty: something else is there
+        run_dir.rmdir()
 
 
 def _sweeping() -> bool:
@@ -400,7 +411,6 @@ def _twin(kind: type[R], checked: R, run_dir: Path) -> R | None:
             print(f"job {number} goes on with {sibling.name}", flush=True)
         else:
             print(f"job {number} is the same run as {sibling.name}", flush=True)
-            with contextlib.suppress(OSError):  # not empty: something else is there
-                run_dir.rmdir()  # Hydra made it
+            _remove_empty(run_dir)
         return other
     return None

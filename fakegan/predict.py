@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fakegan.commands import Parser, ProgressLine, at_least, cores, run
+from fakegan.commands import Parser, ProgressLine, at_least, run
 from fakegan.data.build import Outcome, Progress, count_pictures, read_pictures
 from fakegan.data.images import Face, Pixels
 from fakegan.errors import FakeganError, UsageError
@@ -30,6 +30,7 @@ from fakegan.evaluation.calibration import unsure
 from fakegan.evaluation.results import VERDICTS
 from fakegan.loading import load_lightning
 from fakegan.pictures import sheet, stack, write_png
+from fakegan.processes import cores
 
 if TYPE_CHECKING:  # torch takes seconds to import: only once the words are understood
     from fakegan.detector import Detector

@@ -10,13 +10,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fakegan.commands import Parser, ProgressLine, at_least, cores, run
+from fakegan.commands import Parser, ProgressLine, at_least, run
 from fakegan.data.build import Recipe, Source, build_store
 from fakegan.data.images import Geometry
 from fakegan.data.sources import ValueRange
 from fakegan.data.store import FAKE, LABEL_CONVENTION, REAL
 from fakegan.data.summary import Summary
 from fakegan.errors import UsageError
+from fakegan.processes import cores
 
 _COMMAND = "python -m fakegan.prepare"
 _SPLIT_FOLDERS = {"train": "train", "valid": "val", "val": "val", "test": "test"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import multiprocessing
 import os
 import random
 import re
@@ -13,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
 from typing import IO, NoReturn
@@ -26,6 +29,7 @@ _POLL = 0.1  # seconds
 _GRACE = 60.0  # seconds to save and end, before a process is killed
 _ALONE = 5.0  # seconds for a process whose fellow has failed to fail for the same reason, before it is killed
 _KILLED = 5.0  # seconds that the system has to end what was killed; a container may never bury it
+_HEELS = 0.5  # seconds; a terminal and a wrapper that passes signals on both send the one Ctrl-C
 _PORTS = range(20_000, 32_768)  # below those that a system gives to whoever asks for any
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -47,15 +51,55 @@ def start(
     """A child that does not hear the terminal's Ctrl-C, and ends when this process does.
 
     Its words go to `output`, or where this process's own go. It leads a session, to which its own children belong.
+    Signals that ask to stop reach it once it calls `hear_signals`.
     """
-    return subprocess.Popen(
-        list(command),
-        env={**environment, _PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"},  # its last words stand last in a log
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT if output is not None else None,
-        start_new_session=not is_child(),
-    )
+    with signals_held():
+        return subprocess.Popen(
+            list(command),
+            env={**environment, _PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"},  # a log's last words are its last
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT if output is not None else None,
+            start_new_session=not is_child(),
+        )
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Signals that ask to stop come after the block; processes started within inherit that they are held back."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def hear_signals() -> None:
+    """In a process whose parent holds signals back from it: from now on it can answer."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
+
+def start_worker() -> None:
+    """In a pool's process: leave Ctrl-C to the main process, and end with it: a killed parent leaves no orphans."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    hear_signals()
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _exit_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_child() -> bool:
@@ -100,9 +144,17 @@ def pass_on(child: subprocess.Popen[bytes], number: int) -> None:
 
 @contextlib.contextmanager
 def signals_noted(noted: list[int]) -> Iterator[None]:
-    """Signals that ask to stop are appended to the list instead of acted on."""
+    """Signals that ask to stop are appended to the list instead of acted on; one on another's heels is the same one."""
     heard = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]  # as in a script's "&"
-    before = {number: signal.signal(number, lambda received, _: noted.append(received)) for number in heard}
+    last = -math.inf
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        nonlocal last
+        if time.monotonic() - last > _HEELS:
+            noted.append(number)
+        last = time.monotonic()
+
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield
     finally:
@@ -144,7 +196,7 @@ def together(script: Sequence[str], count: int, logs: Path) -> None:
 
 def _meeting_place(count: int) -> dict[str, str]:
     given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # of nested levels the first
-    threads = int(given) if given.isdigit() else os.cpu_count() or 1
+    threads = int(given) if given.isdigit() else cores()
     return {
         **os.environ,
         "MASTER_ADDR": "127.0.0.1",

@@ -68,7 +68,7 @@ def read_run(kind: type[T], run_dir: str) -> T:
     path = Path(run_dir) / CONFIG_FILE
     if not path.is_file():
         raise UsageError(f"{run_dir} is not a run: it has no {CONFIG_FILE}; name a directory that train.py wrote")
-    values = _read_plain(path)
+    values = read_plain(path)
     if isinstance(values.get("paths"), dict):
         values["paths"]["run_dir"] = run_dir
     try:
@@ -77,8 +77,12 @@ def read_run(kind: type[T], run_dir: str) -> T:
         raise UsageError(f"{path}: {error!s:.300}; it may be of another version of FakeGAN") from error
 
 
-def _read_plain(path: Path) -> dict[str, Any]:
-    """The values of a config.yaml as they stand there, texts, numbers, lists and groups of keys."""
+def read_plain(path: Path) -> dict[str, Any]:
+    """The values of a YAML file of train.py's as they stand there: texts, numbers, lists and groups of keys.
+
+    Raises:
+        FakeganError: damaged, or with something in it that train.py never writes: it may come from elsewhere.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_CONFIG_BYTES + 1)

@@ -1,4 +1,4 @@
-"""SLURM's word that the time of a job is over: SIGUSR1 or SIGUSR2, at whatever moment of a run.
+"""SLURM's word that the time of a job is over: SIGUSR1 or SIGUSR2, at whatever moment of a run; and its second start.
 
 The job is put into the queue again by submitit, where that started it, else by `scontrol requeue`, asked by the
 first of its processes. Nothing here takes long to import: a signal may come while the libraries are loading.
@@ -10,9 +10,12 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from fakegan.files import replacing
 from fakegan.processes import REQUEUED, is_child
 
 ANNOUNCING = (signal.SIGUSR1, signal.SIGUSR2)
@@ -34,14 +37,40 @@ def requeue(number: int, _frame: FrameType | None = None) -> NoReturn:
         SystemExit: with 75, or, where SLURM refused, with 128 and the signal's number.
     """
     if not is_child() and os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
-        job = os.environ.get("SLURM_ARRAY_JOB_ID", os.environ["SLURM_JOB_ID"])
-        task = os.environ.get("SLURM_ARRAY_TASK_ID")
-        name = job if task is None else f"{job}_{task}"
-        if not _asked(name):
-            print(f"SLURM did not put job {name} into the queue again: submit it anew", file=sys.stderr, flush=True)
+        if not _asked(_job()):
+            print(f"SLURM did not put job {_job()} into the queue again: submit it anew", file=sys.stderr, flush=True)
             raise SystemExit(128 + number)
-        print(f"job {name} is in the queue again", file=sys.stderr, flush=True)
+        print(f"job {_job()} is in the queue again", file=sys.stderr, flush=True)
     raise SystemExit(REQUEUED)
+
+
+def note_run(run_dir: Path) -> None:
+    """Under SLURM: write down beside a run which job began it, so that this job finds it when it is started again."""
+    if "SLURM_JOB_ID" in os.environ and not is_child():
+        with suppress(OSError), replacing(_note(run_dir)) as building:
+            building.write_text(run_dir.name)
+
+
+def begun_in(run_dir: Path) -> Path | None:
+    """Where SLURM has started this job again: the folder of the run that it began, most likely; else None.
+
+    That is `run_dir`, or one beside it, where the name of a run's folder has a clock in it.
+    """
+    if "SLURM_RESTART_COUNT" not in os.environ:
+        return None
+    with suppress(OSError, ValueError):
+        return run_dir.with_name(_note(run_dir).read_text())
+    return run_dir
+
+
+def _note(run_dir: Path) -> Path:
+    return run_dir.with_name(f".slurm_{_job()}")
+
+
+def _job() -> str:
+    job = os.environ.get("SLURM_ARRAY_JOB_ID", os.environ.get("SLURM_JOB_ID", ""))
+    task = os.environ.get("SLURM_ARRAY_TASK_ID")
+    return job if task is None else f"{job}_{task}"
 
 
 def _asked(job: str) -> bool:

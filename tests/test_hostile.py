@@ -40,7 +40,8 @@ from fakegan.pipeline.artifacts import Reconstructions
 from fakegan.pipeline.reconstruct import load_autoencoder
 from fakegan.pipeline.settings import RunSettings
 from fakegan.progress import STATUS_FILE, Status, read_status, write_status
-from fakegan.sweep import words
+from fakegan.sweep import table, words
+from fakegan.sweep.search import BEST_FILE, closing_words
 
 from .conftest import Compose, smooth_faces
 
@@ -785,3 +786,43 @@ def test_the_largest_seed_is_taken(compose_settings: Compose) -> None:
 def test_a_seed_in_a_config_too_long_to_print_is_one_sentence(run_dir: Path, sign: str) -> None:
     with_text(run_dir, f"seed: {sign}0x{'f' * 20_000}", "seed: 1")
     refused(lambda: read(run_dir), "config.yaml", f"seed={sign}0xffff")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "words: [x]\ntrials: 1\nfailed: 0\nobjective: 1.0\nrun: ${oc.env:HOME}\n",
+        "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n",
+        'words: ["\\e[2J"]\n',
+        "words: [x\n",
+        "words: 3\ntrials: 1\nfailed: 0\nobjective: 1.0\nrun: a\n",
+        "words: [x]\n",
+    ],
+)
+def test_a_searchs_best_trial_from_elsewhere_is_one_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / BEST_FILE).write_text(text)
+    refused(lambda: closing_words(tmp_path), BEST_FILE, "damaged|which train.py never writes")
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"), [("'", "1.0"), ("seed=1", "inf"), ("x" * 200_000, "1.0")], ids=["quote", "inf", "long"]
+)
+def test_a_sweeps_table_from_elsewhere_is_none(tmp_path: Path, words: str, seconds: str) -> None:
+    table.write_rows(tmp_path, [table.Row(0, words, "finished", 0.5, 1.0, "0_run")])
+    path = tmp_path / table.JOBS_FILE
+    path.write_text(path.read_text().replace(",1.0,", f",{seconds},"))
+    assert table.read_rows(tmp_path) == []
+
+
+def test_a_sweeps_table_cannot_write_to_the_terminal(tmp_path: Path) -> None:
+    table.write_rows(tmp_path, [table.Row(0, "seed=1", "failed", reason="\x1b]0;owned\x07the loss is no number")])
+    (row,) = table.read_rows(tmp_path)
+    assert row.reason == " ]0;owned the loss is no number"
+
+
+def test_a_config_cannot_ask_for_more_processes_than_there_are_cores(compose_settings: Compose) -> None:
+    with pytest.raises(UsageError, match=r"trainer\.devices=20000, but this machine has \d+ cores"):
+        _ = compose_settings("trainer.devices=20000").trainer.processes
+    assert compose_settings("trainer=ddp_cpu").trainer.processes == 2
+    with pytest.raises(UsageError, match=r"data\.workers=50000 must be a number from 0 to 64"):
+        compose_settings("data.workers=50000")

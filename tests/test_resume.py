@@ -161,6 +161,23 @@ def test_killed_at_any_moment_of_all_stages(tmp_path: Path, store_path: Path) ->
     same_run(killed.paths.run_dir, whole.paths.run_dir)
 
 
+def test_an_autoencoder_that_one_run_began_another_takes_up(tmp_path: Path, store_path: Path) -> None:
+    """The first is killed, and its lock free: what it has learnt is not learnt again."""
+    shared = f"paths.artifact_dir={tmp_path / 'shared'}"
+    whole = begin(store_path, tmp_path / "whole", *MODULES["autoencoder"])
+    first, second = (begin(store_path, tmp_path / n, *MODULES["autoencoder"], EVERY_STEP, shared) for n in ("a", "b"))
+    finish(whole)
+    kill_after_saving(first, first.paths.run_dir / "autoencoder" / "checkpoints" / "last.ckpt", 0.2)
+    finish(second)
+    log = (second.paths.run_dir / "log.txt").read_text()
+    assert "autoencoder: going on where a stopped" in log
+    assert "epoch 1/10" not in log or steps_done(first.paths.run_dir / "autoencoder" / "checkpoints" / "last.ckpt") < 5
+    weights = [load_checkpoint(r.paths.run_dir / "autoencoder" / "autoencoder.pt")["weights"] for r in (whole, second)]
+    same(*weights)
+    finish(first)
+    assert "autoencoder: found trained" in (first.paths.run_dir / "log.txt").read_text()
+
+
 @pytest.mark.parametrize("trainer", [ONE, TWO])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_asked_to_stop_it_saves_and_says_how_to_go_on(

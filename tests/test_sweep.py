@@ -26,6 +26,7 @@ from fakegan.pipeline.settings import RunSettings
 from fakegan.progress import Status, write_status
 from fakegan.sweep import launcher, lifecycle, machine, table, words
 from fakegan.sweep.display import Display, clock, shown
+from fakegan.sweep.grid import Grid
 from fakegan.sweep.jobs import LOG_FILE, TAIL, Ending, Job, Running, Watcher, last_lines, run_jobs
 from fakegan.sweep.machine import Machine, check_room, gpus_of_one, this_machine, threads_of_one
 from fakegan.sweep.planning import Folders
@@ -36,6 +37,7 @@ from .conftest import Compose
 # Each is run with its folder as the working directory.
 FINISH = "open('metrics.json', 'w').write('{\"objective\": 0.5}')"
 SLEEP = "import time; time.sleep(60)"
+HEARS = "import signal; signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())"  # what commands do first
 
 
 class Recorded:
@@ -69,7 +71,7 @@ def _jobs(root: Path, codes: Sequence[str], gpus: Sequence[int] = ()) -> list[Jo
     for i, code in enumerate(codes):
         folder = root / str(i)
         need = gpus[i] if gpus else 0
-        command = (sys.executable, "-c", f"import os; os.chdir({str(folder)!r}); {code}")
+        command = (sys.executable, "-c", f"{HEARS}; import os; os.chdir({str(folder)!r}); {code}")
         jobs.append(Job(i, f"seed={i}", folder, command, os.environ, need, lambda f=folder: f.mkdir(exist_ok=True)))  # type: ignore[misc]
     return jobs
 
@@ -105,8 +107,9 @@ def test_a_failed_job_does_not_stop_the_others_and_shows_the_end_of_its_log(tmp_
 
 
 def test_a_killed_job_says_by_which_signal(tmp_path: Path) -> None:
-    told = _run(_jobs(tmp_path, ["os.kill(os.getpid(), 9)"]))
+    told = _run(_jobs(tmp_path, ["os.kill(os.getpid(), 9)", "os.kill(os.getpid(), 37)"]))
     assert told.endings[0].reason == "killed by SIGKILL: out of memory, perhaps"
+    assert told.endings[1].reason == "killed by signal 37"  # which has no name
 
 
 def test_what_is_asked_wrongly_is_told_from_what_fails(tmp_path: Path) -> None:
@@ -321,11 +324,49 @@ def _later(ready: Callable[[Running], Path], numbers: Sequence[signal.Signals]) 
                 time.sleep(0.02)
             for number in numbers:
                 os.kill(os.getpid(), number)
-                time.sleep(0.5)
+                time.sleep(1.0)  # nearer to it, a second one would be the same one
 
         threading.Thread(target=wait_and_send, daemon=True).start()
 
     return send
+
+
+def test_a_signal_that_is_passed_on_by_a_wrapper_is_the_same_one(tmp_path: Path) -> None:
+    """A terminal sends Ctrl-C to the wrapper, too: the job may save all the same."""
+    saves = (
+        "import time; handler = lambda *_: (time.sleep(0.3), open('saved', 'w').close(), os._exit(130)); "
+        "signal.signal(2, handler); open('ready', 'w').close(); time.sleep(60)"
+    )
+
+    def twice(_running: Running) -> None:
+        def send() -> None:
+            while not (tmp_path / "0" / "ready").exists():
+                time.sleep(0.02)
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=send, daemon=True).start()
+
+    told = Recorded(twice)
+    assert run_jobs(_jobs(tmp_path, [saves]), 1, (), None, False, told) == signal.SIGINT
+    assert (tmp_path / "0" / "saved").exists()
+
+
+def test_a_job_hears_nothing_before_it_can_answer(tmp_path: Path) -> None:
+    """A signal in its first moments waits, so that it neither dies without a word nor shows a trace."""
+    (job,) = _jobs(tmp_path, [FINISH])
+    code = (
+        "import os, signal, time; os.chdir('0'); open('ready', 'w').close()\n"
+        "while signal.SIGINT not in signal.sigpending(): time.sleep(0.01)\n"
+        "open('held', 'w').close(); signal.signal(2, lambda *_: os._exit(130))\n"
+        f"os.chdir('..'); {HEARS}"
+    )
+    code = code.replace("os.chdir('0')", f"os.chdir({str(job.folder)!r})")
+    told = Recorded(_later(lambda running: running.job.folder / "ready", [signal.SIGINT]))
+    job = dataclasses.replace(job, command=(sys.executable, "-c", code))
+    assert run_jobs([job], 1, (), None, False, told) == signal.SIGINT
+    assert told.states == ["stopped"]
+    assert (tmp_path / "0" / "held").exists()
 
 
 def test_only_the_end_of_a_log_is_read(tmp_path: Path) -> None:
@@ -577,7 +618,7 @@ class Started:
         return 0
 
     def __call__(self, *jobs: str, options: Sequence[str] = ()) -> Sequence[JobReturn]:
-        """Start it on jobs of a word each; what ran is in `ran`."""
+        """Start it on jobs by their own words; what ran is in `ran`."""
         self.ran = []
         config.register_resolvers()
         lifecycle.register()
@@ -587,7 +628,7 @@ class Started:
             made.config, made.folder = master, self.folder
             made.loader = GlobalHydra.instance().config_loader()
             self.folder.mkdir(exist_ok=True)
-            return made.launch([[*self.fixed, word] for word in jobs], 0)
+            return made.launch([[*self.fixed, *word.split()] for word in jobs], 0)
 
     @property
     def states(self) -> list[str]:
@@ -631,6 +672,25 @@ def test_damaged_results_and_configs_cost_the_other_jobs_nothing(
     assert len(launcher.runs_in(start.folder)) == 4  # what the report is on: not the damaged one
 
 
+def test_a_finished_job_stays_finished_where_there_are_fewer_gpus_than_it_had(
+    start: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start.fixed = [*start.fixed, "trainer=auto", "trainer.accelerator=gpu", "trainer.devices=4"]
+    monkeypatch.setattr(launcher, "this_machine", lambda _environment: Machine(("0", "1", "2", "3"), 8))
+    start("seed=1")
+    monkeypatch.setattr(launcher, "this_machine", lambda _environment: Machine(("0", "1"), 8))
+    answers = start("seed=1", "seed=2")
+    assert start.states == ["finished", "failed"]
+    assert answers[0].return_value == 0.5
+    assert "needs 4 GPUs" in read_rows(start.folder)[1].reason
+
+
+@pytest.mark.parametrize("params", ["3", "[a]"])
+def test_what_a_grid_is_over_is_a_table(params: str) -> None:
+    with pytest.raises(UsageError, match=r"hydra\.sweeper\.params=.* must be keys and values"):
+        Grid(params=json.loads(params.replace("a", '"a"')))
+
+
 def test_a_resumed_sweep_mends_the_table_of_a_killed_one_and_keeps_its_seconds(start: Started) -> None:
     start("seed=1", "seed=2")
     rows = read_rows(start.folder)
@@ -657,7 +717,7 @@ def test_a_jobs_threads_do_not_depend_on_how_many_jobs_are_left(
 def test_gpus_that_one_job_cannot_have_are_its_failure_alone(start: Started, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     start.fixed += ["trainer=auto", "hydra.launcher.devices_per_job=1"]
-    start("trainer.devices=1", "trainer.devices=2", "trainer=cpu")
+    start("trainer.devices=1", "seed=2 trainer.devices=2", "trainer=cpu")
     assert start.states == ["finished", "failed", "repeats 0"]
     assert "devices_per_job=1, but trainer.devices=2" in read_rows(start.folder)[1].reason
     assert [job.gpus for job in start.ran] == [1]
@@ -718,9 +778,12 @@ def test_a_refused_sweep_leaves_a_folder_that_it_found(tmp_path: Path, monkeypat
         (folder / ".submitit").mkdir()
         monkeypatch.setattr(lifecycle.Opening, "folder", folder)
         monkeypatch.setattr(lifecycle.Opening, "made_folder", made)
+        if not made:
+            (folder / "jobs.csv").write_text("their own")
+            monkeypatch.setattr(lifecycle.Opening, "found", frozenset({"jobs.csv"}))
         lifecycle.conclude()
         assert folder.exists() != made
-    assert not list(folder.iterdir())
+    assert [path.name for path in folder.iterdir()] == ["jobs.csv"]
 
 
 def _raising(error: Exception) -> Callable[[], object]:

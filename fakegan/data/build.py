@@ -10,17 +10,14 @@ import hashlib
 import multiprocessing
 import os
 import re
-import signal
-import threading
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from itertools import groupby, islice
-from multiprocessing.connection import wait
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +30,7 @@ from fakegan.data.sources import Container, ValueRange, open_container
 from fakegan.data.store import FAKE, REAL, Row, StoreWriter
 from fakegan.data.summary import SourceSummary, Summary
 from fakegan.errors import FakeganError, UsageError
+from fakegan.processes import signals_held, start_worker
 
 CHUNK = 32  # pictures a worker reads at a time: 400 kB of faces on the way back
 _GROUP_KEY = re.compile("[0-9a-f]{16}")  # a group named like the one that a picture has of itself
@@ -382,11 +380,11 @@ def _read_chunks(chunks: Iterable[Chunk], geometry: Geometry, workers: int) -> I
             yield chunk, _read_chunk(chunk.container, chunk.names, geometry)
         return
     context = multiprocessing.get_context("spawn")  # forking a process that has threads can hang
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker)
     under_way: deque[tuple[Chunk, Future[_Packed]]] = deque()
     try:
         for chunk in chunks:
-            with _ctrl_c_held():  # submitting may start a worker, which inherits what is held back
+            with signals_held():  # submitting may start a worker, which inherits what is held back
                 future = pool.submit(_read_packed, chunk.container, chunk.names, geometry)
             under_way.append((chunk, future))
             if len(under_way) > 2 * workers:
@@ -440,29 +438,3 @@ def _read_one(container: Container, name: str, geometry: Geometry) -> Outcome:
         return container.read(name, geometry)
     except ImageError as error:
         return str(error)
-
-
-@contextmanager
-def _ctrl_c_held() -> Iterator[None]:
-    """Ctrl-C goes to every process of the terminal; the main process alone is to answer, a moment later."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _start_worker() -> None:
-    """Leaves Ctrl-C to the main process, and ends with it: a killed parent leaves no orphans."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_exit_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _exit_with(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)

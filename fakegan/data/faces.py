@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,9 @@ from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.splits import ClassRatio, Needs, SplitConfig, Splits, seeds, split_faces
 from fakegan.data.store import FAKE, REAL, FaceStore, Row, StoreWriter
 from fakegan.errors import FakeganError, UsageError
+from fakegan.processes import cores
+
+_MAX_WORKERS = 64  # a config may come from elsewhere
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         seeds(data__demo_seed=self.demo_seed)
-        if self.workers < 0:
-            raise UsageError("data.workers must be 0 or more")
+        if not 0 <= self.workers <= _MAX_WORKERS:
+            raise UsageError(f"data.workers={self.workers} must be a number from 0 to {_MAX_WORKERS}")
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def built_in_store(settings: DataSettings, data_dir: Path) -> Path:
 
 
 def _draw_store(path: Path, settings: DataSettings) -> None:
-    faces = demo.demo_faces(settings.demo_faces, settings.demo_seed, workers=os.cpu_count())
+    faces = demo.demo_faces(settings.demo_faces, settings.demo_seed, workers=cores())
     with StoreWriter(path, Geometry()) as writer:
         for drawn in tqdm(faces, f"drawing {path.name}", settings.demo_faces, mininterval=0.5, disable=None):
             face = face_from_pixels(drawn.image, format="DRAWN")

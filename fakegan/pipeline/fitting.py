@@ -29,6 +29,8 @@ from fakegan.modules.batchnorm import share_statistics
 from fakegan.pipeline.settings import RunSettings, StageBudget
 from fakegan.stopping import SaveAndStop, Stopped
 
+CHECKPOINTS, LAST = "checkpoints", "last.ckpt"  # in a stage's folder
+
 
 def fit(
     make: Callable[[], pl.LightningModule],  # called after seeding, so that weights depend on the seed alone
@@ -47,10 +49,10 @@ def fit(
         KeyboardInterrupt, SystemExit: a signal asked to stop; the fit has been saved.
         FakeganError: the last checkpoint is of another network.
     """
-    checkpoints, finished = folder / "checkpoints", folder / "finished"
+    checkpoints, finished = folder / CHECKPOINTS, folder / "finished"
     if ranks.on_first(finished.is_file):  # stopped later, between this stage and the next
         return checkpoints / "best.ckpt"
-    last = checkpoints / "last.ckpt"
+    last = checkpoints / LAST
     ranks.on_first(lambda: _writable(checkpoints))
     stop = SaveAndStop(last, settings.callbacks.save_minutes)
     every = [
@@ -72,7 +74,8 @@ def fit(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on workers and log intervals does not fit memory maps
         try:
-            trainer.fit(module, datamodule=data, ckpt_path=_checked(last, module) if last.is_file() else None)
+            begun = ranks.on_first(last.is_file)
+            trainer.fit(module, datamodule=data, ckpt_path=_checked(last, module) if begun else None)
         except Stopped as stopped:
             stop.follow(stopped.number)
         except SIGTERMException:  # before the first step

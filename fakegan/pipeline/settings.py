@@ -15,6 +15,7 @@ from typing import Any, Literal
 from fakegan.data.faces import DataSettings
 from fakegan.data.splits import seeds
 from fakegan.errors import UsageError
+from fakegan.processes import cores
 from fakegan.views import VIEWS, View
 
 FACES_FILE = "faces.sha256"  # in a run directory: the fingerprint of the store that the run began with
@@ -192,12 +193,14 @@ class TrainerSettings:
         """How many a run of its own starts on this machine.
 
         Raises:
-            UsageError: more than there are GPUs.
+            UsageError: more than there are GPUs, or, on the CPU, cores; two are always allowed.
         """
         gpus = _gpus() if self.uses_gpus else 0
         if isinstance(self.devices, int):
             if self.devices > gpus > 0:
                 raise UsageError(f"trainer.devices={self.devices}, but this machine has {gpus} GPUs: lower it")
+            if not gpus and self.devices > max(cores(), 2):
+                raise UsageError(f"trainer.devices={self.devices}, but this machine has {cores()} cores: lower it")
             return self.devices
         return max(gpus, 1)
 

@@ -63,7 +63,8 @@ def run(settings: RunSettings) -> Outcome:
         _start_processes(settings, wanted)
     else:
         with ranks.loss_told(), ranks.first_within(lambda: _alone_in(settings.paths.run_dir)):
-            _run_stages(settings)
+            if not ranks.on_first(metrics_file.is_file):  # while this one waited for another
+                _run_stages(settings)
     metrics = read_metrics(metrics_file)
     told_by_another = ranks.count() > 1 and is_child()
     ranks.disconnect()

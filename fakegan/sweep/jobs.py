@@ -244,6 +244,6 @@ def reason(code: int, tail: Sequence[str]) -> str:
     if said:
         return said[-1]
     if code < 0:
-        name = signal.Signals(-code).name
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         return f"killed by {name}{': out of memory, perhaps' if -code == signal.SIGKILL else ''}"
     return tail[-1].strip() if tail and code else f"ended with exit code {code} and without a result"

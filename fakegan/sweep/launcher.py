@@ -154,7 +154,6 @@ class ProcessLauncher(Launcher):
         cfg = planned.cfg = self.loader.load_sweep_config(self.config, list(planned.overrides))
         with _known_to_hydra(cfg, number, self.folder):
             own, settings = _own_part(cfg)
-            planned.gpus = self._gpus(settings.trainer)
             place = self.folders.place(number, settings, lambda n: _subdir(cfg, n))
         OmegaConf.update(own, "paths.run_dir", str(place.folder))
         with read_write(cfg.hydra):
@@ -169,6 +168,8 @@ class ProcessLauncher(Launcher):
             objective = table.objective_of(place.folder)
             if objective is not None:
                 planned.row = replace(planned.row, state="finished", objective=objective)
+        if planned.row.state == "waiting":  # what there is now may be less than what others had
+            planned.gpus = self._gpus(settings.trainer)
 
     def _tell_plan(self, new: dict[int, _Planned]) -> None:
         states = [planned.row.state for planned in new.values()]

@@ -72,7 +72,7 @@ def _clear(folder: Path) -> None:
     """Remove what a sweep has left that was refused before a job began."""
     if search.is_search(folder):
         return
-    for path in [folder / name for name in _OF_THE_SWEEP]:
+    for path in [folder / name for name in _OF_THE_SWEEP - Opening.found]:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     if Opening.made_folder:
         with contextlib.suppress(OSError):  # something else is there
@@ -93,6 +93,7 @@ class Opening(Callback):
 
     folder: ClassVar[Path | None] = None  # of this process's sweep
     made_folder: ClassVar[bool] = False  # rather than found it
+    found: ClassVar[frozenset[str]] = frozenset()  # what lay there before
     others_launch: ClassVar[bool] = False  # its jobs, so that only their folders tell of them
     lock: ClassVar[filelock.BaseFileLock | None] = None  # held until this process ends
 
@@ -102,6 +103,7 @@ class Opening(Callback):
             folder = Path(config.hydra.sweep.dir).absolute()
             _check_opening(folder, config.get("resume"))
             Opening.made_folder = not folder.exists()
+            Opening.found = frozenset() if Opening.made_folder else frozenset(path.name for path in folder.iterdir())
             folder.mkdir(parents=True, exist_ok=True)
             Opening.lock = _locked(folder)
             Opening.others_launch = not str(config.hydra.launcher._target_).startswith(f"{SCOPE}.")

@@ -28,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fakegan.errors import FakeganError, UsageError
 from fakegan.files import replacing
+from fakegan.runs import read_plain
 from fakegan.sweep.display import shown
 from fakegan.sweep.plugins import make_known
 
@@ -49,12 +50,22 @@ def is_search(folder: Path) -> bool:
 
 
 def closing_words(folder: Path) -> str:
-    """A line about the best trial of a search so far."""
-    if not (folder / BEST_FILE).is_file():
+    """A line about the best trial of a search so far.
+
+    Raises:
+        FakeganError: the file that names it is damaged.
+    """
+    path = folder / BEST_FILE
+    if not path.is_file():
         return "no trial went well"
-    found = OmegaConf.load(folder / BEST_FILE)
-    ended = f"{found.trials} trials" + (f" ({found.failed} failed)" if found.failed else "")
-    return f"best of {ended}: {' '.join(found.words)}, objective {found.objective:.4f}, {shown(folder / found.run)}"
+    found = read_plain(path)
+    try:
+        failed, words = int(found["failed"]), " ".join(map(str, found["words"]))
+        ended = f"{int(found['trials'])} trials" + (f" ({failed} failed)" if failed else "")
+        run = folder / Path(found["run"]).name
+        return f"best of {ended}: {words}, objective {float(found['objective']):.4f}, {shown(run)}"
+    except (KeyError, TypeError, ValueError) as error:
+        raise FakeganError(f"{path} is damaged: delete it, and go on with the search") from error
 
 
 class Search(Sweeper):
@@ -123,10 +134,10 @@ class Search(Sweeper):
         import optuna
 
         left = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
-        if left:
-            return [optuna.trial.Trial(study, trial._trial_id) for trial in left[: self.n_jobs]]
-        begun = len(study.get_trials(deepcopy=False))
+        begun = left[0].number if left else len(study.get_trials(deepcopy=False))
         study.sampler = optuna.samplers.TPESampler(seed=_seed(self.seed, begun), constant_liar=self.n_jobs > 1)
+        if left:  # killed before its values were drawn, one draws them now
+            return [optuna.trial.Trial(study, trial._trial_id) for trial in left[: self.n_jobs]]
         return [study.ask() for _ in range(min(self.n_jobs, self.n_trials - begun))]
 
     def _run(self, study: Any, trials: Sequence[Any], space: Mapping[str, Any], fixed: Sequence[str]) -> None:

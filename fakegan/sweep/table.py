@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,11 +13,12 @@ from pathlib import Path
 from fakegan.errors import FakeganError
 from fakegan.evaluation.results import METRICS_FILE, read_metrics
 from fakegan.files import replacing
+from fakegan.sweep import words
 from fakegan.sweep.display import clock
 from fakegan.sweep.jobs import LOG_FILE
-from fakegan.sweep.words import telling
 
 JOBS_FILE = "jobs.csv"  # in a sweep's folder
+_MAX_BYTES = 64 * 2**20  # of a job it takes some hundred
 OBJECTIVE = "objective: AUROC, or PSNR in dB of an autoencoder alone, on validation faces"
 
 
@@ -67,21 +69,26 @@ def read_rows(folder: Path) -> list[Row]:
     """The rows of jobs.csv; none where there is no such file, or it is not ours."""
     try:
         with (folder / JOBS_FILE).open(newline="", encoding="utf-8", errors="replace") as file:
+            if os.fstat(file.fileno()).st_size > _MAX_BYTES:
+                return []
             return [_row(values) for values in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
         return []
 
 
 def _row(values: Mapping[str, str]) -> Row:
-    return Row(
-        job=int(values["job"]),
-        words=values["words"],
-        state=values["state"],
-        objective=float(values["objective"]) if values["objective"] else None,
-        seconds=float(values["seconds"]) if values["seconds"] else None,
-        folder=values["folder"],
-        reason=values["reason"],
-    )
+    """A line of a file that may come from elsewhere.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is none of ours.
+    """
+    texts = {name: words.ACTS_ON_A_TERMINAL.sub(" ", values[name]) for name in ("words", "state", "folder", "reason")}
+    shlex.split(texts["words"])
+    seconds = float(values["seconds"]) if values["seconds"] else None
+    if not math.isfinite(seconds or 0):
+        raise ValueError("no time")
+    objective = float(values["objective"]) if values["objective"] else None
+    return Row(job=int(values["job"]), objective=objective, seconds=seconds, **texts)
 
 
 def rows_of_folders(runs: Sequence[Path]) -> list[Row]:
@@ -92,8 +99,8 @@ def rows_of_folders(runs: Sequence[Path]) -> list[Row]:
         try:
             objective = objective_of(run_dir)
             if objective is not None:
-                words = str(read_metrics(run_dir / METRICS_FILE).get("command", "")).partition(" ")[2]
-                row = replace(row, words=words, state="finished", objective=objective)
+                given = str(read_metrics(run_dir / METRICS_FILE).get("command", "")).partition(" ")[2]
+                row = replace(row, words=given, state="finished", objective=objective)
         except FakeganError as error:
             row = replace(row, reason=str(error))
         rows.append(row)
@@ -102,7 +109,7 @@ def rows_of_folders(runs: Sequence[Path]) -> list[Row]:
 
 def as_text(rows: Sequence[Row], folder: Path) -> str:
     """The table: what tells the jobs apart, how they ended, how good they were, and where they are."""
-    names = telling({i: shlex.split(row.words) for i, row in enumerate(rows)})
+    names = words.telling({i: shlex.split(row.words) for i, row in enumerate(rows)})
     cells = [("job", "", "state", "objective", "time", "folder")]
     for i, row in enumerate(rows):
         objective = "" if row.objective is None else f"{row.objective:.4f}"

@@ -14,7 +14,7 @@ from fakegan.files import replacing
 COMMAND_FILE = "command.txt"  # in a sweep's folder: what was typed, without resume and folder
 _OF_THE_FOLDER = ("resume=", "hydra.sweep.dir=")
 _MAX_CHARACTERS = 100_000
-_ACTS_ON_A_TERMINAL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # control, and turned around
+ACTS_ON_A_TERMINAL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # control, and turned around
 
 
 def keep_command(folder: Path, typed: Sequence[str]) -> None:
@@ -26,7 +26,7 @@ def keep_command(folder: Path, typed: Sequence[str]) -> None:
     script, *words = typed
     kept = [word for word in words if not word.startswith(_OF_THE_FOLDER)]
     for word in kept:
-        if _ACTS_ON_A_TERMINAL.search(word):
+        if ACTS_ON_A_TERMINAL.search(word):
             raise UsageError(f"{word!r:.100} holds a tab or another control character: put a space in its place")
     with replacing(folder / COMMAND_FILE) as building:
         building.write_text(f"{shlex.join([Path(script).name, *kept])}\n", encoding="utf-8")
@@ -55,7 +55,7 @@ def _kept(path: Path) -> list[str]:
         words = shlex.split(text)
     except ValueError:  # a quotation that does not end
         words = []
-    if words[:1] != ["train.py"] or len(text) > _MAX_CHARACTERS or _ACTS_ON_A_TERMINAL.search(text):
+    if words[:1] != ["train.py"] or len(text) > _MAX_CHARACTERS or ACTS_ON_A_TERMINAL.search(text):
         raise FakeganError(f"{path} is damaged or of another version: it holds no command of train.py's; do not use it")
     return words
 

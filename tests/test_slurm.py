@@ -1,0 +1,111 @@
+"""What SLURM says to a job, and what the job asks of SLURM; scontrol is played."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from fakegan import config, processes, slurm
+from fakegan.config import CONFIG_FILE
+
+from .test_ranks import begin
+
+_CLEAN = ("RANK", "SLURM_PROCID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT", "FAKEGAN_PARENT")
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Be job 17; what scontrol is asked is written to this file."""
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{scontrol.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    for name in _CLEAN:
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "asked"
+
+
+@pytest.mark.parametrize(
+    ("place", "asked"),
+    [
+        ({}, "requeue 17\n"),
+        ({"SLURM_PROCID": "0"}, "requeue 17\n"),
+        ({"SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "3"}, "requeue 9_3\n"),
+        ({"SLURM_PROCID": "1"}, None),  # the first of srun's processes asks
+        ({"RANK": "1", "SLURM_PROCID": "0"}, None),
+        ({"FAKEGAN_PARENT": str(os.getppid())}, None),  # the one that started it asks, once all have saved
+    ],
+)
+def test_one_process_of_a_job_asks_for_the_queue(
+    job: Path, monkeypatch: pytest.MonkeyPatch, place: dict[str, str], asked: str | None
+) -> None:
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        slurm.requeue(signal.SIGUSR1)
+    assert ended.value.code == processes.REQUEUED
+    assert (job.read_text() if job.exists() else None) == asked
+
+
+def test_where_slurm_refuses_the_exit_code_says_so(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(job.parent))  # without scontrol
+    with pytest.raises(SystemExit) as ended:
+        slurm.requeue(signal.SIGUSR1)
+    assert ended.value.code == 128 + signal.SIGUSR1
+
+
+def test_a_job_that_is_started_again_finds_its_run_though_the_clock_has_moved(
+    job: Path, tmp_path: Path, store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = begin(store_path, tmp_path / "at_noon", "pipeline=classify", f"paths.artifact_dir={tmp_path}")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    (tmp_path / "at_one").mkdir()  # Hydra makes it
+    again = begin(store_path, tmp_path / "at_one", "pipeline=classify", f"paths.artifact_dir={tmp_path}")
+    assert again.paths.run_dir == first.paths.run_dir
+    assert not (tmp_path / "at_one").exists()
+    other = begin(store_path, tmp_path / "at_two", "pipeline=classify", "seed=2", f"paths.artifact_dir={tmp_path}")
+    assert other.paths.run_dir == tmp_path / "at_two"  # other words: another run
+    monkeypatch.setenv("SLURM_JOB_ID", "18")
+    assert begin(store_path, tmp_path / "at_three", "pipeline=classify").paths.run_dir == tmp_path / "at_three"
+
+
+def test_elsewhere_nothing_is_noted(tmp_path: Path, store_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    begin(store_path, tmp_path / "run", "pipeline=classify")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert (tmp_path / "run" / CONFIG_FILE).is_file()
+
+
+def test_several_processes_save_before_the_one_that_started_them_asks(
+    job: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They hear the signal that this one gets, whenever it comes: here before they can answer."""
+    program = f"""
+import os, signal, sys
+sys.path.insert(0, {str(config.PROJECT)!r})
+from fakegan import processes, slurm
+slurm.requeue_when_told()
+if os.environ["RANK"] == "0":
+    os.kill(os.getppid(), signal.SIGUSR1)
+while signal.SIGUSR1 not in signal.sigpending():
+    pass
+assert not os.path.exists({str(job)!r})
+open({str(tmp_path)!r} + "/saved_" + os.environ["RANK"], "w").close()
+processes.hear_signals()
+"""
+    before = signal.getsignal(signal.SIGUSR1)
+    slurm.requeue_when_told()
+    try:
+        with pytest.raises(SystemExit) as ended:
+            processes.together([sys.executable, "-c", program], 2, tmp_path)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+    assert ended.value.code == processes.REQUEUED
+    assert job.read_text() == "requeue 17\n"
+    assert sorted(path.name for path in tmp_path.glob("saved_*")) == ["saved_0", "saved_1"]
+    assert capfd.readouterr().err.count("is in the queue again") == 1
