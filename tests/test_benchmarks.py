@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from fakegan.data.duplicates import find_duplicates
 from fakegan.data.store import FaceStore
 from fakegan.detector import reconstruct
 from fakegan.modules.autoencoder import AdversarialAutoencoder
@@ -465,6 +466,21 @@ def test_the_loop_pool_shows_past_pictures() -> None:
     new = shown[:, 0, 0, 0] == torch.arange(1.0, 50.0)
     assert 0 < new.sum() < 49
     assert (shown[:, 0, 0, 0] <= torch.arange(1.0, 50.0)).all()
+
+
+def test_frames_of_a_made_up_film_are_near_copies() -> None:
+    rng = np.random.default_rng(0)
+    hashes, thumbs = rng.integers(0, 2**63, 3, dtype=np.uint64), rng.integers(0, 256, (3, 64), dtype=np.uint8)
+    count = 2 * scaling.FRAMES + 20  # the third film is short
+    frames, looks = scaling.film_frames(hashes, thumbs, count)
+    keys = np.arange(count)
+    found = find_duplicates(keys, keys, keys, frames, looks, keys % 2)
+    assert found.first.tolist() == [row // scaling.FRAMES * scaling.FRAMES for row in range(count)]
+    assert found.near.sum() == count - 3
+    _, first, again = np.unique(frames, return_index=True, return_inverse=True)
+    to_first = np.count_nonzero(keys % 2 != first[again] % 2)  # frames of equal hash
+    kept = np.histogram2d(first // scaling.FRAMES, first % 2, (3, 2))[0]  # by film and class
+    assert found.both_classes == to_first + kept.prod(axis=1).sum()
 
 
 def test_made_up_pictures_differ(tmp_path: Path) -> None:

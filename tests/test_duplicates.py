@@ -1,17 +1,19 @@
 """Copies and near copies share a group; unrelated faces do not; the search agrees with brute force."""
 
 import numpy as np
+import pytest
 
 from fakegan.data import duplicates
-from fakegan.data.duplicates import MAX_HASH_DISTANCE, find_duplicates, near_links_among
+from fakegan.data.duplicates import MAX_HASH_DISTANCE, TABLES, find_duplicates, look_alike, pairs_of_table
 from fakegan.data.images import looks
+from fakegan.data.store import FAKE, REAL
 
 
 def random_thumbs(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 64), dtype=np.uint8)
 
 
-def search(groups, hashes, thumbs, file_keys=None, pixel_keys=None):
+def search(groups, hashes, thumbs, file_keys=None, pixel_keys=None, labels=None):
     """What `find_duplicates` finds, and the names of the merged groups."""
     unlike = np.arange(len(groups))
     found = find_duplicates(
@@ -20,6 +22,7 @@ def search(groups, hashes, thumbs, file_keys=None, pixel_keys=None):
         unlike if pixel_keys is None else np.array(pixel_keys),
         np.array(hashes, dtype=np.uint64),
         thumbs,
+        np.zeros(len(groups), dtype=np.int8) if labels is None else labels,
     )
     return found, [groups[row] for row in found.first.tolist()]
 
@@ -67,33 +70,70 @@ def test_a_long_chain_is_one_group():
 def test_many_blank_pictures_are_one_group_and_cost_little():
     count = 5_000
     thumbs = np.full((count, 64), 9, dtype=np.uint8)
-    found, merged = search([f"g{i}" for i in range(count)], np.zeros(count), thumbs)
+    labels = np.full(count, FAKE)
+    labels[[0, 7]] = REAL
+    found, merged = search([f"g{i}" for i in range(count)], np.zeros(count), thumbs, labels=labels)
     assert set(merged) == {"g0"}
-    assert len(found.links) == count - 1
+    assert found.near.tolist() == [False] + [True] * (count - 1)
+    assert found.both_classes == count - 2  # each with the first only
 
 
-def test_agrees_with_brute_force_and_counts_bits_alike(monkeypatch):
-    """Families of pictures around a few hashes, some within reach of each other and some not."""
+def families(count: int, heads: int, flips: int, seed: int) -> np.ndarray:
+    """Hashes, each up to so many bits from one of a few."""
+    rng = np.random.default_rng(seed)
+    hashes = rng.integers(0, 2**63, heads, dtype=np.uint64)[rng.integers(0, heads, count)]
+    for _ in range(flips):
+        hashes ^= rng.integers(0, 2, count).astype(np.uint64) << rng.integers(0, 64, count).astype(np.uint64)
+    return hashes
+
+
+def pairs_by_brute_force(hashes, thumbs, file_keys, pixel_keys) -> tuple[set, set]:
+    """Pairs of exact and of near copies: with the first of a file, of its pixels, of a hash and its look."""
+    count, hashes = len(hashes), hashes.tolist()
+    firsts = ((keys.tolist().index(key), b) for keys in (file_keys, pixel_keys) for b, key in enumerate(keys))
+    exact = {(a, b) for a, b in firsts if a != b}
+    alike = np.corrcoef(thumbs) >= 0.98
+    near, kept = set(), []
+    for b in sorted(set(range(count)) - {b for _, b in exact}):
+        first = next((a for a in kept if hashes[a] == hashes[b] and alike[a, b]), None)
+        if first is not None:
+            near.add((first, b))
+            continue
+        near |= {(a, b) for a in kept if (hashes[a] ^ hashes[b]).bit_count() <= 6 and alike[a, b]}
+        kept.append(b)
+    return exact, near
+
+
+@pytest.mark.parametrize("block", [40, 65536])  # candidates at a time
+@pytest.mark.parametrize("has_bitwise_count", [True, False])  # NumPy 1.26 lacks it
+def test_agrees_with_brute_force(monkeypatch, block, has_bitwise_count):
+    """Families of pictures around a few hashes, some within reach of each other, alike, repeated or grouped."""
+    monkeypatch.setattr(duplicates, "_BLOCK", block)
+    if not has_bitwise_count:
+        monkeypatch.delattr(np, "bitwise_count", raising=False)
     rng = np.random.default_rng(1)
     count = 300
-    hashes = rng.integers(0, 2**63, 12, dtype=np.uint64)[rng.integers(0, 12, count)]
-    for _ in range(5):  # up to five flipped bits each
-        hashes ^= np.uint64(1) << rng.integers(0, 64, count).astype(np.uint64)
-    thumbs = random_thumbs(3)[rng.integers(0, 3, count)]
-    pairs = {
-        (a, b)
-        for a in range(count)
-        for b in range(a + 1, count)
-        if int(hashes[a] ^ hashes[b]).bit_count() <= MAX_HASH_DISTANCE and (thumbs[a] == thumbs[b]).all()
-    }
-    groups = [str(row) for row in range(count)]
-    expected = components(count, pairs)
-    assert len(pairs) > 100
-    assert 12 < len(set(expected)) < count
-    assert search(groups, hashes, thumbs)[1] == expected
-    monkeypatch.delattr(np, "bitwise_count", raising=False)  # NumPy 1.26
-    assert search(groups, hashes, thumbs)[1] == expected
-    assert set(map(tuple, near_links_among(hashes, thumbs).tolist())) <= pairs
+    hashes = families(count, 12, 4, seed=1)
+    thumbs = random_thumbs(3)[rng.integers(0, 3, count)].astype(int) + rng.integers(-19, 20, (count, 64))
+    thumbs = thumbs.clip(0, 255).astype(np.uint8)  # of one look, some 98% alike and some not quite
+    labels = rng.integers(0, 2, count)
+    group_keys, file_keys, pixel_keys = (rng.integers(0, most, count) for most in (5000, 3000, 3000))
+    pixel_keys[::2] = file_keys[::2]
+    file_keys[:10] = pixel_keys[:10] = file_keys[0]  # one file ten times
+    exact, near = pairs_by_brute_force(hashes, thumbs, file_keys, pixel_keys)
+    assert len(exact) > 15
+    assert len(near) > 300
+
+    found, merged = search(group_keys.tolist(), hashes, thumbs, file_keys, pixel_keys, labels)
+
+    declared = {(a, b) for b in range(count) for a in range(b) if group_keys[a] == group_keys[b]}
+    first = components(count, declared | exact | near)
+    assert 12 < len(set(first)) < count / 2
+    assert found.first.tolist() == first
+    assert merged == [group_keys[row] for row in first]
+    assert set(np.flatnonzero(found.exact)) == {b for _, b in exact}
+    assert set(np.flatnonzero(found.near)) == {b for _, b in near}
+    assert found.both_classes == sum(labels[a] != labels[b] for a, b in exact | near)
 
 
 def test_hashes_of_unrelated_noise_do_not_chain():
@@ -106,24 +146,87 @@ def test_hashes_of_unrelated_noise_do_not_chain():
     assert duplicates.MIN_CORRELATION > 0.9
 
 
-def test_every_pair_of_hashes_within_reach_is_found_once_and_no_other():
-    """Families around a few hashes, 1 to 8 bits apart: against all pairs."""
-    rng = np.random.default_rng(3)
-    hashes = rng.integers(0, 2**63, 20, dtype=np.uint64)[rng.integers(0, 20, 400)]
-    for _ in range(6):
-        hashes ^= rng.integers(0, 2, 400).astype(np.uint64) << rng.integers(0, 64, 400).astype(np.uint64)
-    hashes = np.unique(hashes)
-    rng.shuffle(hashes)
+@pytest.mark.parametrize("block", [40, 65536])  # candidates at a time
+def test_every_pair_of_hashes_within_reach_is_found_once_and_no_other(monkeypatch, block):
+    """Families around a few hashes, 0 to 8 bits apart: against all pairs, of all and of different kin."""
+    monkeypatch.setattr(duplicates, "_BLOCK", block)
+    hashes = families(400, 20, 6, seed=3)
     apart = {(a, b): int(hashes[a] ^ hashes[b]).bit_count() for b in range(len(hashes)) for a in range(b)}
+    assert {0, MAX_HASH_DISTANCE, MAX_HASH_DISTANCE + 1} <= set(apart.values())
     within = {pair for pair, bits in apart.items() if bits <= MAX_HASH_DISTANCE}
-    assert {MAX_HASH_DISTANCE, MAX_HASH_DISTANCE + 1} <= set(apart.values())
-    thumbs = np.full((len(hashes), 64), 7, dtype=np.uint8)  # all look alike
-    found = list(map(tuple, near_links_among(hashes, thumbs).tolist()))
-    assert len(found) == len(set(found))
-    assert set(found) == within
+    for kin in (np.arange(400), np.sort(np.random.default_rng(4).integers(0, 8, 400))):
+        found = [tuple(sorted(pair)) for table in TABLES for pair in _pairs(table, hashes, kin)]
+        assert len(found) == len(set(found))
+        assert set(found) == {(a, b) for a, b in within if kin[a] != kin[b]}
 
 
-def components(count: int, pairs: set[tuple[int, int]]) -> list[str]:
+def _pairs(table, hashes, kin) -> list[list[int]]:
+    return np.concatenate([np.empty((2, 0), int), *pairs_of_table(table, hashes, kin)], axis=1).T.tolist()
+
+
+@pytest.mark.parametrize("octets", [2, 3, 4])
+def test_hashes_that_agree_on_just_so_many_octets_are_found(octets):
+    """Pairs up to six bits apart, one in each of the other octets or more, among hashes far from each other."""
+    rng = np.random.default_rng(octets)
+    by_octet = rng.integers(0, 256, (1000, 8), dtype=np.uint8)
+    for one, other in zip(by_octet[::2], by_octet[1::2], strict=True):
+        flipped = rng.permutation(8)[octets:]
+        other[:] = one
+        for octet in [*flipped, *rng.choice(flipped, octets - 2)]:  # the latter may flip a bit back
+            other[octet] ^= np.uint8(1 << rng.integers(0, 8))
+    found = [pair for table in TABLES for pair in _pairs(table, by_octet.view(np.uint64).ravel(), np.arange(1000))]
+    assert sorted(map(sorted, found)) == [[row, row + 1] for row in range(0, 1000, 2)]
+
+
+def test_looks_are_alike_from_a_correlation_of_098_on():
+    rng = np.random.default_rng(6)
+    thumbs = random_thumbs(2000).astype(int)
+    thumbs[1::2] = thumbs[::2] + rng.integers(-26, 27, (1000, 64))
+    thumbs = thumbs.clip(0, 255).astype(np.uint8)
+    expected = [np.corrcoef(thumbs[row : row + 2])[0, 1] >= 0.98 for row in range(0, 2000, 2)]
+    assert 0.2 < np.mean(expected) < 0.8
+    assert look_alike(thumbs, np.arange(0, 2000, 2), np.arange(1, 2000, 2)).tolist() == expected
+
+
+def test_a_flat_look_is_like_flat_ones_only():
+    thumbs = np.full((4, 64), [[0], [255], [9], [9]], dtype=np.uint8)
+    thumbs[2, 0] += 1  # nobody sees it
+    thumbs[3, :32] += 1
+    one, other = np.array([0, 0, 2, 0, 3, 3]), np.array([1, 2, 0, 3, 0, 3])
+    assert look_alike(thumbs, one, other).tolist() == [True, True, True, False, False, True]
+
+
+def test_frames_of_a_film_are_not_all_compared(monkeypatch):
+    """600 like frames, every other one fake: those within reach and of both classes have to be counted."""
+    given, compared = 0, 0
+
+    def giving(*table):
+        nonlocal given
+        for pairs in pairs_of_table(*table):
+            given += pairs.shape[1]
+            yield pairs
+
+    def comparing(thumbs, a, b):
+        nonlocal compared
+        compared += len(a)
+        return look_alike(thumbs, a, b)
+
+    monkeypatch.setattr(duplicates, "pairs_of_table", giving)
+    monkeypatch.setattr(duplicates, "look_alike", comparing)
+    monkeypatch.setattr(duplicates, "_BLOCK", 300)
+    hashes = np.arange(600, dtype=np.uint64)
+    hashes = hashes % 8 | hashes // 8 % 8 << 20 | hashes // 64 % 16 << 40  # up to 3, 3 and 4 bits
+    within = np.array([[int(a ^ b).bit_count() <= MAX_HASH_DISTANCE for b in hashes] for a in hashes])
+    labels = np.arange(600) % 2
+    found, merged = search([str(row) for row in range(600)], hashes, np.tile(random_thumbs(1), (600, 1)), labels=labels)
+    both = int(within[labels == 0][:, labels == 1].sum())
+    assert (set(merged), int(found.near.sum()), found.both_classes) == ({"0"}, 599, both)
+    assert within.sum() / 2 > 1.9 * both
+    assert both < compared < 1.1 * both
+    assert both < given < 1.6 * both
+
+
+def components(count: int, pairs: set[tuple[int, int]]) -> list[int]:
     first = list(range(count))
     changed = True
     while changed:
@@ -132,4 +235,4 @@ def components(count: int, pairs: set[tuple[int, int]]) -> list[str]:
             low = min(first[a], first[b])
             changed |= first[a] != low or first[b] != low
             first[a] = first[b] = low
-    return [str(row) for row in first]
+    return first

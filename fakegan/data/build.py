@@ -27,7 +27,7 @@ import numpy as np
 from fakegan.data.duplicates import Duplicates, find_duplicates
 from fakegan.data.images import Face, Geometry, ImageError, Pixels, read_face_file
 from fakegan.data.sources import Container, ValueRange, open_container
-from fakegan.data.store import FAKE, REAL, Row, StoreWriter
+from fakegan.data.store import REAL, Row, StoreWriter
 from fakegan.data.summary import SourceSummary, Summary
 from fakegan.errors import FakeganError, UsageError
 from fakegan.processes import signals_held, start_worker
@@ -271,7 +271,8 @@ class _Found:
             for keys in (self.group_keys, self.file_keys, self.pixel_keys, self.hashes)
         )
         thumbs = np.frombuffer(self.thumbs, dtype=np.uint8).reshape(-1, 64)
-        return find_duplicates(group_keys, file_keys, pixel_keys, hashes, thumbs)
+        labels = np.frombuffer(self.labels, dtype=np.int8)
+        return find_duplicates(group_keys, file_keys, pixel_keys, hashes, thumbs, labels)
 
     def groups(self, duplicates: Duplicates) -> Iterator[str]:
         """The merged groups, each named after that of its first row."""
@@ -363,11 +364,9 @@ def _summarise(
     for name, number in found.source_numbers.items():
         summaries[name].exact = int(duplicates.exact[sources == number].sum())
         summaries[name].near = int(duplicates.near[sources == number].sum())
-    labels = np.frombuffer(found.labels, dtype=np.int8)[duplicates.links]  # (M, 2)
-    both = duplicates.links[(labels == REAL).any(axis=1) & (labels == FAKE).any(axis=1)]
     return Summary(
         sources=list(summaries.values()),
-        both_classes=len(np.unique(both, axis=0)),
+        both_classes=duplicates.both_classes,
         unused_groups=declared.unused,
         swept=bool(writer and writer.swept),
     )

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from tests.benchmarks.harness import Side, Turns, playing
 from tests.benchmarks.results import Bound, NotMeasured, Point, Result
@@ -24,8 +25,12 @@ RESAMPLES = 1000
 FLAT = 100.0  # MB that 200,000 faces may take more than 2,000
 LINEAR = 1.1  # the exponent of a cost that is linear or better, as near as single measurements tell
 LOOKS = 0.02  # seconds from one look at the memory to the next
+FRAMES = 200  # of a film
 FACE = 64 * 64 * 3  # bytes
 FILE = 4096  # bytes on the disk, of a JPEG
+
+Hashes = npt.NDArray[np.uint64]  # (N,)
+Thumbs = npt.NDArray[np.uint8]  # (N, 64)
 
 
 class Memory:
@@ -116,12 +121,39 @@ def split(turns: Turns, folder: Path, faces: int) -> None:
 
 def duplicates(turns: Turns, folder: Path, faces: int) -> None:
     """Near duplicates among faces without any, by their hashes and thumbnails."""
+    _find_duplicates(turns, *(array[:faces].copy() for array in _looks(folder)))
+
+
+def films(turns: Turns, folder: Path, faces: int) -> None:
+    """The same among frames of films, by turns real and fake: within a film all are near copies."""
+    _find_duplicates(turns, *film_frames(*_looks(folder), faces))
+
+
+def film_frames(hashes: Hashes, thumbs: Thumbs, count: int) -> tuple[Hashes, Thumbs]:
+    """Hashes and thumbnails of so many frames, `FRAMES` in a row near copies of one of these faces and of each other.
+
+    They differ from the face in up to three bits of the hash, and in each grey level by up to two.
+    """
+    rng = np.random.default_rng(0)
+    film = np.arange(count) // FRAMES
+    frames = hashes[film]
+    for _ in range(3):
+        frames ^= rng.integers(0, 2, count, dtype=np.uint64) << rng.integers(0, 64, count, dtype=np.uint64)
+    levels = thumbs[film].astype(np.int16) + rng.integers(-2, 3, (count, 64), dtype=np.int16)
+    return frames, levels.clip(0, 255).astype(np.uint8)
+
+
+def _looks(folder: Path) -> tuple[Hashes, Thumbs]:
+    """The made-up faces' hashes and thumbnails."""
+    return np.load(folder / "hashes.npy", mmap_mode="r"), np.load(folder / "thumbs.npy", mmap_mode="r")
+
+
+def _find_duplicates(turns: Turns, hashes: Hashes, thumbs: Thumbs) -> None:
     from fakegan.data.duplicates import find_duplicates
 
-    hashes, thumbs = (np.load(folder / name, mmap_mode="r")[:faces].copy() for name in ("hashes.npy", "thumbs.npy"))
-    groups = np.array([f"{i:016x}" for i in range(faces)])
-    keys = np.arange(faces, dtype=np.uint64)
-    _measure(turns, lambda: find_duplicates(groups, keys, keys, hashes, thumbs))
+    keys = np.arange(len(hashes), dtype=np.uint64)
+    labels = np.arange(len(hashes)) % 2
+    _measure(turns, lambda: find_duplicates(keys, keys, keys, hashes, thumbs, labels))
 
 
 def feed(turns: Turns, folder: Path, faces: int) -> None:
@@ -197,6 +229,7 @@ KINDS: dict[str, Callable[..., None]] = {
     "prepare, 64x64 JPEGs, two workers": prepare,
     "split": split,
     "near-duplicate search": duplicates,
+    f"near-duplicate search, films of {FRAMES} frames": films,
     "feed, one epoch, flips, floats": feed,
     "reconstruct, depth 1, width 2": reconstruct,
     f"evaluate, intervals of {RESAMPLES:,} resamples": evaluate,
