@@ -185,6 +185,30 @@ def test_pool_with_places_of_unequal_slots_fills_every_slot_once() -> None:
     assert torch.equal(pool.images[[0, 2, 4]], steps[:, 0])
 
 
+@pytest.mark.parametrize(("size", "batch"), [(50, 50), (13, 8), (5, 16), (50, 16), (1, 4), (0, 4)])
+def test_the_pool_is_what_a_loop_over_faces_does(size: int, batch: int) -> None:
+    """To the bit, in the pictures that are shown and in those that are kept."""
+    pool, kept = ReconstructionPool(size), torch.zeros(size, 3, 64, 64)
+    older = 0
+    for step in range(20):
+        recon = torch.rand(batch, 3, 64, 64)
+        shown = recon.clone()
+        draws = torch.rand(batch, 2, generator=torch.Generator().manual_seed(step))
+        for place, (chance, choice) in enumerate(draws):
+            slots = range(place, size, batch)
+            if step < len(slots):
+                kept[slots[step]] = recon[place]
+            elif slots and chance < 0.5:
+                slot = slots[int(choice * len(slots))]
+                shown[place] = kept[slot]
+                kept[slot] = recon[place]
+                older += 1
+        torch.manual_seed(step)
+        assert torch.equal(pool(recon), shown)
+        assert torch.equal(pool.images, kept)
+    assert older > 0 or size == 0
+
+
 def test_the_pool_travels_in_the_state_dict(tmp_path: Path) -> None:
     module = AdversarialAutoencoder(depth=1, width=4, pool_size=6)
     module.pool(torch.rand(5, 3, 64, 64))
