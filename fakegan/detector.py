@@ -21,6 +21,7 @@ from fakegan.data.familiarity import Familiarity
 from fakegan.data.images import Geometry
 from fakegan.data.pixels import to_uint8, to_unit
 from fakegan.data.store import FAKE, REAL, is_geometry
+from fakegan.devices import float32_convolutions
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.calibration import probability
 from fakegan.modules.classifier import build_net
@@ -41,6 +42,7 @@ class NetSpec:
 
 
 @torch.inference_mode()
+@float32_convolutions()
 def reconstruct(autoencoder: nn.Module, pixels: Tensor) -> Tensor:  # uint8 (B, 64, 64, 3) -> the same
     """Faces through the autoencoder and back to uint8: as stored, as scored, everywhere.
 
@@ -97,6 +99,7 @@ class Detector:
         return probability(self.margins(images, rows, progress), self.temperature)
 
     @torch.inference_mode()
+    @float32_convolutions()
     def margins(
         self,
         images: RowArray,  # (N, 64, 64, 3), may be a memory map

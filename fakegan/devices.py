@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from fakegan import ranks
@@ -37,3 +40,23 @@ def describe(device: torch.device) -> str:
     if keep_freed_memory():
         parts.append("freed memory is kept")
     return ", ".join(parts)
+
+
+@contextmanager
+def float32_convolutions() -> Iterator[None]:
+    """Convolutions with all of float32's digits, on a GPU too; also a decorator.
+
+    There torch lets them round their inputs to TF32's 10 bits, so that a face would be reconstructed and scored
+    otherwise than on a CPU.
+    """
+    cudnn = torch.backends.cudnn
+    # torch 2.9 brought other names for it, and may warn of the old one or refuse to have them mixed.
+    owner, name, exact = (
+        (cudnn.conv, "fp32_precision", "ieee") if hasattr(cudnn, "conv") else (cudnn, "allow_tf32", False)
+    )
+    before = getattr(owner, name)
+    setattr(owner, name, exact)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)

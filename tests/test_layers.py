@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fakegan import devices, memory
+from fakegan.errors import UsageError
 from fakegan.nets.autogan import AutoGAN
 from fakegan.nets.layers import InstanceNorm2d, ReflectConv2d, UpsampleConv2d, quick_layout
 
@@ -236,6 +237,32 @@ def test_a_device_says_what_is_done_for_it(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(devices, "keep_freed_memory", lambda: False)
     assert "memory" not in devices.describe(torch.device("cpu"))
     assert devices.describe(torch.device("cuda", 1)) == "cuda:1"
+
+
+@pytest.mark.filterwarnings("error")
+def test_convolutions_are_float32s_within_a_block_and_as_they_were_after_it() -> None:
+    cudnn = torch.backends.cudnn
+
+    def precision() -> object:
+        return cudnn.conv.fp32_precision if hasattr(cudnn, "conv") else cudnn.allow_tf32
+
+    @devices.float32_convolutions()
+    def within() -> object:
+        return precision()
+
+    before = precision()
+    assert before in {"tf32", True}  # torch's default
+    for _ in range(2):
+        assert within() in {"ieee", False}
+        assert precision() == before
+    with devices.float32_convolutions():
+        assert within() in {"ieee", False}
+        assert precision() in {"ieee", False}  # as it was before the block within this one
+    assert precision() == before
+    with pytest.raises(UsageError), devices.float32_convolutions():
+        raise UsageError("of a face, say")
+    assert precision() == before
+    assert cudnn.allow_tf32  # the older name can still be asked
 
 
 def test_the_same_again_is_the_same_to_the_bit() -> None:
