@@ -21,11 +21,12 @@ from fakegan.data.familiarity import Familiarity
 from fakegan.data.images import Geometry
 from fakegan.data.pixels import to_uint8, to_unit
 from fakegan.data.store import FAKE, REAL, is_geometry
-from fakegan.devices import float32_convolutions
+from fakegan.devices import describe, float32_convolutions
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.calibration import probability
 from fakegan.modules.classifier import build_net
 from fakegan.nets.autogan import AutoGAN
+from fakegan.nets.layers import forms
 from fakegan.views import VIEWS, View
 
 DETECTOR_FILE = "detector.pt"
@@ -88,6 +89,11 @@ class Detector:
     def view(self) -> View:
         """What the classifier sees."""
         return VIEWS[self.view_name]
+
+    def described_device(self) -> str:
+        """The device, and the forms that the networks which score are computed in there."""
+        nets = [self.classifier, *([self.autoencoder] if self.autoencoder and self.view.needs_recon else [])]
+        return describe(self.device, forms(nets, self.device))
 
     def scores(
         self,

@@ -75,6 +75,15 @@ def test_faces_are_reconstructed_and_scored_without_tf32(store: FaceStore, view:
     assert before not in {"ieee", False}
 
 
+def test_a_detector_says_where_it_computes_and_how() -> None:
+    """Forward alone, a width of 4 takes no Winograd; a view without reconstructions runs the classifier only."""
+    assert _detector("pixels").described_device() == "cpu, 1 thread, channels last"
+    assert _detector("reconstruction").described_device() == "cpu, 1 thread, channels last, folded upsampling"
+    detector = _detector("reconstruction")
+    detector.view_name = "pixels"  # as experiment 2 has it, whose detector keeps the autoencoder
+    assert detector.described_device() == "cpu, 1 thread, channels last"
+
+
 def test_the_temperature_divides_the_log_odds_and_moves_no_verdict_across_one_half(store: FaceStore) -> None:
     detector = _detector("pixels")
     margins = detector.margins(store.images, np.arange(20))
