@@ -21,10 +21,12 @@ from fakegan.data.familiarity import Familiarity
 from fakegan.data.images import Geometry
 from fakegan.data.pixels import to_uint8, to_unit
 from fakegan.data.store import FAKE, REAL, is_geometry
+from fakegan.devices import describe, float32_convolutions
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.calibration import probability
 from fakegan.modules.classifier import build_net
 from fakegan.nets.autogan import AutoGAN
+from fakegan.nets.layers import forms
 from fakegan.views import VIEWS, View
 
 DETECTOR_FILE = "detector.pt"
@@ -41,6 +43,7 @@ class NetSpec:
 
 
 @torch.inference_mode()
+@float32_convolutions()
 def reconstruct(autoencoder: nn.Module, pixels: Tensor) -> Tensor:  # uint8 (B, 64, 64, 3) -> the same
     """Faces through the autoencoder and back to uint8: as stored, as scored, everywhere.
 
@@ -87,6 +90,11 @@ class Detector:
         """What the classifier sees."""
         return VIEWS[self.view_name]
 
+    def described_device(self) -> str:
+        """The device, and the forms that the networks which score are computed in there."""
+        nets = [self.classifier, *([self.autoencoder] if self.autoencoder and self.view.needs_recon else [])]
+        return describe(self.device, forms(nets, self.device))
+
     def scores(
         self,
         images: RowArray,  # (N, 64, 64, 3), may be a memory map
@@ -97,6 +105,7 @@ class Detector:
         return probability(self.margins(images, rows, progress), self.temperature)
 
     @torch.inference_mode()
+    @float32_convolutions()
     def margins(
         self,
         images: RowArray,  # (N, 64, 64, 3), may be a memory map

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
 import torch
 
 from fakegan import ranks
 from fakegan.errors import UsageError
-from fakegan.memory import keep_freed_memory
+from fakegan.memory import freed_memory_is_kept, keep_freed_memory
 
 
 def use_device(accelerator: str) -> torch.device:
@@ -26,14 +29,32 @@ def use_device(accelerator: str) -> torch.device:
     return torch.device("cpu")
 
 
-def describe(device: torch.device) -> str:
-    """A device, and what is done otherwise there to be quick, in a few words."""
+def describe(device: torch.device, forms: Iterable[str]) -> str:
+    """A device, and what is done otherwise there to be quick, in a few words; `forms` are from fakegan.nets.layers."""
     if device.type != "cpu":
         return str(device)
     threads = torch.get_num_threads()
-    parts = ["cpu", f"{threads} threads" if threads > 1 else "1 thread"]
-    if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        parts.append("channels last")
-    if keep_freed_memory():
+    parts = ["cpu", f"{threads} threads" if threads > 1 else "1 thread", *forms]
+    if freed_memory_is_kept():
         parts.append("freed memory is kept")
     return ", ".join(parts)
+
+
+@contextmanager
+def float32_convolutions() -> Iterator[None]:
+    """Convolutions with all of float32's digits, on a GPU too; also a decorator.
+
+    There torch lets them round their inputs to TF32's 10 bits, so that a face would be reconstructed and scored
+    otherwise than on a CPU.
+    """
+    cudnn = torch.backends.cudnn
+    # torch 2.9 brought other names for it, and may warn of the old one or refuse to have them mixed.
+    owner, name, exact = (
+        (cudnn.conv, "fp32_precision", "ieee") if hasattr(cudnn, "conv") else (cudnn, "allow_tf32", False)
+    )
+    before = getattr(owner, name)
+    setattr(owner, name, exact)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)

@@ -28,6 +28,11 @@ def keep_freed_memory() -> bool:
     return False
 
 
+def freed_memory_is_kept() -> bool:
+    """Whether `keep_freed_memory` has been asked for in this process, and could do it."""
+    return keep_freed_memory.cache_info().currsize > 0 and keep_freed_memory()
+
+
 def give_back_freed_memory() -> None:
     """Return what was kept to the system, at the end of work that needed more than what follows."""
     if platform.libc_ver()[0] == "glibc":

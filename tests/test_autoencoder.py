@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -5,7 +6,8 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from fakegan.data import demo
 from fakegan.data.datamodule import RealFacesDataModule
@@ -13,7 +15,7 @@ from fakegan.data.pixels import to_unit
 from fakegan.modules.autoencoder import AdversarialAutoencoder, psnr
 from fakegan.modules.means import EpochMeans
 from fakegan.modules.pool import ReconstructionPool
-from fakegan.modules.schedules import WARMUP, learning_rate_factor
+from fakegan.modules.schedules import WARMUP, learning_rate_factor, optimizer
 
 
 def fit(module: pl.LightningModule, data: pl.LightningDataModule, epochs: int = 1, **options: Any) -> pl.Trainer:
@@ -183,6 +185,58 @@ def test_pool_with_places_of_unequal_slots_fills_every_slot_once() -> None:
         assert torch.equal(pool(batch), batch)
     pool(steps[2])
     assert torch.equal(pool.images[[0, 2, 4]], steps[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("sgd", lambda weights: SGD(weights, 0.01, momentum=0.9, weight_decay=0.1, foreach=False)),
+        ("adam", lambda weights: Adam(weights, 0.01, betas=(0.8, 0.9), weight_decay=0.1, foreach=False)),
+        ("adamw", lambda weights: AdamW(weights, 0.01, betas=(0.8, 0.9), weight_decay=0.1, foreach=False)),
+    ],
+)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-14), (torch.float32, 1e-6)])
+def test_fused_optimizers_do_what_plain_ones_do(
+    name: str, plain: Callable[[list[Tensor]], Optimizer], dtype: torch.dtype, tolerance: float
+) -> None:
+    """Three steps of weights up to 3 or so: but for a few roundings, of 2^-52 or 2^-23 each."""
+    start = [torch.randn(shape, dtype=dtype) for shape in ((7, 5), (5,), (1,))]
+    gradients = [[torch.randn_like(weights) for weights in start] for _ in range(3)]
+    ours, theirs = ([nn.Parameter(weights.clone()) for weights in start] for _ in range(2))
+    optimizers = [optimizer(name, ours, 0.01, (0.8, 0.9), momentum=0.9, weight_decay=0.1), plain(theirs)]
+    for step in gradients:
+        for side, opt in zip((ours, theirs), optimizers, strict=True):
+            for weights, gradient in zip(side, step, strict=True):
+                weights.grad = gradient.clone()
+            opt.step()
+    assert [opt.defaults["fused"] for opt in optimizers] == [True, None]
+    for got, want, then in zip(ours, theirs, start, strict=True):
+        torch.testing.assert_close(got, want, rtol=0, atol=tolerance)
+        assert (got - then).detach().abs().max() > 1e-5  # each tensor has moved
+
+
+@pytest.mark.parametrize(("size", "batch"), [(50, 50), (13, 8), (5, 16), (50, 16), (1, 4), (0, 4)])
+def test_the_pool_is_what_a_loop_over_faces_does(size: int, batch: int) -> None:
+    """To the bit, in the pictures that are shown and in those that are kept."""
+    pool, kept = ReconstructionPool(size), torch.zeros(size, 3, 64, 64)
+    older = 0
+    for step in range(20):
+        recon = torch.rand(batch, 3, 64, 64)
+        shown = recon.clone()
+        draws = torch.rand(batch, 2, generator=torch.Generator().manual_seed(step))
+        for place, (chance, choice) in enumerate(draws):
+            slots = range(place, size, batch)
+            if step < len(slots):
+                kept[slots[step]] = recon[place]
+            elif slots and chance < 0.5:
+                slot = slots[int(choice * len(slots))]
+                shown[place] = kept[slot]
+                kept[slot] = recon[place]
+                older += 1
+        torch.manual_seed(step)
+        assert torch.equal(pool(recon), shown)
+        assert torch.equal(pool.images, kept)
+    assert older > 0 or size == 0
 
 
 def test_the_pool_travels_in_the_state_dict(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import mmap
 import os
 import time
 from collections.abc import Iterator
+from copy import deepcopy
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -23,6 +25,7 @@ from fakegan.data.duplicates import find_duplicates
 from fakegan.data.store import FaceStore
 from fakegan.detector import reconstruct
 from fakegan.modules.autoencoder import AdversarialAutoencoder
+from fakegan.modules.classifier import Classifier
 from fakegan.modules.dcgan import DCGANClassifier
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.nets.dcgan import DCGANDiscriminator, DCGANGenerator
@@ -410,6 +413,69 @@ def test_the_studys_dcgan_step_and_ours_begin_alike() -> None:
     assert ours["discriminator_loss"] == pytest.approx((theirs["labelled"] + theirs["samples"]) / 2, rel=1e-5)
     assert ours["generator_loss"] == pytest.approx(theirs["generator"], rel=1e-5)
     assert len({round(loss, 4) for loss in theirs.values()}) == 3
+
+
+def _same_weights(ours: nn.Module, theirs: nn.Module) -> None:
+    """In float64 to 1e-9: Adam divides each gradient by its own size, rounding with it where one is nearly 0."""
+    for got, want in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-9)
+
+
+def _least_movement(before: nn.Module, after: nn.Module) -> float:
+    """Of the weights of any one layer, but for biases: those that a norm subtracts again stay."""
+    pairs_of_weights = zip(before.parameters(), after.parameters(), strict=True)
+    return min(float((now - then).detach().abs().max()) for then, now in pairs_of_weights if now.ndim > 1)
+
+
+def test_three_updates_of_the_cnn_are_those_of_the_bare_loop() -> None:
+    module = Classifier("simple_cnn", net_options={"dropout": 0.0}, optimizer="adamw", weight_decay=0.1).double()
+    nn.init.normal_(module.net.head[-1].weight, std=0.01)  # type: ignore[union-attr, index, arg-type]
+    plain = study.simple_cnn().double()
+    plain[8].p = 0.0  # type: ignore[assignment]
+    copy_weights(plain, module.net)
+    batches = [(torch.rand(6, 3, 64, 64).double() * 2 - 1, torch.arange(6) % 2) for _ in range(3)]
+
+    optimizer = torch.optim.AdamW(plain.parameters(), 1e-3, weight_decay=0.1, fused=False, foreach=False)
+    before = deepcopy(plain)
+    for x, label in batches:
+        study.classifier_step(plain, optimizer, x, label)
+    _fit(module, [{"x": x, "label": label} for x, label in batches])
+
+    _same_weights(module.net, plain)
+    assert _least_movement(before, plain) > 1e-3
+
+
+def test_three_updates_of_dcgan_are_those_of_a_plain_loop() -> None:
+    """In our order, G before D; the study's is the other. Its nets have no bias at either end, so these are copies."""
+    module = DCGANClassifier(
+        net_options={"width": 4}, optimizer="adam", learning_rate=2e-4, betas=(0.5, 0.999)
+    ).double()
+    generator, discriminator = deepcopy(module.generator), deepcopy(module.net)
+    discriminator.layout = nn.Identity()
+    batches = [(torch.rand(6, 3, 64, 64).double() * 2 - 1, torch.arange(6) % 2) for _ in range(3)]
+
+    opt_gen, opt_disc = (
+        torch.optim.Adam(net.parameters(), 2e-4, betas=(0.5, 0.999), fused=False, foreach=False)
+        for net in (generator, discriminator)
+    )
+    before = deepcopy((generator, discriminator))
+    real, fake = torch.zeros(6, dtype=torch.int64), torch.ones(6, dtype=torch.int64)
+    for x, label in batches:
+        torch.manual_seed(5)
+        samples = generator(torch.randn(6, 100).double())
+        opt_gen.zero_grad()
+        F.cross_entropy(discriminator(samples), real).backward()
+        opt_gen.step()
+        opt_disc.zero_grad()
+        on_samples = F.cross_entropy(discriminator(samples.detach()), fake)
+        ((F.cross_entropy(discriminator(x), label) + on_samples) / 2).backward()
+        opt_disc.step()
+    module.generator.register_forward_pre_hook(lambda net, noise: (noise[0].double(),))
+    _fit(module, [{"x": x, "label": label} for x, label in batches], _SameNoise())
+
+    _same_weights(module.generator, generator)
+    _same_weights(module.net, discriminator)
+    assert min(_least_movement(*nets) for nets in zip(before, (generator, discriminator), strict=True)) > 1e-4
 
 
 @pytest.mark.parametrize(("draws_again", "draws"), [(True, 2), (False, 1)])

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -105,6 +107,20 @@ def test_predicting_walks_in_store_order_without_flips(store: FaceStore) -> None
     batches = list(module.predict_dataloader())
     assert torch.cat([b["row"] for b in batches]).tolist() == list(range(320))
     assert not torch.cat([b["flip"] for b in batches]).any()
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cpu", False), ("cuda:1", True), ("mps", False)])
+def test_memory_is_pinned_for_batches_that_go_to_a_gpu(
+    store: FaceStore, device: str, pinned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not wherever there is one: trainer=cpu would make a CUDA context in each process."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)))
+    rows = np.flatnonzero(store.labels == REAL)
+    for module in (_module(store), RealFacesDataModule(store.images, store.labels, rows[:9], rows[9:], 8, seed=0)):
+        assert not module.train_dataloader().pin_memory  # nothing trains yet
+        module.trainer = trainer  # type: ignore[assignment]
+        assert module.train_dataloader().pin_memory == module.val_dataloader().pin_memory == pinned
 
 
 def test_a_batch_larger_than_the_split_names_key_and_limit(store: FaceStore) -> None:

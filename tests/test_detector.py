@@ -50,6 +50,40 @@ def test_scores_do_not_depend_on_batch_size_or_order(store: FaceStore, monkeypat
     np.testing.assert_allclose(detector.margins(store.images, rows[::-1])[::-1], whole, atol=whole.std() / 100)
 
 
+@pytest.mark.parametrize("view", ["reconstruction", "pixels"])
+def test_faces_are_reconstructed_and_scored_without_tf32(store: FaceStore, view: str) -> None:
+    """A GPU would convolve with 10 bits where a CPU has 23."""
+    cudnn, seen = torch.backends.cudnn, []
+
+    def precision(*_: object) -> object:
+        return cudnn.conv.fp32_precision if hasattr(cudnn, "conv") else cudnn.allow_tf32
+
+    def note(*_: object) -> None:
+        seen.append(precision())
+
+    before = precision()
+    detector = _detector(view)
+    nets = [net for net in (detector.autoencoder, detector.classifier) if net is not None]
+    for net in nets:
+        net.register_forward_hook(note)
+    detector.scores(store.images, np.arange(3))
+    if detector.autoencoder is not None:
+        reconstruct(detector.autoencoder, torch.from_numpy(store.images[:3]))
+    assert len(seen) == 2 * len(nets) - 1
+    assert set(seen) <= {"ieee", False}
+    assert precision() == before
+    assert before not in {"ieee", False}
+
+
+def test_a_detector_says_where_it_computes_and_how() -> None:
+    """Forward alone, a width of 4 takes no Winograd; a view without reconstructions runs the classifier only."""
+    assert _detector("pixels").described_device() == "cpu, 1 thread, channels last"
+    assert _detector("reconstruction").described_device() == "cpu, 1 thread, channels last, folded upsampling"
+    detector = _detector("reconstruction")
+    detector.view_name = "pixels"  # as experiment 2 has it, whose detector keeps the autoencoder
+    assert detector.described_device() == "cpu, 1 thread, channels last"
+
+
 def test_the_temperature_divides_the_log_odds_and_moves_no_verdict_across_one_half(store: FaceStore) -> None:
     detector = _detector("pixels")
     margins = detector.margins(store.images, np.arange(20))

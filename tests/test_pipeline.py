@@ -112,6 +112,12 @@ def test_evaluating_gives_the_runs_own_scores_and_overwrites_nothing(finished: R
     assert all(p.read_bytes() == content for p, content in before.items())
 
 
+def test_evaluating_says_what_it_computes_on_and_how(finished: RunSettings, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    _evaluate(finished)
+    assert "device: cpu, 1 thread, channels last, folded upsampling\n" in capsys.readouterr().out
+
+
 def test_evaluating_chosen_sources_and_the_same_store_as_a_foreign_one(finished: RunSettings) -> None:
     run_dir = finished.paths.run_dir
     _evaluate(finished, sources=("camera", "gan_b"))
@@ -561,6 +567,37 @@ def test_test_faces_in_another_store_are_in_the_ledger(finished: RunSettings, tm
         writer.append(new.pixels, Row.of(new, file="new", label=0, source="new"))
     _evaluate(finished, data=replace(finished.data, root=tmp_path / "some"))
     assert [entry.faces for entry in read_ledger(finished.paths.run_dir)] == [str(len(faces.splits.test))] * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("pipeline=classify",), "cpu, 1 thread, channels last"),
+        (("pipeline=classify", "classifier=alexnet"), "cpu, 1 thread"),
+        (("pipeline=classify", "trainer.precision=bf16-mixed"), "cpu, 1 thread"),
+        (
+            ("pipeline=recon_classify", "model.width=16", "classifier=alexnet"),
+            "cpu, 1 thread, channels last, folded upsampling, Winograd convolutions, InstanceNorm without copies",
+        ),
+        (
+            ("pipeline=recon_classify", "model.width=15", "classifier=alexnet"),
+            "cpu, 1 thread, channels last, folded upsampling, InstanceNorm without copies",
+        ),
+        (
+            ("pipeline=recon_error", "model.width=16", "model.checkpoint=another/run"),
+            "cpu, 1 thread, channels last, folded upsampling",
+        ),
+    ],
+)
+def test_a_run_says_at_its_start_what_it_computes_on_and_how(
+    words: tuple[str, ...], told: str, compose_settings: Compose, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The names are held to what is taken in tests/test_layers.py."""
+    settings = compose_settings(*words)
+    settings = replace(settings, data=replace(settings.data, root=Path("nowhere")))
+    with pytest.raises(FakeganError):
+        stages.run(settings)
+    assert capsys.readouterr().out == f"device: {told}\n"
 
 
 def test_a_wrong_option_of_the_classifier_costs_no_training(compose_settings: Compose) -> None:

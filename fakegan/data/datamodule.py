@@ -137,14 +137,19 @@ class FaceBatches(Dataset[dict[str, Tensor]]):
         }
 
 
-def loader(batches: FaceBatches, order: Sampler[Draw], workers: int = 0) -> DataLoader[dict[str, Tensor]]:
+def loader(
+    batches: FaceBatches,
+    order: Sampler[Draw],
+    workers: int = 0,
+    pinned: bool = False,  # for batches that go to a GPU: it needs one, and a CUDA context in this process
+) -> DataLoader[dict[str, Tensor]]:
     """A DataLoader that asks for whole batches; a memory map needs no worker processes."""
     return DataLoader(
         batches,
         batch_size=None,
         sampler=order,
         num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pinned,
         persistent_workers=workers > 0,
     )
 
@@ -192,11 +197,11 @@ class RealFacesDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Shuffled, mirrored batches, from where training stands."""
         self.train_order.batches_done = lambda: _batches_done(self.trainer)
-        return loader(self.batches, self.train_order, self.workers)
+        return loader(self.batches, self.train_order, self.workers, pinned=_to_gpu(self.trainer))
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Validation faces in store order."""
-        return loader(self.batches, self.val_order)
+        return loader(self.batches, self.val_order, pinned=_to_gpu(self.trainer))
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Mirror and convert on the device."""
@@ -235,15 +240,15 @@ class RealFakeDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Shuffled, mirrored batches in the asked-for class ratio, from where training stands."""
         self.train_order.batches_done = lambda: _batches_done(self.trainer)
-        return loader(self.batches, self.train_order, self.workers)
+        return loader(self.batches, self.train_order, self.workers, pinned=_to_gpu(self.trainer))
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Validation faces in store order, as many of each class as there are."""
-        return loader(self.batches, self.val_order)
+        return loader(self.batches, self.val_order, pinned=_to_gpu(self.trainer))
 
     def predict_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Faces in store order, neither shuffled nor mirrored."""
-        return loader(self.batches, self.predict_order)
+        return loader(self.batches, self.predict_order, pinned=_to_gpu(self.trainer))
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Mirror, convert and apply the view on the device."""
@@ -254,6 +259,10 @@ class RealFakeDataModule(pl.LightningDataModule):
 def _batches_done(trainer: pl.Trainer | None) -> int:
     """Of the whole fit; also right while Lightning restores a fit, which the samplers' set_epoch is too late for."""
     return 0 if trainer is None else trainer.fit_loop.epoch_loop.batch_progress.total.ready
+
+
+def _to_gpu(trainer: pl.Trainer | None) -> bool:
+    return trainer is not None and trainer.strategy.root_device.type == "cuda"
 
 
 def _class_ratio(rows: Rows, labels: npt.NDArray[np.int64], ratio: ClassRatio) -> Callable[[np.random.Generator], Rows]:

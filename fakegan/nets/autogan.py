@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fakegan.nets.layers import InstanceNorm2d, ReflectConv2d, UpsampleConv2d, quick_layout
+from fakegan.nets.layers import InstanceNorm2d, QuickLayout, ReflectConv2d, UpsampleConv2d
 
 Norm = Literal["instance", "batch", "none"]
 NORMS: tuple[Norm, ...] = ("instance", "batch", "none")
@@ -127,11 +127,12 @@ class AutoGAN(nn.Module):
             raise ValueError(f"depth and width must be at least 1, got depth={depth}, width={width}")
         if norm not in NORMS:
             raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
+        self.layout = QuickLayout()
         self.encoder = Encoder(depth, width, norm, code_channels)
         self.decoder = Decoder(width, norm, code_channels)
 
     def forward(self, image: Tensor) -> Tensor:  # (B, 3, 64, 64) -> (B, 3, 64, 64), both in [-1, 1]
-        recon: Tensor = self.decoder(self.encoder(quick_layout(image)))
+        recon: Tensor = self.decoder(self.encoder(self.layout(image)))
         return recon
 
 
@@ -144,6 +145,7 @@ class PatchDiscriminator(nn.Module):
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
+        self.layout = QuickLayout()
         layers: list[nn.Module] = [
             nn.Conv2d(3, width, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2, inplace=True),
@@ -159,6 +161,6 @@ class PatchDiscriminator(nn.Module):
         self.to_score = nn.Sequential(nn.ZeroPad2d((1, 0, 1, 0)), nn.Conv2d(8 * width, 1, 4, padding=1))
 
     def forward(self, image: Tensor) -> Tensor:
-        x = self.features(quick_layout(image))  # (B, 8W, 4, 4)
+        x = self.features(self.layout(image))  # (B, 8W, 4, 4)
         score: Tensor = self.to_score(x)  # (B, 1, 4, 4)
         return score

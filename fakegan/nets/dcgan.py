@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fakegan.nets.layers import quick_layout
+from fakegan.nets.layers import QuickLayout
 
 _WEIGHT_STD = 0.02  # of every convolution's weights around 0 and every BatchNorm's scales around 1
 
@@ -67,6 +67,7 @@ class DCGANDiscriminator(nn.Module):
         super().__init__()
         if width < 1:
             raise ValueError(f"width={width} must be at least 1")
+        self.layout = QuickLayout()
         layers: list[nn.Module] = [
             nn.Conv2d(in_channels, width, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2, inplace=True),
@@ -82,7 +83,7 @@ class DCGANDiscriminator(nn.Module):
         self.apply(_draw_weights)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) in [-1, 1] -> (B, 2) logits
-        x = self.features(quick_layout(x))  # (B, 8W, 4, 4)
+        x = self.features(self.layout(x))  # (B, 8W, 4, 4)
         logits: Tensor = self.to_logits(x).flatten(1)
         return logits
 

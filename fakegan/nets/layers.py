@@ -2,12 +2,14 @@
 
 Each computes what the plain layer named in its docstring computes, with the same weights: in float32 outputs and first
 derivatives agree to a few 1e-5 of the largest, in float64 to 1e-10 (tests/test_layers.py). Which form is taken depends
-on device, number format and shape of the maps, never on the number of faces. Elsewhere torch's own layers are taken:
-on a GPU their libraries choose among such forms themselves. docs/benchmarks.md has what each form is worth.
+on device, number format and shape of the maps, and on whether gradients are taken; `forms` says it by name. Elsewhere
+torch's own layers are taken: on a GPU their libraries choose among such forms themselves. docs/benchmarks.md has what
+each form is worth.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -16,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# From here on the saved multiplications outweigh the transforms, with gradients and without. At 64 channels a forward
-# pass alone took a quarter longer than oneDNN's, and one with gradients a quarter less (AMD EPYC).
-WINOGRAD_CHANNELS = 128
+# From here on the saved multiplications outweigh the transforms (AMD EPYC, maps of 16x16). With gradients, 64 channels
+# take 0.6 to 0.8 of oneDNN's time; in a forward pass alone 64 take up to 1.2 of it, 128 take 0.7.
+_CHANNELS_WITH_GRADIENTS = 64
+_CHANNELS_FORWARD = 128
 
 
 def is_for_cpus(x: Tensor) -> bool:
@@ -28,12 +31,39 @@ def is_for_cpus(x: Tensor) -> bool:
     return on_cpu and exact
 
 
+def forms(nets: Iterable[nn.Module], device: torch.device) -> list[str]:
+    """By name, the forms here that networks take for batches of faces on a device.
+
+    As they are asked here and now: within torch.autocast, with weights that require gradients or are frozen.
+    """
+    faces = torch.empty(2, 3, 64, 64, device=device)
+    if not is_for_cpus(faces):
+        return []
+    layers = [layer for net in nets for layer in net.modules()]
+    has = {
+        "channels last": any(isinstance(layer, QuickLayout) for layer in layers),
+        "folded upsampling": any(isinstance(layer, UpsampleConv2d) for layer in layers),
+        "Winograd convolutions": any(
+            isinstance(layer, ReflectConv2d) and _winograd_is_faster(faces, layer.weight) for layer in layers
+        ),
+        "InstanceNorm without copies": any(isinstance(layer, InstanceNorm2d) for layer in layers),
+    }
+    return [name for name, taken in has.items() if taken]
+
+
 def quick_layout(image: Tensor) -> Tensor:  # (B, C, H, W) -> the same numbers
     """The memory layout that convolutions are fastest in: channels last on a CPU, as it comes elsewhere.
 
     Every layer of a network keeps the layout of its input.
     """
     return image.contiguous(memory_format=torch.channels_last) if is_for_cpus(image) else image
+
+
+class QuickLayout(nn.Module):
+    """`quick_layout`, as the layer that a network begins with."""
+
+    def forward(self, image: Tensor) -> Tensor:  # (B, C, H, W) -> the same numbers
+        return quick_layout(image)
 
 
 class UpsampleConv2d(nn.Conv2d):
@@ -68,8 +98,12 @@ class ReflectConv2d(nn.Conv2d):
 
 
 def _winograd_is_faster(x: Tensor, weight: Tensor) -> bool:
+    """One face alone has too few tiles for its matrix products to be quick, unless gradients are taken as well."""
     whole_tiles = x.shape[2] % 4 == 0 and x.shape[3] % 4 == 0
-    return whole_tiles and min(weight.shape[:2]) >= WINOGRAD_CHANNELS
+    channels = min(weight.shape[:2])
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        return whole_tiles and channels >= _CHANNELS_WITH_GRADIENTS
+    return whole_tiles and channels >= _CHANNELS_FORWARD and len(x) > 1
 
 
 class _Winograd(torch.autograd.Function):

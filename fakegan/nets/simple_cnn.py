@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from fakegan.nets.dropout import Dropout
 from fakegan.nets.heads import zero_init
-from fakegan.nets.layers import quick_layout
+from fakegan.nets.layers import QuickLayout
 
 
 class SimpleCNN(nn.Module):
@@ -18,6 +18,7 @@ class SimpleCNN(nn.Module):
         dropout: float = 0.25,  # before the linear layer
     ) -> None:
         super().__init__()
+        self.layout = QuickLayout()
         self.features = nn.Sequential(
             nn.Conv2d(in_channels, 16, 7),
             nn.BatchNorm2d(16),
@@ -30,5 +31,5 @@ class SimpleCNN(nn.Module):
         self.head = nn.Sequential(nn.Flatten(), Dropout(dropout), zero_init(nn.Linear(16 * 27 * 27, 2)))
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) in [-1, 1] -> (B, 2) logits
-        logits: Tensor = self.head(self.features(quick_layout(x)))
+        logits: Tensor = self.head(self.features(self.layout(x)))
         return logits

@@ -74,6 +74,7 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> tuple[Fini
     run_dir = trained.paths.run_dir
     objective = read_metrics(run_dir / METRICS_FILE).get("objective")  # the run's own: it selected on validation
     detector = Detector.load(run_dir, use_device(settings.device))
+    print(f"device: {detector.described_device()}", flush=True)
     faces, own = _faces(settings, trained)
     store = faces.store
     rows = faces.splits.test if own else np.arange(len(store))

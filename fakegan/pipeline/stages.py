@@ -18,6 +18,7 @@ from typing import Any
 
 import filelock
 import torch
+from torch import nn
 
 from fakegan import ranks
 from fakegan.data.faces import Faces, open_faces
@@ -26,7 +27,8 @@ from fakegan.devices import describe, use_device
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE, SCORES_FILE, read_metrics, table, write_metrics
 from fakegan.files import replacing
-from fakegan.nets.layers import WINOGRAD_CHANNELS
+from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
+from fakegan.nets.layers import forms
 from fakegan.pipeline.analyse import analyse
 from fakegan.pipeline.examples import Examples, examples, needs
 from fakegan.pipeline.ledger import COMMAND_VARIABLE, command
@@ -118,9 +120,9 @@ def _alone_in(run_dir: Path) -> Iterator[None]:
 
 def _run_stages(settings: RunSettings) -> None:
     device = use_device(settings.trainer.accelerator)  # what cannot be is said before anything starts
-    print(f"device: {describe(device)}{_forms(settings, device)}", flush=True)
-    if settings.pipeline.trains_classifier:
-        make_classifier(settings)  # so that a wrong option costs no training
+    learners = _learners(settings)  # so that a wrong option costs no training
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.trainer.precision == "bf16-mixed"):
+        print(f"device: {describe(device, forms(learners, device))}", flush=True)
     if settings.model.checkpoint is not None and settings.pipeline.needs_autoencoder:
         named_autoencoder(settings.model.checkpoint, settings)
     _says(settings, "faces")
@@ -146,11 +148,19 @@ def _run_stages(settings: RunSettings) -> None:
         ranks.on_first(lambda: write_metrics(settings.paths.run_dir / METRICS_FILE, metrics))
 
 
-def _forms(settings: RunSettings, device: torch.device) -> str:
-    """What the autoencoder computes in another form than the textbook's, beside what `describe` says."""
-    wide = settings.pipeline.needs_autoencoder and 4 * settings.model.width >= WINOGRAD_CHANNELS
-    on_cpu = device.type == "cpu" and settings.trainer.precision == "32-true"
-    return ", Winograd convolutions" if wide and on_cpu else ""
+def _learners(settings: RunSettings) -> list[nn.Module]:
+    """Networks such as the run trains, or takes as `model.checkpoint` has them: then they are frozen."""
+    nets: list[nn.Module] = []
+    if settings.pipeline.needs_autoencoder:
+        model = settings.model
+        with torch.device("meta"):  # for what they are made of; only training needs their weights
+            nets.append(AutoGAN(model.depth, model.width, model.norm, model.code_channels))
+            nets[0].requires_grad_(model.checkpoint is None)
+            if model.checkpoint is None:
+                nets.append(PatchDiscriminator(model.width))
+    if settings.pipeline.trains_classifier:
+        nets.append(make_classifier(settings))
+    return nets
 
 
 def _examine(settings: RunSettings, faces: Faces, shown: Examples, autoencoder: Path | None) -> None:

@@ -8,11 +8,10 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from fakegan.devices import use_device
-from fakegan.nets.layers import InstanceNorm2d, ReflectConv2d, UpsampleConv2d, _Winograd, quick_layout
+from fakegan.nets.layers import InstanceNorm2d, ReflectConv2d, UpsampleConv2d, quick_layout
 from tests.benchmarks import study
 from tests.benchmarks.harness import Side, Turns, repeating, take_turns
 from tests.benchmarks.results import NotMeasured, Result, Row
@@ -34,14 +33,6 @@ class Pair(NamedTuple):
     both_last: bool = False  # torch's side too has channels last, as its neighbours in the network would
 
 
-class WinogradConv2d(nn.Conv2d):
-    """ReflectConv2d by Winograd's algorithm whether or not FakeGAN would choose it."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = _Winograd.apply(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.weight, self.bias)
-        return y
-
-
 def upsample_then_convolve(in_channels: int, out_channels: int) -> nn.Sequential:
     """The study's way."""
     conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
@@ -52,13 +43,12 @@ def pairs(quick: bool) -> list[Pair]:
     """Every form, in the sizes of autoencoders of width 16 to 64."""
     if quick:
         return [
-            _winograd(8, 2, 8, (2, 1)),
-            _reflect(8, 2, 8, (2, 1)),
+            _reflect(64, 2, 8, (2, 1)),
             _upsample(8, 4, 2, 8, (2, 1)),
             _norm(8, 2, 8, (2, 1)),
         ]
     return [
-        _winograd(64, 50, 16, (5, 4)),
+        _reflect(64, 50, 16, (5, 4)),
         _reflect(128, 50, 16, (5, 2)),
         _reflect(256, 50, 16, (3, 1)),
         _upsample(128, 64, 50, 32, (3, 1)),
@@ -70,12 +60,6 @@ def pairs(quick: bool) -> list[Pair]:
 def _reflect(channels: int, batch: int, side: int, turns: tuple[int, int]) -> Pair:
     what = f"ReflectConv2d({channels}, {channels}) at {side}x{side}"
     ours = partial(ReflectConv2d, channels, channels, bias=False)
-    return Pair(what, ours, "nn.Conv2d, padding_mode=reflect", _plain(channels), (batch, channels, side, side), *turns)
-
-
-def _winograd(channels: int, batch: int, side: int, turns: tuple[int, int]) -> Pair:
-    what = f"Winograd's algorithm, {channels} channels at {side}x{side}, where FakeGAN does not choose it"
-    ours = partial(WinogradConv2d, channels, channels, 3, bias=False)
     return Pair(what, ours, "nn.Conv2d, padding_mode=reflect", _plain(channels), (batch, channels, side, side), *turns)
 
 
