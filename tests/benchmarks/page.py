@@ -105,7 +105,7 @@ def bound_table(bounds: Sequence[Bound]) -> str:
             _with_unit(f"{b.at_most:g}", b),
             f"**{_with_unit(f'{b.value:.3g}', b)}**",
             f"{min(b.values):.3g} - {max(b.values):.3g}" if len(b.values) > 1 else "-",
-            _yes(b.reached),
+            _reached(b),
             b.note,
         )
         for b in bounds
@@ -142,7 +142,7 @@ def profile_table(found: Profile) -> str:
 def _row_cells(row: Row) -> tuple[str, ...]:
     bar = "-" if row.bar is None else _bar(row, row.bar)
     ours, theirs = (f"{_time(median(side))} / {row.unit}" for side in (row.ours, row.theirs))
-    return row.what, row.against, bar, f"**{_value(row)}**", _range(row), ours, theirs, _yes(row.reached)
+    return row.what, row.against, bar, f"**{_value(row)}**", _range(row), ours, theirs, _reached(row)
 
 
 def _value(row: Row) -> str:
@@ -171,8 +171,10 @@ def _megabytes(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f} MB"
 
 
-def _yes(reached: bool | None) -> str:
-    return "-" if reached is None else "yes" if reached else "**no**"
+def _reached(result: Row | Bound) -> str:
+    if result.reached is False:
+        return f"**no**: {result.if_missed}" if result.if_missed else "**no**"
+    return "yes" if result.reached else "-"
 
 
 def _verdict(reached: bool | None) -> str:
