@@ -19,6 +19,10 @@ Written by `make bench`: FakeGAN beside plain code that does the same work (`tes
 that what one sets (allocator, threads) neither helps nor hurts the other. A ratio is the median of the rounds; above 1
 FakeGAN is the faster. Ratios carry over to other machines better than times.
 
+Threads of both sides sleep while they wait for each other (`OMP_WAIT_POLICY=passive`, unless set). FakeGAN's commands
+leave that to OpenMP, whose threads spin: alone on two cores this makes a small step about a tenth quicker; beside
+another busy process a batch can take many times as long.
+
 Bars: two CPU cores; those of GPU rows: one H200.
 
 FakeGAN's steps run through Lightning: `Trainer.fit` with its loops and hooks, the module's running means and schedules,

@@ -18,7 +18,7 @@ from tests.benchmarks.results import Result, Row, Share
 SIZE = (256, 256)
 WORKERS = 2
 IF_MISSED = (
-    "A third of a picture's time is the resize, whose every bit is in the stores: Pillow's, without SIMD. "
+    "A third of a picture's time on a core is the resize, whose bits are in the stores: Pillow's, without SIMD. "
     "It would take Pillow built with SIMD, or another resize and so other stores; decoding JPEGs at half their size "
     "would treat them unlike PNGs."
 )
