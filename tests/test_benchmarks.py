@@ -3,8 +3,9 @@
 import math
 import mmap
 import os
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from functools import partial
 from itertools import pairwise
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fakegan.data.duplicates import find_duplicates
+from fakegan.data.pixels import to_unit
 from fakegan.data.store import FaceStore
 from fakegan.detector import reconstruct
 from fakegan.modules.autoencoder import AdversarialAutoencoder
@@ -33,6 +35,7 @@ from fakegan.nets.simple_cnn import SimpleCNN
 from tests.benchmarks import autoencoder, scaling, startup, study
 from tests.benchmarks.__main__ import CASES, main
 from tests.benchmarks.autoencoder import STUDY
+from tests.benchmarks.baselines import TO_BYTES, TO_FLOATS, FaceArray
 from tests.benchmarks.experiment import write_store
 from tests.benchmarks.harness import Side, SideError, Turns, playing, take_turns
 from tests.benchmarks.layers import pairs
@@ -40,6 +43,7 @@ from tests.benchmarks.made_up import smooth_faces, write_photographs
 from tests.benchmarks.page import bound_table, limit_table, page, profile_table, ratio_table, scaling_table
 from tests.benchmarks.results import Bound, NotMeasured, Operator, Point, Profile, Result, Row, Share
 from tests.benchmarks.scaling import Memory
+from tests.benchmarks.trainer import PRECISION
 
 SLOW = ("prepare", "startup", "profiles", "scaling")  # they start processes, or train four networks
 
@@ -149,6 +153,36 @@ def test_a_gpu_too_small_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "too little free memory" in rows[0].why  # type: ignore[union-attr]
 
 
+def test_the_gpus_bar_is_of_the_precision_that_trainer_gpu_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Sequence[Side]] = []
+
+    def timed(sides: Sequence[Side], *_: Any, **__: Any) -> list[tuple[float, ...]]:
+        taken.append(sides)
+        return [(1.0,), (5.0,), (2.0,)]  # ours, the study's, ours in the study's float32
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(autoencoder, "take_turns", timed)
+    first, plain, *_ = autoencoder.gpu_rows(False)
+    assert isinstance(first, Row)
+    assert isinstance(plain, Row)
+    assert (first.ratio, first.bar, plain.ratio, plain.bar) == (5.0, 4.0, 2.5, None)
+    assert "bf16" in first.what
+    assert "float32" in plain.what
+    ours, theirs, ours_plain = taken[0]
+    assert ours.arguments[1:] == ("gpu",)  # its own precision
+    assert ours_plain.arguments[1:] == ("gpu", "32-true")
+    assert theirs.arguments[0] == ours.arguments[0]
+    assert all(side.sees_gpus for side in taken[0])
+
+
+@pytest.mark.parametrize("trainer", ["cpu", "gpu"])
+def test_the_precisions_are_those_of_the_trainers(trainer: str) -> None:
+    folder = Path(__file__).parents[1] / "conf" / "trainer"
+    lines = (folder / "auto.yaml").read_text() + (folder / f"{trainer}.yaml").read_text()  # the later one wins
+    found = re.findall(r"^precision: (\S+)", lines, re.MULTILINE)
+    assert PRECISION[trainer] == found[-1]
+
+
 def _one_row(quick: bool) -> Iterator[Result]:
     yield Row("a", "b", "step", (1.0,), (2.0,))
 
@@ -214,6 +248,20 @@ def test_a_missed_bar_says_so() -> None:
     assert bound_table([bound]).splitlines()[-1] == "| start | 8 s | **8.5 s** | 7 - 9 | **no** |  |"
     growth = Bound("growth", "", (1.25,), at_most=1.1)
     assert bound_table([growth]).splitlines()[-1] == "| growth | 1.1 | **1.25** | - | **no** |  |"
+
+
+def test_a_missed_bar_says_why_and_a_reached_one_does_not() -> None:
+    why = "It rains."
+    for seconds, told in ((2.0, False), (4.0, True)):
+        row = Row("a", "b", "step", (seconds,), (6.0,), 3.0, why)
+        share = Share("a", "b", "step", (seconds,), (2.0,), 0.6, why)
+        bound = Bound("a", "s", (seconds,), 3.0, "a note", why)
+        ends = [table.splitlines()[-1] for table in (ratio_table([row]), limit_table([share]), bound_table([bound]))]
+        reached = "**no**: It rains." if told else "yes"
+        assert [end.rsplit(" | ", 1)[1] for end in ends[:2]] == [f"{reached} |"] * 2
+        assert ends[2].endswith(f"| {reached} | a note |")
+    without_a_bar = Row("a", "b", "step", (1.0,), (6.0,), if_missed=why)
+    assert ratio_table([without_a_bar]).splitlines()[-1].endswith(" | - |")
 
 
 def test_growth_is_the_exponent_between_two_points() -> None:
@@ -522,6 +570,21 @@ def test_one_by_one_reconstructs_the_same_pictures() -> None:
     faces = torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8)
     difference = reconstruct(net, faces).int() - study.reconstruct_one_by_one(plain, faces).int()
     assert difference.abs().max() <= 1  # a level: float rounding at a half
+
+
+@pytest.mark.parametrize("to_floats", [False, True])
+def test_a_dataset_of_pil_images_gives_the_faces_that_ours_gives(tmp_path: Path, to_floats: bool) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    data = FaceArray(images, TO_FLOATS if to_floats else TO_BYTES)
+    assert len(data) == 4
+    for i in range(4):
+        seen = data[i][0]
+        face = to_unit(torch.from_numpy(images[i : i + 1]))[0] if to_floats else torch.from_numpy(images[i])
+        expected = face if to_floats else face.permute(2, 0, 1)
+        flipped = expected.flip(2) if to_floats else expected
+        assert seen.dtype == expected.dtype
+        assert min(float((seen - x).abs().max()) for x in (expected, flipped)) < 1e-6
 
 
 def test_the_loop_pool_shows_past_pictures() -> None:

@@ -12,6 +12,7 @@ from fakegan.data.datamodule import (
     TrainOrder,
     flips,
     loader,
+    mirrored,
 )
 from fakegan.data.pixels import to_unit
 from fakegan.data.store import FAKE, REAL, FaceStore
@@ -100,6 +101,17 @@ def test_batches_are_the_stores_faces_mirrored_where_drawn(store: FaceStore) -> 
         assert torch.equal(x, face.flip(2) if flip else face)
     assert batch["flip"].any()
     assert not batch["flip"].all()
+
+
+def test_only_the_faces_named_are_mirrored() -> None:
+    pixels = torch.arange(3 * 64 * 64 * 3).remainder(251).to(torch.uint8).view(3, 64, 64, 3)
+    before = pixels.clone()
+    out = mirrored(pixels, torch.tensor([True, False, True]))
+    for face, (source, flip) in zip(out, ((0, True), (1, False), (2, True)), strict=True):
+        for column in (0, 5, 63):
+            assert torch.equal(face[:, column], before[source][:, 63 - column if flip else column])
+    assert torch.equal(pixels, before)
+    assert mirrored(pixels[:0], torch.zeros(0, dtype=torch.bool)).shape == (0, 64, 64, 3)
 
 
 def test_predicting_walks_in_store_order_without_flips(store: FaceStore) -> None:

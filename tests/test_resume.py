@@ -33,12 +33,12 @@ STEPS = {"autoencoder": 5, "classifier": 13}  # of an epoch, of eight faces each
 ONE, TWO = "trainer=cpu", "trainer=ddp_cpu"
 
 
-def start(settings: RunSettings) -> subprocess.Popen[bytes]:
+def start(settings: RunSettings, own_group: bool = False) -> subprocess.Popen[bytes]:
     """`train.py resume=RUN_DIR` in a process of its own."""
     command = [sys.executable, str(PROJECT / "train.py"), f"resume={settings.paths.run_dir}"]
     log = (settings.paths.run_dir / "log.txt").open("ab")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=own_group)
 
 
 def finish(settings: RunSettings) -> None:
@@ -241,6 +241,23 @@ def test_every_process_of_a_run_may_get_the_signal(tmp_path: Path, store_path: P
             os.kill(pid, signal.SIGTERM)
     assert process.wait() == 143
     assert "Traceback" not in (settings.paths.run_dir / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_loaders_may_get_the_signal_too(tmp_path: Path, store_path: Path, number: signal.Signals, code: int) -> None:
+    """A terminal's Ctrl-C and `timeout` go to every process of the group."""
+    budget = ("budget.classifier={max_epochs: 400, batch_size: 8}", "callbacks.patience=999", "data.workers=2")
+    settings = begin(store_path, tmp_path / "run", "pipeline=classify", *budget, EVERY_EPOCH, ONE)
+    process = start(settings, own_group=True)
+    last = settings.paths.run_dir / "classifier" / "checkpoints" / "last.ckpt"
+    while not last.exists() and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, number)
+    assert process.wait() == code
+    said = (settings.paths.run_dir / "log.txt").read_text()
+    assert said.count("stopped; go on with: python train.py resume=") == 1
+    assert "Traceback" not in said
+    assert "error" not in said
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ one process, and none twice.
 from __future__ import annotations
 
 import math
+import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -25,6 +27,7 @@ from fakegan.data.pixels import to_unit
 from fakegan.data.splits import ClassRatio
 from fakegan.data.store import FAKE, REAL
 from fakegan.errors import UsageError
+from fakegan.processes import STOPPING
 
 Rows = npt.NDArray[np.int64]  # store rows
 
@@ -65,10 +68,11 @@ class TrainOrder(Sampler[Draw]):
         self.epoch_rows = epoch_rows  # the rows of one epoch, in any order, from the epoch's generator
         self.batch_size = batch_size  # of one step, over all processes
         self.seed = seed
+        self.batches = len(epoch_rows(np.random.default_rng(0))) // batch_size  # of an epoch; all are equally long
         self.batches_done: Callable[[], int] = lambda: 0  # of the whole fit so far
 
     def __len__(self) -> int:
-        return len(self.epoch_rows(np.random.default_rng(0))) // self.batch_size
+        return self.batches
 
     def __iter__(self) -> Iterator[Draw]:
         return self._draws(*divmod(self.batches_done(), len(self)))  # read now: a worker process asks far ahead
@@ -148,10 +152,29 @@ def loader(
         batches,
         batch_size=None,
         sampler=order,
+        collate_fn=_as_it_is,
         num_workers=workers,
+        worker_init_fn=_leave_signals_to_the_run,
         pin_memory=pinned,
         persistent_workers=workers > 0,
     )
+
+
+def _leave_signals_to_the_run(_worker: int) -> None:
+    """In a loader's process: a terminal, a wrapper or SLURM tells a whole group of processes to stop.
+
+    The run's own process answers, and to save it needs its loaders until the end of the step. By SIGTERM it ends them.
+    """
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
+    for number in STOPPING:
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _as_it_is(batch: Any) -> Any:  # dict[str, Tensor]; DataLoader's stub knows of lists of items only
+    """In place of DataLoader's own search through each batch for arrays to convert: there are tensors only."""
+    return batch
 
 
 def on_device(batch: dict[str, Tensor], names: tuple[str, ...]) -> dict[str, Tensor]:
@@ -162,14 +185,16 @@ def on_device(batch: dict[str, Tensor], names: tuple[str, ...]) -> dict[str, Ten
 def mirrored(pixels: Tensor, flip: Tensor) -> Tensor:  # uint8 (B, 64, 64, 3), bool (B,) -> (B, 64, 64, 3)
     """The pictures, those of `flip` mirrored left to right.
 
-    A plane mirrors faster than interleaved pixels, and choosing between words of eight bytes is faster than choosing
-    between bytes. `to_unit` goes back to planes, so the result is a view of planes and costs it nothing.
+    Torch has a fast mirror image for pixels of three bytes if it is told that they are channels. All are mirrored, and
+    chosen by words of eight bytes: that takes less than picking out some.
     """
-    if not len(pixels):  # no words to look at
-        return pixels
-    planes = pixels.permute(0, 3, 1, 2).contiguous()  # (B, 3, 64, 64)
-    choice = torch.where(flip.view(-1, 1, 1, 1), planes.flip(3).view(torch.int64), planes.view(torch.int64))
-    return choice.view(torch.uint8).permute(0, 2, 3, 1)
+    all_mirrored = pixels.permute(0, 3, 1, 2).flip(3).permute(0, 2, 3, 1)
+    choice = torch.where(flip.view(-1, 1), _words(all_mirrored), _words(pixels))
+    return choice.view(torch.uint8).view(pixels.shape)
+
+
+def _words(pixels: Tensor) -> Tensor:  # uint8 (B, 64, 64, 3) -> int64 (B, 1536)
+    return pixels.flatten(1).view(torch.int64)
 
 
 class RealFacesDataModule(pl.LightningDataModule):

@@ -15,6 +15,9 @@ _RANGE_SLACK = 1e-3  # a float that went through tanh or bf16 may miss the bound
 def to_unit(pixels: Tensor) -> Tensor:
     """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1].
 
+    On a CPU with oneDNN the numbers stay where they are, channels last: most nets want them so there (nets/layers.py),
+    and moving them into planes takes as long as the rest. Elsewhere planes.
+
     Raises:
         TypeError: not uint8 (floats would be scaled twice, the study's first mistake).
         ValueError: not (B, H, W, 3).
@@ -24,7 +27,9 @@ def to_unit(pixels: Tensor) -> Tensor:
     if pixels.ndim != 4 or pixels.shape[-1] != 3:
         raise ValueError(f"to_unit takes pixels of shape (B, H, W, 3), got {tuple(pixels.shape)}")
     channels_first = pixels.permute(0, 3, 1, 2)  # (B, 3, H, W)
-    return channels_first.to(torch.float32, memory_format=torch.contiguous_format).div_(127.5).sub_(1)
+    as_it_lies = pixels.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    layout = torch.channels_last if as_it_lies else torch.contiguous_format
+    return channels_first.to(torch.float32, memory_format=layout).div_(127.5).sub_(1)
 
 
 def to_uint8(unit: Tensor) -> Tensor:

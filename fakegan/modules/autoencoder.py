@@ -118,7 +118,8 @@ class AdversarialAutoencoder(pl.LightningModule):
             return
         recon = self(real).to(real.dtype)
         with torch.autocast(real.device.type, enabled=False):  # SSIM's variances cancel badly in bf16
-            structure = cast(Tensor, ssim(recon, real, data_range=(-1.0, 1.0)))
+            planes = recon.contiguous(), real.contiguous()  # it takes a quarter less time for them
+            structure = cast(Tensor, ssim(*planes, data_range=(-1.0, 1.0)))
         self.val_means.update(
             {
                 "l1": l1_loss(recon, real),

@@ -12,7 +12,7 @@ from fakegan.modules.autoencoder import AdversarialAutoencoder
 from tests.benchmarks import machine, study
 from tests.benchmarks.harness import Side, SideError, Turns, take_turns
 from tests.benchmarks.results import NotMeasured, Result, Row
-from tests.benchmarks.trainer import fit_in_turns, start_as_the_commands_do
+from tests.benchmarks.trainer import PRECISION, fit_in_turns, start_as_the_commands_do
 
 # The study's settings of the module, so that both sides compute the same.
 STUDY: dict[str, Any] = {
@@ -53,21 +53,23 @@ ON_GPU = (Case(64, 4, 5, 10, 4.0, batch=50), Case(64, 4, 5, 4, 8.0, batch=512))
 
 def ours(
     turns: Turns,
-    depth: int,
-    width: int,
-    batch: int,
-    norm: bool = True,  # the study's settings; False: the default ones
+    case: Case,
     accelerator: str = "cpu",
-    precision: str = "32-true",
+    precision: str | None = None,  # None: that of trainer=cpu or trainer=gpu
 ) -> None:
     """A side: a unit is one step through Lightning's Trainer on the same batch in memory."""
     start_as_the_commands_do(accelerator)
-    real = torch.rand(batch, 3, 64, 64) * 2 - 1
+    real = torch.rand(case.batch, 3, 64, 64) * 2 - 1
     if accelerator == "gpu":
         real = real.cuda()
     batches = DataLoader([{"image": real}] * 1000, batch_size=None)
-    module = AdversarialAutoencoder(depth, width, **(STUDY if norm else {}))
+    module = AdversarialAutoencoder(case.depth, case.width, **(STUDY if case.norm else {}))
     fit_in_turns(turns, module, batches, accelerator, precision)
+
+
+def theirs(turns: Turns, case: Case, device: str = "cpu") -> None:
+    """A side: a unit is one step as the study wrote it, in float32."""
+    study.autoencoder_steps(turns, case.depth, case.width, case.batch, case.norm, device)
 
 
 def rows(quick: bool) -> Iterator[Result]:
@@ -77,9 +79,8 @@ def rows(quick: bool) -> Iterator[Result]:
 
 
 def _on_cpu(case: Case, apart: bool) -> Iterator[Result]:
-    options = (case.depth, case.width, case.batch, case.norm)
     size = machine.PRODUCT if apart else 64
-    sides = [Side(ours, options), Side(study.autoencoder_steps, options), Side(machine.multiply, (size,))]
+    sides = [Side(ours, (case,)), Side(theirs, (case,)), Side(machine.multiply, (size,))]
     our_times, their_times, products = take_turns(sides, case.rounds, (case.steps, case.steps, 5), apart=apart)
     settings = "the study's settings (InstanceNorm)" if case.norm else "the default settings (no norm)"
     what = f"autoencoder step, {settings}, depth {case.depth}, width {case.width}, batch {case.batch}"
@@ -90,16 +91,15 @@ def _on_cpu(case: Case, apart: bool) -> Iterator[Result]:
 
 
 def gpu_rows(quick: bool) -> Iterator[Result]:
-    """The same step on a GPU, in float32 and, without a bar, in the precision of trainer=gpu."""
+    """The same step on a GPU, in the precision of trainer=gpu and, without a bar, in the study's float32."""
     if not torch.cuda.is_available():
         yield NotMeasured(f"{ON_THE_GPU}, depth 4, width 64, batch 50 and 512", "no GPU")
         return
     for case in QUICK[:1] if quick else ON_GPU:
-        options = (case.depth, case.width, case.batch, case.norm)
         sides = [
-            Side(ours, (*options, "gpu"), sees_gpus=True),
-            Side(study.autoencoder_steps, (*options, "cuda"), sees_gpus=True),
-            Side(ours, (*options, "gpu", "bf16-mixed"), sees_gpus=True),
+            Side(ours, (case, "gpu"), sees_gpus=True),
+            Side(theirs, (case, "cuda"), sees_gpus=True),
+            Side(ours, (case, "gpu", "32-true"), sees_gpus=True),
         ]
         what = f"{ON_THE_GPU}, depth {case.depth}, width {case.width}, batch {case.batch}"
         try:
@@ -111,5 +111,5 @@ def gpu_rows(quick: bool) -> Iterator[Result]:
             yield NotMeasured(what, f"the GPU has too little free memory ({error})")
             continue
         against = f"the study's step, {FLOAT32}"
-        yield Row(f"{what}, {FLOAT32}", against, "step", times[0], times[1], case.bar)
-        yield Row(f"{what}, bf16 as with trainer=gpu", against, "step", times[2], times[1])
+        yield Row(f"{what}, {PRECISION['gpu']} as with trainer=gpu", against, "step", times[0], times[1], case.bar)
+        yield Row(f"{what}, {FLOAT32}", against, "step", times[2], times[1])

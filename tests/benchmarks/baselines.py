@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -18,10 +20,9 @@ from torchvision.datasets import ImageFolder
 
 from tests.benchmarks.harness import Turns
 
-TO_BYTES = transforms.Compose([transforms.Resize((64, 64)), transforms.PILToTensor()])
+TO_BYTES = transforms.PILToTensor()
 TO_FLOATS = transforms.Compose(
     [
-        transforms.Resize((64, 64)),
         transforms.RandomHorizontalFlip(),
         transforms.ToTensor(),
         transforms.Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
@@ -29,28 +30,33 @@ TO_FLOATS = transforms.Compose(
 )
 
 
-class PictureFolder(Dataset[tuple[Tensor, int]]):
-    """FOLDER/real/*.jpg and FOLDER/fake/*.jpg, opened one by one whenever an item is asked for."""
+class FaceArray(Dataset[tuple[Tensor, int]]):
+    """Faces of a uint8 array (N, 64, 64, 3) in memory; each becomes a PIL image whenever it is asked for."""
 
-    def __init__(self, folder: Path, transform: Callable[[Image.Image], Tensor]) -> None:
-        self.items = [
-            (path, label) for label, name in enumerate(("real", "fake")) for path in (folder / name).iterdir()
-        ]
+    def __init__(self, images: npt.NDArray[np.uint8], transform: Callable[[Image.Image], Tensor]) -> None:
+        self.images = images
         self.transform = transform
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        path, label = self.items[index]
-        return self.transform(Image.open(path).convert("RGB")), label
+        return self.transform(Image.fromarray(self.images[index])), index % 2
 
 
-def picture_batches(turns: Turns, folder: Path, to_floats: bool, batch_size: int, image_folder: bool = False) -> None:
-    """A side: a unit is one shuffled batch from a DataLoader with its defaults."""
-    transform = TO_FLOATS if to_floats else TO_BYTES
-    data = ImageFolder(str(folder), transform) if image_folder else PictureFolder(folder, transform)
-    loader: DataLoader[tuple[Tensor, int]] = DataLoader(data, batch_size, shuffle=True)
+def face_batches(turns: Turns, file: Path, to_floats: bool, batch_size: int) -> None:
+    """A side: a unit is one shuffled batch of a .npy file's faces, all in memory: the study's Dataset."""
+    _serve_batches(turns, FaceArray(np.load(file), TO_FLOATS if to_floats else TO_BYTES), batch_size)
+
+
+def picture_batches(turns: Turns, folder: Path, to_floats: bool, batch_size: int) -> None:
+    """A side: a unit is one shuffled batch of FOLDER/{real,fake}/*.jpg, opened when they are asked for."""
+    resized = transforms.Compose([transforms.Resize((64, 64)), TO_FLOATS if to_floats else TO_BYTES])
+    _serve_batches(turns, ImageFolder(str(folder), resized), batch_size)
+
+
+def _serve_batches(turns: Turns, data: Dataset[tuple[Tensor, int]], batch_size: int) -> None:
+    loader = DataLoader(data, batch_size, shuffle=True)  # the rest by its defaults
     turns.serve(taking(itertools.chain.from_iterable(itertools.repeat(loader))))
 
 

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from fakegan.data.datamodule import RealFakeDataModule
 from fakegan.modules.classifier import Classifier
+from fakegan.nets.autogan import AutoGAN
 from fakegan.nets.simple_cnn import SimpleCNN
 from fakegan.pipeline.artifacts import Reconstructions
 from fakegan.views import VIEWS
@@ -66,6 +67,17 @@ def epochs_on_stored(turns: Turns, folder: Path, batch: int) -> None:
     fit_in_turns(turns, Classifier("simple_cnn", **SGD), data)
 
 
+def epochs_on_the_fly(turns: Turns, folder: Path, batch: int, depth: int, width: int) -> None:
+    """A side: the same steps, each on faces that FakeGAN's autoencoder of the study's settings reconstructs then."""
+    start_as_the_commands_do()
+    images = np.load(folder / "images.npy")
+    rows, net = np.arange(len(images)), AutoGAN(depth, width, "instance").eval().requires_grad_(False)
+    data = RealFakeDataModule(
+        {"image": images}, rows % 2, lambda arrays: net(arrays["image"]), rows, rows[:0], batch, seed=0
+    )
+    fit_in_turns(turns, Classifier("simple_cnn", **SGD), data)
+
+
 def epoch_rows(quick: bool) -> Iterator[Result]:
     """An epoch of the simple CNN on reconstructions; what the pictures show does not change the time."""
     faces, batch, width, depth, rounds = (24, 8, 2, 1, 2) if quick else (200, 50, 64, 4, 5)
@@ -78,8 +90,12 @@ def epoch_rows(quick: bool) -> Iterator[Result]:
         sides = [
             Side(epochs_on_stored, (folder, batch)),
             Side(study.classifier_epochs_on_the_fly, (faces, batch, depth, width)),
+            Side(epochs_on_the_fly, (folder, batch, depth, width)),
         ]
-        ours, theirs = take_turns(sides, rounds, (steps, 1), warm_up=(steps, 1), apart=not quick)
+        warm_up = units = (steps, 1, steps)
+        step, theirs, our_step = take_turns(sides, rounds, units, warm_up, apart=not quick)
+    ours, on_the_fly = (tuple(steps * seconds for seconds in side) for side in (step, our_step))
     what = f"simple-CNN epoch on stored reconstructions, {faces} faces"
     against = f"reconstructing in every batch, depth {depth}, width {width}"
-    yield Row(what, against, "epoch", tuple(steps * seconds for seconds in ours), theirs, bar=30)
+    yield Row(what, f"{against}, with the study's nets in a bare loop", "epoch", ours, theirs, bar=30)
+    yield Row(what, f"{against}, with FakeGAN's nets through Lightning", "epoch", ours, on_the_fly)

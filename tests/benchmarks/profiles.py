@@ -16,7 +16,7 @@ from fakegan.modules.dcgan import DCGANClassifier
 from tests.benchmarks.autoencoder import STUDY
 from tests.benchmarks.harness import Side, SideError, Turns, playing
 from tests.benchmarks.results import NotMeasured, Operator, Profile, Result
-from tests.benchmarks.trainer import fit_in_turns, start_as_the_commands_do
+from tests.benchmarks.trainer import PRECISION, fit_in_turns, start_as_the_commands_do
 
 TOP = 8
 
@@ -173,6 +173,6 @@ def rows(quick: bool) -> Iterator[Result]:
                     raise
                 yield NotMeasured(f"profile of {name}, {accelerator.upper()}", f"too little free memory ({error})")
                 continue
-            yield Profile(name, accelerator.upper(), seconds, tuple(operators))
+            yield Profile(name, f"{accelerator.upper()}, {PRECISION[accelerator]}", seconds, tuple(operators))
     if "gpu" not in devices:
         yield NotMeasured("profiles on a GPU", "no GPU")

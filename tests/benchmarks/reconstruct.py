@@ -46,6 +46,6 @@ def rows(quick: bool) -> Iterator[Result]:
         our_times, their_times, products = take_turns(sides, rounds, units, (batch, 4, 1), apart=not quick)
         net = f"depth {depth}, width {width}"
         what = f"reconstruct a face, without reading and writing files, in batches of {batch}, {net}"
-        yield Row(what, "one face at a time", "face", our_times, their_times, BARS.get(width))
+        yield Row(what, "the study's net, one face at a time", "face", our_times, their_times, BARS.get(width))
         flops = study.reconstruction_flops(depth, width)
         yield machine.arithmetic_share(what, "face", our_times, flops, products, size)

@@ -17,6 +17,7 @@ class Row:
     ours: tuple[float, ...]  # seconds a unit, one a round
     theirs: tuple[float, ...]  # the same rounds of the other side
     bar: float | None = None  # the ratio to reach
+    if_missed: str = ""  # why, and what would be needed: for the page, where the bar is not reached
 
     @property
     def ratios(self) -> tuple[float, ...]:
@@ -48,6 +49,7 @@ class Bound:
     values: tuple[float, ...]  # one a round
     at_most: float
     note: str = ""
+    if_missed: str = ""  # as a Row's
 
     @property
     def value(self) -> float:
@@ -74,7 +76,7 @@ class Profile:
     """Where a module's step spends its time, the largest first."""
 
     what: str
-    device: str  # CPU or GPU
+    device: str  # CPU or GPU, and the precision
     seconds: float  # of operators, a step
     operators: tuple[Operator, ...]
 

@@ -14,6 +14,8 @@ from fakegan.devices import use_device
 from tests.benchmarks.harness import Turns
 from tests.benchmarks.machine import synchronizer
 
+PRECISION = {"cpu": "32-true", "gpu": "bf16-mixed"}  # of trainer=cpu and trainer=gpu
+
 
 def start_as_the_commands_do(accelerator: str = "cpu") -> None:
     """What FakeGAN's commands do for their process before a network computes in it, and a bare script does not."""
@@ -25,7 +27,7 @@ def fit_in_turns(
     module: pl.LightningModule,
     data: Any,  # a DataLoader or LightningDataModule of train batches, gone through again and again until the turns end
     accelerator: str = "cpu",  # or gpu
-    precision: str = "32-true",
+    precision: str | None = None,  # None: the trainer's own
     callbacks: tuple[pl.Callback, ...] = (),
 ) -> None:
     """Train; a unit is one step, in the steady state.
@@ -39,7 +41,7 @@ def fit_in_turns(
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=1,
-            precision=precision,  # type: ignore[arg-type]  # a name, of a list of them
+            precision=precision or PRECISION[accelerator],  # type: ignore[arg-type]  # a name, of a list of them
             max_epochs=1_000_000,  # until the turns end
             limit_val_batches=0,
             logger=False,
