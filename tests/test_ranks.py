@@ -294,12 +294,19 @@ def test_two_processes_learn_what_one_learns(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("classifier", ["alexnet", "simple_cnn"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("pipeline=classify", "classifier=alexnet"),
+        ("pipeline=recon_classify", "classifier=simple_cnn", "model.learning_rate=0"),  # they share reconstructing
+    ],
+    ids=["alexnet", "recon_classify"],
+)
 def test_metrics_on_two_processes_are_exact_with_an_odd_count(
-    tmp_path: Path, store_path: Path, classifier: str
+    tmp_path: Path, store_path: Path, words: tuple[str, ...]
 ) -> None:
-    """The learning rate is 0: both validate and test the same network; no face may count twice."""
-    words = ("pipeline=classify", f"classifier={classifier}", "classifier.learning_rate=0", "data.split.val=0.16")
+    """The learning rates are 0: both validate and test the same networks; no face may count twice."""
+    words = (*words, "classifier.learning_rate=0", "data.split.val=0.16")
     one = begin(store_path, tmp_path / "one", *words, "trainer=cpu")
     two = begin(store_path, tmp_path / "two", *words, "trainer=ddp_cpu")
     record(one), record(two)
