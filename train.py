@@ -10,7 +10,6 @@ from omegaconf import DictConfig
 
 from fakegan import config
 from fakegan.loading import load_lightning
-from fakegan.slurm import requeue_when_told
 from fakegan.sweep import lifecycle
 
 
@@ -20,7 +19,6 @@ def main(cfg: DictConfig) -> float:
     from fakegan.pipeline.settings import RunSettings
 
     settings = config.start_run(RunSettings, cfg)
-    requeue_when_told()
     load_lightning()
     from fakegan.pipeline.stages import run
 

@@ -21,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from fakegan import processes, ranks, slurm, usage
@@ -112,6 +112,7 @@ def entry_point(
                 signal.signal(signal.SIGTERM, processes.terminate)
             if sweeps is not None:
                 sweeps.register()
+            slurm.requeue_when_told()
             with one_sentence():
                 processes.hear_signals()
             if {"--help", "-h"} & set(sys.argv[1:]):
@@ -227,6 +228,7 @@ def _tidy(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
             shutil.rmtree(run_dir, ignore_errors=True)
         raise
     except (KeyboardInterrupt, SystemExit) as stop:
+        run_dir = Path(HydraConfig.get().runtime.output_dir)  # another one, where SLURM has started its job again
         requeued = isinstance(stop, SystemExit) and stop.code == processes.REQUEUED
         told = requeued or processes.is_child() or _sweeping()  # by the one that started it, or at the sweep's end
         if (run_dir / CONFIG_FILE).is_file() and not told:
@@ -357,16 +359,24 @@ def _begin(kind: type[R], cfg: DictConfig, checked: R, run_dir: Path) -> R:
         twin = _twin(kind, checked, run_dir)
         if twin is not None:
             return twin
-    begun = slurm.begun_in(run_dir)
-    if begun is not None and (begun / CONFIG_FILE).is_file():
-        settings_then = read_run(kind, str(begun))
-        if settings_then.repeats(checked):  # the job was put into the queue again, with the same words
+    for begun in slurm.begun_earlier(run_dir):
+        then = read_run(kind, str(begun)) if (begun / CONFIG_FILE).is_file() else None
+        if then is not None and then.repeats(checked):  # the job was put into the queue again, with the same words
             if begun != run_dir:
                 _remove_empty(run_dir)
-            return settings_then
+                _go_on_in(begun)
+            return then
     write_down(cfg, run_dir)
-    slurm.note_run(run_dir)
+    slurm.note_job(run_dir)
     return checked
+
+
+def _go_on_in(run_dir: Path) -> None:
+    """What Hydra knows of as this run's folder is another one from now on."""
+    if HydraConfig.initialized():
+        runtime: Any = HydraConfig.get().runtime
+        with read_write(runtime):
+            runtime.output_dir = str(run_dir)
 
 
 def _remove_empty(run_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""Child processes: started in a session of their own, watched, stopped together, gone when their parent is."""
+"""Processes and signals: children in a session of their own, watched, stopped together, gone when their parent is."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ _ALONE = 5.0  # seconds for a process whose fellow has failed to fail for the sa
 _KILLED = 5.0  # seconds that the system has to end what was killed; a container may never bury it
 _HEELS = 0.5  # seconds; a terminal and a wrapper that passes signals on both send the one Ctrl-C
 _PORTS = range(20_000, 32_768)  # below those that a system gives to whoever asks for any
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+_NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+STOPPING = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name))  # Windows has no SIGUSR1
 
 
 def resuming(run_dir: Path) -> list[str]:
@@ -127,12 +128,24 @@ def end_session(child: subprocess.Popen[bytes]) -> None:
     """Kill a child, where it still runs, and all that it has started; wait until they are gone."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-        deadline = time.monotonic() + _KILLED
-        while time.monotonic() < deadline:
-            os.killpg(child.pid, 0)
-            time.sleep(_POLL)
     child.wait()
+    deadline = time.monotonic() + _KILLED
+    while (left := _session_of(child.pid)) and time.monotonic() < deadline:
+        for pid in left:  # in groups of their own, as a run's loaders are
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_POLL)
+
+
+def _session_of(leader: int) -> list[int]:
+    """The processes of a session that have not ended; none where the system does not tell as Linux does."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            state, _parent, _group, session = path.read_text().rpartition(")")[2].split()[:4]
+            if int(session) == leader and state not in {"Z", "X"}:
+                found.append(int(path.parent.name))
+    return found
 
 
 def pass_on(child: subprocess.Popen[bytes], number: int) -> None:
@@ -166,7 +179,7 @@ def together(script: Sequence[str], count: int, logs: Path) -> None:
     """Run a command as `count` processes that know of each other, as torchrun would; wait for all of them.
 
     The first speaks for all; what the others say is in `logs`, one file each. Signals that ask to stop are passed on,
-    and act on this process once the others have ended.
+    and act on this process once the others have ended. The command calls `hear_signals` when it can answer them.
 
     Raises:
         ToldError: one of them failed; the others were stopped.
@@ -182,14 +195,18 @@ def together(script: Sequence[str], count: int, logs: Path) -> None:
         for i in range(count):
             output = files.enter_context((logs / f"process_{i}.log").open("wb")) if i else None
             children.append(start(script, {**shared, "RANK": str(i), "LOCAL_RANK": str(i)}, output))
-        passed, killed = 0, list[int]()
+        passed, killed, deadline = 0, list[int](), math.inf
         while any(child.poll() is None for child in children):
             for number in noted[passed:]:
                 for child in children:
                     pass_on(child, number)
             passed = len(noted)
-            if any(child.poll() for child in children):  # one has failed: the others wait for it in vain
-                killed = _let_end(children, _GRACE if noted else _ALONE)
+            ended = {child.returncode for child in children} - {None, 0}
+            if ended:  # the others save and end, too, or wait in vain for one that has failed
+                saving = len(noted) == 1 and not ended & {1, 2}
+                deadline = min(deadline, time.monotonic() + (_GRACE if saving else _ALONE))
+            if time.monotonic() > deadline:
+                killed = _kill(children)
             time.sleep(_POLL)
     _answer(children, noted, killed, logs)
 
@@ -217,14 +234,8 @@ def _free_port() -> int:
     raise FakeganError(f"no port from {_PORTS.start} to {_PORTS.stop - 1} is free: the processes cannot meet")
 
 
-def _let_end(children: Sequence[subprocess.Popen[bytes]], seconds: float) -> list[int]:
-    """Those that failed for the same reason end by themselves; the others are killed: they cannot save without it.
-
-    Returns the numbers of those killed.
-    """
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and any(child.poll() is None for child in children):
-        time.sleep(_POLL)
+def _kill(children: Sequence[subprocess.Popen[bytes]]) -> list[int]:
+    """Kill those that still run: they cannot save without the others. Returns their numbers."""
     left = [i for i, child in enumerate(children) if child.poll() is None]
     for i in left:
         pass_on(children[i], signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""SLURM's word that the time of a job is over: SIGUSR1 or SIGUSR2, at whatever moment of a run; and its second start.
+"""SLURM's word that the time of a job is over: SIGUSR1 or SIGUSR2, at whatever moment of a command; its second start.
 
 The job is put into the queue again by submitit, where that started it, else by `scontrol requeue`, asked by the
 first of its processes. Nothing here takes long to import: a signal may come while the libraries are loading.
@@ -16,9 +16,10 @@ from types import FrameType
 from typing import NoReturn
 
 from fakegan.files import replacing
-from fakegan.processes import REQUEUED, is_child
+from fakegan.processes import REQUEUED, STOPPING, is_child
 
-ANNOUNCING = (signal.SIGUSR1, signal.SIGUSR2)
+JOB_FILE = "slurm_job.txt"  # in a run directory
+ANNOUNCING = tuple(number for number in STOPPING if number not in {signal.SIGINT, signal.SIGTERM})
 
 
 def requeue_when_told() -> None:
@@ -44,27 +45,28 @@ def requeue(number: int, _frame: FrameType | None = None) -> NoReturn:
     raise SystemExit(REQUEUED)
 
 
-def note_run(run_dir: Path) -> None:
-    """Under SLURM: write down beside a run which job began it, so that this job finds it when it is started again."""
+def note_job(run_dir: Path) -> None:
+    """Under SLURM: write down in a run which job began it, so that this job finds it when it is started again."""
     if "SLURM_JOB_ID" in os.environ and not is_child():
-        with suppress(OSError), replacing(_note(run_dir)) as building:
-            building.write_text(run_dir.name)
+        with suppress(OSError), replacing(run_dir / JOB_FILE) as building:
+            building.write_text(f"{_job()}\n")
 
 
-def begun_in(run_dir: Path) -> Path | None:
-    """Where SLURM has started this job again: the folder of the run that it began, most likely; else None.
+def begun_earlier(run_dir: Path) -> list[Path]:
+    """Where SLURM has started this job again: the runs that it may have begun in place of `run_dir`; else none.
 
-    That is `run_dir`, or one beside it, where the name of a run's folder has a clock in it.
+    The one there, then those beside it that are this job's: the name of a run's folder has a clock in it.
     """
     if "SLURM_RESTART_COUNT" not in os.environ:
-        return None
+        return []
+    beside = sorted(run_dir.parent.glob(f"*/{JOB_FILE}"))
+    return [run_dir, *(path.parent for path in beside if path.parent != run_dir and _text(path) == _job())]
+
+
+def _text(path: Path) -> str:
     with suppress(OSError, ValueError):
-        return run_dir.with_name(_note(run_dir).read_text())
-    return run_dir
-
-
-def _note(run_dir: Path) -> Path:
-    return run_dir.with_name(f".slurm_{_job()}")
+        return path.read_text().strip()
+    return ""
 
 
 def _job() -> str:

@@ -63,6 +63,7 @@ def in_double() -> None:
 def main(run_dir: str, out: str, *modes: str) -> None:
     torch.set_num_threads(1)
     processes.end_with_parent()
+    processes.hear_signals()
     ranks.connect()
     EpochMeans.update = remembered  # type: ignore[method-assign]
     DealtStoreOrder.__init__ = in_small_batches  # type: ignore[method-assign]

@@ -62,7 +62,10 @@ def test_a_job_that_is_started_again_finds_its_run_though_the_clock_has_moved(
     job: Path, tmp_path: Path, store_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = begin(store_path, tmp_path / "at_noon", "pipeline=classify", f"paths.artifact_dir={tmp_path}")
+    begin(store_path, tmp_path / "next", "pipeline=classify", "seed=3", f"paths.artifact_dir={tmp_path}")  # its second
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    fixed = begin(store_path, tmp_path / "next", "pipeline=classify", "seed=3", f"paths.artifact_dir={tmp_path}")
+    assert fixed.paths.run_dir == tmp_path / "next"
     (tmp_path / "at_one").mkdir()  # Hydra makes it
     again = begin(store_path, tmp_path / "at_one", "pipeline=classify", f"paths.artifact_dir={tmp_path}")
     assert again.paths.run_dir == first.paths.run_dir

@@ -166,7 +166,8 @@ def test_gpus_are_handed_out_and_never_shared(tmp_path: Path) -> None:
 
 def test_what_a_killed_job_has_started_is_gone_before_its_gpu_is_anothers(tmp_path: Path) -> None:
     """One of a run's processes outlives its parent's SIGKILL: the next job must not share the GPU with it."""
-    child = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    sleeps = "import os, time; os.setpgrp(); time.sleep(60)"  # in a group of its own, as a run's loaders are
+    child = f"import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', {sleeps!r}]); time.sleep(0.5)"
     orphaned = f"{child}; open('pid', 'w').write(str(p.pid)); os.kill(os.getpid(), 9)"
     look = f"""
 try:
@@ -343,6 +344,7 @@ def test_a_signal_that_is_passed_on_by_a_wrapper_is_the_same_one(tmp_path: Path)
             while not (tmp_path / "0" / "ready").exists():
                 time.sleep(0.02)
             os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)  # else the system would make one of them
             os.kill(os.getpid(), signal.SIGINT)
 
         threading.Thread(target=send, daemon=True).start()
@@ -618,7 +620,7 @@ class Started:
         return 0
 
     def __call__(self, *jobs: str, options: Sequence[str] = ()) -> Sequence[JobReturn]:
-        """Start it on jobs by their own words; what ran is in `ran`."""
+        """Start it on jobs of a word each; what ran is in `ran`."""
         self.ran = []
         config.register_resolvers()
         lifecycle.register()
@@ -628,7 +630,7 @@ class Started:
             made.config, made.folder = master, self.folder
             made.loader = GlobalHydra.instance().config_loader()
             self.folder.mkdir(exist_ok=True)
-            return made.launch([[*self.fixed, *word.split()] for word in jobs], 0)
+            return made.launch([[*self.fixed, word] for word in jobs], 0)
 
     @property
     def states(self) -> list[str]:
@@ -685,6 +687,15 @@ def test_a_finished_job_stays_finished_where_there_are_fewer_gpus_than_it_had(
     assert "needs 4 GPUs" in read_rows(start.folder)[1].reason
 
 
+def test_a_job_that_was_refused_its_gpus_is_no_run_that_others_repeat(
+    start: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start.fixed = [*start.fixed, "trainer=auto", "trainer.accelerator=gpu"]
+    monkeypatch.setattr(launcher, "this_machine", lambda _environment: Machine(("0", "1"), 8))
+    start("trainer.devices=4", "trainer.devices=2")
+    assert start.states == ["failed", "finished"]
+
+
 @pytest.mark.parametrize("params", ["3", "[a]"])
 def test_what_a_grid_is_over_is_a_table(params: str) -> None:
     with pytest.raises(UsageError, match=r"hydra\.sweeper\.params=.* must be keys and values"):
@@ -717,7 +728,7 @@ def test_a_jobs_threads_do_not_depend_on_how_many_jobs_are_left(
 def test_gpus_that_one_job_cannot_have_are_its_failure_alone(start: Started, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     start.fixed += ["trainer=auto", "hydra.launcher.devices_per_job=1"]
-    start("trainer.devices=1", "seed=2 trainer.devices=2", "trainer=cpu")
+    start("trainer.devices=1", "trainer.devices=2", "trainer=cpu")
     assert start.states == ["finished", "failed", "repeats 0"]
     assert "devices_per_job=1, but trainer.devices=2" in read_rows(start.folder)[1].reason
     assert [job.gpus for job in start.ran] == [1]

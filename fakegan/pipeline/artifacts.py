@@ -2,7 +2,8 @@
 
 An artifact is a folder `artifact_dir/KIND/NAME-FINGERPRINT`. It is made in a folder beside it and renamed into
 place, under a lock that dies with its process, so that two runs never make the same one twice. Where a run has
-several processes, its first looks, locks and renames; all of them make.
+several processes, its first looks, locks and renames; all of them make. Until it is finished a file beside it says
+which run makes it: another one can go on from what that has saved.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy.typing as npt
 from fakegan import ranks
 from fakegan.data.arrays import map_array
 from fakegan.errors import FakeganError
+from fakegan.files import replacing
 
 MANIFEST = "manifest.json"
 
@@ -89,7 +91,24 @@ def obtain(
             (building / MANIFEST).write_text(json.dumps(manifest, indent=2))
             shutil.rmtree(path, ignore_errors=True)  # without a manifest it is no artifact
             os.replace(building, path)
+            _note(building).unlink(missing_ok=True)
     return Artifact(path, reused=False)
+
+
+def begun_by(building: Path, stage: Path) -> Path | None:
+    """Asked in `make`, by the first process: the folder of the run that began to make this artifact, if one did.
+
+    It was stopped or killed since. `stage`, this run's folder, is noted in its place.
+    """
+    note = _note(building)
+    before = Path(note.read_text().strip()) if note.is_file() else None
+    with replacing(note) as written:
+        written.write_text(f"{stage.absolute()}\n")
+    return before
+
+
+def _note(building: Path) -> Path:
+    return building.with_suffix(".begun_by")
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -24,6 +26,7 @@ from fakegan import ranks
 from fakegan.callbacks import Best, EpochLines, EpochStatus, Last, MetricsInCheckpoint, Patience, StepSeed
 from fakegan.checkpoints import AtomicCheckpointIO, load_checkpoint
 from fakegan.errors import FakeganError
+from fakegan.files import replacing
 from fakegan.memory import give_back_freed_memory
 from fakegan.modules.batchnorm import share_statistics
 from fakegan.pipeline.settings import RunSettings, StageBudget
@@ -42,6 +45,7 @@ def fit(
     mode: Literal["min", "max"],
     patience: int | None = None,  # epochs without a better value before it stops
     callbacks: Sequence[pl.Callback] = (),
+    begun: Path | None = None,  # another run's folder of this stage: go on from there, where this one has saved nothing
 ) -> Path:
     """Train, or go on from the stage's last checkpoint, with all processes of the run; returns the best checkpoint.
 
@@ -70,12 +74,14 @@ def fit(
     every.append(TQDMProgressBar() if on_terminal else EpochLines(folder.name))  # named: rich, where installed, is mute
     torch.manual_seed(settings.seed)
     module = make()
+    if begun is not None:
+        ranks.on_first(lambda: _take_over(begun / CHECKPOINTS, checkpoints, module))
     trainer = _trainer(settings, budget, _logger(settings, folder), every, on_terminal, _strategy(module))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on workers and log intervals does not fit memory maps
         try:
-            begun = ranks.on_first(last.is_file)
-            trainer.fit(module, datamodule=data, ckpt_path=_checked(last, module) if begun else None)
+            saved = ranks.on_first(last.is_file)
+            trainer.fit(module, datamodule=data, ckpt_path=_checked(last, module) if saved else None)
         except Stopped as stopped:
             stop.follow(stopped.number)
         except SIGTERMException:  # before the first step
@@ -88,6 +94,18 @@ def fit(
     ranks.on_first(finished.touch)
     stop.follow(ranks.largest(stop.noted))  # it came in the last epoch
     return checkpoints / "best.ckpt"
+
+
+def _take_over(theirs: Path, own: Path, module: pl.LightningModule) -> None:
+    """Copy another run's checkpoints of the same fit; those that are damaged or of another version are left alone."""
+    if (own / LAST).exists() or not (theirs / LAST).is_file():
+        return
+    with contextlib.suppress(FakeganError, OSError):  # it would only have saved time
+        _checked(theirs / LAST, module)
+        for path in sorted(theirs.glob("*.ckpt")):  # the last comes last: it says that all are there
+            with replacing(own / path.name) as building:
+                shutil.copyfile(path, building)
+        print(f"{own.parent.name}: going on where {theirs.parent.parent.name} stopped", flush=True)
 
 
 def _checked(last: Path, module: pl.LightningModule) -> str:

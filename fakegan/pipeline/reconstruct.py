@@ -12,6 +12,8 @@ import torch
 from tqdm import tqdm
 
 import fakegan.data.pixels
+import fakegan.detector
+import fakegan.devices
 import fakegan.nets.autogan
 import fakegan.nets.layers
 from fakegan import ranks
@@ -25,7 +27,8 @@ from fakegan.pipeline.artifacts import Reconstructions, file_digest, names_diges
 from fakegan.pipeline.settings import RunSettings
 
 FACE_BYTES = 64 * 64 * 3
-_CODE = (fakegan.nets.autogan, fakegan.nets.layers, fakegan.data.pixels)  # what turns faces into reconstructions
+# What turns faces into reconstructions.
+_CODE = (fakegan.nets.autogan, fakegan.nets.layers, fakegan.data.pixels, fakegan.detector, fakegan.devices)
 
 
 def reconstruct_faces(

@@ -199,7 +199,7 @@ class TrainerSettings:
         if isinstance(self.devices, int):
             if self.devices > gpus > 0:
                 raise UsageError(f"trainer.devices={self.devices}, but this machine has {gpus} GPUs: lower it")
-            if not gpus and self.devices > max(cores(), 2):
+            if not self.uses_gpus and self.devices > max(cores(), 2):
                 raise UsageError(f"trainer.devices={self.devices}, but this machine has {cores()} cores: lower it")
             return self.devices
         return max(gpus, 1)

@@ -28,8 +28,8 @@ from fakegan.detector import is_among, sha256_bytes
 from fakegan.errors import FakeganError, UsageError
 from fakegan.files import replacing
 from fakegan.modules.autoencoder import AdversarialAutoencoder
-from fakegan.pipeline.artifacts import Artifact, file_digest, names_digest, obtain
-from fakegan.pipeline.fitting import CHECKPOINTS, LAST, fit, weights_of
+from fakegan.pipeline.artifacts import Artifact, begun_by, file_digest, names_digest, obtain
+from fakegan.pipeline.fitting import fit, weights_of
 from fakegan.pipeline.settings import RunSettings
 
 AUTOENCODER_FILE = "autoencoder.pt"
@@ -105,7 +105,7 @@ def _fit_autoencoder(settings: RunSettings, faces: Faces, model: dict[str, Any],
         workers=settings.data.workers,
     )
     print(f"autoencoder: training {settings.model.name} on {len(rows[0])} real faces", flush=True)
-    ranks.on_first(lambda: _take_over(folder.with_name(f"{folder.name}.by"), stage))
+    before = ranks.on_first(lambda: begun_by(folder, stage))
     grid = ReconstructionGrid(stage, settings.callbacks.grid_every, settings.callbacks.grid_faces)
     best = fit(
         lambda: AdversarialAutoencoder(**model),
@@ -116,6 +116,7 @@ def _fit_autoencoder(settings: RunSettings, faces: Faces, model: dict[str, Any],
         monitor="val/l1",
         mode="min",
         callbacks=[grid, StopOnDivergence("model.learning_rate")],
+        begun=before,
     )
     content = {
         "options": {key: model[key] for key in NET_OPTIONS},
@@ -126,21 +127,6 @@ def _fit_autoencoder(settings: RunSettings, faces: Faces, model: dict[str, Any],
     }
     ranks.on_first(lambda: save_checkpoint(content, folder / AUTOENCODER_FILE))
     return {"trained_by": stage.parent.name}
-
-
-def _take_over(note: Path, stage: Path) -> None:
-    """Go on from what another run has saved of the same autoencoder, where it was stopped or killed.
-
-    `note` holds the folder of the last run that trained it, a line that others replace under the artifact's lock.
-    """
-    before = Path(note.read_text().strip()) if note.is_file() else stage
-    theirs, own = (folder / CHECKPOINTS / LAST for folder in (before, stage))
-    if theirs.is_file() and not own.is_file():
-        print(f"autoencoder: going on where {before.parent.name} stopped", flush=True)
-        for path in sorted(theirs.parent.glob("*.ckpt")):  # best.ckpt before last.ckpt, which says that there is one
-            _copy(path, own.with_name(path.name))
-    with replacing(note) as building:
-        building.write_text(f"{stage}\n")
 
 
 def named_autoencoder(path: Path, settings: RunSettings) -> Path:

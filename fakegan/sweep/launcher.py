@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 import fakegan.config as configs
 from fakegan.config import CONFIG_FILE
 from fakegan.errors import FakeganError, ToldError, UsageError
+from fakegan.evaluation.results import METRICS_FILE
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
 from fakegan.processes import resuming
 from fakegan.sweep import search, table, words
@@ -154,6 +155,7 @@ class ProcessLauncher(Launcher):
         cfg = planned.cfg = self.loader.load_sweep_config(self.config, list(planned.overrides))
         with _known_to_hydra(cfg, number, self.folder):
             own, settings = _own_part(cfg)
+            planned.gpus = self._gpus_unless_finished(settings)
             place = self.folders.place(number, settings, lambda n: _subdir(cfg, n))
         OmegaConf.update(own, "paths.run_dir", str(place.folder))
         with read_write(cfg.hydra):
@@ -168,8 +170,6 @@ class ProcessLauncher(Launcher):
             objective = table.objective_of(place.folder)
             if objective is not None:
                 planned.row = replace(planned.row, state="finished", objective=objective)
-        if planned.row.state == "waiting":  # what there is now may be less than what others had
-            planned.gpus = self._gpus(settings.trainer)
 
     def _tell_plan(self, new: dict[int, _Planned]) -> None:
         states = [planned.row.state for planned in new.values()]
@@ -234,6 +234,13 @@ class ProcessLauncher(Launcher):
             gpus=planned.gpus,
             prepare=lambda: None if begun else configs.write_down(own, folder),
         )
+
+    def _gpus_unless_finished(self, settings: RunSettings) -> int:
+        """`_gpus` of a job; none for one that has finished, when there may have been more of them."""
+        folder = self.folders.begun(settings)
+        if folder is not None and (folder / METRICS_FILE).is_file():
+            return 0
+        return self._gpus(settings.trainer)
 
     def _gpus(self, trainer: TrainerSettings) -> int:
         """How many a job is to have for itself.

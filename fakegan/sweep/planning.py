@@ -49,6 +49,10 @@ class Folders:
         self.folders[identity], self.owners[folder] = folder, number
         return Place(folder, "new", number)
 
+    def begun(self, settings: RunSettings) -> Path | None:
+        """The folder that a job of these settings has already, in this start or since an earlier one."""
+        return self.folders.get(settings.identity())
+
     def _free(self, number: int, name: Callable[[int], str]) -> str:
         """The wanted name, or that with the next number that no folder has."""
         if name(number) == name(number + 1):  # hydra.sweep.subdir is without a number
