@@ -120,7 +120,7 @@ def entry_point(
                     _say(_help(name, sys.modules[task.__module__].__doc__ or "", sweeps is not None))
                 return None
             composed = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
-            with one_sentence():
+            with one_sentence(), processes.deaf_afterwards():
                 run = composed(functools.wraps(task)(functools.partial(_job, task)))
                 return run() if sweeps is None else _concluded(run, sweeps)
 
@@ -176,7 +176,7 @@ def _concluded(run: Callable[[], Any], sweeps: Sweeps) -> Any:
                 raise
         raise error
     except (KeyboardInterrupt, SystemExit) as stop:
-        if isinstance(stop, KeyboardInterrupt) or stop.code == 128 + signal.SIGTERM:
+        if isinstance(stop, KeyboardInterrupt) or stop.code in {128 + number for number in processes.STOPPING}:
             sweeps.stopped()
         raise
     sweeps.conclude()

@@ -84,6 +84,16 @@ def hear_signals() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 
+@contextlib.contextmanager
+def deaf_afterwards() -> Iterator[None]:
+    """What comes after the block is the process's end, which takes torch seconds: nothing is left to stop."""
+    try:
+        yield
+    finally:
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+
+
 def start_worker() -> None:
     """In a pool's process: leave Ctrl-C to the main process, and end with it: a killed parent leaves no orphans."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -842,3 +843,20 @@ def test_a_sweep_that_is_stopped_anywhere_says_how_to_go_on(
     with pytest.raises(type(stop)):
         config._concluded(run, lifecycle)
     assert capsys.readouterr().err.count("stopped; go on with: python train.py -m seed=1,2 resume=true") == heard
+
+
+@pytest.mark.parametrize("word", ["resume=outputs/a", "resume=outputs/a,outputs/b", "'resume=choice(a,b)'"])
+def test_a_run_is_no_sweep_to_go_on_with(tmp_path: Path, word: str) -> None:
+    resume = word.removeprefix("resume=") if word == "resume=outputs/a" else None  # Hydra leaves swept ones out
+    with pytest.raises(UsageError, match="goes on with one run, without -m"):
+        lifecycle._check_opening(tmp_path, resume, [word.strip("'"), "seed=1"])
+
+
+def test_at_its_end_a_process_is_not_to_be_stopped() -> None:
+    """What torch does as it is unloaded takes seconds, and shows a trace where Ctrl-C comes between."""
+    code = (
+        "import os, signal\nfrom fakegan.processes import deaf_afterwards\nwith deaf_afterwards(): print('done')\n"
+        "for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1): os.kill(os.getpid(), number)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=config.PROJECT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")

@@ -45,10 +45,11 @@ class _Pair:
         return 1 if (self.comparison.auroc_difference["value"] or 0) > 0 else -1
 
     @property
-    def below_chance(self) -> bool:
-        """Whether neither tells fakes better than guessing: which one is worse then says little."""
-        means = [mean_value(of_seeds(c, "auroc")) for c in (self.first, self.second)]
-        return all(mean is not None and mean <= GUESSING for mean in means)
+    def no_better_than_guessing(self) -> bool:
+        """Whether no interval of either lies above chance: which one is worse then says little."""
+        measures = [m for c in (self.first, self.second) for m in of_seeds(c, "auroc")]
+        lowest = [m["value"] if m["low"] is None else m["low"] for m in measures]
+        return all(low is None or low <= GUESSING for low in lowest)
 
     def said(self, verbs: tuple[str, str, str]) -> str:
         """The question's verb for the outcome; where McNemar's test sees more than the bootstrap, that too."""
@@ -87,10 +88,14 @@ def _answer(question: Question, groups: Sequence[Group]) -> Answer:
     counts = [str(len(group.comparisons)) for group in groups if len(group.configurations) > 1]
     corrected = f"p-values after Holm's correction for {' and '.join(counts)} {'pair' if counts == ['1'] else 'pairs'}"
     verdict, tone = _verdict(question, outcomes)
-    guessing = [pair for pair in pairs if pair.below_chance]
+    guessing = [pair for pair in pairs if pair.no_better_than_guessing]
     if len(guessing) == len(pairs):
-        verdict, tone = "Moot: no better than guessing", "open"
-    warning = f" In {len(guessing)} of {len(pairs)} neither is better than guessing (AUROC 0.5)." if guessing else ""
+        verdict, tone = "Moot: not shown to be better than guessing", "open"
+    warning = (
+        f" In {len(guessing)} of {len(pairs)} neither is shown to be better than guessing (AUROC 0.5)."
+        if guessing
+        else ""
+    )
     if len(pairs) == 1:
         said = f"{question.subject} {pairs[0].said(question.verbs)} ({pairs[0].words})"
         sentence = f"{said}: {pairs[0].numbers()} ({corrected}).{warning}"

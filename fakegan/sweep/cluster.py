@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -211,11 +211,28 @@ def _queued(jobs: Sequence[Job], executor: Any) -> list[Any]:
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     try:
-        with executor.batch():  # one array
+        with _complaints_kept(executor), executor.batch():  # one array
             return [executor.submit(_command(job)) for job in jobs]
     except (FailedJobError, FailedSubmissionError, OSError) as error:
         said = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in str(error).splitlines()]
         raise UsageError(f"the jobs were not taken into the queue: {'; '.join(said)}") from error
+
+
+@contextlib.contextmanager
+def _complaints_kept(executor: Any) -> Iterator[None]:
+    """Of the processes that submitit starts within, on this machine, to watch over the jobs: a trace when they end."""
+    if executor.cluster != LocalSlurmLauncher.executor:
+        yield
+        return
+    folder, stderr = Path(executor.folder), os.dup(2)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "watchers.log").open("ab") as log:
+        os.dup2(log.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def _link(log: Path, written: Path) -> None:

@@ -213,7 +213,7 @@ class ProcessLauncher(Launcher):
         number = self._work(jobs)
         self.display.close()
         if number:
-            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + signal.SIGTERM)
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
     def _work(self, jobs: Sequence[Job]) -> int:
         """Run jobs; returns the signal that asked to stop, 0 if none did."""

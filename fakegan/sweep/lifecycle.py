@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -101,7 +101,7 @@ class Opening(Callback):
         """Ends the process with a sentence where the sweep may not begin."""
         with configs.one_sentence():  # Hydra would make a warning of an error
             folder = Path(config.hydra.sweep.dir).absolute()
-            _check_opening(folder, config.get("resume"))
+            _check_opening(folder, config.get("resume"), config.hydra.overrides.task)
             Opening.made_folder = not folder.exists()
             Opening.found = frozenset() if Opening.made_folder else frozenset(path.name for path in folder.iterdir())
             folder.mkdir(parents=True, exist_ok=True)
@@ -112,13 +112,18 @@ class Opening(Callback):
             Opening.folder = folder
 
 
-def _check_opening(folder: Path, resume: object) -> None:
+def _check_opening(
+    folder: Path,
+    resume: object,
+    typed: Sequence[str],  # the words, those with several values among them
+) -> None:
     from fakegan import ranks
 
     if ranks.started() > 1:
         raise UsageError("a sweep starts the processes of its jobs by itself: start it without torchrun or srun")
-    if isinstance(resume, str):
-        raise UsageError(f"resume={resume} goes on with one run, without -m; resume=true goes on with a sweep")
+    several = [word for word in typed if word.startswith("resume=") and not isinstance(resume, bool)]
+    if several:
+        raise UsageError(f"{several[-1]} goes on with one run, without -m; resume=true goes on with a sweep")
     there = words.is_sweep(folder) or any(folder.glob(f"*/{CONFIG_FILE}"))
     if resume and not there:
         raise UsageError(f"{shown(folder)} holds no sweep to go on with: name its folder with hydra.sweep.dir=DIR")

@@ -220,7 +220,7 @@ def _study(folder: Path, space: Mapping[str, Any], fixed: Sequence[str]) -> Any:
     study.set_user_attr(_SEARCHED, searched)
     ended = len(_ended(study))
     if ended:
-        print(f"{ended} trials of this search have ended", flush=True)
+        print(f"trials of this search that have ended: {ended}", flush=True)
     return study
 
 
