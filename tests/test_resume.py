@@ -19,6 +19,7 @@ from fakegan.config import PROJECT
 from fakegan.pipeline.settings import RunSettings
 
 from .test_ranks import begin
+from .test_slurm import be_job_17
 
 pytestmark = pytest.mark.slow
 
@@ -267,12 +268,7 @@ def test_loaders_may_get_the_signal_too(tmp_path: Path, store_path: Path, number
 def test_slurms_signal_saves_and_asks_for_the_queue(
     tmp_path: Path, store_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int, code: int, words: str, trainer: str
 ) -> None:
-    scontrol = tmp_path / "bin" / "scontrol"
-    scontrol.parent.mkdir()
-    scontrol.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\nexit {answer}\n')
-    scontrol.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{scontrol.parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    asked = be_job_17(tmp_path, monkeypatch, answer)
     budget = ("budget.classifier={max_epochs: 400, batch_size: 8}", "callbacks.patience=999")
     settings = begin(store_path, tmp_path / "run", "pipeline=classify", *budget, trainer)
     process, last = start(settings), settings.paths.run_dir / "classifier" / "checkpoints" / "last.ckpt"
@@ -280,7 +276,7 @@ def test_slurms_signal_saves_and_asks_for_the_queue(
         time.sleep(0.02)
     process.send_signal(signal.SIGUSR1)
     assert process.wait() == code
-    assert (tmp_path / "asked").read_text() == "requeue 17\n"
+    assert asked.read_text() == "requeue 17\n"
     assert words in (settings.paths.run_dir / "log.txt").read_text()
 
 
