@@ -1,3 +1,4 @@
+import json
 import multiprocessing
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ def _write(folder: Path) -> dict[str, Any]:
 
 
 def test_made_once_found_again(tmp_path: Path) -> None:
-    first = obtain(tmp_path, "autoencoder", "a", {"seed": 1}, _write)
+    first = obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write)
     assert not first.reused
     assert (first.path / "content").read_text() == "made"
     assert first.manifest["results"] == {"made": 1}
@@ -24,8 +25,32 @@ def test_made_once_found_again(tmp_path: Path) -> None:
     def never(folder: Path) -> dict[str, Any]:
         raise AssertionError("made twice")
 
-    assert obtain(tmp_path, "autoencoder", "a", {"seed": 1}, never).reused
-    assert not obtain(tmp_path, "autoencoder", "a", {"seed": 2}, _write).reused
+    assert obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, never).reused
+    assert not obtain(tmp_path, "autoencoder", "a", 1, {"seed": 2}, _write).reused
+
+
+def test_another_recipe_makes_it_anew_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write)
+    assert capsys.readouterr().out == ""
+    second = obtain(tmp_path, "autoencoder", "a", 2, {"seed": 1}, _write)
+    assert not second.reused
+    assert first.path.is_dir()
+    assert f"{first.path} is from another version" in capsys.readouterr().out
+    assert obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write).reused
+
+
+def test_an_artifact_of_version_0_1_0_is_made_anew_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = tmp_path / "autoencoder" / "a-0123456789abcdef"
+    old.mkdir(parents=True)
+    (old / "manifest.json").write_text(json.dumps({"ingredients": {"seed": 1, "code": "5f2a"}}))
+    (tmp_path / "autoencoder" / "b").mkdir()
+    (tmp_path / "autoencoder" / "b" / "manifest.json").write_text("damaged")
+    assert not obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write).reused
+    assert capsys.readouterr().out.count("another version") == 1
+    assert not obtain(tmp_path, "autoencoder", "a", 1, {"seed": 2}, _write).reused
+    assert capsys.readouterr().out == ""
 
 
 def test_fingerprints_follow_content_not_order() -> None:
@@ -35,12 +60,12 @@ def test_fingerprints_follow_content_not_order() -> None:
 
 
 def test_what_a_dead_run_left_is_made_anew(tmp_path: Path) -> None:
-    path = obtain(tmp_path, "autoencoder", "a", {"seed": 1}, _write).path
+    path = obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write).path
     building = path.with_name(f".{path.name}.building")
     path.rename(building)
     (building / "manifest.json").unlink()
     (building / "half").write_text("left by a killed run")
-    again = obtain(tmp_path, "autoencoder", "a", {"seed": 1}, _write)
+    again = obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write)
     assert not again.reused
     assert sorted(p.name for p in again.path.iterdir()) == ["content", "manifest.json"]
 
@@ -53,7 +78,7 @@ def _slow_write(folder: Path) -> dict[str, Any]:
 
 
 def _obtain_slowly(root: Path) -> None:
-    obtain(root, "autoencoder", "a", {"seed": 1}, _slow_write)
+    obtain(root, "autoencoder", "a", 1, {"seed": 1}, _slow_write)
 
 
 def test_two_processes_make_one(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ Pixels = NDArray[np.uint8]  # (64, 64, 3)
 
 SOURCES = ("demo_camera", "demo_transposed", "demo_nearest", "demo_bilinear")  # the first is real
 SIZE = 64
+RECIPE = 1  # of drawing: raise it when face i of a seed gets other pixels
 _CHUNK = 25  # faces a worker draws at a time
 
 # What the generators do badly, tuned so that a small CNN learns it and channel totals do not show it.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
 from tqdm import tqdm
 
-from fakegan.data import demo, portrait
+from fakegan.data import demo
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.splits import ClassRatio, Needs, SplitConfig, Splits, seeds, split_faces
 from fakegan.data.store import FAKE, REAL, FaceStore, Row, StoreWriter
@@ -59,12 +58,10 @@ def open_faces(settings: DataSettings, data_dir: Path, needs: Needs) -> Faces:
 
 
 def built_in_store(settings: DataSettings, data_dir: Path) -> Path:
-    """The store of built-in faces under `data_dir`, drawn once for each count, seed and version of the code."""
+    """The store of built-in faces under `data_dir`, drawn once for each count, seed and recipe."""
     if settings.demo_faces < len(demo.SOURCES) * 2:
         raise UsageError(f"data.demo_faces={settings.demo_faces} is too few: ask for 100 or more")
-    sources = [Path(module.__file__ or "").read_bytes() for module in (demo, portrait)]
-    version = hashlib.sha256(b"".join(sources)).hexdigest()[:8]
-    path = data_dir / f"demo-{settings.demo_faces}-{settings.demo_seed}-{version}"
+    path = data_dir / f"demo-{settings.demo_faces}-{settings.demo_seed}-r{demo.RECIPE}"
     if (path / "manifest.json").is_file():
         return path
     try:

@@ -1,9 +1,12 @@
 """Trained autoencoders and reconstructions that several runs may use, found again by fingerprint.
 
-An artifact is a folder `artifact_dir/KIND/NAME-FINGERPRINT`. It is made in a folder beside it and renamed into
-place, under a lock that dies with its process, so that two runs never make the same one twice. Where a run has
-several processes, its first looks, locks and renames; all of them make. Until it is finished a file beside it says
-which run makes it: another one can go on from what that has saved.
+An artifact is a folder `artifact_dir/KIND/NAME-FINGERPRINT`. The fingerprint is of what it is made from and of its
+kind's RECIPE, a number that stands beside the code that makes it: raise it when the same ingredients give other
+numbers (tests/test_recipes.py notices), and each artifact of that kind is made anew.
+
+An artifact is made in a folder beside its place and renamed into it, under a lock that dies with its process, so that
+two runs never make the same one twice. Where a run has several processes, its first looks, locks and renames; all of
+them make. Until it is finished a file beside it names the run that makes it, so that another run can go on from there.
 """
 
 from __future__ import annotations
@@ -66,16 +69,19 @@ def obtain(
     root: Path,  # paths.artifact_dir
     kind: str,  # "autoencoder", "reconstructions" or "analysis"
     name: str,  # for people; the fingerprint decides
+    recipe: int,  # the kind's RECIPE
     ingredients: dict[str, Any],
     make: Callable[[Path], dict[str, Any]],  # fills an empty folder, in every process; returns results for the manifest
 ) -> Artifact:
     """The artifact made from these ingredients: found, waited for, or made now."""
-    path = root / kind / f"{name}-{fingerprint(ingredients)}"
+    path = root / kind / f"{name}-{fingerprint({**ingredients, 'recipe': recipe})}"
     building = path.with_name(f".{path.name}.building")
 
     def begun() -> bool:
         if (path / MANIFEST).is_file():
             return False
+        for outdated in _by_other_recipes(path.parent, ingredients):
+            print(f"{kind}: {outdated} is from another version of FakeGAN: made anew, and not deleted", flush=True)
         shutil.rmtree(building, ignore_errors=True)  # left by a run that died: the lock says that it is not alive
         building.mkdir()
         return True
@@ -85,7 +91,7 @@ def obtain(
     with ranks.first_within(lambda: _locked(path)):
         if not ranks.on_first(begun):
             return Artifact(path, reused=True)
-        manifest = {"kind": kind, "ingredients": ingredients, "results": make(building)}
+        manifest = {"kind": kind, "recipe": recipe, "ingredients": ingredients, "results": make(building)}
         ranks.wait()
         if ranks.is_first():
             (building / MANIFEST).write_text(json.dumps(manifest, indent=2))
@@ -93,6 +99,20 @@ def obtain(
             os.replace(building, path)
             _note(building).unlink(missing_ok=True)
     return Artifact(path, reused=False)
+
+
+def _by_other_recipes(folder: Path, ingredients: dict[str, Any]) -> list[Path]:
+    """The finished artifacts in a kind's folder that differ in nothing but their recipe."""
+    found = []
+    for manifest in sorted(folder.glob(f"*/{MANIFEST}")):
+        try:
+            made_from = dict(json.loads(manifest.read_text())["ingredients"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # damaged: nothing is said of it, and nothing is lost
+        made_from.pop("code", None)  # which stood for the recipe in version 0.1.0
+        if made_from == ingredients:
+            found.append(manifest.parent)
+    return found
 
 
 def begun_by(building: Path, stage: Path) -> Path | None:

@@ -10,15 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import fakegan.callbacks
-import fakegan.data.datamodule
-import fakegan.data.pixels
-import fakegan.modules.autoencoder
-import fakegan.modules.pool
-import fakegan.modules.schedules
-import fakegan.nets.autogan
-import fakegan.nets.layers
-import fakegan.nets.losses
 from fakegan import ranks
 from fakegan.callbacks import ReconstructionGrid, StopOnDivergence
 from fakegan.checkpoints import load_checkpoint, save_checkpoint
@@ -28,24 +19,13 @@ from fakegan.detector import is_among, sha256_bytes
 from fakegan.errors import FakeganError, UsageError
 from fakegan.files import replacing
 from fakegan.modules.autoencoder import AdversarialAutoencoder
-from fakegan.pipeline.artifacts import Artifact, begun_by, file_digest, names_digest, obtain
+from fakegan.pipeline.artifacts import Artifact, begun_by, names_digest, obtain
 from fakegan.pipeline.fitting import fit, weights_of
 from fakegan.pipeline.settings import RunSettings
 
 AUTOENCODER_FILE = "autoencoder.pt"
 NET_OPTIONS = ("depth", "width", "norm", "code_channels")  # of AutoGAN, as they stand in conf/model
-# What a trained autoencoder depends on besides its settings: a change of this code makes a new artifact.
-_CODE = (
-    fakegan.nets.autogan,
-    fakegan.nets.layers,
-    fakegan.nets.losses,
-    fakegan.modules.autoencoder,
-    fakegan.modules.pool,
-    fakegan.modules.schedules,
-    fakegan.data.datamodule,
-    fakegan.data.pixels,
-    fakegan.callbacks,
-)
+RECIPE = 1  # of training: raise it when the same settings, faces and seed give other weights
 
 
 def train_autoencoder(settings: RunSettings, faces: Faces) -> Path:
@@ -78,13 +58,13 @@ def _trained_autoencoder(settings: RunSettings, faces: Faces) -> Artifact:
         "seed": settings.seed,
         "geometry": faces.store.geometry.shape(),
         "faces": {split: names_digest(faces.store.sha256[r]) for split, r in rows.items()},
-        "code": file_digest(*(Path(module.__file__ or "") for module in _CODE)),
     }
     name = f"{settings.model.name}-w{settings.model.width}"
     artifact = obtain(
         settings.paths.artifact_dir,
         "autoencoder",
         name,
+        RECIPE,
         ingredients,
         lambda folder: _fit_autoencoder(settings, faces, model, folder),
     )
