@@ -252,8 +252,10 @@ def test_drawn_numbers_have_few_digits_and_stay_within_their_interval() -> None:
     assert search._words({"x": 0.999989}, space) == ["x=0.99999"]  # not 1
 
 
-def test_whole_numbers_are_searched_where_the_ends_are_whole() -> None:
-    space, _ = search._parsed(["a=interval(8,16)", "b=interval(8,16.0)", "c=range(8,16,4)", "d=tag(log,interval(1,9))"])
+def test_whole_numbers_are_searched_where_they_are_asked_for() -> None:
+    space, _ = search._parsed(
+        ["a=int(interval(8,16))", "b=interval(8,16)", "c=range(8,16,4)", "d=int(tag(log,interval(1,9)))"]
+    )
     kinds = {key: (type(values).__name__, values.low, values.high, values.step) for key, values in space.items()}
     assert kinds == {
         "a": ("IntDistribution", 8, 16, 1),

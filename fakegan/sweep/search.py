@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, Quote, QuotedString, RangeSweep, Transformer
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    IntervalSweep,
+    Override,
+    Quote,
+    QuotedString,
+    RangeSweep,
+    Transformer,
+)
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
@@ -204,7 +212,7 @@ def _parsed(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _distribution(override: Override) -> Any:
-    """Optuna's distribution for an override: whole numbers where all of an interval's or range's are whole.
+    """Optuna's distribution for an override: whole numbers for a range of such, and for int(interval(a,b)).
 
     A choice that is not a number is kept as it must be typed, with its quotes.
     """
@@ -217,7 +225,7 @@ def _distribution(override: Override) -> Any:
             options: dict[str, Any] = {"log": "log" in swept.tags}
         elif isinstance(swept, RangeSweep) and not swept.shuffle:
             ends, options = (swept.start, swept.stop), {"step": swept.step}
-        elif override.is_choice_sweep() or override.is_range_sweep():
+        elif isinstance(swept, ChoiceSweep | RangeSweep):
             values = override.sweep_iterator(transformer=Transformer.identity)
             return CategoricalDistribution([v if isinstance(v, int | float) else _typed(v) for v in values])
         else:
