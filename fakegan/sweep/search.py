@@ -1,7 +1,8 @@
-"""A search for hyperparameters: trials that Optuna proposes, in a study on disk that can be stopped and goes on.
+"""A search for hyperparameters: trials that Optuna proposes, in a study on disk that can be stopped and resumed.
 
-The loop of Optuna's own sweeper counts its trials anew at every start, forgets those that were running, and ends
-with the first that fails; only its language for what is searched is used here.
+Only Optuna's ask and tell are used, and its study in an SQLite file, which a kill or a full disk does not damage.
+What is searched is written in Hydra's language for sweeps: `interval(a,b)`, `choice(a,b)`, `range(a,b,step)`, and
+`tag(log, interval(a,b))` for a logarithmic scale.
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString, Transformer
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    IntervalSweep,
+    Override,
+    Quote,
+    QuotedString,
+    RangeSweep,
+    Transformer,
+)
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
@@ -34,9 +43,9 @@ from fakegan.sweep.plugins import make_known
 
 STUDY_FILE = "study.db"  # in a search's folder: every trial, by Optuna
 BEST_FILE = "optimization_results.yaml"
+SAMPLERS = ("tpe", "random")
 _SEARCHED = "searched"  # of a study: the words that it was begun with
-_RUN = "run"  # of a trial: its run's folder
-_DIGITS = {"UniformDistribution": 4, "LogUniformDistribution": 4, "DiscreteUniformDistribution": 12}  # of a number
+_RUN = "run of trial {}"  # of a study: that trial's run folder
 
 
 def register() -> None:
@@ -79,8 +88,16 @@ class Search(Sweeper):
     config: DictConfig
     launcher: Launcher
 
-    def __init__(self, n_trials: int, n_jobs: int, seed: int, params: Mapping[str, str] | None) -> None:
+    def __init__(
+        self,
+        n_trials: int,  # that have ended, all starts of the search together
+        n_jobs: int,  # proposed at a time
+        seed: int,  # of the proposals
+        params: Mapping[str, str] | None,  # what is searched, beside the words of the command
+        sampler: str = "tpe",  # or random
+    ) -> None:
         self.n_trials, self.n_jobs, self.seed, self.params = n_trials, n_jobs, seed, dict(params or {})
+        self.sampler = sampler
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """What Hydra tells every sweeper.
@@ -92,6 +109,8 @@ class Search(Sweeper):
         for key, value in (("n_trials", self.n_trials), ("n_jobs", self.n_jobs)):
             if not isinstance(value, int) or value < 1:
                 raise UsageError(f"hydra.sweeper.{key}={value} must be a whole number from 1")
+        if self.sampler not in SAMPLERS:
+            raise UsageError(f"hydra.sweeper.sampler={self.sampler} must be {' or '.join(SAMPLERS)}")
         if OmegaConf.select(config, "hydra.launcher.stop_on_failure"):
             raise UsageError("hydra.launcher.stop_on_failure=true: in a search a failed trial stops none: leave it out")
         self.config = config
@@ -114,48 +133,66 @@ class Search(Sweeper):
             self._go_on(_study(folder, space, fixed), folder, space, fixed)
 
     def _go_on(self, study: Any, folder: Path, space: Mapping[str, Any], fixed: Sequence[str]) -> None:
-        _keep_best(study, folder)
+        _keep_best(study, folder, space)
         try:
-            while trials := self._next(study):
+            while trials := self._next(study, space):
                 self._run(study, trials, space, fixed)
-                _keep_best(study, folder)
+                _keep_best(study, folder, space)
         except UsageError:
-            if not _ended(study):  # refused before it began
+            if not _ended(study, space):  # refused before it began
                 (folder / STUDY_FILE).unlink()
             raise
         Search.ended = True
         if not _good(study):
             raise FakeganError(
-                f"all {len(_ended(study))} trials failed: mend what their logs say, and begin another search"
+                f"all {len(_ended(study, space))} trials failed: mend what their logs say, and begin another search"
             )
 
-    def _next(self, study: Any) -> list[Any]:
-        """The trials to run now: those that an earlier start left, then new ones; none where enough have ended."""
-        import optuna
+    def _next(self, study: Any, space: Mapping[str, Any]) -> list[Any]:
+        """The trials to run now: those that an earlier start left, then new ones; none where enough have ended.
 
-        left = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
-        begun = left[0].number if left else len(study.get_trials(deepcopy=False))
-        study.sampler = optuna.samplers.TPESampler(seed=_seed(self.seed, begun), constant_liar=self.n_jobs > 1)
-        if left:  # killed before its values were drawn, one draws them now
-            return [optuna.trial.Trial(study, trial._trial_id) for trial in left[: self.n_jobs]]
-        return [study.ask() for _ in range(min(self.n_jobs, self.n_trials - begun))]
+        A trial that was killed while its values were drawn is closed, and takes part in nothing.
+        """
+        from optuna.trial import TrialState
+
+        left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        for trial in left:
+            if not _drawn(trial, space):
+                study.tell(trial.number, state=TrialState.FAIL)
+        left = [trial for trial in left if _drawn(trial, space)]
+        if left:
+            return left[: self.n_jobs]
+        begun = sum(_drawn(trial, space) for trial in study.get_trials(deepcopy=False))
+        study.sampler = self._sampler(_seed(self.seed, begun))
+        return [study.ask(dict(space)) for _ in range(min(self.n_jobs, self.n_trials - begun))]
+
+    def _sampler(self, seed: int) -> Any:
+        from optuna import samplers
+
+        if self.sampler == "random":
+            return samplers.RandomSampler(seed=seed)
+        return samplers.TPESampler(seed=seed, constant_liar=self.n_jobs > 1)  # it counts those that still run
 
     def _run(self, study: Any, trials: Sequence[Any], space: Mapping[str, Any], fixed: Sequence[str]) -> None:
-        proposed = [{key: trial._suggest(key, values) for key, values in space.items()} for trial in trials]
-        words = [[*fixed, *_words(values, space)] for values in proposed]  # of one from an earlier start, as they were
+        words = [[*fixed, *_words(trial.params, space)] for trial in trials]
         jobs = self.launcher.launch(words, initial_job_idx=trials[0].number)
-        if not _ended(study):
+        if not _ended(study, space):
             _raise_if_all_refused(jobs)
         for trial, job in zip(trials, jobs, strict=True):
-            _tell(study, trial, job)
+            _tell(study, trial.number, job)
+
+
+def _drawn(trial: Any, space: Mapping[str, Any]) -> bool:
+    """Whether each value of a trial is known."""
+    return bool(trial.params.keys() == space.keys())
 
 
 def _check_installed() -> None:
-    for library in ("optuna", "sqlalchemy", "hydra_plugins.hydra_optuna_sweeper"):
+    for library in ("optuna", "sqlalchemy"):
         try:
             importlib.import_module(library)
         except ImportError as error:
-            raise UsageError("a search needs Optuna: pip install 'fakegan[optuna]'") from error
+            raise UsageError("a search needs Optuna: pip install -e '.[optuna]'") from error
 
 
 def _parsed(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -175,18 +212,28 @@ def _parsed(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _distribution(override: Override) -> Any:
-    """Optuna's for a word; a choice that is not a number is kept as it must be typed, quotes and all."""
-    from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
-    from optuna.distributions import CategoricalDistribution
+    """Optuna's distribution for an override: whole numbers for a range of such, and for int(interval(a,b)).
 
+    A choice that is not a number is kept as it must be typed, with its quotes.
+    """
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    swept: Any = override.value()
     try:
-        if not override.is_choice_sweep():
-            return create_optuna_distribution_from_override(override)
-    except (ValueError, NotImplementedError) as error:
-        why = error if isinstance(error, ValueError) else "give an interval, a range or a choice"
-        raise UsageError(f"{override.input_line} cannot be searched: {why}") from error
-    values = override.sweep_iterator(transformer=Transformer.identity)
-    return CategoricalDistribution([v if isinstance(v, int | float) else _typed(v) for v in values])
+        if isinstance(swept, IntervalSweep):
+            ends: Any = (swept.start, swept.end)
+            options: dict[str, Any] = {"log": "log" in swept.tags}
+        elif isinstance(swept, RangeSweep) and not swept.shuffle:
+            ends, options = (swept.start, swept.stop), {"step": swept.step}
+        elif isinstance(swept, ChoiceSweep | RangeSweep):
+            values = override.sweep_iterator(transformer=Transformer.identity)
+            return CategoricalDistribution([v if isinstance(v, int | float) else _typed(v) for v in values])
+        else:
+            raise ValueError("give an interval, a range or a choice")
+        whole = all(isinstance(number, int) for number in (*ends, *options.values()))
+        return IntDistribution(*ends, **options) if whole else FloatDistribution(*ends, **options)
+    except ValueError as error:
+        raise UsageError(f"{override.input_line} cannot be searched: {error}") from error
 
 
 def _typed(value: Any) -> str:
@@ -202,9 +249,11 @@ def _words(values: Mapping[str, Any], space: Mapping[str, Any]) -> list[str]:
 
 def _rounded(value: Any, distribution: Any) -> Any:
     """What is drawn from an interval with few digits, within it; what was chosen as it is."""
-    digits = _DIGITS.get(type(distribution).__name__)
-    if digits is None:
+    from optuna.distributions import FloatDistribution
+
+    if not isinstance(distribution, FloatDistribution):
         return value
+    digits = 4 if distribution.step is None else 12
     return min(max(float(f"{value:.{digits}g}"), distribution.low), distribution.high)
 
 
@@ -218,7 +267,7 @@ def _study(folder: Path, space: Mapping[str, Any], fixed: Sequence[str]) -> Any:
         differing = " ".join(sorted(set(before) ^ set(searched)))
         raise UsageError(f"{shown(folder)} holds another search, by {differing}: choose another hydra.sweep.dir")
     study.set_user_attr(_SEARCHED, searched)
-    ended = len(_ended(study))
+    ended = len(_ended(study, space))
     if ended:
         print(f"trials of this search that have ended: {ended}", flush=True)
     return study
@@ -250,12 +299,12 @@ def _breaking_told(path: Path) -> Iterator[None]:
         raise FakeganError(f"{shown(path)} can no longer be used ({why}): mend that, then add resume=true") from error
 
 
-def _ended(study: Any) -> list[Any]:
-    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+def _ended(study: Any, space: Mapping[str, Any]) -> list[Any]:
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished() and _drawn(trial, space)]
 
 
 def _good(study: Any) -> list[Any]:
-    return [trial for trial in _ended(study) if trial.values]
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.values]
 
 
 def _seed(seed: int, number: int) -> int:
@@ -270,20 +319,20 @@ def _raise_if_all_refused(jobs: Sequence[JobReturn]) -> None:
         raise errors[0]
 
 
-def _tell(study: Any, trial: Any, job: JobReturn) -> None:
-    import optuna
+def _tell(study: Any, number: int, job: JobReturn) -> None:
+    from optuna.trial import TrialState
 
     objective = float(job.return_value) if job.status == JobStatus.COMPLETED else math.nan
     if math.isfinite(objective):
-        trial.set_user_attr(_RUN, Path(job.cfg.paths.run_dir).name)  # type: ignore[union-attr]
-        study.tell(trial, objective)
+        study.set_user_attr(_RUN.format(number), Path(job.cfg.paths.run_dir).name)  # type: ignore[union-attr]
+        study.tell(number, objective)
     else:
-        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        study.tell(number, state=TrialState.FAIL)
 
 
-def _keep_best(study: Any, folder: Path) -> None:
+def _keep_best(study: Any, folder: Path, space: Mapping[str, Any]) -> None:
     """Write down the best trial so far, if one has gone well."""
-    ended, good = _ended(study), _good(study)
+    ended, good = _ended(study, space), _good(study)
     if not good:
         return
     best = study.best_trial
@@ -291,7 +340,7 @@ def _keep_best(study: Any, folder: Path) -> None:
         "words": _words(best.params, best.distributions),
         "objective": best.value,
         "trial": best.number,
-        "run": best.user_attrs[_RUN],
+        "run": study.user_attrs[_RUN.format(best.number)],
         "trials": len(ended),
         "failed": len(ended) - len(good),
     }
