@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_OF_A_DISK = {"lost+found"}  # what a file system's own top folder may hold before anyone writes there
 
 
 @contextmanager
@@ -27,3 +31,24 @@ def replacing(
     except BaseException:
         building.unlink(missing_ok=True)
         raise
+
+
+def stays(folder: Path) -> bool:
+    """Whether a folder is there that cannot be renamed: a mount point, such as a container's volume, above all.
+
+    The system is asked by a rename that cannot succeed, since the other folder is not empty: what refuses it tells.
+    """
+    if not folder.is_dir():
+        return False
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.asked-", dir=folder.parent) as other:
+            (Path(other) / "not_empty").touch()
+            os.rename(folder, other)
+    except OSError as error:
+        return error.errno not in (errno.ENOTEMPTY, errno.EEXIST)
+    return False
+
+
+def entries(folder: Path) -> set[str]:
+    """The names in a folder, but for what a new disk has in it."""
+    return {entry.name for entry in folder.iterdir()} - _OF_A_DISK

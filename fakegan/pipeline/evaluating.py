@@ -59,7 +59,7 @@ def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
 
 
 def _is_empty(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
+    return path.is_dir() and not entries(path)
 
 
 def _cannot_be_compared(run: RunSettings) -> str | None:
