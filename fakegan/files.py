@@ -49,6 +49,15 @@ def stays(folder: Path) -> bool:
     return False
 
 
+def why_not_writable(folder: Path) -> str | None:
+    """Why no file can be made in a folder, in a few words; None where one can."""
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".asked-", dir=folder):
+            return None
+    except OSError as error:
+        return error.strerror or str(error)
+
+
 def entries(folder: Path) -> set[str]:
     """The names in a folder, but for what a new disk has in it."""
     return {entry.name for entry in folder.iterdir()} - _OF_A_DISK

@@ -94,7 +94,7 @@ def test_a_finished_run_holds_what_it_promises(finished: RunSettings, store: Fac
 
 def test_a_finished_run_is_not_run_again(finished: RunSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (finished.paths.run_dir / "metrics.json").read_bytes()
-    monkeypatch.setattr(stages, "open_faces", lambda *_: pytest.fail("ran again"))
+    monkeypatch.setattr(stages, "own_faces", lambda *_: pytest.fail("ran again"))
     assert stages.run(finished).objective == json.loads(before)["objective"]
     assert (finished.paths.run_dir / "metrics.json").read_bytes() == before
 

@@ -458,6 +458,13 @@ def _shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 
+def stored_fingerprint(path: Path) -> str | None:
+    """The fingerprint that a store's manifest states; None where there is no store that can be read."""
+    with suppress(FakeganError, OSError):
+        return str(_read_manifest(path / _MANIFEST)["fingerprint"])
+    return None
+
+
 def _must_exist(path: Path) -> None:
     if not path.exists():
         raise UsageError(

@@ -50,7 +50,7 @@ _CODE = (
 
 def train_autoencoder(settings: RunSettings, faces: Faces) -> Path:
     """The autoencoder's file in the run: trained, found among the artifacts, or the one the config names."""
-    own = settings.paths.run_dir / "autoencoder" / AUTOENCODER_FILE
+    own = own_autoencoder(settings)
     if not ranks.on_first(own.is_file):
         if settings.model.checkpoint is not None:
             source = named_autoencoder(settings.model.checkpoint, settings)
@@ -59,6 +59,11 @@ def train_autoencoder(settings: RunSettings, faces: Faces) -> Path:
         ranks.on_first(lambda: _copy(source, own))
     _refuse_seen_faces(own, faces)
     return own
+
+
+def own_autoencoder(settings: RunSettings) -> Path:
+    """Where the run keeps its autoencoder, once it has one."""
+    return settings.paths.run_dir / "autoencoder" / AUTOENCODER_FILE
 
 
 def _copy(source: Path, target: Path) -> None:
