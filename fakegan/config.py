@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from fakegan import processes, ranks, slurm, usage
-from fakegan.commands import let_go_of_stdout
+from fakegan.commands import begin, let_go_of_stdout
 from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
 from fakegan.progress import STATUS_FILE
@@ -105,6 +105,7 @@ def entry_point(
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], Any]:
         def command() -> Any:
+            begin()
             os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of Hydra's own printing
             register_resolvers()
             if "-m" in sys.argv[2:]:  # Hydra's parser takes it before the words only

@@ -49,10 +49,14 @@ def reconstruct(autoencoder: nn.Module, pixels: Tensor) -> Tensor:  # uint8 (B, 
 
     Raises:
         ValueError: the autoencoder is in train mode.
+        FakeganError: what it makes of them is no picture.
     """
     if autoencoder.training:
         raise ValueError("reconstruct takes an autoencoder in eval mode")
-    return to_uint8(autoencoder(to_unit(pixels)))
+    recon = autoencoder(to_unit(pixels))
+    if not torch.isfinite(recon).all():
+        raise FakeganError("the autoencoder's training diverged: some reconstructions are not numbers; train it anew")
+    return to_uint8(recon)
 
 
 @dataclass

@@ -159,7 +159,6 @@ def _closing(verdicts: Counter[str], detector: Detector) -> str:
 
 
 def _write_table(rows: Iterable[Row]) -> None:
-    _set_stdout(errors="backslashreplace")  # a terminal may not know every character
     print(f"P(fake)  {'verdict':<8}  picture")
     for row in rows:
         score = "-" if row.score is None else f"{row.score:.3f}"

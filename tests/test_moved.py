@@ -95,9 +95,10 @@ def test_a_run_that_cannot_be_written_is_evaluated_elsewhere(
     monkeypatch.setattr(evaluating, "why_not_writable", read_only.get)
     before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
     asked = EvaluateSettings(str(run_dir), (), None, (), "cpu", settings.paths.data_dir)
-    with monkeypatch.context() as patch, pytest.raises(UsageError, match=r"cannot be written \(Read-only .*out=DIR"):
+    with monkeypatch.context() as patch:
         patch.setattr(Detector, "load", lambda *_: pytest.fail("it is said before anything is scored"))
-        evaluate(asked, settings)
+        with pytest.raises(UsageError, match=r"cannot be written \(Read-only .*out=DIR"):
+            evaluate(asked, settings)
 
     printed = evaluate(replace(asked, out=out), settings)
     assert (out / "scores.csv").read_bytes() == (run_dir / "scores.csv").read_bytes()

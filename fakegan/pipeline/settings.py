@@ -328,9 +328,7 @@ class RunSettings:
             if wanted and found != wanted:
                 raise FakeganError(f"data.root={root} holds other faces than {run_dir} began with: start a new run")
         if "model.checkpoint" in given and checkpoint is not None and not checkpoint.exists():
-            raise UsageError(
-                f"model.checkpoint={checkpoint} does not exist: name a run or an autoencoder.pt"
-            )
+            raise UsageError(f"model.checkpoint={checkpoint} does not exist: name a run or an autoencoder.pt")
 
     def repeats(self, other: RunSettings) -> bool:
         """Whether both would end with the same numbers."""

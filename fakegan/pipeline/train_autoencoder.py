@@ -120,7 +120,7 @@ def _fit_autoencoder(settings: RunSettings, faces: Faces, model: dict[str, Any],
         settings.budget.autoencoder,
         monitor="val/l1",
         mode="min",
-        callbacks=[grid, StopOnDivergence("model.learning_rate")],
+        callbacks=[StopOnDivergence("model.learning_rate"), grid],
         begun=before,
     )
     content = {
