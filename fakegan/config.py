@@ -29,7 +29,7 @@ from fakegan.commands import begin, let_go_of_stdout
 from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
 from fakegan.progress import STATUS_FILE
-from fakegan.runs import CONFIG_FILE, PLACES, give_places, read_run, read_runs, runs_under, write_down
+from fakegan.runs import CONFIG_FILE, PLACES, give_places, read_run, read_runs, run_at, runs_under, write_down
 from fakegan.sweep import words
 from fakegan.typed import from_mapping, nearest
 
@@ -398,6 +398,8 @@ def _resumed(kind: type[R], cfg: DictConfig, place: str) -> R:
     ignored = [word for word, key in given.items() if key not in {"resume", *PLACES}]
     if place and words.is_sweep(Path(place)):
         raise UsageError(f"{place} is a sweep: go on with {words.to_go_on(Path(place))}")
+    if place and runs_under(Path(place)):
+        place = str(run_at(Path(place)))
     if not place or not (Path(place) / CONFIG_FILE).is_file():  # Hydra has made the folder by now
         raise UsageError(f"resume={place}: there is no run in such a folder; name one that train.py wrote")
     if ignored:

@@ -164,16 +164,20 @@ class Detector:
         )
 
     @classmethod
-    def load(cls, run_dir: Path, device: torch.device | None = None) -> Detector:
+    def load(
+        cls,
+        run_dir: Path,  # or a detector.pt
+        device: torch.device | None = None,
+    ) -> Detector:
         """The detector of a finished run.
 
         Raises:
             UsageError: no such run.
             FakeganError: one that has not trained its classifier, or whose file is damaged or of another version.
         """
-        if not run_dir.is_dir():
+        path = run_dir if run_dir.is_file() else run_dir / DETECTOR_FILE
+        if not path.parent.is_dir():
             raise UsageError(f"there is no run at {run_dir}: name a directory that train.py wrote")
-        path = run_dir / DETECTOR_FILE
         if not path.is_file() and (run_dir / "metrics.json").is_file():
             raise FakeganError(f"{run_dir} trained an autoencoder only: there is no classifier to score faces with")
         if not path.is_file():

@@ -13,6 +13,7 @@ import yaml  # type: ignore[import-untyped]  # OmegaConf's own reader
 from omegaconf import DictConfig, OmegaConf
 
 from fakegan.errors import FakeganError, UsageError
+from fakegan.evaluation.results import METRICS_FILE
 from fakegan.files import replacing
 from fakegan.typed import from_mapping
 
@@ -68,6 +69,23 @@ def _rename_new(path: Path, target: Path) -> None:
         path.rename(target)
 
 
+def run_at(place: Path) -> Path:
+    """The run that a path names: its folder, or a file in it.
+
+    Raises:
+        UsageError: no run; where there are some in it, it names them.
+    """
+    folder = place.parent if place.is_file() else place
+    if (folder / CONFIG_FILE).is_file():
+        return folder
+    inside = runs_under(place) if place.is_dir() else []
+    if not inside:
+        raise UsageError(f"{place} is not a run: it has no {CONFIG_FILE}; name a directory that train.py wrote")
+    finished = [run for run in inside if (run / METRICS_FILE).is_file()] or inside
+    examples = ", ".join(str(run) for run in finished[-3:])
+    raise UsageError(f"{place} is no run, but a folder of {len(inside)}: name one of them, such as {examples}")
+
+
 def read_run(kind: type[T], run_dir: str) -> T:
     """The settings that a run was started with, its paths.run_dir where it stands now.
 
@@ -77,9 +95,8 @@ def read_run(kind: type[T], run_dir: str) -> T:
     Raises:
         FakeganError: no run there, or a config.yaml that is damaged or not of train.py's making.
     """
-    path = Path(run_dir) / CONFIG_FILE
-    if not path.is_file():
-        raise UsageError(f"{run_dir} is not a run: it has no {CONFIG_FILE}; name a directory that train.py wrote")
+    folder = run_at(Path(run_dir))
+    path, run_dir = folder / CONFIG_FILE, str(folder)
     values = read_plain(path)
     if isinstance(values.get("paths"), dict):
         values["paths"]["run_dir"] = run_dir

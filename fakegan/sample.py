@@ -62,7 +62,7 @@ def sample(run_dir: Path, out: Path, count: int, seed: int, device: torch.device
 
     from fakegan.data.pixels import to_uint8
 
-    out = out.resolve()
+    out, run_dir = out.resolve(), run_dir.parent if run_dir.is_file() else run_dir
     _refuse_taken(out)
     generator = _load_generator(run_dir).to(device).eval()
     noise = torch.Generator().manual_seed(seed)  # the CPU's, so that every device is given the same noise

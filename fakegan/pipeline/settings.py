@@ -359,3 +359,5 @@ class EvaluateSettings:
     def __post_init__(self) -> None:
         if self.run is not None and self.runs:
             raise UsageError("run is for one run alone: leave out runs, or name it in runs=[...]")
+        if self.data is not None and self.data.limit is not None:
+            raise UsageError("data.limit is for train.py: choose faces to score with sources=[...]")

@@ -143,7 +143,8 @@ def named_autoencoder(path: Path, settings: RunSettings) -> Path:
     candidates = (path, path / AUTOENCODER_FILE, path / "autoencoder" / AUTOENCODER_FILE)
     file = next((p for p in candidates if p.is_file()), None)
     if file is None:
-        raise UsageError(f"model.checkpoint={path} does not exist: name an {AUTOENCODER_FILE} or a run that holds one")
+        wrong = f"holds no {AUTOENCODER_FILE}" if path.exists() else "does not exist"
+        raise UsageError(f"model.checkpoint={path} {wrong}: name an {AUTOENCODER_FILE} or a run that holds one")
     content = load_checkpoint(file)
     if "options" not in content:
         raise UsageError(f"model.checkpoint={path} is no autoencoder: name the {AUTOENCODER_FILE} of a run")
