@@ -57,8 +57,8 @@ def own_faces(settings: RunSettings, wanted: Needs) -> Faces:
     root, run_dir = settings.data.root, settings.paths.run_dir
     if root is not None and not root.exists() and began_with(run_dir):
         raise UsageError(
-            f"{run_dir} began with a face store at {root}, which is not there any more: with its new place, "
-            "resume=RUN data.root=DIR for train.py tells the run, data=faces data.root=DIR for evaluate.py is for once"
+            f"{run_dir} began with a face store at {root}, which is not there any more: give its new place, "
+            "to train.py by resume=RUN data.root=DIR, or to evaluate.py by data=faces data.root=DIR"
         )
     return open_faces(settings.data, settings.paths.data_dir, wanted)
 
