@@ -29,7 +29,7 @@ from fakegan.nets.recon_error import ERROR_NORMS
 from fakegan.pipeline import stages, test, train_autoencoder, train_classifier
 from fakegan.pipeline.artifacts import Reconstructions
 from fakegan.pipeline.evaluating import compare, evaluate
-from fakegan.pipeline.examples import examples
+from fakegan.pipeline.examples import examples, own_faces
 from fakegan.pipeline.ledger import read_ledger
 from fakegan.pipeline.settings import EvaluateSettings, RunSettings
 
@@ -61,6 +61,8 @@ def faces_of(settings: RunSettings) -> Faces:
 
 def _evaluate(settings: RunSettings, **changes: Any) -> str:
     run = EvaluateSettings(str(settings.paths.run_dir), (), None, (), "cpu", settings.paths.data_dir)
+    if "data" in changes:
+        changes["data"] = replace(changes["data"], limit=None)  # which +debug=fast sets for training alone
     return evaluate(replace(run, **changes), settings)
 
 
@@ -165,7 +167,7 @@ def test_test_faces_never_touch_an_earlier_stage(
         pass
 
     def poisoned(*arguments: Any) -> Any:
-        faces = open_faces(*arguments)
+        faces = own_faces(*arguments)
         return replace(faces, store=replace(faces.store, images=images))
 
     def stop(*_: Any) -> None:
@@ -173,7 +175,7 @@ def test_test_faces_never_touch_an_earlier_stage(
 
     again = _elsewhere(settings, "poisoned")
     again = replace(again, paths=replace(again.paths, artifact_dir=again.paths.run_dir.with_name("artifacts2")))
-    monkeypatch.setattr(stages, "open_faces", poisoned)
+    monkeypatch.setattr(stages, "own_faces", poisoned)
     monkeypatch.setattr(stages, "test", stop)
     with pytest.raises(Stop):
         stages.run(again)
