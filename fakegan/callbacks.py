@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -16,6 +15,7 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
+from fakegan import ranks
 from fakegan.data.pixels import to_uint8
 from fakegan.errors import FakeganError
 from fakegan.pictures import Picture, sheet, write_png
@@ -137,19 +137,40 @@ class MetricsInCheckpoint(pl.Callback):
 
 
 class StopOnDivergence(pl.Callback):
-    """A metric that is no longer a number ends the run with a sentence instead of hours of nothing."""
+    """A mean or a weight that is no longer a number ends the run with a sentence instead of hours of nothing.
+
+    First among the callbacks: what the others show or save is of numbers.
+    """
+
+    EVERY = 50  # steps between two looks at the means: a look waits for the device
 
     def __init__(self, key: str) -> None:
         self.key = key  # the config key to lower
 
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Check the means of the epoch so far."""
+        if (batch_idx + 1) % self.EVERY == 0:
+            self._refuse(trainer, {f"train/{name}": mean for name, mean in _means(module).items()})
+
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Check the epoch's metrics."""
-        for name, value in trainer.callback_metrics.items():
-            if not math.isfinite(float(value)):
-                raise FakeganError(
-                    f"training diverged: {name} is {float(value)} after epoch {trainer.current_epoch + 1}; "
-                    f"lower {self.key}"
-                )
+        """Check the epoch's metrics and what it has learnt."""
+        self._refuse(trainer, {**trainer.callback_metrics, **dict(module.named_parameters())})
+
+    def _refuse(self, trainer: pl.Trainer, values: dict[str, Tensor]) -> None:
+        wrong = next((name for name, value in values.items() if not torch.isfinite(value).all()), None)
+        if ranks.largest(int(wrong is not None)):
+            raise FakeganError(
+                f"training diverged: {wrong or 'a mean'} is not a number in epoch {trainer.current_epoch + 1}; "
+                f"lower {self.key}"
+            )
+
+
+def _means(module: pl.LightningModule) -> dict[str, Tensor]:
+    """Sums over this process's training faces in the epoch so far, where the module keeps `train_means`."""
+    means: Any = getattr(module, "train_means", None)
+    return {} if means is None else dict(zip(means.names, means.totals, strict=True))
 
 
 class Sheet(pl.Callback, ABC):
@@ -173,7 +194,11 @@ class Sheet(pl.Callback, ABC):
         last = epoch + 1 == trainer.max_epochs
         if not trainer.is_global_zero or (epoch % self.every and not last):
             return
-        picture = self.picture(module)
+        try:
+            picture = self.picture(module)
+        except ValueError as error:  # to_uint8's
+            what = f"training diverged: {self.name} of epoch {epoch + 1} are no pictures"
+            raise FakeganError(f"{what} ({error}); lower the learning rate") from error
         self.folder.mkdir(parents=True, exist_ok=True)
         write_png(self.folder / f"{self.name}_{epoch:03d}.png", picture)
         for logger in trainer.loggers:

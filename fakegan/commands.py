@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import shlex
 import signal
@@ -15,6 +16,18 @@ from typing import NoReturn
 from fakegan.errors import FakeganError, UsageError
 
 _LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
+
+
+def begin() -> None:
+    """What every command does first, so that where it is started does not matter.
+
+    A notebook's `!python` inherits the notebook's way of drawing, which only works there: matplotlib, which Lightning
+    imports, would fail. A terminal that has not all letters is given others in place of an end.
+    """
+    os.environ["MPLBACKEND"] = "agg"
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,6 +57,7 @@ def run(
     stopped: str,  # what is left behind then, as a sentence
 ) -> int:
     """The exit code: the task's, 1 failure, 2 usage, 130 and 143 stopped. FAKEGAN_DEBUG=1 shows the trace."""
+    begin()
     words = sys.argv[1:] if arguments is None else list(arguments)
     goodbye = f"\nStopped: {stopped} Start again with: {command} {shlex.join(words)}"
 

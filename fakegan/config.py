@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -25,11 +25,11 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from fakegan import processes, ranks, slurm, usage
-from fakegan.commands import let_go_of_stdout
+from fakegan.commands import begin, let_go_of_stdout
 from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
 from fakegan.progress import STATUS_FILE
-from fakegan.runs import CONFIG_FILE, read_run, read_runs, runs_under, write_down
+from fakegan.runs import CONFIG_FILE, PLACES, give_places, read_run, read_runs, run_at, runs_under, write_down
 from fakegan.sweep import words
 from fakegan.typed import from_mapping, nearest
 
@@ -65,6 +65,9 @@ class Run(Protocol):
 
     def processes(self) -> int:
         """How many it starts."""
+
+    def check_places(self, given: Collection[str]) -> None:
+        """Raise a FakeganError where it cannot go on with what lies at these new places of its faces and so on."""
 
 
 R = TypeVar("R", bound=Run)
@@ -102,6 +105,7 @@ def entry_point(
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], Any]:
         def command() -> Any:
+            begin()
             os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of Hydra's own printing
             register_resolvers()
             if "-m" in sys.argv[2:]:  # Hydra's parser takes it before the words only
@@ -336,7 +340,7 @@ def start_run(kind: type[R], cfg: DictConfig) -> R:
     """
     ranks.connect()
     if isinstance(cfg.get("resume"), str):
-        return _resumed(kind, cfg.resume)
+        return _resumed(kind, cfg, cfg.resume)
     if cfg.get("resume") and not _sweeping():
         raise UsageError("resume=true is for sweeps, with -m and hydra.sweep.dir=DIR; go on with a run by resume=DIR")
     make_lasting(cfg)
@@ -356,7 +360,7 @@ def _begin(kind: type[R], cfg: DictConfig, checked: R, run_dir: Path) -> R:
             "leave that out, and each job has its own"
         )
     if _sweeping():
-        twin = _twin(kind, checked, run_dir)
+        twin = _twin(kind, cfg, checked, run_dir)
         if twin is not None:
             return twin
     for begun in slurm.begun_earlier(run_dir):
@@ -389,15 +393,23 @@ def _sweeping() -> bool:
     return HydraConfig.initialized() and bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
-def _resumed(kind: type[R], place: str) -> R:
-    ignored = [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]
+def _resumed(kind: type[R], cfg: DictConfig, place: str) -> R:
+    given = {word: word.partition("=")[0] for word in HydraConfig.get().overrides.task}
+    ignored = [word for word, key in given.items() if key not in {"resume", *PLACES}]
     if place and words.is_sweep(Path(place)):
         raise UsageError(f"{place} is a sweep: go on with {words.to_go_on(Path(place))}")
+    if place and runs_under(Path(place)):
+        place = str(run_at(Path(place)))
     if not place or not (Path(place) / CONFIG_FILE).is_file():  # Hydra has made the folder by now
         raise UsageError(f"resume={place}: there is no run in such a folder; name one that train.py wrote")
     if ignored:
-        raise UsageError(f"resume goes on with the run's own config: leave out {' '.join(ignored)}")
-    return read_run(kind, place)
+        raise UsageError(
+            f"resume goes on with the run's own config: leave out {' '.join(ignored)}; "
+            f"only where things are may change ({', '.join(PLACES)})"
+        )
+    make_lasting(cfg)
+    moved = {key: str(OmegaConf.select(cfg, key)) for key in PLACES if key in given.values()}
+    return ranks.on_first(lambda: give_places(kind, place, moved)) if moved else read_run(kind, place)
 
 
 def make_lasting(cfg: DictConfig) -> None:
@@ -410,7 +422,13 @@ def make_lasting(cfg: DictConfig) -> None:
             OmegaConf.update(cfg, key, str(Path(path).absolute()))
 
 
-def _twin(kind: type[R], checked: R, run_dir: Path) -> R | None:
+def root_of(cfg: DictConfig) -> dict[str, str]:
+    """Where a composed config finds its faces, as `give_places` takes it; nothing for the built-in ones."""
+    root = OmegaConf.select(cfg, "data.root")
+    return {} if root is None else {"data.root": str(root)}
+
+
+def _twin(kind: type[R], cfg: DictConfig, checked: R, run_dir: Path) -> R | None:
     """The run of the sweep that would end with this job's numbers: its own, begun by an earlier sweep, or another's."""
     number = HydraConfig.get().job.num
     for sibling in runs_under(run_dir.parent):
@@ -419,8 +437,8 @@ def _twin(kind: type[R], checked: R, run_dir: Path) -> R | None:
             continue
         if sibling == run_dir:
             print(f"job {number} goes on with {sibling.name}", flush=True)
-        else:
-            print(f"job {number} is the same run as {sibling.name}", flush=True)
-            _remove_empty(run_dir)
+            return give_places(kind, str(sibling), root_of(cfg))
+        print(f"job {number} is the same run as {sibling.name}", flush=True)
+        _remove_empty(run_dir)
         return other
     return None

@@ -49,10 +49,14 @@ def reconstruct(autoencoder: nn.Module, pixels: Tensor) -> Tensor:  # uint8 (B, 
 
     Raises:
         ValueError: the autoencoder is in train mode.
+        FakeganError: what it makes of them is no picture.
     """
     if autoencoder.training:
         raise ValueError("reconstruct takes an autoencoder in eval mode")
-    return to_uint8(autoencoder(to_unit(pixels)))
+    recon = autoencoder(to_unit(pixels))
+    if not torch.isfinite(recon).all():
+        raise FakeganError("the autoencoder's training diverged: some reconstructions are not numbers; train it anew")
+    return to_uint8(recon)
 
 
 @dataclass
@@ -160,16 +164,20 @@ class Detector:
         )
 
     @classmethod
-    def load(cls, run_dir: Path, device: torch.device | None = None) -> Detector:
+    def load(
+        cls,
+        run_dir: Path,  # or a detector.pt
+        device: torch.device | None = None,
+    ) -> Detector:
         """The detector of a finished run.
 
         Raises:
             UsageError: no such run.
             FakeganError: one that has not trained its classifier, or whose file is damaged or of another version.
         """
-        if not run_dir.is_dir():
+        path = run_dir if run_dir.is_file() else run_dir / DETECTOR_FILE
+        if not path.parent.is_dir():
             raise UsageError(f"there is no run at {run_dir}: name a directory that train.py wrote")
-        path = run_dir / DETECTOR_FILE
         if not path.is_file() and (run_dir / "metrics.json").is_file():
             raise FakeganError(f"{run_dir} trained an autoencoder only: there is no classifier to score faces with")
         if not path.is_file():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_OF_A_DISK = {"lost+found"}  # what a file system's own top folder may hold before anyone writes there
 
 
 @contextmanager
@@ -27,3 +31,33 @@ def replacing(
     except BaseException:
         building.unlink(missing_ok=True)
         raise
+
+
+def stays(folder: Path) -> bool:
+    """Whether a folder is there that cannot be renamed: a mount point, such as a container's volume, above all.
+
+    The system is asked by a rename that cannot succeed, since the other folder is not empty: what refuses it tells.
+    """
+    if not folder.is_dir():
+        return False
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.asked-", dir=folder.parent) as other:
+            (Path(other) / "not_empty").touch()
+            os.rename(folder, other)
+    except OSError as error:
+        return error.errno not in (errno.ENOTEMPTY, errno.EEXIST)
+    return False
+
+
+def why_not_writable(folder: Path) -> str | None:
+    """Why no file can be made in a folder, in a few words; None where one can."""
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".asked-", dir=folder):
+            return None
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def entries(folder: Path) -> set[str]:
+    """The names in a folder, but for what a new disk has in it."""
+    return {entry.name for entry in folder.iterdir()} - _OF_A_DISK

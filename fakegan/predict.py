@@ -31,6 +31,7 @@ from fakegan.evaluation.results import VERDICTS
 from fakegan.loading import load_lightning
 from fakegan.pictures import sheet, stack, write_png
 from fakegan.processes import cores
+from fakegan.runs import run_at
 
 if TYPE_CHECKING:  # torch takes seconds to import: only once the words are understood
     from fakegan.detector import Detector
@@ -67,9 +68,11 @@ def _predict(words: list[str]) -> int:
     options = _parser().parse_args(words)
     _refuse(options)
     load_lightning()
-    from fakegan.detector import Detector
+    from fakegan.detector import DETECTOR_FILE, Detector
     from fakegan.devices import use_device
 
+    if options.run.is_dir() and not (options.run / DETECTOR_FILE).is_file():
+        run_at(options.run)  # says where there are runs, if it is none itself
     detector = Detector.load(options.run, use_device(options.device))
     grid = Grid(detector, options.grid) if options.grid else None
     verdicts: Counter[str] = Counter()
@@ -159,7 +162,6 @@ def _closing(verdicts: Counter[str], detector: Detector) -> str:
 
 
 def _write_table(rows: Iterable[Row]) -> None:
-    _set_stdout(errors="backslashreplace")  # a terminal may not know every character
     print(f"P(fake)  {'verdict':<8}  picture")
     for row in rows:
         score = "-" if row.score is None else f"{row.score:.3f}"
@@ -256,7 +258,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("paths", nargs="+", type=Path, metavar="PATH", help="picture, folder (searched through) or .zip")
-    add("--run", type=Path, required=True, metavar="DIR", help="the run's directory, with its detector.pt")
+    add("--run", type=Path, required=True, metavar="DIR", help="the run's directory, or its detector.pt")
     add("--format", choices=tuple(_WRITERS), default="table", help="a table to read (default), or for programs")
     add("--grid", type=Path, metavar="FILE.png", help=f"draws the first {_GRID_FACES} faces with their scores")
     add("--workers", type=at_least(1), default=cores(), metavar="N", help="processes that read (default: cores)")

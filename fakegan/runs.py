@@ -5,20 +5,33 @@ from __future__ import annotations
 import os
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import yaml  # type: ignore[import-untyped]  # OmegaConf's own reader
 from omegaconf import DictConfig, OmegaConf
 
 from fakegan.errors import FakeganError, UsageError
+from fakegan.evaluation.results import METRICS_FILE
+from fakegan.files import replacing
 from fakegan.typed import from_mapping
 
 CONFIG_FILE = "config.yaml"  # in a run directory, resolved
+PLACES = ("data.root", "model.checkpoint", "paths.data_dir", "paths.artifact_dir")  # what a run may find elsewhere
 _MAX_CONFIG_BYTES = 100_000  # train.py writes some 1,500
 _MAX_CONFIG_DEPTH = 10  # train.py's is 3
 T = TypeVar("T")
+
+
+class Movable(Protocol):
+    """Settings of a run whose faces and so on may have been moved."""
+
+    def check_places(self, given: Collection[str]) -> None:
+        """Raise a FakeganError where the run cannot go on with what lies at these new places."""
+
+
+M = TypeVar("M", bound=Movable)
 
 
 def write_down(cfg: DictConfig, run_dir: Path) -> None:
@@ -56,6 +69,23 @@ def _rename_new(path: Path, target: Path) -> None:
         path.rename(target)
 
 
+def run_at(place: Path) -> Path:
+    """The run that a path names: its folder, or a file in it.
+
+    Raises:
+        UsageError: no run; where there are some in it, it names them.
+    """
+    folder = place.parent if place.is_file() else place
+    if (folder / CONFIG_FILE).is_file():
+        return folder
+    inside = runs_under(place) if place.is_dir() else []
+    if not inside:
+        raise UsageError(f"{place} is not a run: it has no {CONFIG_FILE}; name a directory that train.py wrote")
+    finished = [run for run in inside if (run / METRICS_FILE).is_file()] or inside
+    examples = ", ".join(str(run) for run in finished[-3:])
+    raise UsageError(f"{place} is no run, but a folder of {len(inside)}: name one of them, such as {examples}")
+
+
 def read_run(kind: type[T], run_dir: str) -> T:
     """The settings that a run was started with, its paths.run_dir where it stands now.
 
@@ -65,9 +95,8 @@ def read_run(kind: type[T], run_dir: str) -> T:
     Raises:
         FakeganError: no run there, or a config.yaml that is damaged or not of train.py's making.
     """
-    path = Path(run_dir) / CONFIG_FILE
-    if not path.is_file():
-        raise UsageError(f"{run_dir} is not a run: it has no {CONFIG_FILE}; name a directory that train.py wrote")
+    folder = run_at(Path(run_dir))
+    path, run_dir = folder / CONFIG_FILE, str(folder)
     values = read_plain(path)
     if isinstance(values.get("paths"), dict):
         values["paths"]["run_dir"] = run_dir
@@ -75,6 +104,33 @@ def read_run(kind: type[T], run_dir: str) -> T:
         return from_mapping(kind, values)
     except (UsageError, OverflowError) as error:
         raise UsageError(f"{path}: {error!s:.300}; it may be of another version of FakeGAN") from error
+
+
+def give_places(
+    kind: type[M],
+    run_dir: str,
+    places: Mapping[str, str],  # by key, one of PLACES
+) -> M:
+    """The settings of a run that finds its faces and so on elsewhere from now on; its config.yaml says so, too.
+
+    Raises:
+        FakeganError: as `read_run`; other faces are there than the run began with.
+    """
+    path, run = Path(run_dir) / CONFIG_FILE, read_run(kind, run_dir)
+    values = read_plain(path)
+    moved = []
+    for key, place in places.items():
+        group, name = key.split(".")
+        if values[group].get(name) != place:
+            moved.append((key, f"{key} is {place} from now on; it was {values[group].get(name)}"))
+            values[group][name] = place
+    if moved:
+        run = from_mapping(kind, {**values, "paths": {**values["paths"], "run_dir": run_dir}})
+        run.check_places([key for key, _ in moved])
+        with replacing(path) as building:
+            building.write_text(OmegaConf.to_yaml(OmegaConf.create(values)), encoding="utf-8")
+        print("\n".join(f"{run_dir}: {sentence}" for _, sentence in moved), flush=True)
+    return run
 
 
 def read_plain(path: Path) -> dict[str, Any]:

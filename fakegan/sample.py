@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from fakegan.commands import Parser, at_least, run
 from fakegan.errors import FakeganError, UsageError
+from fakegan.files import entries, stays
 from fakegan.loading import load_lightning
 from fakegan.pictures import write_png
 from fakegan.pipeline.settings import RunSettings
@@ -61,7 +62,7 @@ def sample(run_dir: Path, out: Path, count: int, seed: int, device: torch.device
 
     from fakegan.data.pixels import to_uint8
 
-    out = out.resolve()
+    out, run_dir = out.resolve(), run_dir.parent if run_dir.is_file() else run_dir
     _refuse_taken(out)
     generator = _load_generator(run_dir).to(device).eval()
     noise = torch.Generator().manual_seed(seed)  # the CPU's, so that every device is given the same noise
@@ -115,16 +116,21 @@ def _no_generator(run_dir: Path) -> FakeganError:
 
 
 def _refuse_taken(out: Path) -> None:
-    free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    own = {f".{out.name}.building", f".{out.name}.lock"}
+    free = not out.exists() or (out.is_dir() and entries(out) <= own)
     if not free or out == Path.cwd():
         raise UsageError(f"{out} is there already: choose another --out")
 
 
 @contextmanager
 def _made_beside(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place at the end; what a killed process left there goes."""
-    building = out.with_name(f".{out.name}.building")
-    lock = FileLock(out.with_name(f".{out.name}.lock"), timeout=0)
+    """A folder beside `out` that takes its place at the end; what a killed process left there goes.
+
+    Where `out` cannot be renamed, as a container's volume, the folder is in it, and its files move up at the end.
+    """
+    within = stays(out)
+    building = (out if within else out.parent) / f".{out.name}.building"
+    lock = FileLock(building.with_suffix(".lock"), timeout=0)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with lock:  # dies with its process
@@ -133,9 +139,13 @@ def _made_beside(out: Path) -> Iterator[Path]:
             try:
                 yield building
                 _refuse_taken(out)  # again: someone else may have written it in the meantime
-                if out.exists():
-                    out.rmdir()
-                building.rename(out)
+                if within:
+                    for picture in sorted(building.iterdir()):
+                        picture.rename(out / picture.name)
+                else:
+                    if out.exists():
+                        out.rmdir()
+                    building.rename(out)
             finally:
                 shutil.rmtree(building, ignore_errors=True)
                 Path(lock.lock_file).unlink(missing_ok=True)

@@ -73,8 +73,15 @@ def _wrong(at: str, value: Any, wanted: Any) -> typing.NoReturn:
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """A hint for a name that is not among those that are known: the nearest ones."""
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    """A hint for a name that is not among those that are known: the nearest ones.
+
+    Of a word without a dot, those that it is the end, the initials (lr: learning_rate) or a part of come first.
+    """
     leaf = name.rsplit(".", 1)[-1]
-    close += [key for key in known if key.rsplit(".", 1)[-1] == leaf and key not in close][:2]
-    return f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(sorted(known)[:20])}"
+    ends = {key: key.rsplit(".", 1)[-1] for key in known}
+    meant = [key for key, end in ends.items() if end == leaf]
+    meant += [key for key, end in ends.items() if "".join(word[:1] for word in end.split("_")) == leaf and "_" in end]
+    meant += [key for key, end in ends.items() if len(leaf) > 2 and leaf in end and key not in meant]
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    best = list(dict.fromkeys([*close, *meant[:2]] if "." in name else meant[:3] or close))
+    return f"did you mean {' or '.join(best)}?" if best else f"choose one of {', '.join(sorted(known)[:20])}"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -86,3 +89,28 @@ def compose_settings(store_path: Path, tmp_path: Path) -> Compose:
 def _one_thread_and_seed() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Makes a folder that the system treats as a mount point: it can be neither renamed, replaced nor removed."""
+    points: set[Path] = set()
+
+    def refusing(name: str) -> None:
+        original = getattr(os, name)
+
+        def call(*paths: Any, **options: Any) -> Any:
+            if points & {Path(path) for path in paths}:
+                raise OSError(errno.EBUSY, "Device or resource busy", str(paths[0]))
+            return original(*paths, **options)
+
+        monkeypatch.setattr(os, name, call)
+
+    def mount(name: str) -> Path:
+        points.add(tmp_path / name)
+        (tmp_path / name).mkdir()
+        return tmp_path / name
+
+    for name in ("rename", "replace", "rmdir"):
+        refusing(name)
+    return mount

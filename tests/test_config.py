@@ -88,6 +88,7 @@ def test_the_budget_of_a_dcgan_is_its_own(compose_settings: Compose) -> None:
         (("pipeline=classify", "model=autogan1"), True),  # no autoencoder is trained
         (("pipeline=classify", "seed=2"), True),
         (("pipeline=classify", "data.workers=1"), True),
+        (("pipeline=classify", "data.limit=5"), False),
         (("pipeline=classify", "classifier=alexnet"), False),
         (("pipeline=classify", "data.split.test=0.2"), False),
         (("pipeline=recon_classify",), False),
@@ -167,6 +168,10 @@ def test_a_study_setting_is_the_studys(compose_settings: Compose) -> None:
         (["model=autogan5"], r"model=autogan5 does not exist: did you mean autogan4 or autogan1"),
         (["model.dept=3"], r"model\.dept is not a config key: did you mean model\.depth"),
         (["modle=autogan4"], r"modle is not a config key: did you mean model"),
+        (["lr=0.1"], r"lr is not a config key: did you mean model\.learning_rate or classifier\.learning_rate\?"),
+        (["batch_size=8"], r"did you mean budget\.autoencoder\.batch_size or budget\.classifier\.batch_size or"),
+        (["width=8"], r"did you mean model\.width or budget\.width\?"),
+        (["data.limit=0"], r"data\.limit=0 must be 1 or more, or null"),
         (["+nothing=1"], r"nothing is not a config key"),
         (["data.split.vall=1"], r"data\.split\.vall is not a config key: did you mean data\.split\.val"),
         (["+data.split.vall=1"], r"data\.split\.vall is not a config key: did you mean val"),

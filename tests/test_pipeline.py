@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from fakegan import config, views
-from fakegan.callbacks import reconstruction_grid
+from fakegan.callbacks import ReconstructionGrid, StopOnDivergence, reconstruction_grid
 from fakegan.checkpoints import load_checkpoint
 from fakegan.data.faces import Faces, open_faces
 from fakegan.data.images import Geometry, face_from_pixels
@@ -23,11 +24,12 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.calibration import fit_temperature, probability
 from fakegan.evaluation.metrics import choose_threshold
 from fakegan.evaluation.results import FaceScores, write_scores
+from fakegan.modules.means import EpochMeans
 from fakegan.nets.recon_error import ERROR_NORMS
 from fakegan.pipeline import stages, test, train_autoencoder, train_classifier
 from fakegan.pipeline.artifacts import Reconstructions
 from fakegan.pipeline.evaluating import compare, evaluate
-from fakegan.pipeline.examples import examples
+from fakegan.pipeline.examples import examples, own_faces
 from fakegan.pipeline.ledger import read_ledger
 from fakegan.pipeline.settings import EvaluateSettings, RunSettings
 
@@ -59,6 +61,8 @@ def faces_of(settings: RunSettings) -> Faces:
 
 def _evaluate(settings: RunSettings, **changes: Any) -> str:
     run = EvaluateSettings(str(settings.paths.run_dir), (), None, (), "cpu", settings.paths.data_dir)
+    if "data" in changes:
+        changes["data"] = replace(changes["data"], limit=None)  # which +debug=fast sets for training alone
     return evaluate(replace(run, **changes), settings)
 
 
@@ -94,7 +98,7 @@ def test_a_finished_run_holds_what_it_promises(finished: RunSettings, store: Fac
 
 def test_a_finished_run_is_not_run_again(finished: RunSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (finished.paths.run_dir / "metrics.json").read_bytes()
-    monkeypatch.setattr(stages, "open_faces", lambda *_: pytest.fail("ran again"))
+    monkeypatch.setattr(stages, "own_faces", lambda *_: pytest.fail("ran again"))
     assert stages.run(finished).objective == json.loads(before)["objective"]
     assert (finished.paths.run_dir / "metrics.json").read_bytes() == before
 
@@ -163,7 +167,7 @@ def test_test_faces_never_touch_an_earlier_stage(
         pass
 
     def poisoned(*arguments: Any) -> Any:
-        faces = open_faces(*arguments)
+        faces = own_faces(*arguments)
         return replace(faces, store=replace(faces.store, images=images))
 
     def stop(*_: Any) -> None:
@@ -171,7 +175,7 @@ def test_test_faces_never_touch_an_earlier_stage(
 
     again = _elsewhere(settings, "poisoned")
     again = replace(again, paths=replace(again.paths, artifact_dir=again.paths.run_dir.with_name("artifacts2")))
-    monkeypatch.setattr(stages, "open_faces", poisoned)
+    monkeypatch.setattr(stages, "own_faces", poisoned)
     monkeypatch.setattr(stages, "test", stop)
     with pytest.raises(Stop):
         stages.run(again)
@@ -253,15 +257,37 @@ def test_a_detector_that_saw_test_faces_is_not_tested(finished: RunSettings) -> 
         test.test(finished, swapped, shown, autoencoder)
 
 
-def test_training_that_diverges_says_which_key_to_lower(compose_settings: Compose) -> None:
-    settings = compose_settings(
-        "pipeline=classify",
-        "classifier.learning_rate=1e30",
-        "budget.classifier.max_epochs=2",
-        "classifier.optimizer=sgd",
-    )
-    with pytest.raises(FakeganError, match=r"diverged: .* lower classifier\.learning_rate"):
-        stages.run(settings)
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("pipeline=classify", "classifier.learning_rate=1e30", "classifier.optimizer=sgd"), "classifier"),
+        (("pipeline=autoencoder", "model.learning_rate=1e30"), "model"),
+        (("pipeline=classify", "classifier=dcgan", "classifier.learning_rate=1e30"), "classifier"),
+    ],
+)
+def test_training_that_diverges_says_where_and_which_key_to_lower(
+    words: tuple[str, ...], told: str, compose_settings: Compose
+) -> None:
+    with pytest.raises(FakeganError, match=rf"diverged: .* in epoch 1; lower {told}\.learning_rate"):
+        stages.run(compose_settings(*words))
+    assert not list(compose_settings().paths.run_dir.rglob("*.ckpt"))  # nothing that is no number was saved
+
+
+def test_divergence_is_seen_within_an_epoch_and_pictures_of_it_are_no_trace() -> None:
+    module: Any = torch.nn.Linear(1, 1)
+    module.train_means = EpochMeans("l1", "adversarial")
+    module.train_means.update({"l1": torch.tensor(1.0), "adversarial": torch.tensor(float("inf"))}, weight=1)
+    trainer: Any = SimpleNamespace(current_epoch=3, max_epochs=9, is_global_zero=True, callback_metrics={})
+    stop = StopOnDivergence("model.learning_rate")
+    for step in range(StopOnDivergence.EVERY - 1):
+        stop.on_train_batch_end(trainer, module, None, None, step)
+    with pytest.raises(FakeganError, match=r"train/adversarial is not a number in epoch 4; lower model\.learning_rate"):
+        stop.on_train_batch_end(trainer, module, None, None, StopOnDivergence.EVERY - 1)
+    grid = ReconstructionGrid(Path("nowhere"), every=1, faces=1)
+    grid.shown = torch.zeros(1, 3, 64, 64)
+    nothing: Any = lambda faces: torch.full_like(faces, float("nan"))  # noqa: E731
+    with pytest.raises(FakeganError, match=r"reconstructions of epoch 4 are no pictures .*; lower the"):
+        grid.on_validation_end(trainer, nothing)
 
 
 def test_the_grid_shows_face_reconstruction_and_residual_in_the_right_range() -> None:

@@ -63,3 +63,22 @@ def test_long_names_stay_on_a_figure_as_wide_as_a_phone(count: int) -> None:
         for axes in figure.axes:
             texts = [*axes.texts, *axes.get_xticklabels(), *axes.get_yticklabels(), axes.title, axes.xaxis.label]
             assert min(text.get_fontsize() for text in texts) >= 8
+
+
+def test_25_generators_of_odd_names_are_all_in_the_legend_below_the_curves(tmp_path: Path) -> None:
+    names = ["$a$b_{", "_hidden", "no_utf8_\udcff", *(f"generator_{i}" for i in range(22))]
+    labels = np.repeat([0, 1], [50, 250])
+    scores = np.clip(0.3 + 0.3 * labels + 0.2 * RNG.normal(size=300), 0, 1)
+    sources = np.concatenate([np.full(50, "camera"), np.repeat(names, 10)])
+    figure = plots.pictures(scores, labels, sources, 0.5)["roc"]
+    figure.savefig(tmp_path / "roc.png")  # matplotlib reads formulas only now
+    (axes,), (legend,) = figure.axes, figure.legends
+    told = [text.get_text() for text in legend.get_texts()]
+    assert len(told) == 27
+    assert all(any(name.startswith(odd) for name in told) for odd in (r"\$a\$b_{ (0.", " _hidden (0.", "no_utf8_? (0."))
+    box, curves = legend.get_window_extent(), axes.get_tightbbox()
+    assert box.y1 <= curves.y0  # below, not over them
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    styles = {(line.get_color(), line.get_linestyle()) for line in axes.lines[:25]}
+    assert len(styles) == 24  # then they begin again

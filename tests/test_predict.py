@@ -239,3 +239,22 @@ def test_a_picture_that_is_there_is_never_drawn_over(run, photos, tmp_path):
     assert got == 2
     assert "is there already" in err
     assert there.read_bytes() == b"a photograph"
+
+
+def test_a_run_may_be_named_by_its_detector_and_a_folder_of_runs_names_them(run, photos, tmp_path):
+    found = detector("pixels")
+    _, by_folder, _ = run(found, photos, "--format", "csv")
+    code, by_file, _ = run(found, photos, "--format", "csv", "--run", tmp_path / "run" / DETECTOR_FILE)
+    assert (code, by_file) == (0, by_folder)
+    for name in ("9_a", "10_b", "11_unfinished"):
+        (tmp_path / "sweep" / name).mkdir(parents=True)
+        (tmp_path / "sweep" / name / "config.yaml").touch()
+    for name in ("9_a", "10_b"):
+        (tmp_path / "sweep" / name / "metrics.json").touch()
+    code, _, told = run(found, photos, "--run", tmp_path / "sweep")
+    names = ", ".join(str(tmp_path / "sweep" / name) for name in ("9_a", "10_b"))
+    assert code == 2
+    assert f"is no run, but a folder of 3: name one of them, such as {names}\n" in told
+    (tmp_path / "empty").mkdir()
+    code, _, told = run(found, photos, "--run", tmp_path / "empty")
+    assert (code, "empty is not a run" in told) == (2, True)

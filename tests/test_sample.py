@@ -1,6 +1,7 @@
 """python -m fakegan.sample, in process: what it writes, what prepare makes of it, what it refuses."""
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -194,3 +195,15 @@ def test_a_checkpoint_of_another_kind_is_no_generator(
     save_checkpoint({"weights": {}}, run_dir / "generator.pt")
     assert _run(run_dir, tmp_path / "out") == 1
     assert "is no generator's file" in capsys.readouterr().err
+
+
+def test_samples_into_a_mount_point_are_those_made_beside_a_new_folder(
+    run_dir: Path, tmp_path: Path, mounted: Callable[[str], Path]
+) -> None:
+    assert _run(run_dir, tmp_path / "out") == 0
+    volume = mounted("volume")
+    (volume / "lost+found").mkdir()
+    assert _run(run_dir, volume) == 0
+    made = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert {path.name: path.read_bytes() for path in volume.glob("*.png")} == made
+    assert {path.name for path in volume.iterdir()} == {*made, "lost+found"}

@@ -1,10 +1,12 @@
 """Splits: no group on two sides whatever the store, stable when pictures are added, plain errors."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
+from fakegan.data.faces import DataSettings, open_faces
+from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.splits import (
     AUTOENCODER,
     CLASSIFIER,
@@ -12,7 +14,7 @@ from fakegan.data.splits import (
     Splits,
     split_faces,
 )
-from fakegan.data.store import FAKE, REAL
+from fakegan.data.store import FAKE, REAL, Row, StoreWriter
 from fakegan.errors import FakeganError, UsageError
 
 NAMES = ("autoencoder_train", "autoencoder_val", "train", "val", "test")
@@ -217,3 +219,25 @@ def test_impossible_settings_name_the_key(config, told):
 
 def test_the_fields_are_the_places():
     assert tuple(field.name for field in fields(Splits))[:5] == NAMES
+
+
+def test_a_limit_keeps_each_source_in_each_split_and_no_group_changes_sides(tmp_path):
+    with StoreWriter(tmp_path / "faces", Geometry()) as writer:
+        rng = np.random.default_rng(2)
+        for source, label, count in (("camera", REAL, 90), ("gan_a", FAKE, 60), ("gan_b", FAKE, 30)):
+            for i in range(count):
+                face = face_from_pixels(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+                row = Row.of(face, file=f"{source}/{i}", label=label, source=source, group=f"{source} {i // 2}")
+                writer.append(face.pixels, row)
+    everything = DataSettings("faces", tmp_path / "faces", 0, 0, SplitConfig(), "balanced", 0)
+    whole, few = (open_faces(replace(everything, limit=limit), tmp_path, {}) for limit in (None, 4))
+    kept = rows_of(few.splits)
+    for name, rows in rows_of(whole.splits).items():
+        assert kept[name] <= rows
+        assert (np.diff(getattr(few.splits, name)) > 0).all()
+        for source in ("camera", "gan_a", "gan_b"):
+            there, here = (sum(whole.store.sources[row] == source for row in side) for side in (rows, kept[name]))
+            assert here == min(there, 4)
+    left = len(whole.store) - sum(map(len, kept.values()))
+    assert few.splits.left_out == {"data.limit=4 for each source in each split": left}
+    assert rows_of(open_faces(replace(everything, limit=1000), tmp_path, {}).splits) == rows_of(whole.splits)

@@ -2,7 +2,9 @@
 
 import errno
 import json
+import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +178,63 @@ def test_a_store_set_aside_by_a_killed_swap_comes_back(tmp_path):
     with pytest.raises(UsageError, match="--overwrite"):
         write_store(tmp_path / "faces", levels=(9,))
     assert len(FaceStore.open(tmp_path / "faces")) == 3
+
+
+def verified(path: Path) -> list[int]:
+    """The levels of the store's flat faces."""
+    store = FaceStore.open(path)
+    store.verify()
+    return store.images[:, 0, 0, 0].tolist()
+
+
+def test_a_store_in_a_mount_point_is_built_and_replaced_within_it(tmp_path, mounted):
+    volume = mounted("volume")
+    (volume / "lost+found").mkdir()
+    write_store(volume, levels=(9,))
+    with pytest.raises(UsageError, match="--overwrite"):
+        write_store(volume, levels=(8,))
+    write_store(volume, levels=(8, 7), overwrite=True)
+    write_store(tmp_path / "beside", levels=(8, 7))
+    files = {path.name for path in volume.iterdir()}
+    assert files == {"images.npy", "faces.csv", "manifest.json", "rejected.csv", "lost+found"}
+    assert snapshot(volume) == snapshot(tmp_path / "beside")
+    assert {path.name for path in tmp_path.iterdir()} == {"volume", "beside"}
+
+
+@pytest.mark.parametrize("killed_after", range(9))
+def test_a_swap_within_a_mount_point_that_is_killed_costs_no_store(mounted, monkeypatch, killed_after):
+    volume, done = mounted("volume"), []
+    write_store(volume, levels=(9,))
+
+    def replace(source, target, *, move=os.replace):
+        if len(done) == killed_after:
+            raise KeyboardInterrupt
+        done.append(move(source, target))
+
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+        patch.setattr("os.replace", replace)
+        patch.setattr("fakegan.data.store._settle", lambda *_: None)  # a killed process does nothing more
+        write_store(volume, levels=(8,), overwrite=True)
+    with pytest.raises(UsageError, match="--overwrite"):  # what it has left is put in order first
+        write_store(volume, levels=(7,))
+    assert verified(volume) == [9 if killed_after < 8 else 8]  # four files go, then four come
+    assert not [path for path in volume.iterdir() if path.name.startswith(".")]
+
+
+def test_a_link_to_a_store_stays_and_the_store_behind_it_is_replaced(tmp_path):
+    write_store(tmp_path / "disk" / "faces", levels=(9,))
+    link, dangling = tmp_path / "link", tmp_path / "dangling"
+    link.symlink_to(Path("disk", "faces"))
+    dangling.symlink_to(tmp_path / "disk" / "new")
+    with pytest.raises(UsageError, match="--overwrite"):
+        write_store(link, levels=(8,))
+    write_store(link, levels=(8,), overwrite=True)
+    write_store(dangling, levels=(7,))
+    assert link.is_symlink()
+    assert dangling.is_symlink()
+    assert verified(tmp_path / "disk" / "faces") == [8]
+    assert verified(tmp_path / "disk" / "new") == [7]
+    assert {path.name for path in tmp_path.iterdir()} == {"disk", "link", "dangling"}
 
 
 @pytest.mark.parametrize(

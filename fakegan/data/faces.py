@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import filelock
+import numpy as np
 from tqdm import tqdm
 
 from fakegan.data import demo
 from fakegan.data.images import Geometry, face_from_pixels
-from fakegan.data.splits import ClassRatio, Needs, SplitConfig, Splits, seeds, split_faces
-from fakegan.data.store import FAKE, REAL, FaceStore, Row, StoreWriter
+from fakegan.data.splits import ClassRatio, Needs, Rows, SplitConfig, Splits, seeds, split_faces
+from fakegan.data.store import FAKE, REAL, FaceStore, Row, StoreWriter, StringArray
 from fakegan.errors import FakeganError, UsageError
 from fakegan.processes import cores
 
+SPLITS = ("autoencoder_train", "autoencoder_val", "train", "val", "test")
 _MAX_WORKERS = 64  # a config may come from elsewhere
 
 
@@ -29,11 +31,14 @@ class DataSettings:
     split: SplitConfig
     ratio: ClassRatio  # of real and fake in a training epoch
     workers: int  # DataLoader processes; 0 is fastest from a memory map
+    limit: int | None = None  # faces of each source in each split, at most: for a quick try
 
     def __post_init__(self) -> None:
         seeds(data__demo_seed=self.demo_seed)
         if not 0 <= self.workers <= _MAX_WORKERS:
             raise UsageError(f"data.workers={self.workers} must be a number from 0 to {_MAX_WORKERS}")
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"data.limit={self.limit} must be 1 or more, or null for all faces")
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,32 @@ def open_faces(settings: DataSettings, data_dir: Path, needs: Needs) -> Faces:
     path = settings.root if settings.root is not None else built_in_store(settings, data_dir)
     store = FaceStore.open(path)
     store.verify()
+    return Faces(store, divided(store, settings, needs))
+
+
+def divided(store: FaceStore, settings: DataSettings, needs: Needs) -> Splits:
+    """The splits of a store, of each source in each of them data.limit faces at most.
+
+    Raises:
+        FakeganError: a split without the classes in `needs`.
+    """
     splits = split_faces(store.labels, store.sources, store.groups, store.kept_split, settings.split, needs=needs)
-    return Faces(store, splits)
+    return splits if settings.limit is None else _limited(splits, store.sources, settings.limit)
+
+
+def _limited(splits: Splits, sources: StringArray, limit: int) -> Splits:
+    """Of each source in each split so many rows, evenly from the first to the last; no group comes to other sides."""
+    chosen, left_out = {}, np.zeros(len(sources), dtype=bool)
+    for name in SPLITS:
+        rows: Rows = getattr(splits, name)
+        of_sources = [rows[sources[rows] == source] for source in np.unique(sources[rows])]
+        kept = [own[np.linspace(0, len(own) - 1, min(limit, len(own))).astype(np.int64)] for own in of_sources]
+        chosen[name] = np.sort(np.concatenate([rows[:0], *kept]))
+        left_out[rows] = True
+    for rows in chosen.values():
+        left_out[rows] = False
+    reason = {f"data.limit={limit} for each source in each split": int(left_out.sum())} if left_out.any() else {}
+    return replace(splits, **chosen, left_out={**splits.left_out, **reason})
 
 
 def built_in_store(settings: DataSettings, data_dir: Path) -> Path:

@@ -31,6 +31,7 @@ import fakegan
 from fakegan.data.arrays import map_array
 from fakegan.data.images import Face, Geometry, Pixels
 from fakegan.errors import FakeganError, UsageError
+from fakegan.files import entries, stays
 
 REAL, FAKE = 0, 1  # a score is P(fake)
 LABEL_CONVENTION = {"real": REAL, "fake": FAKE}
@@ -41,8 +42,9 @@ KEPT_SPLITS = ("", "train", "val", "test")
 COLUMNS = ["file", "label", "source", "group", "sha256", "width", "height", "format"]
 COLUMNS += ["jpeg_quantiser_mean", "phash", "split"]
 _IMAGES, _FACES, _MANIFEST, _REJECTED = "images.npy", "faces.csv", "manifest.json", "rejected.csv"
-_STORE_FILES = {_IMAGES, _FACES, _MANIFEST, _REJECTED}
+_STORE_FILES = (_REJECTED, _FACES, _IMAGES, _MANIFEST)  # the last says that all are there
 _LOCK = "building.lock"
+_BUILDING, _REPLACED = ".building-", ".replaced-"  # in the names of a writer's own folders
 _HEADER_BYTES = 128  # of images.npy, whatever the number of rows, so that it can be filled in last
 _SHA256 = re.compile("[0-9a-f]{64}")
 # A store may come from elsewhere: nothing of it is read that is far larger than such a file ever is.
@@ -163,6 +165,9 @@ class FaceStore:
 class StoreWriter:
     """Builds a store beside `path` and moves it there at the end of the `with` block.
 
+    A link is followed. In a folder that cannot be renamed, such as a container's volume, the store is built within it,
+    and its files take their places at the end, the manifest last: without that they are no store.
+
     Rows go straight to disk. If the block raises, nothing is left behind; what a killed process left is
     swept by the next writer of the same path (`swept` tells). Same rows, same bytes.
 
@@ -176,7 +181,7 @@ class StoreWriter:
         geometry: Geometry,
         overwrite: bool = False,  # replaces a finished store, once the new one is complete
     ) -> None:
-        self.path = Path(path).absolute()
+        self.path = Path(os.path.realpath(path))
         self.geometry = geometry
         self.overwrite = overwrite
         self.swept = False
@@ -191,8 +196,9 @@ class StoreWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.swept = _sweep(self.path)
             self._refuse_taken()
-            name = f".{self.path.name}.building-{os.getpid()}-{secrets.token_hex(2)}"
-            self._folder = self.path.with_name(name)
+            self._within = stays(self.path)
+            place = self.path if self._within else self.path.parent
+            self._folder = place / f".{self.path.name}{_BUILDING}{os.getpid()}-{secrets.token_hex(2)}"
             self._folder.mkdir()
             self._lock = FileLock(self._folder / _LOCK, timeout=0)
             try:
@@ -270,9 +276,9 @@ class StoreWriter:
             return
         if not path.is_dir():
             raise UsageError(f"{path} is a file: choose another --out")
-        found = {entry.name for entry in path.iterdir()}
-        if found - _STORE_FILES:
-            other = sorted(found - _STORE_FILES)[0]
+        found = {name for name in entries(path) if not name.startswith(f".{path.name}{_BUILDING}")}
+        if found - set(_STORE_FILES):
+            other = sorted(found - set(_STORE_FILES))[0]
             raise UsageError(f"{path} holds other things than a face store ({other}): choose another --out")
         if found and not self.overwrite:
             raise UsageError(f"{path} holds a face store already: add --overwrite, or choose another --out")
@@ -312,12 +318,19 @@ class StoreWriter:
         self._lock.release()
         (self._folder / _LOCK).unlink(missing_ok=True)
         _sync_folder(self._folder)
-        aside = self.path.with_name(self._folder.name.replace(".building-", ".replaced-"))
-        if self.path.exists():
-            self.path.rename(aside)
-        self._folder.rename(self.path)
-        _sync_folder(self.path.parent)
-        shutil.rmtree(aside, ignore_errors=True)
+        aside = self._folder.with_name(self._folder.name.replace(_BUILDING, _REPLACED))
+        try:
+            if self._within:
+                aside.mkdir()
+                _move(self.path, aside, reversed(_STORE_FILES))
+                _move(self._folder, self.path, _STORE_FILES)
+            else:
+                if self.path.exists():
+                    self.path.rename(aside)
+                self._folder.rename(self.path)
+            _sync_folder(self.path if self._within else self.path.parent)
+        finally:
+            _settle(aside, self.path)
 
     def _discard(self) -> None:
         for file in (self._images, self._rows_file, self._rejected_file):
@@ -330,13 +343,10 @@ class StoreWriter:
 def _sweep(path: Path) -> bool:
     """Removes what killed writers of `path` left; puts back an old store that one had set aside."""
     swept = False
-    for folder in sorted(path.parent.glob(f".{path.name}.replaced-*")):
-        if path.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
-            folder.rename(path)
+    for folder in _left(path, _REPLACED):
+        _settle(folder, path)
         swept = True
-    for folder in sorted(path.parent.glob(f".{path.name}.building-*")):
+    for folder in _left(path, _BUILDING):
         try:
             with FileLock(folder / _LOCK, timeout=0):  # free: its writer is dead, the lock died with it
                 shutil.rmtree(folder, ignore_errors=True)
@@ -344,6 +354,30 @@ def _sweep(path: Path) -> bool:
         except Timeout:
             continue
     return swept
+
+
+def _settle(aside: Path, path: Path) -> None:
+    """Put back the old store that was set aside, unless a new one has taken its place: then it goes."""
+    if aside.parent == path and not (path / _MANIFEST).exists():
+        _move(aside, path, _STORE_FILES)
+    elif aside.exists() and not path.exists():
+        aside.rename(path)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _left(path: Path, kind: str) -> list[Path]:
+    """Folders beside `path` and in it that writers of `path` have made."""
+    found: list[Path] = []
+    for place in (path.parent, path):
+        with suppress(OSError):  # not there, a file, or closed to us
+            found += sorted(entry for entry in place.iterdir() if entry.name.startswith(f".{path.name}{kind}"))
+    return found
+
+
+def _move(source: Path, target: Path, names: Iterable[str]) -> None:
+    for name in names:
+        if (source / name).exists():
+            (source / name).replace(target / name)
 
 
 @contextmanager
@@ -422,6 +456,13 @@ def _shown(value: object) -> str:
     """What a foreign file says as part of a sentence: short, and without characters that act on a terminal."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."
+
+
+def stored_fingerprint(path: Path) -> str | None:
+    """The fingerprint that a store's manifest states; None where there is no store that can be read."""
+    with suppress(FakeganError, OSError):
+        return str(_read_manifest(path / _MANIFEST)["fingerprint"])
+    return None
 
 
 def _must_exist(path: Path) -> None:

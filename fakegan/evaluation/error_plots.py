@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fakegan.evaluation.metrics import Labels, Sources
-from fakegan.evaluation.plots import FAKE_COLOUR, LINES, REAL_COLOUR, empty_figure
+from fakegan.evaluation.plots import FAKE_COLOUR, LINES, REAL_COLOUR, empty_figure, shown
 from fakegan.evaluation.spectrum import HALF_NYQUIST, SIZE, frequencies
 from fakegan.evaluation.statistics import Values
 
@@ -48,7 +48,7 @@ def error_distributions(errors: Mapping[str, Values], labels: Labels, sources: S
             axes.plot([low, high], [place, place], color=colour, lw=3, solid_capstyle="butt")
             axes.plot(middle, place, "o", color="white", mec=colour, ms=5)
         axes.set(xlabel=AXES[error], yticks=range(len(names)), ylim=(len(names) - 0.4, -0.6))
-        axes.set_yticklabels([f"{source} ({CLASSES[labels[sources == source][0]][1]})" for source in names])
+        axes.set_yticklabels([shown(f"{source} ({CLASSES[labels[sources == source][0]][1]})") for source in names])
         axes.tick_params(labelsize=8)
         axes.xaxis.label.set_size(9)
         axes.grid(axis="x", lw=0.4)

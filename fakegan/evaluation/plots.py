@@ -6,6 +6,7 @@ All are 4.8 inches wide with text of 8 points or more: they can be read on a pho
 from __future__ import annotations
 
 import importlib.util
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 REAL_COLOUR, FAKE_COLOUR = "#2f6f9f", "#c8553d"
 # Okabe and Ito's palette, told apart by colour-blind people too; its yellow is too pale for a line.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+_SHORT_NAME = 22  # letters: two columns of such names fit into a legend
 LINES = ("-", "--", ":", "-.")  # one round of the colours each
 
 
@@ -87,7 +89,7 @@ def roc_comparison(
             found.append(np.interp(at, fpr, tpr))
             areas.append(auroc(scores, labels))
         mean = np.concatenate([[0.0], np.mean(found, axis=0)])
-        axes.plot(np.append(0.0, at), mean, line, color=colour, lw=2.2, label=f"{name} ({np.mean(areas):.3f})")
+        axes.plot(np.append(0.0, at), mean, line, color=colour, lw=2.2, label=shown(f"{name} ({np.mean(areas):.3f})"))
     axes.plot([0, 1], [0, 1], color="grey", lw=0.8, ls=":")
     axes.set(xlabel="real faces called fake", ylabel="fake faces found", title="ROC, and the area under it")
     figure.legend(loc="outside lower center", fontsize=8)
@@ -113,6 +115,15 @@ def seeds_plot(
     return figure
 
 
+def shown(name: str) -> str:
+    """A name as matplotlib draws it letter by letter: it would set what stands between two $ as a formula.
+
+    It also leaves out of legends what begins with _, and fails on bytes that are no text.
+    """
+    plain = name.encode("utf-8", "replace").decode().replace("$", r"\$")
+    return f" {plain}" if plain.startswith("_") else plain
+
+
 def _figure(height: float = 4.2) -> tuple[Figure, Axes]:
     figure = empty_figure(height)
     return figure, figure.add_subplot()
@@ -120,7 +131,7 @@ def _figure(height: float = 4.2) -> tuple[Figure, Axes]:
 
 def _wrapped(name: str) -> str:
     """A configuration's name on several short lines: beside the axes there is little room."""
-    return "\n".join(textwrap.wrap(name, 17, break_long_words=False))
+    return "\n".join(textwrap.wrap(shown(name), 17, break_long_words=False))
 
 
 def empty_figure(
@@ -133,12 +144,16 @@ def empty_figure(
 
 
 def _roc(scores: Scores, labels: Labels, sources: Sources, threshold: float) -> Figure:
-    figure, axes = _figure()
     fakes = np.unique(sources[labels == 1])
-    for source in fakes if len(fakes) > 1 else []:
+    fakes = fakes if len(fakes) > 1 else fakes[:0]
+    columns = 1 if max((len(name) for name in fakes), default=0) > _SHORT_NAME else 2
+    figure, axes = _figure(4.2 + 0.17 * math.ceil((len(fakes) + 2) / columns))
+    for i, source in enumerate(fakes):
         among = (labels == 0) | (sources == source)
         fpr, tpr, _ = roc(scores[among], labels[among])
-        axes.plot(fpr, tpr, lw=1, alpha=0.7, label=f"{source} ({auroc(scores[among], labels[among]):.3f})")
+        colour, line = COLOURS[i % (len(COLOURS) - 1)], LINES[i // (len(COLOURS) - 1) % len(LINES)]  # black: all
+        name = shown(f"{source} ({auroc(scores[among], labels[among]):.3f})")
+        axes.plot(fpr, tpr, line, color=colour, lw=1.2, alpha=0.8, label=name)
     fpr, tpr, _ = roc(scores, labels)
     axes.plot(fpr, tpr, color="black", lw=2, label=f"all fakes ({auroc(scores, labels):.3f})")
     axes.plot([0, 1], [0, 1], color="grey", lw=0.8, ls=":")
@@ -150,7 +165,7 @@ def _roc(scores: Scores, labels: Labels, sources: Sources, threshold: float) -> 
         title="ROC, and the area under it",
         aspect="equal",
     )
-    axes.legend(loc="lower right", fontsize=8)
+    figure.legend(loc="outside lower center", fontsize=8, ncols=columns)  # beside the curves, however many there are
     return figure
 
 

@@ -121,9 +121,9 @@ def begun_by(building: Path, stage: Path) -> Path | None:
     It was stopped or killed since. `stage`, this run's folder, is noted in its place.
     """
     note = _note(building)
-    before = Path(note.read_text().strip()) if note.is_file() else None
+    before = Path(note.read_text("utf-8", "surrogateescape").strip()) if note.is_file() else None
     with replacing(note) as written:
-        written.write_text(f"{stage.absolute()}\n")
+        written.write_text(f"{stage.absolute()}\n", "utf-8", "surrogateescape")
     return before
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -17,15 +17,18 @@ from fakegan.detector import Detector
 from fakegan.devices import use_device
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE, read_metrics, table, write_metrics
+from fakegan.files import entries, why_not_writable
+from fakegan.pipeline.examples import own_faces
 from fakegan.pipeline.finished import FinishedRun, same_faces
-from fakegan.pipeline.ledger import command, record
+from fakegan.pipeline.ledger import LEDGER_FILE, command, record
 from fakegan.pipeline.reporting import write_report
 from fakegan.pipeline.scoring import ScoredFaces, decisions, score, together
-from fakegan.pipeline.settings import FACES_FILE, EvaluateSettings, RunSettings
+from fakegan.pipeline.settings import EvaluateSettings, RunSettings, began_with
 
 
 def evaluate(settings: EvaluateSettings, trained: RunSettings) -> str:
-    """Score one run, write into a new folder of it, return the table."""
+    """Score one run, write into a new folder of it or into `out`, return the table."""
+    _refuse_taken(settings)
     result, notes = _score_again(settings, trained)
     lines = [f"{trained.paths.run_dir}:", table(result.metrics["test"]), *notes, f"results: {result.folder}"]
     return "\n".join(lines)
@@ -38,8 +41,7 @@ def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
         UsageError: none of them has finished, or `out` is there already.
         FakeganError: they were scored on different faces.
     """
-    if settings.out is not None and settings.out.exists() and not _is_empty(settings.out):
-        raise UsageError(f"out={settings.out} is there already: name a new folder")
+    _refuse_taken(settings)
     finished = []
     for run in trained:
         why = _cannot_be_compared(run)
@@ -52,14 +54,21 @@ def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
     if settings.data is None and not settings.sources:
         results = [FinishedRun(run, run.paths.run_dir) for run in finished]
     else:
-        results = [_score_again(settings, run)[0] for run in finished]
+        results = []
+        for run in finished:
+            result, notes = _score_again(settings, run)
+            for note in notes:
+                print(f"{run.paths.run_dir}: {note}", flush=True)
+            results.append(result)
     same_faces(results)
     out = settings.out or new_folder(Path("reports"), datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
     return write_report(results, out, command())
 
 
-def _is_empty(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
+def _refuse_taken(settings: EvaluateSettings) -> None:
+    out = settings.out
+    if out is not None and out.exists() and not (out.is_dir() and not entries(out)):
+        raise UsageError(f"out={out} is there already: name a new folder")
 
 
 def _cannot_be_compared(run: RunSettings) -> str | None:
@@ -72,6 +81,7 @@ def _cannot_be_compared(run: RunSettings) -> str | None:
 
 def _score_again(settings: EvaluateSettings, trained: RunSettings) -> tuple[FinishedRun, list[str]]:
     run_dir = trained.paths.run_dir
+    place = _place(settings, run_dir)
     objective = read_metrics(run_dir / METRICS_FILE).get("objective")  # the run's own: it selected on validation
     detector = Detector.load(run_dir, use_device(settings.device))
     print(f"device: {detector.described_device()}", flush=True)
@@ -84,20 +94,20 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> tuple[Fini
     parts = []
     again = len(rows) if own else _own_test_faces(trained, store, rows)
     if again:
-        record(run_dir, again, store.fingerprint)
+        record(place.ledger, again, store.fingerprint)
     if len(rows):
         parts.append(score(detector, store, rows, f"faces of {store.path.name}"))
     if not own:
         lacking = [label for label in (REAL, FAKE) if not (store.labels[rows] == label).any()]
         if len(lacking) == 1 and len(rows):
-            part, note = _stand_in(trained, detector, lacking[0])
+            part, note = _stand_in(trained, detector, lacking[0], place)
             parts.append(part)
             notes.append(note)
     if not parts:
         raise FakeganError(f"{store.path} holds no face that {run_dir} has not seen in training")
     scored = together(parts)
     metrics = scored.measures()
-    folder = new_folder(run_dir / "evaluations", store.path.name)
+    folder = place.results or new_folder(place.ledger / "evaluations", store.path.name)
     scored.write(folder)
     content = {
         "test": metrics,
@@ -108,7 +118,44 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> tuple[Fini
         "command": command(),
     }
     write_metrics(folder / METRICS_FILE, content)
-    return FinishedRun(trained, folder), notes
+    return FinishedRun(trained, folder), notes + _of_another_ledger(place.ledger, run_dir)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where what is found out about a run goes."""
+
+    ledger: Path  # the folder of its ledger: the run's, where that can be written
+    results: Path | None  # None: a new folder under `ledger`
+
+
+def _place(settings: EvaluateSettings, run_dir: Path) -> _Place:
+    """Asked before anything is scored.
+
+    Raises:
+        UsageError: the run cannot be written, and no other place is named.
+        FakeganError: the other place cannot be made.
+    """
+    why, out = why_not_writable(run_dir), settings.out
+    if why and out is None:
+        raise UsageError(f"{run_dir} cannot be written ({why}): name a folder for the results with out=DIR")
+    if out is None or (settings.run is None and not why):
+        return _Place(run_dir, None)
+    try:
+        if settings.run is None:
+            return _Place(new_folder(out / "evaluations", run_dir.name), None)
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FakeganError(f"out={out} cannot be made ({error.strerror}): name another folder") from error
+    return _Place(out if why else run_dir, out)
+
+
+def _of_another_ledger(ledger: Path, run_dir: Path) -> list[str]:
+    """What to say where the run's own ledger could not be written."""
+    path = ledger / LEDGER_FILE
+    if ledger == run_dir or not path.is_file():
+        return []
+    return [f"the run cannot be written: add the lines of {path} to its {LEDGER_FILE}, test faces were scored"]
 
 
 def _rows_to_score(detector: Detector, store: FaceStore, rows: Rows, own: bool) -> tuple[Rows, list[str]]:
@@ -127,14 +174,15 @@ def _rows_to_score(detector: Detector, store: FaceStore, rows: Rows, own: bool) 
 
 
 def _own_test_faces(trained: RunSettings, store: FaceStore, rows: Rows) -> int:
-    """How many of these faces of another store are test faces of the run; 0 where its own store is gone.
+    """How many of these faces of another store are test faces of the run; 0, and said, where its own store is gone.
 
     Raises:
         FakeganError: some have the other label there.
     """
     try:
-        own = open_faces(trained.data, trained.paths.data_dir, needs={})
-    except FakeganError:
+        own = own_faces(trained, {})
+    except FakeganError as error:
+        print(f"not in the ledger: which of these faces are test faces of the run is not known ({error})", flush=True)
         return 0
     label_of = dict(zip(own.store.sha256.tolist(), own.store.labels.tolist(), strict=True))
     here = zip(store.sha256.tolist(), store.labels.tolist(), strict=True)
@@ -150,12 +198,12 @@ def _refuse_swapped(faces: int, store: FaceStore) -> None:
         )
 
 
-def _stand_in(trained: RunSettings, detector: Detector, label: int) -> tuple[ScoredFaces, str]:
+def _stand_in(trained: RunSettings, detector: Detector, label: int, place: _Place) -> tuple[ScoredFaces, str]:
     """The run's own test faces of a class that the named store lacks: one generator alone makes no test."""
-    own = open_faces(trained.data, trained.paths.data_dir, needs={})
+    own = own_faces(trained, {})
     rows = own.splits.test[own.store.labels[own.splits.test] == label]
     rows, _ = _rows_to_score(detector, own.store, rows, own=True)
-    record(trained.paths.run_dir, len(rows), own.store.fingerprint)
+    record(place.ledger, len(rows), own.store.fingerprint)
     name = CLASS_NAMES[label]
     note = f"no {name} faces to score there: the run's own {len(rows)} {name} test faces stand in"
     return score(detector, own.store, rows, f"own {name} test faces"), note
@@ -164,10 +212,9 @@ def _stand_in(trained: RunSettings, detector: Detector, label: int) -> tuple[Sco
 def _faces(settings: EvaluateSettings, trained: RunSettings) -> tuple[Faces, bool]:
     """The faces asked for, and whether they are the run's own: then its test split counts, else every face."""
     if settings.data is None:
-        return open_faces(trained.data, trained.paths.data_dir, needs={}), True
+        return own_faces(trained, {}), True
     faces = open_faces(settings.data, settings.data_dir, needs={})
-    began_with = trained.paths.run_dir / FACES_FILE
-    if not began_with.is_file() or began_with.read_text().strip() != faces.store.fingerprint:
+    if began_with(trained.paths.run_dir) != faces.store.fingerprint:
         return faces, False
     own = replace(trained.data, root=faces.store.path)  # the same store, perhaps moved: with the run's own splits
     return open_faces(own, trained.paths.data_dir, needs={}), True

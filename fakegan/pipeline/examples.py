@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fakegan.data.datamodule import RowArray, Rows
-from fakegan.data.faces import Faces
+from fakegan.data.faces import Faces, open_faces
 from fakegan.data.splits import AUTOENCODER, CLASSIFIER, Needs
 from fakegan.data.store import FAKE, REAL
+from fakegan.errors import UsageError
 from fakegan.pipeline.reconstruct import reconstruct_faces
-from fakegan.pipeline.settings import PipelineSettings, RunSettings
+from fakegan.pipeline.settings import PipelineSettings, RunSettings, began_with
 
 RECONSTRUCTED = "reconstructed"  # the source of the fakes that are reconstructions
 
@@ -44,6 +45,22 @@ def needs(pipeline: PipelineSettings) -> Needs:
     if pipeline.fakes == RECONSTRUCTED:
         return {**wanted, "train": (REAL,), "val": (REAL,), "test": (REAL, FAKE)}
     return {**wanted, **CLASSIFIER}
+
+
+def own_faces(settings: RunSettings, wanted: Needs) -> Faces:
+    """The faces that a run learns from, or has learnt from.
+
+    Raises:
+        UsageError: the store is not where it was when the run began.
+        FakeganError: as `open_faces`.
+    """
+    root, run_dir = settings.data.root, settings.paths.run_dir
+    if root is not None and not root.exists() and began_with(run_dir):
+        raise UsageError(
+            f"{run_dir} began with a face store at {root}, which is not there any more: give its new place, "
+            "to train.py by resume=RUN data.root=DIR, or to evaluate.py by data=faces data.root=DIR"
+        )
+    return open_faces(settings.data, settings.paths.data_dir, wanted)
 
 
 def examples(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fakegan.data.faces import open_faces
-from fakegan.data.splits import Splits, split_faces
+from fakegan.data.faces import divided, open_faces
+from fakegan.data.splits import Splits
 from fakegan.data.store import CLASS_NAMES, FAKE, REAL, FaceStore
 from fakegan.errors import FakeganError
 from fakegan.evaluation.report import Block, Caution, FaceRow, Figure, Items, Section, Table, Text, visible
@@ -61,8 +61,7 @@ def opened(run: FinishedRun) -> OpenedFaces:
         return OpenedFaces(None, None, f"the store {place} has changed since these runs")
     if store.fingerprint != own:
         return OpenedFaces(store, None, "")
-    columns = (store.labels, store.sources, store.groups, store.kept_split)
-    return OpenedFaces(store, split_faces(*columns, settings.data.split, needs={}), "")
+    return OpenedFaces(store, divided(store, settings.data, {}), "")
 
 
 # The hardest mistakes

@@ -7,20 +7,27 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from fakegan.data.faces import DataSettings
 from fakegan.data.splits import seeds
-from fakegan.errors import UsageError
+from fakegan.data.store import stored_fingerprint
+from fakegan.errors import FakeganError, UsageError
 from fakegan.processes import cores
 from fakegan.views import VIEWS, View
 
 FACES_FILE = "faces.sha256"  # in a run directory: the fingerprint of the store that the run began with
 NETS = ("simple_cnn", "alexnet", "dcgan")  # those of fakegan.modules.classifier that learn
 _LABEL = re.compile(r"\w[\w .+=-]{0,63}")
+
+
+def began_with(run_dir: Path) -> str:
+    """The fingerprint of the store that a run began with; empty where it has opened none yet."""
+    path = run_dir / FACES_FILE
+    return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
 
 
 def at_least(lowest: float, **values: float) -> None:
@@ -301,8 +308,27 @@ class RunSettings:
         return self.trainer.processes
 
     def identity(self) -> Hashable:
-        """Equal for two runs that would end with the same numbers."""
-        return self.data.root, self.seed, json.dumps(self.configuration(), sort_keys=True)
+        """Equal for two runs that would end with the same numbers, wherever their faces lie."""
+        root = self.data.root
+        faces = None if root is None else began_with(self.paths.run_dir) or stored_fingerprint(root) or root
+        return faces, self.seed, json.dumps(self.configuration(), sort_keys=True)
+
+    def check_places(
+        self,
+        given: Collection[str],  # keys of the config: those that are new to this run
+    ) -> None:
+        """Raise a FakeganError where a run that has begun cannot go on with what lies at its new places."""
+        run_dir, root, checkpoint = self.paths.run_dir, self.data.root, self.model.checkpoint
+        if "data.root" in given and self.data.name == "demo":
+            raise UsageError(f"{run_dir} learns from the built-in faces: give paths.data_dir, not data.root")
+        if "data.root" in given and root is not None:
+            found, wanted = stored_fingerprint(root), began_with(run_dir)
+            if found is None:
+                raise UsageError(f"data.root={root} is no face store: name the folder that the run's store is in now")
+            if wanted and found != wanted:
+                raise FakeganError(f"data.root={root} holds other faces than {run_dir} began with: start a new run")
+        if "model.checkpoint" in given and checkpoint is not None and not checkpoint.exists():
+            raise UsageError(f"model.checkpoint={checkpoint} does not exist: name a run or an autoencoder.pt")
 
     def repeats(self, other: RunSettings) -> bool:
         """Whether both would end with the same numbers."""
@@ -324,12 +350,14 @@ class EvaluateSettings:
 
     run: str | None  # one run to score again
     runs: tuple[str, ...]  # or several to compare: runs, or folders that hold them
-    out: Path | None  # where the report of several goes; None: a new folder under reports/
+    out: Path | None  # where the results go; None: into the run, a report of several into a new folder under reports/
     sources: tuple[str, ...]  # only these; empty: all
     device: Literal["auto", "cpu", "cuda", "mps"]
     data_dir: Path  # where built-in faces are kept
     data: DataSettings | None = None  # None: the run's own faces
 
     def __post_init__(self) -> None:
-        if self.run is not None and (self.runs or self.out is not None):
-            raise UsageError("run is for one run alone: leave out runs and out, or name it in runs=[...]")
+        if self.run is not None and self.runs:
+            raise UsageError("run is for one run alone: leave out runs, or name it in runs=[...]")
+        if self.data is not None and self.data.limit is not None:
+            raise UsageError("data.limit is for train.py: choose faces to score with sources=[...]")

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from fakegan import ranks
-from fakegan.data.faces import Faces, open_faces
+from fakegan.data.faces import Faces
 from fakegan.detector import DETECTOR_FILE
 from fakegan.devices import describe, use_device
 from fakegan.errors import FakeganError, UsageError
@@ -30,11 +30,16 @@ from fakegan.files import replacing
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.nets.layers import forms
 from fakegan.pipeline.analyse import analyse
-from fakegan.pipeline.examples import Examples, examples, needs
+from fakegan.pipeline.examples import Examples, examples, needs, own_faces
 from fakegan.pipeline.ledger import COMMAND_VARIABLE, command
-from fakegan.pipeline.settings import FACES_FILE, RunSettings
+from fakegan.pipeline.settings import FACES_FILE, RunSettings, began_with
 from fakegan.pipeline.test import provenance, test
-from fakegan.pipeline.train_autoencoder import autoencoder_metrics, named_autoencoder, train_autoencoder
+from fakegan.pipeline.train_autoencoder import (
+    autoencoder_metrics,
+    named_autoencoder,
+    own_autoencoder,
+    train_autoencoder,
+)
 from fakegan.pipeline.train_classifier import make_classifier, train_classifier
 from fakegan.processes import is_child, resuming, together
 from fakegan.progress import Status, write_status
@@ -123,11 +128,12 @@ def _run_stages(settings: RunSettings) -> None:
     learners = _learners(settings)  # so that a wrong option costs no training
     with torch.autocast(device.type, torch.bfloat16, enabled=settings.trainer.precision == "bf16-mixed"):
         print(f"device: {describe(device, forms(learners, device))}", flush=True)
-    if settings.model.checkpoint is not None and settings.pipeline.needs_autoencoder:
-        named_autoencoder(settings.model.checkpoint, settings)
+    named = settings.model.checkpoint if settings.pipeline.needs_autoencoder else None
+    if named is not None and not ranks.on_first(own_autoencoder(settings).is_file):
+        named_autoencoder(named, settings)
     _says(settings, "faces")
-    faces = open_faces(settings.data, settings.paths.data_dir, needs(settings.pipeline))
-    ranks.on_first(lambda: _same_faces_as_before(settings.paths.run_dir / FACES_FILE, faces))
+    faces = own_faces(settings, needs(settings.pipeline))
+    ranks.on_first(lambda: _same_faces_as_before(settings.paths.run_dir, faces))
     for reason, count in faces.splits.left_out.items():
         print(f"{count} faces are in no split: {reason}", flush=True)
     autoencoder = None
@@ -176,13 +182,14 @@ def _says(settings: RunSettings, stage: str) -> None:
         write_status(settings.paths.run_dir, Status(stage))
 
 
-def _same_faces_as_before(path: Path, faces: Faces) -> None:
+def _same_faces_as_before(run_dir: Path, faces: Faces) -> None:
     """A run that goes on must go on with the faces it began with: others may have been tested on, or learnt from."""
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as building:
+    before = began_with(run_dir)
+    if not before:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        with replacing(run_dir / FACES_FILE) as building:
             building.write_text(f"{faces.store.fingerprint}\n")
-    elif path.read_text().strip() != faces.store.fingerprint:
+    elif before != faces.store.fingerprint:
         raise FakeganError(f"{faces.store.path} has changed since this run began: start a new run")
 
 

@@ -30,7 +30,7 @@ RECIPE = 1  # of training: raise it when the same settings, faces and seed give 
 
 def train_autoencoder(settings: RunSettings, faces: Faces) -> Path:
     """The autoencoder's file in the run: trained, found among the artifacts, or the one the config names."""
-    own = settings.paths.run_dir / "autoencoder" / AUTOENCODER_FILE
+    own = own_autoencoder(settings)
     if not ranks.on_first(own.is_file):
         if settings.model.checkpoint is not None:
             source = named_autoencoder(settings.model.checkpoint, settings)
@@ -39,6 +39,11 @@ def train_autoencoder(settings: RunSettings, faces: Faces) -> Path:
         ranks.on_first(lambda: _copy(source, own))
     _refuse_seen_faces(own, faces)
     return own
+
+
+def own_autoencoder(settings: RunSettings) -> Path:
+    """Where the run keeps its autoencoder, once it has one."""
+    return settings.paths.run_dir / "autoencoder" / AUTOENCODER_FILE
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -95,7 +100,7 @@ def _fit_autoencoder(settings: RunSettings, faces: Faces, model: dict[str, Any],
         settings.budget.autoencoder,
         monitor="val/l1",
         mode="min",
-        callbacks=[grid, StopOnDivergence("model.learning_rate")],
+        callbacks=[StopOnDivergence("model.learning_rate"), grid],
         begun=before,
     )
     content = {
@@ -118,7 +123,8 @@ def named_autoencoder(path: Path, settings: RunSettings) -> Path:
     candidates = (path, path / AUTOENCODER_FILE, path / "autoencoder" / AUTOENCODER_FILE)
     file = next((p for p in candidates if p.is_file()), None)
     if file is None:
-        raise UsageError(f"model.checkpoint={path} does not exist: name an {AUTOENCODER_FILE} or a run that holds one")
+        wrong = f"holds no {AUTOENCODER_FILE}" if path.exists() else "does not exist"
+        raise UsageError(f"model.checkpoint={path} {wrong}: name an {AUTOENCODER_FILE} or a run that holds one")
     content = load_checkpoint(file)
     if "options" not in content:
         raise UsageError(f"model.checkpoint={path} is no autoencoder: name the {AUTOENCODER_FILE} of a run")

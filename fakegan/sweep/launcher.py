@@ -27,6 +27,7 @@ from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.evaluation.results import METRICS_FILE
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
 from fakegan.processes import resuming
+from fakegan.runs import give_places
 from fakegan.sweep import search, table, words
 from fakegan.sweep.display import Display, shown
 from fakegan.sweep.jobs import Ending, Job, Running, run_jobs
@@ -232,7 +233,7 @@ class ProcessLauncher(Launcher):
             command=tuple(resuming(folder)),
             environment={**own_environment(), COMMAND_VARIABLE: configs.alone(self.config.hydra, planned.overrides)},
             gpus=planned.gpus,
-            prepare=lambda: None if begun else configs.write_down(own, folder),
+            prepare=lambda: _move_along(own, folder) if begun else configs.write_down(own, folder),
         )
 
     def _gpus_unless_finished(self, settings: RunSettings) -> int:
@@ -303,6 +304,13 @@ class ProcessLauncher(Launcher):
         error = UsageError if planned.refused else FakeganError
         answer.return_value = row.objective if finished else error(f"job {row.job} {row.state}: {row.reason}")
         return answer
+
+
+def _move_along(own: DictConfig, folder: Path) -> None:
+    """A job that has begun goes on with the store where the sweep finds it now."""
+    from fakegan.pipeline.settings import RunSettings
+
+    give_places(RunSettings, str(folder), configs.root_of(own))
 
 
 def _owner(row: Row) -> int:
