@@ -38,9 +38,7 @@ def damage(source: bytes) -> str | None:
 def unchecked() -> str | None:
     """What this installation cannot look for, as a sentence for the user; None if it can all."""
     if simplejpeg is None:
-        return (
-            "JPEGs were not checked for damaged data: simplejpeg is missing (pip install simplejpeg)"
-        )
+        return "JPEGs were not checked for damaged data: simplejpeg is missing (pip install simplejpeg)"
     return None
 
 
