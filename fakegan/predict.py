@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from fakegan.commands import Parser, ProgressLine, at_least, run
 from fakegan.data.build import Outcome, Progress, count_pictures, read_pictures
+from fakegan.data.damage import unchecked
 from fakegan.data.images import Face, Pixels
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.calibration import unsure
@@ -81,6 +82,8 @@ def _predict(words: list[str]) -> int:
         _WRITERS[options.format](_counted(rows, verdicts))
     told = sys.stdout if options.format == "table" else sys.stderr
     print(_closing(verdicts, detector), file=told)
+    if sentence := unchecked():
+        print(sentence, file=told)
     if grid:
         print(grid.draw(), file=told)
     return int(verdicts[""] > 0)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fakegan.commands import Parser, ProgressLine, at_least, run
 from fakegan.data.build import Recipe, Source, build_store
+from fakegan.data.damage import unchecked
 from fakegan.data.images import Geometry
 from fakegan.data.sources import ValueRange
 from fakegan.data.store import FAKE, LABEL_CONVENTION, REAL
@@ -61,6 +62,8 @@ def _report(summary: Summary, options: argparse.Namespace, seconds: float) -> No
     if summary.swept:
         print("Removed what a stopped run had left.")
     print("\n".join(summary.lines()))
+    if sentence := unchecked():
+        print(sentence)
     if options.dry_run:
         print(f"{summary.count:,} faces in {seconds:.1f} s; a dry run: nothing was written.")
         return

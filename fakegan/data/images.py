@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from fakegan.data.damage import damage
 from fakegan.errors import FakeganError
 
 Pixels = npt.NDArray[np.uint8]  # (64, 64, 3), RGB
@@ -87,7 +88,7 @@ def read_face(source: bytes, geometry: Geometry) -> Face:
     not used: it would treat JPEG differently from PNG.
 
     Raises:
-        ImageError: not such a picture, damaged or truncated anywhere, or above the size limit.
+        ImageError: not such a picture, truncated, damaged as far as `damage` finds it, or above the size limit.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about odd metadata; what matters is refused below
@@ -96,6 +97,8 @@ def read_face(source: bytes, geometry: Geometry) -> Face:
         quantiser_mean = _quantiser_mean(picture)
         picture_format = "PNG" if picture.format == "PNG" else "WEBP" if picture.format == "WEBP" else "JPEG"
         upright = _decode(picture)
+        if found := damage(source):
+            raise ImageError(found)
         content = _to_square(upright, geometry)
     pixels = np.frombuffer(content, dtype=np.uint8).reshape(geometry.size, geometry.size, 3)
     sha256 = hashlib.sha256(source).hexdigest()
