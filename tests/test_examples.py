@@ -11,7 +11,7 @@ from fakegan.checkpoints import save_checkpoint
 from fakegan.data.faces import Faces, open_faces
 from fakegan.data.store import FAKE, REAL
 from fakegan.nets.autogan import AutoGAN
-from fakegan.pipeline.examples import Examples, Joined, examples, needs
+from fakegan.pipeline.examples import Examples, Joined, examples
 
 from .conftest import Compose
 
@@ -27,7 +27,7 @@ def make(compose_settings: Compose, tmp_path: Path) -> Make:
 
     def of(*words: str) -> tuple[Faces, Examples]:
         settings = compose_settings(*words)
-        faces = open_faces(settings.data, settings.paths.data_dir, needs(settings.pipeline))
+        faces = open_faces(settings.data, settings.paths.data_dir, settings.pipeline.needs)
         path = tmp_path / "autoencoder.pt" if settings.pipeline.needs_autoencoder else None
         return faces, examples(settings, faces, path)
 
@@ -80,12 +80,12 @@ def test_generated_fakes_are_those_of_the_split(make: Make) -> None:
 
 
 def test_what_each_pipeline_needs_of_the_splits(compose_settings: Compose) -> None:
-    wanted = needs(compose_settings("pipeline=recon_fakes").pipeline)
+    wanted = compose_settings("pipeline=recon_fakes").pipeline.needs
     assert wanted["train"] == (REAL,)
     assert wanted["test"] == (REAL, FAKE)
     assert "autoencoder_train" in wanted
-    assert "autoencoder_train" not in needs(compose_settings("pipeline=classify").pipeline)
-    assert set(needs(compose_settings("pipeline=autoencoder").pipeline)) == {"autoencoder_train", "autoencoder_val"}
+    assert "autoencoder_train" not in compose_settings("pipeline=classify").pipeline.needs
+    assert set(compose_settings("pipeline=autoencoder").pipeline.needs) == {"autoencoder_train", "autoencoder_val"}
 
 
 def test_two_arrays_as_one() -> None:

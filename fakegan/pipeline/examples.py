@@ -15,10 +15,9 @@ import numpy.typing as npt
 
 from fakegan.data.datamodule import RowArray, Rows
 from fakegan.data.faces import Faces
-from fakegan.data.splits import AUTOENCODER, CLASSIFIER, Needs
 from fakegan.data.store import FAKE, REAL
 from fakegan.pipeline.reconstruct import reconstruct_faces
-from fakegan.pipeline.settings import PipelineSettings, RunSettings
+from fakegan.pipeline.settings import RunSettings
 
 RECONSTRUCTED = "reconstructed"  # the source of the fakes that are reconstructions
 
@@ -34,16 +33,6 @@ class Examples:
     train: Rows
     val: Rows
     faces: int  # N: example i shows the face of row i % N
-
-
-def needs(pipeline: PipelineSettings) -> Needs:
-    """The classes that each split must hold."""
-    wanted: dict[str, tuple[int, ...]] = dict(AUTOENCODER) if pipeline.needs_autoencoder else {}
-    if pipeline.seen is None:
-        return wanted
-    if pipeline.fakes == RECONSTRUCTED:
-        return {**wanted, "train": (REAL,), "val": (REAL,), "test": (REAL, FAKE)}
-    return {**wanted, **CLASSIFIER}
 
 
 def examples(
