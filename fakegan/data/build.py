@@ -48,6 +48,7 @@ class Source:
     path: Path  # folder, .zip or .npy
     split: str = ""  # kept in the store's column split
     prefix: str = ""  # of the file names in the store; the source's name if empty
+    inside: str = ""  # of a folder or a .zip only what is below this one, "train/real/"
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def build_store(
         FakeganError: a source of which nothing could be read, a full disk, a dead worker.
     """
     declared = DeclaredGroups.read(recipe.groups) if recipe.groups else DeclaredGroups({})
-    containers = [open_container(source.path, recipe.value_range) for source in recipe.sources]
+    containers = [open_container(source.path, recipe.value_range, source.inside) for source in recipe.sources]
     with ExitStack() as stack:
         writer = None if dry_run else stack.enter_context(StoreWriter(out, recipe.geometry, overwrite))
         summaries, total = _count(recipe, containers)
@@ -292,7 +293,7 @@ def _count(recipe: Recipe, containers: Sequence[Container]) -> tuple[dict[str, S
             found += wanted
             summary.skipped += not wanted
         if not found:
-            raise UsageError(f"{source.path} holds no pictures (.jpg, .jpeg, .png, .webp)")
+            raise UsageError(f"{source.path / source.inside} holds no pictures (.jpg, .jpeg, .png, .webp)")
         pictures[source.name] += found
     return summaries, sum(min(count, recipe.limit or count) for count in pictures.values())
 
