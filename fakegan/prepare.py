@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fakegan.commands import Parser, ProgressLine, at_least, run
 from fakegan.data.build import Recipe, Source, build_store
+from fakegan.data.frames import GROUP_BY
 from fakegan.data.images import Geometry
 from fakegan.data.layout import rooted
 from fakegan.data.sources import ValueRange
@@ -36,10 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _prepare(words: list[str]) -> int:
     options = _parser().parse_args(words)
+    if options.groups and options.group_by:
+        raise UsageError("--groups says itself what belongs together: leave out --group-by")
     recipe = Recipe(
         sources=_sources(options),
         geometry=Geometry(crop=not options.no_crop, max_megapixels=options.max_megapixels),
         groups=options.groups,
+        group_by=options.group_by,
         limit=options.limit,
         value_range=options.npy_range,
     )
@@ -151,6 +155,11 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="CSV",
         help="columns file,group (file: as below its source, or source/file): a group stays together",
+    )
+    add(
+        "--group-by",
+        choices=GROUP_BY,
+        help="a group is the pictures of a folder, or those named alike before a last number (video3_0001.png)",
     )
     add("--out", type=Path, required=True, metavar="DIR", help="the store")
     add("--workers", type=at_least(1), default=cores(), metavar="N", help="processes (default: cores)")
