@@ -281,8 +281,7 @@ def test_a_split_that_the_data_came_without_is_taken_from_train_and_said(columns
     splits = split_faces(*columns, SplitConfig(autoencoder_share=0))
     told = [(name, classes) for name in ("val", "test") for classes in took.get(name, [])]
     assert list(splits.notes) == [
-        f"the data came without a {name} split of {classes} faces: it is taken from their train split"
-        for name, classes in told
+        f"no {name} split came with the {classes} faces: it is taken from train" for name, classes in told
     ]
     for name in ("train", "val", "test"):
         rows = getattr(splits, name)

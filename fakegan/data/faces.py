@@ -23,7 +23,7 @@ _HEADINGS = {
     "val": "val",
     "test": "test",
 }
-_LONGEST_NAME = 25  # of a source, in a table of 80 columns
+_LONGEST_NAME = 24  # of a source, in a table of 80 columns
 _MAX_WORKERS = 64  # a config may come from elsewhere
 
 

@@ -228,8 +228,7 @@ class _Table:
             for place in missing:
                 taken.setdefault(place, []).append(class_name)
         return kept, tuple(
-            f"the data came without a {_PLACES[place]} split of {' and '.join(classes)} faces: "
-            f"it is taken from their train split"
+            f"no {_PLACES[place]} split came with the {' and '.join(classes)} faces: it is taken from train"
             for place, classes in sorted(taken.items())
         )
 

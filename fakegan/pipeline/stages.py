@@ -129,7 +129,7 @@ def _run_stages(settings: RunSettings) -> None:
     _says(settings, "faces")
     faces = open_faces(settings.data, settings.paths.data_dir, settings.pipeline.needs)
     ranks.on_first(lambda: _same_faces_as_before(settings.paths.run_dir / FACES_FILE, faces))
-    print(_faces_by_stage(settings, faces), flush=True)
+    print(faces_by_stage(settings, faces), flush=True)
     for reason, count in faces.splits.left_out.items():
         print(f"{count} faces are in no split: {reason}", flush=True)
     autoencoder = None
@@ -150,7 +150,7 @@ def _run_stages(settings: RunSettings) -> None:
         ranks.on_first(lambda: write_metrics(settings.paths.run_dir / METRICS_FILE, metrics))
 
 
-def _faces_by_stage(settings: RunSettings, faces: Faces) -> str:
+def faces_by_stage(settings: RunSettings, faces: Faces) -> str:
     """How many faces of which source each stage has, and what else is to be known of them before it trains."""
     pipeline, splits = settings.pipeline, faces.splits
     lines = [faces.by_stage(pipeline.needs)]
@@ -162,7 +162,7 @@ def _faces_by_stage(settings: RunSettings, faces: Faces) -> str:
         kept = len(splits.autoencoder_train) + len(splits.autoencoder_val)
         lines.append(f"{kept:,} real faces are kept for the autoencoder of other pipelines")
     if pipeline.fakes == RECONSTRUCTED:
-        lines.append("the fakes of train and val are not learnt from: reconstructions of the real ones are")
+        lines.append("the fakes to learn from are reconstructions of the real faces of train and val")
     return "\n".join([*lines, *splits.notes])
 
 
