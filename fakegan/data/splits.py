@@ -289,7 +289,7 @@ def _check_config(config: SplitConfig, labels: npt.NDArray[np.int64], sources: S
             raise UsageError(f"data.split.{key} is {value!r}: give a fraction from 0 to 1")
     if config.val + config.test >= 1:
         raise UsageError(
-            f"data.split.val + data.split.test is {config.val + config.test:g}: nothing is left to train on"
+            f"data.split.val + data.split.test is {config.val + config.test:g}: nothing is left to train on; give less"
         )
     known = set(np.unique(sources).tolist())
     for key in ("unseen", "autoencoder_sources"):
