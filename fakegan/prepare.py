@@ -13,7 +13,9 @@ from pathlib import Path
 from fakegan.commands import Parser, ProgressLine, at_least, run
 from fakegan.data.build import Recipe, Source, build_store
 from fakegan.data.damage import unchecked
+from fakegan.data.frames import GROUP_BY
 from fakegan.data.images import Geometry
+from fakegan.data.layout import rooted
 from fakegan.data.sources import ValueRange
 from fakegan.data.store import FAKE, LABEL_CONVENTION, REAL
 from fakegan.data.summary import Summary
@@ -21,11 +23,10 @@ from fakegan.errors import UsageError
 from fakegan.processes import cores
 
 _COMMAND = "python -m fakegan.prepare"
-_SPLIT_FOLDERS = {"train": "train", "valid": "val", "val": "val", "test": "test"}
 
 _EXAMPLES = f"""examples:
   {_COMMAND} --real ffhq=photos/ffhq --fake stylegan=fakes.zip --out data/faces
-  {_COMMAND} --root DIR --keep-splits --out data/faces      DIR/{{train,valid,test}}/{{real,fake}}
+  {_COMMAND} --root DIR --keep-splits --out data/faces      DIR/{{train,val,test}}/{{real,fake}}
 """
 
 
@@ -37,10 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _prepare(words: list[str]) -> int:
     options = _parser().parse_args(words)
+    if options.groups and options.group_by:
+        raise UsageError("--groups says itself what belongs together: leave out --group-by")
     recipe = Recipe(
         sources=_sources(options),
         geometry=Geometry(crop=not options.no_crop, max_megapixels=options.max_megapixels),
         groups=options.groups,
+        group_by=options.group_by,
         limit=options.limit,
         value_range=options.npy_range,
     )
@@ -86,9 +90,15 @@ def _sources(options: argparse.Namespace) -> list[Source]:
     """All that the command names, real ones first; names are unique across classes."""
     named = [_named(text, REAL) for text in options.real] + [_named(text, FAKE) for text in options.fake]
     if options.root:
-        named += _rooted(options.root, options.keep_splits)
-    elif options.keep_splits:
-        raise UsageError("--keep-splits needs --root DIR with DIR/train, DIR/valid, DIR/test")
+        layout = rooted(options.root, options.keep_splits, options.skip_unknown)
+        named += layout.sources
+        if layout.not_taken:
+            print(f"Left out, of no class: {', '.join(layout.not_taken)}", flush=True)
+        if options.keep_splits:
+            print("".join(f"{note}\n" for note in layout.notes()), end="", flush=True)
+    elif options.keep_splits or options.skip_unknown:
+        option = "--keep-splits" if options.keep_splits else "--skip-unknown"
+        raise UsageError(f"{option} needs --root DIR with DIR/real, DIR/fake or DIR/train, DIR/val, DIR/test")
     if not named:
         raise UsageError("nothing to prepare: give --real NAME=PATH, --fake NAME=PATH or --root DIR")
     _refuse_twice(named)
@@ -114,32 +124,6 @@ def _named(text: str, label: int) -> Source:
     return Source(name, label, Path(path))
 
 
-def _rooted(root: Path, keep_splits: bool) -> list[Source]:
-    """DIR/{real,fake}, or DIR/{train,valid,test}/{real,fake}."""
-    if not root.is_dir():
-        raise UsageError(f"--root {root} is not a folder")
-    parts = {folder: split for folder, split in _SPLIT_FOLDERS.items() if (root / folder).is_dir()}
-    if parts and any((root / name).is_dir() for name in LABEL_CONVENTION):
-        raise UsageError(f"--root {root} holds real or fake beside {', '.join(parts)}: move one of them away")
-    if keep_splits and not parts:
-        raise UsageError(f"--keep-splits: {root} has no folders train, valid, test")
-    sources = [
-        Source(
-            name=name,
-            label=label,
-            path=root / part / name,
-            split=split if keep_splits else "",
-            prefix=f"{part}/{name}" if part else name,
-        )
-        for name, label in LABEL_CONVENTION.items()
-        for part, split in (parts or {"": ""}).items()
-        if (root / part / name).is_dir()
-    ]
-    if not sources:
-        raise UsageError(f"--root {root}: expected its folders real and fake, or train, valid, test with these")
-    return sources
-
-
 def _value_range(text: str) -> ValueRange:
     try:
         low, high = (float(end) for end in text.split(","))
@@ -161,13 +145,24 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--real", action="append", default=[], metavar="NAME=PATH", help="real faces: folder, .zip or .npy")
     add("--fake", action="append", default=[], metavar="NAME=PATH", help="the same for a generator's faces")
-    add("--root", type=Path, metavar="DIR", help="DIR/{real,fake} or DIR/{train,valid,test}/{real,fake}")
-    add("--keep-splits", action="store_true", help="with --root: train, valid and test stay what they are")
+    add(
+        "--root",
+        type=Path,
+        metavar="DIR",
+        help="a folder or .zip with {real,fake} or {train,val,test}/{real,fake}; fake_NAME is a source of its own",
+    )
+    add("--keep-splits", action="store_true", help="with --root: train, val and test stay what they are")
+    add("--skip-unknown", action="store_true", help="with --root: leave out pictures in folders of other names")
     add(
         "--groups",
         type=Path,
         metavar="CSV",
         help="columns file,group (file: as below its source, or source/file): a group stays together",
+    )
+    add(
+        "--group-by",
+        choices=GROUP_BY,
+        help="a group is the pictures of a folder, or those named alike before a last number (video3_0001.png)",
     )
     add("--out", type=Path, required=True, metavar="DIR", help="the store")
     add("--workers", type=at_least(1), default=cores(), metavar="N", help="processes (default: cores)")

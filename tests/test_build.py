@@ -220,6 +220,63 @@ def test_root_layouts_and_kept_splits(tmp_path, run):
     ]
 
 
+def as_zip(folder: Path) -> Path:
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*.png")):
+            archive.write(file, file.relative_to(folder))
+    return path
+
+
+@pytest.mark.parametrize("kind", [lambda folder: folder, as_zip], ids=["folder", "zip"])
+@pytest.mark.parametrize(
+    ("folders", "taken", "left"),
+    [
+        (("Training/Real", "dev/0_real", "TEST/originals", "Training/1_fake", "dev/Generated", "TEST/fakes"), {}, ()),
+        (("Real", "fake", "fake_stylegan3", "fake-StyleGAN2"), {"fake_stylegan3": 1, "fake_stylegan2": 1}, ()),
+        (("validation/real_ffhq", "validation/fake", "train/real", "train/fake"), {"real_ffhq": 1, "val": 2}, ()),
+        (("up/data/real", "up/data/fake"), {}, ()),
+        (("real_vs_fake/real", "real_vs_fake/fake"), {}, ()),
+        (("real", "fake", "stylegan3"), {}, ("stylegan3/ (1)",)),
+        (("real", "fake", ""), {}, ("1 beside the folders of it",)),
+        (("train/real", "train/fake", "train", "more"), {}, ("more/ (1)", "1 beside the folders of train/")),
+        (("train/real", "train/fake", "holdout/real", "train/both/x"), {}, ("holdout/ (1)", "train/both/ (1)")),
+    ],
+)
+def test_every_picture_under_a_root_is_taken_or_named(tmp_path, run, kind, folders, taken, left):
+    for number, folder in enumerate(folders):
+        fill(tmp_path / "d" / folder, 1, first_seed=number)
+    (tmp_path / "d" / "notes").mkdir()  # without pictures: nothing is lost
+    words = ("--root", kind(tmp_path / "d"), *(["--keep-splits"] if "dev" in folders[1] or "val" in taken else []))
+    code, _, err = run(*words)
+    assert (code == 1) == bool(left)
+    for place in left:
+        assert place in err
+    if left:
+        assert not (tmp_path / "faces").exists()
+        code, out, _ = run(*words, "--skip-unknown")
+        assert f"Left out, of no class: {', '.join(left)}" in out
+    assert code == 0
+    store = FaceStore.open(tmp_path / "faces")
+    assert len(store) == len(folders) - len(left)
+    assert set(store.sources) >= {"fake"}
+    for name, count in taken.items():
+        column = store.kept_split if name == "val" else store.sources
+        assert np.count_nonzero(column == name) == count
+    for file, label in zip(store.files, store.labels, strict=True):
+        assert (label == FAKE) == any(
+            word in file.lower().replace("real_vs_fake", "") for word in ("fake", "generated")
+        )
+
+
+def test_a_layout_without_val_says_where_it_comes_from(tmp_path, run):
+    for number, name in enumerate(("train/real", "train/fake", "test/real", "test/fake", "val/real")):
+        fill(tmp_path / "d" / name, 1, first_seed=number)
+    _, out, _ = run("--root", tmp_path / "d", "--keep-splits")
+    assert "no val folder of fake faces: train.py takes that from train" in out
+    assert "of real faces" not in out
+
+
 def test_groups_and_duplicates_share_a_group(tmp_path, run):
     fill(tmp_path / "r", 5)
     (tmp_path / "r" / "copy.png").write_bytes((tmp_path / "r" / "003.png").read_bytes())

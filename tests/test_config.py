@@ -91,6 +91,8 @@ def test_the_budget_of_a_dcgan_is_its_own(compose_settings: Compose) -> None:
         (("pipeline=classify", "data.limit=5"), False),
         (("pipeline=classify", "classifier=alexnet"), False),
         (("pipeline=classify", "data.split.test=0.2"), False),
+        (("pipeline=classify", "data.split.autoencoder_share=0.5"), True),  # as runs of earlier versions have it
+        (("pipeline=classify", "data.split.autoencoder_share=0"), False),
         (("pipeline=recon_classify",), False),
     ],
 )
@@ -216,6 +218,11 @@ def test_a_run_is_written_down_before_it_runs_and_read_back(tmp_path: Path, stor
     text = (run_dir / "config.yaml").read_text()
     assert "${" not in text  # resolved
     assert config.read_run(RunSettings, str(run_dir)) == settings
+    earlier = text.replace("autoencoder_share: null", "autoencoder_share: 0.5")  # then it was always stated
+    assert earlier != text
+    (run_dir / "config.yaml").write_text(earlier.replace("autoencoder_sources: []", "autoencoder_sources: [camera]"))
+    assert config.read_run(RunSettings, str(run_dir)).data.split.share == 0.5
+    (run_dir / "config.yaml").write_text(text)
     moved = tmp_path / "moved"
     run_dir.rename(moved)
     assert config.read_run(RunSettings, str(moved)).paths.run_dir == moved

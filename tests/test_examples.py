@@ -1,6 +1,6 @@
 """What a classifier learns from, by pipeline."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +9,13 @@ import torch
 
 from fakegan.checkpoints import save_checkpoint
 from fakegan.data.faces import Faces, open_faces
-from fakegan.data.store import FAKE, REAL
+from fakegan.data.images import Geometry, face_from_pixels
+from fakegan.data.store import FAKE, REAL, Row, StoreWriter
 from fakegan.nets.autogan import AutoGAN
-from fakegan.pipeline.examples import Examples, Joined, examples, needs
+from fakegan.pipeline import stages
+from fakegan.pipeline.examples import Examples, Joined, examples
 
-from .conftest import Compose
+from .conftest import Compose, smooth_faces
 
 Make = Callable[..., tuple[Faces, Examples]]
 
@@ -27,7 +29,7 @@ def make(compose_settings: Compose, tmp_path: Path) -> Make:
 
     def of(*words: str) -> tuple[Faces, Examples]:
         settings = compose_settings(*words)
-        faces = open_faces(settings.data, settings.paths.data_dir, needs(settings.pipeline))
+        faces = open_faces(settings.data, settings.paths.data_dir, settings.pipeline.needs)
         path = tmp_path / "autoencoder.pt" if settings.pipeline.needs_autoencoder else None
         return faces, examples(settings, faces, path)
 
@@ -80,15 +82,69 @@ def test_generated_fakes_are_those_of_the_split(make: Make) -> None:
 
 
 def test_what_each_pipeline_needs_of_the_splits(compose_settings: Compose) -> None:
-    wanted = needs(compose_settings("pipeline=recon_fakes").pipeline)
+    wanted = compose_settings("pipeline=recon_fakes").pipeline.needs
     assert wanted["train"] == (REAL,)
     assert wanted["test"] == (REAL, FAKE)
     assert "autoencoder_train" in wanted
-    assert "autoencoder_train" not in needs(compose_settings("pipeline=classify").pipeline)
-    assert set(needs(compose_settings("pipeline=autoencoder").pipeline)) == {"autoencoder_train", "autoencoder_val"}
+    assert "autoencoder_train" not in compose_settings("pipeline=classify").pipeline.needs
+    assert set(compose_settings("pipeline=autoencoder").pipeline.needs) == {"autoencoder_train", "autoencoder_val"}
 
 
 def test_two_arrays_as_one() -> None:
     first, second = (np.full((4, 64, 64, 3), value, dtype=np.uint8) for value in (1, 2))
     joined = Joined(first, second, 4)
     assert joined[np.array([5, 0, 3, 4])][:, 0, 0, 0].tolist() == [2, 1, 1, 2]
+
+
+WITH_SOURCE = ("data.split.autoencoder_sources=[celeba]",)
+
+
+@pytest.fixture
+def two_real_sources(tmp_path: Path) -> Path:
+    """A store of 60 camera faces and 40 of celeba, against 100 of a generator with a long name."""
+    path = tmp_path / "two"
+    rng = np.random.default_rng(0)
+    parts = [("camera", REAL, 60), ("celeba", REAL, 40), ("a_generator_with_a_very_long_name", FAKE, 100)]
+    with StoreWriter(path, Geometry()) as writer:
+        for source, label, count in parts:
+            for i, pixels in enumerate(smooth_faces(count, rng)):
+                row = Row.of(face_from_pixels(pixels), file=f"{source}/{i}", label=label, source=source)
+                writer.append(pixels, row)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "headings", "in_autoencoder", "said"),
+    [
+        ((), "autoencoder  its val    train      val     test", {"camera", "celeba"}, ""),
+        (WITH_SOURCE, "autoencoder  its val", {"celeba"}, ""),
+        ((*WITH_SOURCE, "data.split.autoencoder_share=0.5"), "autoencoder", {"camera", "celeba"}, ""),
+        (("data.split.autoencoder_share=0",), "autoencoder", {"camera", "celeba"}, "real faces of train and val, too"),
+        (("pipeline=classify",), "train      val     test", set(), "are kept for"),
+        (("pipeline=classify", *WITH_SOURCE), "train", set(), "40 real faces are kept for the autoencoder"),
+        (("pipeline=autoencoder",), "autoencoder  its val\n", {"camera", "celeba"}, ""),
+        (("pipeline=recon_fakes",), "autoencoder", {"camera", "celeba"}, "reconstructions of the real faces"),
+    ],
+)
+def test_each_stages_faces_are_told_by_source(
+    compose_settings: Compose,
+    two_real_sources: Path,
+    words: Sequence[str],
+    headings: str,
+    in_autoencoder: set[str],
+    said: str,
+) -> None:
+    settings = compose_settings(f"data.root={two_real_sources}", *words)
+    faces = open_faces(settings.data, settings.paths.data_dir, settings.pipeline.needs)
+    told = stages.faces_by_stage(settings, faces)
+    head, *rows = told.splitlines()
+    assert headings in f"{head}\n"
+    assert max(map(len, told.splitlines())) <= 80
+    assert said in told
+    counts = {row.split()[0]: [int(cell) for cell in row.split()[2:]] for row in rows[:3]}
+    assert list(counts) == ["a_generator_with_a_ve...", "camera", "celeba"]
+    if "autoencoder" in head:
+        assert {source for source, row in counts.items() if sum(row[:2])} == in_autoencoder
+    if head.endswith("test"):
+        shown = [row[2:] if "autoencoder" in head else row for row in counts.values()]
+        assert np.array_equal(np.sum(shown, axis=0), [len(getattr(faces.splits, s)) for s in ("train", "val", "test")])

@@ -1,9 +1,12 @@
 """Splits: no group on two sides whatever the store, stable when pictures are added, plain errors."""
 
+import re
+import shlex
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from fakegan.data.faces import DataSettings, open_faces
 from fakegan.data.images import Geometry, face_from_pixels
@@ -59,7 +62,8 @@ def test_adding_pictures_moves_none():
 
 
 def test_the_hash_is_stable_across_machines_and_versions():
-    """Changing the hash would move faces of finished experiments between splits."""
+    """Changing the hash, or what a share that is not given means, would move faces of finished experiments."""
+    assert SplitConfig().share == 0.5
     splits = split_faces(*table(24), SplitConfig(), needs={})
     assert rows_of(splits) == {
         "autoencoder_train": {0, 2, 3, 4, 6, 9},
@@ -86,7 +90,7 @@ def test_unseen_sources_appear_in_test_only():
     assert {"ffhq", "stylegan"} == set(sources[splits.train]) == set(sources[splits.val])
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5])
+@pytest.mark.parametrize("share", [None, 0.0, 0.5])
 def test_autoencoder_sources_serve_the_autoencoder_only(share):
     labels, sources, groups, kept = table(1_000)
     sources[:300] = "celeba"
@@ -95,7 +99,7 @@ def test_autoencoder_sources_serve_the_autoencoder_only(share):
     splits = split_faces(labels, sources, groups, kept, config)
     served = set(splits.autoencoder_train.tolist()) | set(splits.autoencoder_val.tolist())
     assert set(range(300)) - {2} <= served
-    assert (served == set(range(300)) - {2}) == (share == 0)  # alone where the share is 0
+    assert (served == set(range(300)) - {2}) == (share != 0.5)  # alone unless a share is asked for
     assert 1 in splits.autoencoder_val
     assert splits.left_out == {"kept as test, but of a source for the autoencoder only": 1}
 
@@ -146,14 +150,14 @@ def test_no_group_is_ever_on_two_sides(seed):
         seed=seed,
         val=float(val),
         test=float(test),
-        autoencoder_share=float(rng.choice([0, 0.3, 0.5, 1])),
+        autoencoder_share=rng.choice([None, 0, 0.3, 0.5, 1]),
         unseen=tuple(present & {"f2", "r3"}) if rng.random() < 0.5 else (),
         autoencoder_sources=tuple(present & {"r1"}) if rng.random() < 0.5 else (),
     )
     splits = split_faces(labels, sources, groups, kept, config, needs={})
     groups_of = {name: set(groups[getattr(splits, name)].tolist()) for name in NAMES}
     rows = rows_of(splits)
-    if config.autoencoder_share == 0 and not config.autoencoder_sources:
+    if config.share == 0 and not config.autoencoder_sources:
         assert rows.pop("autoencoder_train") <= rows["train"]
         assert rows.pop("autoencoder_val") <= rows["val"]
     for one in rows:
@@ -166,24 +170,131 @@ def test_no_group_is_ever_on_two_sides(seed):
         assert not set(sources[getattr(splits, name)].tolist()) & set(config.unseen)
 
 
+def kept(columns, *names, fakes=None):
+    """The columns with these splits kept, row after row; other ones for the fakes where given."""
+    labels, sources, groups, split = columns
+    split = np.array(names)[np.arange(len(labels)) % len(names)]
+    if fakes is not None:
+        split = np.where(labels == FAKE, np.array(fakes)[np.arange(len(labels)) % len(fakes)], split)
+    return labels, sources, groups, split
+
+
+def with_sources(columns, **counts):
+    """The columns with sources of so many faces each, from the first row on."""
+    labels, _, *rest = columns
+    return labels, np.repeat(list(counts), list(counts.values())), *rest
+
+
+def followed(advice, columns, config):
+    """Columns and config after doing what an error advises."""
+    labels, sources, groups, split = columns
+    if "without --keep-splits" in advice:
+        split = np.full_like(split, "")
+    if "prepare some" in advice or "prepare more" in advice:
+        more = table(4_000)
+        columns = labels, sources, np.char.add("own_", groups), split
+        labels, sources, groups, split = (np.concatenate([one, two]) for one, two in zip(columns, more, strict=True))
+    words = re.search(r"give (.*)", advice)
+    for override in OverridesParser.create().parse_overrides(shlex.split(words[1]) if words else []):
+        value = override.value()
+        value = tuple(value) if isinstance(value, list) else value
+        config = replace(config, **{override.key_or_group.removeprefix("data.split."): value})
+    return (labels, sources, groups, split), config
+
+
+ALL_UNSEEN = SplitConfig(unseen=("stylegan",))
+FAKES_ONLY_IN_VAL = kept(table(600), "train", "val", "test", fakes=("val",))
+
+
 @pytest.mark.parametrize(
-    ("columns", "config", "told"),
+    ("columns", "config", "lacking", "told"),
     [
+        (table(2_000, real=0), SplitConfig(), "autoencoder_train split has no real", "prepare some with --real"),
+        (table(2_000, real=2_000), SplitConfig(), "train split has no fake", "prepare some with --fake"),
+        (table(2_000), SplitConfig(val=0), "autoencoder_val split has no real", "give data.split.val=0.15"),
+        (table(2_000), SplitConfig(test=0), "test split has no real", "give data.split.test=0.15"),
+        (table(2_000), SplitConfig(val=0, test=0), "val", "give data.split.val=0.15 data.split.test=0.15"),
+        (table(2_000), SplitConfig(autoencoder_share=1), "train split has no real", "data.split.autoencoder_share=0.5"),
+        (table(2_000), ALL_UNSEEN, "train split has no fake", "give 'data.split.unseen=[]'"),
         (
-            table(2_000, real=0),
-            SplitConfig(),
-            "autoencoder_train split has no real faces .0 in the store.*--real",
+            with_sources(table(900, real=300), ffhq=300, stylegan=500, **{"star gan": 100}),
+            SplitConfig(unseen=("stylegan", "star gan")),
+            "train split has no fake",
+            "star gan",
         ),
-        (table(2_000, real=2_000), SplitConfig(), "train split has no fake faces .0 in the store.*--fake"),
-        (table(2_000), SplitConfig(val=0), r"autoencoder_val split has no real.*data\.split\.val"),
-        (table(2_000), SplitConfig(test=0), r"test split has no real.*raise data\.split\.test"),
-        (table(2_000), SplitConfig(autoencoder_share=1), "train split has no real.*autoencoder_share"),
-        (table(2_000), SplitConfig(unseen=("stylegan",)), r"train split has no fake.*data\.split\.unseen"),
+        (
+            table(2_000),
+            SplitConfig(autoencoder_sources=("ffhq",)),
+            "train split has no real",
+            "give 'data.split.autoencoder_sources=[]'",
+        ),
+        (table(12), SplitConfig(val=0.05, test=0.05), "autoencoder_val", "give data.split."),
+        (table(3), SplitConfig(), "autoencoder", "prepare more"),
+        (table(3), SplitConfig(val=0), "autoencoder", "prepare more and give data.split.val=0.15"),
+        (kept(table(900), "val", "test"), SplitConfig(), "train", "without --keep-splits"),
+        (FAKES_ONLY_IN_VAL, SplitConfig(), "train split has no fake", "without --keep-splits"),
+        (
+            FAKES_ONLY_IN_VAL,
+            ALL_UNSEEN,
+            "train split has no fake",
+            "without --keep-splits and give 'data.split.unseen=[]'",
+        ),
     ],
 )
-def test_an_empty_split_says_which_and_what_to_change(columns, config, told):
-    with pytest.raises(FakeganError, match=told):
+def test_what_an_empty_split_advises_is_tried(columns, config, lacking, told):
+    with pytest.raises(UsageError) as error:
         split_faces(*columns, config)
+    before, _, advice = str(error.value).partition(" in the store): ")
+    assert lacking in before
+    assert told in advice
+    followed_columns, followed_config = followed(advice, columns, config)
+    split_faces(*followed_columns, followed_config)
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_advice_leads_to_a_split_whatever_the_store(seed):
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(2, 60))
+    labels, sources, groups, _ = table(count)
+    split = rng.choice(["train", "val", "test", ""][: int(rng.integers(1, 5))], count)
+    columns = labels, sources, groups, split if seed % 2 else np.full(count, "")
+    val, test = rng.choice([0, 0.01, 0.15, 0.4], 2)
+    unseen = ("stylegan",) if rng.random() < 0.3 else ()
+    config = SplitConfig(val=float(val), test=float(test), autoencoder_share=rng.choice([None, 0, 1]), unseen=unseen)
+    try:
+        split_faces(*columns, config)
+    except UsageError as error:
+        columns, config = followed(str(error).partition("store): ")[2], columns, config)
+        split_faces(*columns, config)
+
+
+@pytest.mark.parametrize(
+    ("columns", "took"),
+    [
+        (kept(table(4_000), "train", "test"), {"val": ["real and fake"]}),
+        (kept(table(4_000), "train", "val"), {"test": ["real and fake"]}),
+        (kept(table(4_000), "train"), {"val": ["real and fake"], "test": ["real and fake"]}),
+        (kept(table(4_000), "train", "val", "test", fakes=("train", "test")), {"val": ["fake"]}),
+        (kept(table(4_000), "train", "val", "test"), {}),
+    ],
+)
+def test_a_split_that_the_data_came_without_is_taken_from_train_and_said(columns, took):
+    labels, _, _, split = columns
+    splits = split_faces(*columns, SplitConfig(autoencoder_share=0))
+    told = [(name, classes) for name in ("val", "test") for classes in took.get(name, [])]
+    assert list(splits.notes) == [
+        f"no {name} split came with the {classes} faces: it is taken from train" for name, classes in told
+    ]
+    for name in ("train", "val", "test"):
+        rows = getattr(splits, name)
+        for label, class_name in ((REAL, "real"), (FAKE, "fake")):
+            came = split[rows][labels[rows] == label]
+            taken = name == "train" or any(class_name in classes for classes in took.get(name, []))
+            assert set(came.tolist()) == {"train" if taken else name}
+            in_train = ((split == "train") & (labels == label)).sum()
+            whole = 1 - 0.15 * sum(class_name not in str(took.get(other)) for other in ("val", "test"))
+            if taken and name != "train":
+                assert len(came) == pytest.approx(in_train * 0.15 / whole, rel=0.15)
 
 
 def test_needs_decide_what_may_be_empty():

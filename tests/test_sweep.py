@@ -697,6 +697,18 @@ def test_a_job_that_was_refused_its_gpus_is_no_run_that_others_repeat(
     assert start.states == ["failed", "finished"]
 
 
+def test_a_split_that_cannot_be_is_refused_before_the_first_job(
+    start: Started, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UsageError, match=r"val split has no real faces .* give data\.split\.val=0\.15"):
+        start("data.split.val=0", "data.split.val=0.0001")
+    assert start.ran == []
+    start("data.split.unseen=[gan_a,gan_b]", "data.split.unseen=[gan_a]", "data.split.unseen=[]")
+    assert [job.number for job in start.ran] == [1, 2]
+    assert "job 0 failed: the train split has no fake faces" in capsys.readouterr().out
+    assert len(list(start.folder.glob("*/config.yaml"))) == 2
+
+
 @pytest.mark.parametrize("params", ["3", "[a]"])
 def test_what_a_grid_is_over_is_a_table(params: str) -> None:
     with pytest.raises(UsageError, match=r"hydra\.sweeper\.params=.* must be keys and values"):

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fakegan.data.duplicates import Duplicates, find_duplicates
+from fakegan.data.frames import GroupBy, Names, group_of
 from fakegan.data.images import Face, Geometry, ImageError, Pixels, read_face_file
 from fakegan.data.sources import Container, ValueRange, open_container
 from fakegan.data.store import REAL, Row, StoreWriter
@@ -34,6 +35,11 @@ from fakegan.processes import signals_held, start_worker
 
 CHUNK = 32  # pictures a worker reads at a time: 400 kB of faces on the way back
 _GROUP_KEY = re.compile("[0-9a-f]{16}")  # a group named like the one that a picture has of itself
+
+_NO_GROUP = {
+    "folder": "none lies in a folder below its source's own",
+    "name": "none is numbered, with a name before the number",
+}
 
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
 Outcome = Face | str  # the reason where there is no face
@@ -48,6 +54,7 @@ class Source:
     path: Path  # folder, .zip or .npy
     split: str = ""  # kept in the store's column split
     prefix: str = ""  # of the file names in the store; the source's name if empty
+    inside: str = ""  # of a folder or a .zip only what is below this one, "train/real/"
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ class Recipe:
     sources: Sequence[Source]
     geometry: Geometry = field(default_factory=Geometry)
     groups: Path | None = None  # CSV with the columns file, group
+    group_by: GroupBy | None = None  # without such a CSV
     limit: int | None = None  # the first so many of each source
     value_range: ValueRange | None = None  # what float arrays span
 
@@ -85,7 +93,7 @@ def build_store(
         FakeganError: a source of which nothing could be read, a full disk, a dead worker.
     """
     declared = DeclaredGroups.read(recipe.groups) if recipe.groups else DeclaredGroups({})
-    containers = [open_container(source.path, recipe.value_range) for source in recipe.sources]
+    containers = [open_container(source.path, recipe.value_range, source.inside) for source in recipe.sources]
     with ExitStack() as stack:
         writer = None if dry_run else stack.enter_context(StoreWriter(out, recipe.geometry, overwrite))
         summaries, total = _count(recipe, containers)
@@ -94,16 +102,24 @@ def build_store(
         done = 0
         for chunk, outcomes in _read_chunks(chunks, recipe.geometry, min(workers, -(-total // CHUNK))):
             summary = summaries[chunk.source.name]
-            _keep(chunk, outcomes, summary=summary, declared=declared, found=found, writer=writer)
+            groups = _groups(chunk, recipe.group_by, declared)
+            _keep(chunk, outcomes, summary=summary, groups=groups, found=found, writer=writer)
             done += len(outcomes)
             if progress:
                 progress(done, total)
         _refuse_nothing_read(summaries)
         declared.refuse_all_unused(recipe.groups)
+        if recipe.group_by and not found.group_names:
+            raise UsageError(f"--group-by {recipe.group_by}: no picture has such a group: {_NO_GROUP[recipe.group_by]}")
         duplicates = found.duplicates()
         if writer:
             writer.regroup(found.groups(duplicates))
         result = _summarise(summaries, found, duplicates, declared, writer)
+        result.grouped = (recipe.group_by, len(found.group_names)) if recipe.group_by else None
+        if writer and recipe.group_by:
+            writer.note("group_by", recipe.group_by)
+        if not recipe.groups and not recipe.group_by:
+            result.frames = found.frames()
         if writer:
             writer.warn(result.warnings())
         return result
@@ -247,6 +263,7 @@ class _Found:
     pixel_keys: array[int] = field(default_factory=lambda: array("Q"))
     hashes: array[int] = field(default_factory=lambda: array("Q"))
     thumbs: bytearray = field(default_factory=bytearray)
+    names: Names = field(default_factory=Names)
 
     def add(self, face: Face, row: Row) -> None:
         self.group_keys.append(self._group_key(row.group))
@@ -274,6 +291,13 @@ class _Found:
         labels = np.frombuffer(self.labels, dtype=np.int8)
         return find_duplicates(group_keys, file_keys, pixel_keys, hashes, thumbs, labels)
 
+    def frames(self) -> list[tuple[str, GroupBy, int]]:
+        """Sources whose pictures look like frames of some things: name, how to group them, how many groups."""
+        names = list(self.source_numbers)
+        thumbs = np.frombuffer(self.thumbs, dtype=np.uint8).reshape(-1, 64)
+        found = self.names.found(np.frombuffer(self.sources, dtype=np.uintc), thumbs)
+        return [(names[source], by, count) for source, by, count in found]
+
     def groups(self, duplicates: Duplicates) -> Iterator[str]:
         """The merged groups, each named after that of its first row."""
         for row in duplicates.first:
@@ -292,7 +316,7 @@ def _count(recipe: Recipe, containers: Sequence[Container]) -> tuple[dict[str, S
             found += wanted
             summary.skipped += not wanted
         if not found:
-            raise UsageError(f"{source.path} holds no pictures (.jpg, .jpeg, .png, .webp)")
+            raise UsageError(f"{source.path / source.inside} holds no pictures (.jpg, .jpeg, .png, .webp)")
         pictures[source.name] += found
     return summaries, sum(min(count, recipe.limit or count) for count in pictures.values())
 
@@ -307,12 +331,21 @@ def _chunks(recipe: Recipe, containers: Sequence[Container]) -> Iterator[Chunk]:
             yield Chunk(source, container, part)
 
 
+def _groups(chunk: Chunk, by: GroupBy | None, declared: DeclaredGroups) -> list[str]:
+    """The group of each picture that --groups or --group-by gives it, else ""."""
+    prefix = chunk.source.prefix or chunk.source.name
+    if by is None:
+        return [declared.of(f"{prefix}/{name}", name) for name in chunk.names]
+    groups = [group_of(name, by) for name in chunk.names]
+    return [f"{prefix}/{group}" if group else "" for group in groups]
+
+
 def _keep(
     chunk: Chunk,
     outcomes: Sequence[Outcome],
     *,
     summary: SourceSummary,
-    declared: DeclaredGroups,
+    groups: Sequence[str],  # of each picture; "" for one that is alone
     found: _Found,
     writer: StoreWriter | None,
 ) -> None:
@@ -320,7 +353,7 @@ def _keep(
     source = chunk.source
     faces: list[Pixels] = []
     rows: list[Row] = []
-    for name, outcome in zip(chunk.names, outcomes, strict=True):
+    for name, group, outcome in zip(chunk.names, groups, outcomes, strict=True):
         file = f"{source.prefix or source.name}/{name}"
         if isinstance(outcome, str):
             summary.reject(outcome)
@@ -332,11 +365,12 @@ def _keep(
             file=file,
             label=source.label,
             source=source.name,
-            group=declared.of(file, name),
+            group=group,
             split=source.split,
         )
         summary.add(outcome)
         found.add(outcome, row)
+        found.names.add(name)
         faces.append(outcome.pixels)
         rows.append(row)
     if writer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import filelock
 import numpy as np
@@ -11,12 +12,20 @@ from tqdm import tqdm
 
 from fakegan.data import demo
 from fakegan.data.images import Geometry, face_from_pixels
-from fakegan.data.splits import ClassRatio, Needs, Rows, SplitConfig, Splits, seeds, split_faces
-from fakegan.data.store import FAKE, REAL, FaceStore, Row, StoreWriter, StringArray
+from fakegan.data.splits import CLASSIFIER, ClassRatio, Needs, Rows, SplitConfig, Splits, seeds, split_faces
+from fakegan.data.store import CLASS_NAMES, FAKE, REAL, FaceStore, Row, StoreWriter, StringArray
 from fakegan.errors import FakeganError, UsageError
 from fakegan.processes import cores
 
-SPLITS = ("autoencoder_train", "autoencoder_val", "train", "val", "test")
+_HEADINGS = {
+    "autoencoder_train": "autoencoder",
+    "autoencoder_val": "its val",
+    "train": "train",
+    "val": "val",
+    "test": "test",
+}
+SPLITS = tuple(_HEADINGS)
+_LONGEST_NAME = 24  # of a source, in a table of 80 columns
 _MAX_WORKERS = 64  # a config may come from elsewhere
 
 
@@ -48,8 +57,29 @@ class Faces:
     store: FaceStore
     splits: Splits
 
+    def by_stage(self, needs: Needs) -> str:
+        """A line for each source with its faces in each split, those of the autoencoder first; 80 columns at most."""
+        store, counts = self.store, self.splits.counts(self.store.sources)
+        shown = [i for i, split in enumerate(_HEADINGS) if split in needs or (split in CLASSIFIER and "test" in needs)]
+        headings = [list(_HEADINGS.values())[i] for i in shown]
+        rows = [("faces", headings)]
+        for source, row in counts.items():
+            label = CLASS_NAMES[int(store.labels[store.sources == source][0])]
+            name = source if len(source) <= _LONGEST_NAME else f"{source[: _LONGEST_NAME - 3]}..."
+            rows.append((f"{name} ({label})", [f"{row[i]:,}" for i in shown]))
+        width = max(len(name) for name, _ in rows)
+        widths = [width, *(max(len(heading), 7) for heading in headings)]
+        cells = [(name.ljust(width), *numbers) for name, numbers in rows]
+        lines = ["  ".join(f"{c:>{w}}" for c, w in zip(row, widths, strict=True)) for row in cells]
+        return "\n".join(lines)
 
-def open_faces(settings: DataSettings, data_dir: Path, needs: Needs) -> Faces:
+
+def open_faces(
+    settings: DataSettings,
+    data_dir: Path,
+    needs: Needs,
+    verified: bool = True,  # that its images are what was written
+) -> Faces:
     """The store of these settings, drawn first if it is the built-in one, and its splits.
 
     Raises:
@@ -57,7 +87,8 @@ def open_faces(settings: DataSettings, data_dir: Path, needs: Needs) -> Faces:
     """
     path = settings.root if settings.root is not None else built_in_store(settings, data_dir)
     store = FaceStore.open(path)
-    store.verify()
+    if verified:
+        store.verify()
     return Faces(store, divided(store, settings, needs))
 
 
@@ -73,7 +104,8 @@ def divided(store: FaceStore, settings: DataSettings, needs: Needs) -> Splits:
 
 def _limited(splits: Splits, sources: StringArray, limit: int) -> Splits:
     """Of each source in each split so many rows, evenly from the first to the last; no group comes to other sides."""
-    chosen, left_out = {}, np.zeros(len(sources), dtype=bool)
+    chosen: dict[str, Any] = {}
+    left_out = np.zeros(len(sources), dtype=bool)
     for name in SPLITS:
         rows: Rows = getattr(splits, name)
         of_sources = [rows[sources[rows] == source] for source in np.unique(sources[rows])]

@@ -49,20 +49,24 @@ class Container(Protocol):
         ...
 
 
-def open_container(path: Path, value_range: ValueRange | None = None) -> Container:
-    """What `path` holds, by its kind; `value_range` is what float arrays span.
+def open_container(
+    path: Path,
+    value_range: ValueRange | None = None,  # what float arrays span
+    inside: str = "",  # of a folder or an archive only what is below this one, "train/real/"
+) -> Container:
+    """What `path` holds, by its kind.
 
     Raises:
         UsageError: nothing there, or nothing of these kinds, or an array of the wrong kind.
         FakeganError: a damaged archive or array.
     """
     if path.is_dir():
-        return Folder(path)
+        return Folder(path / inside)
     if not path.exists():
         raise UsageError(f"{path} does not exist: give a folder, a .zip or a .npy file")
     if path.suffix.lower() == ".zip":
         _check_zip(path)
-        return ZipArchive(path)
+        return ZipArchive(path, inside)
     if path.suffix.lower() == ".npy":
         _check_array(path, _open_array(path), value_range)
         return ArrayFile(path, value_range)
@@ -83,13 +87,26 @@ class Folder:
     def entries(self) -> Iterator[tuple[str, bool]]:  # noqa: D102 - see Container
         yield from self._below("", set())
 
-    def _below(self, inside: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, bool]]:
+    def top(self) -> tuple[list[str], int]:
+        """The folders directly in it, and how many pictures lie beside them."""
+        names, folders, closed = self._listed("")
+        loose = sum(is_picture(name) and name not in folders | closed for name in names)
+        return [name for name in names if name in folders], loose
+
+    def below(self, folder: str) -> Folder:
+        """One of its folders."""
+        return Folder(self.path / folder)
+
+    def _listed(self, inside: str) -> tuple[list[str], set[str], set[str]]:
         try:
-            status = (self.path / inside).stat()
             with os.scandir(self.path / inside) as listing:
-                names, folders, closed = _sorted_names(listing)
+                return _sorted_names(listing)
         except OSError as error:
             raise FakeganError(f"cannot list {self.path / inside}: {error.strerror or error}") from error
+
+    def _below(self, inside: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, bool]]:
+        names, folders, closed = self._listed(inside)
+        status = (self.path / inside).stat()
         if (status.st_dev, status.st_ino) in seen:
             return
         seen.add((status.st_dev, status.st_ino))
@@ -135,17 +152,34 @@ class ZipArchive:
     """A zip archive, read member by member and never unpacked to disk."""
 
     path: Path
+    inside: str = ""  # only what is below this folder of it, "train/real/"
 
     def entries(self) -> Iterator[tuple[str, bool]]:  # noqa: D102 - see Container
-        members = {member.filename for member in _open_zip(self.path).infolist() if not member.is_dir()}
-        for name in sorted(members):
-            yield name, is_picture(name) and not name.startswith("__MACOSX/")
+        for name in _members(self.path):
+            if name.startswith(self.inside):
+                yield name[len(self.inside) :], is_picture(name) and not name.startswith("__MACOSX/")
+
+    def top(self) -> tuple[list[str], int]:
+        """The folders directly in it, and how many pictures lie beside them."""
+        loose, folders = 0, set()
+        for name, wanted in self.entries():
+            folder, slash, _ = name.partition("/")
+            if slash:
+                folders.add(folder)
+            else:
+                loose += wanted
+        return sorted(folders), loose
+
+    def below(self, folder: str) -> ZipArchive:
+        """One of its folders."""
+        return ZipArchive(self.path, f"{self.inside}{folder}/")
 
     def read(self, name: str, geometry: Geometry) -> Face:  # noqa: D102
         archive = _open_zip(self.path)
-        _refuse_member(archive.getinfo(name))
+        member_name = f"{self.inside}{name}"
+        _refuse_member(archive.getinfo(member_name))
         try:
-            with archive.open(name) as member:
+            with archive.open(member_name) as member:
                 content = member.read(MAX_FILE_BYTES + 1)
         except NotImplementedError:
             raise ImageError("compressed in the archive in a way that Python cannot read") from None
@@ -193,6 +227,11 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, EOFError) as error:
         raise FakeganError(f"{path} is no readable zip archive") from error
+
+
+@lru_cache(maxsize=4)
+def _members(path: Path) -> list[str]:
+    return sorted({member.filename for member in _open_zip(path).infolist() if not member.is_dir()})
 
 
 def _check_zip(path: Path) -> None:

@@ -11,13 +11,15 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from fakegan.data.split_advice import advice
 from fakegan.data.store import CLASS_NAMES, FAKE, REAL, StringArray
-from fakegan.errors import FakeganError, UsageError
+from fakegan.errors import UsageError
 
 Rows = npt.NDArray[np.int64]
 ClassRatio = Literal["balanced", "natural"]  # of real and fake in a training epoch
@@ -31,15 +33,6 @@ _PLACES = ("autoencoder_train", "autoencoder_val", "train", "val", "test")
 Needs = Mapping[str, tuple[int, ...]]
 AUTOENCODER: dict[str, tuple[int, ...]] = {"autoencoder_train": (REAL,), "autoencoder_val": (REAL,)}
 CLASSIFIER: dict[str, tuple[int, ...]] = dict.fromkeys(("train", "val", "test"), (REAL, FAKE))
-
-_KEYS_TO_CHANGE = {
-    "autoencoder_train": "raise data.split.autoencoder_share, or set it to 0 to share the train faces",
-    "autoencoder_val": "raise data.split.val or data.split.autoencoder_share",
-    "train": "lower data.split.val, data.split.test or data.split.autoencoder_share, or name fewer "
-    "sources in data.split.unseen",
-    "val": "raise data.split.val, or name fewer sources in data.split.unseen",
-    "test": "raise data.split.test",
-}
 
 
 def seeds(**values: int) -> None:
@@ -57,20 +50,30 @@ class SplitConfig:
     seed: int = 0
     val: float = 0.15  # of all groups
     test: float = 0.15  # of all groups
-    autoencoder_share: float = 0.5  # of the real train groups; 0: autoencoder and classifier share them
+    autoencoder_share: float | None = None  # of the real train groups; None: see `share`
     unseen: tuple[str, ...] = ()  # sources that appear in test only
     autoencoder_sources: tuple[str, ...] = ()  # real sources that train the autoencoder only
 
     def __post_init__(self) -> None:
         seeds(data__split__seed=self.seed)
 
+    @property
+    def share(self) -> float:
+        """Of the real train groups, for the autoencoder alone: as asked for, else half, or none beside own sources.
+
+        0 without autoencoder_sources: autoencoder and classifier share them.
+        """
+        if self.autoencoder_share is None:
+            return 0.0 if self.autoencoder_sources else 0.5
+        return self.autoencoder_share
+
 
 @dataclass(frozen=True)
 class Splits:
     """Sorted rows of the store for each purpose, disjoint by group.
 
-    With autoencoder_share 0 and no autoencoder_sources, autoencoder_train and autoencoder_val are the real
-    rows of train and val.
+    With a share of 0 and no autoencoder_sources, autoencoder_train and autoencoder_val are the real rows of train
+    and val.
     """
 
     autoencoder_train: Rows
@@ -79,6 +82,13 @@ class Splits:
     val: Rows
     test: Rows
     left_out: dict[str, int] = field(default_factory=dict)  # reason -> rows in no split
+    notes: tuple[str, ...] = ()  # what was not divided as the data came, each a sentence
+
+    def counts(self, sources: StringArray) -> dict[str, tuple[int, ...]]:
+        """For each of the sources, (N,), by name: its faces in each split, in the order of the fields."""
+        names, source = np.unique(sources, return_inverse=True)
+        columns = [np.bincount(source[getattr(self, place)], minlength=len(names)).tolist() for place in _PLACES]
+        return dict(zip(names.tolist(), zip(*columns, strict=True), strict=True))
 
 
 def split_faces(
@@ -92,61 +102,150 @@ def split_faces(
 ) -> Splits:
     """Divides a store's rows.
 
-    A group's hash decides between test, val and train; a kept split in the group replaces it. A second hash
+    A group's hash decides between test, val and train; a kept split in the group replaces it. Where a class came
+    with kept splits but without val or test, those are taken from its train groups, by the same hash. A second hash
     hands real train groups to the autoencoder, a third divides those into train and val. Rows of `unseen`
     sources all go to test. Rows that would put a group on two sides are left out: test wins over val, val
     over train, train over the autoencoder.
 
     Raises:
-        UsageError: impossible fractions, or a source that the store lacks.
-        FakeganError: a split that `needs` asks for is empty.
+        UsageError: impossible fractions, a source that the store lacks, or an empty split that `needs` asks for: with
+            words that fill it, which were tried.
     """
-    _check_config(config, labels, sources)
-    places, reasons = _places(labels, sources, groups, kept_split, config)
-    rows = {name: np.flatnonzero(places == place) for place, name in enumerate(_PLACES)}
-    if config.autoencoder_share == 0 and not config.autoencoder_sources:
-        rows["autoencoder_train"] = rows["train"][labels[rows["train"]] == REAL]
-        rows["autoencoder_val"] = rows["val"][labels[rows["val"]] == REAL]
-    left_out = Counter(reasons[reasons != ""].tolist())
-    splits = Splits(**rows, left_out=dict(sorted(left_out.items())))
-    _check_needs(splits, labels, needs)
-    return splits
+    table = _Table(labels, sources, kept_split, groups)
+    splits = table.divided(config)
+    lacking = _lacking(splits, labels, needs)
+    if lacking is None:
+        return splits
+    split, label = lacking
+    in_store = int((labels == label).sum())
+    if in_store:
+        like = cache(table.like)
+        of_class = np.unique(sources[labels == label]).tolist()
+        cure = advice(
+            config,
+            of_class,
+            has_kept=bool((kept_split != "").any()),
+            works=lambda other, kept, more: like(kept, more).works(other, needs),
+        )
+    else:
+        alone = "" if label == REAL else " (real faces alone can train pipeline=autoencoder)"
+        cure = f"prepare some with --{CLASS_NAMES[label]} NAME=PATH{alone}"
+    raise UsageError(f"the {split} split has no {CLASS_NAMES[label]} faces ({in_store} in the store): {cure}")
 
 
-def _places(
-    labels: npt.NDArray[np.int64],
-    sources: StringArray,
-    groups: StringArray,
-    kept_split: StringArray,
-    config: SplitConfig,
-) -> tuple[Rows, StringArray]:
-    """For each row its place, and the reason where it has none."""
-    names, group = np.unique(groups, return_inverse=True)  # (G,), and for each row which of them
-    real = labels == REAL
-    unseen = np.isin(sources, np.array(config.unseen, dtype=np.str_))
-    dedicated = np.isin(sources, np.array(config.autoencoder_sources, dtype=np.str_))
-    kept = _kept_places(kept_split)
+class _Table:
+    """A store's columns, and how a config divides them."""
 
-    kept_in_group = _largest_of_group(kept, group, len(names))
-    decided = np.where(kept_in_group == _NOWHERE, _hashed_places(names, config), kept_in_group)
-    own = np.where(kept == _NOWHERE, decided[group], kept)
-    inner = _autoencoder_places(names, config)[group]
-    has_real = _largest_of_group(real & ~unseen & ~dedicated, group, len(names))
-    chosen = has_real & (_unit_hashes(names, config.seed, "autoencoder") < config.autoencoder_share)
-    handed_over = chosen[group] & (own == _TRAIN)
+    def __init__(
+        self,
+        labels: npt.NDArray[np.int64],  # (N,)
+        sources: StringArray,
+        kept_split: StringArray,
+        groups: StringArray,
+    ) -> None:
+        self.labels, self.sources, self.kept_split = labels, sources, kept_split
+        self.names, self.group = np.unique(groups, return_inverse=True)  # (G,), and for each row which of them
+        self._hashes: dict[tuple[int, str], npt.NDArray[np.float64]] = {}
 
-    rules: list[tuple[npt.NDArray[np.bool_], Rows | int, str]] = [  # the first that holds decides
-        (unseen, _TEST, ""),
-        (dedicated & (kept == _TEST), _NOWHERE, "kept as test, but of a source for the autoencoder only"),
-        (dedicated & (kept == _VAL), _AUTOENCODER_VAL, ""),
-        (dedicated, inner, ""),
-        (handed_over & real, inner, ""),
-        (handed_over, _NOWHERE, "fake whose group's real faces train the autoencoder"),
-    ]
-    holds = [rule[0] for rule in rules]
-    places = np.select(holds, [np.asarray(rule[1]) for rule in rules], default=own)
-    reasons = np.select(holds, [np.asarray(rule[2]) for rule in rules], default=np.asarray(""))
-    return _one_place_a_group(places, reasons, group, len(names))
+    def divided(self, config: SplitConfig) -> Splits:
+        """The splits, empty ones too. Raises UsageError as `split_faces` does."""
+        _check_config(config, self.labels, self.sources)
+        kept, notes = self._kept_places(config)
+        places, reasons = self._places(config, kept)
+        rows = {name: np.flatnonzero(places == place) for place, name in enumerate(_PLACES)}
+        if config.share == 0 and not config.autoencoder_sources:
+            rows["autoencoder_train"] = rows["train"][self.labels[rows["train"]] == REAL]
+            rows["autoencoder_val"] = rows["val"][self.labels[rows["val"]] == REAL]
+        left_out = Counter(reasons[reasons != ""].tolist())
+        return Splits(**rows, left_out=dict(sorted(left_out.items())), notes=notes)
+
+    def works(self, config: SplitConfig, needs: Needs) -> bool:
+        """Whether a config gives all that `needs` asks for."""
+        try:
+            return _lacking(self.divided(config), self.labels, needs) is None
+        except UsageError:
+            return False
+
+    def like(self, kept: bool, more: bool) -> _Table:
+        """This store without its kept splits, or with many more faces and groups of its kinds."""
+        if kept and not more:
+            return self
+        split = self.kept_split if kept else np.full_like(self.kept_split, "")
+        times = 10 + 2_000 // len(self.labels) if more else 1
+        groups = [np.char.add(self.names, f" {i}" if i else "")[self.group] for i in range(times)]
+        return _Table(
+            np.tile(self.labels, times), np.tile(self.sources, times), np.tile(split, times), np.concatenate(groups)
+        )
+
+    def _places(self, config: SplitConfig, kept: Rows) -> tuple[Rows, StringArray]:
+        """For each row its place, and the reason where it has none."""
+        group, groups = self.group, len(self.names)
+        real = self.labels == REAL
+        unseen = np.isin(self.sources, np.array(config.unseen, dtype=np.str_))
+        dedicated = np.isin(self.sources, np.array(config.autoencoder_sources, dtype=np.str_))
+
+        kept_in_group = _largest_of_group(kept, group, groups)
+        hashed = self._hashed(config, {_TEST: config.test, _VAL: config.val})
+        decided = np.where(kept_in_group == _NOWHERE, hashed, kept_in_group)
+        own = np.where(kept == _NOWHERE, decided[group], kept)
+        is_val = self._at(config, "autoencoder val") < config.val / (1 - config.test)
+        inner = np.where(is_val, _AUTOENCODER_VAL, _AUTOENCODER_TRAIN)[group]
+        has_real = _largest_of_group(real & ~unseen & ~dedicated, group, groups)
+        chosen = has_real & (self._at(config, "autoencoder") < config.share)
+        handed_over = chosen[group] & (own == _TRAIN)
+
+        rules: list[tuple[npt.NDArray[np.bool_], Rows | int, str]] = [  # the first that holds decides
+            (unseen, _TEST, ""),
+            (dedicated & (kept == _TEST), _NOWHERE, "kept as test, but of a source for the autoencoder only"),
+            (dedicated & (kept == _VAL), _AUTOENCODER_VAL, ""),
+            (dedicated, inner, ""),
+            (handed_over & real, inner, ""),
+            (handed_over, _NOWHERE, "fake whose group's real faces train the autoencoder"),
+        ]
+        holds = [rule[0] for rule in rules]
+        places = np.select(holds, [np.asarray(rule[1]) for rule in rules], default=own)
+        reasons = np.select(holds, [np.asarray(rule[2]) for rule in rules], default=np.asarray(""))
+        return _one_place_a_group(places, reasons, group, groups)
+
+    def _kept_places(self, config: SplitConfig) -> tuple[Rows, tuple[str, ...]]:
+        """The place that each row came with, and a sentence on what was taken from train because it had none."""
+        kept = np.full(len(self.kept_split), _NOWHERE)
+        for name, place in (("train", _TRAIN), ("val", _VAL), ("test", _TEST)):
+            kept[self.kept_split == name] = place
+        taken: dict[int, list[str]] = {}
+        came = kept.copy()
+        for label, class_name in CLASS_NAMES.items():
+            train = (self.labels == label) & (came == _TRAIN)
+            there = set(came[self.labels == label].tolist())
+            missing = {_TEST, _VAL} - there
+            if not train.any() or not missing:
+                continue
+            shares = {_TEST: config.test, _VAL: config.val}
+            left = 1 - sum(share for place, share in shares.items() if place not in missing)
+            hashed = self._hashed(config, {place: shares[place] / left for place in shares if place in missing})
+            kept[train] = hashed[self.group[train]]
+            for place in missing:
+                taken.setdefault(place, []).append(class_name)
+        return kept, tuple(
+            f"no {_PLACES[place]} split came with the {' and '.join(classes)} faces: it is taken from train"
+            for place, classes in sorted(taken.items())
+        )
+
+    def _hashed(self, config: SplitConfig, shares: Mapping[int, float]) -> Rows:
+        """(G,): by hash one of the places, each with its share of the groups; else train."""
+        at, places, below = self._at(config, "split"), np.full(len(self.names), _TRAIN), 0.0
+        for place, share in shares.items():
+            places[(at >= below) & (at < below + share)] = place
+            below += share
+        return places
+
+    def _at(self, config: SplitConfig, purpose: str) -> npt.NDArray[np.float64]:
+        """(G,): `_unit_hashes` of the groups, which are worth keeping while configs are tried."""
+        key = config.seed, purpose
+        if key not in self._hashes:
+            self._hashes[key] = _unit_hashes(self.names, *key)
+        return self._hashes[key]
 
 
 def _one_place_a_group(
@@ -160,23 +259,6 @@ def _one_place_a_group(
     lost = (places != winner) & (places != _NOWHERE)
     because = np.array([f"its group is in {name}" for name in _PLACES])[winner]
     return np.where(lost, _NOWHERE, places), np.where(lost, because, reasons)
-
-
-def _hashed_places(names: StringArray, config: SplitConfig) -> Rows:
-    at = _unit_hashes(names, config.seed, "split")
-    return np.where(at < config.test, _TEST, np.where(at < config.test + config.val, _VAL, _TRAIN))
-
-
-def _autoencoder_places(names: StringArray, config: SplitConfig) -> Rows:
-    at = _unit_hashes(names, config.seed, "autoencoder val")
-    return np.where(at < config.val / (1 - config.test), _AUTOENCODER_VAL, _AUTOENCODER_TRAIN)
-
-
-def _kept_places(kept_split: StringArray) -> Rows:
-    places = np.full(len(kept_split), _NOWHERE)
-    for name, place in (("train", _TRAIN), ("val", _VAL), ("test", _TEST)):
-        places[kept_split == name] = place
-    return places
 
 
 def _largest_of_group(
@@ -202,13 +284,12 @@ def _unit_hashes(names: StringArray, seed: int, purpose: str) -> npt.NDArray[np.
 
 
 def _check_config(config: SplitConfig, labels: npt.NDArray[np.int64], sources: StringArray) -> None:
-    for key in ("val", "test", "autoencoder_share"):
-        value = getattr(config, key)
+    for key, value in (("val", config.val), ("test", config.test), ("autoencoder_share", config.share)):
         if not isinstance(value, int | float) or not 0 <= value <= 1:
             raise UsageError(f"data.split.{key} is {value!r}: give a fraction from 0 to 1")
     if config.val + config.test >= 1:
         raise UsageError(
-            f"data.split.val + data.split.test is {config.val + config.test:g}: nothing is left to train on"
+            f"data.split.val + data.split.test is {config.val + config.test:g}: nothing is left to train on; give less"
         )
     known = set(np.unique(sources).tolist())
     for key in ("unseen", "autoencoder_sources"):
@@ -231,14 +312,11 @@ def _unknown_source(key: str, source: str, known: Iterable[str]) -> str:
     return f"data.split.{key} names {source}, which the store does not hold: did you mean {' or '.join(near)}?"
 
 
-def _check_needs(splits: Splits, labels: npt.NDArray[np.int64], needs: Needs) -> None:
+def _lacking(splits: Splits, labels: npt.NDArray[np.int64], needs: Needs) -> tuple[str, int] | None:
+    """The first split and class that `needs` asks for in vain."""
     for split, classes in needs.items():
         present = labels[getattr(splits, split)]
         for label in classes:
-            if label in present:
-                continue
-            in_store = int((labels == label).sum())
-            alone = "" if label == REAL else " (real faces alone can train pipeline=autoencoder)"
-            missing = f"prepare some with --{CLASS_NAMES[label]} NAME=PATH{alone}"
-            cure = _KEYS_TO_CHANGE[split] if in_store else missing
-            raise FakeganError(f"the {split} split has no {CLASS_NAMES[label]} faces ({in_store} in the store): {cure}")
+            if label not in present:
+                return split, label
+    return None

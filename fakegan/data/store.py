@@ -188,6 +188,7 @@ class StoreWriter:
         self.count = 0
         self._groups: Iterable[str] | None = None
         self._warnings: list[str] = []
+        self._notes: dict[str, str] = {}
         self._sources: dict[str, dict[str, int]] = {}
         self._digest = hashlib.sha256()
 
@@ -256,6 +257,10 @@ class StoreWriter:
         """Keeps warnings about the pictures in the manifest, for whoever reports on them later."""
         self._warnings = list(warnings)
 
+    def note(self, key: str, value: str) -> None:
+        """Keeps how the store was made in the manifest."""
+        self._notes[key] = value
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -310,6 +315,7 @@ class StoreWriter:
             "fingerprint": self._digest.hexdigest(),
             "sources": self._sources,
             "warnings": self._warnings,
+            **self._notes,
         }
 
     def _move_into_place(self) -> None:

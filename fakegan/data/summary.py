@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from fakegan.data.frames import GroupBy
 from fakegan.data.images import Face
 from fakegan.data.store import CLASS_NAMES, FAKE, REAL
 
@@ -74,6 +75,8 @@ class Summary:
     both_classes: int = 0  # copies or near copies with a real and a fake row
     unused_groups: int = 0  # lines of --groups that named no picture
     swept: bool = False  # what a stopped run had left was removed
+    grouped: tuple[GroupBy, int] | None = None  # --group-by, and how many groups that gave
+    frames: list[tuple[str, GroupBy, int]] = field(default_factory=list)  # sources that should be: by what, how many
 
     @property
     def count(self) -> int:
@@ -94,6 +97,8 @@ class Summary:
         lines += [f"rejected: {reason} ({times})" for reason, times in reasons.most_common(5)]
         if len(reasons) > 5:
             lines.append(f"rejected: for {len(reasons) - 5} other reasons, see rejected.csv")
+        if self.grouped:
+            lines.append(f"grouped by {self.grouped[0]}: {self.grouped[1]:,} groups")
         return [line.rstrip() for line in lines] + [f"warning: {warning}" for warning in self.warnings()]
 
     def warnings(self) -> list[str]:
@@ -113,6 +118,12 @@ class Summary:
             )
         if self.unused_groups:
             warnings.append(f"lines of --groups that name no picture here: {self.unused_groups}")
+        for source, by, count in self.frames:
+            each = "one a folder" if by == "folder" else "one a name before the number"
+            warnings.append(
+                f"the pictures of {source} look like frames of {count} films, {each}: a classifier would be tested on "
+                f"films that it learnt from; prepare again with --group-by {by}, or name the groups with --groups"
+            )
         return warnings
 
     def _differences(self) -> list[str]:

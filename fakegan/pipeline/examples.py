@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from fakegan.data.datamodule import RowArray, Rows
 from fakegan.data.faces import Faces, open_faces
-from fakegan.data.splits import AUTOENCODER, CLASSIFIER, Needs
+from fakegan.data.splits import Needs
 from fakegan.data.store import FAKE, REAL
 from fakegan.errors import UsageError
 from fakegan.pipeline.reconstruct import reconstruct_faces
-from fakegan.pipeline.settings import PipelineSettings, RunSettings, began_with
+from fakegan.pipeline.settings import RunSettings, began_with
 
 RECONSTRUCTED = "reconstructed"  # the source of the fakes that are reconstructions
 
@@ -35,16 +35,6 @@ class Examples:
     train: Rows
     val: Rows
     faces: int  # N: example i shows the face of row i % N
-
-
-def needs(pipeline: PipelineSettings) -> Needs:
-    """The classes that each split must hold."""
-    wanted: dict[str, tuple[int, ...]] = dict(AUTOENCODER) if pipeline.needs_autoencoder else {}
-    if pipeline.seen is None:
-        return wanted
-    if pipeline.fakes == RECONSTRUCTED:
-        return {**wanted, "train": (REAL,), "val": (REAL,), "test": (REAL, FAKE)}
-    return {**wanted, **CLASSIFIER}
 
 
 def own_faces(settings: RunSettings, wanted: Needs) -> Faces:

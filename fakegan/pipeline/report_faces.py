@@ -148,6 +148,7 @@ def _store_blocks(run: FinishedRun, faces: OpenedFaces) -> list[Block]:
         geometry = ", ".join(f"{key} {value}" for key, value in manifest["geometry"].items())
         blocks.append(Text(f"Fingerprint {store.fingerprint}; geometry: {geometry}."))
         if faces.splits is not None:
+            blocks += [Text(f"{note[0].upper()}{note[1:]}.") for note in faces.splits.notes]
             blocks += [Text(f"{n} faces are in no split: {reason}.") for reason, n in faces.splits.left_out.items()]
         warnings = manifest.get("warnings")
         if warnings:
@@ -164,14 +165,14 @@ def _store_blocks(run: FinishedRun, faces: OpenedFaces) -> list[Block]:
 
 
 def _sources_table(store: FaceStore, splits: Splits | None, unseen: Sequence[str]) -> Table:
-    kept = [] if splits is None else list(_SPLITS)
+    kept = [] if splits is None else list(_SPLITS.values())
+    counts = {} if splits is None else splits.counts(store.sources)
     rows = []
     for source in np.unique(store.sources):
         own = store.sources == source
         label = CLASS_NAMES[int(store.labels[own][0])]
         rejected = store.manifest.get("sources", {}).get(str(source), {}).get("rejected", 0)
-        counts = [str(int(own[getattr(splits, split)].sum())) for split in kept]
         words = f"{label}, unseen in training" if source in unseen else label
-        rows.append([str(source), words, str(int(own.sum())), str(rejected), *counts])
-    columns = ["source", "class", "faces", "rejected", *(_SPLITS[split] for split in kept)]
+        rows.append([str(source), words, str(int(own.sum())), str(rejected), *map(str, counts.get(str(source), ()))])
+    columns = ["source", "class", "faces", "rejected", *kept]
     return Table(f"The store {visible(store.path.name)}, by source and split", columns, rows, words=2)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fakegan.data.faces import DataSettings
-from fakegan.data.splits import seeds
-from fakegan.data.store import stored_fingerprint
+from fakegan.data.splits import AUTOENCODER, CLASSIFIER, Needs, seeds
+from fakegan.data.store import FAKE, REAL, stored_fingerprint
 from fakegan.errors import FakeganError, UsageError
 from fakegan.processes import cores
 from fakegan.views import VIEWS, View
@@ -137,6 +137,16 @@ class PipelineSettings:
     def needs_autoencoder(self) -> bool:
         """Whether the first stage is to train one."""
         return self.seen is None or self.seen.needs_recon or self.fakes == "reconstructed"
+
+    @property
+    def needs(self) -> Needs:
+        """The classes that each split must hold."""
+        wanted: dict[str, tuple[int, ...]] = dict(AUTOENCODER) if self.needs_autoencoder else {}
+        if self.seen is None:
+            return wanted
+        if self.fakes == "reconstructed":
+            return {**wanted, "train": (REAL,), "val": (REAL,), "test": (REAL, FAKE)}
+        return {**wanted, **CLASSIFIER}
 
     @property
     def trains_classifier(self) -> bool:
@@ -287,6 +297,7 @@ class RunSettings:
         fingerprint says whether the faces are the same).
         """
         data = asdict(self.data)
+        data["split"]["autoencoder_share"] = self.data.split.share
         del data["workers"], data["root"]
         content: dict[str, Any] = {
             "data": data,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import numpy as np
 import torch
 from torch import nn
 
@@ -30,7 +31,7 @@ from fakegan.files import replacing
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.nets.layers import forms
 from fakegan.pipeline.analyse import analyse
-from fakegan.pipeline.examples import Examples, examples, needs, own_faces
+from fakegan.pipeline.examples import RECONSTRUCTED, Examples, examples, own_faces
 from fakegan.pipeline.ledger import COMMAND_VARIABLE, command
 from fakegan.pipeline.settings import FACES_FILE, RunSettings, began_with
 from fakegan.pipeline.test import provenance, test
@@ -132,8 +133,9 @@ def _run_stages(settings: RunSettings) -> None:
     if named is not None and not ranks.on_first(own_autoencoder(settings).is_file):
         named_autoencoder(named, settings)
     _says(settings, "faces")
-    faces = own_faces(settings, needs(settings.pipeline))
+    faces = own_faces(settings, settings.pipeline.needs)
     ranks.on_first(lambda: _same_faces_as_before(settings.paths.run_dir, faces))
+    print(faces_by_stage(settings, faces), flush=True)
     for reason, count in faces.splits.left_out.items():
         print(f"{count} faces are in no split: {reason}", flush=True)
     autoencoder = None
@@ -152,6 +154,22 @@ def _run_stages(settings: RunSettings) -> None:
         values = autoencoder_metrics(autoencoder)
         metrics = {"autoencoder": values, "objective": values["psnr"], **provenance()}
         ranks.on_first(lambda: write_metrics(settings.paths.run_dir / METRICS_FILE, metrics))
+
+
+def faces_by_stage(settings: RunSettings, faces: Faces) -> str:
+    """How many faces of which source each stage has, and what else is to be known of them before it trains."""
+    pipeline, splits = settings.pipeline, faces.splits
+    lines = [faces.by_stage(pipeline.needs)]
+    if pipeline.needs_autoencoder and settings.model.checkpoint is not None:
+        lines.append("the autoencoder is that of model.checkpoint: no faces here train it")
+    elif pipeline.needs_autoencoder and np.isin(splits.autoencoder_train, splits.train).any():
+        lines.append("the autoencoder learns from the real faces of train and val, too")
+    elif not pipeline.needs_autoencoder and len(splits.autoencoder_train):
+        kept = len(splits.autoencoder_train) + len(splits.autoencoder_val)
+        lines.append(f"{kept:,} real faces are kept for the autoencoder of other pipelines")
+    if pipeline.fakes == RECONSTRUCTED:
+        lines.append("the fakes to learn from are reconstructions of the real faces of train and val")
+    return "\n".join([*lines, *splits.notes])
 
 
 def _learners(settings: RunSettings) -> list[nn.Module]:

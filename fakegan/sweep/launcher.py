@@ -7,7 +7,7 @@ import copy
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -94,6 +94,7 @@ class ProcessLauncher(Launcher):
         self.stop_on_failure = stop_on_failure
         self.planned: dict[int, _Planned] = {}  # by number, of all launches: a sweeper may launch again and again
         self.display = Display()
+        self.checked: set[Hashable] = set()  # faces that jobs are to have, and how they divide them
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra hands over what it knows.
@@ -157,6 +158,8 @@ class ProcessLauncher(Launcher):
         with _known_to_hydra(cfg, number, self.folder):
             own, settings = _own_part(cfg)
             planned.gpus = self._gpus_unless_finished(settings)
+            if self.folders.begun(settings) is None:
+                self._check_faces(settings)
             place = self.folders.place(number, settings, lambda n: _subdir(cfg, n))
         OmegaConf.update(own, "paths.run_dir", str(place.folder))
         with read_write(cfg.hydra):
@@ -171,6 +174,16 @@ class ProcessLauncher(Launcher):
             objective = table.objective_of(place.folder)
             if objective is not None:
                 planned.row = replace(planned.row, state="finished", objective=objective)
+
+    def _check_faces(self, settings: RunSettings) -> None:
+        """Divide a job's faces as it will itself. Raises a FakeganError where there are none, or a split is empty."""
+        from fakegan.data.faces import open_faces
+
+        data, needs = settings.data, settings.pipeline.needs
+        key = (data.root, data.demo_faces, data.demo_seed, data.split, str(needs))
+        if key not in self.checked:
+            open_faces(data, settings.paths.data_dir, needs, verified=False)
+            self.checked.add(key)
 
     def _tell_plan(self, new: dict[int, _Planned]) -> None:
         states = [planned.row.state for planned in new.values()]
