@@ -166,11 +166,11 @@ def test_bad_pictures_are_rejected_with_a_reason_and_the_rest_goes_on(tmp_path, 
     assert code == 0
     assert FaceStore.open(tmp_path / "faces").files.tolist() == ["a/000.png", "a/f_cmyk.jpg"]
     assert rejected(tmp_path / "faces") == {
-        "a/a_text.jpg": "not a JPEG, PNG or WebP picture",
+        "a/a_text.jpg": "not a JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF or HEIC picture",
         "a/b_cut.jpg": "truncated or damaged",
         "a/c_empty.png": "empty file",
-        "a/d_huge.png": "20000x20000 is above the limit of 64 megapixels (--max-megapixels)",
-        "a/e_gif.png": "not a JPEG, PNG or WebP picture",
+        "a/d_huge.png": "20000x20000 is above the limit of 256 megapixels (--max-megapixels)",
+        "a/e_gif.png": "not a JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF or HEIC picture",
         "a/g_link.png": "cannot be read: No such file or directory",
         "a/h_itself.png": f"cannot be read: {os.strerror(errno.ELOOP)}",
     }
@@ -295,7 +295,10 @@ def test_nothing_usable_is_exit_1(tmp_path, run):
     (tmp_path / "bad.zip").write_text("no zip")
     code, _, err = run("--real", f"a={tmp_path / 'r'}")
     assert code == 1
-    assert "none of the 1 pictures of a could be used; most often: not a JPEG, PNG or WebP picture (1)" in err
+    assert (
+        "none of the 1 pictures of a could be used; most often: not a JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF or HEIC picture (1)"
+        in err
+    )
     code, _, err = run("--real", f"a={tmp_path / 'bad.zip'}")
     assert code == 1
     assert "bad.zip is no readable zip archive" in err
@@ -341,7 +344,7 @@ def test_read_pictures_keeps_order_and_gives_reasons(tmp_path):
     read = list(read_pictures(paths, Geometry()))
     assert [name for name, _ in read] == [str(path) for path in paths]
     assert isinstance(read[0][1], Face)
-    assert read[1][1] == "not a JPEG, PNG or WebP picture"
+    assert read[1][1] == "not a JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF or HEIC picture"
     assert isinstance(read[2][1], Face)
     assert read[3][1] == "cannot be read: No such file or directory"
 
@@ -365,7 +368,7 @@ def test_read_pictures_looks_into_folders_and_archives(tmp_path):
     ((_, alone),) = read_pictures([folder / "a" / "000.png"], Geometry())
     assert np.array_equal(read[1][1].pixels, alone.pixels)
     assert all(isinstance(outcome, Face) for _, outcome in read[:-1])
-    assert read[-1][1] == "not a JPEG, PNG or WebP picture"
+    assert read[-1][1] == "not a JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF or HEIC picture"
     assert count_pictures(paths) == 43
 
 
