@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fakegan.data.duplicates import Duplicates, find_duplicates
-from fakegan.data.formats import describe_left_out
-from fakegan.data.images import Face, Geometry, ImageError, Pixels, read_face_file, take_turns
+from fakegan.data.formats import ImageError, describe_left_out
+from fakegan.data.images import Face, Geometry, Pixels, read_face_file, take_turns
 from fakegan.data.sources import Container, ValueRange, open_container
 from fakegan.data.store import REAL, Row, StoreWriter
 from fakegan.data.summary import SourceSummary, Summary

@@ -23,7 +23,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from fakegan.data.colour import Profile, read_profile, to_rgb
-from fakegan.data.formats import ImageError, damaged, open_picture, read_bounded
+from fakegan.data.formats import ImageError as ImageError  # noqa: PLC0414 - for those who read faces
+from fakegan.data.formats import damaged, open_picture, read_bounded
 
 Pixels = npt.NDArray[np.uint8]  # (64, 64, 3), RGB
 

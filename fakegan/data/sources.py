@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fakegan.data.arrays import map_array
-from fakegan.data.formats import MAX_FILE_BYTES, left_out, read_bounded
-from fakegan.data.images import Face, Geometry, ImageError, face_from_pixels, read_face, read_face_file
+from fakegan.data.formats import MAX_FILE_BYTES, ImageError, left_out, read_bounded
+from fakegan.data.images import Face, Geometry, face_from_pixels, read_face, read_face_file
 from fakegan.errors import FakeganError, UsageError
 
 MAX_ZIP_MEMBERS = 2_000_000
