@@ -158,7 +158,7 @@ def test_bad_pictures_are_rejected_with_a_reason_and_the_rest_goes_on(tmp_path, 
     (folder / "b_cut.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "c_empty.png").write_bytes(b"")
     (folder / "d_huge.png").write_bytes(huge_png())
-    (folder / "e_gif.png").write_bytes(encode(picture(6), "GIF"))
+    (folder / "e_ppm.png").write_bytes(encode(picture(6), "PPM"))
     (folder / "f_cmyk.jpg").write_bytes(encode(picture(7).convert("CMYK"), "JPEG"))
     (folder / "g_link.png").symlink_to(folder / "nowhere.png")
     (folder / "h_itself.png").symlink_to("h_itself.png")
@@ -170,7 +170,7 @@ def test_bad_pictures_are_rejected_with_a_reason_and_the_rest_goes_on(tmp_path, 
         "a/b_cut.jpg": "truncated or damaged",
         "a/c_empty.png": "empty file",
         "a/d_huge.png": "20000x20000 is above the limit of 256 megapixels (--max-megapixels)",
-        "a/e_gif.png": "not a JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF or HEIC picture",
+        "a/e_ppm.png": "not a JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF or HEIC picture",
         "a/g_link.png": "cannot be read: No such file or directory",
         "a/h_itself.png": f"cannot be read: {os.strerror(errno.ELOOP)}",
     }
@@ -295,10 +295,7 @@ def test_nothing_usable_is_exit_1(tmp_path, run):
     (tmp_path / "bad.zip").write_text("no zip")
     code, _, err = run("--real", f"a={tmp_path / 'r'}")
     assert code == 1
-    assert (
-        "none of the 1 pictures of a could be used; most often: not a JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF or HEIC picture (1)"
-        in err
-    )
+    assert "none of the 1 pictures of a could be used; most often: not a JPEG, PNG, WebP" in err
     code, _, err = run("--real", f"a={tmp_path / 'bad.zip'}")
     assert code == 1
     assert "bad.zip is no readable zip archive" in err
@@ -377,7 +374,7 @@ def test_read_pictures_goes_on_after_what_cannot_be_opened(tmp_path):
     (tmp_path / "bad.zip").write_bytes(b"PK nothing")
     fill(tmp_path / "good", 1)
     read = dict(read_pictures([tmp_path / name for name in ("empty", "bad.zip", "good")], Geometry()))
-    assert read[str(tmp_path / "empty")] == "holds no pictures (.jpg, .jpeg, .png, .webp)"
+    assert read[str(tmp_path / "empty")] == "holds no pictures: it is empty"
     assert "no readable zip archive" in read[str(tmp_path / "bad.zip")]
     assert isinstance(read[str(tmp_path / "good" / "000.png")], Face)
 

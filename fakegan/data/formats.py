@@ -184,7 +184,7 @@ def open_picture(source: bytes, max_megapixels: int) -> Opened:
     _refuse_huge(picture.size, max_megapixels)
     if kind == "TIFF":
         _refuse_odd_tiff(picture, source, max_megapixels)
-    return Opened(picture, kind, profile or picture.info.get("icc_profile"))
+    return Opened(picture, kind, profile if profile is not None else picture.info.get("icc_profile"))
 
 
 def damaged(kind: str) -> str:
@@ -250,7 +250,7 @@ MAX_PROFILE = 8 * 2**20  # bytes, unpacked; those for print take up to some thre
 
 
 def _without_texts(source: bytes) -> tuple[bytes, bytes | None]:
-    """A PNG without the texts that Pillow would unpack, and its colour profile, "" where that is none.
+    """A PNG without the texts that Pillow would unpack, and its colour profile, b"" where that cannot be used.
 
     Pillow takes a sound file whose texts or profile are large for a broken one.
     """
