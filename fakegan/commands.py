@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from fakegan.data.images import Geometry
 from fakegan.errors import FakeganError, UsageError
 
 _LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
@@ -48,6 +49,18 @@ def at_least(lowest: int) -> Callable[[str], int]:
         return value
 
     return number
+
+
+def add_max_megapixels(parser: argparse.ArgumentParser) -> None:
+    """The option that a picture above the limit is refused with; prepare and predict have the same."""
+    most = Geometry().max_megapixels
+    parser.add_argument(
+        "--max-megapixels",
+        type=at_least(1),
+        default=most,
+        metavar="N",
+        help=f"refuse larger pictures ({most}); one takes some 4 MB a megapixel while it is read",
+    )
 
 
 def run(

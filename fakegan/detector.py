@@ -198,7 +198,7 @@ class Detector:
             raise ValueError("its geometry is not one of this version")
         autoencoder, familiarity = content["autoencoder"], content["familiarity"]
         return cls(
-            geometry=Geometry(**content["geometry"]),
+            geometry=Geometry.of(content["geometry"]),
             view_name=content["view"],
             classifier_spec=NetSpec(**content["classifier"]),
             autoencoder_spec=None if autoencoder is None else NetSpec(**autoencoder),

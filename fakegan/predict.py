@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fakegan.commands import Parser, ProgressLine, at_least, run
+from fakegan.commands import Parser, ProgressLine, add_max_megapixels, at_least, run
 from fakegan.data.build import Outcome, Progress, count_pictures, read_pictures
+from fakegan.data.colour import UNUSABLE
 from fakegan.data.damage import unchecked
+from fakegan.data.formats import describe_left_out
 from fakegan.data.images import Face, Pixels
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.calibration import unsure
@@ -75,15 +77,20 @@ def _predict(words: list[str]) -> int:
     if options.run.is_dir() and not (options.run / DETECTOR_FILE).is_file():
         run_at(options.run)  # says where there are runs, if it is none itself
     detector = Detector.load(options.run, use_device(options.device))
+    detector.geometry = replace(detector.geometry, max_megapixels=options.max_megapixels)
     grid = Grid(detector, options.grid) if options.grid else None
-    verdicts: Counter[str] = Counter()
+    verdicts, left_out = Counter[str](), Counter[str]()
     with ProgressLine() if sys.stderr.isatty() and not sys.stdout.isatty() else nullcontext() as progress:
-        rows = _rows(detector, options.paths, options.workers, grid, progress)
+        outcomes = read_pictures(options.paths, detector.geometry, options.workers, left_out)
+        total = count_pictures(options.paths) if progress else 0
+        rows = _rows(detector, outcomes, total, grid, progress)
         _WRITERS[options.format](_counted(rows, verdicts))
     told = sys.stdout if options.format == "table" else sys.stderr
     print(_closing(verdicts, detector), file=told)
     if sentence := unchecked():
         print(sentence, file=told)
+    if left_out:
+        print(describe_left_out(left_out), file=told)
     if grid:
         print(grid.draw(), file=told)
     return int(verdicts[""] > 0)
@@ -102,14 +109,13 @@ def _refuse(options: argparse.Namespace) -> None:
 
 def _rows(
     detector: Detector,
-    paths: Sequence[Path],
-    workers: int,
+    outcomes: Iterator[tuple[str, Outcome]],
+    total: int,  # of them; counts only where progress is shown
     grid: Grid | None,
     progress: Progress | None,
 ) -> Iterator[Row]:
     """One row a picture, in order, batch by batch."""
-    outcomes = read_pictures(paths, detector.geometry, workers)
-    total, done = count_pictures(paths) if progress else 0, 0
+    done = 0
     while batch := list(islice(outcomes, _BATCH)):
         rows = judge(detector, batch)
         if grid:
@@ -136,6 +142,9 @@ def _judged(detector: Detector, faces: Sequence[Face]) -> list[Row]:
     verdicts = np.where(unsure(scores, *detector.band), UNSURE, np.array(VERDICTS)[(scores >= detector.threshold) * 1])
     known = detector.knows(np.array([face.sha256 for face in faces]))
     warnings = [["took part in training"] if is_known else [] for is_known in known]
+    for ours, face in zip(warnings, faces, strict=True):
+        if face.profile == UNUSABLE:
+            ours.append("its colour profile cannot be used: colours count as sRGB")
     if detector.familiarity:
         widths, heights = (np.array([getattr(face, side) for face in faces]) for side in ("width", "height"))
         found = detector.familiarity.warnings(pixels, widths, heights)
@@ -264,6 +273,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--run", type=Path, required=True, metavar="DIR", help="the run's directory, or its detector.pt")
     add("--format", choices=tuple(_WRITERS), default="table", help="a table to read (default), or for programs")
     add("--grid", type=Path, metavar="FILE.png", help=f"draws the first {_GRID_FACES} faces with their scores")
+    add_max_megapixels(parser)
     add("--workers", type=at_least(1), default=cores(), metavar="N", help="processes that read (default: cores)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to score (auto)")
     return parser

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fakegan.commands import Parser, ProgressLine, at_least, run
+from fakegan.commands import Parser, ProgressLine, add_max_megapixels, at_least, run
 from fakegan.data.build import Recipe, Source, build_store
 from fakegan.data.damage import unchecked
 from fakegan.data.frames import GROUP_BY
@@ -42,7 +42,11 @@ def _prepare(words: list[str]) -> int:
         raise UsageError("--groups says itself what belongs together: leave out --group-by")
     recipe = Recipe(
         sources=_sources(options),
-        geometry=Geometry(crop=not options.no_crop, max_megapixels=options.max_megapixels),
+        geometry=Geometry(
+            crop=not options.no_crop,
+            max_megapixels=options.max_megapixels,
+            to_srgb=not options.ignore_profiles,
+        ),
         groups=options.groups,
         group_by=options.group_by,
         limit=options.limit,
@@ -170,7 +174,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="replace the store at --out")
     add("--dry-run", action="store_true", help="read and summarise, write nothing")
     add("--no-crop", action="store_true", help="squash the whole picture instead of its centre square")
-    add("--max-megapixels", type=at_least(1), default=64, metavar="N", help="refuse larger pictures (64)")
+    add("--ignore-profiles", action="store_true", help="take all colours as sRGB, as stores were made once")
+    add_max_megapixels(parser)
     add(
         "--npy-range",
         type=_value_range,

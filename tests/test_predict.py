@@ -95,7 +95,7 @@ def test_what_cannot_be_read_has_a_row_and_the_rest_goes_on(run, photos, tmp_pat
     assert unread == {
         "gone.jpg": "cannot be read: No such file or directory",
         "2.png": "truncated or damaged",
-        "notes.txt": "not a JPEG, PNG or WebP picture",
+        "notes.txt": "not a JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF or HEIC picture",
     }
     assert all((row["score"] == "") == bool(row["error"]) == (row["verdict"] == "") for row in rows)
     assert len(rows) == 9

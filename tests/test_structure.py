@@ -57,7 +57,7 @@ def test_imports_flow_one_way(path: Path) -> None:
         ("submitit", {"cluster.py", "ranks.py"}),
         ("yaml", {"runs.py"}),
         ("simplejpeg", {"damage.py"}),
-        ("PIL", {"images.py", "demo.py", "portrait.py", "pictures.py"}),
+        ("PIL", {"colour.py", "formats.py", "images.py", "demo.py", "portrait.py", "pictures.py"}),
     ],
 )
 def test_one_owner(library: str, owners: set[str]) -> None:

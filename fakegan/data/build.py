@@ -15,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, fields
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
@@ -25,8 +25,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fakegan.data.duplicates import Duplicates, find_duplicates
+from fakegan.data.formats import ImageError, describe_left_out
 from fakegan.data.frames import GroupBy, Names, group_of
-from fakegan.data.images import Face, Geometry, ImageError, Pixels, read_face_file
+from fakegan.data.images import Face, Geometry, Pixels, read_face_file, take_turns
 from fakegan.data.sources import Container, ValueRange, open_container
 from fakegan.data.store import REAL, Row, StoreWriter
 from fakegan.data.summary import SourceSummary, Summary
@@ -125,15 +126,20 @@ def build_store(
         return result
 
 
-def read_pictures(paths: Sequence[Path], geometry: Geometry, workers: int = 1) -> Iterator[tuple[str, Outcome]]:
+def read_pictures(
+    paths: Sequence[Path],
+    geometry: Geometry,
+    workers: int = 1,
+    left_out: Counter[str] | None = None,  # counts by suffix the files that are clearly no pictures
+) -> Iterator[tuple[str, Outcome]]:
     """Files, folders with all below them and zip archives as faces, in this order; for what cannot be used, the reason.
 
     Each comes with its name: a file's path, or that of its folder or archive and its own below. In folders and
-    archives files of other suffixes are passed over; a file that is named itself is always tried. A folder that
+    archives files that are clearly no pictures are left out; a file that is named itself is always tried. A folder that
     cannot be listed, a broken archive, and one without pictures have a line with the reason. Memory does not grow
     with their number.
     """
-    chunks = _path_chunks(paths)
+    chunks = _path_chunks(paths, Counter() if left_out is None else left_out)
     for chunk, outcomes in _read_chunks(chunks, geometry, min(workers, -(-count_pictures(paths) // CHUNK))):
         names = (f"{chunk.source.prefix}{name}" for name in chunk.names)
         yield from zip(names, outcomes, strict=True)
@@ -141,14 +147,14 @@ def read_pictures(paths: Sequence[Path], geometry: Geometry, workers: int = 1) -
 
 def count_pictures(paths: Sequence[Path]) -> int:
     """How many outcomes `read_pictures` gives."""
-    return sum(1 for _ in _pictures(paths))
+    return sum(1 for _ in _pictures(paths, Counter()))
 
 
 @dataclass(frozen=True)
 class _Files:
     """Any files, named by their paths."""
 
-    def entries(self) -> Iterator[tuple[str, bool]]:
+    def entries(self) -> Iterator[tuple[str, str]]:
         return iter(())
 
     def read(self, name: str, geometry: Geometry) -> Face:
@@ -161,36 +167,44 @@ class _Nothing:
 
     reason: str
 
-    def entries(self) -> Iterator[tuple[str, bool]]:
+    def entries(self) -> Iterator[tuple[str, str]]:
         return iter(())
 
     def read(self, name: str, geometry: Geometry) -> Face:
         raise ImageError(self.reason)
 
 
-def _pictures(paths: Sequence[Path]) -> Iterator[tuple[Container, str, str]]:
-    """Each picture's container, the prefix of its name, and its name there."""
+def _pictures(paths: Sequence[Path], left_out: Counter[str]) -> Iterator[tuple[Container, str, str]]:
+    """Each picture's container, the prefix of its name, and its name there; counts what is left out."""
     for path in paths:
         is_folder = os.path.isdir(path)  # unlike Path.is_dir, no error where a folder above is closed to us
         if not is_folder and not (path.suffix.lower() == ".zip" and os.path.isfile(path)):
             yield _Files(), "", str(path)
             continue
         found = False
+        others: Counter[str] = Counter()
         try:
             container = open_container(path)
-            for name, wanted in container.entries():
-                if wanted:
+            for name, other in container.entries():
+                if other:
+                    others[other] += 1
+                else:
                     found = True
                     yield container, f"{path}{os.sep}", name
         except FakeganError as error:
             yield _Nothing(f"{error}; the rest of it was not read" if found else str(error)), "", str(path)
         else:
             if not found:
-                yield _Nothing("holds no pictures (.jpg, .jpeg, .png, .webp)"), "", str(path)
+                yield _Nothing(_no_pictures(others)), "", str(path)
+        left_out += others
 
 
-def _path_chunks(paths: Sequence[Path]) -> Iterator[Chunk]:
-    for (container, prefix), pictures in groupby(_pictures(paths), key=itemgetter(0, 1)):
+def _no_pictures(left_out: Counter[str]) -> str:
+    return f"holds no pictures; {describe_left_out(left_out)}" if left_out else "holds no pictures: it is empty"
+
+
+def _path_chunks(paths: Sequence[Path], left_out: Counter[str]) -> Iterator[Chunk]:
+    for (container, prefix), pictures in groupby(_pictures(paths, left_out), key=itemgetter(0, 1)):
         while part := [name for _, _, name in islice(pictures, CHUNK)]:
             yield Chunk(Source("", REAL, Path(), prefix=prefix), container, part)
 
@@ -311,12 +325,13 @@ def _count(recipe: Recipe, containers: Sequence[Container]) -> tuple[dict[str, S
     pictures: Counter[str] = Counter()
     for source, container in zip(recipe.sources, containers, strict=True):
         summary = summaries.setdefault(source.name, SourceSummary(source.name, source.label))
-        found = 0
-        for _, wanted in container.entries():
-            found += wanted
-            summary.skipped += not wanted
+        others: Counter[str] = Counter()
+        for _, other in container.entries():
+            others[other] += 1
+        found = others.pop("", 0)
         if not found:
-            raise UsageError(f"{source.path / source.inside} holds no pictures (.jpg, .jpeg, .png, .webp)")
+            raise UsageError(f"{source.path / source.inside} {_no_pictures(others)}")
+        summary.left_out += others
         pictures[source.name] += found
     return summaries, sum(min(count, recipe.limit or count) for count in pictures.values())
 
@@ -325,7 +340,7 @@ def _chunks(recipe: Recipe, containers: Sequence[Container]) -> Iterator[Chunk]:
     taken: Counter[str] = Counter()  # a source may be made up of several folders
     for source, container in zip(recipe.sources, containers, strict=True):
         left = None if recipe.limit is None else recipe.limit - taken[source.name]
-        names = islice((name for name, wanted in container.entries() if wanted), left)
+        names = islice((name for name, other in container.entries() if not other), left)
         while part := list(islice(names, CHUNK)):
             taken[source.name] += len(part)
             yield Chunk(source, container, part)
@@ -413,7 +428,7 @@ def _read_chunks(chunks: Iterable[Chunk], geometry: Geometry, workers: int) -> I
             yield chunk, _read_chunk(chunk.container, chunk.names, geometry)
         return
     context = multiprocessing.get_context("spawn")  # forking a process that has threads can hang
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_reader, initargs=(context.Lock(),))
     under_way: deque[tuple[Chunk, Future[_Packed]]] = deque()
     try:
         for chunk in chunks:
@@ -430,6 +445,11 @@ def _read_chunks(chunks: Iterable[Chunk], geometry: Geometry, workers: int) -> I
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_reader(lock: AbstractContextManager[Any]) -> None:
+    start_worker()
+    take_turns(lock)
 
 
 def _result(under_way: deque[tuple[Chunk, Future[_Packed]]]) -> tuple[Chunk, list[Outcome]]:

@@ -7,29 +7,28 @@ stage can be told apart by how its pictures were opened.
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import os
+import threading
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from fakegan.data.colour import Profile, read_profile, to_rgb
 from fakegan.data.damage import damage
-from fakegan.errors import FakeganError
+from fakegan.data.formats import ImageError as ImageError  # noqa: PLC0414 - for those who read faces
+from fakegan.data.formats import damaged, open_picture, read_bounded
 
 Pixels = npt.NDArray[np.uint8]  # (64, 64, 3), RGB
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-MAX_FILE_BYTES = 512 * 2**20  # no honest picture below the megapixel limit is larger
-
-_FORMATS = ("JPEG", "PNG", "WEBP")
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF")
 _ORIENTATION_TAG = 0x0112  # EXIF: how the camera was held
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -40,13 +39,17 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_LYING = {_UPRIGHT[orientation] for orientation in (5, 6, 7, 8)}  # width and height change places
 
-# Pillow's own limit warns at one size and refuses at another; `_refuse_huge` below decides alone.
-Image.MAX_IMAGE_PIXELS = None
+_LARGE = 64_000_000  # pixels; pictures above are read one at a time, whatever the number of workers
+_BAND = 4_000_000  # pixels of a large picture that are converted at a time
+_turn: AbstractContextManager[Any] = threading.Lock()  # of reading a large picture
 
 
-class ImageError(FakeganError):
-    """A picture that cannot be used; the message is a short reason, without the file's name."""
+def take_turns(lock: AbstractContextManager[Any]) -> None:
+    """Called in each process that reads: large pictures are then read by one of them at a time."""
+    global _turn  # noqa: PLW0603 - a lock between processes has to be handed to each as it starts
+    _turn = lock
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,16 @@ class Geometry:
 
     size: int = 64  # pixels a side
     crop: bool = True  # centre square; False squashes the whole picture into the square
-    max_megapixels: int = 64  # refused above, by what the header says
+    max_megapixels: int = 256  # refused above, by what the header says; telephones reach 201 (16384x12288)
+    to_srgb: bool = True  # by the colour profile; False: profiles are ignored, as in stores before there was a choice
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Geometry:
+        """What a store or a detector kept of it; older ones ignored profiles."""
+        return cls(**{"to_srgb": False, **values})
 
     def shape(self) -> tuple[int, bool]:
-        """What decides the pixels: two geometries of equal shape give the same face."""
+        """What gives a face its shape; colours by profile aside, geometries of equal shape give the same face."""
         return self.size, self.crop
 
 
@@ -69,50 +78,55 @@ class Face:
     pixels: Pixels  # may be read-only
     width: int  # of the file's picture, upright
     height: int
-    format: str  # JPEG, PNG, WEBP; NPY for rows of an array
+    format: str  # JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF, HEIC; NPY for rows of an array
     jpeg_quantiser_mean: float  # mean of the luma quantisation table, higher is coarser; NaN if not JPEG
     sha256: str  # of the file's bytes
     pixel_key: int  # 64 bits, equal for equal pixels
     phash: int  # 64 bits, see `looks`
     thumbnail: bytes  # 8x8 grey levels, see `looks`
+    profile: str = ""  # the colour profile's name, see `Profile`
 
 
 def read_face(source: bytes, geometry: Geometry) -> Face:
-    """The content of a JPEG, PNG or WebP file as a face.
+    """The content of a picture file as a face; `formats` says which.
 
     EXIF orientation is applied. Grey and palette become RGB; transparent parts become white, as on a
-    page; 16-bit values keep their high byte; CMYK is converted by Pillow's plain formula; colour
-    profiles are ignored. Of an animation the first frame counts. The square is then resized by Pillow's
-    bicubic filter, antialiased, with reducing_gap 2 (its thumbnails' setting: an exact 2x2, 3x3, ...
-    mean first where the picture is more than four times too large). JPEG's built-in downscaling is
-    not used: it would treat JPEG differently from PNG.
+    page; 16-bit values keep their high byte. An ICC profile's colours become sRGB (relative colorimetric, black
+    point compensated) unless the geometry ignores profiles; CMYK without one is converted by Pillow's plain
+    formula. Texts and other metadata count for nothing. Of an animation or several pages the first counts.
+    The square is then resized by Pillow's bicubic filter, antialiased, with reducing_gap 2 (its thumbnails'
+    setting: an exact 2x2, 3x3, ... mean first where the picture is more than four times too large). JPEG's built-in
+    downscaling is not used: it moves the result by up to 4 levels, and would treat JPEG differently from PNG.
+
+    Memory: the picture's pixels once, 4 bytes each, and a few megabytes; the decoder's own for a progressive JPEG
+    (6 bytes a pixel) or one strip of a TIFF come on top while it decodes.
 
     Raises:
         ImageError: not such a picture, truncated, damaged as far as `damage` finds it, or above the size limit.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about odd metadata; what matters is refused below
-        picture = _open(source)
-        _refuse_huge(picture, geometry)
+        picture, kind, icc_profile = open_picture(source, geometry.max_megapixels)
         quantiser_mean = _quantiser_mean(picture)
-        picture_format = "PNG" if picture.format == "PNG" else "WEBP" if picture.format == "WEBP" else "JPEG"
-        upright = _decode(picture)
-        if found := damage(source):
-            raise ImageError(found)
-        content = _to_square(upright, geometry)
+        with _turn if picture.width * picture.height > _LARGE else nullcontext():
+            turn = _decode(picture, kind)
+            if found := damage(source):
+                raise ImageError(found)
+            profile = read_profile(icc_profile if geometry.to_srgb else None, picture.mode)
+            width, height = picture.size if turn not in _LYING else picture.size[::-1]
+            content = _to_square(_Upright(picture, turn, width, height), profile, geometry)
+            del picture  # before the next process takes its turn
     pixels = np.frombuffer(content, dtype=np.uint8).reshape(geometry.size, geometry.size, 3)
     sha256 = hashlib.sha256(source).hexdigest()
     key = _key(hashlib.sha256(content).hexdigest())
-    return Face(pixels, upright.width, upright.height, picture_format, quantiser_mean, sha256, key, *looks(pixels))
+    return Face(pixels, width, height, kind, quantiser_mean, sha256, key, *looks(pixels), profile.name)
 
 
 def read_face_file(path: str | Path, geometry: Geometry) -> Face:
     """`read_face` of a file; one that cannot be read is an ImageError too."""
     try:
-        if os.stat(path).st_size > MAX_FILE_BYTES:
-            raise ImageError(f"file of more than {MAX_FILE_BYTES // 2**20} MiB")
-        with open(path, "rb", buffering=0) as file:
-            content = file.readall()
+        with open(path, "rb") as file:
+            content = read_bounded(file, os.fstat(file.fileno()).st_size)
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from None
     return read_face(content, geometry)
@@ -139,65 +153,77 @@ def _key(sha256: str) -> int:
     return int(sha256[:16], 16)
 
 
-def _open(source: bytes) -> Image.Image:
-    """Reads the header only."""
-    if not source:
-        raise ImageError("empty file")
-    try:
-        return Image.open(io.BytesIO(source), formats=_FORMATS)
-    except UnidentifiedImageError:
-        damaged = source.startswith(_MAGIC)
-        raise ImageError("truncated or damaged" if damaged else "not a JPEG, PNG or WebP picture") from None
-    except Exception as error:  # a broken header raises nearly anything: struct, Syntax, Value, Index, ...
-        raise ImageError("truncated or damaged") from error
-
-
-def _refuse_huge(picture: Image.Image, geometry: Geometry) -> None:
-    width, height = picture.size
-    if width * height > geometry.max_megapixels * 1_000_000:
-        limit = f"{geometry.max_megapixels} megapixels (--max-megapixels)"
-        raise ImageError(f"{width}x{height} is above the limit of {limit}")
-
-
 def _quantiser_mean(picture: Image.Image) -> float:
     tables: dict[int, list[int]] = getattr(picture, "quantization", {})
     return sum(tables[0]) / len(tables[0]) if tables.get(0) else math.nan
 
 
-def _decode(picture: Image.Image) -> Image.Image:
-    """All pixels, upright; Pillow raises on a file that ends early, and half a picture never passes."""
+def _decode(picture: Image.Image, kind: str) -> Image.Transpose | None:
+    """All pixels, and the turn that makes them upright; Pillow raises on a file that ends early: no half passes."""
     try:
         picture.load()
     except MemoryError:
         raise ImageError("too large for the memory left") from None
-    except Exception as error:  # see _open
-        raise ImageError("truncated or damaged") from error
+    except Exception as error:  # a damaged file raises nearly anything
+        raise ImageError(damaged(kind)) from error
     try:
-        orientation = picture.getexif().get(_ORIENTATION_TAG, 1)
+        return _UPRIGHT.get(picture.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # broken EXIF: the pixels are whole, and most viewers show them as they lie
-        return picture
-    turn = _UPRIGHT.get(orientation)
-    return picture if turn is None else picture.transpose(turn)
+        return None
 
 
-def _to_square(picture: Image.Image, geometry: Geometry) -> bytes:
-    if geometry.crop and picture.width != picture.height:
-        side = min(picture.size)
-        left, top = (picture.width - side) // 2, (picture.height - side) // 2
-        picture = picture.crop((left, top, left + side, top + side))
-    square = (geometry.size, geometry.size)
-    return _to_rgb(picture).resize(square, Image.Resampling.BICUBIC, reducing_gap=2.0).tobytes()
+class _Upright(NamedTuple):
+    """A picture as it is shown, turned part by part: turning all of it would take its memory once more."""
+
+    stored: Image.Image
+    turn: Image.Transpose | None
+    width: int  # upright
+    height: int
+
+    def part(self, left: int, top: int, right: int, bottom: int) -> Image.Image:
+        if self.turn is None:
+            return self.stored.crop((left, top, right, bottom))
+        corners = [_stored_at(self, x, y) for x, y in ((left, top), (right, bottom))]
+        (x0, x1), (y0, y1) = (sorted(ends) for ends in zip(*corners, strict=True))
+        return self.stored.crop((x0, y0, x1, y1)).transpose(self.turn)
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I"):  # 16-bit grey: I;16, or I in older Pillow
-        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    if picture.has_transparency_data:
-        over = picture.convert("RGBA")
-        page = Image.new("RGB", over.size, "white")
-        page.paste(over, mask=over.getchannel("A"))
-        return page
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
+def _stored_at(upright: _Upright, x: int, y: int) -> tuple[int, int]:
+    """Where a corner between the pixels of the upright picture lies in the stored one."""
+    flip = Image.Transpose
+    across, down = upright.width - x, upright.height - y
+    places = {
+        flip.FLIP_LEFT_RIGHT: (across, y),
+        flip.ROTATE_180: (across, down),
+        flip.FLIP_TOP_BOTTOM: (x, down),
+        flip.TRANSPOSE: (y, x),
+        flip.ROTATE_90: (down, x),
+        flip.ROTATE_270: (y, across),
+        flip.TRANSVERSE: (down, across),
+    }
+    return places[upright.turn] if upright.turn is not None else (x, y)
+
+
+def _to_square(upright: _Upright, profile: Profile, geometry: Geometry) -> bytes:
+    """As `resize(..., reducing_gap=2)` of the whole crop gives it, but converted and reduced band by band."""
+    left, top, width, height = 0, 0, upright.width, upright.height
+    if geometry.crop:
+        side = min(width, height)
+        left, top, width, height = (width - side) // 2, (height - side) // 2, side, side
+    across, down = (int(side / geometry.size / 2.0) or 1 for side in (width, height))
+    reduced = Image.new("RGB", (-(-width // across), -(-height // down)))
+    for first, last in _bands(width, height, down):
+        band = to_rgb(upright.part(left, top + first, left + width, top + last), profile)
+        reduced.paste(band.reduce((across, down)), (0, first // down))
+    square, box = (geometry.size, geometry.size), (0, 0, width / across, height / down)
+    return reduced.resize(square, Image.Resampling.BICUBIC, box).tobytes()
+
+
+def _bands(width: int, height: int, down: int) -> Iterator[tuple[int, int]]:
+    """First and last row of each, in whole blocks of `down` rows but for the picture's end."""
+    rows = max(_BAND // width // down, 1) * down
+    for first in range(0, height, rows):
+        yield first, min(first + rows, height)
 
 
 _BRIGHTNESS = np.array([299.0, 587.0, 114.0])  # of red, green and blue, in thousandths

@@ -17,16 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fakegan.data.arrays import map_array
-from fakegan.data.images import (
-    MAX_FILE_BYTES,
-    SUFFIXES,
-    Face,
-    Geometry,
-    ImageError,
-    face_from_pixels,
-    read_face,
-    read_face_file,
-)
+from fakegan.data.formats import MAX_FILE_BYTES, ImageError, left_out, read_bounded
+from fakegan.data.images import Face, Geometry, face_from_pixels, read_face, read_face_file
 from fakegan.errors import FakeganError, UsageError
 
 MAX_ZIP_MEMBERS = 2_000_000
@@ -40,8 +32,8 @@ ValueRange = tuple[float, float]
 class Container(Protocol):
     """Names in a fixed order, and the face that belongs to a name."""
 
-    def entries(self) -> Iterator[tuple[str, bool]]:
-        """Every file: its name, and whether its suffix is a picture's."""
+    def entries(self) -> Iterator[tuple[str, str]]:
+        """Every file: its name, and "" or what it is counted as where it is left out."""
         ...
 
     def read(self, name: str, geometry: Geometry) -> Face:
@@ -73,24 +65,19 @@ def open_container(
     raise UsageError(f"{path} is neither a folder nor a .zip nor a .npy file")
 
 
-def is_picture(name: str) -> bool:
-    """By its suffix; hidden files and macOS's ._ companions are none."""
-    return name.lower().endswith(SUFFIXES) and not name.rpartition("/")[2].startswith(".")
-
-
 @dataclass(frozen=True)
 class Folder:
     """A folder and all below it, in the order of names; a folder reached twice by links counts once."""
 
     path: Path
 
-    def entries(self) -> Iterator[tuple[str, bool]]:  # noqa: D102 - see Container
+    def entries(self) -> Iterator[tuple[str, str]]:  # noqa: D102 - see Container
         yield from self._below("", set())
 
     def top(self) -> tuple[list[str], int]:
         """The folders directly in it, and how many pictures lie beside them."""
         names, folders, closed = self._listed("")
-        loose = sum(is_picture(name) and name not in folders | closed for name in names)
+        loose = sum(not left_out(name) and name not in folders | closed for name in names)
         return [name for name in names if name in folders], loose
 
     def below(self, folder: str) -> Folder:
@@ -104,7 +91,7 @@ class Folder:
         except OSError as error:
             raise FakeganError(f"cannot list {self.path / inside}: {error.strerror or error}") from error
 
-    def _below(self, inside: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, bool]]:
+    def _below(self, inside: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
         names, folders, closed = self._listed(inside)
         status = (self.path / inside).stat()
         if (status.st_dev, status.st_ino) in seen:
@@ -115,7 +102,7 @@ class Folder:
             if entry in folders:
                 yield from self._below(f"{name}/", seen)
             else:
-                yield name, is_picture(name) and entry not in closed
+                yield name, "no file" if entry in closed else left_out(name)
 
     def read(self, name: str, geometry: Geometry) -> Face:  # noqa: D102
         return read_face_file(os.path.join(self.path, name), geometry)
@@ -130,7 +117,7 @@ def _sorted_names(listing: Iterable[os.DirEntry[str]]) -> tuple[list[str], set[s
         names.append(entry.name)
         if _is(entry.is_dir):
             folders.add(entry.name)
-        elif is_picture(entry.name) and not (_is(entry.is_file) or entry.is_symlink()):
+        elif not _is(entry.is_file) and (not entry.is_symlink() or os.path.exists(entry.path)):
             closed.add(entry.name)
     names.sort()
     return names, folders, closed
@@ -154,20 +141,20 @@ class ZipArchive:
     path: Path
     inside: str = ""  # only what is below this folder of it, "train/real/"
 
-    def entries(self) -> Iterator[tuple[str, bool]]:  # noqa: D102 - see Container
+    def entries(self) -> Iterator[tuple[str, str]]:  # noqa: D102 - see Container
         for name in _members(self.path):
             if name.startswith(self.inside):
-                yield name[len(self.inside) :], is_picture(name) and not name.startswith("__MACOSX/")
+                yield name[len(self.inside) :], left_out(name)
 
     def top(self) -> tuple[list[str], int]:
         """The folders directly in it, and how many pictures lie beside them."""
         loose, folders = 0, set()
-        for name, wanted in self.entries():
+        for name, other in self.entries():
             folder, slash, _ = name.partition("/")
             if slash:
                 folders.add(folder)
             else:
-                loose += wanted
+                loose += not other
         return sorted(folders), loose
 
     def below(self, folder: str) -> ZipArchive:
@@ -180,15 +167,15 @@ class ZipArchive:
         _refuse_member(archive.getinfo(member_name))
         try:
             with archive.open(member_name) as member:
-                content = member.read(MAX_FILE_BYTES + 1)
+                content = read_bounded(member, archive.getinfo(member_name).file_size)
+        except ImageError:
+            raise
         except NotImplementedError:
             raise ImageError("compressed in the archive in a way that Python cannot read") from None
         except RuntimeError:
             raise ImageError("encrypted in the archive") from None
         except Exception as error:  # broken members raise BadZipFile, zlib.error, EOFError, OSError, ...
             raise ImageError("damaged in the archive") from error
-        if len(content) > MAX_FILE_BYTES:
-            raise ImageError(f"file of more than {MAX_FILE_BYTES // 2**20} MiB")
         return read_face(content, geometry)
 
 
@@ -199,9 +186,9 @@ class ArrayFile:
     path: Path
     value_range: ValueRange | None = None
 
-    def entries(self) -> Iterator[tuple[str, bool]]:  # noqa: D102 - see Container
+    def entries(self) -> Iterator[tuple[str, str]]:  # noqa: D102 - see Container
         for index in range(len(_open_array(self.path))):
-            yield f"{index:07d}", True
+            yield f"{index:07d}", ""
 
     def read(self, name: str, geometry: Geometry) -> Face:  # noqa: D102
         pixels = np.asarray(_open_array(self.path)[int(name)])

@@ -141,7 +141,7 @@ class FaceStore:
             widths=_sides(columns["width"], path / _FACES),
             heights=_sides(columns["height"], path / _FACES),
             kept_split=_kept_split(columns["split"], path / _FACES),
-            geometry=Geometry(**manifest["geometry"]),
+            geometry=Geometry.of(manifest["geometry"]),
             fingerprint=manifest["fingerprint"],
             manifest=manifest,
         )
@@ -515,11 +515,13 @@ def _read_manifest(file: Path) -> dict[str, Any]:
 
 
 def is_geometry(values: object) -> bool:
-    """Whether they are the fields of a `Geometry`, read from a file."""
-    if not isinstance(values, Mapping) or set(values) != {field.name for field in fields(Geometry)}:
+    """Whether they are the fields of a `Geometry`, read from a file; older ones lack `to_srgb`."""
+    names = {field.name for field in fields(Geometry)}
+    if not isinstance(values, Mapping) or set(values) | {"to_srgb"} != names:
         return False
     numbers = values["size"], values["max_megapixels"]
-    return type(values["crop"]) is bool and all(type(number) is int and number > 0 for number in numbers)
+    flags = values["crop"], values.get("to_srgb", False)
+    return all(type(flag) is bool for flag in flags) and all(type(number) is int and number > 0 for number in numbers)
 
 
 def _map_images(file: Path, manifest: dict[str, Any]) -> npt.NDArray[np.uint8]:

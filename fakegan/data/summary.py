@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from fakegan.data.colour import UNUSABLE
+from fakegan.data.formats import describe_left_out
 from fakegan.data.frames import GroupBy
 from fakegan.data.images import Face
 from fakegan.data.store import CLASS_NAMES, FAKE, REAL
 
 _STANDARD_QUANTISER_MEAN = 57.625  # libjpeg's luma table at quality 50
 _OFTEN = 0.05  # formats: shares that differ by more are worth a warning
+_GREY = 2  # levels that red, green and blue of a grey picture are apart at most
 _MUCH = 1.1  # sizes, quantisers: so is this factor at the 10th, 50th or 90th percentile
 _COLUMNS = (
     "source",
     "class",
     "pictures",
     "rejected",
-    "skipped",
+    "left out",
     "format",
     "size",
     "JPEG quality",
@@ -39,11 +43,13 @@ class SourceSummary:
     name: str
     label: int
     rejected: int = 0
-    skipped: int = 0  # other files, by their suffix
+    left_out: Counter[str] = field(default_factory=Counter)  # what is clearly no picture, by suffix
     exact: int = 0  # rows that repeat an earlier picture of any source
     near: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     formats: Counter[str] = field(default_factory=Counter)
+    profiles: Counter[str] = field(default_factory=Counter)  # colour profiles other than sRGB, by name
+    grey: int = 0
     widths: array[int] = field(default_factory=lambda: array("I"))
     heights: array[int] = field(default_factory=lambda: array("I"))
     quantisers: array[float] = field(default_factory=lambda: array("f"))  # of the JPEGs
@@ -56,6 +62,9 @@ class SourceSummary:
     def add(self, face: Face) -> None:
         """Counts a picture and what its file was like."""
         self.formats[face.format] += 1
+        if face.profile:
+            self.profiles[face.profile] += 1
+        self.grey += _is_grey(face)
         self.widths.append(face.width)
         self.heights.append(face.height)
         if face.jpeg_quantiser_mean == face.jpeg_quantiser_mean:  # not NaN
@@ -99,7 +108,11 @@ class Summary:
             lines.append(f"rejected: for {len(reasons) - 5} other reasons, see rejected.csv")
         if self.grouped:
             lines.append(f"grouped by {self.grouped[0]}: {self.grouped[1]:,} groups")
+        lines += [f"{name}: {said}" for name, said in self._left_out() if said]
         return [line.rstrip() for line in lines] + [f"warning: {warning}" for warning in self.warnings()]
+
+    def _left_out(self) -> Iterator[tuple[str, str]]:
+        return ((source.name, describe_left_out(source.left_out)) for source in self.sources)
 
     def warnings(self) -> list[str]:
         """What tells the classes apart before anyone has looked at a face."""
@@ -111,6 +124,9 @@ class Summary:
                     f"real and fake pictures differ in {', '.join(differing)}: a classifier may learn just "
                     f"that, and say nothing about fakes; bring both to one format and size first"
                 )
+        unusable = sum(source.profiles[UNUSABLE] for source in self.sources)
+        if unusable:
+            warnings.append(f"colour profiles that cannot be used, so that the colours count as sRGB: {unusable}")
         if self.both_classes:
             warnings.append(
                 f"copies or near copies that are real in one place and fake in another: "
@@ -136,6 +152,7 @@ class Summary:
         if len(real.quantisers) and len(fake.quantisers) and _apart(real.quantisers, fake.quantisers):
             qualities = [_quality(float(np.median(looks.quantisers))) for looks in (real, fake)]
             found.append(f"JPEG quality (about {qualities[0]} / {qualities[1]})")
+        found += _differing_shares(real.shares, fake.shares)
         return found
 
 
@@ -148,6 +165,7 @@ class _Looks:
     aspects: Numbers  # width / height
     quantisers: Numbers
     size: str
+    shares: dict[str, float]  # of pictures that are grey, or have some profile
 
     @classmethod
     def of(cls, sources: list[SourceSummary]) -> _Looks:
@@ -159,10 +177,32 @@ class _Looks:
             np.concatenate([np.asarray(getattr(source, name), dtype=np.float64) for source in sources])
             for name in ("widths", "heights", "quantisers")
         )
-        return cls(shares, np.sqrt(width * height), width / height, quantisers, _median_size(width, height))
+        odd = sum((source.profiles for source in sources), Counter[str]())
+        odd["grey"] = sum(source.grey for source in sources)
+        return cls(
+            formats=shares,
+            sides=np.sqrt(width * height),
+            aspects=width / height,
+            quantisers=quantisers,
+            size=_median_size(width, height),
+            shares={name: times / len(width) for name, times in odd.items()},
+        )
 
     def describe_formats(self) -> str:
         return " + ".join(f"{share:.0%} {name}" for name, share in sorted(self.formats.items()))
+
+
+def _differing_shares(real: dict[str, float], fake: dict[str, float]) -> Iterator[str]:
+    for name in sorted(real.keys() | fake.keys()):
+        shares = [shares.get(name, 0.0) for shares in (real, fake)]
+        if abs(shares[0] - shares[1]) > _OFTEN:
+            what = "grey pictures" if name == "grey" else f"colour profile {name}"
+            yield f"{what} ({shares[0]:.0%} / {shares[1]:.0%})"
+
+
+def _is_grey(face: Face) -> bool:
+    pixels = face.pixels.astype(np.int16)
+    return bool(np.ptp(pixels, axis=2).max() <= _GREY)
 
 
 def _apart(a: Numbers, b: Numbers) -> bool:
@@ -181,7 +221,7 @@ def _quality(quantiser_mean: float) -> int:
 
 
 def _cells(source: SourceSummary) -> tuple[str, ...]:
-    numbers = (source.count, source.rejected, source.skipped)
+    numbers = (source.count, source.rejected, source.left_out.total())
     copies = (str(source.exact), str(source.near))
     looks = (_describe_formats(source), _describe_sizes(source), _describe_quality(source))
     return (source.name, CLASS_NAMES[source.label], *map(str, numbers), *looks, *copies)

@@ -170,6 +170,12 @@ def _rows_to_score(detector: Detector, store: FaceStore, rows: Rows, own: bool) 
     if own and known.any():
         raise FakeganError(f"{known.sum()} test faces took part in training: {store.path} has changed since")
     notes = [f"{known.sum()} faces took part in training and are left out"] if known.any() else []
+    if store.geometry.to_srgb != detector.geometry.to_srgb:
+        done = {True: "converted to sRGB by their colour profiles", False: "taken without their colour profiles"}
+        notes.append(
+            f"these faces were {done[store.geometry.to_srgb]}, those of training {done[detector.geometry.to_srgb]}: "
+            "where pictures have profiles, scores differ by that; prepare both alike (--ignore-profiles)"
+        )
     return rows[~known], notes
 
 
