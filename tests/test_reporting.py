@@ -230,7 +230,7 @@ def test_seeds_are_one_configuration(finish: Finish, tmp_path: Path) -> None:
     text = write_report(runs, tmp_path / "report", "evaluate.py")
     aurocs = [run.metrics["test"]["auroc"]["value"] for run in (runs[1], runs[0], runs[2])]
     each = ", ".join(f"{value:.3f}" for value in aurocs)
-    assert f"classify · simple_cnn  {np.mean(aurocs):.3f} ± {np.std(aurocs, ddof=1):.3f} ({each})" in text
+    assert f"classify · simple_cnn\n  AUROC     {np.mean(aurocs):.3f} ± {np.std(aurocs, ddof=1):.3f} ({each})" in text
     comparison = json.loads((tmp_path / "report" / "comparison.json").read_text())
     (only,) = comparison["groups"][0]["configurations"]
     assert only["seeds"] == [1, 2, 3]

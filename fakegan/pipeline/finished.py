@@ -11,8 +11,13 @@ from typing import Any
 import numpy as np
 
 from fakegan.errors import FakeganError, UsageError
+from fakegan.evaluation.metrics import measures
 from fakegan.evaluation.results import METRICS_FILE, SCORES_FILE, FaceScores, read_metrics, read_scores
 from fakegan.pipeline.settings import RunSettings
+
+# In metrics.json:
+LEARNT_FROM = "learnt_from"  # the sources whose faces trained or validated the classifier
+SCORED = "scored"  # of an evaluation: which faces, in words
 
 
 @dataclass(frozen=True)
@@ -38,9 +43,45 @@ class FinishedRun:
         return self.settings.paths.run_dir
 
     @property
+    def scored(self) -> str:
+        """Which faces it was scored on, in words."""
+        earlier = f"faces of {Path(self.metrics['store']).name}" if "store" in self.metrics else "test split"
+        return str(self.metrics.get(SCORED, earlier))
+
+    @property
+    def learnt_from(self) -> frozenset[str]:
+        """The sources that its classifier has learnt from."""
+        return learnt_from(self.metrics)
+
+    @property
     def classifies(self) -> bool:
         """Whether it ends with scores: pipeline=autoencoder does not."""
         return "test" in self.metrics
+
+
+@dataclass(frozen=True)
+class PartOfRun(FinishedRun):
+    """A finished run as if it had been scored on some sources alone: measures and scores are those of their faces."""
+
+    whole: FinishedRun
+    sources: tuple[str, ...]
+
+    @cached_property
+    def scores(self) -> FaceScores:
+        """Those of scores.csv that are of the sources."""
+        return self.whole.scores.kept(np.isin(self.whole.scores.sources, self.sources))
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """metrics.json, with the test measured again on these faces."""
+        found, said = self.scores, self.whole.metrics
+        faces = (found.scores, found.labels, found.sources, found.groups, said["threshold"])
+        return {**said, "test": measures(*faces, learnt_from=self.whole.learnt_from)}
+
+
+def learnt_from(metrics: dict[str, Any]) -> frozenset[str]:
+    """The sources that a run's classifier learnt or was validated on; of an earlier version, those of validation."""
+    return frozenset(metrics.get(LEARNT_FROM) or metrics.get("val", {}).get("by_source", ()))
 
 
 @dataclass(frozen=True)

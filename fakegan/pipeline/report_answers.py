@@ -10,11 +10,23 @@ from fakegan.evaluation.compare import Comparison, holm
 from fakegan.evaluation.report import Answer
 from fakegan.pipeline.finished import Configuration
 from fakegan.pipeline.report_groups import Group, of_seeds
-from fakegan.pipeline.report_numbers import ALPHA, mean_value, measured, number, over, p_words
+from fakegan.pipeline.report_numbers import (
+    ALPHA,
+    GUESSING_WORDS,
+    guessing,
+    mean_value,
+    measured,
+    number,
+    over,
+    p_words,
+)
 from fakegan.pipeline.report_reconstruction import Autoencoder
 
 NOT_ASKED = "Not asked by these runs"
-GUESSING = 0.5  # the AUROC of it
+_NEITHER = {
+    0: "neither is shown to be better than guessing (AUROC 0.5)",
+    -1: "both are worse than guessing (AUROC below 0.5)",
+}
 
 
 @dataclass(frozen=True)
@@ -45,11 +57,9 @@ class _Pair:
         return 1 if (self.comparison.auroc_difference["value"] or 0) > 0 else -1
 
     @property
-    def no_better_than_guessing(self) -> bool:
-        """Whether no interval of either lies above chance: which one is worse then says little."""
-        measures = [m for c in (self.first, self.second) for m in of_seeds(c, "auroc")]
-        lowest = [m["value"] if m["low"] is None else m["low"] for m in measures]
-        return all(low is None or low <= GUESSING for low in lowest)
+    def guessing(self) -> int:
+        """How both stand to guessing: where no interval lies above it, which one is worse then says little."""
+        return guessing([m for c in (self.first, self.second) for m in of_seeds(c, "auroc")])
 
     def said(self, verbs: tuple[str, str, str]) -> str:
         """The question's verb for the outcome; where McNemar's test sees more than the bootstrap, that too."""
@@ -79,7 +89,7 @@ def answers(groups: Sequence[Group], autoencoders: Sequence[Autoencoder]) -> lis
 
 
 def _answer(question: Question, groups: Sequence[Group]) -> Answer:
-    pairs = [pair for i, group in enumerate(groups) for pair in _pairs(question, group, i if len(groups) > 1 else None)]
+    pairs = [pair for group in groups for pair in _pairs(question, group)]
     own_task = _own_task(groups) if question is GENERALISES else []
     if not pairs:
         return Answer(question.text, NOT_ASKED, "open", f"{question.missing}.", tuple(own_task))
@@ -88,13 +98,11 @@ def _answer(question: Question, groups: Sequence[Group]) -> Answer:
     counts = [str(len(group.comparisons)) for group in groups if len(group.configurations) > 1]
     corrected = f"p-values after Holm's correction for {' and '.join(counts)} {'pair' if counts == ['1'] else 'pairs'}"
     verdict, tone = _verdict(question, outcomes)
-    guessing = [pair for pair in pairs if pair.no_better_than_guessing]
-    if len(guessing) == len(pairs):
-        verdict, tone = "Moot: not shown to be better than guessing", "open"
-    warning = (
-        f" In {len(guessing)} of {len(pairs)} neither is shown to be better than guessing (AUROC 0.5)."
-        if guessing
-        else ""
+    standing = [pair.guessing for pair in pairs]
+    if max(standing) < 1:
+        verdict, tone = f"Moot: {GUESSING_WORDS[max(standing)]}", "open"
+    warning = "".join(
+        f" In {standing.count(how)} of {len(pairs)} {words}." for how, words in _NEITHER.items() if how in standing
     )
     if len(pairs) == 1:
         said = f"{question.subject} {pairs[0].said(question.verbs)} ({pairs[0].words})"
@@ -111,19 +119,13 @@ def _answer(question: Question, groups: Sequence[Group]) -> Answer:
     return Answer(question.text, verdict, tone, sentence, (*details, *own_task))
 
 
-def _pairs(question: Question, group: Group, number_of_group: int | None) -> list[_Pair]:
-    where = "" if number_of_group is None else f" (faces {group_letter(number_of_group)})"
+def _pairs(question: Question, group: Group) -> list[_Pair]:
     return [
-        _Pair(question.words(a, b) + where, a, b, group.difference(a, b))
+        _Pair(question.words(a, b) + group.where, a, b, group.difference(a, b))
         for a in group.configurations
         for b in group.configurations
         if a is not b and question.asks(a, b)
     ]
-
-
-def group_letter(index: int) -> str:
-    """A, B, C: how groups of faces are called where there are several."""
-    return chr(ord("A") + index) if index < 26 else str(index + 1)
 
 
 def _verdict(question: Question, outcomes: Sequence[int]) -> tuple[str, Literal["yes", "no", "open"]]:
@@ -147,11 +149,12 @@ def _own_task(groups: Sequence[Group]) -> list[str]:
         for c in group.configurations:
             aurocs, accuracies = (of_seeds(c, name, "test_reconstructed") for name in ("auroc", "accuracy"))
             if aurocs:
+                words = GUESSING_WORDS.get(guessing(aurocs))
                 found.append(
                     f"{c.name} on its own task, real faces against their reconstructions: AUROC {over(aurocs)}, "
-                    f"accuracy {over(accuracies)}."
+                    f"accuracy {over(accuracies)}{f', {words}' if words else ''}."
                 )
-    return found
+    return list(dict.fromkeys(found))  # seen and unseen generators share it
 
 
 # Two configurations ask a question if they agree in everything else.
