@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ from fakegan.evaluation import plots
 from fakegan.evaluation.compare import over_seeds, wins
 from fakegan.evaluation.metrics import Measure
 from fakegan.evaluation.report import Block, Caution, Figure, Gallery, Table, Text
-from fakegan.pipeline.finished import Configuration, FinishedRun
+from fakegan.pipeline.finished import Configuration, FinishedRun, shown_path
 from fakegan.pipeline.ledger import read_ledger
 from fakegan.pipeline.report_groups import Group, called_fake, fingerprint, of_seeds, scores
 from fakegan.pipeline.report_numbers import (
@@ -292,12 +291,6 @@ def _ledger(runs: Sequence[FinishedRun]) -> list[Block]:
             words=3,
         ),
     ]
-
-
-def shown_path(path: Path) -> str:
-    """From here, where that is shorter."""
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative
 
 
 def _published(configuration: Configuration, unseen: bool) -> str:

@@ -27,7 +27,7 @@ from fakegan.evaluation.report import (
 )
 from fakegan.evaluation.results import METRICS_FILE, TABLE_WIDTH, columns
 from fakegan.files import replacing
-from fakegan.pipeline.finished import FinishedRun
+from fakegan.pipeline.finished import FinishedRun, shown_path
 from fakegan.pipeline.ledger import command as own_command
 from fakegan.pipeline.report_answers import answers
 from fakegan.pipeline.report_faces import data, mistakes, opened
@@ -43,7 +43,6 @@ from fakegan.pipeline.report_results import (
     provenance,
     seed_rows,
     seeds,
-    shown_path,
     side_by_side,
 )
 from fakegan.pipeline.settings import RunSettings
