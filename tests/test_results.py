@@ -37,6 +37,7 @@ def test_seen_and_unseen_generators_have_a_line_each_and_none_together() -> None
     assert _cells(lines, "  unseen fakes")[:2] == ["12", "0.000"]
     assert _cells(lines, "new (fake, unseen)")[0] == "12"
     assert not any(line.startswith("all") for line in lines)
+    assert len(_cells(lines, "camera (real)")) == 4  # no AUROC: it would be against both kinds
     assert lines[-1] == "worse than guessing (AUROC below 0.5): unseen generators, new (fake, unseen)"
 
 

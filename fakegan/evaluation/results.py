@@ -170,7 +170,8 @@ def table(metrics: dict[str, Any]) -> str:
     kinds = [f" ({m['label']}{'' if m.get('seen', True) else ', unseen'})" for m in metrics["by_source"].values()]
     names = shortened(metrics["by_source"], [NAME_WIDTH - len(kind) for kind in kinds])
     rows += [
-        (name + kind, m["n"], m["accuracy"], m["auroc"])
+        # a real source's AUROC is against all fakes, seen and unseen
+        (name + kind, m["n"], m["accuracy"], None if parts and m["label"] == "real" else m["auroc"])
         for name, kind, m in zip(names, kinds, metrics["by_source"].values(), strict=True)
     ]
     lines = [_line("", "faces", "accuracy", "AUROC")]
