@@ -17,6 +17,7 @@ from fakegan.checkpoints import save_checkpoint
 from fakegan.data.faces import Faces, open_faces
 from fakegan.data.store import FAKE, REAL
 from fakegan.evaluation import plots
+from fakegan.evaluation.reconstructed import PROBES
 from fakegan.nets.autogan import AutoGAN
 from fakegan.pipeline.analyse import ANALYSIS_FILE, analyse
 from fakegan.pipeline.settings import RunSettings
@@ -113,7 +114,7 @@ def test_the_numbers_are_those_of_the_faces(settings: RunSettings, faces: Faces,
     found = _analysis(settings)
     with (settings.paths.run_dir / "analysis" / "errors.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
-    assert list(lines[0]) == ["file", "source", "label", *ERRORS, "complexity"]
+    assert list(lines[0]) == ["file", "source", "label", *ERRORS, "complexity", "l1_given_complexity", *PROBES.values()]
     assert [line["file"] for line in lines] == faces.store.files[faces.splits.test].tolist()
     for name in ERRORS:
         own = [float(line[name]) for line in lines if line["source"] == "gan_b"]

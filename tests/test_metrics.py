@@ -11,6 +11,7 @@ from fakegan.evaluation.metrics import (
     WeightedValues,
     choose_threshold,
     equal_error_rate,
+    judged,
     measures,
     point_values,
     roc,
@@ -212,3 +213,24 @@ def test_scores_that_are_no_probabilities_are_an_error() -> None:
         measures(np.array([0.1, np.nan, 0.3, 0.4]), LABELS, np.array(["a", "a", "b", "b"]), ALONE, 0.5)
     with pytest.raises(FakeganError, match="diverged"):
         measures(SCORES, LABELS, np.array(["a", "a", "b", "b"]), ALONE, 0.5, uncalibrated=SCORES + 1)
+
+
+def test_seen_and_unseen_generators_are_measured_apart_by_hand() -> None:
+    """Two reals at 0.4; the generator learnt from scores above both, the other below both."""
+    scores, labels = np.array([0.4, 0.4, 0.9, 0.8, 0.1, 0.2]), np.array([0, 0, 1, 1, 1, 1])
+    sources = np.array(["camera", "camera", "known", "known", "new", "new"])
+    groups = np.arange(6).astype(str)
+    found = measures(scores, labels, sources, groups, 0.5, learnt_from=("camera", "known"))
+    assert [found["by_source"][name]["seen"] for name in ("camera", "known", "new")] == [True, True, False]
+    assert [found[part]["auroc"]["value"] for part in ("seen", "unseen")] == [1.0, 0.0]
+    assert [found[part]["fake_accuracy"]["value"] for part in ("seen", "unseen")] == [1.0, 0.0]
+    assert [(found[part]["n_real"], found[part]["n_fake"]) for part in ("seen", "unseen")] == [(2, 2), (2, 2)]
+    assert found["auroc"]["value"] == 0.5  # taken together: what the fixed keys have always said
+    assert "seen" not in measures(scores, labels, sources, groups, 0.5, learnt_from=("camera",))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "how"), [(0.51, 0.9, 1), (0.1, 0.49, -1), (0.4, 0.6, 0), (0.5, 0.9, 0), (None, None, -1)]
+)
+def test_an_auroc_is_judged_by_its_interval(low: float | None, high: float | None, how: int) -> None:
+    assert judged({"value": 0.3, "low": low, "high": high}) == how

@@ -19,14 +19,14 @@ import pytest
 from fakegan.data.faces import open_faces
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation import plots
-from fakegan.evaluation.metrics import measures
+from fakegan.evaluation.metrics import auroc, measures
 from fakegan.evaluation.report import Answer
 from fakegan.evaluation.results import FaceScores, write_metrics, write_scores
 from fakegan.pictures import png
 from fakegan.pipeline import ledger
-from fakegan.pipeline.finished import FinishedRun
+from fakegan.pipeline.finished import FinishedRun, same_faces
 from fakegan.pipeline.report_answers import answers
-from fakegan.pipeline.report_groups import grouped
+from fakegan.pipeline.report_groups import grouped, of_seeds
 from fakegan.pipeline.report_numbers import in_lines, over
 from fakegan.pipeline.report_reconstruction import autoencoders
 from fakegan.pipeline.reporting import report_sweep, write_report
@@ -53,9 +53,11 @@ def simulated(settings: RunSettings, strength: float, resamples: int = 40) -> Fi
     columns = (store.files[rows], store.sources[rows], labels, store.groups[rows])
     run_dir = settings.paths.run_dir
     run_dir.mkdir(parents=True)
-    test = measures(scores, labels, columns[1], columns[3], 0.5, resamples=resamples)
+    learnt_from = sorted({*columns[1].tolist()} - {*settings.data.split.unseen})
+    test = measures(scores, labels, columns[1], columns[3], 0.5, learnt_from=learnt_from, resamples=resamples)
     content: dict[str, Any] = {"val": test, "test": test, "objective": test["auroc"]["value"]}
     content |= {"threshold": 0.5, "temperature": 1.25, "band": [0.4, 0.6], "data_fingerprint": store.fingerprint}
+    content["learnt_from"] = learnt_from
     content |= {"command": "train.py seed=<1>", "versions": {"fakegan": "0.2", "torch": "2.6"}}
     if settings.pipeline.fakes == "reconstructed":
         content["test_reconstructed"] = test
@@ -180,7 +182,9 @@ def test_depth_is_asked_of_runs_that_differ_in_it_alone(finish: Finish) -> None:
     assert answer.verdict == "Yes, deeper is worse"
     assert "recon_classify · autogan4 · simple_cnn against depth 1" in answer.sentence
     wider = finish("pipeline=recon_classify", "model=autogan4", "model.code_channels=4", strength=0.0)
-    assert answered(shallow, wider)[DEPTH].verdict == "Not asked by these runs"
+    answer = answered(shallow, wider)[DEPTH]
+    assert answer.verdict == "Not answered: these runs cannot be compared"
+    assert "model.code_channels=4 against None" in answer.sentence
 
 
 def test_the_dcgan_is_held_against_each_other_classifier(finish: Finish) -> None:
@@ -198,6 +202,113 @@ def test_what_was_not_asked_says_which_runs_are_missing(finish: Finish) -> None:
     assert [answer.verdict for answer in said] == ["Not asked by these runs"] * 4
     assert all(answer.sentence.startswith("Add ") for answer in said)
     assert all("=" in answer.sentence for answer in said)
+
+
+def test_runs_of_the_right_kinds_that_are_no_pair_say_in_which_keys_they_differ(finish: Finish) -> None:
+    changed = ("budget.name=other", "classifier.learning_rate=0.5", "data.split.seed=7")
+    said = answered(finish("pipeline=classify"), finish("pipeline=recon_classify", *changed))
+    assert said[HELPS].verdict == "Not answered: these runs cannot be compared"
+    assert "run2 and" in said[HELPS].sentence
+    for words in ("budget=other against ", "classifier.learning_rate=0.5 against ", "data.split.seed=7 against 0"):
+        assert words in said[HELPS].sentence
+    assert said[DEPTH].verdict == "Not asked by these runs"
+
+
+def test_runs_on_different_faces_say_which_key_is_to_blame(finish: Finish) -> None:
+    runs = [finish("pipeline=classify"), finish("pipeline=classify", "data.split.seed=7")]
+    with pytest.raises(FakeganError, match=r"because of data\.split\.seed=0 against 7"):
+        same_faces(runs)
+
+
+def test_seen_and_unseen_generators_are_answered_and_shown_apart(finish: Finish, tmp_path: Path) -> None:
+    runs = [
+        finish("pipeline=classify", "data.split.unseen=[gan_b]", strength=0.0),
+        finish("pipeline=recon_classify", "data.split.unseen=[gan_b]", strength=8.0),
+    ]
+    seen, unseen = grouped(runs)
+    assert (seen.where, unseen.where) == (" (seen generators)", " (unseen generators)")
+    assert {*seen.faces.sources} == {"camera", "gan_a"}
+    assert {*unseen.faces.sources} == {"camera", "gan_b"}
+    scores = runs[1].scores
+    own = scores.sources != "gan_a"
+    expected = auroc(scores.scores[own], scores.labels[own])
+    assert of_seeds(unseen.configurations[1], "auroc")[0]["value"] == expected
+    said = answered(*runs)[HELPS]
+    assert [detail.split("(")[1].split(")")[0] for detail in said.details] == ["seen generators", "unseen generators"]
+    text = write_report(runs, tmp_path / "report", "evaluate.py")
+    assert f"{len(unseen.faces)} faces (unseen generators): test split" in text
+    page = parse((tmp_path / "report" / "report.html").read_text()).text
+    assert "Side by side (seen generators)" in page
+    assert "gan_b (fake, unseen)" in page
+
+
+def test_below_guessing_is_called_worse_than_guessing(finish: Finish) -> None:
+    runs = [finish("pipeline=classify", strength=-4.0), finish("pipeline=recon_classify", strength=-8.0)]
+    answer = answered(*runs)[HELPS]
+    assert answer.verdict == "Moot: worse than guessing (AUROC below 0.5)"
+    assert "In 1 of 1 both are worse than guessing (AUROC below 0.5)." in answer.sentence
+
+
+def _scored_again(run: FinishedRun, sources: tuple[str, ...], fingerprint: str | None = None) -> FinishedRun:
+    """As evaluate.py sources=[...] leaves it."""
+    folder = run.path / "evaluations" / "faces"
+    folder.mkdir(parents=True)
+    kept = run.scores.kept(np.isin(run.scores.sources, sources))
+    faces = (kept.scores, kept.labels, kept.sources, kept.groups, 0.5)
+    changed = {"scored": f"test split; only {', '.join(sources)}", "test": measures(*faces, resamples=40)}
+    changed["data_fingerprint"] = fingerprint or run.metrics["data_fingerprint"]
+    write_scores(folder / "scores.csv", kept)
+    write_metrics(folder / "metrics.json", {**run.metrics, **changed})
+    return FinishedRun(run.settings, folder)
+
+
+def _errors_csv(run: FinishedRun, shift: dict[str, float]) -> dict[str, float]:
+    """Numbers of each test face, around a mean of its source's; returns the L1 by file."""
+    rng = np.random.default_rng(3)
+    names = ("l1", "psnr", "ssim", "high_frequency", "complexity")
+    files, sources = run.scores.files.tolist(), run.scores.sources.tolist()
+    values = {file: rng.normal(shift[source], 1.0, 5) for file, source in zip(files, sources, strict=True)}
+    with (run.path / "analysis" / "errors.csv").open("w", newline="") as out:
+        lines = csv.writer(out)
+        lines.writerow(("file", "source", "label", *names))
+        lines.writerows((file, "", "", *numbers) for file, numbers in values.items())
+    return {file: float(numbers[0]) for file, numbers in values.items()}
+
+
+def test_reconstruction_errors_are_those_of_the_faces_that_were_scored(finish: Finish, tmp_path: Path) -> None:
+    run = finish("pipeline=recon_classify")
+    l1 = _errors_csv(run, {"camera": 0.0, "gan_a": 3.0, "gan_b": -3.0})
+    part = _scored_again(run, ("camera", "gan_b"))
+    files, labels = part.scores.files.tolist(), part.scores.labels.tolist()
+    real, fake = ([l1[f] for f, y in zip(files, labels, strict=True) if y == label] for label in (0, 1))
+    n, m = len(real), len(fake)
+    pooled = ((n - 1) * np.var(real, ddof=1) + (m - 1) * np.var(fake, ddof=1)) / (n + m - 2)
+    d = (np.mean(fake) - np.mean(real)) / np.sqrt(pooled)
+    answer = answered(part)[DIFFERS]
+    assert f"Cohen's d of L1 {d:+.3f} [" in answer.sentence
+    assert "smaller error" in answer.sentence
+    assert f"about the {n + m} faces scored here, of {len(run.scores)} test faces" in answer.sentence
+    write_report([part], tmp_path / "report", "evaluate.py")
+    text = parse((tmp_path / "report" / "report.html").read_text()).text
+    assert "test split; only camera, gan_b" in text
+    assert "its pictures show all test faces of the runs" in text
+
+
+def test_errors_of_other_faces_than_those_scored_are_said_to_be(finish: Finish) -> None:
+    run = finish("pipeline=recon_classify")
+    elsewhere = _scored_again(run, ("camera", "gan_b"), fingerprint="another store")
+    sentence = answered(elsewhere)[DIFFERS].sentence
+    assert "Cohen's d of L1 -0.600 [" in sentence
+    assert f"all {len(run.scores)} test faces of the runs themselves, not the faces scored here" in sentence
+
+
+def test_a_report_fits_80_columns_with_long_names(finish: Finish, tmp_path: Path) -> None:
+    name = "classifier.name=a_classifier_with_quite_a_long_name_for_a_terminal"
+    rates = ("classifier.learning_rate=0.0012345", "classifier.learning_rate=0.0054321")
+    runs = [finish("pipeline=classify", name, rate, seed=seed) for rate in rates for seed in (1, 2, 3)]
+    text = write_report(runs, tmp_path / "report", "evaluate.py")
+    *lines, _ = text.splitlines()  # the last one is a path
+    assert max(map(len, lines)) < 80
 
 
 @pytest.mark.parametrize(
@@ -230,7 +341,7 @@ def test_seeds_are_one_configuration(finish: Finish, tmp_path: Path) -> None:
     text = write_report(runs, tmp_path / "report", "evaluate.py")
     aurocs = [run.metrics["test"]["auroc"]["value"] for run in (runs[1], runs[0], runs[2])]
     each = ", ".join(f"{value:.3f}" for value in aurocs)
-    assert f"classify · simple_cnn  {np.mean(aurocs):.3f} ± {np.std(aurocs, ddof=1):.3f} ({each})" in text
+    assert f"classify · simple_cnn\n  AUROC     {np.mean(aurocs):.3f} ± {np.std(aurocs, ddof=1):.3f} ({each})" in text
     comparison = json.loads((tmp_path / "report" / "comparison.json").read_text())
     (only,) = comparison["groups"][0]["configurations"]
     assert only["seeds"] == [1, 2, 3]

@@ -119,7 +119,7 @@ def _others(container: Folder | ZipArchive, place: str, taken: set[str]) -> Iter
 
 
 def _pictures(container: Folder | ZipArchive) -> int:
-    return sum(wanted for _, wanted in container.entries())
+    return sum(not other for _, other in container.entries())
 
 
 def _class_of(folder: str) -> tuple[int, str] | None:

@@ -6,6 +6,7 @@ a 95% interval, or None where there is none.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ Bounded = dict[str, float]  # a measure whose interval is known
 Key = tuple[str, str]  # a source, or WHOLE, and a measure of it
 
 WHOLE = ""
+GUESSING = 0.5  # the AUROC of it
 CALIBRATION_BINS = 15
 
 
@@ -104,6 +106,7 @@ def measures(
     threshold: float,  # a score at or above it is called fake
     *,
     uncalibrated: Scores | None = None,  # the same faces' scores before the temperature
+    learnt_from: Collection[str] | None = None,  # sources that took part in training; None: not known
     resamples: int = 1000,
     seed: int = 0,  # of the resamples
 ) -> dict[str, Any]:
@@ -112,6 +115,9 @@ def measures(
     `over_generators` gives each generator the same weight, however many faces it has. Its `worst` is the one of
     lowest AUROC among these faces, with the interval of that one source: nothing there allows for having picked it.
     Resampling raises the calibration error (ece), so its interval lies mostly above its value.
+
+    With `learnt_from`, each source says whether it was `seen`. Where some generators were and others were not, "seen"
+    and "unseen" hold the measures of the one kind of fakes and of the other, each beside all real faces.
 
     Raises:
         FakeganError: one class only, or a score that is not a probability.
@@ -129,14 +135,29 @@ def measures(
     found = {key: _measure(value, resampled[key], bearing[key]) for key, value in values.items()}
     fakes = [str(source) for source in np.unique(sources[labels == 1])]
     worst = min(fakes, key=lambda source: values[source, "auroc"])
+    by_seen = {
+        name: measures(
+            scores[part],
+            labels[part],
+            sources[part],
+            groups[part],
+            threshold,
+            uncalibrated=None if uncalibrated is None else uncalibrated[part],
+            resamples=resamples,
+            seed=seed,
+        )
+        for name, part in seen_and_unseen(labels, sources, learnt_from).items()
+    }
     return {
         **{name: bounded for (source, name), bounded in found.items() if source == WHOLE},
+        **{name: {key: m[key] for key in m if key != "by_source"} for name, m in by_seen.items()},
         "n_real": int((labels == 0).sum()),
         "n_fake": int((labels == 1).sum()),
         "by_source": {
             str(source): {
                 "label": "fake" if source in fakes else "real",
                 "n": int((sources == source).sum()),
+                **({} if learnt_from is None else {"seen": str(source) in learnt_from}),
                 **{name: found[str(source), name] for name in ("accuracy", "auroc", "mean_score")},
             }
             for source in np.unique(sources)
@@ -148,6 +169,31 @@ def measures(
             "worst_accuracy": found[worst, "accuracy"],
         },
     }
+
+
+def seen_and_unseen(
+    labels: Labels,
+    sources: Sources,
+    learnt_from: Collection[str] | None,
+) -> dict[str, npt.NDArray[np.bool_]]:  # (N,) each
+    """Fakes of generators seen in training, and of others, each with all real faces; empty where all are alike.
+
+    Taken together they would say nothing of either: a generator never seen is often called real.
+    """
+    if learnt_from is None:
+        return {}
+    fake, known = labels == 1, np.isin(sources, np.array(sorted(learnt_from), dtype=np.str_))
+    if not (fake & known).any() or not (fake & ~known).any():
+        return {}
+    return {"seen": ~fake | known, "unseen": ~fake | ~known}
+
+
+def judged(measure: Measure) -> int:
+    """1 where the whole interval of an AUROC lies above guessing (0.5), -1 where below, else 0."""
+    low, high = (measure["value"] if measure[bound] is None else measure[bound] for bound in ("low", "high"))
+    if low is not None and low > GUESSING:
+        return 1
+    return -1 if high is not None and high < GUESSING else 0
 
 
 def point_values(

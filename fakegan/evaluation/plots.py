@@ -8,14 +8,14 @@ from __future__ import annotations
 import importlib.util
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from fakegan.evaluation.calibration import reliability
-from fakegan.evaluation.metrics import CALIBRATION_BINS, Labels, Scores, Sources, auroc, roc
+from fakegan.evaluation.metrics import CALIBRATION_BINS, Labels, Scores, Sources, auroc, roc, seen_and_unseen
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +25,10 @@ REAL_COLOUR, FAKE_COLOUR = "#2f6f9f", "#c8553d"
 # Okabe and Ito's palette, told apart by colour-blind people too; its yellow is too pale for a line.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 _SHORT_NAME = 22  # letters: two columns of such names fit into a legend
+_COLOUR_OF = {"seen fakes": FAKE_COLOUR, "unseen fakes": "#e6a817"}
 LINES = ("-", "--", ":", "-.")  # one round of the colours each
+
+Kinds = Mapping[str, npt.NDArray[np.bool_]]  # fakes by name, (N,) each
 
 
 def available() -> bool:
@@ -39,15 +42,20 @@ def pictures(
     sources: Sources,
     threshold: float,
     uncalibrated: Scores | None = None,  # the same faces' scores before the temperature
+    learnt_from: Collection[str] | None = None,  # sources that took part in training; None: not known
 ) -> dict[str, Figure]:
-    """Figures by name: roc, confusion, score_histogram, and reliability where there are uncalibrated scores."""
+    """Figures by name: roc, confusion, score_histogram, and reliability where there are uncalibrated scores.
+
+    Generators that were seen in training and others are drawn apart.
+    """
+    fakes = _kinds_of_fakes(labels, sources, learnt_from)
     figures = {
-        "roc": _roc(scores, labels, sources, threshold),
-        "confusion": _confusion(scores, labels, threshold),
-        "score_histogram": _histogram(scores, labels, threshold),
+        "roc": _roc(scores, labels, sources, threshold, fakes),
+        "confusion": _confusion(scores, labels, threshold, fakes),
+        "score_histogram": _histogram(scores, labels, threshold, fakes),
     }
     if uncalibrated is not None:
-        figures["reliability"] = _reliability(scores, uncalibrated, labels)
+        figures["reliability"] = _reliability(scores, uncalibrated, labels, fakes)
     return figures
 
 
@@ -143,22 +151,40 @@ def empty_figure(
     return Figure(figsize=(4.8, height), dpi=120, layout="constrained")
 
 
-def _roc(scores: Scores, labels: Labels, sources: Sources, threshold: float) -> Figure:
+def _kinds_of_fakes(
+    labels: Labels, sources: Sources, learnt_from: Collection[str] | None
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Fakes by name: those of generators seen in training and the others, or all of them."""
+    parts = seen_and_unseen(labels, sources, learnt_from)
+    fake = labels == 1
+    if parts:
+        return {f"{name} fakes": fake & part for name, part in parts.items()}
+    unseen = learnt_from is not None and not np.isin(sources[fake], sorted(learnt_from)).any()
+    return {"unseen fakes" if unseen else "all fakes": fake}
+
+
+def _roc(scores: Scores, labels: Labels, sources: Sources, threshold: float, kinds: Kinds) -> Figure:
     fakes = np.unique(sources[labels == 1])
     fakes = fakes if len(fakes) > 1 else fakes[:0]
     columns = 1 if max((len(name) for name in fakes), default=0) > _SHORT_NAME else 2
-    figure, axes = _figure(4.2 + 0.17 * math.ceil((len(fakes) + 2) / columns))
+    figure, axes = _figure(4.2 + 0.17 * math.ceil((len(fakes) + len(kinds) + 1) / columns))
+    unseen = {str(source) for source in sources[kinds["unseen fakes"]]} if "unseen fakes" in kinds else set()
     for i, source in enumerate(fakes):
         among = (labels == 0) | (sources == source)
         fpr, tpr, _ = roc(scores[among], labels[among])
         colour, line = COLOURS[i % (len(COLOURS) - 1)], LINES[i // (len(COLOURS) - 1) % len(LINES)]  # black: all
-        name = shown(f"{source} ({auroc(scores[among], labels[among]):.3f})")
-        axes.plot(fpr, tpr, line, color=colour, lw=1.2, alpha=0.8, label=name)
-    fpr, tpr, _ = roc(scores, labels)
-    axes.plot(fpr, tpr, color="black", lw=2, label=f"all fakes ({auroc(scores, labels):.3f})")
+        name = f"{source}, unseen" if source in unseen else source
+        label = shown(f"{name} ({auroc(scores[among], labels[among]):.3f})")
+        axes.plot(fpr, tpr, line, color=colour, lw=1.2, alpha=0.8, label=label)
+    for (kind, fake), line in zip(kinds.items(), LINES, strict=False):
+        among = fake | (labels == 0)
+        fpr, tpr, _ = roc(scores[among], labels[among])
+        area = auroc(scores[among], labels[among])
+        axes.plot(fpr, tpr, line, color="black", lw=2, label=f"{kind} ({area:.3f})")
     axes.plot([0, 1], [0, 1], color="grey", lw=0.8, ls=":")
     at = scores >= threshold
-    axes.plot(at[labels == 0].mean(), at[labels == 1].mean(), "o", color="black", label="threshold from validation")
+    found = [at[fake].mean() for fake in kinds.values()]
+    axes.plot([at[labels == 0].mean()] * len(found), found, "o", color="black", label="threshold from validation")
     axes.set(
         xlabel="real faces called fake",
         ylabel="fake faces found",
@@ -169,46 +195,52 @@ def _roc(scores: Scores, labels: Labels, sources: Sources, threshold: float) -> 
     return figure
 
 
-def _confusion(scores: Scores, labels: Labels, threshold: float) -> Figure:
+def _confusion(scores: Scores, labels: Labels, threshold: float, kinds: Kinds) -> Figure:
     figure, axes = _figure()
-    counts = np.array([[((labels == y) & ((scores >= threshold) == v)).sum() for v in (0, 1)] for y in (0, 1)])
+    rows = {"real": labels == 0, **kinds}
+    counts = np.array([[(own & ((scores >= threshold) == v)).sum() for v in (0, 1)] for own in rows.values()])
     shares = counts / counts.sum(axis=1, keepdims=True)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for y in (0, 1):
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for y in range(len(rows)):
         for v in (0, 1):
             colour = "white" if shares[y, v] > 0.5 else "black"
             axes.text(v, y, f"{counts[y, v]}\n{shares[y, v]:.1%}", ha="center", va="center", color=colour)
     axes.set(
         xticks=[0, 1],
-        yticks=[0, 1],
+        yticks=range(len(rows)),
         xticklabels=["called real", "called fake"],
         title=f"Threshold {threshold:.3f}",
     )
-    axes.set_yticklabels(["real", "fake"])
+    axes.set_yticklabels(["fake" if name == "all fakes" else name.replace(" ", "\n") for name in rows])
     return figure
 
 
-def _histogram(scores: Scores, labels: Labels, threshold: float) -> Figure:
+def _histogram(scores: Scores, labels: Labels, threshold: float, kinds: Kinds) -> Figure:
     figure, axes = _figure()
     bins = [i / 40 for i in range(41)]
-    for label, name, colour in ((0, "real", REAL_COLOUR), (1, "fake", FAKE_COLOUR)):
-        axes.hist(scores[labels == label], bins, alpha=0.6, color=colour, label=name, density=True)
+    axes.hist(scores[labels == 0], bins, alpha=0.6, color=REAL_COLOUR, label="real", density=True)
+    for name, fake in kinds.items():
+        label, colour = ("fake", FAKE_COLOUR) if name == "all fakes" else (name, _COLOUR_OF[name])
+        axes.hist(scores[fake], bins, alpha=0.6, color=colour, label=label, density=True)
     axes.axvline(threshold, color="black", lw=1, ls="--", label="threshold from validation")
     axes.set(xlabel="score: P(fake)", ylabel="density", title="Scores")
     axes.legend(loc="best", fontsize=8)
     return figure
 
 
-def _reliability(scores: Scores, uncalibrated: Scores, labels: Labels) -> Figure:
+def _reliability(scores: Scores, uncalibrated: Scores, labels: Labels, kinds: Kinds) -> Figure:
     figure = empty_figure(5.2)
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     axes.plot([0, 1], [0, 1], color="grey", lw=0.8, ls=":", label="as it should be")
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
-    for given, name, colour, marker in (
-        (uncalibrated, "before the temperature", COLOURS[1], "s"),
-        (scores, "after it", COLOURS[0], "o"),
-    ):
-        mean_score, share, count = reliability(given, labels)
+    (kind, fake), *others = kinds.items()
+    of = "" if kind == "all fakes" else f", {kind}"
+    shown = [(uncalibrated, fake, f"before the temperature{of}", COLOURS[1], "s")]
+    shown += [(scores, fake, f"after it{of}", COLOURS[0], "o")]
+    shown += [(scores, other, f"after it, {name}", COLOURS[2], "^") for name, other in others]
+    for given, own, name, colour, marker in shown:
+        among = own | (labels == 0)
+        mean_score, share, count = reliability(given[among], labels[among])
         some = count > 0
         axes.plot(mean_score[some], share[some], marker=marker, ms=4, lw=1.3, color=colour, label=name)
         below.stairs(count, edges, color=colour, lw=1.3)

@@ -72,17 +72,24 @@ def probed(
 
     The intervals are those of the test faces; the probe itself stays as it was learnt.
     """
-    counts = {"features": features.shape[1], "n_train": len(labels)}
-    if len(np.unique(labels)) < 2 or len(np.unique(test_labels)) < 2:
-        return {"auroc": UNKNOWN, "accuracy": UNKNOWN, **counts}
-    scores = fit_probe(features, labels).scores(test_features)
-    ranking, right = Ranking(scores, test_labels), ((scores >= 0.5) == (test_labels == 1)).astype(np.float64)
-    areas = resampled(lambda weights: ranking.curves(weights).auroc(), test_labels, test_groups)
-    shares = resampled(lambda weights: weights @ right / weights.sum(axis=1), test_labels, test_groups)
+    scores = None if len(np.unique(labels)) < 2 else fit_probe(features, labels).scores(test_features)
+    return {**separates(scores, test_labels, test_groups), "features": features.shape[1], "n_train": len(labels)}
+
+
+def separates(
+    scores: Scores | None,  # (N,), P(fake) by a probe; None: it had one class to learn from
+    labels: Labels,  # (N,)
+    groups: Groups,  # (N,)
+) -> dict[str, Any]:
+    """AUROC and accuracy of a probe's scores, with the 95% intervals of these faces."""
+    if scores is None or len(np.unique(labels)) < 2:
+        return {"auroc": UNKNOWN, "accuracy": UNKNOWN}
+    ranking, right = Ranking(scores, labels), ((scores >= 0.5) == (labels == 1)).astype(np.float64)
+    areas = resampled(lambda weights: ranking.curves(weights).auroc(), labels, groups)
+    shares = resampled(lambda weights: weights @ right / weights.sum(axis=1), labels, groups)
     return {
-        "auroc": share(auroc(scores, test_labels), areas, smaller_class(test_labels, test_groups)),
-        "accuracy": share(float(right.mean()), shares, len(np.unique(test_groups))),
-        **counts,
+        "auroc": share(auroc(scores, labels), areas, smaller_class(labels, groups)),
+        "accuracy": share(float(right.mean()), shares, len(np.unique(groups))),
     }
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import textwrap
+import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from fakegan.errors import FakeganError
+from fakegan.evaluation.metrics import Measure, judged
 from fakegan.files import replacing
 
 METRICS_FILE = "metrics.json"
 SCORES_FILE = "scores.csv"
 GROUPS_FILE = "groups.csv"
 VERDICTS = ("real", "fake")
+NAME_WIDTH, FACES_WIDTH, CELL_WIDTH = 33, 6, 20  # columns of a terminal
+TABLE_WIDTH = NAME_WIDTH + FACES_WIDTH + 2 * CELL_WIDTH  # 79: some terminals break a line of 80
 # A run may come from elsewhere: nothing of it is read that is far larger than such a file ever is.
 _MAX_JSON_BYTES = 64 * 2**20  # some 10 kB for each source
 _MAX_COLUMN_CHARACTERS = 2**30  # 4 GiB
@@ -37,6 +42,10 @@ class FaceScores:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def kept(self, keep: npt.NDArray[np.bool_]) -> FaceScores:  # (N,)
+        """Some of the faces."""
+        return FaceScores(**{f.name: getattr(self, f.name)[keep] for f in fields(self)})
 
     def checked(self) -> FaceScores:
         """Itself.
@@ -143,27 +152,97 @@ def read_json(
 
 
 def table(metrics: dict[str, Any]) -> str:
-    """A split's measures for a terminal, with 95% intervals: the whole, a line a source, the worst generator."""
-    lines = [f"{'':<22}{'faces':>6}{'accuracy':>20}{'AUROC':>20}{'real ok':>20}{'fake ok':>20}"]
-    whole = [_cell(metrics[name]) for name in ("accuracy", "auroc", "real_accuracy", "fake_accuracy")]
-    lines.append(f"{'all':<22}{metrics['n_real'] + metrics['n_fake']:>6}" + "".join(whole))
-    for source, m in metrics["by_source"].items():
-        name = f"{source} ({m['label']})"
-        lines.append(f"{name:<22}{m['n']:>6}{_cell(m['accuracy'])}{_cell(m['auroc'])}")
-    rates = [f"{_cell(metrics[f'tpr_at_fpr_{limit}']).strip()} at {limit:.0%}" for limit in (0.01, 0.05)]
-    lines.append(
-        f"fakes found while so many reals are called fake: {', '.join(rates)}; EER {_cell(metrics['eer']).strip()}"
-    )
-    generators = metrics["over_generators"]
-    if len([m for m in metrics["by_source"].values() if m["label"] == "fake"]) > 1:
-        mean, worst = (_cell(generators[f"{which}_auroc"]).strip() for which in ("mean", "worst"))
-        lines.append(f"mean AUROC over generators {mean}; worst: {generators['worst']} {worst}")
-    return "\n".join(lines)
+    """A split's measures for a terminal of 80 columns, with 95% intervals: the whole, its parts, a line a source.
+
+    Where some generators were seen in training and others not, they have a line each and are never taken together.
+    """
+    parts: dict[str, dict[str, Any]] = {name: metrics[name] for name in ("seen", "unseen") if name in metrics}
+    fakes = [m for m in metrics["by_source"].values() if m["label"] == "fake"]
+    apart = {f"{name} generators": part for name, part in parts.items()}
+    none_seen = not parts and not any(m.get("seen", True) for m in fakes)
+    whole = apart or {"unseen generators" if none_seen else "all": metrics}
+    rows = [(name, m["n_real"] + m["n_fake"], m["accuracy"], m["auroc"]) for name, m in whole.items()]
+    rows.append(("  real faces", metrics["n_real"], metrics["real_accuracy"], None))
+    rows += [
+        (f"  {f'{name} fakes' if parts else 'fake faces'}", m["n_fake"], m["fake_accuracy"], None)
+        for name, m in (parts or {"": metrics}).items()
+    ]
+    kinds = [f" ({m['label']}{'' if m.get('seen', True) else ', unseen'})" for m in metrics["by_source"].values()]
+    names = shortened(metrics["by_source"], [NAME_WIDTH - len(kind) for kind in kinds])
+    rows += [
+        # a real source's AUROC is against all fakes, seen and unseen
+        (name + kind, m["n"], m["accuracy"], None if parts and m["label"] == "real" else m["auroc"])
+        for name, kind, m in zip(names, kinds, metrics["by_source"].values(), strict=True)
+    ]
+    lines = [_line("", "faces", "accuracy", "AUROC")]
+    lines += [_line(name, str(n), _cell(accuracy), _cell(auroc)) for name, n, accuracy, auroc in rows]
+    lines += _over_thresholds(parts or {"": metrics}, several=len(fakes) > 1)
+    return "\n".join([*lines, *_worse_than_guessing(rows)])
 
 
-def _cell(measure: dict[str, float | None]) -> str:
+def _over_thresholds(parts: dict[str, dict[str, Any]], several: bool) -> list[str]:
+    """What needs no threshold, a column for each kind of generators."""
+    rows = [
+        (f"fakes found at {limit:.0%} false alarms", [_cell(m[f"tpr_at_fpr_{limit}"]) for m in parts.values()])
+        for limit in (0.01, 0.05)
+    ]
+    rows.append(("equal error rate (EER)", [_cell(m["eer"]) for m in parts.values()]))
+    if several:
+        over = [m["over_generators"] for m in parts.values()]
+        rows.append(("mean AUROC over generators", [_cell(m["mean_auroc"]) for m in over]))
+        worst = shortened([m["worst"] for m in over], [CELL_WIDTH - 1] * len(over))
+        rows.append(("worst generator", worst))
+        rows.append(("  its AUROC", [_cell(m["worst_auroc"]) for m in over]))
+    head = [_line("", "", *parts)] if len(parts) > 1 else []
+    return [*head, *(_line(name, "", *cells) for name, cells in rows)]
+
+
+def _worse_than_guessing(rows: Sequence[tuple[str, int, Measure, Measure | None]]) -> list[str]:
+    """A sentence where an AUROC's whole interval lies below 0.5: such scores say the opposite of what they should."""
+    worse = [name for name, _, _, auroc in rows if auroc is not None and judged(auroc) < 0]
+    if not worse:
+        return []
+    return textwrap.wrap(f"worse than guessing (AUROC below 0.5): {', '.join(worse)}", TABLE_WIDTH)
+
+
+def shortened(names: Iterable[str], widths: Sequence[int]) -> list[str]:
+    """Names that fit, in the columns of a terminal: the middle of a longer one becomes dots; none is like another."""
+    short: list[str] = []
+    for i, (name, width) in enumerate(zip(names, widths, strict=True)):
+        shown = _fitted(name, width)
+        short.append(shown if shown == name or shown not in short else _fitted(name, width, f"..{i + 1}.."))
+    return short
+
+
+def _fitted(name: str, width: int, dots: str = "..") -> str:
+    if columns(name) <= width:
+        return name
+    head, tail = "", ""
+    for first, last in zip(name, reversed(name), strict=True):
+        if columns(head + first + dots + tail) > width:
+            break
+        head += first
+        if columns(head + dots + last + tail) > width:
+            break
+        tail = last + tail
+    return head + dots + tail
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal a text takes: two for a Chinese sign, none for an accent of its own."""
+    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
+
+
+def _line(name: str, faces: str, *cells: str) -> str:
+    padding = " " * (NAME_WIDTH - columns(name))
+    right = (" " * (CELL_WIDTH - columns(cell)) + cell for cell in cells)
+    return f"{name}{padding}{faces:>{FACES_WIDTH}}{''.join(right)}".rstrip()
+
+
+def _cell(measure: Measure | None) -> str:
+    if measure is None:
+        return ""
     value, low, high = (measure[name] for name in ("value", "low", "high"))
     if value is None:
-        return f"{'-':>20}"
-    interval = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
-    return f"{f'{value:.3f}{interval}':>20}"
+        return "-"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.2f}, {high:.2f}]"

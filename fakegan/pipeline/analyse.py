@@ -28,6 +28,7 @@ from fakegan.data.store import CLASS_NAMES, FAKE, REAL, FaceStore
 from fakegan.detector import BATCH
 from fakegan.devices import use_device
 from fakegan.evaluation import error_plots, plots, probe, spectrum, statistics
+from fakegan.evaluation.reconstructed import BEYOND, COMPLEXITY, PROBES, differences
 from fakegan.evaluation.results import write_metrics
 from fakegan.evaluation.statistics import Values
 from fakegan.modules.autoencoder import psnr
@@ -38,7 +39,7 @@ from fakegan.pipeline.settings import RunSettings
 from fakegan.views import RESIDUAL_GAIN
 
 ANALYSIS_FOLDER, ANALYSIS_FILE, ERRORS_FILE = "analysis", "analysis.json", "errors.csv"
-COMPLEXITY = "total variation: mean absolute difference of neighbouring pixels of the grey face"
+COMPLEXITY_NAME = "total variation: mean absolute difference of neighbouring pixels of the grey face"
 CODE_SIDE = 16  # the code is (C, 16, 16)
 PROJECTED = 1000  # faces in TensorBoard's projector, at most
 _LEAST_POWER = 1e-8  # of a ring, where its logarithm is taken: far below what rounding to uint8 leaves
@@ -100,14 +101,19 @@ def _write(settings: RunSettings, faces: Faces, autoencoder: Path, folder: Path)
         _measure(live, rows, what)
         for rows, what in ((splits.train, "training"), (real_val, "validation"), (splits.test, "test"))
     )
+    columns = _columns(store, train, val, test)
+    numbers = differences(columns, store.labels[test.rows], store.sources[test.rows], store.groups[test.rows])
+    numbers["complexity"]["name"] = COMPLEXITY_NAME
+    for name, features in train.probes.items():
+        numbers["probes"][name] |= {"features": features.shape[1], "n_train": len(train.rows)}
     content = {
         "n_real": int((store.labels[splits.test] == REAL).sum()),
         "n_fake": int((store.labels[splits.test] == FAKE).sum()),
         "autoencoder": _described(autoencoder),
-        **_numbers(store, train, val, test),
+        **numbers,
         "unseen": list(settings.data.split.unseen),
     }
-    _write_errors(folder / ERRORS_FILE, store, test)
+    _write_errors(folder / ERRORS_FILE, store, test, columns)
     _write_pictures(folder, store, live, test)
     write_metrics(folder / ANALYSIS_FILE, content)
     return {"test_faces": len(test.rows)}
@@ -170,34 +176,22 @@ def _of_batch(
     }
 
 
-def _numbers(store: FaceStore, train: Measured, val: Measured, test: Measured) -> dict[str, Any]:
-    """Errors, probes and the caveat; `val` holds real faces only, which the autoencoder has not learnt from.
+def _columns(store: FaceStore, train: Measured, val: Measured, test: Measured) -> dict[str, Values]:
+    """What errors.csv says of each test face, (N,) each; `val` holds real faces only, new to the autoencoder.
 
-    The probes learn from `train`, whose real faces it has learnt from where data.split.autoencoder_share is 0.
+    The probes learn from `train`, whose real faces it has learnt from where data.split.autoencoder_share is 0. With one
+    class there, they have no column.
     """
-    labels, sources, groups = store.labels[test.rows], store.sources[test.rows], store.groups[test.rows]
-    real = labels == REAL
-    beyond = statistics.beyond_line(test.errors["l1"], test.complexity, val.errors["l1"], val.complexity)
-    return {
-        "errors": {name: statistics.by_source(values, labels, sources, groups) for name, values in test.errors.items()},
-        "probes": {
-            name: probe.probed(features, store.labels[train.rows], test.probes[name], labels, groups)
-            for name, features in train.probes.items()
-        },
-        "complexity": {
-            "name": COMPLEXITY,
-            "spearman": {
-                name: statistics.correlation(values[real], test.complexity[real], labels[real], groups[real])
-                for name, values in test.errors.items()
-            },
-            "real_vs_fake": {"cohens_d": statistics.standardised_difference(test.complexity, labels, groups)},
-            "l1_given_complexity": {"cohens_d": statistics.standardised_difference(beyond, labels, groups)},
-        },
-    }
+    columns = {**test.errors, COMPLEXITY: test.complexity}
+    columns[BEYOND] = statistics.beyond_line(test.errors["l1"], test.complexity, val.errors["l1"], val.complexity)
+    labels = store.labels[train.rows]
+    if len(np.unique(labels)) == 2:
+        for name, column in PROBES.items():
+            columns[column] = probe.fit_probe(train.probes[name], labels).scores(test.probes[name])
+    return columns
 
 
-def _write_errors(path: Path, store: FaceStore, test: Measured) -> None:
-    columns = {**test.errors, "complexity": test.complexity}
+def _write_errors(path: Path, store: FaceStore, test: Measured, columns: dict[str, Values]) -> None:
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # as faces.csv
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(("file", "source", "label", *columns))

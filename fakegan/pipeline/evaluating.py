@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,10 +17,10 @@ from fakegan.data.store import CLASS_NAMES, FAKE, REAL, FaceStore
 from fakegan.detector import Detector
 from fakegan.devices import use_device
 from fakegan.errors import FakeganError, UsageError
-from fakegan.evaluation.results import METRICS_FILE, read_metrics, table, write_metrics
+from fakegan.evaluation.results import METRICS_FILE, TABLE_WIDTH, read_metrics, table, write_metrics
 from fakegan.files import entries, why_not_writable
 from fakegan.pipeline.examples import own_faces
-from fakegan.pipeline.finished import FinishedRun, same_faces
+from fakegan.pipeline.finished import LEARNT_FROM, SCORED, FinishedRun, learnt_from, same_faces
 from fakegan.pipeline.ledger import LEDGER_FILE, command, record
 from fakegan.pipeline.reporting import write_report
 from fakegan.pipeline.scoring import ScoredFaces, decisions, score, together
@@ -29,8 +30,13 @@ from fakegan.pipeline.settings import EvaluateSettings, RunSettings, began_with
 def evaluate(settings: EvaluateSettings, trained: RunSettings) -> str:
     """Score one run, write into a new folder of it or into `out`, return the table."""
     _refuse_taken(settings)
-    result, notes = _score_again(settings, trained)
-    lines = [f"{trained.paths.run_dir}:", table(result.metrics["test"]), *notes, f"results: {result.folder}"]
+    result = _score_again(settings, trained)
+    lines = [
+        f"{trained.paths.run_dir}:",
+        textwrap.fill(result.scored, TABLE_WIDTH),
+        table(result.metrics["test"]),
+        f"results: {result.folder}",
+    ]
     return "\n".join(lines)
 
 
@@ -54,12 +60,7 @@ def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
     if settings.data is None and not settings.sources:
         results = [FinishedRun(run, run.paths.run_dir) for run in finished]
     else:
-        results = []
-        for run in finished:
-            result, notes = _score_again(settings, run)
-            for note in notes:
-                print(f"{run.paths.run_dir}: {note}", flush=True)
-            results.append(result)
+        results = [_score_again(settings, run) for run in finished]
     same_faces(results)
     out = settings.out or new_folder(Path("reports"), datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
     return write_report(results, out, command())
@@ -79,10 +80,10 @@ def _cannot_be_compared(run: RunSettings) -> str | None:
     return None if "test" in read_metrics(path) else "it trained an autoencoder only"
 
 
-def _score_again(settings: EvaluateSettings, trained: RunSettings) -> tuple[FinishedRun, list[str]]:
+def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRun:
     run_dir = trained.paths.run_dir
     place = _place(settings, run_dir)
-    objective = read_metrics(run_dir / METRICS_FILE).get("objective")  # the run's own: it selected on validation
+    trained_with = read_metrics(run_dir / METRICS_FILE)
     detector = Detector.load(run_dir, use_device(settings.device))
     print(f"device: {detector.described_device()}", flush=True)
     faces, own = _faces(settings, trained)
@@ -105,20 +106,23 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> tuple[Fini
             notes.append(note)
     if not parts:
         raise FakeganError(f"{store.path} holds no face that {run_dir} has not seen in training")
-    scored = together(parts)
+    scored = replace(together(parts), learnt_from=learnt_from(trained_with))
     metrics = scored.measures()
     folder = place.results or new_folder(place.ledger / "evaluations", store.path.name)
     scored.write(folder)
     content = {
         "test": metrics,
-        "objective": objective,
+        "objective": trained_with.get("objective"),  # the run's own: it selected on validation
         **decisions(detector, store),
+        LEARNT_FROM: sorted(scored.learnt_from or ()),
+        SCORED: _described(settings.sources, None if own else store.path.name, notes),
         "run": str(run_dir),
         "store": str(store.path),
         "command": command(),
     }
     write_metrics(folder / METRICS_FILE, content)
-    return FinishedRun(trained, folder), notes + _of_another_ledger(place.ledger, run_dir)
+    _tell_of_another_ledger(place.ledger, run_dir)
+    return FinishedRun(trained, folder)
 
 
 @dataclass(frozen=True)
@@ -150,12 +154,18 @@ def _place(settings: EvaluateSettings, run_dir: Path) -> _Place:
     return _Place(out if why else run_dir, out)
 
 
-def _of_another_ledger(ledger: Path, run_dir: Path) -> list[str]:
-    """What to say where the run's own ledger could not be written."""
+def _tell_of_another_ledger(ledger: Path, run_dir: Path) -> None:
+    """Say where the test ledger of a run that cannot be written is."""
     path = ledger / LEDGER_FILE
-    if ledger == run_dir or not path.is_file():
-        return []
-    return [f"the run cannot be written: add the lines of {path} to its {LEDGER_FILE}, test faces were scored"]
+    if ledger != run_dir and path.is_file():
+        print(f"{run_dir} cannot be written: add the lines of {path} to its {LEDGER_FILE}, test faces were scored")
+
+
+def _described(sources: Sequence[str], store: str | None, notes: Sequence[str]) -> str:
+    """Which faces these are, for a report."""
+    words = ["test split" if store is None else f"faces of {store}"]
+    words += [f"only {', '.join(sources)}"] if sources else []
+    return "; ".join([*words, *notes])
 
 
 def _rows_to_score(detector: Detector, store: FaceStore, rows: Rows, own: bool) -> tuple[Rows, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,8 +12,13 @@ from typing import Any
 import numpy as np
 
 from fakegan.errors import FakeganError, UsageError
+from fakegan.evaluation.metrics import measures
 from fakegan.evaluation.results import METRICS_FILE, SCORES_FILE, FaceScores, read_metrics, read_scores
 from fakegan.pipeline.settings import RunSettings
+
+# In metrics.json:
+LEARNT_FROM = "learnt_from"  # the sources whose faces trained or validated the classifier
+SCORED = "scored"  # of an evaluation: which faces, in words
 
 
 @dataclass(frozen=True)
@@ -38,9 +44,45 @@ class FinishedRun:
         return self.settings.paths.run_dir
 
     @property
+    def scored(self) -> str:
+        """Which faces it was scored on, in words."""
+        earlier = f"faces of {Path(self.metrics['store']).name}" if "store" in self.metrics else "test split"
+        return str(self.metrics.get(SCORED, earlier))
+
+    @property
+    def learnt_from(self) -> frozenset[str]:
+        """The sources that its classifier has learnt from."""
+        return learnt_from(self.metrics)
+
+    @property
     def classifies(self) -> bool:
         """Whether it ends with scores: pipeline=autoencoder does not."""
         return "test" in self.metrics
+
+
+@dataclass(frozen=True)
+class PartOfRun(FinishedRun):
+    """A finished run as if it had been scored on some sources alone: measures and scores are those of their faces."""
+
+    whole: FinishedRun
+    sources: tuple[str, ...]
+
+    @cached_property
+    def scores(self) -> FaceScores:
+        """Those of scores.csv that are of the sources."""
+        return self.whole.scores.kept(np.isin(self.whole.scores.sources, self.sources))
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """metrics.json, with the test measured again on these faces."""
+        found, said = self.scores, self.whole.metrics
+        faces = (found.scores, found.labels, found.sources, found.groups, said["threshold"])
+        return {**said, "test": measures(*faces, learnt_from=self.whole.learnt_from)}
+
+
+def learnt_from(metrics: dict[str, Any]) -> frozenset[str]:
+    """The sources that a run's classifier learnt or was validated on; of an earlier version, those of validation."""
+    return frozenset(metrics.get(LEARNT_FROM) or metrics.get("val", {}).get("by_source", ()))
 
 
 @dataclass(frozen=True)
@@ -93,8 +135,8 @@ def same_faces(runs: Sequence[FinishedRun]) -> FaceScores:
         if ours != theirs:
             raise FakeganError(
                 f"{runs[0].folder} and {run.folder} were scored on different faces ({len(ours - theirs)} and "
-                f"{len(theirs - ours)} of their own): compare runs of one store and split, or add data=faces "
-                "data.root=DIR"
+                f"{len(theirs - ours)} of their own){_reason(runs[0], run)}: compare runs of one store and split, "
+                "or add data=faces data.root=DIR"
             )
         same_store = run.metrics["data_fingerprint"] == runs[0].metrics["data_fingerprint"]
         if not same_store or not np.array_equal(first.labels, run.scores.labels):
@@ -105,6 +147,15 @@ def same_faces(runs: Sequence[FinishedRun]) -> FaceScores:
     return first
 
 
+def _reason(one: FinishedRun, other: FinishedRun) -> str:
+    """Why their faces differ, as far as the data's settings tell."""
+    ours, theirs = (flat(run.settings.configuration()["data"], "data") for run in (one, other))
+    why = differences_of(ours, theirs)
+    if not why and one.metrics.get("data_fingerprint") != other.metrics.get("data_fingerprint"):
+        why = ["their stores are of other content"]
+    return f", because of {'; '.join(why)}" if why else ""
+
+
 def _alike(one: FinishedRun, other: FinishedRun) -> bool:
     """Of one configuration, on faces of the same content wherever they lie."""
     same_store = one.metrics["data_fingerprint"] == other.metrics["data_fingerprint"]
@@ -113,19 +164,37 @@ def _alike(one: FinishedRun, other: FinishedRun) -> bool:
 
 def _names(settings: Sequence[RunSettings]) -> list[str]:
     labels = [s.label() for s in settings]
-    flat = [_flat(s.configuration()) for s in settings]
+    tables = [flat(s.configuration()) for s in settings]
     names = []
     for i, label in enumerate(labels):
-        same = [flat[j] for j, other in enumerate(labels) if other == label]
-        differing = sorted(key for key in flat[i] if any(other.get(key) != flat[i][key] for other in same))
+        same = [tables[j] for j, other in enumerate(labels) if other == label]
+        differing = sorted(key for key in tables[i] if any(other.get(key) != tables[i][key] for other in same))
         leaves = [key.rsplit(".", 1)[-1] for key in differing]
         words = [leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(differing, leaves, strict=True)]
-        names.append(" ".join([label, *(f"{word}={flat[i][key]}" for key, word in zip(differing, words, strict=True))]))
+        names.append(
+            " ".join([label, *(f"{word}={tables[i][key]}" for key, word in zip(differing, words, strict=True))])
+        )
     return names
 
 
-def _flat(content: Any, at: str = "") -> dict[str, Any]:
+def differences_of(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Keys in which two flat tables differ, in words with both values."""
+    return [
+        f"{key}={one.get(key, 'none')} against {other.get(key, 'none')}"
+        for key in sorted({*one, *other})
+        if one.get(key) != other.get(key)
+    ]
+
+
+def shown_path(path: Path) -> str:
+    """From here, where that is shorter."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+def flat(content: Any, at: str = "") -> dict[str, Any]:
+    """Nested tables as one, with keys as the command line has them: model.depth."""
     if not isinstance(content, dict):
         return {at: content}
     inner = {f"{at}.{name}".strip("."): value for name, value in content.items()}
-    return {key: leaf for name, value in inner.items() for key, leaf in _flat(value, name).items()}
+    return {key: leaf for name, value in inner.items() for key, leaf in flat(value, name).items()}

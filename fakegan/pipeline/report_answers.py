@@ -8,13 +8,27 @@ from typing import Any, Literal
 
 from fakegan.evaluation.compare import Comparison, holm
 from fakegan.evaluation.report import Answer
-from fakegan.pipeline.finished import Configuration
-from fakegan.pipeline.report_groups import Group, of_seeds
-from fakegan.pipeline.report_numbers import ALPHA, mean_value, measured, number, over, p_words
+from fakegan.pipeline.finished import Configuration, differences_of, flat, shown_path
+from fakegan.pipeline.report_groups import Group, fingerprint, of_seeds
+from fakegan.pipeline.report_numbers import (
+    ALPHA,
+    GUESSING_WORDS,
+    guessing,
+    mean_value,
+    measured,
+    number,
+    over,
+    p_words,
+)
 from fakegan.pipeline.report_reconstruction import Autoencoder
 
 NOT_ASKED = "Not asked by these runs"
-GUESSING = 0.5  # the AUROC of it
+NOT_COMPARABLE = "Not answered: these runs cannot be compared"
+_LISTED = 6  # differing keys that are named
+_NEITHER = {
+    0: "neither is shown to be better than guessing (AUROC 0.5)",
+    -1: "both are worse than guessing (AUROC below 0.5)",
+}
 
 
 @dataclass(frozen=True)
@@ -24,7 +38,8 @@ class Question:
     text: str
     subject: str  # what the first of the two has, in a sentence
     verbs: tuple[str, str, str]  # its AUROC is higher, lower, not shown to differ
-    asks: Callable[[Configuration, Configuration], bool]  # whether the first against the second answers it
+    kinds: Callable[[Configuration, Configuration], bool]  # whether the two are of the kinds that it is about
+    free: tuple[str, ...]  # keys of a configuration that may differ
     words: Callable[[Configuration, Configuration], str]  # which two, in short
     missing: str  # what to add where no two runs ask it
     verdicts: tuple[str, str] = ("Yes", "No")  # where all comparisons are higher, or all lower
@@ -45,11 +60,9 @@ class _Pair:
         return 1 if (self.comparison.auroc_difference["value"] or 0) > 0 else -1
 
     @property
-    def no_better_than_guessing(self) -> bool:
-        """Whether no interval of either lies above chance: which one is worse then says little."""
-        measures = [m for c in (self.first, self.second) for m in of_seeds(c, "auroc")]
-        lowest = [m["value"] if m["low"] is None else m["low"] for m in measures]
-        return all(low is None or low <= GUESSING for low in lowest)
+    def guessing(self) -> int:
+        """How both stand to guessing: where no interval lies above it, which one is worse then says little."""
+        return guessing([m for c in (self.first, self.second) for m in of_seeds(c, "auroc")])
 
     def said(self, verbs: tuple[str, str, str]) -> str:
         """The question's verb for the outcome; where McNemar's test sees more than the bootstrap, that too."""
@@ -79,22 +92,22 @@ def answers(groups: Sequence[Group], autoencoders: Sequence[Autoencoder]) -> lis
 
 
 def _answer(question: Question, groups: Sequence[Group]) -> Answer:
-    pairs = [pair for i, group in enumerate(groups) for pair in _pairs(question, group, i if len(groups) > 1 else None)]
+    pairs = [pair for group in groups for pair in _pairs(question, group)]
     own_task = _own_task(groups) if question is GENERALISES else []
     if not pairs:
-        return Answer(question.text, NOT_ASKED, "open", f"{question.missing}.", tuple(own_task))
+        missing = _not_asked(question, groups)
+        verdict = NOT_ASKED if missing.startswith("Add ") else NOT_COMPARABLE
+        return Answer(question.text, verdict, "open", missing, tuple(own_task))
     outcomes = [pair.outcome for pair in pairs]
     verbs = dict(zip((1, -1, 0), question.verbs, strict=True))
     counts = [str(len(group.comparisons)) for group in groups if len(group.configurations) > 1]
     corrected = f"p-values after Holm's correction for {' and '.join(counts)} {'pair' if counts == ['1'] else 'pairs'}"
     verdict, tone = _verdict(question, outcomes)
-    guessing = [pair for pair in pairs if pair.no_better_than_guessing]
-    if len(guessing) == len(pairs):
-        verdict, tone = "Moot: not shown to be better than guessing", "open"
-    warning = (
-        f" In {len(guessing)} of {len(pairs)} neither is shown to be better than guessing (AUROC 0.5)."
-        if guessing
-        else ""
+    standing = [pair.guessing for pair in pairs]
+    if max(standing) < 1:
+        verdict, tone = f"Moot: {GUESSING_WORDS[max(standing)]}", "open"
+    warning = "".join(
+        f" In {standing.count(how)} of {len(pairs)} {words}." for how, words in _NEITHER.items() if how in standing
     )
     if len(pairs) == 1:
         said = f"{question.subject} {pairs[0].said(question.verbs)} ({pairs[0].words})"
@@ -111,19 +124,13 @@ def _answer(question: Question, groups: Sequence[Group]) -> Answer:
     return Answer(question.text, verdict, tone, sentence, (*details, *own_task))
 
 
-def _pairs(question: Question, group: Group, number_of_group: int | None) -> list[_Pair]:
-    where = "" if number_of_group is None else f" (faces {group_letter(number_of_group)})"
+def _pairs(question: Question, group: Group) -> list[_Pair]:
     return [
-        _Pair(question.words(a, b) + where, a, b, group.difference(a, b))
+        _Pair(question.words(a, b) + group.where, a, b, group.difference(a, b))
         for a in group.configurations
         for b in group.configurations
-        if a is not b and question.asks(a, b)
+        if a is not b and _asks(question, a, b)
     ]
-
-
-def group_letter(index: int) -> str:
-    """A, B, C: how groups of faces are called where there are several."""
-    return chr(ord("A") + index) if index < 26 else str(index + 1)
 
 
 def _verdict(question: Question, outcomes: Sequence[int]) -> tuple[str, Literal["yes", "no", "open"]]:
@@ -147,44 +154,76 @@ def _own_task(groups: Sequence[Group]) -> list[str]:
         for c in group.configurations:
             aurocs, accuracies = (of_seeds(c, name, "test_reconstructed") for name in ("auroc", "accuracy"))
             if aurocs:
+                words = GUESSING_WORDS.get(guessing(aurocs))
                 found.append(
                     f"{c.name} on its own task, real faces against their reconstructions: AUROC {over(aurocs)}, "
-                    f"accuracy {over(accuracies)}."
+                    f"accuracy {over(accuracies)}{f', {words}' if words else ''}."
                 )
-    return found
+    return list(dict.fromkeys(found))  # seen and unseen generators share it
 
 
-# Two configurations ask a question if they agree in everything else.
+# Two configurations ask a question if they are of its kinds and agree in everything else.
 
 
-def _rest(configuration: Configuration, *without: str) -> dict[str, Any]:
-    content = configuration.settings.configuration()
-    return {key: value for key, value in content.items() if key not in without}
+def _rest(question: Question, configuration: Configuration) -> dict[str, Any]:
+    """All that two configurations must agree in, by key."""
+    return {
+        key: value
+        for key, value in flat(configuration.settings.configuration()).items()
+        if not any(key == free or key.startswith(f"{free}.") for free in question.free)
+    }
+
+
+def _asks(question: Question, a: Configuration, b: Configuration) -> bool:
+    return question.kinds(a, b) and _rest(question, a) == _rest(question, b)
+
+
+def _not_asked(question: Question, groups: Sequence[Group]) -> str:
+    """Which runs to add; or, where there are runs of both kinds, why the two that are most alike are no pair."""
+    places = [(group, c) for group in groups for c in group.configurations]
+    reasons = [
+        (a, b, _differing(question, a, b, elsewhere=one is not other))
+        for one, a in places
+        for other, b in places
+        if question.kinds(a, b)
+    ]
+    reasons = [reason for reason in reasons if reason[2]]
+    if not reasons:
+        return f"{question.missing}."
+    a, b, why = min(reasons, key=lambda reason: len(reason[2]))
+    listed = "; ".join([*why[:_LISTED], *([f"{len(why) - _LISTED} keys more"] if len(why) > _LISTED else [])])
+    paths = [shown_path(c.runs[0].path) for c in (a, b)]
+    return f"{paths[0]} and {paths[1]} cannot be compared, because they differ in more than what is asked: {listed}."
+
+
+def _differing(question: Question, a: Configuration, b: Configuration, elsewhere: bool) -> list[str]:
+    """What keeps two configurations from being compared, each as a key with both values."""
+    why = differences_of(_rest(question, a), _rest(question, b))
+    names = [c.settings.budget.name for c in (a, b)]
+    if why and names[0] != names[1]:
+        why.insert(0, f"budget={names[0]} against {names[1]}")
+    if elsewhere and fingerprint(a.runs[0]) != fingerprint(b.runs[0]):
+        why.append("faces of stores of other content")
+    elif elsewhere and not why:
+        why.append("scored on different faces")
+    return why
 
 
 def _through_autogan(a: Configuration, b: Configuration) -> bool:
     seen = [(c.settings.pipeline.view, c.settings.pipeline.fakes) for c in (a, b)]
-    other = ("pipeline", "model", "autoencoder")
-    return seen == [("reconstruction", "generated"), ("pixels", "generated")] and _rest(a, *other) == _rest(b, *other)
+    return seen == [("reconstruction", "generated"), ("pixels", "generated")]
 
 
 def _deeper(a: Configuration, b: Configuration) -> bool:
-    if not (a.settings.pipeline.needs_autoencoder and b.settings.pipeline.needs_autoencoder):
-        return False
-    models = [_rest(c)["model"] for c in (a, b)]
-    same = [{k: v for k, v in model.items() if k not in {"name", "depth", "checkpoint"}} for model in models]
-    return bool(
-        models[0]["depth"] > models[1]["depth"] and same[0] == same[1] and _rest(a, "model") == _rest(b, "model")
-    )
+    both = a.settings.pipeline.needs_autoencoder and b.settings.pipeline.needs_autoencoder
+    return both and a.settings.pipeline == b.settings.pipeline and a.settings.model.depth > b.settings.model.depth
 
 
 def _adversarial(a: Configuration, b: Configuration) -> bool:
-    other = ("classifier", "budget", "patience")
     return (
         a.settings.pipeline.fakes == b.settings.pipeline.fakes == "reconstructed"
         and a.settings.classifier.net == "dcgan"
         and b.settings.classifier.net != "dcgan"
-        and _rest(a, *other) == _rest(b, *other)
     )
 
 
@@ -193,6 +232,7 @@ HELPS = Question(
     "Passing through the AutoGAN",
     ("helps", "hurts", "is not shown to differ from classifying the images"),
     _through_autogan,
+    ("pipeline", "model", "autoencoder"),
     lambda a, _: a.name.removeprefix(f"{a.settings.pipeline.name} · "),
     "Add pipeline=classify,recon_classify with one classifier",
     ("Yes", "No, it hurts"),
@@ -202,6 +242,7 @@ DEPTH = Question(
     "The deeper autoencoder",
     ("is better", "is worse", "is not shown to differ"),
     _deeper,
+    ("model.name", "model.depth", "model.checkpoint"),
     lambda a, b: f"{a.name} against depth {b.settings.model.depth}",
     "Add model=autogan1,autogan4 with pipeline=recon_classify",
     ("Yes, deeper is better", "Yes, deeper is worse"),
@@ -211,6 +252,7 @@ GENERALISES = Question(
     "Trained on reconstructions and tested on generated faces, the DCGAN",
     ("generalises better", "generalises worse", "is not shown to generalise differently"),
     _adversarial,
+    ("classifier", "budget", "patience"),
     lambda a, b: f"{a.name} against {b.settings.classifier.name}",
     "Add pipeline=recon_fakes classifier=dcgan,simple_cnn",
     ("Yes", "No, worse"),
@@ -227,6 +269,9 @@ _ERROR = ("errors", "l1", "real_vs_fake")
 def _reconstructed_differently(autoencoders: Sequence[Autoencoder]) -> Answer:
     analysed = [a for a in autoencoders if a.analyses]
     if not analysed:
+        if autoencoders:
+            names = ", ".join(shown_path(run.path) for a in autoencoders for run in a.runs)
+            return Answer(DIFFERS, NOT_COMPARABLE, "open", f"The autoencoder's errors were not analysed in {names}.")
         missing = "Add pipeline=recon_classify or recon_error, whose runs analyse reconstruction errors"
         return Answer(DIFFERS, NOT_ASKED, "open", f"{missing}.")
     shifts, shapes = (
@@ -238,10 +283,12 @@ def _reconstructed_differently(autoencoders: Sequence[Autoencoder]) -> Answer:
     shown = [bool(outcome) or (q is not None and q < ALPHA) for outcome, q in zip(outcomes, shapes, strict=True)]
     verdict = "Yes" if all(shown) else "In part: yes" if any(shown) else "Not shown"
     tone: Literal["yes", "open"] = "yes" if any(shown) else "open"
+    about = "".join(f" This is about {words}." for words in dict.fromkeys(a.about for a in analysed) if words)
     if len(analysed) == 1:
-        return Answer(DIFFERS, verdict, tone, f"With {analysed[0].name}, fake faces {said[0]}: {numbers[0]}.")
+        sentence = f"With {analysed[0].name}, fake faces {said[0]}: {numbers[0]}.{about}"
+        return Answer(DIFFERS, verdict, tone, sentence)
     counted = [f"{words} with {said.count(words)}" for words in dict.fromkeys(said)]
-    sentence = f"Fake faces {_listed(counted)} of {len(analysed)} autoencoders; {_complexity(analysed)}."
+    sentence = f"Fake faces {_listed(counted)} of {len(analysed)} autoencoders; {_complexity(analysed)}.{about}"
     details = [f"{a.name}: fakes {words}; {text}." for a, words, text in zip(analysed, said, numbers, strict=True)]
     return Answer(DIFFERS, verdict, tone, sentence, tuple(details))
 

@@ -137,13 +137,13 @@ def data(runs: Sequence[FinishedRun]) -> Section:
 
 
 def _store_blocks(run: FinishedRun, faces: OpenedFaces) -> list[Block]:
-    unseen = list(run.settings.data.split.unseen)
     store = faces.store
     blocks: list[Block] = []
     if store is None:
         blocks.append(Caution(f"What the data were like is not known any more: {faces.missing}."))
     else:
         manifest = store.manifest
+        unseen = [s for s in np.unique(store.sources).tolist() if run.classifies and s not in run.learnt_from]
         blocks.append(_sources_table(store, faces.splits, unseen))
         geometry = ", ".join(f"{key} {value}" for key, value in manifest["geometry"].items())
         blocks.append(Text(f"Fingerprint {store.fingerprint}; geometry: {geometry}."))
@@ -159,8 +159,9 @@ def _store_blocks(run: FinishedRun, faces: OpenedFaces) -> list[Block]:
             )
     if run.settings.data.name == "demo" and "store" not in run.metrics:
         blocks.append(Caution("These are the built-in faces, drawn by program: they prove nothing about real fakes."))
-    if unseen:
-        blocks.append(Text(f"Sources that appear in the test only: {', '.join(unseen)}."))
+    named = run.settings.data.split.unseen
+    if named and faces.splits is not None:
+        blocks.append(Text(f"Sources that appear in the test only: {', '.join(named)}."))
     return blocks
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fakegan.evaluation.compare import Comparison, Scored, compare
-from fakegan.evaluation.metrics import Measure
+from fakegan.evaluation.metrics import Measure, seen_and_unseen
 from fakegan.evaluation.results import FaceScores
-from fakegan.pipeline.finished import Configuration, FinishedRun, configurations, same_faces
+from fakegan.pipeline.finished import Configuration, FinishedRun, PartOfRun, configurations, same_faces
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,12 @@ class Group:
     """Configurations with the same faces, and every pair of them compared."""
 
     configurations: tuple[Configuration, ...]
+    called: str = ""  # how these faces are told from those of the report's other groups
+
+    @property
+    def where(self) -> str:
+        """What to add to a title; empty where there is one group only."""
+        return f" ({self.called})" if self.called else ""
 
     @cached_property
     def runs(self) -> list[FinishedRun]:
@@ -33,9 +39,14 @@ class Group:
 
     @cached_property
     def unseen(self) -> frozenset[str]:
-        """Sources that no run of the group has trained on, by its own settings."""
-        named = [frozenset(run.settings.data.split.unseen) for run in self.runs]
-        return frozenset.intersection(*named)
+        """Sources of these faces that no run of the group has learnt from."""
+        learnt = frozenset[str]().union(*(run.learnt_from for run in self.runs))
+        return frozenset(self.faces.sources.tolist()) - learnt
+
+    @property
+    def scored(self) -> str:
+        """Which faces these are, in words."""
+        return "; ".join(dict.fromkeys(run.scored for run in self.runs))
 
     @cached_property
     def comparisons(self) -> list[Comparison]:
@@ -64,6 +75,9 @@ class Group:
 def grouped(runs: Sequence[FinishedRun]) -> list[Group]:
     """Runs that classify, by the faces they were scored on, in order of appearance.
 
+    Where some of the generators were seen in training, by any of the runs, and others were not, those are groups of
+    their own, each with all real faces: taken together they would say nothing of either.
+
     Raises:
         UsageError: the same configuration and seed twice on the same faces.
     """
@@ -71,7 +85,29 @@ def grouped(runs: Sequence[FinishedRun]) -> list[Group]:
     for run in runs:
         if run.classifies:
             together.setdefault(_faces_key(run), []).append(run)
-    return [Group(tuple(configurations(alike))) for alike in together.values()]
+    groups = []
+    for i, alike in enumerate(together.values()):
+        called = f"faces {group_letter(i)}" if len(together) > 1 else ""
+        for kind, part in _by_seen(alike).items():
+            words = [word for word in (called, f"{kind} generators" if kind else "") if word]
+            groups.append(Group(tuple(configurations(part)), ", ".join(words)))
+    return groups
+
+
+def group_letter(index: int) -> str:
+    """A, B, C: how lots of faces are called where there are several."""
+    return chr(ord("A") + index) if index < 26 else str(index + 1)
+
+
+def _by_seen(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
+    """Runs on the same faces as they are, or twice: with the fakes that were seen in training, and with the others."""
+    faces = runs[0].scores
+    learnt = frozenset[str]().union(*(run.learnt_from for run in runs))
+    parts = seen_and_unseen(faces.labels, faces.sources, learnt)
+    if not parts:
+        return {"": list(runs)}
+    sources = {kind: tuple(np.unique(faces.sources[part]).tolist()) for kind, part in parts.items()}
+    return {kind: [PartOfRun(r.settings, r.folder, r, sources[kind]) for r in runs] for kind in parts}
 
 
 def scores(configuration: Configuration) -> npt.NDArray[np.float64]:  # (S, N)

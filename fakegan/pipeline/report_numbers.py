@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fakegan.evaluation.compare import over_seeds
+from fakegan.evaluation.metrics import judged
 
 Value = Mapping[str, float | None]  # {"value", "low", "high"}: the bounds are a 95% interval's
+GUESSING_WORDS = {0: "not shown to be better than guessing", -1: "worse than guessing (AUROC below 0.5)"}
 ALPHA = 0.05  # a p-value below it, after Holm's correction, is called a difference
 
 
@@ -51,6 +53,14 @@ def mean_value(measures: Sequence[Value]) -> float:
     """Over seeds; NaN where no seed has one."""
     values = [m["value"] for m in measures if m["value"] is not None]
     return float(over_seeds(values)["mean"]) if values else float("nan")
+
+
+def guessing(measures: Sequence[Value]) -> int:
+    """How AUROCs, one a seed, stand to guessing: 1 where an interval lies above, -1 where each lies below, else 0."""
+    judgements = [judged({**m}) for m in measures]
+    if 1 in judgements:
+        return 1
+    return -1 if judgements and all(j < 0 for j in judgements) else 0
 
 
 def p_cell(p: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Sequence
@@ -9,14 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from fakegan.errors import FakeganError
 from fakegan.evaluation.metrics import Measure
-from fakegan.evaluation.report import Block, Figure, Gallery, Section, Table, Text
+from fakegan.evaluation.reconstructed import COMPLEXITY, differences
+from fakegan.evaluation.report import Block, Caution, Figure, Gallery, Section, Table, Text
 from fakegan.evaluation.results import read_json
 from fakegan.pipeline.finished import FinishedRun
 from fakegan.pipeline.report_numbers import in_lines, measured, number, over, p_cell
 
-ANALYSIS = "analysis"  # folder in a run
+ANALYSIS, ERRORS_FILE = "analysis", "errors.csv"  # folder in a run, and a file of it
 ERRORS = {  # key of analysis.json -> how it is called
     "l1": "L1",
     "psnr": "PSNR, dB",
@@ -29,6 +34,7 @@ PICTURES = {  # pictures of the analysis -> what they show
     "spectra": "Mean power by spatial frequency",
     SHEET: "Test faces of the best, median and worst PSNR, their reconstructions and four times the residual",
 }
+_MAX_ERRORS_BYTES = 2**30  # some 200 bytes a face
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PICTURE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _MAX_PICTURE_BYTES = 64 * 2**20  # the largest has some 500 kB
@@ -42,6 +48,7 @@ class Autoencoder:
     name: str
     runs: tuple[FinishedRun, ...]  # by seed
     analyses: tuple[dict[str, Any], ...]  # of those runs that have one
+    about: str = ""  # which faces the analyses are about, where those are not the whole test split
 
     @property
     def analysed(self) -> FinishedRun | None:
@@ -87,10 +94,58 @@ def autoencoders(runs: Sequence[FinishedRun]) -> list[Autoencoder]:
     together = [tuple(seeds[seed] for seed in sorted(seeds)) for seeds in by_settings.values()]
     together.sort(key=lambda same: (same[0].settings.model.depth, _code_numbers(same[0])))
     names = _names([same[0] for same in together])
-    return [
-        Autoencoder(name, same, tuple(_read(run) for run in same if _file(run).is_file()))
-        for name, same in zip(names, together, strict=True)
-    ]
+    return [_with_analyses(name, same) for name, same in zip(names, together, strict=True)]
+
+
+def _with_analyses(name: str, runs: tuple[FinishedRun, ...]) -> Autoencoder:
+    found = [_analysis(run) for run in runs if _file(run).is_file()]
+    about = dict.fromkeys(words for _, words in found if words)
+    return Autoencoder(name, runs, tuple(content for content, _ in found), "; ".join(about))
+
+
+def _analysis(run: FinishedRun) -> tuple[dict[str, Any], str]:
+    """analysis.json for the faces that the run was scored on, and which those are where they are not its whole test.
+
+    An analysis holds the numbers of each of the run's own test faces: for some of them it is done again, for others it
+    cannot be.
+    """
+    content = _read(run)
+    if run.folder == run.path or not run.classifies:
+        return content, ""
+    own, here = FinishedRun(run.settings, run.path).scores, run.scores
+    if set(own.files.tolist()) == set(here.files.tolist()) and _same_store(run):
+        return content, ""
+    if not _same_store(run) or not set(here.files.tolist()) <= set(own.files.tolist()):
+        return content, f"all {len(own)} test faces of the runs themselves, not the faces scored here"
+    columns = _errors(run.path / ANALYSIS / ERRORS_FILE, here.files.tolist())
+    found = differences(columns, here.labels, here.sources, here.groups)
+    found["complexity"]["name"] = content["complexity"]["name"]
+    return {**content, **found}, f"the {len(here)} faces scored here, of {len(own)} test faces"
+
+
+def _same_store(run: FinishedRun) -> bool:
+    own = FinishedRun(run.settings, run.path)
+    return bool(own.metrics.get("data_fingerprint") == run.metrics.get("data_fingerprint"))
+
+
+def _errors(path: Path, files: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
+    """The columns of errors.csv for some files, in their order, (N,) each.
+
+    Raises:
+        FakeganError: it is missing or damaged.
+    """
+    try:
+        if path.stat().st_size > _MAX_ERRORS_BYTES:
+            raise ValueError
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            lines = {line.pop("file"): line for line in csv.DictReader(file)}
+        names = [name for name in next(iter(lines.values())) if name not in ("source", "label")]
+        columns = {name: np.array([float(lines[file][name]) for file in files]) for name in names}
+        if not {*ERRORS, COMPLEXITY} <= set(columns):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError, StopIteration, csv.Error) as error:
+        raise FakeganError(f"{path} is damaged or of another version: {_CURE}") from error
+    return columns
 
 
 def chapter(found: Sequence[Autoencoder]) -> Section | None:
@@ -100,6 +155,7 @@ def chapter(found: Sequence[Autoencoder]) -> Section | None:
     blocks: list[Block] = [_overview(found)]
     analysed = [autoencoder for autoencoder in found if autoencoder.analyses]
     if analysed:
+        blocks += [Caution(f"{about}.") for about in dict.fromkeys(_about(a) for a in analysed) if about]
         blocks += [
             Text(
                 "Differences are fake less real: a negative Cohen's d of L1 says that fakes are copied more exactly, "
@@ -203,10 +259,10 @@ def _by_autoencoder(index: int, autoencoder: Autoencoder) -> Section:
     for source in sources:
         first = errors["l1"]["by_source"][source]
         cells = [in_lines(_mean_error(errors, name, source)) for name in ERRORS]
-        rows.append([f"{source} ({first['label']})", str(first["n"]), *cells])
+        rows.append([f"{source} ({first['label']})", str(first["n"]), *cells, _effect(errors, source)])
     table = Table(
         f"{autoencoder.name}{several}: mean error of test faces by source",
-        ("source", "faces", *ERRORS.values()),
+        ("source", "faces", *ERRORS.values(), "Cohen's d of L1 against real faces"),
         rows,
     )
     pictures = [
@@ -214,13 +270,24 @@ def _by_autoencoder(index: int, autoencoder: Autoencoder) -> Section:
             f"analysis_{index}_{path.stem}".lower().replace("-", "_"),
             _picture(path),
             f"{path.stem.replace('_', ' ')} of {autoencoder.name}",
-            f"{PICTURES.get(path.stem, path.stem.replace('_', ' '))}: {autoencoder.name}{several}.",
+            f"{PICTURES.get(path.stem, path.stem.replace('_', ' '))}: {autoencoder.name}{several}"
+            f"{', all test faces of the run' if autoencoder.about else ''}.",
         )
         for path in sorted((run.path / ANALYSIS).glob("*.png"))
     ]
     sheets = [figure for figure in pictures if figure.name.endswith(SHEET)]
     plots = [figure for figure in pictures if figure not in sheets]
     return Section(autoencoder.name, [table, *([Gallery(plots)] if plots else []), *sheets])
+
+
+def _about(autoencoder: Autoencoder) -> str:
+    about = autoencoder.about
+    return f"Numbers of this chapter are about {about}; its pictures show all test faces of the runs" if about else ""
+
+
+def _effect(errors: dict[str, Any], source: str) -> str:
+    found = errors["l1"].get("by_generator", {}).get(source)
+    return "-" if found is None else in_lines(measured(found["cohens_d"], signed=True))
 
 
 def _mean_error(errors: dict[str, Any], name: str, source: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,10 +14,19 @@ from fakegan.evaluation import plots
 from fakegan.evaluation.compare import over_seeds, wins
 from fakegan.evaluation.metrics import Measure
 from fakegan.evaluation.report import Block, Caution, Figure, Gallery, Table, Text
-from fakegan.pipeline.finished import Configuration, FinishedRun
+from fakegan.pipeline.finished import Configuration, FinishedRun, shown_path
 from fakegan.pipeline.ledger import read_ledger
 from fakegan.pipeline.report_groups import Group, called_fake, fingerprint, of_seeds, scores
-from fakegan.pipeline.report_numbers import in_lines, mean_value, measured, number, over, p_cell
+from fakegan.pipeline.report_numbers import (
+    GUESSING_WORDS,
+    guessing,
+    in_lines,
+    mean_value,
+    measured,
+    number,
+    over,
+    p_cell,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Plot
@@ -50,8 +58,9 @@ STUDY_REMARK = (
 
 
 def side_by_side(group: Group) -> list[Block]:
-    """Every configuration's measures, beside the study's."""
-    published = [_published(c) for c in group.configurations]
+    """Every configuration's measures, beside the study's, which were on generators that it had learnt from."""
+    unseen = bool(group.unseen & {*group.faces.sources[group.faces.labels == 1].tolist()})
+    published = [_published(c, unseen) for c in group.configurations]
     rows = []
     for c, theirs in zip(group.configurations, published, strict=True):
         cells = [in_lines(over(of_seeds(c, name))) for name in COLUMNS]
@@ -60,7 +69,8 @@ def side_by_side(group: Group) -> list[Block]:
     columns = ["configuration", "seeds", *COLUMNS.values()]
     columns[4:4] = ["the study's accuracy"] if any(published) else []
     faces = group.faces
-    caption = f"Test split: {(faces.labels == 0).sum()} real and {(faces.labels == 1).sum()} fake faces"
+    counts = f"{(faces.labels == 0).sum()} real and {(faces.labels == 1).sum()} fake faces"
+    caption = f"{counts}{group.where}: {group.scored}"
     blocks: list[Block] = [
         Text(
             "One seed: the value and its 95% interval over faces. Several: mean ± sample standard deviation, and each "
@@ -68,7 +78,12 @@ def side_by_side(group: Group) -> list[Block]:
         ),
         Table(caption, columns, rows),
     ]
+    blocks += [Caution(f"{name}: {GUESSING_WORDS[-1]}.") for name in _worse_than_guessing(group)]
     return [*blocks, Text(STUDY_REMARK)] if any(published) else blocks
+
+
+def _worse_than_guessing(group: Group) -> list[str]:
+    return [c.name for c in group.configurations if guessing(of_seeds(c, "auroc")) < 0]
 
 
 def own_tasks(group: Group) -> list[Block]:
@@ -158,10 +173,14 @@ def _histogram(group: Group, configuration: Configuration, name: str) -> Figure:
     threshold = float(np.mean([run.metrics["threshold"] for run in configuration.runs]))
     many = len(said)
     figures = plots.pictures(
-        said.ravel(), np.tile(group.faces.labels, many), np.tile(group.faces.sources, many), threshold
+        said.ravel(),
+        np.tile(group.faces.labels, many),
+        np.tile(group.faces.sources, many),
+        threshold,
+        learnt_from=frozenset(group.faces.sources.tolist()) - group.unseen,
     )
     together = f", {many} seeds together, their mean threshold" if many > 1 else ""
-    caption = f"{configuration.name}{together}."
+    caption = f"{configuration.name}{group.where}{together}."
     return _figure(figures["score_histogram"], name, f"Scores of real and fake faces: {configuration.name}", caption)
 
 
@@ -274,15 +293,9 @@ def _ledger(runs: Sequence[FinishedRun]) -> list[Block]:
     ]
 
 
-def shown_path(path: Path) -> str:
-    """From here, where that is shorter."""
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative
-
-
-def _published(configuration: Configuration) -> str:
+def _published(configuration: Configuration, unseen: bool) -> str:
     s = configuration.settings
-    if not s.pipeline.trains_classifier:
+    if not s.pipeline.trains_classifier or (unseen and s.pipeline.fakes == "generated"):
         return ""
     depth = s.model.depth if s.pipeline.view == "reconstruction" else None
     return STUDY.get((s.pipeline.view or "", s.pipeline.fakes, s.classifier.net, depth), "")
@@ -297,6 +310,7 @@ def seed_rows(groups: Iterable[Group]) -> list[dict[str, Any]]:
     return [
         {
             "configuration": c.name,
+            "faces": group.called,
             "seed": run.settings.seed,
             "run": str(run.folder),
             **{key: m["value"] for key, m in run.metrics["test"].items() if isinstance(m, dict) and "value" in m},
@@ -311,6 +325,8 @@ def plain_numbers(group: Group) -> dict[str, Any]:
     """The comparison of a group for comparison.json."""
     return {
         "faces": len(group.faces),
+        "scored": group.scored,
+        "called": group.called,
         "fingerprint": fingerprint(group.runs[0]),
         "configurations": [
             {

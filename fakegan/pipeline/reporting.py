@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+import textwrap
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,13 +25,13 @@ from fakegan.evaluation.report import (
     to_html,
     to_markdown,
 )
-from fakegan.evaluation.results import METRICS_FILE
+from fakegan.evaluation.results import METRICS_FILE, TABLE_WIDTH, columns
 from fakegan.files import replacing
-from fakegan.pipeline.finished import FinishedRun
+from fakegan.pipeline.finished import FinishedRun, shown_path
 from fakegan.pipeline.ledger import command as own_command
-from fakegan.pipeline.report_answers import answers, group_letter
+from fakegan.pipeline.report_answers import answers
 from fakegan.pipeline.report_faces import data, mistakes, opened
-from fakegan.pipeline.report_groups import Group, grouped, of_seeds
+from fakegan.pipeline.report_groups import Group, group_letter, grouped, of_seeds
 from fakegan.pipeline.report_numbers import ALPHA, measured, over, p_words
 from fakegan.pipeline.report_reconstruction import Autoencoder, autoencoders, chapter
 from fakegan.pipeline.report_results import (
@@ -42,7 +43,6 @@ from fakegan.pipeline.report_results import (
     provenance,
     seed_rows,
     seeds,
-    shown_path,
     side_by_side,
 )
 from fakegan.pipeline.settings import RunSettings
@@ -111,8 +111,7 @@ def _report(
 ) -> Report:
     sections: list[Section] = []
     for i, group in enumerate(groups):
-        letter = group_letter(i) if len(groups) > 1 else ""
-        sections += _of_group(group, letter)
+        sections += _of_group(group, f"_{group_letter(i).lower()}" if len(groups) > 1 else "")
     reconstructions = chapter(found)
     sections += [] if reconstructions is None else [reconstructions]
     sections.append(data(runs))
@@ -127,23 +126,21 @@ def _lead(runs: Sequence[FinishedRun], groups: Sequence[Group]) -> str:
     parts = [_count(len(runs), "run")]
     if configurations:
         parts.insert(0, _count(len(configurations), "configuration"))
-    parts += [f"{len(group.faces)} test faces{_called(i, groups)}" for i, group in enumerate(groups)]
-    if len(groups) > 1:
+    parts += [f"{len(group.faces)} faces{group.where}: {group.scored}" for group in groups]
+    if len({tuple(run.folder for run in group.runs) for group in groups}) > 1:
         parts.append("runs on different faces are not compared")
     today = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    return f"{', '.join(parts)}. FakeGAN {fakegan.__version__}, {today}."
+    return f"{'; '.join(parts)}. FakeGAN {fakegan.__version__}, {today}."
 
 
 def _count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def _called(i: int, groups: Sequence[Group]) -> str:
-    return f" ({group_letter(i)})" if len(groups) > 1 else ""
-
-
-def _of_group(group: Group, letter: str) -> list[Section]:
-    where, name = (f" (faces {letter})", f"_{letter.lower()}") if letter else ("", "")
+def _of_group(
+    group: Group,
+    name: str,  # added to its pictures' names
+) -> list[Section]:
     chapters: list[tuple[str, list[Block]]] = [
         ("Side by side", [*side_by_side(group), *own_tasks(group)]),
         ("By source", by_source(group)),
@@ -152,7 +149,7 @@ def _of_group(group: Group, letter: str) -> list[Section]:
         ("Seeds", seeds(group)),
         ("Hardest mistakes", mistakes(group, opened(group.runs[0]), name.removeprefix("_") or "a")),
     ]
-    return [Section(f"{title}{where}", blocks) for title, blocks in chapters if blocks]
+    return [Section(f"{title}{group.where}", blocks) for title, blocks in chapters if blocks]
 
 
 def _write_pictures(folder: Path, report: Report) -> None:
@@ -179,15 +176,31 @@ def _csv(rows: Sequence[dict[str, object]]) -> str:
 
 
 def _closing_words(groups: Sequence[Group], said: Sequence[Answer], report: Path) -> str:
-    lines = [f"{answer.question}\n  {answer.verdict}. {answer.sentence}" for answer in said]
-    for i, group in enumerate(groups):
-        rows = [(c.name, *(over(of_seeds(c, name)) for name in ("auroc", "accuracy"))) for c in group.configurations]
-        rows = [("", "AUROC", "accuracy"), *rows]
-        widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        lines.append(f"\n{len(group.faces)} test faces{_called(i, groups)}:")
-        lines += ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = []
+    for answer in said:
+        lines += [answer.question, *_wrapped(f"{answer.verdict}. {answer.sentence}", "  ")]
+    for group in groups:
+        rows = [(c.name, over(of_seeds(c, "auroc")), over(of_seeds(c, "accuracy"))) for c in group.configurations]
+        lines += ["", *_wrapped(f"{len(group.faces)} faces{group.where}: {group.scored}:"), *_in_columns(rows)]
         lines += _significant(group)
     return "\n".join([*lines, f"\nreport: {shown_path(report)}"])
+
+
+def _in_columns(rows: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Name, AUROC and accuracy of each: a line each where 80 columns allow, else the numbers below the name."""
+    cells = [("", "AUROC", "accuracy"), *rows]
+    widths = [max(columns(row[i]) for row in cells) for i in range(3)]
+    if sum(widths) + 4 <= TABLE_WIDTH:
+        padded = [[c + " " * (w - columns(c)) for c, w in zip(row, widths, strict=True)] for row in cells]
+        return ["  ".join(row).rstrip() for row in padded]
+    lines = []
+    for name, auroc, accuracy in rows:
+        lines += [*_wrapped(name), *_wrapped(f"AUROC     {auroc}", "  "), *_wrapped(f"accuracy  {accuracy}", "  ")]
+    return lines
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(text, TABLE_WIDTH, initial_indent=indent, subsequent_indent=indent or "    ")
 
 
 def _significant(group: Group) -> list[str]:
@@ -195,9 +208,8 @@ def _significant(group: Group) -> list[str]:
     if not group.comparisons:
         return []
     head = f"AUROC differs significantly in {len(found)} of {len(group.comparisons)} pairs, after Holm's correction"
-    listed = [
-        f"  {c.a} against {c.b}: {measured(c.auroc_difference, signed=True)}, {p_words(c.p_auroc_holm)}"
-        for c in found[:LISTED]
-    ]
-    more = [f"  and {len(found) - LISTED} more, in the report"] if len(found) > LISTED else []
-    return [head, *listed, *more]
+    lines = _wrapped(head)
+    for c in found[:LISTED]:
+        difference = f"{measured(c.auroc_difference, signed=True)}, {p_words(c.p_auroc_holm)}"
+        lines += _wrapped(f"{c.a} against {c.b}: {difference}", "  ")
+    return [*lines, f"  and {len(found) - LISTED} more, in the report"] if len(found) > LISTED else lines

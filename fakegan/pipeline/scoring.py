@@ -27,11 +27,13 @@ class ScoredFaces:
     faces: FaceScores
     uncalibrated: Scores  # (N,), P(fake) at temperature 1
     threshold: float
+    learnt_from: frozenset[str] | None = None  # sources that took part in training, where that matters
 
     def measures(self) -> dict[str, Any]:
         """Everything that metrics.json says of one split."""
         f = self.faces
-        return measures(f.scores, f.labels, f.sources, f.groups, self.threshold, uncalibrated=self.uncalibrated)
+        faces = (f.scores, f.labels, f.sources, f.groups, self.threshold)
+        return measures(*faces, uncalibrated=self.uncalibrated, learnt_from=self.learnt_from)
 
     def write(self, folder: Path, pictures: str = ".") -> None:
         """scores.csv into the folder, and ROC, confusion, histogram, reliability into the folder `pictures` of it."""
@@ -47,7 +49,7 @@ class ScoredFaces:
     def pictures(self) -> dict[str, Any]:
         """Figures by name."""
         f = self.faces
-        return plots.pictures(f.scores, f.labels, f.sources, self.threshold, self.uncalibrated)
+        return plots.pictures(f.scores, f.labels, f.sources, self.threshold, self.uncalibrated, self.learnt_from)
 
 
 def score(detector: Detector, store: FaceStore, rows: Rows, what: str) -> ScoredFaces:
@@ -81,8 +83,7 @@ def together(parts: Sequence[ScoredFaces]) -> ScoredFaces:
 
 def chosen(scored: ScoredFaces, keep: Any) -> ScoredFaces:  # bool (N,)
     """Some of the faces."""
-    columns = {f.name: getattr(scored.faces, f.name)[keep] for f in fields(FaceScores)}
-    return ScoredFaces(FaceScores(**columns), scored.uncalibrated[keep], scored.threshold)
+    return ScoredFaces(scored.faces.kept(keep), scored.uncalibrated[keep], scored.threshold)
 
 
 def decisions(detector: Detector, store: FaceStore) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fakegan.devices import use_device
 from fakegan.errors import FakeganError
 from fakegan.evaluation.results import METRICS_FILE, write_metrics
 from fakegan.pipeline.examples import RECONSTRUCTED, Examples
+from fakegan.pipeline.finished import LEARNT_FROM
 from fakegan.pipeline.ledger import command, record
 from fakegan.pipeline.reconstruct import LiveReconstructions
 from fakegan.pipeline.scoring import chosen, decisions, score, score_examples, score_reconstructed
@@ -37,7 +39,8 @@ def test(settings: RunSettings, faces: Faces, examples: Examples, autoencoder: P
         raise FakeganError(f"{known} test faces took part in training: the store has changed since; start a new run")
     print(f"test: scoring {len(rows)} faces", flush=True)
     record(run_dir, len(rows), store.fingerprint)
-    tested = score(detector, store, rows, "test faces")
+    learnt_from = np.unique(examples.sources[np.concatenate([examples.train, examples.val])]).tolist()
+    tested = replace(score(detector, store, rows, "test faces"), learnt_from=frozenset(learnt_from))
     content: dict[str, Any] = {
         "val": score_examples(detector, examples, examples.val).measures(),
         "test": tested.measures(),
@@ -51,7 +54,7 @@ def test(settings: RunSettings, faces: Faces, examples: Examples, autoencoder: P
         content["test_reconstructed"] = own_task.measures()
     if autoencoder is not None:
         content["autoencoder"] = autoencoder_metrics(autoencoder)
-    content |= decisions(detector, store)
+    content |= {**decisions(detector, store), LEARNT_FROM: learnt_from}
     tested.write(run_dir, "test")
     write_tensorboard(run_dir / "test", settings, content, tested)
     write_metrics(run_dir / METRICS_FILE, {**content, **provenance()})

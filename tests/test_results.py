@@ -1,0 +1,61 @@
+"""The table that people see at a terminal of 80 columns."""
+
+import numpy as np
+import pytest
+
+from fakegan.evaluation.metrics import measures
+from fakegan.evaluation.results import columns, shortened, table
+
+LONG = [f"stylegan2_ffhq_config_f_truncation_psi_{psi}_seeds_0_to_50000" for psi in ("0.5", "0.7")]
+
+
+def _table(learnt_from: set[str] | None, names: tuple[str, ...] = ("camera", "known", "new")) -> list[str]:
+    """Twelve reals at 0.4; the first generator scores above them, the second below."""
+    scores = np.repeat([0.4, 0.9, 0.1], 12)
+    labels, sources = np.repeat([0, 1, 1], 12), np.repeat(names, 12)
+    return table(
+        measures(scores, labels, sources, np.arange(36).astype(str), 0.5, learnt_from=learnt_from)
+    ).splitlines()
+
+
+def _cells(lines: list[str], name: str) -> list[str]:
+    (line,) = [line for line in lines if line.startswith(name)]
+    return line.removeprefix(name).split()
+
+
+def test_one_kind_of_generators_has_one_line() -> None:
+    lines = _table({"camera", "known", "new"})
+    assert _cells(lines, "all")[:2] == ["36", "0.667"]
+    assert _cells(lines, "  fake faces")[:2] == ["24", "0.500"]
+    assert not any("seen" in line for line in lines)
+
+
+def test_seen_and_unseen_generators_have_a_line_each_and_none_together() -> None:
+    lines = _table({"camera", "known"})
+    assert _cells(lines, "seen generators")[:2] == ["24", "1.000"]
+    assert _cells(lines, "unseen generators")[:2] == ["24", "0.500"]
+    assert _cells(lines, "  unseen fakes")[:2] == ["12", "0.000"]
+    assert _cells(lines, "new (fake, unseen)")[0] == "12"
+    assert not any(line.startswith("all") for line in lines)
+    assert len(_cells(lines, "camera (real)")) == 4  # no AUROC: it would be against both kinds
+    assert lines[-1] == "worse than guessing (AUROC below 0.5): unseen generators, new (fake, unseen)"
+
+
+def test_generators_that_are_all_unseen_are_said_to_be() -> None:
+    assert _cells(_table({"camera"}), "unseen generators")[:2] == ["36", "0.667"]
+
+
+@pytest.mark.parametrize("learnt_from", [None, {"camera", LONG[0]}, {"camera"}])
+def test_long_names_fit_80_columns_and_stay_apart(learnt_from: set[str] | None) -> None:
+    lines = _table(learnt_from, ("camera", *LONG))
+    assert max(map(columns, lines)) < 80
+    named = [line.split(" (fake")[0] for line in lines if line.startswith("styl") and " (fake" in line]
+    assert len(set(named)) == len(named) == 2
+
+
+def test_names_are_shortened_in_the_middle_and_never_to_the_same() -> None:
+    assert shortened(["abcdefghij", "abc"], [6, 6]) == ["ab..ij", "abc"]
+    assert shortened(["abXcdefgYij", "abZcdefgWij"], [8, 8]) == ["abX..Yij", "abZ..Wij"]
+    assert shortened(["abcXdefg", "abcYdefg"], [7, 7]) == ["abc..fg", "a..2..g"]
+    assert columns("\u4eba\u8138") == 4
+    assert shortened(["\u4eba" * 9], [8]) == ["\u4eba\u4eba..\u4eba"]
