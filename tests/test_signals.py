@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -51,8 +52,8 @@ def _python(script: str, folder: Path, module: str = "") -> subprocess.Completed
             False,
         ),
         (
-            "signals.begin(); signals.unwind()\ntry:\n with signals.kept():\n  import library\n  signals.raise_if_asked()"
-            "\nexcept KeyboardInterrupt: raise SystemExit(130)\nprint('goes on')",
+            "signals.begin(); signals.unwind()\ntry:\n with signals.kept():\n  import library\n"
+            "  signals.raise_if_asked()\nexcept KeyboardInterrupt: raise SystemExit(130)\nprint('goes on')",
             False,
         ),
     ],
@@ -98,7 +99,8 @@ class _Started:
 
     def epoch(self) -> int:
         """The last that it has told of; 0: none."""
-        return int(self.log.read_text().rpartition("epoch ")[2].partition("/")[0] or 0)
+        told = re.findall(r"epoch (\d+)/", self.log.read_text())
+        return int(told[-1]) if told else 0
 
     def code(self) -> int:
         """Its exit code; -1 where it goes on training, however slow the machine: then it has not heard."""

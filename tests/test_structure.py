@@ -12,7 +12,7 @@ LAYERS = [
     {"ranks", "processes", "slurm", "progress", "memory", "devices"},
     {"data", "nets", "views", "evaluation"},
     {"pictures", "commands"},
-    {"checkpoints", "callbacks", "stopping"},
+    {"checkpoints", "callbacks", "epochs", "stopping"},
     {"modules"},
     {"detector"},
     {"pipeline"},
