@@ -10,6 +10,7 @@ import torch
 
 from fakegan import epochs
 from fakegan.callbacks import Best, MetricsInCheckpoint, Patience
+from fakegan.checkpoints import AtomicCheckpointIO
 from fakegan.data.datamodule import RealFacesDataModule
 from fakegan.data.store import FaceStore
 from fakegan.epochs import EpochLines, EpochStatus, StageBar, said
@@ -29,6 +30,7 @@ def fit(module: pl.LightningModule, store: FaceStore, epochs: int, *callbacks: p
         max_epochs=epochs,
         logger=False,
         callbacks=list(callbacks),
+        plugins=[AtomicCheckpointIO()],
         enable_checkpointing=kinds["Best"],
         enable_progress_bar=kinds["StageBar"],
         enable_model_summary=False,
