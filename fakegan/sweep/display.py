@@ -125,7 +125,9 @@ def _put(text: str) -> None:
 
 def _line(running: Running, name: str) -> str:
     """What is swept comes first: a narrow terminal cuts the rest."""
-    return f"  job {running.job.number:<2} {clock(running.seconds):>6}  {name}  {running.doing()}"
+    return (
+        f"  job {running.job.number:<2} {clock(running.seconds):>6}  {name}  {running.doing().replace(' epoch ', ' ')}"
+    )
 
 
 def shown(path: Path) -> Path:
