@@ -459,8 +459,8 @@ def test_at_eighty_columns_a_job_shows_what_is_swept_and_what_it_does(
     display.terminal = True
     display.going([dataclasses.replace(running, job=dataclasses.replace(running.job, name=name)) for name in swept], 0)
     assert capsys.readouterr().out.splitlines()[:2] == [
-        "  job 7    0:00  seed=1 autogan4 alexnet classify dropout=0.5  classifier 12/30,",
-        "  job 7    0:00  seed=2 +a=null                                classifier 12/30,",
+        "  job 7    0:00  seed=1 autogan4 alexnet classify dropout=0.5  classifier 12/30",
+        "  job 7    0:00  seed=2 +a=null                                classifier 12/30",
     ]
 
 
