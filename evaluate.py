@@ -5,6 +5,10 @@ python evaluate.py run=outputs/RUN data=faces data.root=data/faces    # on other
 python evaluate.py 'runs=[outputs/a,outputs/b]'    # side by side, with a report; a folder stands for the runs in it
 """
 
+from fakegan import signals
+
+signals.begin()  # before what takes long to load
+
 from omegaconf import DictConfig
 
 from fakegan import config
@@ -22,6 +26,7 @@ def main(cfg: DictConfig) -> None:
     load_lightning()
     from fakegan.pipeline.evaluating import compare, evaluate
 
+    signals.unwind()
     print(compare(settings, runs) if one is None else evaluate(settings, one))
 
 

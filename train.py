@@ -6,6 +6,10 @@ python train.py -m seed=1,2,3 classifier=simple_cnn,alexnet    # a sweep: every 
 python train.py resume=outputs/RUN                        # go on with a run that was stopped
 """
 
+from fakegan import signals
+
+signals.begin()  # before what takes long to load
+
 from omegaconf import DictConfig
 
 from fakegan import config

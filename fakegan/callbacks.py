@@ -1,9 +1,7 @@
-"""What Lightning lacks: repeatable noise, progress in a log, a picture of reconstructions, a stop on divergence."""
+"""What Lightning lacks: repeatable noise, a picture of reconstructions, a stop on divergence."""
 
 from __future__ import annotations
 
-import sys
-import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -19,7 +17,6 @@ from fakegan import ranks
 from fakegan.data.pixels import to_uint8
 from fakegan.errors import FakeganError
 from fakegan.pictures import Picture, sheet, write_png
-from fakegan.progress import Status, write_status
 from fakegan.views import residual
 
 
@@ -41,48 +38,6 @@ class StepSeed(pl.Callback):
             torch.cuda.manual_seed(number)
         elif module.device.type == "mps":
             torch.mps.manual_seed(number)
-
-
-class EpochLines(pl.Callback):
-    """One line an epoch where there is no terminal to draw a bar on."""
-
-    def __init__(self, stage: str) -> None:
-        self.stage = stage
-        self.started = 0.0
-
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Start the clock also of an epoch that is taken up in its middle, which Lightning does not start again."""
-        self.started = time.monotonic()
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Start the epoch's clock."""
-        self.started = time.monotonic()
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Print the epoch's metrics."""
-        metrics = trainer.callback_metrics
-        shown = "  ".join(f"{name} {float(metrics[name]):.3f}" for name in sorted(metrics) if name.startswith("val/"))
-        seconds = time.monotonic() - self.started
-        line = f"{self.stage} epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {shown}  ({seconds:.0f} s)"
-        if trainer.is_global_zero:
-            print(line, file=sys.stdout, flush=True)
-
-
-class EpochStatus(pl.Callback):
-    """The run's status file says which epoch it is in."""
-
-    def __init__(self, run_dir: Path, stage: str) -> None:
-        self.run_dir = run_dir
-        self.stage = stage
-
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Write it also for an epoch that is taken up in its middle."""
-        if trainer.is_global_zero:
-            write_status(self.run_dir, Status(self.stage, trainer.current_epoch + 1, trainer.max_epochs or 0))
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Write it."""
-        self.on_train_start(trainer, module)
 
 
 class Patience(EarlyStopping):

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from fakegan import signals
 from fakegan.data.images import Geometry
 from fakegan.errors import FakeganError, UsageError
 
@@ -74,14 +75,13 @@ def run(
     words = sys.argv[1:] if arguments is None else list(arguments)
     goodbye = f"\nStopped: {stopped} Start again with: {command} {shlex.join(words)}"
 
-    def stop(number: int, _frame: object) -> NoReturn:
+    def part(_code: object) -> None:
         print(goodbye, file=sys.stderr)
-        sys.exit(128 + number)  # unwinds: what was half made is removed
 
-    if arguments is None:
-        signal.signal(signal.SIGTERM, stop)
     try:
-        code = task(words)
+        with signals.parting(part), signals.kept():
+            signals.unwind()  # what is half made is removed
+            code = task(words)
         sys.stdout.flush()  # a full disk shows here, not at exit
         return code
     except FakeganError as error:
@@ -98,9 +98,11 @@ def run(
         print(f"{command}: {error.filename or 'the output'}: {error.strerror or error}", file=sys.stderr)
         let_go_of_stdout()
         return FakeganError.exit_code
-    except KeyboardInterrupt:
-        print(goodbye, file=sys.stderr)
-        return 130
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and not signals.asked():  # --help, say
+            raise
+        part(stop)
+        return 128 + (signals.asked() or signal.SIGINT)
 
 
 def let_go_of_stdout() -> None:

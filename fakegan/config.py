@@ -7,7 +7,6 @@ import functools
 import os
 import re
 import shutil
-import signal
 import sys
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from fakegan import processes, ranks, slurm, usage
+from fakegan import processes, ranks, signals, slurm, usage
 from fakegan.commands import begin, let_go_of_stdout
 from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
@@ -112,8 +111,6 @@ def entry_point(
                 sys.argv.remove("-m")
                 sys.argv.insert(1, "-m")
             processes.end_with_parent()
-            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-                signal.signal(signal.SIGTERM, processes.terminate)
             if sweeps is not None:
                 sweeps.register()
             slurm.requeue_when_told()
@@ -124,7 +121,8 @@ def entry_point(
                     _say(_help(name, sys.modules[task.__module__].__doc__ or "", sweeps is not None))
                 return None
             composed = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
-            with one_sentence(), processes.deaf_afterwards():
+            farewell = signals.parting(lambda code: None if sweeps is None else _stopped(sweeps, code))
+            with one_sentence(), processes.deaf_afterwards(), farewell:
                 run = composed(functools.wraps(task)(functools.partial(_job, task)))
                 return run() if sweeps is None else _concluded(run, sweeps)
 
@@ -180,11 +178,16 @@ def _concluded(run: Callable[[], Any], sweeps: Sweeps) -> Any:
                 raise
         raise error
     except (KeyboardInterrupt, SystemExit) as stop:
-        if isinstance(stop, KeyboardInterrupt) or stop.code in {128 + number for number in processes.STOPPING}:
-            sweeps.stopped()
+        _stopped(sweeps, 130 if isinstance(stop, KeyboardInterrupt) else stop.code)
         raise
     sweeps.conclude()
     return result
+
+
+def _stopped(sweeps: Sweeps, code: object) -> None:
+    """A stopped sweep says how to go on."""
+    if code in {128 + number for number in processes.STOPPING}:
+        sweeps.stopped()
 
 
 def _job(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
@@ -226,19 +229,26 @@ def _tidy(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
     of_another = os.environ.get("RANK", "0") != "0"  # it is the first process that keeps the folder tidy
     made_for_this = not of_another and not any(run_dir.iterdir()) and not run_dir.samefile(Path.cwd())
     try:
-        return task(cfg)
+        with signals.parting(functools.partial(_part, made_for_this)), signals.kept():
+            return task(cfg)
     except FakeganError as error:
         if made_for_this and _holds_nothing(run_dir, refused=error.exit_code == UsageError.exit_code):
             shutil.rmtree(run_dir, ignore_errors=True)
         raise
     except (KeyboardInterrupt, SystemExit) as stop:
-        run_dir = Path(HydraConfig.get().runtime.output_dir)  # another one, where SLURM has started its job again
-        requeued = isinstance(stop, SystemExit) and stop.code == processes.REQUEUED
-        told = requeued or processes.is_child() or _sweeping()  # by the one that started it, or at the sweep's end
-        if (run_dir / CONFIG_FILE).is_file() and not told:
-            how = f"python train.py resume={os.path.relpath(run_dir)}"
-            print(f"\nstopped; go on with: {how}", file=sys.stderr, flush=True)
+        _part(made_for_this, 130 if isinstance(stop, KeyboardInterrupt) else stop.code)
         raise
+
+
+def _part(made_for_this: bool, code: object) -> None:
+    """A run that is stopped says how to go on; one that has not begun leaves no folder."""
+    run_dir = Path(HydraConfig.get().runtime.output_dir)  # another one, where SLURM has started its job again
+    if made_for_this:
+        _remove_empty(run_dir)
+    told = code == processes.REQUEUED or processes.is_child() or _sweeping()  # by who started it, or at a sweep's end
+    if (run_dir / CONFIG_FILE).is_file() and not told:
+        how = f"python train.py resume={os.path.relpath(run_dir)}"
+        print(f"\nstopped; go on with: {how}", file=sys.stderr, flush=True)
 
 
 def _holds_nothing(run_dir: Path, refused: bool) -> bool:
@@ -370,7 +380,8 @@ def _begin(kind: type[R], cfg: DictConfig, checked: R, run_dir: Path) -> R:
                 _remove_empty(run_dir)
                 _go_on_in(begun)
             return then
-    write_down(cfg, run_dir)
+    with processes.signals_held():
+        write_down(cfg, run_dir)
     slurm.note_job(run_dir)
     return checked
 

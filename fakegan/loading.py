@@ -13,6 +13,8 @@ import sys
 import types
 from collections.abc import Iterator
 
+from fakegan import signals
+
 _LIBRARY = "pytorch_lightning"
 
 
@@ -20,7 +22,7 @@ def load_lightning() -> None:
     """Import PyTorch Lightning, and torch with it, where that has not been done."""
     if _LIBRARY in sys.modules:
         return
-    with _no_collections():
+    with signals.at_once(), _no_collections():
         try:
             with _placeholder("scipy.signal", hamming=None):
                 importlib.import_module(_LIBRARY)

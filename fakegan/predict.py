@@ -5,6 +5,11 @@ Pictures stream: they are read in worker processes, scored in batches, and their
 
 from __future__ import annotations
 
+from fakegan import signals
+
+if __name__ == "__main__":
+    signals.begin()  # before what takes long to load
+
 import argparse
 import csv
 import io

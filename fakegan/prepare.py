@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from fakegan import signals
+
+if __name__ == "__main__":
+    signals.begin()  # before what takes long to load
+
 import argparse
 import re
 import shlex

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
-from typing import IO, NoReturn
+from typing import IO
 
 from fakegan.errors import FakeganError, LostError, ToldError
 
@@ -39,11 +39,6 @@ def resuming(run_dir: Path) -> list[str]:
     """The command that begins, or goes on with, a run whose config has been written, whatever its path is made of."""
     quoted = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), str(run_dir))
     return [sys.executable, str(TRAIN_SCRIPT), f"resume='{quoted}'"]
-
-
-def terminate(number: int, _frame: FrameType | None) -> NoReturn:
-    """SIGTERM's handler where nothing has to be saved: unwind, and exit with 143."""
-    raise SystemExit(128 + number)
 
 
 def start(

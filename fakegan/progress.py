@@ -18,9 +18,11 @@ class Status:
     stage: str
     epoch: int = 0  # of a network in training, from 1; 0: none is
     epochs: int = 0
+    value: str = ""  # what validation said last
 
     def __str__(self) -> str:
-        return f"{self.stage} epoch {self.epoch}/{self.epochs}" if self.epoch else self.stage
+        words = f"{self.stage} epoch {self.epoch}/{self.epochs}" if self.epoch else self.stage
+        return f"{words}, {self.value}" if self.value else words
 
 
 def write_status(run_dir: Path, status: Status) -> None:
@@ -33,6 +35,13 @@ def read_status(run_dir: Path) -> Status | None:
     """The run's status; None where it has not begun, or the file is not ours."""
     try:
         content = json.loads((run_dir / STATUS_FILE).read_text())
-        return Status(str(content["stage"]), int(content["epoch"]), int(content["epochs"]))
+        return Status(
+            str(content["stage"]), int(content["epoch"]), int(content["epochs"]), _plain(content.get("value"))
+        )
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
+
+
+def _plain(value: object) -> str:
+    """Text of a file that may come from elsewhere, for a terminal."""
+    return value[:40] if isinstance(value, str) and value.isprintable() else ""

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from fakegan import signals
 from fakegan.files import replacing
 from fakegan.processes import REQUEUED, STOPPING, is_child
 
@@ -40,9 +41,9 @@ def requeue(number: int, _frame: FrameType | None = None) -> NoReturn:
     if not is_child() and os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
         if not _asked(_job()):
             print(f"SLURM did not put job {_job()} into the queue again: submit it anew", file=sys.stderr, flush=True)
-            raise SystemExit(128 + number)
+            signals.leave(128 + number)
         print(f"job {_job()} is in the queue again", file=sys.stderr, flush=True)
-    raise SystemExit(REQUEUED)
+    signals.leave(REQUEUED)
 
 
 def note_job(run_dir: Path) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from fakegan import ranks
-from fakegan.processes import REQUEUED, terminate
+from fakegan import ranks, signals
+from fakegan.processes import REQUEUED
 from fakegan.slurm import ANNOUNCING
 
 _AGAIN = 1.0  # seconds after which a second Ctrl-C is a second one
@@ -63,6 +63,7 @@ class SaveAndStop(pl.Callback):
         self.saved = time.monotonic()
         for number, handler in self.before.items():
             signal.signal(number, self.note if _is_ours(number, handler) else handler)
+        self.noted = self.noted or signals.asked()  # and a library went on
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -110,5 +111,5 @@ def _is_ours(number: signal.Signals, handler: Any) -> bool:
     if number in ANNOUNCING:  # slurm's `requeue`, or submitit's
         return callable(handler)
     if number == signal.SIGTERM:
-        return handler in (signal.SIG_DFL, terminate)  # submitit sets one that does nothing: SIGUSR2 comes, too
+        return handler in (signal.SIG_DFL, signals.stop)  # submitit sets one that does nothing: SIGUSR2 comes, too
     return handler is not signal.SIG_IGN  # in the background of a shell script, Ctrl-C is for others

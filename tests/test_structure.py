@@ -8,11 +8,11 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "fakegan"
 # A module may import from its own layer and from those above it in this list.
 LAYERS = [
-    {"errors", "files", "loading", "typed", "usage"},
+    {"errors", "files", "loading", "signals", "typed", "usage"},
     {"ranks", "processes", "slurm", "progress", "memory", "devices"},
     {"data", "nets", "views", "evaluation"},
     {"pictures", "commands"},
-    {"checkpoints", "callbacks", "stopping"},
+    {"checkpoints", "callbacks", "epochs", "stopping"},
     {"modules"},
     {"detector"},
     {"pipeline"},

@@ -449,6 +449,21 @@ def test_on_a_terminal_the_block_fits_and_is_erased_before_a_line_that_stays(
     assert capsys.readouterr().out == ""
 
 
+def test_at_eighty_columns_a_job_shows_what_is_swept_and_what_it_does(
+    running: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    write_status(running.job.folder, Status("classifier", 12, 30, "AUROC 0.833"))
+    swept = ["seed=1 model=autogan4 classifier=alexnet pipeline=classify classifier.dropout=0.5", "seed=2 +a=null"]
+    display = Display()
+    display.terminal = True
+    display.going([dataclasses.replace(running, job=dataclasses.replace(running.job, name=name)) for name in swept], 0)
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "  job 7    0:00  seed=1 autogan4 alexnet classify dropout=0.5  classifier 12/30",
+        "  job 7    0:00  seed=2 +a=null                                classifier 12/30",
+    ]
+
+
 @pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device")])
 def test_jobs_go_on_where_nobody_can_hear_of_them(
     running: Running, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: OSError

@@ -28,6 +28,11 @@ class EpochMeans(Metric):
         self.totals += stacked * weight
         self.weight += weight
 
+    def here(self) -> dict[str, Tensor]:
+        """The means of this process so far, by name; empty before its first batch. Waits for the device."""
+        weight = float(self.weight)
+        return dict(zip(self.names, self.totals / weight, strict=True)) if weight else {}
+
     def compute(self) -> dict[str, Tensor]:
         """The means so far, by name."""
         means = (self.totals / self.weight.clamp(min=1)).float()

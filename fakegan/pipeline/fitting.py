@@ -17,14 +17,14 @@ import torch
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from fakegan import ranks
-from fakegan.callbacks import Best, EpochLines, EpochStatus, Last, MetricsInCheckpoint, Patience, StepSeed
+from fakegan.callbacks import Best, Last, MetricsInCheckpoint, Patience, StepSeed
 from fakegan.checkpoints import AtomicCheckpointIO, load_checkpoint
+from fakegan.epochs import EpochLines, EpochStatus, StageBar, said
 from fakegan.errors import FakeganError
 from fakegan.files import replacing
 from fakegan.memory import give_back_freed_memory
@@ -65,13 +65,15 @@ def fit(
         StepSeed(settings.seed),
         MetricsInCheckpoint(),
         EpochStatus(folder.parent, folder.name),
+        EpochLines(folder.name),  # before the one that may stop the fit
         *callbacks,
         stop,
     ]
     if patience is not None:
         every.append(Patience(monitor, mode, patience))
     on_terminal = sys.stdout.isatty()
-    every.append(TQDMProgressBar() if on_terminal else EpochLines(folder.name))  # named: rich, where installed, is mute
+    if on_terminal:
+        every.append(StageBar(folder.name))  # named: rich, where installed, is mute
     torch.manual_seed(settings.seed)
     module = make()
     if begun is not None:
@@ -91,9 +93,19 @@ def fit(
                 raise
             raise KeyboardInterrupt from None  # a second Ctrl-C, which Lightning answers with exit code 1
     give_back_freed_memory()
+    ranks.on_first(lambda: _tell_end(folder, trainer, patience))
     ranks.on_first(finished.touch)
     stop.follow(ranks.largest(stop.noted))  # it came in the last epoch
     return checkpoints / "best.ckpt"
+
+
+def _tell_end(folder: Path, trainer: pl.Trainer, patience: int | None) -> None:
+    """Which epoch is kept; and why there was none after the last one, where more were asked for."""
+    best, last, epochs = load_checkpoint(folder / CHECKPOINTS / "best.ckpt"), trainer.current_epoch, trainer.max_epochs
+    if last < (epochs or 0):
+        told = f"early stop after epoch {last}/{epochs}: {patience} epochs without a better val AUROC"
+        print(f"{folder.name}: {told}", flush=True)
+    print(f"{folder.name}: kept epoch {best['epoch'] + 1}/{epochs}, {said(best['metrics'], 'val')}", flush=True)
 
 
 def _take_over(theirs: Path, own: Path, module: pl.LightningModule) -> None:

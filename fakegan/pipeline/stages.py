@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fakegan import ranks
+from fakegan import ranks, signals
 from fakegan.data.faces import Faces
 from fakegan.detector import DETECTOR_FILE
 from fakegan.devices import describe, use_device
@@ -63,6 +63,7 @@ def run(settings: RunSettings) -> Outcome:
         FakeganError: what a stage raises; another process works on this run and goes on doing so.
         KeyboardInterrupt, SystemExit: it was asked to stop.
     """
+    signals.unwind()
     metrics_file = settings.paths.run_dir / METRICS_FILE
     wanted = _processes(settings)
     if ranks.on_first(metrics_file.is_file):
@@ -196,6 +197,7 @@ def _examine(settings: RunSettings, faces: Faces, shown: Examples, autoencoder: 
 
 
 def _says(settings: RunSettings, stage: str) -> None:
+    signals.raise_if_asked()
     if ranks.is_first():
         write_status(settings.paths.run_dir, Status(stage))
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from fakegan.sweep import words
 from fakegan.sweep.jobs import LOG_FILE, Ending, Job, Running
 
 _REDRAW = 0.5  # seconds
@@ -101,7 +102,9 @@ class Display:
     def _draw(self, running: Sequence[Running], waiting: int) -> None:
         width, height = shutil.get_terminal_size()
         room = max(height - 3, 1)
-        lines = [_line(one) for one in running[:room]]
+        names = [words.short(one.job.name) or one.job.folder.name for one in running[:room]]
+        longest = max(map(len, names), default=0)
+        lines = [_line(one, name.ljust(longest)) for one, name in zip(running, names, strict=False)]
         lines += [f"  and {len(running) - room} more"] if len(running) > room else []
         lines.append(f"{self._progress()}, {len(running)} running, {waiting} to come")
         text = "\n".join(line[: width - 1] for line in lines)  # one that wraps could not be erased
@@ -120,9 +123,11 @@ def _put(text: str) -> None:
         pass
 
 
-def _line(running: Running) -> str:
-    job = running.job
-    return f"  job {job.number}  {clock(running.seconds):>7}  {running.doing():<28}  {job.name or job.folder.name}"
+def _line(running: Running, name: str) -> str:
+    """What is swept comes first: a narrow terminal cuts the rest."""
+    return (
+        f"  job {running.job.number:<2} {clock(running.seconds):>6}  {name}  {running.doing().replace(' epoch ', ' ')}"
+    )
 
 
 def shown(path: Path) -> Path:

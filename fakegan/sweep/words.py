@@ -13,6 +13,7 @@ from fakegan.files import replacing
 
 COMMAND_FILE = "command.txt"  # in a sweep's folder: what was typed, without resume and folder
 _OF_THE_FOLDER = ("resume=", "hydra.sweep.dir=")
+_VALUES = {"true", "false", "null", "inf", "nan"}  # that say nothing without their key
 _MAX_CHARACTERS = 100_000
 ACTS_ON_A_TERMINAL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # control, and turned around
 
@@ -74,3 +75,14 @@ def telling(jobs: Mapping[int, Sequence[str]]) -> dict[int, str]:
     """By job, the words that it does not share with all others; all of them where it is the only one."""
     shared = set.intersection(*(set(words) for words in jobs.values())) if len(jobs) > 1 else set()
     return {number: shlex.join(word for word in words if word not in shared) for number, words in jobs.items()}
+
+
+def short(name: str) -> str:
+    """What tells a job from others, for a narrow line: of a choice its name alone, of a key its last part."""
+    return " ".join(_short(word) for word in shlex.split(name))
+
+
+def _short(word: str) -> str:
+    key, equals, value = word.partition("=")
+    named = "." not in key and re.fullmatch(r"[A-Za-z]\w*", value) and value.lower() not in _VALUES
+    return value if named else f"{key.rpartition('.')[2]}{equals}{value}"

@@ -1,0 +1,109 @@
+"""What people see of a fit: the numbers that its logger gets, few lines, and a bar that asks the device seldom."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from fakegan import epochs
+from fakegan.callbacks import Best, MetricsInCheckpoint, Patience
+from fakegan.checkpoints import AtomicCheckpointIO
+from fakegan.data.datamodule import RealFacesDataModule
+from fakegan.data.store import FaceStore
+from fakegan.epochs import EpochLines, EpochStatus, StageBar, said
+from fakegan.modules.autoencoder import AdversarialAutoencoder
+from fakegan.modules.means import EpochMeans
+from fakegan.pipeline.fitting import _tell_end
+from fakegan.progress import read_status
+
+
+def fit(module: pl.LightningModule, store: FaceStore, epochs: int, *callbacks: pl.Callback) -> pl.Trainer:
+    """On 40 faces, five steps an epoch."""
+    rows = np.flatnonzero(store.labels == 0)
+    data = RealFacesDataModule(store.images, store.labels, rows[:40], rows[40:50], batch_size=8, seed=1)
+    kinds = {kind.__name__: any(isinstance(c, kind) for c in callbacks) for kind in (StageBar, Best)}
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        logger=False,
+        callbacks=list(callbacks),
+        plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=kinds["Best"],
+        enable_progress_bar=kinds["StageBar"],
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(module, datamodule=data)
+    return trainer
+
+
+def test_few_metrics_are_shown_and_the_main_ones() -> None:
+    metrics = {"train/l1": torch.tensor(0.0812), "train/disc_real": 1, "train/discriminator": 0.25, "val/psnr": 24.893}
+    assert said(metrics, "train") == "train L1 0.081 D 0.250"
+    assert said(metrics, "val") == "val PSNR 24.89 dB"
+    assert said({"val/accuracy": 1}, "val") == ""
+
+
+def test_means_so_far_are_those_of_the_batches_so_far() -> None:
+    means = EpochMeans("loss")
+    assert means.here() == {}
+    means.update({"loss": torch.tensor(1.0)}, weight=1)
+    means.update({"loss": torch.tensor(4.0)}, weight=2)
+    assert float(means.here()["loss"]) == 3.0  # (1 + 2 * 4) / 3
+
+
+def test_a_line_has_the_numbers_of_its_own_epoch(
+    store: FaceStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = EpochStatus(tmp_path, "autoencoder")
+    trainer = fit(AdversarialAutoencoder(depth=1, width=4), store, 3, EpochLines("autoencoder"), status)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("  ")[0] for line in lines] == [f"autoencoder epoch {n}/3" for n in (1, 2, 3)]
+    assert [said(trainer.callback_metrics, split) in lines[-1] for split in ("train", "val")] == [True, True]
+    assert re.search(r"  train L1 0\.\d{3} D \d\.\d{3}  val PSNR \d+\.\d\d dB  00:00 left$", lines[-1])
+    assert all(len(line) < 80 for line in lines)
+    assert str(read_status(tmp_path)).startswith("autoencoder epoch 3/3, PSNR ")
+
+
+def test_a_long_fit_has_about_twenty_lines(store: FaceStore, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(AdversarialAutoencoder(depth=1, width=2), store, 45, EpochLines("autoencoder"))
+    told = [int(n) for n in re.findall(r"epoch (\d+)/45", capsys.readouterr().out)]
+    assert told == [1, *range(3, 46, 3)]
+
+
+@pytest.mark.parametrize(("redraw", "asked"), [(0.0, 3 * (1 + 5 + 1)), (1e9, 3 * (1 + 1))])
+def test_the_bar_tells_all_and_asks_for_losses_only_where_it_is_drawn(
+    store: FaceStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], redraw: float, asked: int
+) -> None:
+    calls, here = [], EpochMeans.here
+    monkeypatch.setattr(epochs, "_REDRAW", redraw)
+    monkeypatch.setattr(EpochMeans, "here", lambda self: calls.append(1) or here(self))
+    module = AdversarialAutoencoder(depth=1, width=4)
+    fit(module, store, 3, StageBar("autoencoder"), EpochLines("autoencoder"))
+    assert len(calls) == asked
+    drawn = re.split(r"[\r\n]", capsys.readouterr().out)
+    last = [line for line in drawn if "15/15" in line][-1]  # 3 epochs of 5 steps
+    assert re.match(r"autoencoder epoch 3/3 100%\|.*\| 15/15, 00:00 left, L1 0.\d+ D \d.\d+ PSNR \d+.\d+ dB", last)
+
+
+def test_an_early_stop_says_why_and_what_is_kept(
+    store: FaceStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Worsens(AdversarialAutoencoder):
+        def on_validation_epoch_end(self) -> None:
+            self.log_dict({"val/auroc": [0.5, 0.75, 0.7, 0.6, 0.6][self.current_epoch]})
+
+    best = Best(tmp_path / "classifier" / "checkpoints", "val/auroc", "max")
+    callbacks = [best, MetricsInCheckpoint(), EpochLines("classifier"), Patience("val/auroc", "max", 2)]
+    trainer = fit(Worsens(depth=1, width=2), store, 5, *callbacks)
+    _tell_end(tmp_path / "classifier", trainer, 2)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3].startswith("classifier epoch 4/5")
+    assert lines[-2:] == [
+        "classifier: early stop after epoch 4/5: 2 epochs without a better val AUROC",
+        "classifier: kept epoch 2/5, val AUROC 0.750",
+    ]
