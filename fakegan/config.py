@@ -176,7 +176,7 @@ def _concluded(run: Callable[[], Any], sweeps: Sweeps) -> Any:
                 raise
         raise error
     except (KeyboardInterrupt, SystemExit) as stop:
-        if isinstance(stop, KeyboardInterrupt) or stop.code in {128 + number for number in processes.STOPPING}:
+        if _by_a_signal(stop):
             sweeps.stopped()
         raise
     sweeps.conclude()
@@ -229,12 +229,16 @@ def _tidy(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
         raise
     except (KeyboardInterrupt, SystemExit) as stop:
         run_dir = Path(HydraConfig.get().runtime.output_dir)  # another one, where SLURM has started its job again
-        requeued = isinstance(stop, SystemExit) and stop.code == processes.REQUEUED
-        told = requeued or processes.is_child() or _sweeping()  # by the one that started it, or at the sweep's end
-        if (run_dir / CONFIG_FILE).is_file() and not told:
+        told = processes.is_child() or _sweeping()  # by the one that started it, or at the sweep's end
+        if (run_dir / CONFIG_FILE).is_file() and not told and _by_a_signal(stop):
             how = f"python train.py resume={os.path.relpath(run_dir)}"
             print(f"\nstopped; go on with: {how}", file=sys.stderr, flush=True)
         raise
+
+
+def _by_a_signal(stop: KeyboardInterrupt | SystemExit) -> bool:
+    """Whether it is for good; not where SLURM, which has the job in its queue again, goes on with it."""
+    return isinstance(stop, KeyboardInterrupt) or stop.code in {128 + number for number in processes.STOPPING}
 
 
 def _holds_nothing(run_dir: Path, refused: bool) -> bool:
