@@ -279,11 +279,12 @@ def _ending(one: _Submitted) -> Ending:
     code = one.closed()
     if _has_result(one.job.folder, looks=1 if code else _LOOKS):
         return Ending("finished", one.seconds)
-    said = [line for line in one.tail() if not line.startswith(_CODE)]
-    tail = tuple(said[-TAIL:])
+    lines = one.tail()
+    tail = tuple(lines[-TAIL:])
     if code is None:
         return Ending("failed", one.seconds, f"it has left no result; its state is {one.state()}", tail)
-    return Ending("failed", one.seconds, reason(code, tail), tail, refused=code == UsageError.exit_code)
+    why = reason(code, [line for line in lines if not line.startswith(_CODE)])
+    return Ending("failed", one.seconds, why, tail, refused=code == UsageError.exit_code)
 
 
 def _has_result(folder: Path, looks: int) -> bool:

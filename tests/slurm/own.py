@@ -101,12 +101,13 @@ class OwnSlurm:
         self.before = os.environ.get("SLURM_CONF")
         os.environ["SLURM_CONF"] = str(conf)
         try:
-            self._start("munged", "-F", *(f"--{k}={self.folder}/munge.{v}" for k, v in _MUNGE.items()))
-            _wait_for("munge's socket", (self.folder / "munge.socket").exists)
+            munges = [f"--{kind}-file={self.folder}/munge.{kind}" for kind in ("key", "pid", "log", "seed")]
+            self._start("munged", "-F", f"--socket={self.folder}/munge.socket", *munges)
+            self._wait_for("munge's socket", (self.folder / "munge.socket").exists)
             self._start("slurmctld", "-D")
             for node in _NODES:
                 self._start("slurmd", "-D", "-N", node)
-            _wait_for("two idle nodes", lambda: asked("sinfo", "-h", "-p", "cpu", "-t", "idle", "-o", "%D") == "2")
+            self._wait_for("two idle nodes", lambda: asked("sinfo", "-h", "-p", "cpu", "-t", "idle", "-o", "%D") == "2")
         except BaseException:
             self.__exit__()
             raise
@@ -121,13 +122,20 @@ class OwnSlurm:
             )
         self.daemons.append(daemon)
 
+    def _wait_for(self, what: str, true: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not true():
+            if time.monotonic() > deadline or any(daemon.poll() is not None for daemon in self.daemons):
+                raise RuntimeError(f"no {what}:\n{(self.folder / 'daemons.log').read_text()[-2000:]}")
+            time.sleep(0.2)
+
     def __exit__(self, *_: object) -> None:
         """End the jobs, then the daemons, the last started first."""
-        asked("scancel", "--partition=cpu,urgent")
-        asked("scancel", "--full", "--signal=KILL", "--partition=cpu,urgent")
-        deadline = time.monotonic() + 40
-        while asked("squeue", "-h") and time.monotonic() < deadline:
-            time.sleep(1)
+        if len(self.daemons) > 2:
+            asked("scancel", "--user=root")
+            deadline = time.monotonic() + 40  # it kills after 30
+            while asked("squeue", "--noheader") and time.monotonic() < deadline:
+                time.sleep(0.5)
         for daemon in reversed(self.daemons):
             daemon.terminate()
             try:
@@ -139,11 +147,6 @@ class OwnSlurm:
             del os.environ["SLURM_CONF"]
         else:
             os.environ["SLURM_CONF"] = self.before
-
-
-_MUNGE = {
-    **{"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"},
-}
 
 
 def asked(*command: str) -> str:
@@ -160,14 +163,6 @@ def _ports(count: int) -> list[int]:
     for one in sockets:
         one.close()
     return ports
-
-
-def _wait_for(what: str, true: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"no {what} after {seconds:.0f} s")
-        time.sleep(0.2)
 
 
 if __name__ == "__main__":

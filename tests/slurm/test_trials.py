@@ -52,7 +52,8 @@ def place() -> Iterator[Place]:
     reason = own.why_not()
     if reason:
         pytest.skip(f"no SLURM here: {reason}")
-    folder = Path(tempfile.mkdtemp(prefix="slurm", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="slurm", dir="/tmp"))  # short, for sockets
+    folder.chmod(0o755)  # munge insists
     with own.OwnSlurm(folder / "own"):
         yield Place(folder, ours=True)
     shutil.rmtree(folder)
