@@ -26,10 +26,11 @@ from fakegan.evaluation.results import METRICS_FILE
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
 from fakegan.processes import signals_noted
 from fakegan.progress import STATUS_FILE
-from fakegan.sweep.jobs import LOG_FILE, TAIL, Ending, Job, Running, Watcher, last_lines, reason
+from fakegan.sweep.jobs import LOG_FILE, TAIL, Ending, Job, Watcher, reason
 from fakegan.sweep.launcher import ProcessLauncher
 from fakegan.sweep.plugins import make_known
 from fakegan.sweep.queue import Queue
+from fakegan.sweep.submitted import CODE, Queued, Submitted
 
 if TYPE_CHECKING:  # it imports torch, which --help does not need
     from fakegan.pipeline.settings import TrainerSettings
@@ -37,10 +38,8 @@ if TYPE_CHECKING:  # it imports torch, which --help does not need
 _POLL = 0.5  # seconds
 _ASKED_TO_END = 2.0  # seconds between two looks at jobs that were asked to end, SLURM asked each time
 _GRACE = 120.0  # seconds to save and end, before a job that was asked to stop is cancelled
-_CLOSING = 200  # last lines of a log, among which the closing line is: a trace may come after it
 _CANCELLED = 45.0  # seconds that SLURM has to end a cancelled job; it kills after 30
 _LOOKS = 3  # for a result, a second apart: a file that a node has written can be late here
-_CODE = "ended with exit code "  # the closing line in a job's log
 _LAST = {0, FakeganError.exit_code, UsageError.exit_code, 130}  # after another code SLURM may start the job again
 _SHARED = {"timeout_min", "cpus_per_task", "gpus_per_node", "mem_gb", "name", "stderr_to_stdout"}
 
@@ -137,56 +136,13 @@ class Command:
             raise
         finally:
             if code in _LAST:
-                print(f"{_CODE}{code}", flush=True)
+                print(f"{CODE}{code}", flush=True)
 
     def checkpoint(self) -> Any:
         """What is put into the queue again: the same; what it has done so far is in its folder."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Submitted(Running):
-    """A job on this machine."""
-
-    handle: Any  # submitit's
-
-    def closed(self) -> int | None:
-        """The exit code in its log's closing line; None where it has not said one."""
-        codes = [line.removeprefix(_CODE) for line in self.tail() if line.startswith(_CODE)]
-        return int(codes[-1]) if codes and codes[-1].isdecimal() else None
-
-    def tail(self) -> list[str]:
-        """The end of its log."""
-        return last_lines(self.job.folder / LOG_FILE, 0, _CLOSING)
-
-    def is_over(self) -> bool:
-        return bool(self.handle.done())
-
-    def state(self) -> str:
-        return str(self.handle.state)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Queued(_Submitted):
-    """A job of SLURM's."""
-
-    queue: Queue
-
-    @property
-    def seconds(self) -> float:
-        return self.queue.seconds(self.handle.job_id)
-
-    def doing(self) -> str:
-        begun = self.handle.paths.stdout.exists()
-        return self.queue.doing(self.handle.job_id) or (super().doing() if begun else "starting")
-
-    def is_over(self) -> bool:
-        return self.closed() is not None or self.queue.is_over(self.handle.job_id)
-
-    def state(self) -> str:
-        return self.queue.states[self.handle.job_id]
 
 
 def run_jobs(jobs: Sequence[Job], executor: Any, watcher: Watcher) -> int:
@@ -216,7 +172,7 @@ def run_jobs(jobs: Sequence[Job], executor: Any, watcher: Watcher) -> int:
     return noted[0] if noted else 0
 
 
-def _submit(jobs: Sequence[Job], executor: Any) -> tuple[list[_Submitted], Queue | None]:
+def _submit(jobs: Sequence[Job], executor: Any) -> tuple[list[Submitted], Queue | None]:
     with contextlib.ExitStack() as undo:
         for job in jobs:
             if not job.folder.exists():
@@ -229,9 +185,9 @@ def _submit(jobs: Sequence[Job], executor: Any) -> tuple[list[_Submitted], Queue
         _link(job.folder / LOG_FILE, handle.paths.stdout)
     submitted = list(zip(jobs, handles, strict=True))
     if executor.cluster == LocalSlurmLauncher.executor:
-        return [_Submitted(job=job, log_from=0, handle=handle) for job, handle in submitted], None
+        return [Submitted(job=job, log_from=0, handle=handle) for job, handle in submitted], None
     queue = Queue([handle.job_id for handle in handles])
-    return [_Queued(job=job, log_from=0, handle=handle, queue=queue) for job, handle in submitted], queue
+    return [Queued(job=job, log_from=0, handle=handle, queue=queue) for job, handle in submitted], queue
 
 
 def _queued(jobs: Sequence[Job], executor: Any) -> list[Any]:
@@ -274,7 +230,7 @@ def _command(job: Job) -> Command:
     return Command(job.command[1], job.command[2:], job.environment[COMMAND_VARIABLE])
 
 
-def _ending(one: _Submitted) -> Ending:
+def _ending(one: Submitted) -> Ending:
     """What became of a job that was not asked to end."""
     code = one.closed()
     if _has_result(one.job.folder, looks=1 if code else _LOOKS):
@@ -283,7 +239,7 @@ def _ending(one: _Submitted) -> Ending:
     tail = tuple(lines[-TAIL:])
     if code is None:
         return Ending("failed", one.seconds, f"it has left no result; its state is {one.state()}", tail)
-    why = reason(code, [line for line in lines if not line.startswith(_CODE)])
+    why = reason(code, [line for line in lines if not line.startswith(CODE)])
     return Ending("failed", one.seconds, why, tail, refused=code == UsageError.exit_code)
 
 
@@ -295,7 +251,7 @@ def _has_result(folder: Path, looks: int) -> bool:
     return False
 
 
-def _stop(running: list[_Submitted], queue: Queue | None, watcher: Watcher, noted: Sequence[int]) -> None:
+def _stop(running: list[Submitted], queue: Queue | None, watcher: Watcher, noted: Sequence[int]) -> None:
     watcher.stopping(signal.Signals(noted[0]).name)
     if queue is not None:
         queue.let_save(_names(running))
@@ -309,12 +265,12 @@ def _stop(running: list[_Submitted], queue: Queue | None, watcher: Watcher, note
         watcher.ended(one.job, Ending("stopped", one.seconds))
 
 
-def _names(running: Sequence[_Submitted]) -> list[str]:
+def _names(running: Sequence[Submitted]) -> list[str]:
     return [one.handle.job_id for one in running]
 
 
 def _let_end(
-    running: list[_Submitted], queue: Queue | None, watcher: Watcher, noted: Sequence[int], seconds: float
+    running: list[Submitted], queue: Queue | None, watcher: Watcher, noted: Sequence[int], seconds: float
 ) -> None:
     """Wait for jobs that were asked to end: so long, and not after a second signal."""
     deadline = time.monotonic() + seconds
