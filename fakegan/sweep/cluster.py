@@ -29,7 +29,7 @@ from fakegan.progress import STATUS_FILE
 from fakegan.sweep.jobs import LOG_FILE, TAIL, Ending, Job, Watcher, reason
 from fakegan.sweep.launcher import ProcessLauncher
 from fakegan.sweep.plugins import make_known
-from fakegan.sweep.queue import Queue
+from fakegan.sweep.queue import LOOK, Queue
 from fakegan.sweep.submitted import CODE, Queued, Submitted
 
 if TYPE_CHECKING:  # it imports torch, which --help does not need
@@ -161,7 +161,7 @@ def run_jobs(jobs: Sequence[Job], executor: Any, watcher: Watcher) -> int:
         while running and not noted:
             over = [one for one in running if one.is_over()]
             if queue is not None:
-                queue.look(*[0.0] * bool(over))  # at an end, for the time that it took
+                queue.look(every=0 if over else LOOK)  # at an end, for the time that it took
             for one in over:
                 running.remove(one)
                 watcher.ended(one.job, _ending(one))

@@ -21,7 +21,7 @@ STATES = {
     **dict.fromkeys(("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED"), _OVER),
 }
 _GONE = "no longer known to SLURM"
-_LOOK = 5.0  # seconds between two questions, however many jobs there are
+LOOK = 5.0  # seconds between two questions, however many jobs there are
 _ANSWER = 30.0  # seconds that a busy SLURM has to answer
 
 
@@ -35,7 +35,7 @@ class Queue:
         self.spent: dict[tuple[str, str], float] = {}  # seconds that it ran, by job and start
         self.looked = time.monotonic()
 
-    def look(self, every: float = _LOOK) -> None:
+    def look(self, every: float = LOOK) -> None:
         """Ask anew, if the last answer is older; while SLURM does not answer, the last answer stands."""
         if time.monotonic() - self.looked < every:
             return

@@ -29,7 +29,7 @@ from .own import asked
 
 pytestmark = pytest.mark.slurm
 _LONG = 150  # seconds for what takes some ten: then it hangs
-_TRAINING = ("trainer=cpu", "pipeline=classify", "+debug=fast", "budget.classifier.max_epochs=1000000")
+_TRAINING = ("pipeline=classify", "+debug=fast", "budget.classifier.max_epochs=1000000")
 _CPU = ("partition=null", "gpus_per_node=0", "cpus_per_task=3", "mem_gb=2")
 
 
@@ -70,15 +70,17 @@ class Trial:
         train = [sys.executable, str(config.PROJECT / "train.py")]
         words = [*_TRAINING, "data=faces", f"data.root={store}", "callbacks.patience=1000000"]
         launched = ["hydra/launcher=slurm", *(f"hydra.launcher.{word}" for word in _CPU)]
-        command = [*train, "-m", *launched, *words, "seed=1,2,3,4", f"hydra.sweep.dir={self.sweep}"]
+        command = [*train, "-m", *launched, *words, "trainer=cpu", "seed=1,2,3,4", f"hydra.sweep.dir={self.sweep}"]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | {"OMP_NUM_THREADS": "1"}
         with self.said.open("wb") as said:
             self.process = subprocess.Popen(
                 command, cwd=place.folder, env=environment, stdout=said, stderr=said, start_new_session=True
             )
-        # README's line, on the CPU
-        line = ["sbatch", "--parsable", "--requeue", "--signal=USR1@120", "--nodes=1", "--ntasks-per-node=1"]
-        wrapped = " ".join(["srun", *train, *words, f"hydra.run.dir={self.run}"])
+        # README's line, on the CPUs of both nodes
+        line = ["sbatch", "--parsable", "--requeue", "--signal=USR1@120", "--nodes=2", "--ntasks-per-node=1"]
+        wrapped = " ".join(["srun", *train, *words, "trainer=ddp_cpu", f"hydra.run.dir={self.run}"])
+        if place.ours:
+            environment["MASTER_ADDR"] = "127.0.0.1"  # the nodes' names are known to SLURM only
         own_words = [f"--output={self.log}", "--open-mode=append", f"--chdir={place.folder}", f"--wrap={wrapped}"]
         self.single = subprocess.run(
             [*line, *own_words], env=environment, capture_output=True, text=True, check=True
