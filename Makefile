@@ -8,7 +8,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4 --di
 COMMAND ?= model=autogan4 pipeline=recon_classify
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow test-all lint bench tensorboard clean
+.PHONY: help install train test test-slow test-slurm test-all lint bench tensorboard clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -27,13 +27,16 @@ train: install  ## the main job on the built-in faces; your own: make train ARGS
 	$(BIN)/python train.py $(COMMAND) $(ARGS)
 
 test: install  ## the fast tests
-	$(PYTEST) -m "not slow and not gpu" $(ARGS)
+	$(PYTEST) -m "not slow and not gpu and not slurm" $(ARGS)
 
 test-slow: install  ## the slow tests: whole runs, kill and resume
-	$(PYTEST) -m "slow and not gpu" $(ARGS)
+	$(PYTEST) -m "slow and not gpu and not slurm" $(ARGS)
 
-test-all: install  ## all tests: whole runs too; those for a GPU skip themselves where there is none
-	$(PYTEST) $(ARGS)
+test-slurm: install  ## trials on a real SLURM: the one that is here, else one in a folder (root, and SLURM_TRIAL_INSTALL=1)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm tests/slurm $(ARGS)
+
+test-all: install  ## all tests but test-slurm's: whole runs too; those for a GPU skip themselves where there is none
+	$(PYTEST) -m "not slurm" $(ARGS)
 
 lint: install  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -245,8 +245,9 @@ def _part(made_for_this: bool, code: object) -> None:
     run_dir = Path(HydraConfig.get().runtime.output_dir)  # another one, where SLURM has started its job again
     if made_for_this:
         _remove_empty(run_dir)
-    told = code == processes.REQUEUED or processes.is_child() or _sweeping()  # by who started it, or at a sweep's end
-    if (run_dir / CONFIG_FILE).is_file() and not told:
+    told = processes.is_child() or _sweeping()  # by who started it, or at a sweep's end
+    for_good = code in {128 + number for number in processes.STOPPING}  # SLURM itself goes on with what it requeued
+    if (run_dir / CONFIG_FILE).is_file() and for_good and not told:
         how = f"python train.py resume={os.path.relpath(run_dir)}"
         print(f"\nstopped; go on with: {how}", file=sys.stderr, flush=True)
 

@@ -1,12 +1,15 @@
-"""SLURM's word that the time of a job is over: SIGUSR1 or SIGUSR2, at whatever moment of a command; its second start.
+"""SLURM's word that a job must end, at whatever moment of a command; its second start.
 
-The job is put into the queue again by submitit, where that started it, else by `scontrol requeue`, asked by the
-first of its processes. Nothing here takes long to import: a signal may come while the libraries are loading.
+SIGUSR1 or SIGUSR2: its time is over. SIGTERM: it makes room for another, has been put into the queue again, or is
+cancelled, which only SLURM can tell. The job is put into the queue again by `scontrol requeue`, asked by the first of
+its processes; where its time is over and submitit has started it, by that. Nothing here takes long to import: a signal
+may come while the libraries are loading.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,13 +23,14 @@ from fakegan.files import replacing
 from fakegan.processes import REQUEUED, STOPPING, is_child
 
 JOB_FILE = "slurm_job.txt"  # in a run directory
+_ANSWER = 20.0  # seconds that a busy SLURM has to answer: a job that it ends is killed after 30
 ANNOUNCING = tuple(number for number in STOPPING if number not in {signal.SIGINT, signal.SIGTERM})
 
 
 def requeue_when_told() -> None:
     """From now on these signals put the job into the queue again; elsewhere than under SLURM nothing changes."""
-    for number in ANNOUNCING:
-        if "SLURM_JOB_ID" in os.environ and signal.getsignal(number) is signal.SIG_DFL:
+    for number in (signal.SIGTERM, *ANNOUNCING):
+        if "SLURM_JOB_ID" in os.environ and signal.getsignal(number) in {signal.SIG_DFL, signals.stop}:
             signal.signal(number, requeue)
 
 
@@ -36,14 +40,30 @@ def requeue(number: int, _frame: FrameType | None = None) -> NoReturn:
     A process that another one started leaves the asking to that.
 
     Raises:
-        SystemExit: with 75, or, where SLURM refused, with 128 and the signal's number.
+        SystemExit: with 75, or, where SLURM refused or a SIGTERM was meant for good, with 128 and the signal's number.
     """
-    if not is_child() and os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
-        if not _asked(_job()):
-            print(f"SLURM did not put job {_job()} into the queue again: submit it anew", file=sys.stderr, flush=True)
-            signals.leave(128 + number)
-        print(f"job {_job()} is in the queue again", file=sys.stderr, flush=True)
+    if is_child() or os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
+        signals.leave(REQUEUED)
+    meant = _meant_by_sigterm() if number == signal.SIGTERM else "requeue"
+    if meant == "end":
+        signals.stop(number)
+    if meant == "requeue" and not _scontrol("requeue", _job()):
+        print(f"SLURM did not put job {_job()} into the queue again: submit it anew", file=sys.stderr, flush=True)
+        signals.leave(128 + number)
+    print(f"job {_job()} is in the queue again", file=sys.stderr, flush=True)
     signals.leave(REQUEUED)
+
+
+def _meant_by_sigterm() -> str:
+    """What SLURM wants of this job: "requeue", "nothing" where it has done that already, or its "end".
+
+    A job that must make room may have a time of grace, in which it runs. What ends in it has ended for SLURM.
+    """
+    fields = dict(re.findall(r"(\w+)=(\S*)", _scontrol("--oneliner", "show", "job", _job())))
+    if int(fields.get("Restarts", "0")) > int(os.environ.get("SLURM_RESTART_COUNT", "0")):
+        return "nothing"
+    preempted = fields.get("PreemptTime", "None") not in {"None", "N/A", "Unknown"}
+    return "requeue" if preempted and fields.get("JobState") == "RUNNING" else "end"
 
 
 def note_job(run_dir: Path) -> None:
@@ -76,8 +96,10 @@ def _job() -> str:
     return job if task is None else f"{job}_{task}"
 
 
-def _asked(job: str) -> bool:
+def _scontrol(*words: str) -> str:
+    """What it answers, at least a blank; empty where it refuses, or does not answer."""
     try:
-        return subprocess.run(["scontrol", "requeue", job], check=False).returncode == 0
-    except OSError:
-        return False
+        done = subprocess.run(["scontrol", *words], stdout=subprocess.PIPE, text=True, timeout=_ANSWER, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout or " " if done.returncode == 0 else ""

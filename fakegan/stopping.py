@@ -1,7 +1,7 @@
 """Stopping without losing anything: a signal is noted, the step ends, the fit is saved, then the process goes.
 
-Ctrl-C exits with 130, SIGTERM with 143. After the signals by which SLURM announces the end of a job's time, the fit is
-saved before `fakegan.slurm`, or submitit, puts the job into the queue again.
+Ctrl-C exits with 130, SIGTERM with 143. Where SLURM ends a job for its time or for others, the fit is saved before
+`fakegan.slurm`, or submitit, puts the job into the queue again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytorch_lightning as pl
 
 from fakegan import ranks, signals
 from fakegan.processes import REQUEUED
-from fakegan.slurm import ANNOUNCING
+from fakegan.slurm import ANNOUNCING, requeue
 
 _AGAIN = 1.0  # seconds after which a second Ctrl-C is a second one
 _DUE = 1  # what processes tell each other after a step: 0 nothing, 1 it is time to save, else a signal's number
@@ -100,16 +100,16 @@ class SaveAndStop(pl.Callback):
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         handler = self.before[signal.Signals(number)]
-        if number in ANNOUNCING and callable(handler):
-            handler(number, None)
-            time.sleep(60)  # submitit's does nothing in all processes but the first, which ends the job
-            raise SystemExit(REQUEUED)
-        raise SystemExit(128 + number)
+        if not callable(handler):
+            raise SystemExit(128 + number)
+        handler(number, None)
+        time.sleep(60)  # submitit's does nothing in all processes but the first, which ends the job
+        raise SystemExit(REQUEUED)
 
 
 def _is_ours(number: signal.Signals, handler: Any) -> bool:
     if number in ANNOUNCING:  # slurm's `requeue`, or submitit's
         return callable(handler)
     if number == signal.SIGTERM:
-        return handler in (signal.SIG_DFL, signals.stop)  # submitit sets one that does nothing: SIGUSR2 comes, too
+        return handler in (signal.SIG_DFL, signals.stop, requeue)
     return handler is not signal.SIG_IGN  # in the background of a shell script, Ctrl-C is for others

@@ -62,8 +62,8 @@ if place.global_rank == 0:
     (folder / "metrics.json").write_text("{}")
 """
 
-# What submitit asks of SLURM: sbatch runs an array's jobs at once, srun a job's processes; beside them lie a file of
-# process numbers for each job, which scancel reads, and one of the states of those that have ended, for sacct.
+# What is asked of SLURM: sbatch runs an array's jobs at once, srun a job's processes; beside them lie a file of
+# process numbers for each job, which scancel reads, and one of its state, for squeue. There is no sacct.
 SBATCH = """#!{python}
 import os, re, subprocess, sys
 text = open(sys.argv[1]).read()
@@ -74,6 +74,9 @@ for index in range(int(jobs[1]) + 1) if jobs else [None]:
     own = dict(SLURM_JOB_ID="7", SLURM_NTASKS=str(tasks), SLURM_JOB_NUM_NODES=flags["nodes"])
     if index is not None:
         own |= dict(SLURM_ARRAY_JOB_ID="7", SLURM_ARRAY_TASK_ID=str(index))
+    name = "7" if index is None else f"7_{index}"
+    with open(f"{os.path.dirname(__file__)}/{name}.state", "w") as state:
+        print(name, "PENDING 0:00 0", file=state)
     nowhere = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     subprocess.Popen(["bash", sys.argv[1]], env=os.environ | own, start_new_session=True, **nowhere)
 print("Submitted batch job 7")
@@ -84,6 +87,11 @@ arguments = sys.argv[1:]
 pattern = arguments[arguments.index("--output") + 1]
 command = arguments[next(i for i, a in enumerate(arguments) if a.endswith("python") or "/python" in a):]
 job = "_".join(filter(None, (os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_ARRAY_TASK_ID"))))
+tools = os.path.dirname(__file__)
+def is_now(state):
+    with open(f"{tools}/{job}.new", "w") as file:
+        print(job, state, "0:07 0", file=file)
+    os.replace(f"{tools}/{job}.new", f"{tools}/{job}.state")
 children = []
 for rank in range(int(os.environ["SLURM_NTASKS"])):
     nodes = int(os.environ["SLURM_JOB_NUM_NODES"])
@@ -92,22 +100,27 @@ for rank in range(int(os.environ["SLURM_NTASKS"])):
     own = dict(SLURM_PROCID=str(rank), SLURM_LOCALID=str(local), SLURM_NODEID=str(node), SLURM_JOB_NODELIST="localhost")
     with open(path, "a") as log:
         children.append(subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=subprocess.STDOUT))
-tools = os.path.dirname(__file__)
 with open(f"{tools}/{job}.pids", "w") as pids:
     print(*(child.pid for child in children), file=pids)
+is_now("RUNNING")
 failed = any([child.wait() for child in children])
-with open(f"{tools}/states", "a") as states:
-    print(f"{job}|{'FAILED' if failed else 'COMPLETED'}", file=states)
+is_now("FAILED" if failed else "COMPLETED")
 sys.exit(failed)
 """
 SCANCEL = """#!{python}
 import os, signal, sys
-*options, job = sys.argv[1:]
-number = signal.SIGINT if options == ["--signal=INT"] else signal.SIGKILL
-for pid in open(f"{os.path.dirname(__file__)}/{job}.pids").read().split():
-    os.kill(int(pid), number)
+tools = os.path.dirname(__file__)
+options, jobs = [[a for a in sys.argv[1:] if a.startswith("--") == its] for its in (True, False)]
+with open(f"{tools}/scancel.log", "a") as log:
+    print(*options, *jobs, file=log)
+number = signal.SIGINT if "--signal=INT" in options else signal.SIGKILL
+asked = [o.partition("=")[2] for o in options if o.startswith("--state=")] or ["RUNNING", "PENDING"]
+for job in jobs:
+    if open(f"{tools}/{job}.state").read().split()[1] in asked:
+        for pid in open(f"{tools}/{job}.pids").read().split():
+            os.kill(int(pid), number)
 """
-SACCT = "#!/bin/sh\necho 'JobID|State'\ncat $(dirname $0)/states 2>/dev/null || true\n"
+SQUEUE = "#!/bin/sh\ncat $(dirname $0)/*.state\n"
 
 
 class Watching:
@@ -132,14 +145,13 @@ class Watching:
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine with sbatch, srun, sacct and scancel; where they are."""
+    """A machine with sbatch, srun, squeue and scancel; where they are."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("sacct", SACCT), ("scancel", SCANCEL)):
+    for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("squeue", SQUEUE), ("scancel", SCANCEL)):
         (tools / name).write_text(text.replace("{python}", sys.executable))
         (tools / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
-    submitit.SlurmJob.watcher.clear()  # jobs of other tests have the same numbers
     return tools
 
 

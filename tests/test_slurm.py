@@ -16,10 +16,11 @@ _CLEAN = ("RANK", "SLURM_PROCID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "
 
 
 def be_job_17(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int = 0) -> Path:
-    """What scontrol is asked is written to this file; it ends with `answer`."""
+    """What scontrol is asked is written to this file; it ends with `answer`. It shows a job as in `shown` beside it."""
     scontrol = tmp_path / "bin" / "scontrol"
     scontrol.parent.mkdir()
-    scontrol.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\nexit {answer}\n')
+    asked = f'case "$1" in --oneliner) cat {tmp_path}/shown ;; *) echo "$@" > {tmp_path}/asked; exit {answer} ;; esac'
+    scontrol.write_text(f"#!/bin/sh\n{asked}\n")
     scontrol.chmod(0o755)
     monkeypatch.setenv("PATH", f"{scontrol.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_JOB_ID", "17")
@@ -52,6 +53,37 @@ def test_one_process_of_a_job_asks_for_the_queue(
     with pytest.raises(SystemExit) as ended:
         slurm.requeue(signal.SIGUSR1)
     assert ended.value.code == processes.REQUEUED
+    assert (job.read_text() if job.exists() else None) == asked
+
+
+@pytest.mark.parametrize(
+    ("shown", "place", "asked", "code"),
+    [
+        ("JobState=RUNNING Restarts=0 PreemptTime=2026-11-30T06:44:04", {}, "requeue 17\n", processes.REQUEUED),
+        ("JobState=RUNNING Restarts=0 PreemptTime=None", {}, None, 143),  # somebody's kill
+        ("JobState=COMPLETING Restarts=0 PreemptTime=None", {}, None, 143),  # scancel
+        ("JobState=COMPLETING Restarts=0 PreemptTime=2026-11-30T06:44:04", {}, None, 143),  # cancelled in its grace
+        ("JobState=COMPLETING Restarts=1 EndTime=Unknown", {}, None, processes.REQUEUED),  # without a time of grace
+        ("JobState=COMPLETING Restarts=1", {"SLURM_RESTART_COUNT": "1"}, None, 143),  # cancelled in its second start
+        ("", {}, None, 143),
+    ],
+)
+def test_a_sigterm_is_a_preemption_or_an_end(
+    job: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shown: str,
+    place: dict[str, str],
+    asked: str | None,
+    code: int,
+) -> None:
+    """What SLURM 22.05 shows of a job in these moments; in a time of grace, a job that ends has ended for good."""
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "shown").write_text(f"JobId=17 JobName=wrap {shown} Requeue=1\n")
+    with pytest.raises(SystemExit) as ended:
+        slurm.requeue(signal.SIGTERM)
+    assert ended.value.code == code
     assert (job.read_text() if job.exists() else None) == asked
 
 

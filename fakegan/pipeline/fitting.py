@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import logging
 import shutil
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -86,8 +87,8 @@ def fit(
             trainer.fit(module, datamodule=data, ckpt_path=_checked(last, module) if saved else None)
         except Stopped as stopped:
             stop.follow(stopped.number)
-        except SIGTERMException:  # before the first step
-            raise SystemExit(143) from None  # Lightning would end with 0
+        except SIGTERMException:  # before the first step; Lightning would end with 0
+            stop.follow(signal.SIGTERM)
         except SystemExit as ended:
             if ended.code != 1:
                 raise

@@ -11,7 +11,6 @@ import os
 import runpy
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -27,19 +26,21 @@ from fakegan.evaluation.results import METRICS_FILE
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
 from fakegan.processes import signals_noted
 from fakegan.progress import STATUS_FILE
-from fakegan.sweep.jobs import LOG_FILE, TAIL, Ending, Job, Running, Watcher, last_lines, reason
+from fakegan.sweep.jobs import LOG_FILE, TAIL, Ending, Job, Watcher, reason
 from fakegan.sweep.launcher import ProcessLauncher
 from fakegan.sweep.plugins import make_known
+from fakegan.sweep.queue import LOOK, Queue
+from fakegan.sweep.submitted import CODE, Queued, Submitted
 
 if TYPE_CHECKING:  # it imports torch, which --help does not need
     from fakegan.pipeline.settings import TrainerSettings
 
-_POLL = 0.5  # seconds; what submitit asks SLURM, it asks every few minutes
-_ASKED_TO_END = 1.0  # seconds between two looks at jobs that were asked to end, SLURM asked each time
+_POLL = 0.5  # seconds
+_ASKED_TO_END = 2.0  # seconds between two looks at jobs that were asked to end, SLURM asked each time
 _GRACE = 120.0  # seconds to save and end, before a job that was asked to stop is cancelled
 _CANCELLED = 45.0  # seconds that SLURM has to end a cancelled job; it kills after 30
 _LOOKS = 3  # for a result, a second apart: a file that a node has written can be late here
-_CODE = "ended with exit code "  # in the log of a job that has said what is wrong
+_LAST = {0, FakeganError.exit_code, UsageError.exit_code, 130}  # after another code SLURM may start the job again
 _SHARED = {"timeout_min", "cpus_per_task", "gpus_per_node", "mem_gb", "name", "stderr_to_stdout"}
 
 
@@ -122,49 +123,26 @@ class Command:
     recorded: str  # the command that would run it alone
 
     def __call__(self) -> None:
-        """Run the script as if it had been typed; submitit does not keep exit codes, so the log does."""
+        """Run the script as if it had been typed; neither submitit nor SLURM keeps exit codes, so the log does."""
         sys.argv = [self.script, *self.words]
         os.environ[COMMAND_VARIABLE] = self.recorded
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit's handler passes it over; the script's own saves
+        code: Any = FakeganError.exit_code
         try:
             runpy.run_path(self.script, run_name="__main__")
+            code = 0
         except SystemExit as end:
-            if end.code in {FakeganError.exit_code, UsageError.exit_code}:
-                print(f"{_CODE}{end.code}", flush=True)
+            code = end.code or 0
             raise
+        finally:
+            if code in _LAST:
+                print(f"{CODE}{code}", flush=True)
 
     def checkpoint(self) -> Any:
         """What is put into the queue again: the same; what it has done so far is in its folder."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Submitted(Running):
-    handle: Any  # submitit's
-
-    def doing(self) -> str:
-        return super().doing() if self.has_begun() else "in the queue"
-
-    def has_begun(self) -> bool:
-        return bool(self.handle.paths.stdout.exists())
-
-    def is_over(self) -> bool:
-        return bool(self.handle.done())
-
-    def state(self) -> str:
-        """What SLURM calls it, asked now."""
-        self.handle.get_info(mode="force")  # of all jobs; kept by submitit
-        return str(self.handle.state)
-
-    def ask_to_end(self) -> None:
-        """Let it save and end, where it runs; submitit's jobs do not hear the SIGTERM of a cancelled one."""
-        import submitit
-
-        if self.has_begun() and isinstance(self.handle, submitit.SlurmJob):
-            subprocess.run(["scancel", "--signal=INT", self.handle.job_id], check=False)
-        else:
-            self.handle.cancel(check=False)
 
 
 def run_jobs(jobs: Sequence[Job], executor: Any, watcher: Watcher) -> int:
@@ -177,21 +155,24 @@ def run_jobs(jobs: Sequence[Job], executor: Any, watcher: Watcher) -> int:
     """
     noted: list[int] = []
     with signals_noted(noted):
-        running = _submit(jobs, executor) if jobs else []
+        running, queue = _submit(jobs, executor) if jobs else ([], None)
         for one in running:
             watcher.started(one)
         while running and not noted:
-            for one in [one for one in running if one.is_over()]:
+            over = [one for one in running if one.is_over()]
+            if queue is not None:
+                queue.look(every=0 if over else LOOK)  # at an end, for the time that it took
+            for one in over:
                 running.remove(one)
                 watcher.ended(one.job, _ending(one))
             watcher.going(running, 0)
             time.sleep(_POLL)
         if running:
-            _stop(running, watcher, noted)
+            _stop(running, queue, watcher, noted)
     return noted[0] if noted else 0
 
 
-def _submit(jobs: Sequence[Job], executor: Any) -> list[_Submitted]:
+def _submit(jobs: Sequence[Job], executor: Any) -> tuple[list[Submitted], Queue | None]:
     with contextlib.ExitStack() as undo:
         for job in jobs:
             if not job.folder.exists():
@@ -200,11 +181,13 @@ def _submit(jobs: Sequence[Job], executor: Any) -> list[_Submitted]:
             (job.folder / STATUS_FILE).unlink(missing_ok=True)  # an earlier process's
         handles = _queued(jobs, executor)
         undo.pop_all()
-    running = []
     for job, handle in zip(jobs, handles, strict=True):
         _link(job.folder / LOG_FILE, handle.paths.stdout)
-        running.append(_Submitted(job=job, log_from=0, handle=handle))
-    return running
+    submitted = list(zip(jobs, handles, strict=True))
+    if executor.cluster == LocalSlurmLauncher.executor:
+        return [Submitted(job=job, log_from=0, handle=handle) for job, handle in submitted], None
+    queue = Queue([handle.job_id for handle in handles])
+    return [Queued(job=job, log_from=0, handle=handle, queue=queue) for job, handle in submitted], queue
 
 
 def _queued(jobs: Sequence[Job], executor: Any) -> list[Any]:
@@ -247,16 +230,17 @@ def _command(job: Job) -> Command:
     return Command(job.command[1], job.command[2:], job.environment[COMMAND_VARIABLE])
 
 
-def _ending(one: _Submitted) -> Ending:
+def _ending(one: Submitted) -> Ending:
     """What became of a job that was not asked to end."""
-    tail = last_lines(one.job.folder / LOG_FILE, 0, TAIL)
-    codes = [int(line.removeprefix(_CODE)) for line in tail if line.startswith(_CODE)]
-    if _has_result(one.job.folder, looks=1 if codes else _LOOKS):
+    code = one.closed()
+    if _has_result(one.job.folder, looks=1 if code else _LOOKS):
         return Ending("finished", one.seconds)
-    if not codes:
-        return Ending("failed", one.seconds, f"it has left no result; its state is {one.state()}", tuple(tail))
-    refused = codes[-1] == UsageError.exit_code
-    return Ending("failed", one.seconds, reason(codes[-1], tail), tuple(tail), refused)
+    lines = one.tail()
+    tail = tuple(lines[-TAIL:])
+    if code is None:
+        return Ending("failed", one.seconds, f"it has left no result; its state is {one.state()}", tail)
+    why = reason(code, [line for line in lines if not line.startswith(CODE)])
+    return Ending("failed", one.seconds, why, tail, refused=code == UsageError.exit_code)
 
 
 def _has_result(folder: Path, looks: int) -> bool:
@@ -267,25 +251,35 @@ def _has_result(folder: Path, looks: int) -> bool:
     return False
 
 
-def _stop(running: list[_Submitted], watcher: Watcher, noted: Sequence[int]) -> None:
+def _stop(running: list[Submitted], queue: Queue | None, watcher: Watcher, noted: Sequence[int]) -> None:
     watcher.stopping(signal.Signals(noted[0]).name)
-    for one in running:
-        one.ask_to_end()
-    _let_end(running, watcher, noted, _GRACE)
-    for one in running:
-        one.handle.cancel(check=False)
-    _let_end(running, watcher, noted, _CANCELLED)
+    if queue is not None:
+        queue.let_save(_names(running))
+        _let_end(running, queue, watcher, noted, _GRACE)
+        queue.cancel(_names(running))
+    else:
+        for one in running:
+            one.handle.cancel(check=False)
+    _let_end(running, queue, watcher, noted, _CANCELLED)
     for one in running:
         watcher.ended(one.job, Ending("stopped", one.seconds))
 
 
-def _let_end(running: list[_Submitted], watcher: Watcher, noted: Sequence[int], seconds: float) -> None:
+def _names(running: Sequence[Submitted]) -> list[str]:
+    return [one.handle.job_id for one in running]
+
+
+def _let_end(
+    running: list[Submitted], queue: Queue | None, watcher: Watcher, noted: Sequence[int], seconds: float
+) -> None:
     """Wait for jobs that were asked to end: so long, and not after a second signal."""
     deadline = time.monotonic() + seconds
     while running and len(noted) < 2 and time.monotonic() < deadline:
-        running[0].state()
+        time.sleep(_ASKED_TO_END)
+        if queue is not None:
+            queue.look(every=0)
+            queue.cancel([name for name in _names(running) if queue.states[name] == "PENDING"], "--state=PENDING")
         for one in [one for one in running if one.is_over()]:
             running.remove(one)
             watcher.ended(one.job, Ending("finished" if _has_result(one.job.folder, 1) else "stopped", one.seconds))
         watcher.going(running, 0)
-        time.sleep(_ASKED_TO_END)
