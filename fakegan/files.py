@@ -8,6 +8,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def new_folder(wanted: Path) -> Path:
+    """A folder that this call makes: `wanted`, or with -2 and so on behind it where something is there already."""
+    number, folder = 1, wanted
+    while True:
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            folder = wanted.with_name(f"{wanted.name}-{number}")
+        else:
+            return folder
+
+
 @contextmanager
 def replacing(
     path: Path,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import re
-import shlex
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fakegan.commands import Parser, ProgressLine, at_least, run
+from fakegan.commands import Parser, ProgressLine, at_least, new_path, path, run
 from fakegan.data.build import Recipe, Source, build_store
 from fakegan.data.images import Geometry
 from fakegan.data.sources import ValueRange
@@ -18,6 +16,7 @@ from fakegan.data.store import FAKE, LABEL_CONVENTION, REAL
 from fakegan.data.summary import Summary
 from fakegan.errors import UsageError
 from fakegan.processes import cores
+from fakegan.words import command, word
 
 _COMMAND = "python -m fakegan.prepare"
 _SPLIT_FOLDERS = {"train": "train", "valid": "val", "val": "val", "test": "test"}
@@ -67,15 +66,13 @@ def _report(summary: Summary, options: argparse.Namespace, seconds: float) -> No
     print(f"{summary.count:,} faces in {seconds:.1f} s: {options.out}")
     if any(source.rejected for source in summary.sources):
         print(f"What was rejected, and why: {options.out / 'rejected.csv'}")
-    root = f"data.root={options.out}"
-    if not re.fullmatch(r"[\w./=-]+", root):  # quotes for Hydra, and for the shell around them
-        root = shlex.quote("data.root='{}'".format(str(options.out).replace("'", "\\'")))
+    faces = ("data=faces", word("data.root", options.out))
     if summary.classes == {REAL, FAKE}:
-        print(f"Next: python train.py model=autogan4 pipeline=recon_classify data=faces {root}")
+        print(f"Next: {command('train.py', 'model=autogan4', 'pipeline=recon_classify', *faces)}")
     else:
         missing = next(name for name, label in LABEL_CONVENTION.items() if label not in summary.classes)
         if missing == "fake":
-            print(f"Next: python train.py pipeline=autoencoder data=faces {root}")
+            print(f"Next: {command('train.py', 'pipeline=autoencoder', *faces)}")
         print(f"Only one class: to train a classifier, prepare again with --{missing} NAME=PATH as well.")
 
 
@@ -102,13 +99,13 @@ def _refuse_twice(sources: Sequence[Source]) -> None:
 
 
 def _named(text: str, label: int) -> Source:
-    name, equals, path = text.partition("=")
+    name, equals, place = text.partition("=")
     option = "--real" if label == REAL else "--fake"
-    if not equals or not name or not path:
+    if not equals or not name or not place:
         raise UsageError(f"{option} {text}: write NAME=PATH, such as {option} stylegan={text or 'DIR'}")
     if any(mark in name for mark in "/\\,\n") or name != name.strip():
         raise UsageError(f"{option} {text}: a source's name has no slash, comma or space around it")
-    return Source(name, label, Path(path))
+    return Source(name, label, path(place))
 
 
 def _rooted(root: Path, keep_splits: bool) -> list[Source]:
@@ -158,15 +155,15 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--real", action="append", default=[], metavar="NAME=PATH", help="real faces: folder, .zip or .npy")
     add("--fake", action="append", default=[], metavar="NAME=PATH", help="the same for a generator's faces")
-    add("--root", type=Path, metavar="DIR", help="DIR/{real,fake} or DIR/{train,valid,test}/{real,fake}")
+    add("--root", type=path, metavar="DIR", help="DIR/{real,fake} or DIR/{train,valid,test}/{real,fake}")
     add("--keep-splits", action="store_true", help="with --root: train, valid and test stay what they are")
     add(
         "--groups",
-        type=Path,
+        type=path,
         metavar="CSV",
         help="columns file,group (file: as below its source, or source/file): a group stays together",
     )
-    add("--out", type=Path, required=True, metavar="DIR", help="the store")
+    add("--out", type=new_path, required=True, metavar="DIR", help="the store")
     add("--workers", type=at_least(1), default=cores(), metavar="N", help="processes (default: cores)")
     add("--limit", type=at_least(1), metavar="N", help="the first N of each source, in the order of names")
     add("--overwrite", action="store_true", help="replace the store at --out")

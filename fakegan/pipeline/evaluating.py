@@ -17,6 +17,7 @@ from fakegan.detector import Detector
 from fakegan.devices import use_device
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE, read_metrics, table, write_metrics
+from fakegan.files import new_folder
 from fakegan.pipeline.finished import FinishedRun, same_faces
 from fakegan.pipeline.ledger import command, record
 from fakegan.pipeline.reporting import write_report
@@ -54,7 +55,7 @@ def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
     else:
         results = [_score_again(settings, run)[0] for run in finished]
     same_faces(results)
-    out = settings.out or new_folder(Path("reports"), datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+    out = settings.out or new_folder(Path("reports") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
     return write_report(results, out, command())
 
 
@@ -97,7 +98,7 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> tuple[Fini
         raise FakeganError(f"{store.path} holds no face that {run_dir} has not seen in training")
     scored = together(parts)
     metrics = scored.measures()
-    folder = new_folder(run_dir / "evaluations", store.path.name)
+    folder = new_folder(run_dir / "evaluations" / store.path.name)
     scored.write(folder)
     content = {
         "test": metrics,
@@ -180,16 +181,3 @@ def _of_sources(wanted: tuple[str, ...], sources: npt.NDArray[np.str_], rows: Ro
         if name not in available:
             raise UsageError(f"sources: there is no {name!r} to score; there are {', '.join(available)}")
     return rows[np.isin(sources[rows], wanted)]
-
-
-def new_folder(parent: Path, name: str) -> Path:
-    """`parent/name`, or `parent/name-2` and so on: the first that is not there yet."""
-    number = 1
-    while True:
-        folder = parent / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        else:
-            return folder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from fakegan.pipeline.finished import Configuration, FinishedRun
 from fakegan.pipeline.ledger import read_ledger
 from fakegan.pipeline.report_groups import Group, called_fake, fingerprint, of_seeds, scores
 from fakegan.pipeline.report_numbers import in_lines, mean_value, measured, number, over, p_cell
+from fakegan.words import here
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Plot
@@ -275,9 +275,8 @@ def _ledger(runs: Sequence[FinishedRun]) -> list[Block]:
 
 
 def shown_path(path: Path) -> str:
-    """From here, where that is shorter."""
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative
+    """As one types it here."""
+    return here(path.absolute())
 
 
 def _published(configuration: Configuration) -> str:
