@@ -104,7 +104,7 @@ class Claiming(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Claim the folder; only the first process of a run does, whose folder is that of all."""
-        wanted = Path(config.hydra.run.dir)
+        wanted = Path(config.hydra.run.dir).absolute()
         if ranks.started() > 1 and os.environ["RANK"] != "0":
             wanted = Path()
         else:

@@ -156,7 +156,7 @@ def test_a_folder_that_was_named_is_that_folder(tmp_path: Path, monkeypatch: pyt
     for words_ in (("hydra.run.dir=mine",), ("resume=mine",)):
         cfg = _hydras(*words_)
         Claiming().on_run_start(cfg)
-        assert cfg.hydra.run.dir == "mine"
+        assert cfg.hydra.run.dir == str(tmp_path / "mine")
         assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 

@@ -12,6 +12,7 @@ import importlib
 import logging
 import math
 import re
+import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -60,7 +61,7 @@ def closing_words(folder: Path) -> str:
         return "no trial went well"
     found = read_plain(path)
     try:
-        failed, words = int(found["failed"]), " ".join(map(str, found["words"]))
+        failed, words = int(found["failed"]), shlex.join(map(str, found["words"]))
         ended = f"{int(found['trials'])} trials" + (f" ({failed} failed)" if failed else "")
         run = folder / Path(found["run"]).name
         return f"best of {ended}: {words}, objective {float(found['objective']):.4f}, {here(run)}"
