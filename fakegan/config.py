@@ -231,6 +231,7 @@ def _tidy(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
         run_dir = Path(HydraConfig.get().runtime.output_dir)  # another one, where SLURM has started its job again
         requeued = isinstance(stop, SystemExit) and stop.code == processes.REQUEUED
         told = requeued or processes.is_child() or _sweeping()  # by the one that started it, or at the sweep's end
+        told |= Claiming.claim is None  # evaluate.py, or another process of the run than the first
         if not (run_dir / CONFIG_FILE).is_file():
             _give_up()
         elif not told:

@@ -16,7 +16,7 @@ from fakegan.data.store import FAKE, LABEL_CONVENTION, REAL
 from fakegan.data.summary import Summary
 from fakegan.errors import UsageError
 from fakegan.processes import cores
-from fakegan.words import command, word
+from fakegan.words import command, expanded, word
 
 _COMMAND = "python -m fakegan.prepare"
 _SPLIT_FOLDERS = {"train": "train", "valid": "val", "val": "val", "test": "test"}
@@ -105,7 +105,7 @@ def _named(text: str, label: int) -> Source:
         raise UsageError(f"{option} {text}: write NAME=PATH, such as {option} stylegan={text or 'DIR'}")
     if any(mark in name for mark in "/\\,\n") or name != name.strip():
         raise UsageError(f"{option} {text}: a source's name has no slash, comma or space around it")
-    return Source(name, label, path(place))
+    return Source(name, label, Path(expanded(place)))
 
 
 def _rooted(root: Path, keep_splits: bool) -> list[Source]:

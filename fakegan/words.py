@@ -47,6 +47,9 @@ _QUOTED = r"'((?:\\.|[^'\\])*)'|\"((?:\\.|[^\"\\])*)\""
 _ELEMENT = re.compile(rf"\s*(?:{_QUOTED}|((?:\\.|[^,])*?))\s*(?:,|$)", re.DOTALL)
 _ESCAPED = re.compile(r"\\([()\[\]{}:=, \t\\])")  # what Hydra takes for the second character alone
 _FUNCTION = re.compile(r"(choice|range|interval|glob|tag|sort|shuffle|str|int|float|bool)\s*\(.*\)", re.DOTALL)
+_WINDOWS = (
+    "ends in a carriage return: the script that says so has Windows line ends; remove them (sed -i 's/\\r$//' SCRIPT)"
+)
 _LITERALS = {"null", "true", "false", "nan", "inf"}
 
 
@@ -58,10 +61,7 @@ def as_meant(words: Sequence[str]) -> list[str]:
     """
     for word in words:
         if word.endswith("\r"):
-            raise UsageError(
-                f"{word!r:.100} ends in a carriage return: the script that says so has Windows line ends; "
-                "remove them (sed -i 's/\\r$//' SCRIPT)"
-            )
+            raise UsageError(f"{word!r:.100} {_WINDOWS}")
     return [_rewritten(word, expanded) for word in _joined(words)]
 
 
@@ -79,8 +79,10 @@ def expanded(path: str) -> str:
     """A path whose ~ is the home folder, as a shell would have made it.
 
     Raises:
-        UsageError: an empty one, which would be this folder.
+        UsageError: an empty one, which would be this folder, or one that a script with Windows line ends names.
     """
+    if path.endswith("\r") and not os.path.lexists(path):
+        raise UsageError(f"{path!r:.100} {_WINDOWS}")
     if not path:
         raise UsageError("an empty path: name a folder or file, . for this folder")
     return os.path.expanduser(path)

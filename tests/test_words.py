@@ -228,6 +228,8 @@ def test_commands_without_hydra_know_a_home_too(monkeypatch: pytest.MonkeyPatch)
     assert (options.out, options.groups) == (Path("/home/me/store"), Path("/home/me/g.csv"))
     assert prepare._sources(options)[0].path == Path("/home/me/x=y")
     assert commands.new_path("2024") == Path("2024")
+    with pytest.raises(UsageError, match="Windows line ends"):
+        prepare._named("a=photos\r", label=0)
     for wrong in ("", "a\rb", "${x}"):
         with pytest.raises(UsageError):
             prepare._parser().parse_args(["--real", "a=b", f"--out={wrong}"])
