@@ -10,12 +10,15 @@ import shlex
 import signal
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from fakegan import signals
 from fakegan.data.images import Geometry
 from fakegan.errors import FakeganError, UsageError
+from fakegan.words import expanded, program
 
 _LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
 
@@ -64,6 +67,21 @@ def add_max_megapixels(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def path(text: str) -> Path:
+    """The type of an argument: a path, its ~ expanded; the shell leaves that of `--out=~/faces` alone."""
+    try:
+        return Path(expanded(text))
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def new_path(text: str) -> Path:
+    """The type of an argument: a path to write to, such as a run can name later."""
+    if "${" in text or any(unicodedata.category(character) == "Cc" for character in text):
+        raise argparse.ArgumentTypeError(f"{text!r:.100} holds a control character or ${{, which no run can name")
+    return path(text)
+
+
 def run(
     command: str,  # as it is typed
     task: Callable[[list[str]], int],  # takes the words behind the command, returns the exit code
@@ -73,7 +91,8 @@ def run(
     """The exit code: the task's, 1 failure, 2 usage, 130 and 143 stopped. FAKEGAN_DEBUG=1 shows the trace."""
     begin()
     words = sys.argv[1:] if arguments is None else list(arguments)
-    goodbye = f"\nStopped: {stopped} Start again with: {command} {shlex.join(words)}"
+    again = f"{program('python')} {command.removeprefix('python ')} {shlex.join(words)}"
+    goodbye = f"\nStopped: {stopped} Start again with: {again}"
 
     def part(_code: object) -> None:
         print(goodbye, file=sys.stderr)

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import os
 import re
-import shutil
 import sys
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -26,11 +25,12 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from fakegan import processes, ranks, signals, slurm, usage
 from fakegan.commands import begin, let_go_of_stdout
 from fakegan.errors import FakeganError, ToldError, UsageError
+from fakegan.folders import Claim, Claiming
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
-from fakegan.progress import STATUS_FILE
 from fakegan.runs import CONFIG_FILE, PLACES, give_places, read_run, read_runs, run_at, runs_under, write_down
 from fakegan.sweep import words
 from fakegan.typed import from_mapping, nearest
+from fakegan.words import PROJECT, as_meant, command, expanded, one_value, unreadable, word
 
 __all__ = [
     "CONF",
@@ -51,7 +51,6 @@ __all__ = [
     "write_down",
 ]
 
-PROJECT = Path(__file__).resolve().parent.parent
 CONF = PROJECT / "conf"
 T = TypeVar("T")
 
@@ -116,6 +115,7 @@ def entry_point(
             slurm.requeue_when_told()
             with one_sentence():
                 processes.hear_signals()
+                sys.argv[1:] = as_meant(sys.argv[1:])
             if {"--help", "-h"} & set(sys.argv[1:]):
                 with one_sentence():
                     _say(_help(name, sys.modules[task.__module__].__doc__ or "", sweeps is not None))
@@ -224,41 +224,38 @@ def alone(
 
 
 def _tidy(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
-    """Run the task; one refused before it did anything leaves no folder, one that is stopped says how to go on."""
-    run_dir = Path(HydraConfig.get().runtime.output_dir)
-    of_another = os.environ.get("RANK", "0") != "0"  # it is the first process that keeps the folder tidy
-    made_for_this = not of_another and not any(run_dir.iterdir()) and not run_dir.samefile(Path.cwd())
+    """Run the task; one that comes to nothing leaves no folder, one that is stopped says how to go on."""
+    if _sweeping():
+        run_dir = Path(HydraConfig.get().runtime.output_dir)  # Hydra has made it
+        found = frozenset(path.name for path in run_dir.iterdir())
+        Claiming.claim = Claim(run_dir, made=not found, found=found)
     try:
-        with signals.parting(functools.partial(_part, made_for_this)), signals.kept():
+        with signals.parting(_part), signals.kept():
             return task(cfg)
     except FakeganError as error:
-        if made_for_this and _holds_nothing(run_dir, refused=error.exit_code == UsageError.exit_code):
-            shutil.rmtree(run_dir, ignore_errors=True)
+        _give_up(refused=error.exit_code == UsageError.exit_code)
         raise
     except (KeyboardInterrupt, SystemExit) as stop:
-        _part(made_for_this, 130 if isinstance(stop, KeyboardInterrupt) else stop.code)
+        _part(130 if isinstance(stop, KeyboardInterrupt) else stop.code)
         raise
 
 
-def _part(made_for_this: bool, code: object) -> None:
+def _part(code: object) -> None:
     """A run that is stopped says how to go on; one that has not begun leaves no folder."""
     run_dir = Path(HydraConfig.get().runtime.output_dir)  # another one, where SLURM has started its job again
-    if made_for_this:
-        _remove_empty(run_dir)
     told = processes.is_child() or _sweeping()  # by who started it, or at a sweep's end
+    told |= Claiming.claim is None  # evaluate.py, or another process of the run than the first
     for_good = code in {128 + number for number in processes.STOPPING}  # SLURM itself goes on with what it requeued
-    if (run_dir / CONFIG_FILE).is_file() and for_good and not told:
-        how = f"python train.py resume={os.path.relpath(run_dir)}"
-        print(f"\nstopped; go on with: {how}", file=sys.stderr, flush=True)
+    if not (run_dir / CONFIG_FILE).is_file():
+        _give_up()
+    elif for_good and not told:
+        print(f"\nstopped; go on with: {command('train.py', word('resume', run_dir))}", file=sys.stderr, flush=True)
 
 
-def _holds_nothing(run_dir: Path, refused: bool) -> bool:
-    """Whether a run has come to nothing: no network was saved, or not even a stage begun."""
-    if refused:
-        return not any(path.suffix in {".ckpt", ".pt"} for path in run_dir.rglob("*"))
-    return all(
-        path.name in {CONFIG_FILE, STATUS_FILE} or path.suffix in {".lock", ".log"} for path in run_dir.glob("*")
-    )
+def _give_up(refused: bool = True) -> None:
+    """Of the folder that was claimed for a run: what this process has made there goes, if the run is nothing."""
+    if Claiming.claim is not None:
+        Claiming.claim.give_up(refused)
 
 
 @contextlib.contextmanager
@@ -296,13 +293,11 @@ def explain(error: Exception) -> str:
     if isinstance(error, MissingMandatoryValue):
         missing = re.search(r"(?:full_key|key|value): ?([\w.]+)", text)
         return f"{missing.group(1) if missing else text.splitlines()[0]} must be given"
-    several = re.search(r"Ambiguous value for argument '(([^=']+)=([^']*))'", text)
+    several = re.search(r"Ambiguous value for argument '(([^=]+)=(.*?))'\n", text, re.DOTALL)
     if several:
-        word, key, values = several.groups()
-        return f"{word}: add -m to run each of these values, or write {key}=[{values}] for a list"
-    no_value = re.search(r"Error parsing override '([^'=]*)'", text)
-    if no_value:
-        return f"{no_value.group(1)}: write KEY=VALUE"
+        return f"{several[1]}: add -m to run each of these values, or write {one_value(several[2], several[3])}"
+    if isinstance(error, OverrideParseException):
+        return unreadable(error.override)
     unknown = re.search(r"(?:Key '(\w+)' is not in struct|Could not override '([\w./@]+)')", text)
     if isinstance(error, ConfigCompositionException) and unknown:
         full = re.search(r"Could not override '([\w./@]+)'", text)
@@ -337,8 +332,14 @@ def settings(kind: type[T], cfg: DictConfig) -> T:
     if missing:
         hint = " (the folder that python -m fakegan.prepare wrote)" if missing[0] == "data.root" else ""
         raise UsageError(f"{missing[0]} must be given: add {missing[0]}=...{hint}")
+    if OmegaConf.select(cfg, "data.root") is None and _chosen("data") == "faces":
+        raise UsageError("data.root=null names no faces: give the folder that prepare wrote, or choose data=demo")
     plain = OmegaConf.to_container(cfg, resolve=True)
     return from_mapping(kind, typing.cast("Mapping[str, Any]", plain))
+
+
+def _chosen(group: str) -> str | None:
+    return HydraConfig.get().runtime.choices.get(group) if HydraConfig.initialized() else None
 
 
 def start_run(kind: type[R], cfg: DictConfig) -> R:
@@ -357,7 +358,6 @@ def start_run(kind: type[R], cfg: DictConfig) -> R:
     make_lasting(cfg)
     run_dir = Path(ranks.on_first(lambda: str(cfg.paths.run_dir)))  # a clock is in its name, and clocks differ
     if str(run_dir) != str(cfg.paths.run_dir):
-        _remove_empty(Path(cfg.paths.run_dir))
         OmegaConf.update(cfg, "paths.run_dir", str(run_dir))
     checked = settings(kind, cfg)
     return ranks.on_first(lambda: _begin(kind, cfg, checked, run_dir))
@@ -378,11 +378,13 @@ def _begin(kind: type[R], cfg: DictConfig, checked: R, run_dir: Path) -> R:
         then = read_run(kind, str(begun)) if (begun / CONFIG_FILE).is_file() else None
         if then is not None and then.repeats(checked):  # the job was put into the queue again, with the same words
             if begun != run_dir:
-                _remove_empty(run_dir)
+                _give_up()
                 _go_on_in(begun)
             return then
     with processes.signals_held():
         write_down(cfg, run_dir)
+    if Claiming.claim is not None:
+        Claiming.claim.began = True
     slurm.note_job(run_dir)
     return checked
 
@@ -393,12 +395,6 @@ def _go_on_in(run_dir: Path) -> None:
         runtime: Any = HydraConfig.get().runtime
         with read_write(runtime):
             runtime.output_dir = str(run_dir)
-
-
-def _remove_empty(run_dir: Path) -> None:
-    """A folder that Hydra made, for a run that has another."""
-    with contextlib.suppress(OSError):  # not empty: something else is there
-        run_dir.rmdir()
 
 
 def _sweeping() -> bool:
@@ -430,8 +426,8 @@ def make_lasting(cfg: DictConfig) -> None:
         cfg.resume = None
     for key in ("data.root", "model.checkpoint", "paths.run_dir", "paths.data_dir", "paths.artifact_dir"):
         path = OmegaConf.select(cfg, key)  # None where it is missing, too
-        if path is not None:
-            OmegaConf.update(cfg, key, str(Path(path).absolute()))
+        if isinstance(path, str):  # else the settings refuse it
+            OmegaConf.update(cfg, key, str(Path(expanded(path)).absolute()))
 
 
 def root_of(cfg: DictConfig) -> dict[str, str]:
@@ -451,6 +447,6 @@ def _twin(kind: type[R], cfg: DictConfig, checked: R, run_dir: Path) -> R | None
             print(f"job {number} goes on with {sibling.name}", flush=True)
             return give_places(kind, str(sibling), root_of(cfg))
         print(f"job {number} is the same run as {sibling.name}", flush=True)
-        _remove_empty(run_dir)
+        _give_up()
         return other
     return None

@@ -28,6 +28,7 @@ from fakegan.modules.classifier import build_net
 from fakegan.nets.autogan import AutoGAN
 from fakegan.nets.layers import forms
 from fakegan.views import VIEWS, View
+from fakegan.words import command, word
 
 DETECTOR_FILE = "detector.pt"
 BATCH = 256  # faces at a time
@@ -183,7 +184,7 @@ class Detector:
         if not path.is_file():
             raise FakeganError(
                 f"{run_dir} holds no trained detector ({DETECTOR_FILE}): it has not finished; "
-                f"continue it with python train.py resume={run_dir}"
+                f"continue it with {command('train.py', word('resume', run_dir))}"
             )
         content = load_checkpoint(path)
         with refusing_misfits(path):

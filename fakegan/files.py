@@ -12,6 +12,19 @@ from pathlib import Path
 _OF_A_DISK = {"lost+found"}  # what a file system's own top folder may hold before anyone writes there
 
 
+def new_folder(wanted: Path) -> Path:
+    """A folder that this call makes: `wanted`, or with -2 and so on behind it where something is there already."""
+    number, folder = 1, wanted
+    while True:
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            folder = wanted.with_name(f"{wanted.name}-{number}")
+        else:
+            return folder
+
+
 @contextmanager
 def replacing(
     path: Path,

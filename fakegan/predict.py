@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fakegan.commands import Parser, ProgressLine, add_max_megapixels, at_least, run
+from fakegan.commands import Parser, ProgressLine, add_max_megapixels, at_least, path, run
 from fakegan.data.build import Outcome, Progress, count_pictures, read_pictures
 from fakegan.data.colour import UNUSABLE
 from fakegan.data.damage import unchecked
@@ -274,10 +274,10 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("paths", nargs="+", type=Path, metavar="PATH", help="picture, folder (searched through) or .zip")
-    add("--run", type=Path, required=True, metavar="DIR", help="the run's directory, or its detector.pt")
+    add("paths", nargs="+", type=path, metavar="PATH", help="picture, folder (searched through) or .zip")
+    add("--run", type=path, required=True, metavar="DIR", help="the run's directory, or its detector.pt")
     add("--format", choices=tuple(_WRITERS), default="table", help="a table to read (default), or for programs")
-    add("--grid", type=Path, metavar="FILE.png", help=f"draws the first {_GRID_FACES} faces with their scores")
+    add("--grid", type=path, metavar="FILE.png", help=f"draws the first {_GRID_FACES} faces with their scores")
     add_max_megapixels(parser)
     add("--workers", type=at_least(1), default=cores(), metavar="N", help="processes that read (default: cores)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to score (auto)")

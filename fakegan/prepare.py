@@ -8,14 +8,12 @@ if __name__ == "__main__":
     signals.begin()  # before what takes long to load
 
 import argparse
-import re
-import shlex
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fakegan.commands import Parser, ProgressLine, add_max_megapixels, at_least, run
+from fakegan.commands import Parser, ProgressLine, add_max_megapixels, at_least, new_path, path, run
 from fakegan.data.build import Recipe, Source, build_store
 from fakegan.data.damage import unchecked
 from fakegan.data.frames import GROUP_BY
@@ -26,6 +24,7 @@ from fakegan.data.store import FAKE, LABEL_CONVENTION, REAL
 from fakegan.data.summary import Summary
 from fakegan.errors import UsageError
 from fakegan.processes import cores
+from fakegan.words import command, expanded, word
 
 _COMMAND = "python -m fakegan.prepare"
 
@@ -83,15 +82,13 @@ def _report(summary: Summary, options: argparse.Namespace, seconds: float) -> No
     print(f"{summary.count:,} faces in {seconds:.1f} s: {options.out}")
     if any(source.rejected for source in summary.sources):
         print(f"What was rejected, and why: {options.out / 'rejected.csv'}")
-    root = f"data.root={options.out}"
-    if not re.fullmatch(r"[\w./=-]+", root):  # quotes for Hydra, and for the shell around them
-        root = shlex.quote("data.root='{}'".format(str(options.out).replace("'", "\\'")))
+    faces = ("data=faces", word("data.root", options.out))
     if summary.classes == {REAL, FAKE}:
-        print(f"Next: python train.py model=autogan4 pipeline=recon_classify data=faces {root}")
+        print(f"Next: {command('train.py', 'model=autogan4', 'pipeline=recon_classify', *faces)}")
     else:
         missing = next(name for name, label in LABEL_CONVENTION.items() if label not in summary.classes)
         if missing == "fake":
-            print(f"Next: python train.py pipeline=autoencoder data=faces {root}")
+            print(f"Next: {command('train.py', 'pipeline=autoencoder', *faces)}")
         print(f"Only one class: to train a classifier, prepare again with --{missing} NAME=PATH as well.")
 
 
@@ -124,13 +121,13 @@ def _refuse_twice(sources: Sequence[Source]) -> None:
 
 
 def _named(text: str, label: int) -> Source:
-    name, equals, path = text.partition("=")
+    name, equals, place = text.partition("=")
     option = "--real" if label == REAL else "--fake"
-    if not equals or not name or not path:
+    if not equals or not name or not place:
         raise UsageError(f"{option} {text}: write NAME=PATH, such as {option} stylegan={text or 'DIR'}")
     if any(mark in name for mark in "/\\,\n") or name != name.strip():
         raise UsageError(f"{option} {text}: a source's name has no slash, comma or space around it")
-    return Source(name, label, Path(path))
+    return Source(name, label, Path(expanded(place)))
 
 
 def _value_range(text: str) -> ValueRange:
@@ -156,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--fake", action="append", default=[], metavar="NAME=PATH", help="the same for a generator's faces")
     add(
         "--root",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="a folder or .zip with {real,fake} or {train,val,test}/{real,fake}; fake_NAME is a source of its own",
     )
@@ -164,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--skip-unknown", action="store_true", help="with --root: leave out pictures in folders of other names")
     add(
         "--groups",
-        type=Path,
+        type=path,
         metavar="CSV",
         help="columns file,group (file: as below its source, or source/file): a group stays together",
     )
@@ -173,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=GROUP_BY,
         help="a group is the pictures of a folder, or those named alike before a last number (video3_0001.png)",
     )
-    add("--out", type=Path, required=True, metavar="DIR", help="the store")
+    add("--out", type=new_path, required=True, metavar="DIR", help="the store")
     add("--workers", type=at_least(1), default=cores(), metavar="N", help="processes (default: cores)")
     add("--limit", type=at_least(1), metavar="N", help="the first N of each source, in the order of names")
     add("--overwrite", action="store_true", help="replace the store at --out")

@@ -7,7 +7,6 @@ import math
 import multiprocessing
 import os
 import random
-import re
 import signal
 import socket
 import subprocess
@@ -21,8 +20,9 @@ from types import FrameType
 from typing import IO
 
 from fakegan.errors import FakeganError, LostError, ToldError
+from fakegan.words import PROJECT, word
 
-TRAIN_SCRIPT = Path(__file__).resolve().parent.parent / "train.py"
+TRAIN_SCRIPT = PROJECT / "train.py"
 _PARENT = "FAKEGAN_PARENT"  # in a child's environment: its parent's process id
 REQUEUED = 75  # the exit code of a run that goes on later: BSD's "try again"
 _POLL = 0.1  # seconds
@@ -37,8 +37,7 @@ STOPPING = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name
 
 def resuming(run_dir: Path) -> list[str]:
     """The command that begins, or goes on with, a run whose config has been written, whatever its path is made of."""
-    quoted = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), str(run_dir))
-    return [sys.executable, str(TRAIN_SCRIPT), f"resume='{quoted}'"]
+    return [sys.executable, str(TRAIN_SCRIPT), word("resume", str(run_dir))]
 
 
 def start(

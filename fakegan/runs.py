@@ -16,6 +16,7 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE
 from fakegan.files import replacing
 from fakegan.typed import from_mapping
+from fakegan.words import command, word
 
 CONFIG_FILE = "config.yaml"  # in a run directory, resolved
 PLACES = ("data.root", "model.checkpoint", "paths.data_dir", "paths.artifact_dir")  # what a run may find elsewhere
@@ -41,20 +42,29 @@ def write_down(cfg: DictConfig, run_dir: Path) -> None:
         UsageError: another run is there.
         FakeganError: the folder cannot be written.
     """
-    building = run_dir / f".{CONFIG_FILE}.{os.getpid()}"
+    text = OmegaConf.to_yaml(cfg, resolve=True)
     try:
-        run_dir.mkdir(parents=True, exist_ok=True)
         try:
-            building.write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
-            _rename_new(building, run_dir / CONFIG_FILE)
-        finally:
-            building.unlink(missing_ok=True)
+            _write_new(text, run_dir)
+        except FileNotFoundError:  # the command that made the folder was refused, and has taken it away
+            _write_new(text, run_dir)
     except FileExistsError:
         raise UsageError(
-            f"{run_dir} holds a run already: choose another hydra.run.dir, or continue it with resume={run_dir}"
+            f"{run_dir} holds a run already: choose another hydra.run.dir, or continue it with "
+            f"{command('train.py', word('resume', run_dir))}"
         ) from None
     except OSError as error:
         raise FakeganError(f"{run_dir} cannot be written ({error}): choose another hydra.run.dir") from error
+
+
+def _write_new(text: str, run_dir: Path) -> None:
+    building = run_dir / f".{CONFIG_FILE}.{os.getpid()}"
+    run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        building.write_text(text, encoding="utf-8")
+        _rename_new(building, run_dir / CONFIG_FILE)
+    finally:
+        building.unlink(missing_ok=True)
 
 
 def _rename_new(path: Path, target: Path) -> None:

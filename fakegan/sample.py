@@ -9,6 +9,7 @@ if __name__ == "__main__":
 
 import argparse
 import errno
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,8 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from fakegan.commands import Parser, at_least, run
+from fakegan import words
+from fakegan.commands import Parser, at_least, new_path, path, run
 from fakegan.errors import FakeganError, UsageError
 from fakegan.files import entries, stays
 from fakegan.loading import load_lightning
@@ -42,17 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(_COMMAND, _sample, arguments, stopped="nothing was written.")
 
 
-def _sample(words: list[str]) -> int:
-    options = _parser().parse_args(words)
+def _sample(given: list[str]) -> int:
+    options = _parser().parse_args(given)
     load_lightning()
     from fakegan.devices import use_device
 
     sample(options.run, options.out, options.count, options.seed, use_device(options.device))
     print(f"{options.count:,} faces: {options.out}")
-    print(f"Next: python -m fakegan.prepare --fake dcgan={options.out} --real NAME=PATH --out data/NAME")
-    print(
-        "then: python evaluate.py run=ANOTHER_RUN data=faces data.root=data/NAME   (this one has learnt them as fakes)"
-    )
+    source = shlex.quote(f"dcgan={words.here(options.out)}")
+    print(f"Next: {words.program('python')} -m fakegan.prepare --fake {source} --real NAME=PATH --out data/NAME")
+    evaluate = words.command("evaluate.py", "run=ANOTHER_RUN", "data=faces", "data.root=data/NAME")
+    print(f"then: {evaluate}   (this one has learnt them as fakes)")
     return 0
 
 
@@ -116,7 +118,7 @@ def _no_generator(run_dir: Path) -> FakeganError:
         return UsageError(f"{run_dir} was trained with classifier={name}: only classifier=dcgan has a generator")
     return FakeganError(
         f"{run_dir} holds no trained generator ({GENERATOR_FILE}): it has not finished; "
-        f"continue it with python train.py resume={run_dir}"
+        f"continue it with {words.command('train.py', words.word('resume', run_dir))}"
     )
 
 
@@ -171,9 +173,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--run", type=Path, required=True, metavar="RUN", help="a run directory that train.py wrote")
+    add("--run", type=path, required=True, metavar="RUN", help="a run directory that train.py wrote")
     add("--count", type=at_least(1), required=True, metavar="N", help="how many faces")
-    add("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
+    add("--out", type=new_path, required=True, metavar="DIR", help="a new or empty folder")
     add("--seed", type=at_least(0), default=0, metavar="S", help="of the noise (0)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where the generator runs (auto)")
     return parser

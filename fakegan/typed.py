@@ -60,12 +60,11 @@ def _typed(hint: Any, value: Any, at: str) -> Any:
         return float(value)
     if hint is Path and isinstance(value, str):
         return Path(value)
-    exact = isinstance(value, hint) and not (hint is int and isinstance(value, bool))
-    return (
-        value
-        if exact
-        else _wrong(at, value, {int: "a whole number", float: "a number", str: "text", Path: "a path"}.get(hint, hint))
-    )
+    if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    quoted = f"in quotes where it looks like something else, {at}='...'"
+    wanted = {int: "a whole number", float: "a number", str: f"text, {quoted}", Path: f"a path, {quoted}"}
+    return _wrong(at, value, wanted.get(hint, hint))
 
 
 def _wrong(at: str, value: Any, wanted: Any) -> typing.NoReturn:

@@ -184,6 +184,7 @@ def test_a_study_setting_is_the_studys(compose_settings: Compose) -> None:
         (["data=faces", "data.root=???"], r"data\.root must be given.*prepare"),
         (["model.betas=0.5"], r"model\.betas=0\.5 must be a list"),
         (["model.depth"], r"model\.depth"),
+        (["data.split={unseen:[7]}"], r"data\.split\.unseen\[0\]=7 must be text, in quotes"),
         (["model.depth=0"], r"model\.depth=0 must be 1 or more"),
         (["model.width=0"], r"model\.width=0 must be 1 or more"),
         (["model.code_channels=0"], r"model\.code_channels=0 must be 1 or more"),

@@ -79,7 +79,7 @@ def test_prepare_takes_them_as_one_more_generator(
 ) -> None:
     (tmp_path / "out").mkdir()  # empty: may be filled
     assert _run(run_dir, tmp_path / "out", count=5) == 0
-    assert f"python -m fakegan.prepare --fake dcgan={tmp_path / 'out'}" in capsys.readouterr().out
+    assert f"-m fakegan.prepare --fake dcgan={tmp_path / 'out'}" in capsys.readouterr().out
     build_store(Recipe([Source("dcgan", FAKE, tmp_path / "out")]), tmp_path / "store")
     store = FaceStore.open(tmp_path / "store")
     assert store.files.tolist() == [f"dcgan/{i:06d}.png" for i in range(5)]
@@ -123,7 +123,7 @@ def test_what_bad_words_get(
     [
         (["classifier=simple_cnn"], 2, "classifier=simple_cnn: only classifier=dcgan has a generator"),
         (["pipeline=autoencoder"], 2, "an autoencoder only: only classifier=dcgan has a generator"),
-        (["classifier=dcgan"], 1, "has not finished; continue it with python train.py resume="),
+        (["classifier=dcgan"], 1, "train.py resume="),
     ],
 )
 def test_a_run_without_a_generator_says_why(

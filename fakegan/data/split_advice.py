@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from itertools import combinations, product
 from typing import TYPE_CHECKING, Any
+
+from fakegan.words import quoted
 
 if TYPE_CHECKING:
     from fakegan.data.splits import SplitConfig
@@ -71,14 +72,7 @@ def _alternatives(config: SplitConfig, names: Collection[str]) -> dict[str, list
 def _word(key: str, value: Any) -> str:
     """As it is typed in a shell, for Hydra."""
     if isinstance(value, tuple):
-        value = f"[{','.join(map(_name, value))}]"
+        value = f"[{','.join(map(quoted, value))}]"
     elif isinstance(value, float):
         value = f"{value:g}"
     return shlex.quote(f"data.split.{key}={value}")
-
-
-def _name(name: str) -> str:
-    if re.fullmatch(r"[A-Za-z_][\w.-]*", name):
-        return name
-    escaped = name.replace("'", "\\'")
-    return f"'{escaped}'"

@@ -15,6 +15,7 @@ import math
 import os
 import re
 import secrets
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -32,6 +33,7 @@ from fakegan.data.arrays import map_array
 from fakegan.data.images import Face, Geometry, Pixels
 from fakegan.errors import FakeganError, UsageError
 from fakegan.files import entries, stays
+from fakegan.words import here
 
 REAL, FAKE = 0, 1  # a score is P(fake)
 LABEL_CONVENTION = {"real": REAL, "fake": FAKE}
@@ -475,7 +477,7 @@ def _must_exist(path: Path) -> None:
     if not path.exists():
         raise UsageError(
             f"no face store at {path}: make one with python -m fakegan.prepare --real NAME=DIR "
-            f"--fake NAME=DIR --out {path}"
+            f"--fake NAME=DIR --out {shlex.quote(here(path))}"
         )
     missing = [name for name in (_IMAGES, _FACES, _MANIFEST) if not (path / name).is_file()]
     if len(missing) == 3:

@@ -18,7 +18,7 @@ from fakegan.detector import Detector
 from fakegan.devices import use_device
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE, TABLE_WIDTH, read_metrics, table, write_metrics
-from fakegan.files import entries, why_not_writable
+from fakegan.files import entries, new_folder, why_not_writable
 from fakegan.pipeline.examples import own_faces
 from fakegan.pipeline.finished import LEARNT_FROM, SCORED, FinishedRun, learnt_from, same_faces
 from fakegan.pipeline.ledger import LEDGER_FILE, command, record
@@ -62,7 +62,7 @@ def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
     else:
         results = [_score_again(settings, run) for run in finished]
     same_faces(results)
-    out = settings.out or new_folder(Path("reports"), datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+    out = settings.out or new_folder(Path("reports") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
     return write_report(results, out, command())
 
 
@@ -108,7 +108,7 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
         raise FakeganError(f"{store.path} holds no face that {run_dir} has not seen in training")
     scored = replace(together(parts), learnt_from=learnt_from(trained_with))
     metrics = scored.measures()
-    folder = place.results or new_folder(place.ledger / "evaluations", store.path.name)
+    folder = place.results or new_folder(place.ledger / "evaluations" / store.path.name)
     scored.write(folder)
     content = {
         "test": metrics,
@@ -147,7 +147,7 @@ def _place(settings: EvaluateSettings, run_dir: Path) -> _Place:
         return _Place(run_dir, None)
     try:
         if settings.run is None:
-            return _Place(new_folder(out / "evaluations", run_dir.name), None)
+            return _Place(new_folder(out / "evaluations" / run_dir.name), None)
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FakeganError(f"out={out} cannot be made ({error.strerror}): name another folder") from error
@@ -243,16 +243,3 @@ def _of_sources(wanted: tuple[str, ...], sources: npt.NDArray[np.str_], rows: Ro
         if name not in available:
             raise UsageError(f"sources: there is no {name!r} to score; there are {', '.join(available)}")
     return rows[np.isin(sources[rows], wanted)]
-
-
-def new_folder(parent: Path, name: str) -> Path:
-    """`parent/name`, or `parent/name-2` and so on: the first that is not there yet."""
-    number = 1
-    while True:
-        folder = parent / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        else:
-            return folder

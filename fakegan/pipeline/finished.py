@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.metrics import measures
 from fakegan.evaluation.results import METRICS_FILE, SCORES_FILE, FaceScores, read_metrics, read_scores
 from fakegan.pipeline.settings import RunSettings
+from fakegan.words import here
 
 # In metrics.json:
 LEARNT_FROM = "learnt_from"  # the sources whose faces trained or validated the classifier
@@ -187,9 +187,8 @@ def differences_of(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 def shown_path(path: Path) -> str:
-    """From here, where that is shorter."""
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative
+    """As one types it in this folder."""
+    return here(path.absolute())
 
 
 def flat(content: Any, at: str = "") -> dict[str, Any]:

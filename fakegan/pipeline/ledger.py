@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from fakegan.errors import FakeganError
+from fakegan.words import lasting
 
 COMMAND_VARIABLE = "FAKEGAN_COMMAND"  # of a process that another started: a sweep's job, one of a run's processes
 LEDGER_FILE = "test_ledger.csv"
@@ -61,6 +62,6 @@ def read_ledger(run_dir: Path) -> list[Entry]:
 
 
 def command() -> str:
-    """What was typed to start this process, or what would start it alone, without the interpreter."""
-    script, *words = sys.argv
-    return os.environ.get(COMMAND_VARIABLE) or shlex.join([Path(script).name, *words])
+    """What was typed to start this process, or what would start it alone: no interpreter, absolute paths."""
+    script, *typed = sys.argv
+    return os.environ.get(COMMAND_VARIABLE) or shlex.join([Path(script).name, *lasting(typed)])

@@ -10,6 +10,7 @@ rest is the first one's, so that no face is tested twice.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from fakegan.nets.layers import forms
 from fakegan.pipeline.analyse import analyse
 from fakegan.pipeline.examples import RECONSTRUCTED, Examples, examples, own_faces
 from fakegan.pipeline.ledger import COMMAND_VARIABLE, command
-from fakegan.pipeline.settings import FACES_FILE, RunSettings, began_with
+from fakegan.pipeline.settings import FACES_FILE, LOCK_FILE, RunSettings, began_with
 from fakegan.pipeline.test import provenance, test
 from fakegan.pipeline.train_autoencoder import (
     autoencoder_metrics,
@@ -44,6 +45,8 @@ from fakegan.pipeline.train_autoencoder import (
 from fakegan.pipeline.train_classifier import make_classifier, train_classifier
 from fakegan.processes import is_child, resuming, together
 from fakegan.progress import Status, write_status
+from fakegan.words import command as command_line
+from fakegan.words import here, program, word
 
 PATIENCE = 120.0  # seconds that a process which is asked to end may take
 
@@ -110,7 +113,7 @@ def _start_processes(settings: RunSettings, wanted: int) -> None:
 @contextmanager
 def _alone_in(run_dir: Path) -> Iterator[None]:
     """One run is worked on by one command at a time; one that is killed lets go of it."""
-    lock = filelock.FileLock(run_dir / "run.lock")
+    lock = filelock.FileLock(run_dir / LOCK_FILE)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
@@ -119,6 +122,9 @@ def _alone_in(run_dir: Path) -> Iterator[None]:
             lock.acquire(timeout=PATIENCE)
         except filelock.Timeout:
             raise FakeganError(f"another process works on {run_dir}: stop it, or let it finish") from None
+        if not (run_dir / "config.yaml").is_file():
+            lock.release()
+            raise FakeganError(f"{run_dir}: the command that began this run has given it up; start a new one") from None
     try:
         yield
     finally:
@@ -214,7 +220,8 @@ def _same_faces_as_before(run_dir: Path, faces: Faces) -> None:
 
 
 def _closing_words(settings: RunSettings, metrics: dict[str, Any]) -> str:
-    run_dir = Path(os.path.relpath(settings.paths.run_dir))
+    run_dir = settings.paths.run_dir.absolute()
+    tensorboard = f"{program('tensorboard')} --logdir {shlex.quote(here(run_dir.parent))}"
     lines = [""]
     if "autoencoder" in metrics:
         a = metrics["autoencoder"]
@@ -231,10 +238,11 @@ def _closing_words(settings: RunSettings, metrics: dict[str, Any]) -> str:
         lines += [
             f"validation AUROC {metrics['objective']:.3f}",
             "",
-            f"numbers:  {run_dir / METRICS_FILE} and {SCORES_FILE}",
-            f"pictures: {run_dir / 'test'}, or all runs: tensorboard --logdir {run_dir.parent}",
-            f"again:    python evaluate.py run={run_dir}",
+            f"numbers:  {here(run_dir / METRICS_FILE)} and {SCORES_FILE}",
+            f"pictures: {here(run_dir / 'test')}, or all runs: {tensorboard}",
+            f"again:    {command_line('evaluate.py', word('run', run_dir))}",
         ]
     else:
-        lines.append(f"use it:   python train.py model.checkpoint={run_dir} ... with the same model and budget words")
+        again = command_line("train.py", word("model.checkpoint", run_dir))
+        lines.append(f"use it:   {again}\n          and the model and budget words of this run")
     return "\n".join(lines)

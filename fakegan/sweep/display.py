@@ -7,10 +7,10 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from fakegan.sweep import words
 from fakegan.sweep.jobs import LOG_FILE, Ending, Job, Running
+from fakegan.words import here
 
 _REDRAW = 0.5  # seconds
 _UP_AND_CLEAR = "\x1b[{}F\x1b[J"  # to the beginning of the line so many lines up, and clear from there
@@ -79,7 +79,7 @@ class Display:
         name = f" ({job.name})" if job.name else ""
         self.say(f"job {job.number}{name} {after} {clock(ending.seconds)}{reason}; {self._progress()}")
         if ending.tail:
-            self.say("\n".join([f"  the end of {shown(job.folder / LOG_FILE)}:", *(f"  | {x}" for x in ending.tail)]))
+            self.say("\n".join([f"  the end of {here(job.folder / LOG_FILE)}:", *(f"  | {x}" for x in ending.tail)]))
 
     def refused(self, number: int, reason: str) -> None:
         """A job that cannot start."""
@@ -128,9 +128,3 @@ def _line(running: Running, name: str) -> str:
     return (
         f"  job {running.job.number:<2} {clock(running.seconds):>6}  {name}  {running.doing().replace(' epoch ', ' ')}"
     )
-
-
-def shown(path: Path) -> Path:
-    """A path as one would type it: relative where it is below this folder."""
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path

@@ -29,10 +29,11 @@ from fakegan.pipeline.ledger import COMMAND_VARIABLE
 from fakegan.processes import resuming
 from fakegan.runs import give_places
 from fakegan.sweep import search, table, words
-from fakegan.sweep.display import Display, shown
+from fakegan.sweep.display import Display
 from fakegan.sweep.jobs import Ending, Job, Running, run_jobs
 from fakegan.sweep.machine import Machine, check_room, gpus_of_one, own_environment, this_machine, threads_of_one
 from fakegan.sweep.table import Row
+from fakegan.words import here
 
 if TYPE_CHECKING:  # it imports torch, which --help does not need
     from fakegan.pipeline.settings import RunSettings, TrainerSettings
@@ -48,7 +49,7 @@ def runs_in(folder: Path, told: Callable[[str], None] = lambda _: None) -> dict[
         try:
             runs[path.parent] = configs.read_run(RunSettings, str(path.parent))
         except FakeganError as error:
-            told(f"{shown(path.parent)} is left as it is, and is no job's: {error}")
+            told(f"{here(path.parent)} is left as it is, and is no job's: {error}")
     return runs
 
 
@@ -192,7 +193,7 @@ class ProcessLauncher(Launcher):
         self.display.expect(sum(not s.startswith("repeats") for s in states), finished)
         if len(self.planned) == len(new):
             self.display.say(
-                f"{shown(self.folder)}: {len(new)} job{'s' * (len(new) > 1)}{self._width(states.count('waiting'))}"
+                f"{here(self.folder)}: {len(new)} job{'s' * (len(new) > 1)}{self._width(states.count('waiting'))}"
             )
         if finished or going_on:
             self.display.say(f"{finished} had finished already, {going_on} had begun and go on")

@@ -11,15 +11,16 @@ from typing import Any, ClassVar
 
 import filelock
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, read_write
 
 import fakegan.config as configs
 from fakegan.config import CONFIG_FILE
 from fakegan.errors import FakeganError, UsageError
+from fakegan.folders import Claim, has_clock
 from fakegan.sweep import cluster, grid, search, table, words
-from fakegan.sweep.display import shown
 from fakegan.sweep.launcher import ProcessLauncher, runs_in
 from fakegan.sweep.plugins import SCOPE, make_known
+from fakegan.words import here
 
 _LOCK_FILE = ".sweep.lock"
 # What lies in the folder of a sweep that was refused before a job began.
@@ -101,11 +102,18 @@ class Opening(Callback):
         """Ends the process with a sentence where the sweep may not begin."""
         with configs.one_sentence():  # Hydra would make a warning of an error
             folder = Path(config.hydra.sweep.dir).absolute()
-            _check_opening(folder, config.get("resume"), config.hydra.overrides.task)
-            Opening.made_folder = not folder.exists()
-            Opening.found = frozenset() if Opening.made_folder else frozenset(path.name for path in folder.iterdir())
-            folder.mkdir(parents=True, exist_ok=True)
+            resume = config.get("resume")
+            automatic = has_clock(config.hydra.sweep) and not resume
+            _check_opening(resume, config.hydra.overrides.task)
+            if not automatic:
+                _check_folder(folder, resume)
+            claim = Claim.on(folder, automatic)
+            folder = claim.folder
+            with read_write(config.hydra.sweep):
+                config.hydra.sweep.dir = str(folder)
             Opening.lock = _locked(folder)
+            _check_folder(folder, resume)  # again: another may have held it in between
+            Opening.made_folder, Opening.found = claim.made, claim.found
             Opening.others_launch = not str(config.hydra.launcher._target_).startswith(f"{SCOPE}.")
             if Opening.others_launch or not words.is_sweep(folder):
                 words.keep_command(folder, sys.argv)
@@ -113,7 +121,6 @@ class Opening(Callback):
 
 
 def _check_opening(
-    folder: Path,
     resume: object,
     typed: Sequence[str],  # the words, those with several values among them
 ) -> None:
@@ -124,11 +131,14 @@ def _check_opening(
     several = [word for word in typed if word.startswith("resume=") and not isinstance(resume, bool)]
     if several:
         raise UsageError(f"{several[-1]} goes on with one run, without -m; resume=true goes on with a sweep")
+
+
+def _check_folder(folder: Path, resume: object) -> None:
     there = words.is_sweep(folder) or any(folder.glob(f"*/{CONFIG_FILE}"))
     if resume and not there:
-        raise UsageError(f"{shown(folder)} holds no sweep to go on with: name its folder with hydra.sweep.dir=DIR")
+        raise UsageError(f"{here(folder)} holds no sweep to go on with: name its folder with hydra.sweep.dir=DIR")
     if there and not resume:
-        raise UsageError(f"{shown(folder)} holds a sweep already: add resume=true to go on with it, or name another")
+        raise UsageError(f"{here(folder)} holds a sweep already: add resume=true to go on with it, or name another")
 
 
 def _locked(folder: Path) -> filelock.BaseFileLock:
@@ -136,5 +146,5 @@ def _locked(folder: Path) -> filelock.BaseFileLock:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        raise FakeganError(f"{shown(folder)}: another process runs this sweep; stop it, or let it finish") from None
+        raise FakeganError(f"{here(folder)}: another process runs this sweep; stop it, or let it finish") from None
     return lock

@@ -13,6 +13,7 @@ import importlib
 import logging
 import math
 import re
+import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -38,8 +39,8 @@ from omegaconf import DictConfig, OmegaConf
 from fakegan.errors import FakeganError, UsageError
 from fakegan.files import replacing
 from fakegan.runs import read_plain
-from fakegan.sweep.display import shown
 from fakegan.sweep.plugins import make_known
+from fakegan.words import here
 
 STUDY_FILE = "study.db"  # in a search's folder: every trial, by Optuna
 BEST_FILE = "optimization_results.yaml"
@@ -69,10 +70,10 @@ def closing_words(folder: Path) -> str:
         return "no trial went well"
     found = read_plain(path)
     try:
-        failed, words = int(found["failed"]), " ".join(map(str, found["words"]))
+        failed, words = int(found["failed"]), shlex.join(map(str, found["words"]))
         ended = f"{int(found['trials'])} trials" + (f" ({failed} failed)" if failed else "")
         run = folder / Path(found["run"]).name
-        return f"best of {ended}: {words}, objective {float(found['objective']):.4f}, {shown(run)}"
+        return f"best of {ended}: {words}, objective {float(found['objective']):.4f}, {here(run)}"
     except (KeyError, TypeError, ValueError) as error:
         raise FakeganError(f"{path} is damaged: delete it, and go on with the search") from error
 
@@ -265,7 +266,7 @@ def _study(folder: Path, space: Mapping[str, Any], fixed: Sequence[str]) -> Any:
     before = study.user_attrs.get(_SEARCHED, searched)
     if before != searched:
         differing = " ".join(sorted(set(before) ^ set(searched)))
-        raise UsageError(f"{shown(folder)} holds another search, by {differing}: choose another hydra.sweep.dir")
+        raise UsageError(f"{here(folder)} holds another search, by {differing}: choose another hydra.sweep.dir")
     study.set_user_attr(_SEARCHED, searched)
     ended = len(_ended(study, space))
     if ended:
@@ -283,7 +284,7 @@ def _open(path: Path) -> Any:
             storage=f"sqlite:///{path.absolute()}", study_name="search", direction="maximize", load_if_exists=True
         )
     except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
-        raise FakeganError(f"{shown(path)} is damaged, or another Optuna's: choose another hydra.sweep.dir") from error
+        raise FakeganError(f"{here(path)} is damaged, or another Optuna's: choose another hydra.sweep.dir") from error
 
 
 @contextlib.contextmanager
@@ -296,7 +297,7 @@ def _breaking_told(path: Path) -> Iterator[None]:
         yield
     except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
         why = getattr(error.__cause__ or error, "orig", error)  # sqlite's own words
-        raise FakeganError(f"{shown(path)} can no longer be used ({why}): mend that, then add resume=true") from error
+        raise FakeganError(f"{here(path)} can no longer be used ({why}): mend that, then add resume=true") from error
 
 
 def _ended(study: Any, space: Mapping[str, Any]) -> list[Any]:

@@ -16,6 +16,7 @@ from fakegan.files import replacing
 from fakegan.sweep import words
 from fakegan.sweep.display import clock
 from fakegan.sweep.jobs import LOG_FILE
+from fakegan.words import here
 
 JOBS_FILE = "jobs.csv"  # in a sweep's folder
 _MAX_BYTES = 64 * 2**20  # of a job it takes some hundred
@@ -123,9 +124,9 @@ def as_text(rows: Sequence[Row], folder: Path) -> str:
     ]
     failed = [row for row in rows if row.state == "failed"]
     lines += [f"job {row.job} failed: {row.reason or 'see its log'}{_log(row, folder)}" for row in failed]
-    return "\n".join([line.rstrip() for line in lines] + [f"jobs: {os.path.relpath(folder / JOBS_FILE)}; {OBJECTIVE}"])
+    return "\n".join([line.rstrip() for line in lines] + [f"jobs: {here(folder / JOBS_FILE)}; {OBJECTIVE}"])
 
 
 def _log(row: Row, folder: Path) -> str:
     log = folder / row.folder / LOG_FILE
-    return f" ({os.path.relpath(log)})" if row.folder and log.is_file() else ""
+    return f" ({here(log)})" if row.folder and log.is_file() else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,8 +9,9 @@ from pathlib import Path
 
 from fakegan.errors import FakeganError, UsageError
 from fakegan.files import replacing
+from fakegan.words import command, from_here, lasting, word
 
-COMMAND_FILE = "command.txt"  # in a sweep's folder: what was typed, without resume and folder
+COMMAND_FILE = "command.txt"  # in a sweep's folder: what was typed, without resume and folder; paths are absolute
 _OF_THE_FOLDER = ("resume=", "hydra.sweep.dir=")
 _VALUES = {"true", "false", "null", "inf", "nan"}  # that say nothing without their key
 _MAX_CHARACTERS = 100_000
@@ -25,10 +25,10 @@ def keep_command(folder: Path, typed: Sequence[str]) -> None:
         UsageError: it could not be shown again.
     """
     script, *words = typed
-    kept = [word for word in words if not word.startswith(_OF_THE_FOLDER)]
-    for word in kept:
-        if ACTS_ON_A_TERMINAL.search(word):
-            raise UsageError(f"{word!r:.100} holds a tab or another control character: put a space in its place")
+    kept = lasting([word for word in words if not word.startswith(_OF_THE_FOLDER)])
+    for one in kept:
+        if ACTS_ON_A_TERMINAL.search(one):
+            raise UsageError(f"{one!r:.100} holds a tab or another control character: put a space in its place")
     with replacing(folder / COMMAND_FILE) as building:
         building.write_text(f"{shlex.join([Path(script).name, *kept])}\n", encoding="utf-8")
 
@@ -44,8 +44,8 @@ def to_go_on(folder: Path) -> str:
     Raises:
         FakeganError: the file there holds no command of train.py's.
     """
-    words = [*_kept(folder / COMMAND_FILE), "resume=true", f"hydra.sweep.dir={os.path.relpath(folder)}"]
-    return f"python {shlex.join(words)}"
+    script, *words = _kept(folder / COMMAND_FILE)
+    return command(script, *from_here(words), "resume=true", word("hydra.sweep.dir", folder.absolute()))
 
 
 def _kept(path: Path) -> list[str]:
@@ -68,7 +68,7 @@ def alone(
 ) -> str:
     """What would be typed to run this job without its sweep."""
     words = [word for word in overrides if not word.startswith("resume=")]
-    return shlex.join([script, *words, *(["hydra.mode=RUN"] if sweeps_by_itself else [])])
+    return shlex.join([script, *lasting(words), *(["hydra.mode=RUN"] if sweeps_by_itself else [])])
 
 
 def telling(jobs: Mapping[int, Sequence[str]]) -> dict[int, str]:

@@ -1,0 +1,219 @@
+"""The words of a command: what those that a user types mean, and how one is written that works when it is pasted.
+
+Hydra reads a value as its own language: 2024 is a number, null is nothing, and a `~`, an accent or a bracket is an
+error. Where a key takes a path or a name, what is typed is that path or name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fakegan.errors import UsageError
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a key takes."""
+
+    paths: bool = True  # rather than names
+    nothing: bool = False  # null means none
+    swept: bool = False  # several values with commas between them are several jobs
+    listed: bool = False  # a list
+
+
+_KINDS = {
+    **dict.fromkeys(("data.root", "model.checkpoint"), _Kind(nothing=True, swept=True)),
+    **dict.fromkeys(("run", "out", "resume"), _Kind(nothing=True)),
+    **dict.fromkeys(("hydra.run.dir", "hydra.sweep.dir", "hydra.launcher.submitit_folder"), _Kind()),
+    **dict.fromkeys(("data_dir", "paths.run_dir", "paths.data_dir", "paths.artifact_dir"), _Kind()),
+    **dict.fromkeys(("data.name", "model.name", "classifier.name"), _Kind(paths=False, swept=True)),
+    **dict.fromkeys(
+        ("data.split.unseen", "data.split.autoencoder_sources"), _Kind(paths=False, swept=True, listed=True)
+    ),
+    "runs": _Kind(listed=True),
+    "sources": _Kind(paths=False, listed=True),
+}
+_WORD = re.compile(r"(\+{0,2}([\w.]+)=)(.*)", re.DOTALL)
+_QUOTED = r"'((?:\\.|[^'\\])*)'|\"((?:\\.|[^\"\\])*)\""
+_ELEMENT = re.compile(rf"\s*(?:{_QUOTED}|((?:\\.|[^,])*?))\s*(?:,|$)", re.DOTALL)
+_ESCAPED = re.compile(r"\\([()\[\]{}:=, \t\\])")  # what Hydra takes for the second character alone
+_FUNCTION = re.compile(r"(choice|range|interval|glob|tag|sort|shuffle|str|int|float|bool)\s*\(.*\)", re.DOTALL)
+_WINDOWS = (
+    "ends in a carriage return: the script that says so has Windows line ends; remove them (sed -i 's/\\r$//' SCRIPT)"
+)
+_LITERALS = {"null", "true", "false", "nan", "inf"}
+
+
+def as_meant(words: Sequence[str]) -> list[str]:
+    """A command's words as Hydra has to read them: paths and names are text, and a path's ~ is the home folder.
+
+    Raises:
+        UsageError: a word that nobody can have meant; says how it is written.
+    """
+    for word in words:
+        if word.endswith("\r"):
+            raise UsageError(f"{word!r:.100} {_WINDOWS}")
+    return [_rewritten(word, expanded) for word in _joined(words)]
+
+
+def lasting(words: Sequence[str]) -> list[str]:
+    """Hydra's words as they mean the same in every folder: paths are absolute."""
+    return [_rewritten(word, lambda path: str(Path(path).absolute())) for word in words]
+
+
+def from_here(words: Sequence[str]) -> list[str]:
+    """Words that were made lasting, as one would type them in this folder."""
+    return [_rewritten(word, here) for word in words]
+
+
+def expanded(path: str) -> str:
+    """A path whose ~ is the home folder, as a shell would have made it.
+
+    Raises:
+        UsageError: an empty one, which would be this folder, or one that a script with Windows line ends names.
+    """
+    if path.endswith("\r") and not os.path.lexists(path):
+        raise UsageError(f"{path!r:.100} {_WINDOWS}")
+    if not path:
+        raise UsageError("an empty path: name a folder or file, . for this folder")
+    return os.path.expanduser(path)
+
+
+def here(path: str | Path) -> str:
+    """A path as one types it in this folder: relative where it is below, and never taken for a home or an option."""
+    path, now = Path(path), Path.cwd()
+    shown = str(path.relative_to(now) if path.is_relative_to(now) else path)
+    return f"./{shown}" if shown[:1] in {"~", "-"} else shown
+
+
+def word(key: str, value: str | Path) -> str:
+    """KEY=VALUE as Hydra reads it, whatever the value is made of; a path as one types it in this folder."""
+    return f"{key}={quoted(here(value) if isinstance(value, Path) else value)}"
+
+
+def quoted(text: str) -> str:
+    """A text in Hydra's quotes, where it needs them to be just that text."""
+    if (
+        re.fullmatch(r"[A-Za-z0-9_./-]+", text)
+        and ("/" in text or text[0].isalpha() or text in {".", ".."})
+        and text.lower() not in _LITERALS
+    ):
+        return text
+    escaped = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + found[2].replace('"', '\\"'), text)
+    return f'"{escaped}"'
+
+
+def command(script: str, *words: str) -> str:
+    """The line for a shell in this folder that calls train.py or evaluate.py with Hydra's words."""
+    return f"{program('python')} {shlex.join([here(PROJECT / script), *words])}"
+
+
+def program(name: str) -> str:
+    """A program beside this Python, quoted for a shell: by its name alone where that finds it."""
+    own = Path(sys.executable).with_name(name)
+    if name == "python" and not own.is_file():
+        own = Path(sys.executable)
+    found = shutil.which(own.name)
+    elsewhere = own.is_file() and (found is None or Path(found).absolute() != own)
+    return shlex.quote(here(own) if elsewhere else own.name)
+
+
+def unreadable(word: str) -> str:
+    """A sentence for a word that Hydra cannot read, with the same word in quotes, ready to paste."""
+    key, equals, value = word.partition("=")
+    if not equals:
+        return f"{key}: write KEY=VALUE"
+    if not re.fullmatch(r"[+~]*[A-Za-z0-9_.@/$-]*", key):
+        return f"{key} is not a config key"
+    if value[:1] in {"[", "{", "'", '"'} or _FUNCTION.match(f"{value})"):
+        return f"{word}: brackets or quotes do not match, or a text needs quotes of its own: {key}=['A B','C']"
+    return f"{word}: a text with such characters needs quotes: {shlex.quote(f'{key}={quoted(value)}')}"
+
+
+def one_value(key: str, values: str) -> str:
+    """How a key is given several values at once, or one with commas in it."""
+    kind = _KINDS.get(key)
+    if kind is None or kind.listed:
+        return f"{key}=[{values}] for a list"
+    return f"{shlex.quote(f'{key}={quoted(values)}')} for one with commas in it"
+
+
+def _joined(words: Sequence[str]) -> Iterator[str]:
+    """`runs=[a, b]` without quotes arrives as two words: one list again."""
+    left = list(words)
+    while left:
+        first = left.pop(0)
+        found = _WORD.fullmatch(first)
+        kind = _KINDS.get(found[2]) if found else None
+        if found and kind and kind.listed and found[3].startswith("[") and not found[3].endswith("]"):
+            end = next((i for i, word in enumerate(left) if word.endswith("]")), None)
+            if end is None:
+                raise UsageError(f"{first} begins a list that does not end: write '{found[1]}[A,B]', quotes around it")
+            first = " ".join([first, *left[: end + 1]])
+            del left[: end + 1]
+        yield first
+
+
+def _rewritten(word: str, change: Callable[[str], str]) -> str:
+    """A word whose paths are changed, and whose texts are quoted; as it is where Hydra should read it by itself."""
+    found = _WORD.fullmatch(word)
+    kind = _KINDS.get(found[2]) if found else None
+    if found is None or kind is None or "${" in found[3] or _FUNCTION.fullmatch(found[3]):
+        return word
+    start, key, value = found.groups()
+    if value == "???" or (key == "resume" and value.lower() in {"true", "false"}):
+        return word
+    bracketed = kind.listed and value.startswith("[") and value.endswith("]")
+    if kind.listed and (re.search(r"\]\s*,\s*\[", value) if bracketed else value.lower() == "null"):
+        return word  # several lists; none
+    texts = _texts(value, kind, bracketed)
+    if kind.listed and kind.swept and not bracketed and len(texts) > 1:
+        return word  # with -m a value for each job, else Hydra says how a list is written
+    shown = []
+    for text, is_quoted in texts:
+        if text.lower() == "null" and kind.nothing and not is_quoted:
+            shown.append(text)
+            continue
+        _refuse_control_characters(key, text)
+        try:
+            shown.append(quoted(change(text) if kind.paths else text))
+        except UsageError as error:
+            raise UsageError(f"{start} is followed by {error}") from None
+    return f"{start}[{','.join(shown)}]" if kind.listed else f"{start}{','.join(shown)}"
+
+
+def _texts(value: str, kind: _Kind, bracketed: bool) -> list[tuple[str, bool]]:
+    """The texts of a value, and whether each was in Hydra's quotes."""
+    several = bracketed or ((kind.swept or kind.listed) and not os.path.lexists(os.path.expanduser(value)))
+    if not several:
+        whole = re.fullmatch(_QUOTED, value, re.DOTALL)
+        return [_text(whole)] if whole else [(_ESCAPED.sub(r"\1", value), False)]
+    texts: list[tuple[str, bool]] = []
+    inside, at = value[1:-1] if bracketed else value, 0
+    while at < len(inside) or (not texts and not bracketed):
+        found = _ELEMENT.match(inside, at)
+        assert found is not None  # whatever stands there, up to the comma or the end
+        texts.append(_text(found))
+        at = max(found.end(), at + 1)
+    return texts
+
+
+def _text(found: re.Match[str]) -> tuple[str, bool]:
+    for text, quote in zip(found.groups(), "'\"", strict=False):
+        if text is not None and found[0].strip()[:1] == quote:
+            return re.sub(rf"(\\+)({quote}|$)", lambda run: run[1][: len(run[1]) // 2] + run[2], text), True
+    return _ESCAPED.sub(r"\1", found.groups()[2] or ""), False
+
+
+def _refuse_control_characters(key: str, text: str) -> None:
+    if re.search(r"[\x00-\x1f\x7f-\x9f]", text):
+        raise UsageError(f"{key}={text!r:.100} holds a control character: rename what it names")

@@ -1,0 +1,234 @@
+"""Several commands that want one folder at the same moment: each interleaving, step by step."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import filelock
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from fakegan import config, runs
+from fakegan.config import PROJECT
+from fakegan.errors import FakeganError, UsageError
+from fakegan.folders import Claim, Claiming
+from fakegan.pipeline import stages
+from fakegan.pipeline.settings import LOCK_FILE
+from fakegan.sweep import lifecycle, words
+
+CONTENT = OmegaConf.create({"seed": 1})
+
+
+def _begin(claim: Claim) -> None:
+    """What start_run does in a claimed folder."""
+    runs.write_down(CONTENT, claim.folder)
+    claim.began = True
+
+
+def _hydras(*overrides: str) -> DictConfig:
+    """The config that Hydra's callbacks are given, its clock stopped."""
+    config.register_resolvers()
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        return compose("train", [*overrides, "hydra.job.num=0"], return_hydra_config=True)
+
+
+@pytest.mark.parametrize("winner_made_it", [True, False])
+@pytest.mark.parametrize("there_before", [True, False])
+def test_the_one_that_is_refused_takes_nothing_from_the_one_that_runs(
+    tmp_path: Path, winner_made_it: bool, there_before: bool
+) -> None:
+    """Both meet the empty folder before either has written its config; the second to write is refused."""
+    if there_before:
+        (tmp_path / "run").mkdir()
+    first, second = (Claim.on(tmp_path / "run", automatic=False) for _ in range(2))
+    assert (first.made, second.made) == (not there_before, False)
+    winner, loser = (first, second) if winner_made_it else (second, first)
+    _begin(winner)
+    with pytest.raises(UsageError, match="holds a run already"):
+        runs.write_down(CONTENT, loser.folder)
+    loser.give_up(refused=True)
+    assert [path.name for path in winner.folder.iterdir()] == [runs.CONFIG_FILE]
+
+
+def test_one_that_is_refused_early_may_take_the_empty_folder_that_it_made_and_the_other_begins_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (Claim.on(tmp_path / "run", automatic=False) for _ in range(2))
+    written = Path.write_text
+
+    def given_up_in_between(path: Path, *args: str, **options: str) -> int:
+        monkeypatch.setattr(Path, "write_text", written)
+        first.give_up(refused=True)
+        return path.write_text(*args, **options)
+
+    monkeypatch.setattr(Path, "write_text", given_up_in_between)
+    _begin(second)
+    assert [path.name for path in second.folder.iterdir()] == [runs.CONFIG_FILE]
+
+
+@pytest.mark.parametrize("there_before", [None, (), ("notes.txt", "classifier")])
+def test_a_refused_run_leaves_what_it_found_and_nothing_else(
+    tmp_path: Path, there_before: tuple[str, ...] | None
+) -> None:
+    folder = tmp_path / "run"
+    for name in there_before or ():
+        (folder / name).mkdir(parents=True)
+    if there_before == ():
+        folder.mkdir()
+    claim = Claim.on(folder, automatic=False)
+    _begin(claim)
+    (folder / "faces.sha256").touch()
+    (folder / LOCK_FILE).touch()
+    claim.give_up(refused=True)
+    assert folder.exists() == (there_before is not None)
+    assert {path.name for path in folder.glob("*")} == set(there_before or ())
+
+
+def test_what_others_put_beside_a_run_stays(tmp_path: Path) -> None:
+    claim = Claim.on(tmp_path / "run", automatic=False)
+    _begin(claim)
+    (claim.folder / "notes.txt").touch()
+    claim.give_up(refused=True)
+    assert [path.name for path in claim.folder.iterdir()] == ["notes.txt"]
+
+
+def test_a_run_with_a_network_or_a_stage_behind_it_stays(tmp_path: Path) -> None:
+    for refused, left in ((True, "autoencoder/checkpoints/last.ckpt"), (False, "faces.sha256")):
+        claim = Claim.on(tmp_path / str(refused), automatic=False)
+        _begin(claim)
+        (claim.folder / left).parent.mkdir(parents=True, exist_ok=True)
+        (claim.folder / left).touch()
+        claim.give_up(refused)
+        assert (claim.folder / runs.CONFIG_FILE).is_file()
+
+
+def test_a_run_that_another_command_goes_on_with_is_not_given_up(tmp_path: Path) -> None:
+    claim = Claim.on(tmp_path / "run", automatic=False)
+    _begin(claim)
+    with filelock.FileLock(claim.folder / LOCK_FILE):
+        claim.give_up(refused=True)
+    assert (claim.folder / runs.CONFIG_FILE).is_file()
+
+
+def test_who_waited_for_a_run_that_was_given_up_does_not_work_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = Claim.on(tmp_path / "run", automatic=False)
+    _begin(claim)
+    held = filelock.FileLock(claim.folder / LOCK_FILE)
+    held.acquire()
+    acquire = filelock.FileLock.acquire
+
+    def given_up_while_it_waits(lock: filelock.FileLock, timeout: float) -> object:
+        if timeout == stages.PATIENCE:
+            held.release()
+            monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+            claim.give_up(refused=True)
+        return acquire(lock, timeout=timeout)
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", given_up_while_it_waits)
+    with pytest.raises(FakeganError, match="has given it up"), stages._alone_in(claim.folder):
+        pass
+
+
+def test_runs_of_the_same_second_and_words_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = []
+    for _ in range(3):
+        cfg = _hydras()
+        monkeypatch.setattr(HydraConfig.instance(), "cfg", cfg)
+        OmegaConf.register_new_resolver("now", lambda _: "noon", replace=True)
+        Claiming().on_run_start(cfg)
+        names.append(Path(cfg.hydra.run.dir).name)
+        assert Claiming.claim is not None
+        assert Claiming.claim.made
+    assert names == [f"noon_recon_classify_autogan4_simple_cnn_s1{end}" for end in ("", "-2", "-3")]
+    assert {path.name for path in (tmp_path / "outputs").iterdir()} == set(names)
+
+
+def test_a_folder_that_was_named_is_that_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words_ in (("hydra.run.dir=mine",), ("resume=mine",)):
+        cfg = _hydras(*words_)
+        Claiming().on_run_start(cfg)
+        assert cfg.hydra.run.dir == str(tmp_path / "mine")
+        assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_the_other_processes_of_a_run_claim_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(Claiming, "claim", None)
+    cfg = _hydras()
+    Claiming().on_run_start(cfg)
+    assert Claiming.claim is None
+    assert cfg.hydra.run.dir == "."
+    assert not list(tmp_path.iterdir())
+
+
+def _open(folder: Path | None = None) -> Path:
+    """A sweep's opening, as in a process of its own."""
+    cfg = _hydras(*([] if folder is None else [f"hydra.sweep.dir={folder}"]))
+    OmegaConf.register_new_resolver("now", lambda _: "noon", replace=True)
+    lifecycle.Opening().on_multirun_start(cfg)
+    assert lifecycle.Opening.folder == Path(cfg.hydra.sweep.dir)
+    return Path(cfg.hydra.sweep.dir)
+
+
+@pytest.fixture
+def opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", "seed=1,2"])
+    for name in ("folder", "made_folder", "found", "others_launch", "lock"):
+        monkeypatch.setattr(lifecycle.Opening, name, getattr(lifecycle.Opening, name))
+
+
+@pytest.mark.usefixtures("opening")
+def test_sweeps_of_the_same_second_have_folders_of_their_own() -> None:
+    held = []
+    for end in ("", "-2", "-3"):
+        assert _open().name == f"sweep_noon{end}"
+        held.append(lifecycle.Opening.lock)  # by as many processes
+
+
+@pytest.mark.usefixtures("opening")
+def test_a_sweep_that_another_began_and_ended_while_this_one_came_to_its_lock_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, locked = tmp_path / "sweep", lifecycle._locked
+
+    def first_the_other(path: Path) -> filelock.BaseFileLock:
+        words.keep_command(path, ["train.py", "-m", "seed=8,9"])
+        return locked(path)
+
+    monkeypatch.setattr(lifecycle, "_locked", first_the_other)
+    with pytest.raises(SystemExit):
+        _open(folder)
+    assert "holds a sweep already" in capsys.readouterr().err
+    assert "seed=8,9" in words.to_go_on(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("named", [True, False])
+def test_two_commands_at_once_are_two_runs_or_one(tmp_path: Path, store_path: Path, named: bool) -> None:
+    """With one name one of them is refused, and the other's run is whole; without, both run."""
+    tiny = ["pipeline=classify", "data=faces", f"data.root={store_path}", "+debug=fast", "trainer=cpu"]
+    folder = ["hydra.run.dir=run"] if named else []
+    command = [sys.executable, str(PROJECT / "train.py"), *tiny, *folder, f"paths.artifact_dir={tmp_path / 'art'}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    both = [
+        subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    said = [job.communicate()[1].decode() for job in both]
+    assert sorted(job.returncode for job in both) == ([0, 2] if named else [0, 0]), said
+    done = [tmp_path / "run"] if named else list((tmp_path / "outputs").iterdir())
+    assert len(done) == (1 if named else 2)
+    for run in done:
+        assert {"config.yaml", "metrics.json"} <= {path.name for path in run.iterdir()}

@@ -1,0 +1,257 @@
+"""Words as users type them, and those that the program prints: both mean the same after a shell and Hydra."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from fakegan import commands, config, prepare, runs, words
+from fakegan.config import PROJECT
+from fakegan.detector import Detector
+from fakegan.errors import FakeganError, UsageError
+from fakegan.pipeline import ledger
+from fakegan.pipeline.settings import EvaluateSettings
+from fakegan.pipeline.stages import _closing_words
+from fakegan.sweep import words as sweep_words
+
+from .conftest import Compose
+
+NASTY = [
+    *("a b", "a=b", "a,b", "[v2]", "it's", 'say "x"', "été (1)", "顔", "~", "~me", "a#b&c", "a;b|c", "$x", "*", "50%"),
+    *("2024", "007", "1e3", "1_0", "0x1", ".5", "true", "null", "NaN", "-x", "a{b}", "a:b", " lead", "trail "),
+    *("a\\", "a\\ b", "a\\'b", "\\", "'q'", '"q"', "a,'b'", "choice(a)", "plain", "x/y", "."),
+]
+
+
+def _value(word: str) -> Any:
+    """What Hydra makes of a word, which must not ask for several jobs."""
+    override = OverridesParser.create().parse_override(word)
+    assert not override.is_sweep_override()
+    return override.value()
+
+
+def _printed(line: str, key: str) -> str:
+    """The value of a key in a printed command, as it arrives after the shell, as_meant and Hydra."""
+    typed = words.as_meant(shlex.split(line))
+    return str(next(_value(word) for word in typed if word.startswith(f"{key}=")))
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_a_printed_word_arrives_as_it_was_meant(name: str) -> None:
+    line = words.command("train.py", words.word("data.root", Path(name)))
+    assert Path(_printed(line, "data.root")) == Path(name)
+    plain = shlex.split(line)[-1]  # without as_meant, too: Hydra's own reading
+    assert Path(_value(plain)) == Path(name)
+    both = ",".join(words.quoted(one) for one in (name, "b"))
+    assert _value(words.as_meant([f"sources=[{both}]"])[0]) == [name, "b"]
+
+
+@pytest.mark.parametrize("name", [*NASTY[:12], "2024", "a\\'b", "x/y", "."])
+def test_every_command_that_is_printed_names_its_folder_from_where_the_user_stands(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    compose_settings: Compose,
+    name: str,
+) -> None:
+    """Each place that prints one, on a folder of that name, in that folder's parent and in another."""
+    folder = tmp_path / "above" / name
+    folder.mkdir(parents=True)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(tmp_path / "above")
+    sweep_words.keep_command(folder, ["train.py", "-m", "seed=1,2", words.word("data.root", Path(name))])
+    settings = compose_settings("pipeline=classify", f"paths.run_dir={words.quoted(str(folder))}")
+    for here in (tmp_path / "above", elsewhere):
+        monkeypatch.chdir(here)
+        with pytest.raises(FakeganError) as unfinished:
+            Detector.load(folder)
+        (folder / runs.CONFIG_FILE).touch()
+        with pytest.raises(UsageError) as taken:
+            runs.write_down(config.OmegaConf.create({"seed": 1}), folder)
+        (folder / runs.CONFIG_FILE).unlink()
+        closing = _closing_words(settings, {"objective": 0.5}).splitlines()
+        printed = [
+            (str(unfinished.value).partition("continue it with ")[2], "resume"),
+            (str(taken.value).partition("continue it with ")[2], "resume"),
+            (next(line for line in closing if "use it:" in line).partition("use it:   ")[2], "model.checkpoint"),
+            (sweep_words.to_go_on(folder), "hydra.sweep.dir"),
+            (sweep_words.to_go_on(folder), "data.root"),
+        ]
+        for line, key in printed:
+            assert (here / _printed(line, key)).samefile(folder), line
+            script = Path(shlex.split(line)[1])
+            assert (here / script).samefile(PROJECT / "train.py"), line
+
+
+def test_the_interpreter_is_named_so_that_the_shell_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in ("with space/bin/python", "other/python"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "with space/bin/python3"))
+    for first, called in (("with space/bin", "python"), ("other", "'with space/bin/python'"), ("", "python")):
+        monkeypatch.setenv("PATH", str(tmp_path / first))
+        if not first:
+            monkeypatch.setattr(sys, "executable", str(tmp_path / "with space/bin/python"))
+            monkeypatch.setenv("PATH", str(tmp_path / "with space/bin"))
+        assert words.program("python") == called
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("data.root=2024", "2024"),
+        ("data.root=007", "007"),
+        ("data.root=1e3", "1e3"),
+        ("data.root=true", "true"),
+        ("+data.root=1_0", "1_0"),
+        ("data.root=null", None),
+        ("out=null", None),
+        ("hydra.run.dir=null", "null"),
+        ("resume=true", True),
+        ("resume='true'", "true"),
+        ("data.root='null'", "null"),
+        ("data.root=~/faces", "/home/me/faces"),
+        ("data.root='~/faces'", "/home/me/faces"),
+        ("model.checkpoint=~", "/home/me"),
+        ("hydra.run.dir=~/r", "/home/me/r"),
+        ("hydra.sweep.dir=~/r", "/home/me/r"),
+        ("resume=~/r", "/home/me/r"),
+        ("run=~/r", "/home/me/r"),
+        ("out=~/r", "/home/me/r"),
+        ("runs=[~/a, '~/b c']", ["/home/me/a", "/home/me/b c"]),
+        ("runs=~/a", ["/home/me/a"]),
+        ("runs=a,b", ["a", "b"]),
+        ("runs=[a[1],it's]", ["a[1]", "it's"]),
+        ("runs=[]", []),
+        ("data.root=./~", "./~"),
+        ("data.root=été (1) #&=[v2]", "été (1) #&=[v2]"),
+        ("data.root=a\\ b", "a b"),
+        ("sources=[007,null,1e3]", ["007", "null", "1e3"]),
+        ("sources=2024", ["2024"]),
+        ("data.split.unseen=[2024]", ["2024"]),
+        ("data.split.unseen=gan", ["gan"]),
+        ("data.name=2024", "2024"),
+        ("seed=007", "007"),  # none of ours: as Hydra reads it
+    ],
+)
+def test_a_path_or_a_name_is_what_was_typed(monkeypatch: pytest.MonkeyPatch, typed: str, read: object) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert _value(words.as_meant([typed])[0]) == read
+
+
+def test_several_values_stay_several_where_each_can_be_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert words.as_meant(["data.root=a b,007,null"]) == ['data.root="a b","007",null']
+    for typed in ("data.root=choice(a,b)", "data.split.unseen=[a],[b]", "data.split.unseen=a,b", "data.root=${x}"):
+        assert words.as_meant([typed]) == [typed]
+    (tmp_path / "a,b").mkdir()
+    assert words.as_meant(["data.root=a,b"]) == ['data.root="a,b"']
+
+
+def test_a_list_that_the_shell_has_parted_is_one_again() -> None:
+    assert words.as_meant(["runs=[a,", "b", "c]", "device=cpu"]) == ['runs=[a,"b c"]', "device=cpu"]
+    with pytest.raises(UsageError, match=r"runs=\[a, begins a list that does not end"):
+        words.as_meant(["runs=[a,", "b", "device=cpu"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ("seed=1\r", "carriage return"),
+        ("data.root=a\tb", "control character"),
+        ("data.root=", "an empty path"),
+    ],
+)
+def test_what_nobody_can_mean_is_refused(typed: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        words.as_meant([typed])
+
+
+@pytest.mark.parametrize("value", ["~x", "é", "a (1)", "a#b", "a&b", "x=[y", "it's"])
+def test_what_hydra_cannot_read_is_shown_rightly_quoted(value: str) -> None:
+    word = f"hydra.job.name={value}"
+    try:
+        with initialize_config_dir(str(config.CONF), version_base="1.3"):
+            compose("train", [word])
+    except HydraException as error:
+        sentence = config.explain(error)
+    assert sentence.startswith(f"{word}: a text with such characters needs quotes: ")
+    assert "https:" not in sentence
+    assert _value(shlex.split(sentence.partition("quotes: ")[2])[0]) == value
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("data.root=a,b", """write 'data.root="a,b"' for one"""),
+        ("data.split.unseen=a,b", r"write data.split.unseen=[a,b] for a list"),
+        ("model.betas=[0.5", "brackets or quotes do not match"),
+        ("dáta=1", "dáta is not a config key"),
+        ("seed", "seed: write KEY=VALUE"),
+    ],
+)
+def test_what_a_word_lacks_is_said(word: str, sentence: str) -> None:
+    with pytest.raises(HydraException) as caught, initialize_config_dir(str(config.CONF), version_base="1.3"):
+        compose("train", words.as_meant([word]))
+    assert sentence in config.explain(caught.value)
+
+
+def test_no_store_at_all_is_not_the_built_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        cfg = compose("evaluate", ["run=x", "data=faces", "data.root=null"])
+    monkeypatch.setattr(config, "_chosen", {"data": "faces"}.get)
+    with pytest.raises(UsageError, match=r"data\.root=null names no faces"):
+        config.settings(EvaluateSettings, cfg)
+    monkeypatch.setattr(config, "_chosen", {"data": "demo"}.get)
+    assert config.settings(EvaluateSettings, cfg).data is not None
+
+
+def test_a_command_records_paths_that_are_right_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["/x/train.py", "data.root=a b", "seed=1", "runs=[x,y]"])
+    recorded = shlex.split(ledger.command())
+    assert recorded == ["train.py", f'data.root="{tmp_path}/a b"', "seed=1", f"runs=[{tmp_path}/x,{tmp_path}/y]"]
+    assert shlex.split(sweep_words.alone("train.py", ["data.root=a"], False)) == ["train.py", f"data.root={tmp_path}/a"]
+
+
+def test_commands_without_hydra_know_a_home_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    options = prepare._parser().parse_args(["--real", "a=~/x=y", "--out=~/store", "--groups=~/g.csv"])
+    assert (options.out, options.groups) == (Path("/home/me/store"), Path("/home/me/g.csv"))
+    assert prepare._sources(options)[0].path == Path("/home/me/x=y")
+    assert commands.new_path("2024") == Path("2024")
+    with pytest.raises(UsageError, match="Windows line ends"):
+        prepare._named("a=photos\r", label=0)
+    for wrong in ("", "a\rb", "${x}"):
+        with pytest.raises(UsageError):
+            prepare._parser().parse_args(["--real", "a=b", f"--out={wrong}"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["a b=[1], it's", "~", "été (2)"])
+def test_what_is_printed_runs_when_pasted(tmp_path: Path, store_path: Path, name: str) -> None:
+    """From store to evaluation by what each command prints, in a folder that is not the project's."""
+    here = tmp_path / name
+    here.mkdir()
+    faces = words.word("data.root", store_path)
+    tiny = f"pipeline=classify data=faces {shlex.quote(faces)} +debug=fast trainer=cpu paths.artifact_dir=art"
+    folder = shlex.quote(words.word("hydra.run.dir", f"./{name}"))
+
+    def shell(line: str) -> str:
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
+        done = subprocess.run(["bash", "-c", line], cwd=here, env=environment, capture_output=True, text=True)  # noqa: PLW1510
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    said = shell(f"{words.program('python')} {shlex.quote(str(PROJECT / 'train.py'))} {tiny} {folder}")
+    again = next(line for line in said.splitlines() if line.startswith("again:")).partition("again: ")[2].strip()
+    assert "results: " in shell(again)
+    assert list((here / name / "evaluations").iterdir())
