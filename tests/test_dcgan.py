@@ -191,7 +191,8 @@ def test_it_learns_which_class_is_fake(store: FaceStore) -> None:
     with torch.no_grad():
         batch = data.on_after_batch_transfer(next(iter(data.val_dataloader())), 0)
         scores = fake_probability(module(batch["x"]))
-    assert scores[batch["label"] == FAKE].mean() > scores[batch["label"] == REAL].mean() + 0.2
+    fake, real = scores[batch["label"] == FAKE], scores[batch["label"] == REAL]
+    assert (fake[:, None] > real).float().mean() > 0.9  # of all pairs: P(fake), not P(real)
 
 
 class _Brightness(nn.Module):

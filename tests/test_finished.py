@@ -118,6 +118,10 @@ def test_the_ledger_says_how_often_and_by_what(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(sys, "argv", ["evaluate.py", "run=x"])
     record(tmp_path, 300, "abc")
     first, second = read_ledger(tmp_path)
-    assert (first.command, first.faces, first.fingerprint) == ("train.py seed=2 'data.root=my faces'", "335", "abc")
+    assert (first.command, first.faces, first.fingerprint) == (
+        f"train.py seed=2 'data.root=\"{Path.cwd()}/my faces\"'",
+        "335",
+        "abc",
+    )
     assert (second.command, second.faces) == ("evaluate.py run=x", "300")
     assert first.time <= second.time

@@ -100,14 +100,14 @@ def test_a_run_that_cannot_be_written_is_evaluated_elsewhere(
         with pytest.raises(UsageError, match=r"cannot be written \(Read-only .*out=DIR"):
             evaluate(asked, settings)
 
-    printed = evaluate(replace(asked, out=out), settings)
+    evaluate(replace(asked, out=out), settings)
     assert (out / "scores.csv").read_bytes() == (run_dir / "scores.csv").read_bytes()
-    assert f"add the lines of {out / 'test_ledger.csv'} to its test_ledger.csv" in printed
+    told = f"{run_dir} cannot be written: add the lines of {out / 'test_ledger.csv'} to its test_ledger.csv"
+    assert told in capsys.readouterr().out
     assert len(read_ledger(out)) == 1
-    capsys.readouterr()
     several = replace(asked, run=None, runs=(str(run_dir),), sources=("camera", "gan_b"), out=tmp_path / "report")
     compare(several, [settings])
-    assert "the run cannot be written: add the lines" in capsys.readouterr().out
+    assert "cannot be written: add the lines" in capsys.readouterr().out
     assert len(read_ledger(tmp_path / "report" / "evaluations" / run_dir.name)) == 1
     assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before
 

@@ -644,7 +644,7 @@ def test_a_store_of_one_new_generator_is_tested_beside_the_runs_own_real_faces(
     printed = _evaluate(finished, data=replace(finished.data, root=path))
     faces = faces_of(finished)
     real = int((faces.store.labels[faces.splits.test] == 0).sum())
-    assert f"the run's own {real} real test faces stand in" in printed
+    assert f"the run's own {real} real test faces stand in" in " ".join(printed.split())
     result = _json(finished.paths.run_dir / "evaluations" / "new" / "metrics.json")["test"]
     assert (result["n_real"], result["n_fake"]) == (real, 9)
     assert len(read_ledger(finished.paths.run_dir)) == 2

@@ -9,6 +9,7 @@ import pytest
 
 from fakegan import config, processes, slurm
 from fakegan.config import CONFIG_FILE
+from fakegan.folders import Claim, Claiming
 
 from .test_ranks import begin
 
@@ -102,7 +103,7 @@ def test_a_job_that_is_started_again_finds_its_run_though_the_clock_has_moved(
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     fixed = begin(store_path, tmp_path / "next", "pipeline=classify", "seed=3", f"paths.artifact_dir={tmp_path}")
     assert fixed.paths.run_dir == tmp_path / "next"
-    (tmp_path / "at_one").mkdir()  # Hydra makes it
+    monkeypatch.setattr(Claiming, "claim", Claim.on(tmp_path / "at_one", automatic=False))
     again = begin(store_path, tmp_path / "at_one", "pipeline=classify", f"paths.artifact_dir={tmp_path}")
     assert again.paths.run_dir == first.paths.run_dir
     assert not (tmp_path / "at_one").exists()
