@@ -15,7 +15,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from fakegan import config
+from fakegan import config, signals
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.store import FAKE, REAL, FaceStore, Row, StoreWriter
 from fakegan.pipeline.settings import RunSettings
@@ -43,6 +43,12 @@ def ctrl_c_is_heard() -> Iterator[None]:
 def memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process that runs the tests is not one that trains: it should not hold on to its peak."""
     monkeypatch.setattr("fakegan.devices.keep_freed_memory", lambda: False)
+
+
+@pytest.fixture(autouse=True)
+def nobody_has_asked_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test's signal has noted is not for the tests after it."""
+    monkeypatch.setattr(signals, "_state", signals._State())
 
 
 @pytest.fixture(scope="session")

@@ -123,5 +123,5 @@ def test_the_ledger_says_how_often_and_by_what(tmp_path: Path, monkeypatch: pyte
         "335",
         "abc",
     )
-    assert (second.command, second.faces) == ("evaluate.py run=x", "300")
+    assert (second.command, second.faces) == (f"evaluate.py run={Path.cwd()}/x", "300")
     assert first.time <= second.time
