@@ -110,7 +110,7 @@ def test_a_sweep_runs_every_combination_side_by_side_and_trains_each_autoencoder
     _refused(_run("train.py", f"resume={sweep}", cwd=tmp_path), 2, "train.py -m model=autogan1,autogan4", "resume=true")
     again = _sweep(tmp_path, *words, "resume=true")
     assert again.returncode == 0, again.stderr
-    assert "7 had finished already" in again.stdout
+    assert "jobs finished before: 7" in again.stdout
     assert " starts" not in again.stdout
     assert [row["seconds"] for row in _rows(sweep)].count("") == 1  # what they had taken is still known
 
@@ -211,7 +211,7 @@ def test_a_sweep_that_was_stopped_goes_on_where_it_was(
         assert [row["state"] for row in _rows(sweep)] == ["finished", "stopped", "stopped"]
     resumed = _sweep(tmp_path, *words, "resume=true", "hydra.launcher.jobs=2")
     assert resumed.returncode == 0, resumed.stderr
-    assert "1 had finished already, 1 had begun and go" in resumed.stdout
+    assert "jobs finished before: 1; begun before and resumed now: 1" in resumed.stdout
     assert [row["state"] for row in _rows(sweep)] == ["finished"] * 3
     assert finished.stat().st_mtime_ns == before
     epochs = [int(line.split()[2].split("/")[0]) for line in _epoch_lines(started / "log.txt")]

@@ -209,8 +209,8 @@ FAKES_ONLY_IN_VAL = kept(table(600), "train", "val", "test", fakes=("val",))
 @pytest.mark.parametrize(
     ("columns", "config", "lacking", "told"),
     [
-        (table(2_000, real=0), SplitConfig(), "autoencoder_train split has no real", "prepare some with --real"),
-        (table(2_000, real=2_000), SplitConfig(), "train split has no fake", "prepare some with --fake"),
+        (table(2_000, real=0), SplitConfig(), "the store holds no real faces", "prepare it again with --real"),
+        (table(2_000, real=2_000), SplitConfig(), "the store holds no fake faces", "prepare it again with --fake"),
         (table(2_000), SplitConfig(val=0), "autoencoder_val split has no real", "give data.split.val=0.15"),
         (table(2_000), SplitConfig(test=0), "test split has no real", "give data.split.test=0.15"),
         (table(2_000), SplitConfig(val=0, test=0), "val", "give data.split.val=0.15 data.split.test=0.15"),

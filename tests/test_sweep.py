@@ -687,7 +687,7 @@ def test_damaged_results_and_configs_cost_the_other_jobs_nothing(
     assert [job.number for job in start.ran] == [1, 3]
     assert f"job 0 failed: {folders[0] / 'metrics.json'} is damaged" in said
     assert f"{here(folders[1])} is left as it is, and is no job's: " in said
-    assert "1 had finished already, 0 had begun" in said
+    assert "jobs finished before: 1; begun before and resumed now: 0" in said
     assert len(launcher.runs_in(start.folder)) == 4  # what the report is on: not the damaged one
 
 

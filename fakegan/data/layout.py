@@ -63,8 +63,11 @@ def rooted(
     top, inside = _unwrapped(container)
     folders, _ = top.top()
     parts = sorted((name for name in folders if name.lower() in _SPLIT_OF), key=_order)
-    if parts and any(map(_class_of, folders)):
-        raise UsageError(f"--root {root} holds real or fake beside {', '.join(parts)}: move one of them away")
+    classes = [name for name in folders if _class_of(name)]
+    if parts and classes:
+        raise UsageError(
+            f"--root {root} holds {', '.join(classes)} beside {', '.join(parts)}: move it into one of these, or away"
+        )
     if keep_splits and not parts:
         raise UsageError(f"--keep-splits: {root} has no folders train, val, test")
     layout = Layout()

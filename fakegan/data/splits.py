@@ -112,6 +112,11 @@ def split_faces(
         UsageError: impossible fractions, a source that the store lacks, or an empty split that `needs` asks for: with
             words that fill it, which were tried.
     """
+    for label in sorted({label for wanted in needs.values() for label in wanted}):
+        if not (labels == label).any():
+            alone = "" if label == REAL else " (real faces alone can train pipeline=autoencoder)"
+            name = CLASS_NAMES[label]
+            raise UsageError(f"the store holds no {name} faces: prepare it again with --{name} NAME=PATH{alone}")
     table = _Table(labels, sources, kept_split, groups)
     splits = table.divided(config)
     lacking = _lacking(splits, labels, needs)
@@ -119,18 +124,13 @@ def split_faces(
         return splits
     split, label = lacking
     in_store = int((labels == label).sum())
-    if in_store:
-        like = cache(table.like)
-        of_class = np.unique(sources[labels == label]).tolist()
-        cure = advice(
-            config,
-            of_class,
-            has_kept=bool((kept_split != "").any()),
-            works=lambda other, kept, more: like(kept, more).works(other, needs),
-        )
-    else:
-        alone = "" if label == REAL else " (real faces alone can train pipeline=autoencoder)"
-        cure = f"prepare some with --{CLASS_NAMES[label]} NAME=PATH{alone}"
+    like = cache(table.like)
+    cure = advice(
+        config,
+        np.unique(sources[labels == label]).tolist(),
+        has_kept=bool((kept_split != "").any()),
+        works=lambda other, kept, more: like(kept, more).works(other, needs),
+    )
     raise UsageError(f"the {split} split has no {CLASS_NAMES[label]} faces ({in_store} in the store): {cure}")
 
 

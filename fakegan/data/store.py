@@ -281,7 +281,9 @@ class StoreWriter:
         path = self.path
         if not path.exists() and not path.is_symlink():
             return
-        if not path.is_dir():
+        if not path.exists() and os.path.realpath(path) == os.path.abspath(path):
+            raise UsageError(f"{path} is a link to itself: choose another --out")
+        if path.exists() and not path.is_dir():
             raise UsageError(f"{path} is a file: choose another --out")
         found = {name for name in entries(path) if not name.startswith(f".{path.name}{_BUILDING}")}
         if found - set(_STORE_FILES):
@@ -477,7 +479,7 @@ def _must_exist(path: Path) -> None:
     if not path.exists():
         raise UsageError(
             f"no face store at {path}: make one with python -m fakegan.prepare --real NAME=DIR "
-            f"--fake NAME=DIR --out {shlex.quote(here(path))}"
+            f"--fake NAME=DIR --out {shlex.quote(here(path))}, or give the place of one by data=faces data.root=DIR"
         )
     missing = [name for name in (_IMAGES, _FACES, _MANIFEST) if not (path / name).is_file()]
     if len(missing) == 3:

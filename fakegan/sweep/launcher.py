@@ -195,8 +195,8 @@ class ProcessLauncher(Launcher):
             self.display.say(
                 f"{here(self.folder)}: {len(new)} job{'s' * (len(new) > 1)}{self._width(states.count('waiting'))}"
             )
-        if finished or going_on:
-            self.display.say(f"{finished} had finished already, {going_on} had begun and go on")
+        if (finished or going_on) and not search.is_search(self.folder):  # which counts its trials
+            self.display.say(f"jobs finished before: {finished}; begun before and resumed now: {going_on}")
         for number, planned in new.items():
             if planned.row.state.startswith("repeats"):
                 self.display.say(self._told_apart(planned))
