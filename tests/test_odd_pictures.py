@@ -101,6 +101,9 @@ def odd_files() -> dict[str, tuple[bytes, str]]:
         encode(Image.fromarray(np.ones((9, 9), np.float32)), "TIFF"),
         "TIFF values of an unusual kind: save it with 8 or 16 bits a colour",
     )
+    head = encode(picture, "TIFF", tiffinfo={254: 0})
+    assert head[10:14] == struct.pack("<HH", 254, 4)  # NewSubfileType, a number
+    files["tag.tif"] = (head[:12] + b"\7" + head[13:], "truncated, damaged or an unusual kind of TIFF")  # now bytes
     files["raw.dng"] = (
         encode(picture, "TIFF", tiffinfo={254: 1}),
         "a camera's raw file: what lies open in it is a thumbnail; export it as JPEG",
