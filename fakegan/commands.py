@@ -63,7 +63,7 @@ def add_max_megapixels(parser: argparse.ArgumentParser) -> None:
         type=at_least(1),
         default=most,
         metavar="N",
-        help=f"refuse larger pictures ({most}); one takes some 4 MB a megapixel while it is read",
+        help=f"refuse larger pictures ({most}); one takes some 4 MB a megapixel while it is read, as WebP 16",
     )
 
 

@@ -3,7 +3,10 @@
 import csv
 import json
 import struct
+import subprocess
+import sys
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +94,9 @@ def odd_files() -> dict[str, tuple[bytes, str]]:
     files |= {f"large_{name}.png": (source, "") for name, source in TEXTS.items()}
     files["p3.jpg"] = (encode(picture, "JPEG", icc_profile=p3_profile()), "")
     files["broken_profile.jpg"] = (encode(picture, "JPEG", icc_profile=b"no profile"), "")
+    bare = "truncated, damaged or an unusual kind of HEIC"
+    needs = "HEIC: it needs pip install 'fakegan[heic]', or the picture as JPEG"
+    files["telephone"] = (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", bare if find_spec("pillow_heif") else needs)
     files["page.pdf"] = (b"%PDF-1.7", NO_PICTURE)
     files["old.psd"] = (b"8BPS\0\1", NO_PICTURE)
     files["nothing.jpg"] = (b"", "empty file")
@@ -101,6 +107,9 @@ def odd_files() -> dict[str, tuple[bytes, str]]:
         encode(Image.fromarray(np.ones((9, 9), np.float32)), "TIFF"),
         "TIFF values of an unusual kind: save it with 8 or 16 bits a colour",
     )
+    head = encode(picture, "TIFF", tiffinfo={254: 0})
+    assert head[10:14] == struct.pack("<HH", 254, 4)  # NewSubfileType, a number
+    files["tag.tif"] = (head[:12] + b"\7" + head[13:], "truncated, damaged or an unusual kind of TIFF")  # now bytes
     files["raw.dng"] = (
         encode(picture, "TIFF", tiffinfo={254: 1}),
         "a camera's raw file: what lies open in it is a thumbnail; export it as JPEG",
@@ -154,7 +163,7 @@ def test_a_profile_becomes_srgb() -> None:
     assert face.profile == "P3 by hand"
     assert np.abs(face.pixels.astype(int) - (255, 0, 0)).max() <= 2
     ignored = read_face(source, Geometry.of({"size": 64, "crop": True, "max_megapixels": 64}))  # an older store's
-    assert (ignored.profile, tuple(ignored.pixels[0, 0])) == ("", (234, 51, 35))
+    assert (ignored.profile, tuple(ignored.pixels[0, 0])) == ("P3 by hand", (234, 51, 35))
     assert read_face(encode(scene(), icc_profile=b"broken"), Geometry()).profile == UNUSABLE
 
 
@@ -164,8 +173,9 @@ def test_classes_that_differ_in_profile_or_greyness_are_warned_about(tmp_path: P
         picture = scene() if name == "r" else scene().convert("L")
         (tmp_path / name / "0.png").write_bytes(encode(picture, **options))
     words = ["--real", f"a={tmp_path / 'r'}", "--fake", f"b={tmp_path / 'f'}", "--out", tmp_path / "s", "--workers", 1]
-    assert prepare.main([str(word) for word in words]) == 0
-    assert "differ in colour profile P3 by hand (100% / 0%), grey pictures (0% / 100%)" in capsys.readouterr().out
+    for option in ([], ["--ignore-profiles", "--overwrite"]):  # ignored, a profile shifts its class all the more
+        assert prepare.main([str(word) for word in words + option]) == 0
+        assert "differ in colour profile P3 by hand (100% / 0%), grey pictures (0% / 100%)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -189,3 +199,20 @@ def test_bands_change_nothing(orientation: int, crop: bool, monkeypatch: pytest.
 def test_telephones_pass_by_default() -> None:
     with pytest.raises(ImageError, match="truncated or damaged"):  # by its size it passes: it holds no pixels
         read_face(png_header(16384, 12288), Geometry())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux's /proc")
+@pytest.mark.parametrize(("kind", "each"), [("JPEG", 4), ("PNG", 4), ("WEBP", 16)])
+def test_a_large_picture_takes_the_memory_that_is_promised(kind: str, each: int, tmp_path: Path) -> None:
+    """Its file, `each` bytes a pixel and 35 MB, with 10 MB to spare; one more copy of it would be 72 MB or more."""
+    width, height = 6000, 4000
+    file = tmp_path / "large"
+    scene().resize((width, height)).save(file, kind, quality=90)
+    script = (
+        "import re, sys; from fakegan.data.images import Geometry, read_face_file; import fakegan.data.damage; "
+        "peak = lambda: int(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1]) * 1024; "
+        "before = peak(); read_face_file(sys.argv[1], Geometry()); print(peak() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, file], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < file.stat().st_size + each * width * height + 45e6

@@ -235,6 +235,17 @@ def test_one_autoencoder_alone_and_then_by_name(
         stages.run(detector)
 
 
+def test_files_with_and_without_their_colour_profiles_train_two_autoencoders(
+    compose_settings: Compose, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = compose_settings("pipeline=autoencoder")
+    faces = faces_of(settings)
+    for to_srgb, name in ((True, "converted"), (False, "as_they_are"), (True, "again")):
+        store = replace(faces.store, geometry=replace(faces.store.geometry, to_srgb=to_srgb))
+        train_autoencoder.train_autoencoder(_elsewhere(settings, name), replace(faces, store=store))
+        assert ("found trained" in capsys.readouterr().out) == (name == "again")
+
+
 def test_an_autoencoder_that_saw_test_faces_is_refused(compose_settings: Compose) -> None:
     alone = _elsewhere(compose_settings("pipeline=autoencoder"), "alone")
     stages.run(alone)

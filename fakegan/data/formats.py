@@ -11,7 +11,7 @@ import zlib
 from collections import Counter
 from typing import IO, NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from fakegan.errors import FakeganError
 
@@ -175,15 +175,13 @@ def open_picture(source: bytes, max_megapixels: int) -> Opened:
         _refuse_huge(tuple(1 + int.from_bytes(source[at : at + 3], "little") for at in (24, 27)), max_megapixels)
     try:
         picture = _open(source, kind)
-    except UnidentifiedImageError:
-        raise ImageError(damaged(kind)) from None
+        _refuse_huge(picture.size, max_megapixels)
+        if kind == "TIFF":
+            _refuse_odd_tiff(picture, source, max_megapixels)
     except ImageError:
         raise
-    except Exception as error:  # a broken header raises nearly anything: struct, Syntax, Value, Index, ...
+    except Exception as error:  # a broken header raises nearly anything: struct, Syntax, Value, Index, Type, ...
         raise ImageError(damaged(kind)) from error
-    _refuse_huge(picture.size, max_megapixels)
-    if kind == "TIFF":
-        _refuse_odd_tiff(picture, source, max_megapixels)
     return Opened(picture, kind, profile if profile is not None else picture.info.get("icc_profile"))
 
 

@@ -84,7 +84,7 @@ class Face:
     pixel_key: int  # 64 bits, equal for equal pixels
     phash: int  # 64 bits, see `looks`
     thumbnail: bytes  # 8x8 grey levels, see `looks`
-    profile: str = ""  # the colour profile's name, see `Profile`
+    profile: str = ""  # the colour profile's name, see `Profile`; also where the geometry ignores it
 
 
 def read_face(source: bytes, geometry: Geometry) -> Face:
@@ -98,8 +98,9 @@ def read_face(source: bytes, geometry: Geometry) -> Face:
     setting: an exact 2x2, 3x3, ... mean first where the picture is more than four times too large). JPEG's built-in
     downscaling is not used: it moves the result by up to 4 levels, and would treat JPEG differently from PNG.
 
-    Memory: the picture's pixels once, 4 bytes each, and a few megabytes; the decoder's own for a progressive JPEG
-    (6 bytes a pixel) or one strip of a TIFF come on top while it decodes.
+    Memory: the file's content, the picture's pixels once, 4 bytes each, and some 35 MB. While it decodes there comes on
+    top, in bytes a pixel: for WebP 12 (Pillow reads it as an animation), a progressive JPEG or AVIF 3 to 6, a TIFF that
+    is turned by EXIF 4, and one strip of any TIFF.
 
     Raises:
         ImageError: not such a picture, truncated, damaged as far as `damage` finds it, or above the size limit.
@@ -112,10 +113,11 @@ def read_face(source: bytes, geometry: Geometry) -> Face:
             turn = _decode(picture, kind)
             if found := damage(source):
                 raise ImageError(found)
-            profile = read_profile(icc_profile if geometry.to_srgb else None, picture.mode)
+            profile = read_profile(icc_profile, picture.mode)
             width, height = picture.size if turn not in _LYING else picture.size[::-1]
-            content = _to_square(_Upright(picture, turn, width, height), profile, geometry)
-            del picture  # before the next process takes its turn
+            upright = _Upright(picture, turn, width, height)
+            content = _to_square(upright, profile if geometry.to_srgb else Profile(), geometry)
+            del picture, upright  # before the next process takes its turn
     pixels = np.frombuffer(content, dtype=np.uint8).reshape(geometry.size, geometry.size, 3)
     sha256 = hashlib.sha256(source).hexdigest()
     key = _key(hashlib.sha256(content).hexdigest())

@@ -56,12 +56,13 @@ def _trained_autoencoder(settings: RunSettings, faces: Faces) -> Artifact:
     model = asdict(settings.model)
     del model["name"], model["checkpoint"]
     rows = {"train": faces.splits.autoencoder_train, "val": faces.splits.autoencoder_val}
+    geometry = faces.store.geometry
     ingredients = {
         "model": model,
         "budget": asdict(settings.budget.autoencoder),
         "precision": settings.trainer.precision,
         "seed": settings.seed,
-        "geometry": faces.store.geometry.shape(),
+        "geometry": [*geometry.shape(), *(["srgb"] if geometry.to_srgb else [])],  # files are alike, pixels may differ
         "faces": {split: names_digest(faces.store.sha256[r]) for split, r in rows.items()},
     }
     name = f"{settings.model.name}-w{settings.model.width}"
