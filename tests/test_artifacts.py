@@ -39,6 +39,14 @@ def test_another_recipe_makes_it_anew_and_says_so(tmp_path: Path, capsys: pytest
     assert obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write).reused
 
 
+def test_another_name_of_the_same_recipe_is_not_called_another_version(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write)
+    assert not obtain(tmp_path, "autoencoder", "b", 1, {"seed": 1}, _write).reused
+    assert capsys.readouterr().out == ""
+
+
 def test_an_artifact_of_version_0_1_0_is_made_anew_and_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

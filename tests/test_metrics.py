@@ -230,7 +230,7 @@ def test_seen_and_unseen_generators_are_measured_apart_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "how"), [(0.51, 0.9, 1), (0.1, 0.49, -1), (0.4, 0.6, 0), (0.5, 0.9, 0), (None, None, -1)]
+    ("low", "high", "how"), [(0.51, 0.9, 1), (0.1, 0.49, -1), (0.4, 0.6, 0), (0.5, 0.9, 0), (None, None, 0)]
 )
 def test_an_auroc_is_judged_by_its_interval(low: float | None, high: float | None, how: int) -> None:
     assert judged({"value": 0.3, "low": low, "high": high}) == how

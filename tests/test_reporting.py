@@ -184,7 +184,7 @@ def test_depth_is_asked_of_runs_that_differ_in_it_alone(finish: Finish) -> None:
     wider = finish("pipeline=recon_classify", "model=autogan4", "model.code_channels=4", strength=0.0)
     answer = answered(shallow, wider)[DEPTH]
     assert answer.verdict == "Not answered: these runs cannot be compared"
-    assert "model.code_channels=4 against None" in answer.sentence
+    assert "model.code_channels=4 against null" in answer.sentence
 
 
 def test_the_dcgan_is_held_against_each_other_classifier(finish: Finish) -> None:
@@ -238,7 +238,9 @@ def test_seen_and_unseen_generators_are_answered_and_shown_apart(finish: Finish,
     text = write_report(runs, tmp_path / "report", "evaluate.py")
     assert f"{len(unseen.faces)} faces (unseen generators): test split" in text
     page = parse((tmp_path / "report" / "report.html").read_text()).text
+    assert "2 configurations; 2 runs; " in page
     assert "Side by side (seen generators)" in page
+    assert "ROC (unseen generators): " in page
     assert "gan_b (fake, unseen)" in page
 
 

@@ -189,8 +189,8 @@ def seen_and_unseen(
 
 
 def judged(measure: Measure) -> int:
-    """1 where the whole interval of an AUROC lies above guessing (0.5), -1 where below, else 0."""
-    low, high = (measure["value"] if measure[bound] is None else measure[bound] for bound in ("low", "high"))
+    """1 where the whole interval of an AUROC lies above guessing (0.5), -1 where below, else 0, as without interval."""
+    low, high = measure["low"], measure["high"]
     if low is not None and low > GUESSING:
         return 1
     return -1 if high is not None and high < GUESSING else 0

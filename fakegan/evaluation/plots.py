@@ -235,10 +235,10 @@ def _reliability(scores: Scores, uncalibrated: Scores, labels: Labels, kinds: Ki
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
     (kind, fake), *others = kinds.items()
     of = "" if kind == "all fakes" else f", {kind}"
-    shown = [(uncalibrated, fake, f"before the temperature{of}", COLOURS[1], "s")]
-    shown += [(scores, fake, f"after it{of}", COLOURS[0], "o")]
-    shown += [(scores, other, f"after it, {name}", COLOURS[2], "^") for name, other in others]
-    for given, own, name, colour, marker in shown:
+    curves = [(uncalibrated, fake, f"before the temperature{of}", COLOURS[1], "s")]
+    curves += [(scores, fake, f"after it{of}", COLOURS[0], "o")]
+    curves += [(scores, other, f"after it, {name}", COLOURS[2], "^") for name, other in others]
+    for given, own, name, colour, marker in curves:
         among = own | (labels == 0)
         mean_score, share, count = reliability(given[among], labels[among])
         some = count > 0

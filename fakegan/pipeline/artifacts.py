@@ -80,7 +80,7 @@ def obtain(
     def begun() -> bool:
         if (path / MANIFEST).is_file():
             return False
-        for outdated in _by_other_recipes(path.parent, ingredients):
+        for outdated in _by_other_recipes(path.parent, recipe, ingredients):
             print(f"{kind}: {outdated} is from another version of FakeGAN: made anew, and not deleted", flush=True)
         shutil.rmtree(building, ignore_errors=True)  # left by a run that died: the lock says that it is not alive
         building.mkdir()
@@ -101,16 +101,17 @@ def obtain(
     return Artifact(path, reused=False)
 
 
-def _by_other_recipes(folder: Path, ingredients: dict[str, Any]) -> list[Path]:
-    """The finished artifacts in a kind's folder that differ in nothing but their recipe."""
+def _by_other_recipes(folder: Path, recipe: int, ingredients: dict[str, Any]) -> list[Path]:
+    """The finished artifacts in a kind's folder that are made from the same by another recipe."""
     found = []
     for manifest in sorted(folder.glob(f"*/{MANIFEST}")):
         try:
-            made_from = dict(json.loads(manifest.read_text())["ingredients"])
+            content = json.loads(manifest.read_text())
+            made_from = dict(content["ingredients"])
         except (OSError, ValueError, KeyError, TypeError):
             continue  # damaged: nothing is said of it, and nothing is lost
         made_from.pop("code", None)  # which stood for the recipe in version 0.1.0
-        if made_from == ingredients:
+        if made_from == ingredients and content.get("recipe") != recipe:
             found.append(manifest.parent)
     return found
 

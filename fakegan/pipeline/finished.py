@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -180,10 +181,15 @@ def _names(settings: Sequence[RunSettings]) -> list[str]:
 def differences_of(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """Keys in which two flat tables differ, in words with both values."""
     return [
-        f"{key}={one.get(key, 'none')} against {other.get(key, 'none')}"
+        f"{key}={_typed(one.get(key))} against {_typed(other.get(key))}"
         for key in sorted({*one, *other})
         if one.get(key) != other.get(key)
     ]
+
+
+def _typed(value: Any) -> str:
+    """A value as the command line takes it: null, true, false."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def shown_path(path: Path) -> str:

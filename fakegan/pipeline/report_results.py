@@ -146,13 +146,14 @@ def curves(group: Group, name: str) -> list[Block]:
     shown = []
     for i, alike in enumerate(_by_colour(group.configurations)):
         by_name = {c.name: [(s, labels) for s in scores(c)] for c in alike}
-        alt = f"ROC curves: {', '.join(by_name)}"
-        caption = "ROC: bold the mean over seeds, thin each seed; in brackets the area under it."
+        alt = f"ROC curves{group.where}: {', '.join(by_name)}"
+        caption = f"ROC{group.where}: bold the mean over seeds, thin each seed; in brackets the area under it."
         shown.append(_figure(plots.roc_comparison(by_name), f"roc{name}_{i}", alt, caption))
     if any(len(c.runs) > 1 for c in group.configurations):
         values = {c.name: [float(m["value"] or 0) for m in of_seeds(c, "auroc")] for c in group.configurations}
-        caption = "Test AUROC of each seed; the bar is the mean."
-        shown.append(_figure(plots.seeds_plot(values, "AUROC"), f"seeds{name}", "AUROC by seed", caption))
+        caption = f"Test AUROC of each seed{group.where}; the bar is the mean."
+        alt = f"AUROC by seed{group.where}"
+        shown.append(_figure(plots.seeds_plot(values, "AUROC"), f"seeds{name}", alt, caption))
     histograms = [_histogram(group, c, f"scores{name}_{i}") for i, c in enumerate(group.configurations)]
     return [Gallery(shown), Gallery(histograms)]
 
@@ -181,7 +182,7 @@ def _histogram(group: Group, configuration: Configuration, name: str) -> Figure:
     )
     together = f", {many} seeds together, their mean threshold" if many > 1 else ""
     caption = f"{configuration.name}{group.where}{together}."
-    return _figure(figures["score_histogram"], name, f"Scores of real and fake faces: {configuration.name}", caption)
+    return _figure(figures["score_histogram"], name, f"Scores of real and fake faces: {caption}", caption)
 
 
 def pairs(group: Group, name: str) -> list[Block]:
@@ -201,7 +202,9 @@ def pairs(group: Group, name: str) -> list[Block]:
     names = [c.name for c in group.configurations]
     if plots.available() and len(names) > 2:
         figure = plots.wins_matrix(wins(group.comparisons, names), names)
-        caption = "Whether the row's AUROC is significantly higher than the column's, after Holm's correction."
+        caption = (
+            f"Whether the row's AUROC is significantly higher than the column's{group.where}, after Holm's correction."
+        )
         blocks.append(_figure(figure, f"wins{name}", "Matrix of wins", caption))
     rows = [
         [

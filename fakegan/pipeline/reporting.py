@@ -122,7 +122,7 @@ def _report(
 
 
 def _lead(runs: Sequence[FinishedRun], groups: Sequence[Group]) -> str:
-    configurations = [c for group in groups for c in group.configurations]
+    configurations = {c.runs[0].folder for group in groups for c in group.configurations}  # some are in two groups
     parts = [_count(len(runs), "run")]
     if configurations:
         parts.insert(0, _count(len(configurations), "configuration"))
