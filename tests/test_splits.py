@@ -190,7 +190,7 @@ def followed(advice, columns, config):
     labels, sources, groups, split = columns
     if "without --keep-splits" in advice:
         split = np.full_like(split, "")
-    if "prepare some" in advice or "prepare more" in advice:
+    if "prepare it again with" in advice or "prepare more" in advice:
         more = table(4_000)
         columns = labels, sources, np.char.add("own_", groups), split
         labels, sources, groups, split = (np.concatenate([one, two]) for one, two in zip(columns, more, strict=True))
@@ -244,7 +244,7 @@ FAKES_ONLY_IN_VAL = kept(table(600), "train", "val", "test", fakes=("val",))
 def test_what_an_empty_split_advises_is_tried(columns, config, lacking, told):
     with pytest.raises(UsageError) as error:
         split_faces(*columns, config)
-    before, _, advice = str(error.value).partition(" in the store): ")
+    before, _, advice = str(error.value).partition(": ")
     assert lacking in before
     assert told in advice
     followed_columns, followed_config = followed(advice, columns, config)

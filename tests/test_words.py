@@ -251,7 +251,7 @@ def test_what_is_printed_runs_when_pasted(tmp_path: Path, store_path: Path, name
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    said = shell(f"{words.program('python')} {shlex.quote(str(PROJECT / 'train.py'))} {tiny} {folder}")
+    said = shell(f"{shlex.quote(sys.executable)} {shlex.quote(str(PROJECT / 'train.py'))} {tiny} {folder}")
     again = next(line for line in said.splitlines() if line.startswith("again:")).partition("again: ")[2].strip()
     assert "results: " in shell(again)
     assert list((here / name / "evaluations").iterdir())
