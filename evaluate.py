@@ -9,6 +9,10 @@ from fakegan import signals
 
 signals.begin()  # before what takes long to load
 
+from fakegan import slurm
+
+slurm.requeue_when_told()  # as early
+
 from omegaconf import DictConfig
 
 from fakegan import config

@@ -112,7 +112,6 @@ def entry_point(
             processes.end_with_parent()
             if sweeps is not None:
                 sweeps.register()
-            slurm.requeue_when_told()
             with one_sentence():
                 processes.hear_signals()
                 sys.argv[1:] = as_meant(sys.argv[1:])

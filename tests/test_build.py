@@ -22,6 +22,7 @@ from fakegan import prepare
 from fakegan.data.build import Recipe, Source, build_store, count_pictures, read_pictures
 from fakegan.data.images import Face, Geometry
 from fakegan.data.store import FAKE, REAL, FaceStore
+from fakegan.data.summary import SourceSummary, Summary
 from fakegan.errors import UsageError
 
 
@@ -557,3 +558,15 @@ def test_a_declared_group_named_like_a_pictures_own_is_that_group(tmp_path: Path
     (tmp_path / "g.csv").write_text(f"file,group\n000.png,{own[2]}\n001.png,{own[1].upper()}\n")
     assert run("--real", f"a={tmp_path / 'r'}", "--groups", tmp_path / "g.csv", "--overwrite")[0] == 0
     assert FaceStore.open(tmp_path / "faces").groups.tolist() == [own[2], own[1].upper(), own[2]]
+
+
+def test_the_table_of_sources_fits_in_eighty_columns() -> None:
+    source = SourceSummary("stylegan3-ffhq", FAKE, rejected=12_345)
+    source.left_out[".txt"] = 1
+    source.formats["JPEG"] = 70_000
+    source.widths.extend([1024] * 70_000)
+    source.heights.extend([1024] * 70_000)
+    source.quantisers.extend([10.0] * 70_000)
+    lines = Summary([source]).lines()
+    assert max(map(len, lines)) <= 80
+    assert any(".txt" in line for line in lines)  # what is left out has a line of its own

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -86,6 +87,15 @@ def test_a_sigterm_is_a_preemption_or_an_end(
         slurm.requeue(signal.SIGTERM)
     assert ended.value.code == code
     assert (job.read_text() if job.exists() else None) == asked
+
+
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py"])
+def test_a_job_that_makes_room_while_it_loads_its_libraries_is_requeued(job: Path, tmp_path: Path, script: str) -> None:
+    (tmp_path / "shown").write_text("JobState=RUNNING Restarts=0 PreemptTime=2026-11-30T06:44:04\n")
+    (tmp_path / "omegaconf.py").write_text("import signal\nsignal.raise_signal(signal.SIGTERM)\n")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{config.PROJECT}"}
+    done = subprocess.run([sys.executable, config.PROJECT / script], env=environment, capture_output=True, check=False)
+    assert (done.returncode, job.exists()) == (processes.REQUEUED, True), done.stderr
 
 
 def test_where_slurm_refuses_the_exit_code_says_so(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:

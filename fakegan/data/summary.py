@@ -25,10 +25,9 @@ _COLUMNS = (
     "class",
     "pictures",
     "rejected",
-    "left out",
     "format",
     "size",
-    "JPEG quality",
+    "JPEG",  # its quality, about
     "copies",
     "near",
 )
@@ -221,7 +220,7 @@ def _quality(quantiser_mean: float) -> int:
 
 
 def _cells(source: SourceSummary) -> tuple[str, ...]:
-    numbers = (source.count, source.rejected, source.left_out.total())
+    numbers = (source.count, source.rejected)
     copies = (str(source.exact), str(source.near))
     looks = (_describe_formats(source), _describe_sizes(source), _describe_quality(source))
     return (source.name, CLASS_NAMES[source.label], *map(str, numbers), *looks, *copies)
@@ -246,5 +245,5 @@ def _describe_quality(source: SourceSummary) -> str:
     if not source.quantisers:
         return "-"
     low, middle, high = np.percentile(np.asarray(source.quantisers, dtype=np.float64), (0, 50, 100))
-    spread = "" if _quality(low) == _quality(high) else f", {_quality(high)} to {_quality(low)}"
-    return f"about {_quality(middle)}{spread} (quantiser mean {middle:.1f})"
+    spread = "" if _quality(low) == _quality(high) else f" ({_quality(high)} to {_quality(low)})"
+    return f"{_quality(middle)}{spread}"
