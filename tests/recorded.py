@@ -73,6 +73,7 @@ def main(run_dir: str, out: str, *modes: str) -> None:
         run(config.read_run(RunSettings, run_dir))
     if ranks.is_first():
         Path(out).write_text(json.dumps(steps))
+    ranks.disconnect()  # else the process that ends last may be aborted
 
 
 def read(out: Path) -> list[dict[str, Any]]:

@@ -247,7 +247,7 @@ def test_the_second_experiment_is_one_command_and_ends_in_a_report(tmp_path: Pat
     assert prepared.returncode == 0, prepared.stderr
     scored = _run("evaluate.py", f"run={cnn}", "data=faces", f"data.root={tmp_path / 'store'}", cwd=tmp_path)
     assert scored.returncode == 0, scored.stderr
-    assert "own (fake)" in scored.stdout
+    assert "own (fake, unseen)" in scored.stdout
 
 
 def test_predict_gives_the_scores_of_evaluate(tmp_path: Path, own_faces: tuple[str, ...]) -> None:
@@ -304,8 +304,8 @@ def test_what_a_bad_store_gets(tmp_path: Path, own_faces: tuple[str, ...], store
         return _run("train.py", *own_faces, f"data.root={own}", *words, cwd=tmp_path)
 
     _refused(train("budget.classifier.batch_size=5000", "pipeline=classify"), 2, "budget.classifier.batch_size=5000")
-    _refused(train("data.split.unseen=[gan_a,gan_b]"), 1, "train", "fake")
-    _refused(train("data.split.test=0"), 1, "test")
+    _refused(train("data.split.unseen=[gan_a,gan_b]"), 2, "train", "fake")
+    _refused(train("data.split.test=0"), 2, "test")
     _refused(train("data.split.unseen=[gan_c]"), 2, "gan_c", "gan_a")
     manifest = own / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 9'))

@@ -302,7 +302,7 @@ def test_needs_decide_what_may_be_empty():
     assert len(split_faces(*real_only, SplitConfig(), needs=AUTOENCODER).autoencoder_train)
     unseen = SplitConfig(unseen=("stylegan",))  # Experiment 2: fakes only in the test
     assert len(split_faces(*table(500), unseen, needs=AUTOENCODER | {"train": (REAL,), "test": (REAL, FAKE)}).test)
-    with pytest.raises(FakeganError, match="autoencoder_train"):
+    with pytest.raises(FakeganError, match="holds no real faces"):
         split_faces(*table(500, real=0), SplitConfig(), needs=AUTOENCODER)
     no_share = SplitConfig(autoencoder_share=0)
     assert len(split_faces(*table(500), no_share, needs=CLASSIFIER).left_out) == 0

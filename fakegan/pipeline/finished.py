@@ -152,8 +152,10 @@ def _reason(one: FinishedRun, other: FinishedRun) -> str:
     """Why their faces differ, as far as the data's settings tell."""
     ours, theirs = (flat(run.settings.configuration()["data"], "data") for run in (one, other))
     why = differences_of(ours, theirs)
-    if not why and one.metrics.get("data_fingerprint") != other.metrics.get("data_fingerprint"):
-        why = ["their stores are of other content"]
+    if one.metrics.get("data_fingerprint") != other.metrics.get("data_fingerprint"):
+        roots = [run.settings.data.root for run in (one, other)]
+        places = " against ".join("the built-in faces" if root is None else str(root) for root in roots)
+        why = [f"stores of other content ({places})", *why]
     return f", because of {'; '.join(why)}" if why else ""
 
 

@@ -299,6 +299,8 @@ class RunSettings:
         """
         data = asdict(self.data)
         data["split"]["autoencoder_share"] = self.data.split.share
+        if self.data.root is not None:
+            del data["demo_faces"], data["demo_seed"]
         del data["workers"], data["root"]
         content: dict[str, Any] = {
             "data": data,
