@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -111,7 +112,7 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
     folder = place.results or new_folder(place.ledger / "evaluations" / store.path.name)
     scored.write(folder)
     own_numbers = {key: trained_with[key] for key in ("objective", "autoencoder") if key in trained_with}
-    content = {
+    content: dict[str, Any] = {
         "test": metrics,
         **own_numbers,  # of validation faces: those stay what they are
         **decisions(detector, store),
