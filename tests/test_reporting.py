@@ -71,8 +71,8 @@ def simulated(settings: RunSettings, strength: float, resamples: int = 40) -> Fi
     return FinishedRun(settings, run_dir)
 
 
-def _analysis(folder: Path, sources: Any, labels: Any, effect: float) -> None:
-    """analysis.json with a Cohen's d of `effect`, and a picture."""
+def _analysis(folder: Path, sources: Any, labels: Any, effect: float, probed: float = 0.7) -> None:
+    """analysis.json with a Cohen's d of `effect` and probes of AUROC `probed`, and a picture."""
 
     def measure(value: float) -> dict[str, float]:
         return {"value": value, "low": value - 0.1, "high": value + 0.1}
@@ -94,7 +94,7 @@ def _analysis(folder: Path, sources: Any, labels: Any, effect: float) -> None:
             "kolmogorov_smirnov": {"d": measure(0.2), "p": p},
         },
     }
-    probe = {"auroc": measure(0.7), "accuracy": measure(0.6), "features": 8, "n_train": 10}
+    probe = {"auroc": measure(probed), "accuracy": measure(0.6), "features": 8, "n_train": 10}
     content = {
         "autoencoder": {"depth": 4, "width": 4, "code_channels": 16, "code_numbers": 4096, "psnr": 24.5},
         "errors": dict.fromkeys(("l1", "psnr", "ssim", "high_frequency"), error),
@@ -314,14 +314,19 @@ def test_a_report_fits_80_columns_with_long_names(finish: Finish, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("effect", "verdict", "words"),
-    [(-0.6, "Yes", "have the smaller error"), (0.6, "Yes", "have the larger error"), (0.0, "Not shown", "not shown")],
+    ("effect", "probed", "verdict", "words"),
+    [
+        (-0.6, 0.7, "Yes", "have the smaller error"),
+        (0.6, 0.7, "Yes", "have the larger error"),
+        (0.0, 0.55, "Not shown", "are not shown to differ"),  # 0.45 to 0.65
+        (0.0, 0.7, "In part: yes", "but a linear probe tells"),  # 0.6 to 0.8
+    ],
 )
-def test_errors_of_reconstruction(finish: Finish, effect: float, verdict: str, words: str) -> None:
+def test_errors_of_reconstruction(finish: Finish, effect: float, probed: float, verdict: str, words: str) -> None:
     run = finish("pipeline=recon_error")
     scores = run.scores
     shutil.rmtree(run.path / "analysis")
-    _analysis(run.path / "analysis", scores.sources, scores.labels, effect)
+    _analysis(run.path / "analysis", scores.sources, scores.labels, effect, probed)
     answer = answered(run)[DIFFERS]
     assert answer.verdict == verdict
     assert words in answer.sentence

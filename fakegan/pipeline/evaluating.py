@@ -111,10 +111,9 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
     metrics = scored.measures()
     folder = place.results or new_folder(place.ledger / "evaluations" / store.path.name)
     scored.write(folder)
-    own_numbers = {key: trained_with[key] for key in ("objective", "autoencoder") if key in trained_with}
     content: dict[str, Any] = {
         "test": metrics,
-        **own_numbers,  # of validation faces: those stay what they are
+        **{key: trained_with[key] for key in ("objective", "autoencoder") if key in trained_with},  # on validation
         **decisions(detector, store),
         LEARNT_FROM: sorted(scored.learnt_from or ()),
         SCORED: _described(settings.sources, None if own else store.path.name, notes),

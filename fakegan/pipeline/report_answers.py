@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fakegan.evaluation.compare import Comparison, holm
+from fakegan.evaluation.metrics import judged
 from fakegan.evaluation.report import Answer
 from fakegan.pipeline.finished import Configuration, differences_of, flat, shown_path
 from fakegan.pipeline.report_groups import Group, fingerprint, of_seeds
@@ -278,11 +279,12 @@ def _reconstructed_differently(autoencoders: Sequence[Autoencoder]) -> Answer:
         _corrected([a.worst_p(*_ERROR, test, "p") for a in analysed]) for test in ("mann_whitney", "kolmogorov_smirnov")
     )
     outcomes = [_direction(a, shift) for a, shift in zip(analysed, shifts, strict=True)]
-    said = [_error_words(outcome, shape) for outcome, shape in zip(outcomes, shapes, strict=True)]
+    probed = [_told_by_spectrum(a) for a in analysed]
+    said = [_error_words(*found) for found in zip(outcomes, shapes, probed, strict=True)]
     numbers = [_error_numbers(a, p, q) for a, p, q in zip(analysed, shifts, shapes, strict=True)]
     shown = [bool(outcome) or (q is not None and q < ALPHA) for outcome, q in zip(outcomes, shapes, strict=True)]
-    verdict = "Yes" if all(shown) else "In part: yes" if any(shown) else "Not shown"
-    tone: Literal["yes", "open"] = "yes" if any(shown) else "open"
+    verdict = "Yes" if all(shown) else "In part: yes" if any(shown) or any(probed) else "Not shown"
+    tone: Literal["yes", "open"] = "yes" if any(shown) or any(probed) else "open"
     about = "".join(f" This is about {words}." for words in dict.fromkeys(a.about for a in analysed) if words)
     if len(analysed) == 1:
         sentence = f"With {analysed[0].name}, fake faces {said[0]}: {numbers[0]}.{about}"
@@ -309,11 +311,19 @@ def _direction(autoencoder: Autoencoder, p: float | None) -> int:
     return -1 if all(m["high"] is not None and m["high"] < 0 for m in effects) else 0
 
 
-def _error_words(outcome: int, p_shape: float | None) -> str:
+def _told_by_spectrum(autoencoder: Autoencoder) -> bool:
+    """Whether a linear probe of the residual's spectrum beats guessing with every seed."""
+    probes = autoencoder.measures("probes", "residual_spectrum", "auroc")
+    return bool(probes) and all(judged(m) > 0 for m in probes)
+
+
+def _error_words(outcome: int, p_shape: float | None, by_spectrum: bool) -> str:
     if outcome:
         return f"have the {'larger' if outcome > 0 else 'smaller'} error"
     if p_shape is not None and p_shape < ALPHA:
         return "have errors of another distribution, though not shown to be larger or smaller"
+    if by_spectrum:
+        return "are not shown to have another L1 error, but a linear probe tells them by the residual's spectrum"
     return "are not shown to differ"
 
 
