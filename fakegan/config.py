@@ -285,7 +285,7 @@ def explain(error: Exception) -> str:
     """One sentence for a Hydra or OmegaConf error, with the nearest names where one is unknown."""
     text = str(error)
     if isinstance(error, MissingConfigException) and "launcher/submitit_" in (error.missing_cfg_file or ""):
-        return "a launcher for clusters needs submitit: pip install 'fakegan[slurm]'"
+        return "a launcher for clusters needs submitit: pip install -e '.[slurm]'"
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = (error.missing_cfg_file or "").rpartition("/")
         return f"{group}={choice} does not exist: {nearest(choice, error.options)}"

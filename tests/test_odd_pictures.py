@@ -95,7 +95,7 @@ def odd_files() -> dict[str, tuple[bytes, str]]:
     files["p3.jpg"] = (encode(picture, "JPEG", icc_profile=p3_profile()), "")
     files["broken_profile.jpg"] = (encode(picture, "JPEG", icc_profile=b"no profile"), "")
     bare = "truncated, damaged or an unusual kind of HEIC"
-    needs = "HEIC: it needs pip install 'fakegan[heic]', or the picture as JPEG"
+    needs = "HEIC: it needs pip install -e '.[heic]', or the picture as JPEG"
     files["telephone"] = (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", bare if find_spec("pillow_heif") else needs)
     files["page.pdf"] = (b"%PDF-1.7", NO_PICTURE)
     files["old.psd"] = (b"8BPS\0\1", NO_PICTURE)

@@ -31,82 +31,13 @@ _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 _PLAIN_KINDS = ("JPEG", "PNG", "WEBP")  # their rarer forms are all read, so what cannot be read is damaged
 
 # Left out without a look: what nobody takes for a picture, and what lies about in folders of pictures.
-_OTHER_SUFFIXES = frozenset(
-    [
-        ".7z",
-        ".avi",
-        ".bin",
-        ".bz2",
-        ".c",
-        ".cfg",
-        ".ckpt",
-        ".conf",
-        ".cpp",
-        ".css",
-        ".csv",
-        ".dat",
-        ".db",
-        ".doc",
-        ".docx",
-        ".gz",
-        ".h5",
-        ".hdf5",
-        ".htm",
-        ".html",
-        ".ini",
-        ".ipynb",
-        ".jl",
-        ".js",
-        ".json",
-        ".jsonl",
-        ".log",
-        ".lst",
-        ".lua",
-        ".m",
-        ".mat",
-        ".md",
-        ".md5",
-        ".mkv",
-        ".mov",
-        ".mp3",
-        ".mp4",
-        ".npy",
-        ".npz",
-        ".onnx",
-        ".parquet",
-        ".pkl",
-        ".pt",
-        ".pth",
-        ".pts",
-        ".py",
-        ".pyc",
-        ".r",
-        ".rar",
-        ".rst",
-        ".safetensors",
-        ".sh",
-        ".sha1",
-        ".sha256",
-        ".sqlite",
-        ".tar",
-        ".tex",
-        ".tgz",
-        ".toml",
-        ".ts",
-        ".tsv",
-        ".txt",
-        ".wav",
-        ".xls",
-        ".xlsx",
-        ".xml",
-        ".xmp",
-        ".xz",
-        ".yaml",
-        ".yml",
-        ".zip",
-        ".zst",
-    ]
-)
+_OTHER = """
+    .7z .avi .bin .bz2 .c .cfg .ckpt .conf .cpp .css .csv .dat .db .doc .docx .gz .h5 .hdf5 .htm .html .ini .ipynb
+    .jl .js .json .jsonl .log .lst .lua .m .mat .md .md5 .mkv .mov .mp3 .mp4 .npy .npz .onnx .parquet .pkl .pt
+    .pth .pts .py .pyc .r .rar .rst .safetensors .sh .sha1 .sha256 .sqlite .tar .tex .tgz .toml .ts .tsv .txt .wav
+    .xls .xlsx .xml .xmp .xz .yaml .yml .zip .zst
+"""
+_OTHER_SUFFIXES = frozenset(_OTHER.split())
 _OTHER_NAMES = frozenset(("thumbs.db", "desktop.ini", "readme", "license", "licence", "copying", "makefile"))
 
 # `open_picture` decides alone what is too large; Pillow's own limit warns at one size and refuses at another.
@@ -213,7 +144,7 @@ def _open(source: bytes, kind: str) -> Image.Image:
         try:
             from pillow_heif import HeifImageFile
         except ImportError:
-            raise ImageError("HEIC: it needs pip install 'fakegan[heic]', or the picture as JPEG") from None
+            raise ImageError("HEIC: it needs pip install -e '.[heic]', or the picture as JPEG") from None
         picture: Image.Image = HeifImageFile(io.BytesIO(source))
         return picture
     if kind == "AVIF":

@@ -209,7 +209,7 @@ def _write_pictures(folder: Path, store: FaceStore, live: LiveReconstructions, t
         pictures["error_distributions"] = error_plots.rendered(distributions)
         pictures["spectra"] = error_plots.rendered(error_plots.mean_spectra(test.spectra, labels))
     else:
-        print("no figures: they need matplotlib, pip install 'fakegan[plots]'", flush=True)
+        print("no figures: they need matplotlib, pip install -e '.[plots]'", flush=True)
     with SummaryWriter(str(folder)) as writer:
         for name, picture in pictures.items():
             write_png(folder / f"{name}.png", picture)

@@ -41,7 +41,7 @@ COLUMNS = {  # of metrics.json
     "eer": "EER",
     "ece": "ECE",
 }
-NO_PLOTS = "Plots are left out: they need matplotlib, pip install 'fakegan[plots]'."
+NO_PLOTS = "Plots are left out: they need matplotlib, pip install -e '.[plots]'."
 # Test accuracies that the study published, by what the classifier saw and the fakes it learnt from.
 STUDY = {
     ("pixels", "generated", "simple_cnn", None): "98.9%",

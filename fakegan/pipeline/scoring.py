@@ -40,7 +40,7 @@ class ScoredFaces:
         folder.mkdir(parents=True, exist_ok=True)
         write_scores(folder / SCORES_FILE, self.faces)
         if not plots.available():
-            print("no pictures: they need matplotlib, pip install 'fakegan[plots]'", flush=True)
+            print("no pictures: they need matplotlib, pip install -e '.[plots]'", flush=True)
             return
         (folder / pictures).mkdir(exist_ok=True)
         for name, figure in self.pictures().items():
