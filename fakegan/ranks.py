@@ -7,6 +7,7 @@ walk through the same stages: networks train together, files are written by the 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sys
@@ -95,6 +96,8 @@ def connect() -> None:
             f"the run's processes did not meet at {where}: {' '.join(str(error).split())[:150]}"
         ) from error
     _control = dist.new_group(backend="gloo", timeout=_WAIT)
+    if backend == "gloo":
+        atexit.register(_leave)
     if dist.get_rank():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
@@ -108,6 +111,14 @@ def disconnect() -> None:
         wait()
         dist.destroy_process_group()
     _control = None
+
+
+def _leave() -> None:
+    """At the end of a process that has not disconnected: gloo's threads, left alone, may abort it on its way out."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def rank() -> int:
