@@ -18,8 +18,8 @@ from typing import IO, Any
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from fakegan.data.store import LABEL_CONVENTION
 from fakegan.errors import FakeganError
+from fakegan.labels import LABEL_CONVENTION
 
 FORMAT = 2
 _STAMP = "fakegan"

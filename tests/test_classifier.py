@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 
 from fakegan.data.datamodule import RealFakeDataModule
-from fakegan.data.store import FAKE, REAL, FaceStore
+from fakegan.data.store import FaceStore
 from fakegan.errors import UsageError
+from fakegan.labels import FAKE, REAL
 from fakegan.modules.classifier import Classifier, build_net, fake_probability
 from fakegan.views import VIEWS
 

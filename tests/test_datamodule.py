@@ -15,8 +15,9 @@ from fakegan.data.datamodule import (
     mirrored,
 )
 from fakegan.data.pixels import to_unit
-from fakegan.data.store import FAKE, REAL, FaceStore
+from fakegan.data.store import FaceStore
 from fakegan.errors import UsageError
+from fakegan.labels import FAKE, REAL
 from fakegan.views import VIEWS
 
 

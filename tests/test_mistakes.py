@@ -12,9 +12,10 @@ from fakegan.data.datamodule import FaceBatches, RealFacesDataModule, StoreOrder
 from fakegan.data.faces import open_faces
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.pixels import to_uint8
-from fakegan.data.store import FAKE, LABEL_CONVENTION, REAL, FaceStore, Row, StoreWriter
+from fakegan.data.store import FaceStore, Row, StoreWriter
 from fakegan.detector import Detector, NetSpec, reconstruct
 from fakegan.errors import FakeganError
+from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
 from fakegan.modules.autoencoder import AdversarialAutoencoder
 from fakegan.modules.classifier import NETS, build_net
 from fakegan.nets.autogan import AutoGAN

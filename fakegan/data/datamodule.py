@@ -25,8 +25,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from fakegan import ranks
 from fakegan.data.pixels import to_unit
 from fakegan.data.splits import ClassRatio
-from fakegan.data.store import FAKE, REAL
 from fakegan.errors import UsageError
+from fakegan.labels import FAKE, REAL
 from fakegan.processes import STOPPING
 
 Rows = npt.NDArray[np.int64]  # store rows

@@ -11,7 +11,8 @@ import numpy as np
 
 from fakegan.data.build import Recipe, Source, build_store
 from fakegan.data.datamodule import RealFakeDataModule
-from fakegan.data.store import FAKE, REAL, FaceStore
+from fakegan.data.store import FaceStore
+from fakegan.labels import FAKE, REAL
 from fakegan.views import VIEWS
 from tests.benchmarks import machine
 from tests.benchmarks.baselines import face_batches, picture_batches, taking

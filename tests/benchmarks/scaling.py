@@ -101,7 +101,7 @@ def _measure(turns: Turns, work: Callable[[], object]) -> None:
 def prepare(turns: Turns, folder: Path, faces: int) -> None:
     """JPEGs of 64x64 into a face store, with two workers."""
     from fakegan.data.build import Recipe, Source, build_store
-    from fakegan.data.store import FAKE, REAL
+    from fakegan.labels import FAKE, REAL
 
     files = folder / f"files-{faces}"
     recipe = Recipe([Source("real", REAL, files / "real"), Source("fake", FAKE, files / "fake")])
