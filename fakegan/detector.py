@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fakegan.checkpoints import load_checkpoint, refusing_misfits, save_checkpoint
-from fakegan.data.datamodule import RowArray
+from fakegan.data.arrays import RowArray
 from fakegan.data.familiarity import Familiarity
 from fakegan.data.images import Geometry
 from fakegan.data.pixels import to_uint8, to_unit

@@ -23,7 +23,7 @@ from fakegan import checkpoints, config
 from fakegan.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.data import sources
 from fakegan.data import store as store_module
-from fakegan.data.datamodule import flips
+from fakegan.data.batches import flips
 from fakegan.data.familiarity import Familiarity
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.sources import open_container

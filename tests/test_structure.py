@@ -13,7 +13,7 @@ LAYERS = [
     {"data", "nets", "views", "evaluation"},
     {"pictures", "commands"},
     {"checkpoints", "callbacks", "epochs", "stopping"},
-    {"modules"},
+    {"modules", "training"},
     {"detector"},
     {"pipeline"},
     {"config", "folders", "runs", "sweep", "prepare", "predict", "sample"},

@@ -21,7 +21,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure as
 from tqdm import tqdm
 
 from fakegan.checkpoints import load_checkpoint
-from fakegan.data.datamodule import Rows
+from fakegan.data.arrays import Rows
 from fakegan.data.faces import Faces
 from fakegan.data.pixels import to_unit
 from fakegan.data.store import FaceStore

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fakegan.data.datamodule import Rows
+from fakegan.data.arrays import Rows
 from fakegan.data.faces import Faces, open_faces
 from fakegan.data.store import FaceStore
 from fakegan.detector import Detector

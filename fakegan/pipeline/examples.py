@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fakegan.data.datamodule import RowArray, Rows
+from fakegan.data.arrays import RowArray, Rows
 from fakegan.data.faces import Faces, open_faces
 from fakegan.data.splits import Needs
 from fakegan.errors import UsageError

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fakegan.data.datamodule import RowArray, Rows
+from fakegan.data.arrays import RowArray, Rows
 from fakegan.data.store import FaceStore
 from fakegan.detector import Detector
 from fakegan.evaluation import plots

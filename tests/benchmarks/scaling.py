@@ -159,7 +159,7 @@ def _find_duplicates(turns: Turns, hashes: Hashes, thumbs: Thumbs) -> None:
 def feed(turns: Turns, folder: Path, faces: int) -> None:
     """One epoch of shuffled, mirrored batches in [-1, 1]."""
     from fakegan.data.arrays import map_array
-    from fakegan.data.datamodule import RealFakeDataModule
+    from fakegan.training.datamodules import RealFakeDataModule
     from fakegan.views import VIEWS
     from tests.benchmarks.trainer import start_as_the_commands_do
 
