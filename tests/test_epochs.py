@@ -10,13 +10,13 @@ import torch
 
 from fakegan import epochs
 from fakegan.callbacks import Best, MetricsInCheckpoint, Patience
-from fakegan.checkpoints import AtomicCheckpointIO
 from fakegan.data.store import FaceStore
 from fakegan.epochs import EpochLines, EpochStatus, StageBar, said
 from fakegan.modules.autoencoder import AdversarialAutoencoder
 from fakegan.modules.means import EpochMeans
 from fakegan.pipeline.fitting import _tell_end
 from fakegan.progress import read_status
+from fakegan.training.checkpoint_io import AtomicCheckpointIO
 from fakegan.training.datamodules import RealFacesDataModule
 
 
