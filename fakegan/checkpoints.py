@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from fakegan.data.store import LABEL_CONVENTION
 from fakegan.errors import FakeganError
+from fakegan.labels import LABEL_CONVENTION
 
 FORMAT = 2
 _STAMP = "fakegan"
@@ -210,15 +209,3 @@ def _tensors(content: Any) -> Iterator[torch.Tensor]:
             ahead += [*value.keys(), *value.values()]
         elif isinstance(value, list | tuple | set):
             ahead += value
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoints, written through `save_checkpoint` instead of a temporary folder elsewhere."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write one checkpoint of a fit; a kill during the write leaves the last good one."""
-        save_checkpoint(checkpoint, Path(path))
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read one checkpoint of a fit, restricted and checked."""
-        return load_checkpoint(Path(path))

@@ -16,14 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from fakegan.checkpoints import load_checkpoint, refusing_misfits, save_checkpoint
-from fakegan.data.datamodule import RowArray
+from fakegan.data.arrays import RowArray
 from fakegan.data.familiarity import Familiarity
 from fakegan.data.images import Geometry
 from fakegan.data.pixels import to_uint8, to_unit
-from fakegan.data.store import FAKE, REAL, is_geometry
+from fakegan.data.store import is_geometry
 from fakegan.devices import describe, float32_convolutions
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.calibration import probability
+from fakegan.labels import FAKE, REAL
 from fakegan.modules.classifier import build_net
 from fakegan.nets.autogan import AutoGAN
 from fakegan.nets.layers import forms

@@ -17,7 +17,8 @@ from hydra import compose, initialize_config_dir
 
 from fakegan import config, signals
 from fakegan.data.images import Geometry, face_from_pixels
-from fakegan.data.store import FAKE, REAL, FaceStore, Row, StoreWriter
+from fakegan.data.store import FaceStore, Row, StoreWriter
+from fakegan.labels import FAKE, REAL
 from fakegan.pipeline.settings import RunSettings
 
 Compose = Callable[..., RunSettings]

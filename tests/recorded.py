@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from fakegan import config, processes, ranks
-from fakegan.data import datamodule
-from fakegan.data.datamodule import DealtStoreOrder, StoreOrder
+from fakegan.data import batches
+from fakegan.data.batches import DealtStoreOrder, StoreOrder
 from fakegan.data.pixels import to_unit
 from fakegan.modules.means import EpochMeans
 from fakegan.pipeline import train_autoencoder, train_classifier
@@ -51,7 +51,7 @@ def in_double() -> None:
     Adam turns the rounding of a gradient near zero into a whole step: single precision would hide a real difference.
     """
     torch.set_default_dtype(torch.float64)
-    datamodule.to_unit = lambda pixels: to_unit(pixels).double()
+    batches.to_unit = lambda pixels: to_unit(pixels).double()
 
     def fit_only(*arguments: Any, **options: Any) -> None:
         fit(*arguments, **options)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fakegan import checkpoints
-from fakegan.data.datamodule import FaceBatches, StoreOrder, loader, on_device
+from fakegan.data.batches import FaceBatches, StoreOrder, loader, on_device
 from fakegan.data.images import Geometry
 from fakegan.data.pixels import to_unit
 from fakegan.data.store import FaceStore

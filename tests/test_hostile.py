@@ -23,15 +23,16 @@ from fakegan import checkpoints, config
 from fakegan.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.data import sources
 from fakegan.data import store as store_module
-from fakegan.data.datamodule import flips
+from fakegan.data.batches import flips
 from fakegan.data.familiarity import Familiarity
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.sources import open_container
-from fakegan.data.store import COLUMNS, FAKE, REAL, FaceStore, Row, StoreWriter
+from fakegan.data.store import COLUMNS, FaceStore, Row, StoreWriter
 from fakegan.detector import DETECTOR_FILE, Detector, NetSpec
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation import results
 from fakegan.evaluation.results import FaceScores, read_metrics, read_scores, write_scores
+from fakegan.labels import FAKE, REAL
 from fakegan.modules.classifier import build_net
 from fakegan.nets.autogan import AutoGAN
 from fakegan.pictures import png

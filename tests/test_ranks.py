@@ -14,12 +14,13 @@ from hydra import compose, initialize_config_dir
 
 from fakegan import config, processes, ranks
 from fakegan.checkpoints import load_checkpoint
-from fakegan.data.datamodule import DealtStoreOrder, RealFacesDataModule, TrainOrder
+from fakegan.data.batches import DealtStoreOrder, TrainOrder
 from fakegan.data.store import FaceStore
 from fakegan.errors import UsageError
 from fakegan.modules.pool import ReconstructionPool
 from fakegan.nets.dropout import Dropout
 from fakegan.pipeline.settings import RunSettings
+from fakegan.training.datamodules import RealFacesDataModule
 
 from . import recorded
 

@@ -15,7 +15,8 @@ from PIL import Image
 from fakegan import config, sample
 from fakegan.checkpoints import save_checkpoint
 from fakegan.data.build import Recipe, Source, build_store
-from fakegan.data.store import FAKE, FaceStore
+from fakegan.data.store import FaceStore
+from fakegan.labels import FAKE
 from fakegan.modules.dcgan import GENERATOR_FILE
 from fakegan.nets.dcgan import DCGANGenerator
 

@@ -8,12 +8,12 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "fakegan"
 # A module may import from its own layer and from those above it in this list.
 LAYERS = [
-    {"errors", "files", "loading", "signals", "typed", "usage", "words"},
+    {"errors", "files", "labels", "loading", "signals", "typed", "usage", "words"},
     {"ranks", "processes", "slurm", "progress", "memory", "devices"},
     {"data", "nets", "views", "evaluation"},
     {"pictures", "commands"},
     {"checkpoints", "callbacks", "epochs", "stopping"},
-    {"modules"},
+    {"modules", "training"},
     {"detector"},
     {"pipeline"},
     {"config", "folders", "runs", "sweep", "prepare", "predict", "sample"},

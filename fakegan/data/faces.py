@@ -11,10 +11,12 @@ import numpy as np
 from tqdm import tqdm
 
 from fakegan.data import demo
+from fakegan.data.arrays import Rows
 from fakegan.data.images import Geometry, face_from_pixels
-from fakegan.data.splits import CLASSIFIER, ClassRatio, Needs, Rows, SplitConfig, Splits, seeds, split_faces
-from fakegan.data.store import CLASS_NAMES, FAKE, REAL, FaceStore, Row, StoreWriter, StringArray
+from fakegan.data.splits import CLASSIFIER, ClassRatio, Needs, SplitConfig, Splits, seeds, split_faces
+from fakegan.data.store import FaceStore, Row, StoreWriter, StringArray
 from fakegan.errors import FakeganError, UsageError
+from fakegan.labels import CLASS_NAMES, FAKE, REAL
 from fakegan.processes import cores
 
 _HEADINGS = {

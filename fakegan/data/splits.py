@@ -17,11 +17,12 @@ from typing import Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from fakegan.data.arrays import Rows
 from fakegan.data.split_advice import advice
-from fakegan.data.store import CLASS_NAMES, FAKE, REAL, StringArray
+from fakegan.data.store import StringArray
 from fakegan.errors import UsageError
+from fakegan.labels import CLASS_NAMES, FAKE, REAL
 
-Rows = npt.NDArray[np.int64]
 ClassRatio = Literal["balanced", "natural"]  # of real and fake in a training epoch
 Number = TypeVar("Number", np.int64, np.bool_)
 

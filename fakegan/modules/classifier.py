@@ -14,8 +14,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryAveragePrecision
 
-from fakegan.data.store import FAKE
 from fakegan.errors import UsageError
+from fakegan.labels import FAKE
 from fakegan.modules.means import EpochMeans
 from fakegan.modules.partial import make_whole, take_in_nothing, take_part
 from fakegan.modules.schedules import learning_rate_factor, optimizer, training_steps

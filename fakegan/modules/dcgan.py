@@ -15,8 +15,8 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryRecall, BinarySpecificity
 
 from fakegan import ranks
-from fakegan.data.store import FAKE
 from fakegan.errors import UsageError
+from fakegan.labels import FAKE
 from fakegan.modules.classifier import Classifier
 from fakegan.modules.means import EpochMeans
 from fakegan.nets.dcgan import DCGANGenerator

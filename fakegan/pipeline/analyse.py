@@ -21,16 +21,17 @@ from torchmetrics.functional.image import structural_similarity_index_measure as
 from tqdm import tqdm
 
 from fakegan.checkpoints import load_checkpoint
-from fakegan.data.datamodule import Rows
+from fakegan.data.arrays import Rows
 from fakegan.data.faces import Faces
 from fakegan.data.pixels import to_unit
-from fakegan.data.store import CLASS_NAMES, FAKE, REAL, FaceStore
+from fakegan.data.store import FaceStore
 from fakegan.detector import BATCH
 from fakegan.devices import use_device
 from fakegan.evaluation import error_plots, plots, probe, spectrum, statistics
 from fakegan.evaluation.reconstructed import BEYOND, COMPLEXITY, PROBES, differences
 from fakegan.evaluation.results import write_metrics
 from fakegan.evaluation.statistics import Values
+from fakegan.labels import CLASS_NAMES, FAKE, REAL
 from fakegan.modules.autoencoder import psnr
 from fakegan.pictures import Picture, sheet, stack, write_png
 from fakegan.pipeline.artifacts import MANIFEST, file_digest, names_digest, obtain

@@ -24,7 +24,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from fakegan import ranks
 from fakegan.callbacks import Best, Last, MetricsInCheckpoint, Patience, StepSeed
-from fakegan.checkpoints import AtomicCheckpointIO, load_checkpoint
+from fakegan.checkpoints import load_checkpoint
 from fakegan.epochs import EpochLines, EpochStatus, StageBar, said
 from fakegan.errors import FakeganError
 from fakegan.files import replacing
@@ -32,6 +32,7 @@ from fakegan.memory import give_back_freed_memory
 from fakegan.modules.batchnorm import share_statistics
 from fakegan.pipeline.settings import RunSettings, StageBudget
 from fakegan.stopping import SaveAndStop, Stopped
+from fakegan.training.checkpoint_io import AtomicCheckpointIO
 
 CHECKPOINTS, LAST = "checkpoints", "last.ckpt"  # in a stage's folder
 

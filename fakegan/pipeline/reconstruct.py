@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from fakegan import ranks
 from fakegan.checkpoints import load_checkpoint, refusing_misfits
-from fakegan.data.datamodule import RowArray, Rows
+from fakegan.data.arrays import RowArray, Rows
 from fakegan.detector import BATCH, reconstruct
 from fakegan.devices import use_device
 from fakegan.memory import give_back_freed_memory

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from fakegan.data.faces import DataSettings
 from fakegan.data.splits import AUTOENCODER, CLASSIFIER, Needs, seeds
-from fakegan.data.store import FAKE, REAL, stored_fingerprint
+from fakegan.data.store import stored_fingerprint
 from fakegan.errors import FakeganError, UsageError
+from fakegan.labels import FAKE, REAL
 from fakegan.processes import cores
 from fakegan.views import VIEWS, View
 

@@ -13,11 +13,11 @@ import torch
 
 import fakegan
 from fakegan.data.faces import Faces
-from fakegan.data.store import REAL
 from fakegan.detector import Detector
 from fakegan.devices import use_device
 from fakegan.errors import FakeganError
 from fakegan.evaluation.results import METRICS_FILE, write_metrics
+from fakegan.labels import REAL
 from fakegan.pipeline.examples import RECONSTRUCTED, Examples
 from fakegan.pipeline.finished import LEARNT_FROM
 from fakegan.pipeline.ledger import command, record

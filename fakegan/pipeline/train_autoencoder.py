@@ -13,7 +13,6 @@ import torch
 from fakegan import ranks
 from fakegan.callbacks import ReconstructionGrid, StopOnDivergence
 from fakegan.checkpoints import load_checkpoint, save_checkpoint
-from fakegan.data.datamodule import RealFacesDataModule
 from fakegan.data.faces import Faces
 from fakegan.detector import is_among, sha256_bytes
 from fakegan.errors import FakeganError, UsageError
@@ -22,6 +21,7 @@ from fakegan.modules.autoencoder import AdversarialAutoencoder
 from fakegan.pipeline.artifacts import Artifact, begun_by, names_digest, obtain
 from fakegan.pipeline.fitting import fit, weights_of
 from fakegan.pipeline.settings import RunSettings
+from fakegan.training.datamodules import RealFacesDataModule
 
 AUTOENCODER_FILE = "autoencoder.pt"
 NET_OPTIONS = ("depth", "width", "norm", "code_channels")  # of AutoGAN, as they stand in conf/model

@@ -12,20 +12,22 @@ import torch
 from fakegan import ranks
 from fakegan.callbacks import GeneratedSamples, StopOnDivergence
 from fakegan.checkpoints import load_checkpoint, save_checkpoint
-from fakegan.data.datamodule import FaceBatches, RealFakeDataModule, Rows, StoreOrder, on_device
+from fakegan.data.arrays import Rows
+from fakegan.data.batches import FaceBatches, StoreOrder, on_device
 from fakegan.data.faces import Faces
 from fakegan.data.familiarity import Familiarity
-from fakegan.data.store import FAKE, REAL
 from fakegan.detector import BATCH, DETECTOR_FILE, Detector, NetSpec, sha256_bytes
 from fakegan.devices import use_device
 from fakegan.evaluation.calibration import choose_band, fit_temperature, probability
 from fakegan.evaluation.metrics import auroc, choose_threshold
+from fakegan.labels import FAKE, REAL
 from fakegan.modules.classifier import Classifier
 from fakegan.modules.dcgan import GENERATOR_FILE, DCGANClassifier, discriminator_options, generator_options
 from fakegan.nets.recon_error import ERROR_NORMS, ReconError
 from fakegan.pipeline.examples import Examples
 from fakegan.pipeline.fitting import fit, weights_of
 from fakegan.pipeline.settings import RunSettings
+from fakegan.training.datamodules import RealFakeDataModule
 from fakegan.views import View
 
 

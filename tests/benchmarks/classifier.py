@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from fakegan.data.datamodule import RealFakeDataModule
 from fakegan.modules.classifier import Classifier
 from fakegan.nets.autogan import AutoGAN
 from fakegan.nets.simple_cnn import SimpleCNN
 from fakegan.pipeline.artifacts import Reconstructions
+from fakegan.training.datamodules import RealFakeDataModule
 from fakegan.views import VIEWS
 from tests.benchmarks import machine, study
 from tests.benchmarks.harness import Side, Turns, repeating, take_turns

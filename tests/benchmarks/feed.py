@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from fakegan.data.build import Recipe, Source, build_store
-from fakegan.data.datamodule import RealFakeDataModule
-from fakegan.data.store import FAKE, REAL, FaceStore
+from fakegan.data.store import FaceStore
+from fakegan.labels import FAKE, REAL
+from fakegan.training.datamodules import RealFakeDataModule
 from fakegan.views import VIEWS
 from tests.benchmarks import machine
 from tests.benchmarks.baselines import face_batches, picture_batches, taking
