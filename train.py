@@ -16,17 +16,15 @@ slurm.requeue_when_told()  # as early
 
 from omegaconf import DictConfig
 
-from fakegan import config
+from fakegan.cli.entry import entry_point
+from fakegan.cli.start import start_run
 from fakegan.loading import load_lightning
-from fakegan.sweep import lifecycle
 
 
-@config.entry_point("train", sweeps=lifecycle)
+@entry_point("train", sweeps=True)
 def main(cfg: DictConfig) -> float:
     """Compose, write down what will run, run the stages, return the selection score."""
-    from fakegan.pipeline.settings import RunSettings
-
-    settings = config.start_run(RunSettings, cfg)
+    settings = start_run(cfg)
     load_lightning()
     from fakegan.pipeline.stages import run
 

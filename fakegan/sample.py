@@ -26,7 +26,6 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.files import entries, stays
 from fakegan.loading import load_lightning
 from fakegan.pictures import write_png
-from fakegan.pipeline.settings import RunSettings
 from fakegan.runs import read_run
 
 if TYPE_CHECKING:  # --help does not wait for torch
@@ -110,7 +109,7 @@ def _load_generator(run_dir: Path) -> DCGANGenerator:
 def _no_generator(run_dir: Path) -> FakeganError:
     from fakegan.modules.dcgan import GENERATOR_FILE
 
-    trained = read_run(RunSettings, str(run_dir))
+    trained = read_run(str(run_dir))
     if trained.pipeline.view is None:
         return UsageError(f"{run_dir} trained an autoencoder only: only classifier=dcgan has a generator")
     if trained.classifier.net != "dcgan":

@@ -15,7 +15,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from fakegan import config, signals
+from fakegan import composing, signals
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.store import FaceStore, Row, StoreWriter
 from fakegan.labels import FAKE, REAL
@@ -76,7 +76,7 @@ def compose_settings(store_path: Path, tmp_path: Path) -> Compose:
     """Settings of a tiny run on the generated store, from the shipped config and overrides."""
 
     def make(*overrides: str) -> RunSettings:
-        config.register_resolvers()
+        composing.register_resolvers()
         fixed = [
             "data=faces",
             f"data.root={store_path}",
@@ -86,8 +86,8 @@ def compose_settings(store_path: Path, tmp_path: Path) -> Compose:
             f"paths.artifact_dir={tmp_path / 'artifacts'}",
             f"paths.data_dir={tmp_path / 'data'}",
         ]
-        with initialize_config_dir(str(config.CONF), version_base="1.3"):
-            return config.settings(RunSettings, compose("train", [*fixed, *overrides]))
+        with initialize_config_dir(str(composing.CONF), version_base="1.3"):
+            return composing.settings_of(RunSettings, compose("train", [*fixed, *overrides]))
 
     return make
 

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from fakegan import commands, config
+from fakegan import commands
+from fakegan.cli import entry
 
 
 def _notebook(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
@@ -31,8 +32,8 @@ def test_a_command_of_fakegan(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_command_of_hydra(monkeypatch: pytest.MonkeyPatch) -> None:
     printed = _notebook(monkeypatch)
     monkeypatch.setattr(sys, "argv", ["train.py", "--help"])
-    monkeypatch.setattr(config, "_help", lambda *_: "autoencoder · é")
-    config.entry_point("train")(lambda cfg: None)()
+    monkeypatch.setattr(entry, "_help", lambda *_: "autoencoder · é")
+    entry.entry_point("train")(lambda cfg: None)()
     assert printed.getvalue() == b"autoencoder \\xb7 \\xe9\n"
     assert os.environ["MPLBACKEND"] == "agg"
 

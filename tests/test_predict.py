@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 
 from fakegan import predict, prepare
-from fakegan.config import PROJECT
 from fakegan.data.familiarity import UNLIKE, Familiarity
 from fakegan.data.images import Geometry
 from fakegan.data.store import FaceStore
 from fakegan.detector import DETECTOR_FILE, Detector, NetSpec, sha256_bytes
 from fakegan.modules.classifier import build_net
 from fakegan.nets.autogan import AutoGAN
+from fakegan.words import PROJECT
 from tests.conftest import smooth_faces
 
 NET = {"net": "simple_cnn", "in_channels": 3, "options": {"dropout": 0.0}}

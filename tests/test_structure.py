@@ -16,10 +16,19 @@ LAYERS = [
     {"modules", "training"},
     {"detector"},
     {"pipeline"},
-    {"config", "folders", "runs", "sweep", "prepare", "predict", "sample"},
+    {"cli", "composing", "folders", "runs", "sweep", "prepare", "predict", "sample"},
 ]
 
-HYDRAS = {"cluster.py", "config.py", "folders.py", "launcher.py", "lifecycle.py", "search.py"}
+HYDRAS = {
+    "cluster.py",
+    "composing.py",
+    "entry.py",
+    "folders.py",
+    "launcher.py",
+    "lifecycle.py",
+    "search.py",
+    "start.py",
+}
 
 
 def _layer(name: str) -> int:

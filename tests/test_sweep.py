@@ -20,8 +20,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobReturn
+from omegaconf import OmegaConf
 
-from fakegan import config
+from fakegan import composing
+from fakegan.cli import entry
 from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.pipeline.settings import RunSettings
 from fakegan.progress import Status, write_status
@@ -32,7 +34,7 @@ from fakegan.sweep.jobs import LOG_FILE, TAIL, Ending, Job, Running, Watcher, la
 from fakegan.sweep.machine import Machine, check_room, gpus_of_one, this_machine, threads_of_one
 from fakegan.sweep.planning import Folders
 from fakegan.sweep.table import Row, read_rows, write_rows
-from fakegan.words import here
+from fakegan.words import PROJECT, here
 
 from .conftest import Compose
 
@@ -600,11 +602,15 @@ def test_a_word_that_could_not_be_shown_again_is_refused_before_anything_begins(
 
 
 @pytest.mark.parametrize(
-    ("by_itself", "command"),
-    [(False, "train.py seed=2 'x=[1, 2]'"), (True, "train.py seed=2 'x=[1, 2]' hydra.mode=RUN")],
+    ("typed", "command"),
+    [
+        (["hydra.mode=MULTIRUN"], "train.py seed=2 'x=[1, 2]'"),  # what Hydra makes of -m
+        ([], "train.py seed=2 'x=[1, 2]' hydra.mode=RUN"),  # an experiment sweeps by itself
+    ],
 )
-def test_a_jobs_own_command_starts_it_alone(by_itself: bool, command: str) -> None:
-    assert words.alone("train.py", ["seed=2", "resume=true", "x=[1, 2]"], by_itself) == command
+def test_a_jobs_own_command_starts_it_alone(typed: list[str], command: str) -> None:
+    sweep = OmegaConf.create({"job": {"name": "train"}, "overrides": {"hydra": typed}})
+    assert words.alone(sweep, ["seed=2", "resume=true", "x=[1, 2]"]) == command
 
 
 def test_jobs_are_named_by_what_they_do_not_share() -> None:
@@ -639,9 +645,9 @@ class Started:
     def __call__(self, *jobs: str, options: Sequence[str] = ()) -> Sequence[JobReturn]:
         """Start it on jobs of a word each; what ran is in `ran`."""
         self.ran = []
-        config.register_resolvers()
+        composing.register_resolvers()
         lifecycle.register()
-        with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        with initialize_config_dir(str(composing.CONF), version_base="1.3"):
             master = compose("train", [*self.fixed, *options], return_hydra_config=True)
             made = launcher.ProcessLauncher(**{k: v for k, v in master.hydra.launcher.items() if k != "_target_"})
             made.config, made.folder = master, self.folder
@@ -841,17 +847,12 @@ def _raising(error: Exception) -> Callable[[], object]:
         (ToldError(1), FakeganError("1 of 2 jobs failed"), "1 of 2 jobs failed"),
     ],
 )
-def test_what_ended_a_sweep_is_told_whatever_comes_after(failure: Exception, closing: Exception, told: str) -> None:
-    class Sweeps:
-        def register(self) -> None: ...
-
-        def conclude(self) -> None:
-            raise closing
-
-        def stopped(self) -> None: ...
-
+def test_what_ended_a_sweep_is_told_whatever_comes_after(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception, closing: Exception, told: str
+) -> None:
+    monkeypatch.setattr(lifecycle, "conclude", _raising(closing))
     with pytest.raises((FakeganError, OSError), match=told):
-        config._concluded(_raising(failure), Sweeps())
+        entry._concluded(_raising(failure))
 
 
 @pytest.mark.parametrize(("stop", "heard"), [(KeyboardInterrupt(), 1), (SystemExit(143), 1), (SystemExit(2), 0)])
@@ -869,7 +870,7 @@ def test_a_sweep_that_is_stopped_anywhere_says_how_to_go_on(
         raise stop
 
     with pytest.raises(type(stop)):
-        config._concluded(run, lifecycle)
+        entry._concluded(run)
     assert capsys.readouterr().err.count("train.py -m seed=1,2 resume=true") == heard
 
 
@@ -886,5 +887,5 @@ def test_at_its_end_a_process_is_not_to_be_stopped() -> None:
         "import os, signal\nfrom fakegan.processes import deaf_afterwards\nwith deaf_afterwards(): print('done')\n"
         "for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1): os.kill(os.getpid(), number)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=config.PROJECT, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")

@@ -21,13 +21,12 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-import fakegan.config as configs
-from fakegan.config import CONFIG_FILE
+from fakegan.composing import explain, make_lasting, root_of, settings_of
 from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.evaluation.results import METRICS_FILE
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
 from fakegan.processes import resuming
-from fakegan.runs import give_places
+from fakegan.runs import CONFIG_FILE, give_places, read_run, write_down
 from fakegan.sweep import search, table, words
 from fakegan.sweep.display import Display
 from fakegan.sweep.jobs import Ending, Job, Running, run_jobs
@@ -42,12 +41,11 @@ if TYPE_CHECKING:  # it imports torch, which --help does not need
 
 def runs_in(folder: Path, told: Callable[[str], None] = lambda _: None) -> dict[Path, RunSettings]:
     """The runs in a sweep's folder, by folder; `told` hears of those that are damaged."""
-    from fakegan.pipeline.settings import RunSettings
 
     runs = {}
     for path in sorted(folder.glob(f"*/{CONFIG_FILE}")):
         try:
-            runs[path.parent] = configs.read_run(RunSettings, str(path.parent))
+            runs[path.parent] = read_run(str(path.parent))
         except FakeganError as error:
             told(f"{here(path.parent)} is left as it is, and is no job's: {error}")
     return runs
@@ -147,7 +145,7 @@ class ProcessLauncher(Launcher):
         try:
             self._compose(planned)
         except (FakeganError, HydraException, OmegaConfBaseException) as error:
-            reason = str(error) if isinstance(error, FakeganError) else configs.explain(error)
+            reason = str(error) if isinstance(error, FakeganError) else explain(error)
             planned.row = replace(planned.row, state="failed", reason=reason)
             planned.refused = isinstance(error, UsageError) or not isinstance(error, FakeganError)
         return planned
@@ -245,9 +243,9 @@ class ProcessLauncher(Launcher):
             name=name,
             folder=folder,
             command=tuple(resuming(folder)),
-            environment={**own_environment(), COMMAND_VARIABLE: configs.alone(self.config.hydra, planned.overrides)},
+            environment={**own_environment(), COMMAND_VARIABLE: words.alone(self.config.hydra, planned.overrides)},
             gpus=planned.gpus,
-            prepare=lambda: _move_along(own, folder) if begun else configs.write_down(own, folder),
+            prepare=lambda: _move_along(own, folder) if begun else write_down(own, folder),
         )
 
     def _gpus_unless_finished(self, settings: RunSettings) -> int:
@@ -322,9 +320,8 @@ class ProcessLauncher(Launcher):
 
 def _move_along(own: DictConfig, folder: Path) -> None:
     """A job that has begun goes on with the store where the sweep finds it now."""
-    from fakegan.pipeline.settings import RunSettings
 
-    give_places(RunSettings, str(folder), configs.root_of(own))
+    give_places(str(folder), root_of(own))
 
 
 def _owner(row: Row) -> int:
@@ -354,9 +351,9 @@ def _own_part(cfg: DictConfig) -> tuple[DictConfig, RunSettings]:
     own = copy.deepcopy(cfg)
     with read_write(own), open_dict(own):
         del own["hydra"]
-    configs.make_lasting(own)
+    make_lasting(own)
     OmegaConf.resolve(own)
-    return own, configs.settings(RunSettings, own)
+    return own, settings_of(RunSettings, own)
 
 
 def _subdir(cfg: DictConfig, number: int) -> str:

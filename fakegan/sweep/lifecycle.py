@@ -13,10 +13,10 @@ import filelock
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, read_write
 
-import fakegan.config as configs
-from fakegan.config import CONFIG_FILE
+from fakegan.composing import one_sentence
 from fakegan.errors import FakeganError, UsageError
 from fakegan.folders import Claim, has_clock
+from fakegan.runs import CONFIG_FILE
 from fakegan.sweep import cluster, grid, search, table, words
 from fakegan.sweep.launcher import ProcessLauncher, runs_in
 from fakegan.sweep.plugins import SCOPE, make_known
@@ -100,7 +100,7 @@ class Opening(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Ends the process with a sentence where the sweep may not begin."""
-        with configs.one_sentence():  # Hydra would make a warning of an error
+        with one_sentence():  # Hydra would make a warning of an error
             folder = Path(config.hydra.sweep.dir).absolute()
             resume = config.get("resume")
             automatic = has_clock(config.hydra.sweep) and not resume

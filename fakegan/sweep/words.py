@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fakegan.errors import FakeganError, UsageError
 from fakegan.files import replacing
@@ -62,13 +63,14 @@ def _kept(path: Path) -> list[str]:
 
 
 def alone(
-    script: str,
+    sweep: Any,  # Hydra's node of the config
     overrides: Sequence[str],  # of one job, in Hydra's words
-    sweeps_by_itself: bool,  # an experiment among them makes any command a sweep
 ) -> str:
     """What would be typed to run this job without its sweep."""
     words = [word for word in overrides if not word.startswith("resume=")]
-    return shlex.join([script, *lasting(words), *(["hydra.mode=RUN"] if sweeps_by_itself else [])])
+    asked = any(word.startswith("hydra.mode=") for word in sweep.overrides.hydra)  # which -m does
+    mode = [] if asked else ["hydra.mode=RUN"]  # an experiment among them makes any command a sweep
+    return shlex.join([f"{sweep.job.name}.py", *lasting(words), *mode])
 
 
 def telling(jobs: Mapping[int, Sequence[str]]) -> dict[int, str]:
