@@ -20,3 +20,10 @@ def one_of(choices: Collection[str], **values: str) -> None:
     for name, value in values.items():
         if value not in choices:
             raise ValueError(f"{name}={value!r:.80} must be one of {', '.join(choices)}")
+
+
+def a_share(**values: float) -> None:
+    """Raise a ValueError for the first option that is not from 0 to below 1."""
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name}={value} must be from 0 to below 1")
