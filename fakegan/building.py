@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeVar
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from fakegan.errors import FakeganError, UsageError
+from fakegan.errors import FakeganError, UntrustedError, UsageError
 from fakegan.signatures import COMPUTED, REQUIRED, library, signature
 from fakegan.typed import checked, nearest
 
@@ -190,12 +190,12 @@ def refuse_foreign(
     sources: Collection[str] = NET_SOURCES,  # what is trusted in any case
     kinds: tuple[type, ...] | None = None,  # what its classes must be; None: not looked at
 ) -> None:
-    """Raise a FakeganError for a target in a file that nobody trusts, before anything of it is imported or built."""
+    """Raise an UntrustedError for a target in a file that nobody trusts, before anything of it is imported or built."""
     for key, target in targets(node):
         if not isinstance(target, str) or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", target):
-            raise FakeganError(f"{where}: {key}={target!r:.100} names no class: do not trust this file")
+            raise UntrustedError(f"{where}: {key}={target!r:.100} names no class: do not trust this file")
         if not _is_among(target, (*sources, *trust)):
-            raise FakeganError(
+            raise UntrustedError(
                 f"{where}: {key}={target:.100} is code from elsewhere, which a file may not name by itself: "
                 f"if you trust it, add trust=[{target.partition('.')[0]}]"
             )
@@ -203,7 +203,7 @@ def refuse_foreign(
             _refuse_other_kinds(key, target, where, (*sources, *trust), kinds)
     for text in _texts(node):
         if "${" in text:
-            raise FakeganError(f"{where} holds an interpolation, {text!r:.100}: do not trust this file")
+            raise UntrustedError(f"{where} holds an interpolation, {text!r:.100}: do not trust this file")
 
 
 def _refuse_other_kinds(
@@ -213,13 +213,13 @@ def _refuse_other_kinds(
     try:
         found = _named(target)
     except (ImportError, AttributeError) as error:
-        raise FakeganError(f"{where}: {key}={target} cannot be imported: {error}") from error
+        raise UntrustedError(f"{where}: {key}={target} cannot be imported: {error}") from error
     own = _is_among(f"{getattr(found, '__module__', '')}.", tuple(f"{source}." for source in sources))
     fits = (isinstance(found, type) and issubclass(found, kinds)) or (
         isinstance(found, types.FunctionType) and not found.__module__.startswith(("fakegan.", "torch.nn."))
     )
     if not (own and fits):
-        raise FakeganError(f"{where}: {key}={target} is no network: do not trust this file")
+        raise UntrustedError(f"{where}: {key}={target} is no network: do not trust this file")
 
 
 def _named(target: str) -> Any:

@@ -17,10 +17,10 @@ from typing import IO, Any
 
 import torch
 
-from fakegan.errors import FakeganError
+from fakegan.errors import FakeganError, UntrustedError
 from fakegan.labels import LABEL_CONVENTION
 
-FORMAT = 2
+FORMAT = 3
 _STAMP = "fakegan"
 # What the limits below leave room for: the largest checkpoint of the shipped settings has some 100 MB in 150 members,
 # 21 kB of them pickled. A wider or deeper net may have a hundred times as much.
@@ -118,9 +118,12 @@ def refusing_misfits(path: Path) -> Iterator[None]:
 
     Raises:
         FakeganError: it does not fit.
+        UntrustedError: it names code that nobody has said to trust.
     """
     try:
         yield
+    except UntrustedError as error:
+        raise UntrustedError(f"{path}: {error}") from error
     except _MISFITS as error:
         raise FakeganError(f"{path} is damaged or of another version: name another, or train again") from error
 

@@ -35,7 +35,9 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], at: str = "") -> T:
     for key in needed:
         if key not in values:
             raise UsageError(f"{at}{key} is missing from the config")
-    typed = {key: _typed(hints[key], value, f"{at}{key}") for key, value in values.items()}
+    typed = {
+        key: _typed(hints[key], value, at.rstrip(".") if key == rest else f"{at}{key}") for key, value in values.items()
+    }
     try:
         return kind(**typed)
     except UsageError as error:  # a value out of range; settings that stand in two places do not know where
@@ -51,13 +53,15 @@ def to_mapping(settings: Any) -> dict[str, Any]:
         if f.metadata.get("rest"):
             values |= _plain(value)
         else:
-            values[f.name] = to_mapping(value) if is_dataclass(value) else _plain(value)
+            values[f.name] = _plain(value)
     return values
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
+    if is_dataclass(value):
+        return to_mapping(value)
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
@@ -95,7 +99,10 @@ def _typed(hint: Any, value: Any, at: str) -> Any:
             return _wrong(at, value, "a group of keys")
         return from_mapping(typing.cast("type[Any]", hint), value, f"{at}.")
     if origin is dict:
-        return dict(value) if isinstance(value, Mapping) else _wrong(at, value, "a group of keys")
+        if not isinstance(value, Mapping):
+            return _wrong(at, value, "a group of keys")
+        inner = arguments[1] if is_dataclass(arguments[1]) else None
+        return {key: v if inner is None else _typed(inner, v, f"{at}.{key}") for key, v in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is Path and isinstance(value, str):

@@ -48,11 +48,11 @@ def seeds(**values: int) -> None:
 class SplitConfig:
     """conf/data: `split`."""
 
-    seed: int = 0
-    val: float = 0.15  # of all groups
-    test: float = 0.15  # of all groups
-    autoencoder_share: float | None = None  # of the real train groups; None: see `share`
-    unseen: tuple[str, ...] = ()  # sources that appear in test only
+    seed: int = 0  # of the split alone: other seeds of a run keep the same test faces
+    val: float = 0.15  # share of the groups
+    test: float = 0.15  # share of the groups
+    autoencoder_share: float | None = None  # of the real training faces, for the autoencoder alone; null: see `share`
+    unseen: tuple[str, ...] = ()  # sources that appear in the test split only
     autoencoder_sources: tuple[str, ...] = ()  # real sources that train the autoencoder only
 
     def __post_init__(self) -> None:

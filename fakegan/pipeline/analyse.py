@@ -96,7 +96,7 @@ def analyse(settings: RunSettings, faces: Faces, autoencoder: Path) -> None:
 
 def _write(settings: RunSettings, faces: Faces, autoencoder: Path, folder: Path) -> dict[str, Any]:
     store, splits = faces.store, faces.splits
-    live = LiveReconstructions(autoencoder, store.images, use_device(settings.trainer.accelerator))
+    live = LiveReconstructions(autoencoder, store.images, use_device(settings.trainer.accelerator), settings.trusted)
     real_val = splits.val[store.labels[splits.val] == REAL]
     train, val, test = (
         _measure(live, rows, what)

@@ -86,7 +86,7 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
     run_dir = trained.paths.run_dir
     place = _place(settings, run_dir)
     trained_with = read_metrics(run_dir / METRICS_FILE)
-    detector = Detector.load(run_dir, use_device(settings.device))
+    detector = Detector.load(run_dir, use_device(settings.device), settings.trust)
     print(f"device: {detector.described_device()}", flush=True)
     faces, own = _faces(settings, trained)
     store = faces.store
