@@ -24,7 +24,6 @@ from fakegan import words
 from fakegan.commands import Parser, at_least, new_path, path, run
 from fakegan.errors import FakeganError, UsageError
 from fakegan.files import entries, stays
-from fakegan.loading import load_lightning
 from fakegan.pictures import write_png
 from fakegan.runs import read_run
 
@@ -45,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _sample(given: list[str]) -> int:
     options = _parser().parse_args(given)
-    load_lightning()
-    from fakegan.devices import use_device
+    with signals.at_once():  # torch takes long to load, and leaves nothing to be undone
+        from fakegan.devices import use_device
 
     sample(options.run, options.out, options.count, options.seed, use_device(options.device))
     print(f"{options.count:,} faces: {options.out}")

@@ -28,7 +28,6 @@ from fakegan.checkpoints import load_checkpoint
 from fakegan.epochs import EpochLines, EpochStatus, StageBar, said
 from fakegan.errors import FakeganError
 from fakegan.files import replacing
-from fakegan.memory import give_back_freed_memory
 from fakegan.modules.batchnorm import share_statistics
 from fakegan.pipeline.settings import RunSettings, StageBudget
 from fakegan.stopping import SaveAndStop, Stopped
@@ -94,7 +93,6 @@ def fit(
             if ended.code != 1:
                 raise
             raise KeyboardInterrupt from None  # a second Ctrl-C, which Lightning answers with exit code 1
-    give_back_freed_memory()
     ranks.on_first(lambda: _tell_end(folder, trainer, patience))
     ranks.on_first(finished.touch)
     stop.follow(ranks.largest(stop.noted))  # it came in the last epoch
