@@ -17,7 +17,6 @@ from omegaconf import DictConfig
 
 from fakegan.cli.entry import entry_point
 from fakegan.composing import settings_of
-from fakegan.loading import load_lightning
 from fakegan.pipeline.settings import EvaluateSettings
 from fakegan.runs import read_run, read_runs
 
@@ -28,7 +27,6 @@ def main(cfg: DictConfig) -> None:
     settings = settings_of(EvaluateSettings, cfg)
     runs = read_runs(settings.runs) if settings.run is None else []
     one = None if settings.run is None else read_run(settings.run)
-    load_lightning()
     from fakegan.pipeline.evaluating import compare, evaluate
 
     signals.unwind()

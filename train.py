@@ -18,14 +18,12 @@ from omegaconf import DictConfig
 
 from fakegan.cli.entry import entry_point
 from fakegan.cli.start import start_run
-from fakegan.loading import load_lightning
 
 
 @entry_point("train", sweeps=True)
 def main(cfg: DictConfig) -> float:
     """Compose, write down what will run, run the stages, return the selection score."""
     settings = start_run(cfg)
-    load_lightning()
     from fakegan.pipeline.stages import run
 
     outcome = run(settings)

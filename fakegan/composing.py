@@ -91,6 +91,8 @@ def explain(error: Exception) -> str:
         return f"{several[1]}: add -m to run each of these values, or write {one_value(several[2], several[3])}"
     if isinstance(error, OverrideParseException):
         return unreadable(error.override)
+    if isinstance(error, ConfigCompositionException) and "hydra.sweeper.params" in text:
+        return "hydra.sweeper.params is a table, to which keys are added with a plus: +hydra.sweeper.params.seed='1,2'"
     unknown = re.search(r"(?:Key '(\w+)' is not in struct|Could not override '([\w./@]+)')", text)
     if isinstance(error, ConfigCompositionException) and unknown:
         full = re.search(r"Could not override '([\w./@]+)'", text)

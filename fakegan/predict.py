@@ -36,7 +36,6 @@ from fakegan.data.images import Face, Pixels
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.calibration import unsure
 from fakegan.evaluation.results import VERDICTS
-from fakegan.loading import load_lightning
 from fakegan.pictures import sheet, stack, write_png
 from fakegan.processes import cores
 from fakegan.runs import run_at
@@ -75,9 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _predict(words: list[str]) -> int:
     options = _parser().parse_args(words)
     _refuse(options)
-    load_lightning()
-    from fakegan.detector import DETECTOR_FILE, Detector
-    from fakegan.devices import use_device
+    with signals.at_once():  # torch takes long to load, and leaves nothing to be undone
+        from fakegan.detector import DETECTOR_FILE, Detector
+        from fakegan.devices import use_device
 
     if options.run.is_dir() and not (options.run / DETECTOR_FILE).is_file():
         run_at(options.run)  # says where there are runs, if it is none itself

@@ -41,12 +41,6 @@ def ctrl_c_is_heard() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process that runs the tests is not one that trains: it should not hold on to its peak."""
-    monkeypatch.setattr("fakegan.devices.keep_freed_memory", lambda: False)
-
-
-@pytest.fixture(autouse=True)
 def nobody_has_asked_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test's signal has noted is not for the tests after it."""
     monkeypatch.setattr(signals, "_state", signals._State())

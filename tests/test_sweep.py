@@ -29,7 +29,6 @@ from fakegan.pipeline.settings import RunSettings
 from fakegan.progress import Status, write_status
 from fakegan.sweep import launcher, lifecycle, machine, table, words
 from fakegan.sweep.display import Display, clock
-from fakegan.sweep.grid import Grid
 from fakegan.sweep.jobs import LOG_FILE, TAIL, Ending, Job, Running, Watcher, last_lines, run_jobs
 from fakegan.sweep.machine import Machine, check_room, gpus_of_one, this_machine, threads_of_one
 from fakegan.sweep.planning import Folders
@@ -666,7 +665,7 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store_path: Path) -> 
     return Started(monkeypatch, tmp_path / "sweep", fixed)
 
 
-def test_a_combination_that_cannot_be_composed_is_one_jobs_failure(
+def test_a_job_that_cannot_be_composed_fails_alone_where_a_search_proposed_it(
     start: Started, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answers = start("model=autogan1", "model=autogan9")
@@ -729,12 +728,6 @@ def test_a_split_that_cannot_be_is_refused_before_the_first_job(
     assert [job.number for job in start.ran] == [1, 2]
     assert "job 0 failed: the train split has no fake faces" in capsys.readouterr().out
     assert len(list(start.folder.glob("*/config.yaml"))) == 2
-
-
-@pytest.mark.parametrize("params", ["3", "[a]"])
-def test_what_a_grid_is_over_is_a_table(params: str) -> None:
-    with pytest.raises(UsageError, match=r"hydra\.sweeper\.params=.* must be keys and values"):
-        Grid(params=json.loads(params.replace("a", '"a"')))
 
 
 def test_a_resumed_sweep_mends_the_table_of_a_killed_one_and_keeps_its_seconds(start: Started) -> None:

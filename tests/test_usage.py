@@ -101,6 +101,7 @@ def test_help_of_evaluate_is_its_own(tmp_path: Path) -> None:
         (("pipeline.view=residuals",), "pipeline.view='residuals' does not exist"),
         (("classifier.net=vgg",), "classifier.net='vgg' does not exist: choose simple_cnn, alexnet, dcgan"),
         (("-m", "data=faces", "trainer=cpu", "seed=1,2"), "data.root must be given"),
+        (("-m", "model=autogan1,autogan9"), "model=autogan9 does not exist: did you mean autogan4 or autogan1?"),
     ],
 )
 def test_what_is_refused_is_refused_in_a_sentence_and_before_torch_is_loaded(

@@ -197,6 +197,8 @@ def test_what_hydra_cannot_read_is_shown_rightly_quoted(value: str) -> None:
         ("model.betas=[0.5", "brackets or quotes do not match"),
         ("dáta=1", "dáta is not a config key"),
         ("seed", "seed: write KEY=VALUE"),
+        ("hydra.sweeper.params=3", "hydra.sweeper.params is a table"),
+        ("hydra.sweeper.params.seed='1,2'", "added with a plus: +hydra.sweeper.params.seed='1,2'"),
     ],
 )
 def test_what_a_word_lacks_is_said(word: str, sentence: str) -> None:

@@ -18,7 +18,6 @@ from fakegan.checkpoints import load_checkpoint, refusing_misfits
 from fakegan.data.arrays import RowArray, Rows
 from fakegan.detector import BATCH, reconstruct, trusted_net
 from fakegan.devices import use_device
-from fakegan.memory import give_back_freed_memory
 from fakegan.pipeline.artifacts import Reconstructions, file_digest, names_digest, obtain
 from fakegan.pipeline.settings import RunSettings
 
@@ -72,7 +71,6 @@ def _write_reconstructions(
         hidden = None if ranks.is_first() else True  # None: where there is no terminal
         for start in tqdm(starts, f"reconstructing {len(rows)} faces", disable=hidden):
             out.write(live[rows[start : start + BATCH]].tobytes())
-    give_back_freed_memory()
     return {"count": len(rows)}
 
 

@@ -311,7 +311,8 @@ def _names(runs: Sequence[FinishedRun]) -> list[str]:
 
 def _code_numbers(run: FinishedRun) -> int:
     model = run.settings.model
-    return model.code_channels if model.code_channels is not None else 4 * model.width
+    width = model.node["net"].get("width", 0)
+    return model.code_channels if model.code_channels is not None else 4 * width
 
 
 def _file(run: FinishedRun) -> Path:

@@ -17,7 +17,7 @@ from fakegan.composing import one_sentence
 from fakegan.errors import FakeganError, UsageError
 from fakegan.folders import Claim, has_clock
 from fakegan.runs import CONFIG_FILE
-from fakegan.sweep import cluster, grid, search, table, words
+from fakegan.sweep import cluster, search, table, words
 from fakegan.sweep.launcher import ProcessLauncher, runs_in
 from fakegan.sweep.plugins import SCOPE, make_known
 from fakegan.words import here
@@ -31,7 +31,6 @@ def register() -> None:
     """Make known to Hydra what conf/hydra/launcher/ and conf/hydra/sweeper/ choose."""
     make_known(ProcessLauncher)
     cluster.register()
-    grid.register()
     search.register()
 
 

@@ -161,9 +161,7 @@ def feed(turns: Turns, folder: Path, faces: int) -> None:
     from fakegan.data.arrays import map_array
     from fakegan.training.datamodules import RealFakeDataModule
     from fakegan.views import VIEWS
-    from tests.benchmarks.trainer import start_as_the_commands_do
 
-    start_as_the_commands_do()
     images, rows = map_array(folder / "images.npy")[:faces], np.arange(faces)
     batch = min(BATCH, faces)
     data = RealFakeDataModule({"image": images}, rows % 2, VIEWS["pixels"], rows, rows[:0], batch, seed=0)
@@ -182,9 +180,7 @@ def reconstruct(turns: Turns, folder: Path, faces: int) -> None:
     from fakegan.nets.autogan import AutoGAN
     from fakegan.pipeline.reconstruct import reconstruct_faces
     from fakegan.pipeline.settings import RunSettings
-    from tests.benchmarks.trainer import start_as_the_commands_do
 
-    start_as_the_commands_do()
     options: dict[str, Any] = {"depth": 1, "width": 2}
     net, file = AutoGAN(**options), folder / "autoencoder.pt"
     save_checkpoint({"options": options, "weights": net.state_dict()}, file)
