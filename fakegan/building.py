@@ -11,7 +11,7 @@ import importlib
 import inspect
 import re
 import types
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from hydra.errors import InstantiationException
@@ -29,7 +29,11 @@ T = TypeVar("T")
 Node = dict[str, Any]
 
 
-def completed(node: Any, at: str) -> Any:
+def completed(
+    node: Any,
+    at: str,  # its full key
+    beside: Collection[str] = (),  # keys that are said of it and are no options of its target
+) -> Any:
     """A config with what the signatures of its targets give by themselves filled in.
 
     Raises:
@@ -41,10 +45,14 @@ def completed(node: Any, at: str) -> Any:
         return node
     inner = {key: completed(value, f"{at}.{key}" if at else str(key)) for key, value in node.items()}
     target = node.get(TARGET)
-    return inner if target is None else _completed(inner, target, at)
+    if target is None:
+        return inner
+    said = {key: value for key, value in inner.items() if key in beside}
+    options = {key: value for key, value in inner.items() if key not in beside}
+    return said | _completed(options, target, at, [f"{at}.{key}" for key in beside])
 
 
-def _completed(node: Node, target: Any, at: str) -> Node:
+def _completed(node: Node, target: Any, at: str, others: Sequence[str]) -> Node:
     if not isinstance(target, str) or "." not in target:
         raise UsageError(f"{at}.{TARGET}={target!r:.100} must name a class or function: package.module.Name")
     known = signature(target)
@@ -55,7 +63,8 @@ def _completed(node: Node, target: Any, at: str) -> Node:
         if key in known.options:
             checked(known.options[key].annotation, value, f"{at}.{key}")
         elif not known.takes_others:
-            raise UsageError(f"{at}.{key} is not a config key: {nearest(f'{at}.{key}', list(_keys(node, at, known)))}")
+            names = [*others, *_keys(node, at, known)]
+            raise UsageError(f"{at}.{key} is not a config key: {nearest(f'{at}.{key}', names)}")
     if not library(target):
         defaults = {name: option.default for name, option in known.options.items()}
         plain = {name: value for name, value in defaults.items() if value is not REQUIRED and value is not COMPUTED}
@@ -206,9 +215,7 @@ def refuse_foreign(
             raise UntrustedError(f"{where} holds an interpolation, {text!r:.100}: do not trust this file")
 
 
-def _refuse_other_kinds(
-    key: str, target: str, where: str, sources: Collection[str], kinds: tuple[type, ...]
-) -> None:
+def _refuse_other_kinds(key: str, target: str, where: str, sources: Collection[str], kinds: tuple[type, ...]) -> None:
     """A trusted path may lead through a module to anything that this imports: only its own classes count."""
     try:
         found = _named(target)

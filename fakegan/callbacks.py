@@ -20,7 +20,6 @@ from fakegan.errors import FakeganError
 from fakegan.pictures import Picture, sheet, write_png
 from fakegan.views import residual
 
-
 CHECKPOINTS, LAST = "checkpoints", "last.ckpt"  # in a stage's folder
 
 

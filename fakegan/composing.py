@@ -18,8 +18,8 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from fakegan.building import completed
 from fakegan.errors import FakeganError, ToldError, UsageError
+from fakegan.pipeline.settings import with_defaults
 from fakegan.typed import from_mapping, nearest
 from fakegan.words import PROJECT, expanded, one_value, unreadable
 
@@ -130,7 +130,7 @@ def settings_of(kind: type[T], cfg: DictConfig) -> T:
     if OmegaConf.select(cfg, "data.root") is None and _chosen("data") == "faces":
         raise UsageError("data.root=null names no faces: give the folder that prepare wrote, or choose data=demo")
     plain = OmegaConf.to_container(cfg, resolve=True)
-    return from_mapping(kind, typing.cast("Mapping[str, Any]", completed(plain, "")))
+    return from_mapping(kind, typing.cast("Mapping[str, Any]", with_defaults(plain)))
 
 
 def _chosen(group: str) -> str | None:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]  # OmegaConf's own reader
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE
 from fakegan.files import replacing
 from fakegan.pipeline.settings import RunSettings
-from fakegan.typed import from_mapping
+from fakegan.typed import from_mapping, to_mapping
 from fakegan.words import command, word
 
 CONFIG_FILE = "config.yaml"  # in a run directory, resolved
@@ -25,14 +25,16 @@ _MAX_CONFIG_BYTES = 100_000  # train.py writes some 1,500
 _MAX_CONFIG_DEPTH = 10  # train.py's is 3
 
 
-def write_down(cfg: DictConfig, run_dir: Path) -> None:
-    """Write a run's config.yaml, resolved.
+def write_down(settings: RunSettings, run_dir: Path) -> None:
+    """Write a run's config.yaml: all of its settings, those that no file and no word has named, too.
 
     Raises:
         UsageError: another run is there.
         FakeganError: the folder cannot be written.
     """
-    text = OmegaConf.to_yaml(cfg, resolve=True)
+    values = to_mapping(settings)
+    del values["trust"]  # a file does not say what is to be trusted
+    text = OmegaConf.to_yaml(OmegaConf.create(values))
     try:
         try:
             _write_new(text, run_dir)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
@@ -29,8 +29,7 @@ from fakegan.runs import read_run
 
 if TYPE_CHECKING:  # --help does not wait for torch
     import torch
-
-    from fakegan.nets.dcgan import DCGANGenerator
+    from torch import nn
 
 _COMMAND = "python -m fakegan.sample"
 _PICTURE_VIEWS = ("pixels", "reconstruction")  # those whose samples are faces to look at
@@ -56,9 +55,7 @@ def _sample(given: list[str]) -> int:
     return 0
 
 
-def sample(
-    run_dir: Path, out: Path, count: int, seed: int, device: torch.device, trust: Sequence[str] = ()
-) -> None:
+def sample(run_dir: Path, out: Path, count: int, seed: int, device: torch.device, trust: Sequence[str] = ()) -> None:
     """Faces of the run's generator as `out`/000000.png and so on; the same seed gives the same bytes on one machine.
 
     Raises:
@@ -76,7 +73,7 @@ def sample(
     with _made_beside(out) as folder, torch.inference_mode(), tqdm(total=count, disable=None, unit="faces") as progress:
         for start in range(0, count, _BATCH):
             size = min(_BATCH, count - start)
-            faces = to_uint8(generator(torch.randn(size, generator.latent, generator=noise).to(device)))
+            faces = to_uint8(generator(torch.randn(size, int(cast(Any, generator).latent), generator=noise).to(device)))
             for number, face in enumerate(faces.cpu().numpy(), start):
                 write_png(folder / f"{number:06d}.png", face)
             progress.update(size)

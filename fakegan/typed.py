@@ -70,7 +70,7 @@ def _plain(value: Any) -> Any:
 def checked(annotation: str, value: Any, at: str) -> None:
     """Raise a UsageError where a value is not what an annotation says, as far as that is of plain types."""
     try:
-        hint = eval(annotation, {"__builtins__": {}}, _NAMES)  # noqa: S307  # of a signature in source code
+        hint = eval(annotation, {"__builtins__": {}}, _NAMES)  # of a signature in source code
     except (NameError, SyntaxError, TypeError, AttributeError):
         return  # a class of its own
     if hint is not None and hint is not Any and annotation:
@@ -99,10 +99,7 @@ def _typed(hint: Any, value: Any, at: str) -> Any:
             return _wrong(at, value, "a group of keys")
         return from_mapping(typing.cast("type[Any]", hint), value, f"{at}.")
     if origin is dict:
-        if not isinstance(value, Mapping):
-            return _wrong(at, value, "a group of keys")
-        inner = arguments[1] if is_dataclass(arguments[1]) else None
-        return {key: v if inner is None else _typed(inner, v, f"{at}.{key}") for key, v in value.items()}
+        return _group(arguments[1], value, at)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is Path and isinstance(value, str):
@@ -112,6 +109,12 @@ def _typed(hint: Any, value: Any, at: str) -> Any:
     quoted = f"in quotes where it looks like something else, {at}='...'"
     wanted = {int: "a whole number", float: "a number", str: f"text, {quoted}", Path: f"a path, {quoted}"}
     return _wrong(at, value, wanted.get(hint, hint))
+
+
+def _group(hint: Any, value: Any, at: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        _wrong(at, value, "a group of keys")
+    return {key: _typed(hint, v, f"{at}.{key}") if is_dataclass(hint) else v for key, v in value.items()}
 
 
 def _wrong(at: str, value: Any, wanted: Any) -> typing.NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from fakegan import processes, ranks, slurm
+from fakegan.building import RUN_SOURCES, refuse_foreign
 from fakegan.composing import make_lasting, root_of, settings_of
 from fakegan.errors import UsageError
 from fakegan.folders import Claiming
 from fakegan.pipeline.settings import RunSettings
-from fakegan.runs import CONFIG_FILE, PLACES, give_places, read_run, run_at, runs_under, write_down
+from fakegan.runs import CONFIG_FILE, PLACES, give_places, read_plain, read_run, run_at, runs_under, write_down
 from fakegan.sweep import words
+from fakegan.words import typed
 
 
 def start_run(cfg: DictConfig) -> RunSettings:
@@ -58,7 +61,7 @@ def _begin(cfg: DictConfig, checked: RunSettings, run_dir: Path) -> RunSettings:
                 _go_on_in(begun)
             return then
     with processes.signals_held():
-        write_down(cfg, run_dir)
+        write_down(checked, run_dir)
     if Claiming.claim is not None:
         Claiming.claim.began = True
     slurm.note_job(run_dir)
@@ -79,8 +82,8 @@ def sweeping() -> bool:
 
 
 def _resumed(cfg: DictConfig, place: str) -> RunSettings:
-    given = {word: word.partition("=")[0] for word in HydraConfig.get().overrides.task}
-    ignored = [word for word, key in given.items() if key not in {"resume", *PLACES}]
+    given = {word: word.partition("=")[0] for word in map(typed, HydraConfig.get().overrides.task)}
+    ignored = [word for word, key in given.items() if key not in {"resume", "trust", *PLACES}]
     if place and words.is_sweep(Path(place)):
         raise UsageError(f"{place} is a sweep: go on with {words.to_go_on(Path(place))}")
     if place and runs_under(Path(place)):
@@ -94,7 +97,10 @@ def _resumed(cfg: DictConfig, place: str) -> RunSettings:
         )
     make_lasting(cfg)
     moved = {key: str(OmegaConf.select(cfg, key)) for key in PLACES if key in given.values()}
-    return ranks.on_first(lambda: give_places(place, moved)) if moved else read_run(place)
+    trust = tuple(cfg.trust)
+    refuse_foreign(read_plain(Path(place) / CONFIG_FILE), str(Path(place) / CONFIG_FILE), trust, RUN_SOURCES)
+    run = ranks.on_first(lambda: give_places(place, moved)) if moved else read_run(place)
+    return replace(run, trust=trust)
 
 
 def _twin(cfg: DictConfig, checked: RunSettings, run_dir: Path) -> RunSettings | None:

@@ -62,7 +62,7 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer and schedule that the config names."""
         optimizer = self.make_optimizer(self.net.parameters())
-        return {"optimizer": optimizer, "lr_scheduler": follow(self.make_schedule, optimizer, self)}  # type: ignore[return-value,typeddict-item]
+        return {"optimizer": optimizer, "lr_scheduler": follow(self.make_schedule, optimizer, self)}  # type: ignore[return-value]
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> STEP_OUTPUT:
         """Cross entropy of one batch."""

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from fakegan.checks import at_least
 
@@ -98,4 +98,4 @@ def move(module: pl.LightningModule, interval: str) -> None:
         if isinstance(config.scheduler, ReduceLROnPlateau):
             config.scheduler.step(module.trainer.callback_metrics[str(config.monitor)])
         else:
-            cast(LRScheduler, config.scheduler).step()
+            config.scheduler.step()

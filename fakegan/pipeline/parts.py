@@ -47,13 +47,17 @@ def classifier(settings: RunSettings) -> pl.LightningModule:
     node = with_channels(settings.classifier.node, 3 if view is None else view.channels)
     made = module(node, "classifier")
     if not isinstance(getattr(made, "net", None), nn.Module):
-        raise UsageError(f"classifier.{TARGET}={node[TARGET]} must keep its network as `net`: the detector is made of it")
+        raise UsageError(
+            f"classifier.{TARGET}={node[TARGET]} must keep its network as `net`: the detector is made of it"
+        )
     return made
 
 
 def with_channels(node: Node, channels: int) -> Node:
     """A module's node whose networks take, or make, so many channels."""
-    inner = {key: _network_of(value, channels, f"classifier.{key}") for key, value in node.items() if _is_network(value)}
+    inner = {
+        key: _network_of(value, channels, f"classifier.{key}") for key, value in node.items() if _is_network(value)
+    }
     return {**node, **inner}
 
 
@@ -64,7 +68,9 @@ def _is_network(value: Any) -> bool:
 def _network_of(node: Node, channels: int, at: str) -> Node:
     fitting = {option: channels for option in CHANNELS if takes(node, option)}
     if channels != 3 and not fitting and at == "classifier.net":
-        raise UsageError(f"{at}.{TARGET}={node[TARGET]} has no option in_channels, but the pipeline's view has {channels}")
+        raise UsageError(
+            f"{at}.{TARGET}={node[TARGET]} has no option in_channels, but the pipeline's view has {channels}"
+        )
     return {**node, **fitting}
 
 
@@ -146,7 +152,7 @@ def loggers(settings: RunSettings, folder: Path) -> list[Logger]:
         given = {key: value for key, value in offered.items() if node.get(key) is None and takes(_node(node, at), key)}
         if str(node[TARGET]).endswith("CSVLogger"):
             ranks.on_first(lambda: _set_aside(folder / "metrics.csv"))
-        found.append(build({k: v for k, v in node.items() if k not in given}, at, Logger, **given))
+        found.append(build({k: v for k, v in node.items() if k not in given}, at, Logger, **given))  # type: ignore[type-abstract]
     return found
 
 

@@ -84,9 +84,7 @@ def _npy_header(count: int) -> bytes:
 class LiveReconstructions:
     """Faces by row as the autoencoder reconstructs them, made when they are asked for."""
 
-    def __init__(
-        self, autoencoder: Path, images: RowArray, device: torch.device, trust: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, autoencoder: Path, images: RowArray, device: torch.device, trust: Sequence[str] = ()) -> None:
         self.net = load_autoencoder(autoencoder, trust).to(device)
         self.images = images
         self.device = device

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Hashable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Hashable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from fakegan.building import TARGET, Node, own_packages
+from fakegan.building import TARGET, Node, completed, own_packages
 from fakegan.data.faces import DataSettings
 from fakegan.data.splits import AUTOENCODER, CLASSIFIER, Needs, seeds
 from fakegan.data.store import stored_fingerprint
@@ -378,6 +378,17 @@ class RunSettings:
         if self.pipeline.trains_classifier:
             words.append(self.classifier.name)
         return " · ".join(words)
+
+
+def with_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a composed config, with what the signatures of the classes that it names give by themselves.
+
+    Raises:
+        UsageError: a key that such a class does not take, or a value of another type.
+    """
+    kinds: dict[str, Any] = {"model": ModelSettings, "classifier": ClassifierSettings, "trainer": TrainerSettings}
+    beside = {group: [f.name for f in fields(kind) if not f.metadata.get("rest")] for group, kind in kinds.items()}
+    return {group: completed(node, group, beside.get(group, ())) for group, node in plain.items()}
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def _start_processes(settings: RunSettings, wanted: int) -> None:
     with _alone_in(run_dir):  # then the first of them holds it
         write_status(run_dir, Status("starting"))
     os.environ.setdefault(COMMAND_VARIABLE, command())
-    together(resuming(run_dir), wanted, run_dir)
+    together(resuming(run_dir, settings.trusted), wanted, run_dir)
 
 
 @contextmanager
@@ -185,7 +185,7 @@ def _learners(settings: RunSettings) -> list[nn.Module]:
     if settings.pipeline.needs_autoencoder:
         with torch.device("meta"):  # for what they are made of; only training needs their weights
             made = parts.autoencoder(settings)
-        nets.append(made if settings.model.checkpoint is None else made.autoencoder.requires_grad_(False))
+        nets.append(made if settings.model.checkpoint is None else made.requires_grad_(False))
     if settings.pipeline.trains_classifier:
         nets.append(parts.classifier(settings))
     return nets

@@ -26,7 +26,6 @@ from fakegan.pipeline import parts
 from fakegan.pipeline.examples import Examples
 from fakegan.pipeline.fitting import fit, weights_of
 from fakegan.pipeline.settings import RunSettings
-from fakegan.training.datamodules import RealFakeDataModule
 from fakegan.views import View
 
 
@@ -105,7 +104,7 @@ def _fit(settings: RunSettings, view: View, examples: Examples) -> NetSpec:
 
 
 def _keep_others(settings: RunSettings, node: Node, last: Path) -> None:
-    """The networks besides the classifier's own that its module wants kept, such as a generator, as `sample` reads it."""
+    """Networks besides the classifier's own that its module wants kept: a generator, as `sample` reads it."""
     for file, name in getattr(parts.classifier(settings), "keeps", {}).items():
         content = {"net": node[name], "weights": weights_of(last, f"{name}."), "view": settings.pipeline.view}
         save_checkpoint(content, settings.paths.run_dir / file)

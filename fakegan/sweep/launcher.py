@@ -32,7 +32,7 @@ from fakegan.sweep.display import Display
 from fakegan.sweep.jobs import Ending, Job, Running, run_jobs
 from fakegan.sweep.machine import Machine, check_room, gpus_of_one, own_environment, this_machine, threads_of_one
 from fakegan.sweep.table import Row
-from fakegan.words import here
+from fakegan.words import here, typed
 
 if TYPE_CHECKING:  # it imports torch, which --help does not need
     from fakegan.pipeline.settings import RunSettings, TrainerSettings
@@ -75,6 +75,7 @@ class _Planned:
     gpus: int = 0  # that it is to have for itself
     refused: bool = False  # what it is asked to be cannot be
     begun: bool = False  # its folder holds a run of it
+    trusted: Sequence[str] = ()  # packages that it is composed of: its config.yaml may name them
 
 
 class ProcessLauncher(Launcher):
@@ -141,7 +142,7 @@ class ProcessLauncher(Launcher):
 
     def _plan(self, number: int, overrides: list[str]) -> _Planned:
         """What a job is to be, and where; a failed one where that cannot be."""
-        planned = _Planned(Row(number, shlex.join(overrides), "waiting"), overrides)
+        planned = _Planned(Row(number, shlex.join(map(typed, overrides)), "waiting"), overrides)
         try:
             self._compose(planned)
         except (FakeganError, HydraException, OmegaConfBaseException) as error:
@@ -163,7 +164,7 @@ class ProcessLauncher(Launcher):
         OmegaConf.update(own, "paths.run_dir", str(place.folder))
         with read_write(cfg.hydra):
             cfg.hydra.runtime.output_dir = str(place.folder)
-        planned.own, planned.begun = own, place.kind == "begun"
+        planned.own, planned.begun, planned.trusted = own, place.kind == "begun", settings.trusted
         planned.row = replace(planned.row, folder=place.folder.name)
         if place.kind == "repeats":
             planned.row = replace(planned.row, state=f"repeats {place.owner}")
@@ -242,10 +243,10 @@ class ProcessLauncher(Launcher):
             number=number,
             name=name,
             folder=folder,
-            command=tuple(resuming(folder)),
+            command=tuple(resuming(folder, planned.trusted)),
             environment={**own_environment(), COMMAND_VARIABLE: words.alone(self.config.hydra, planned.overrides)},
             gpus=planned.gpus,
-            prepare=lambda: _move_along(own, folder) if begun else write_down(own, folder),
+            prepare=lambda: _move_along(own, folder) if begun else _write_down(own, folder),
         )
 
     def _gpus_unless_finished(self, settings: RunSettings) -> int:
@@ -316,6 +317,12 @@ class ProcessLauncher(Launcher):
         error = UsageError if planned.refused else FakeganError
         answer.return_value = row.objective if finished else error(f"job {row.job} {row.state}: {row.reason}")
         return answer
+
+
+def _write_down(own: DictConfig, folder: Path) -> None:
+    from fakegan.pipeline.settings import RunSettings
+
+    write_down(settings_of(RunSettings, own), folder)
 
 
 def _move_along(own: DictConfig, folder: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from fakegan.errors import FakeganError, UsageError
 from fakegan.files import replacing
-from fakegan.words import command, from_here, lasting, word
+from fakegan.words import command, from_here, lasting, typed, word
 
 COMMAND_FILE = "command.txt"  # in a sweep's folder: what was typed, without resume and folder; paths are absolute
 _OF_THE_FOLDER = ("resume=", "hydra.sweep.dir=")
@@ -76,7 +76,7 @@ def alone(
 def telling(jobs: Mapping[int, Sequence[str]]) -> dict[int, str]:
     """By job, the words that it does not share with all others; all of them where it is the only one."""
     shared = set.intersection(*(set(words) for words in jobs.values())) if len(jobs) > 1 else set()
-    return {number: shlex.join(word for word in words if word not in shared) for number, words in jobs.items()}
+    return {number: shlex.join(typed(word) for word in words if word not in shared) for number, words in jobs.items()}
 
 
 def short(name: str) -> str:

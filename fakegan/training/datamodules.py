@@ -29,7 +29,7 @@ class RealFacesDataModule(pl.LightningDataModule):
         val_rows: Rows,
         batch_size: int,  # of one step
         seed: int,
-        workers: int = 0,
+        workers: int,  # DataLoader processes
     ) -> None:
         super().__init__()
         if (labels[train_rows] != REAL).any() or (labels[val_rows] != REAL).any():
@@ -66,8 +66,8 @@ class RealFakeDataModule(pl.LightningDataModule):
         val_rows: Rows,
         batch_size: int,  # of one step
         seed: int,
-        ratio: ClassRatio = "balanced",
-        workers: int = 0,
+        ratio: ClassRatio,  # of real and fake in an epoch
+        workers: int,  # DataLoader processes
         predict_rows: Rows | None = None,  # what predict_dataloader walks through; default: train and val
         batch_key: str = "budget.classifier.batch_size",  # where batch_size stands in the config, for what is wrong
     ) -> None:
