@@ -20,6 +20,7 @@ from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.store import FaceStore, Row, StoreWriter
 from fakegan.labels import FAKE, REAL
 from fakegan.pipeline.settings import RunSettings
+from fakegan.words import opened
 
 Compose = Callable[..., RunSettings]
 
@@ -81,7 +82,7 @@ def compose_settings(store_path: Path, tmp_path: Path) -> Compose:
             f"paths.data_dir={tmp_path / 'data'}",
         ]
         with initialize_config_dir(str(composing.CONF), version_base="1.3"):
-            return composing.settings_of(RunSettings, compose("train", [*fixed, *overrides]))
+            return composing.settings_of(RunSettings, compose("train", [*fixed, *map(opened, overrides)]))
 
     return make
 

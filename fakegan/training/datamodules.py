@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from fakegan import ranks
 from fakegan.data.arrays import RowArray, Rows
-from fakegan.data.batches import DealtStoreOrder, FaceBatches, StoreOrder, TrainOrder, loader, on_device
+from fakegan.data.batches import DealtStoreOrder, FaceBatches, TrainOrder, loader, on_device
 from fakegan.data.splits import ClassRatio
 from fakegan.errors import UsageError
 from fakegan.labels import FAKE, REAL
@@ -68,8 +68,7 @@ class RealFakeDataModule(pl.LightningDataModule):
         seed: int,
         ratio: ClassRatio,  # of real and fake in an epoch
         workers: int,  # DataLoader processes
-        predict_rows: Rows | None = None,  # what predict_dataloader walks through; default: train and val
-        batch_key: str = "budget.classifier.batch_size",  # where batch_size stands in the config, for what is wrong
+        batch_key: str,  # where batch_size stands in the config, for what is wrong
     ) -> None:
         super().__init__()
         self.batches = FaceBatches(arrays, labels)
@@ -79,8 +78,6 @@ class RealFakeDataModule(pl.LightningDataModule):
         _check_batch_size(batch_size, faces, batch_key, f"train split ({ratio} classes)")
         self.train_order = TrainOrder(epoch_rows, batch_size, seed)
         self.val_order = DealtStoreOrder(val_rows, batch_size=max(batch_size, 256))
-        both = np.union1d(train_rows, val_rows)
-        self.predict_order = StoreOrder(both if predict_rows is None else predict_rows, self.val_order.batch_size)
         self.workers = workers
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
@@ -91,10 +88,6 @@ class RealFakeDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Validation faces in store order, as many of each class as there are."""
         return loader(self.batches, self.val_order, pinned=_to_gpu(self.trainer))
-
-    def predict_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Faces in store order, neither shuffled nor mirrored."""
-        return loader(self.batches, self.predict_order, pinned=_to_gpu(self.trainer))
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Mirror, convert and apply the view on the device."""
