@@ -39,6 +39,7 @@ from fakegan.evaluation.results import VERDICTS
 from fakegan.pictures import sheet, stack, write_png
 from fakegan.processes import cores
 from fakegan.runs import run_at
+from fakegan.views import RESIDUAL_GAIN
 
 if TYPE_CHECKING:  # torch takes seconds to import: only once the words are understood
     from fakegan.detector import Detector
@@ -254,7 +255,6 @@ class Grid:
         import torch
 
         from fakegan.detector import reconstruct
-        from fakegan.views import RESIDUAL_GAIN
 
         if self.detector.autoencoder is None:
             return [faces]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
@@ -22,26 +22,24 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from fakegan.composing import explain, make_lasting, root_of, settings_of
+from fakegan.data.faces import open_faces
 from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.evaluation.results import METRICS_FILE
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
+from fakegan.pipeline.settings import RunSettings, TrainerSettings
 from fakegan.processes import resuming
 from fakegan.runs import CONFIG_FILE, give_places, read_run, write_down
 from fakegan.sweep import search, table, words
 from fakegan.sweep.display import Display
 from fakegan.sweep.jobs import Ending, Job, Running, run_jobs
 from fakegan.sweep.machine import Machine, check_room, gpus_of_one, own_environment, this_machine, threads_of_one
+from fakegan.sweep.planning import Folders
 from fakegan.sweep.table import Row
 from fakegan.words import here, typed
-
-if TYPE_CHECKING:  # it imports torch, which --help does not need
-    from fakegan.pipeline.settings import RunSettings, TrainerSettings
-    from fakegan.sweep.planning import Folders
 
 
 def runs_in(folder: Path, told: Callable[[str], None] = lambda _: None) -> dict[Path, RunSettings]:
     """The runs in a sweep's folder, by folder; `told` hears of those that are damaged."""
-
     runs = {}
     for path in sorted(folder.glob(f"*/{CONFIG_FILE}")):
         try:
@@ -132,10 +130,8 @@ class ProcessLauncher(Launcher):
         return [self._answer(number) for number in new]
 
     def _open(self) -> None:
-        from fakegan.sweep.planning import Folders
-
         begun = runs_in(self.folder, self.display.say)
-        self.folders: Folders = Folders(self.folder, begun)
+        self.folders = Folders(self.folder, begun)
         names = {path.name for path in begun}
         before = [row for row in table.read_rows(self.folder) if not row.state.startswith("repeats")]
         self.before = {row.folder: row for row in before if row.folder in names}
@@ -177,8 +173,6 @@ class ProcessLauncher(Launcher):
 
     def _check_faces(self, settings: RunSettings) -> None:
         """Divide a job's faces as it will itself. Raises a FakeganError where there are none, or a split is empty."""
-        from fakegan.data.faces import open_faces
-
         data, needs = settings.data, settings.pipeline.needs
         key = (data.root, data.demo_faces, data.demo_seed, data.split, str(needs))
         if key not in self.checked:
@@ -327,7 +321,6 @@ def _write_down(own: DictConfig, folder: Path) -> None:
 
 def _move_along(own: DictConfig, folder: Path) -> None:
     """A job that has begun goes on with the store where the sweep finds it now."""
-
     give_places(str(folder), root_of(own))
 
 
@@ -353,8 +346,6 @@ def _known_to_hydra(cfg: DictConfig, number: int, sweep_dir: Path) -> Iterator[N
 
 def _own_part(cfg: DictConfig) -> tuple[DictConfig, RunSettings]:
     """A job's config as it will be kept, and its settings."""
-    from fakegan.pipeline.settings import RunSettings
-
     own = copy.deepcopy(cfg)
     with read_write(own), open_dict(own):
         del own["hydra"]

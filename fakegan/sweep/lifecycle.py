@@ -13,9 +13,11 @@ import filelock
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, read_write
 
+from fakegan import ranks
 from fakegan.composing import one_sentence
 from fakegan.errors import FakeganError, UsageError
 from fakegan.folders import Claim, has_clock
+from fakegan.pipeline.reporting import report_sweep
 from fakegan.runs import CONFIG_FILE
 from fakegan.sweep import cluster, search, table, words
 from fakegan.sweep.launcher import ProcessLauncher, runs_in
@@ -81,8 +83,6 @@ def _clear(folder: Path) -> None:
 
 def _report(finished: Collection[str], folder: Path) -> None:
     """Report on those runs in a sweep's folder."""
-    from fakegan.pipeline.reporting import report_sweep
-
     runs = [run for path, run in runs_in(folder).items() if path.name in finished]
     if runs:
         print(f"\n{report_sweep(runs, folder)}", flush=True)
@@ -123,8 +123,6 @@ def _check_opening(
     resume: object,
     typed: Sequence[str],  # the words, those with several values among them
 ) -> None:
-    from fakegan import ranks
-
     if ranks.started() > 1:
         raise UsageError("a sweep starts the processes of its jobs by itself: start it without torchrun or srun")
     several = [word for word in typed if word.startswith("resume=") and not isinstance(resume, bool)]
