@@ -130,7 +130,7 @@ def settings_of(kind: type[T], cfg: DictConfig) -> T:
     if OmegaConf.select(cfg, "data.root") is None and _chosen("data") == "faces":
         raise UsageError("data.root=null names no faces: give the folder that prepare wrote, or choose data=demo")
     plain = OmegaConf.to_container(cfg, resolve=True)
-    return from_mapping(kind, typing.cast("Mapping[str, Any]", with_defaults(plain)))
+    return from_mapping(kind, with_defaults(typing.cast("Mapping[str, Any]", plain)))
 
 
 def _chosen(group: str) -> str | None:
