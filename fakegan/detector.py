@@ -25,9 +25,9 @@ from fakegan.devices import describe, float32_convolutions
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.calibration import probability
 from fakegan.labels import FAKE, REAL
-from fakegan.modules.classifier import build_net
 from fakegan.nets.autogan import AutoGAN
 from fakegan.nets.layers import forms
+from fakegan.nets.registry import build_net
 from fakegan.views import VIEWS, View
 from fakegan.words import command, word
 

@@ -25,6 +25,7 @@ from fakegan.commands import Parser, at_least, new_path, path, run
 from fakegan.errors import FakeganError, UsageError
 from fakegan.files import entries, stays
 from fakegan.pictures import write_png
+from fakegan.pipeline.settings import GENERATOR_FILE
 from fakegan.runs import read_run
 
 if TYPE_CHECKING:  # --help does not wait for torch
@@ -82,7 +83,6 @@ def sample(run_dir: Path, out: Path, count: int, seed: int, device: torch.device
 
 def _load_generator(run_dir: Path) -> DCGANGenerator:
     from fakegan.checkpoints import load_checkpoint
-    from fakegan.modules.dcgan import GENERATOR_FILE
     from fakegan.nets.dcgan import DCGANGenerator
 
     path = run_dir / GENERATOR_FILE
@@ -106,8 +106,6 @@ def _load_generator(run_dir: Path) -> DCGANGenerator:
 
 
 def _no_generator(run_dir: Path) -> FakeganError:
-    from fakegan.modules.dcgan import GENERATOR_FILE
-
     trained = read_run(str(run_dir))
     if trained.pipeline.view is None:
         return UsageError(f"{run_dir} trained an autoencoder only: only classifier=dcgan has a generator")

@@ -19,10 +19,11 @@ from fakegan.callbacks import GeneratedSamples, StepSeed
 from fakegan.data.store import FaceStore
 from fakegan.errors import UsageError
 from fakegan.labels import FAKE, REAL
-from fakegan.modules.classifier import build_net, fake_probability
+from fakegan.modules.classifier import fake_probability
 from fakegan.modules.dcgan import DCGANClassifier, discriminator_options, generator_options, running_statistics_kept
 from fakegan.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from fakegan.nets.losses import dcgan_discriminator_loss, dcgan_generator_loss
+from fakegan.nets.registry import build_net
 from fakegan.training.datamodules import RealFakeDataModule
 from fakegan.views import VIEWS
 

@@ -11,8 +11,9 @@ from fakegan.data.pixels import to_unit
 from fakegan.data.store import FaceStore
 from fakegan.detector import DETECTOR_FILE, Detector, NetSpec, reconstruct, sha256_bytes
 from fakegan.errors import FakeganError
-from fakegan.modules.classifier import build_net, fake_probability
+from fakegan.modules.classifier import fake_probability
 from fakegan.nets.autogan import AutoGAN
+from fakegan.nets.registry import build_net
 from fakegan.views import VIEWS
 
 NET = {"net": "simple_cnn", "in_channels": 3, "options": {"dropout": 0.5}}

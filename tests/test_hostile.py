@@ -33,8 +33,8 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation import results
 from fakegan.evaluation.results import FaceScores, read_metrics, read_scores, write_scores
 from fakegan.labels import FAKE, REAL
-from fakegan.modules.classifier import build_net
 from fakegan.nets.autogan import AutoGAN
+from fakegan.nets.registry import build_net
 from fakegan.pictures import png
 from fakegan.pipeline import ledger, report_reconstruction
 from fakegan.pipeline.artifacts import Reconstructions

@@ -17,8 +17,8 @@ from fakegan.detector import Detector, NetSpec, reconstruct
 from fakegan.errors import FakeganError
 from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
 from fakegan.modules.autoencoder import AdversarialAutoencoder
-from fakegan.modules.classifier import NETS, build_net
 from fakegan.nets.autogan import AutoGAN
+from fakegan.nets.registry import NETS, build_net
 from fakegan.pipeline import reconstruct as reconstruct_stage
 from fakegan.pipeline import stages
 from fakegan.training.datamodules import RealFacesDataModule

@@ -4,10 +4,10 @@ from torch import nn
 from torchvision.models import AlexNet_Weights, alexnet
 
 from fakegan.errors import FakeganError
-from fakegan.modules.classifier import NETS
 from fakegan.nets.alexnet import AlexNet
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.nets.losses import autoencoder_loss, l1_loss, lsgan_discriminator_loss, lsgan_generator_loss
+from fakegan.nets.registry import NETS
 from fakegan.nets.simple_cnn import SimpleCNN
 from fakegan.pipeline import settings
 

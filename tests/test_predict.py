@@ -19,8 +19,8 @@ from fakegan.data.familiarity import UNLIKE, Familiarity
 from fakegan.data.images import Geometry
 from fakegan.data.store import FaceStore
 from fakegan.detector import DETECTOR_FILE, Detector, NetSpec, sha256_bytes
-from fakegan.modules.classifier import build_net
 from fakegan.nets.autogan import AutoGAN
+from fakegan.nets.registry import build_net
 from fakegan.words import PROJECT
 from tests.conftest import smooth_faces
 

@@ -14,36 +14,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryAveragePrecision
 
-from fakegan.errors import UsageError
 from fakegan.labels import FAKE
 from fakegan.modules.means import EpochMeans
 from fakegan.modules.partial import make_whole, take_in_nothing, take_part
 from fakegan.modules.schedules import learning_rate_factor, optimizer, training_steps
 from fakegan.nets.alexnet import AlexNet
-from fakegan.nets.dcgan import DCGANDiscriminator
-from fakegan.nets.recon_error import ReconError
-from fakegan.nets.simple_cnn import SimpleCNN
-
-NETS: dict[str, type[nn.Module]] = {
-    "simple_cnn": SimpleCNN,
-    "alexnet": AlexNet,
-    "dcgan": DCGANDiscriminator,
-    "recon_error": ReconError,  # learns nothing here: pipeline=recon_error fills it
-}
-
-
-def build_net(net: str, in_channels: int, options: dict[str, Any]) -> nn.Module:
-    """The net of that name.
-
-    Raises:
-        UsageError: no such net, or an option it does not have.
-    """
-    if net not in NETS:
-        raise UsageError(f"classifier.net={net!r} does not exist: choose {', '.join(NETS)}")
-    try:
-        return NETS[net](in_channels=in_channels, **options)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"classifier.net_options of {net}: {error}") from error
+from fakegan.nets.registry import build_net
 
 
 def fake_probability(logits: Tensor) -> Tensor:  # (B, 2) -> (B,), in [0, 1]
@@ -59,7 +35,7 @@ class Classifier(pl.LightningModule):
 
     def __init__(
         self,
-        net: str,  # a name in NETS
+        net: str,  # a name in fakegan.nets.registry.NETS
         in_channels: int = 3,  # channels of the view
         net_options: dict[str, Any] | None = None,  # keyword arguments of the net
         optimizer: str = "adamw",  # sgd, adam, adamw

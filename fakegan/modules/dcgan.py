@@ -22,7 +22,6 @@ from fakegan.modules.means import EpochMeans
 from fakegan.nets.dcgan import DCGANGenerator
 from fakegan.nets.losses import dcgan_discriminator_loss, dcgan_generator_loss
 
-GENERATOR_FILE = "generator.pt"  # in a run directory: what the generator learnt
 FIXED_SAMPLES = 64  # of the noise that stays the same: judged in every validation, the first of them drawn
 
 TRAIN_MEANS = ("loss", "discriminator_loss", "generator_loss", "accuracy", "accuracy_generated")

@@ -22,7 +22,8 @@ from fakegan.views import VIEWS, View
 
 FACES_FILE = "faces.sha256"  # in a run directory: the fingerprint of the store that the run began with
 LOCK_FILE = "run.lock"  # in a run directory: held by the command that works on it
-NETS = ("simple_cnn", "alexnet", "dcgan")  # those of fakegan.modules.classifier that learn
+GENERATOR_FILE = "generator.pt"  # in a run directory: what the DCGAN's generator learnt
+NETS = ("simple_cnn", "alexnet", "dcgan")  # those of fakegan.nets.registry that learn
 _LABEL = re.compile(r"\w[\w .+=-]{0,63}")
 
 

@@ -22,11 +22,11 @@ from fakegan.evaluation.calibration import choose_band, fit_temperature, probabi
 from fakegan.evaluation.metrics import auroc, choose_threshold
 from fakegan.labels import FAKE, REAL
 from fakegan.modules.classifier import Classifier
-from fakegan.modules.dcgan import GENERATOR_FILE, DCGANClassifier, discriminator_options, generator_options
+from fakegan.modules.dcgan import DCGANClassifier, discriminator_options, generator_options
 from fakegan.nets.recon_error import ERROR_NORMS, ReconError
 from fakegan.pipeline.examples import Examples
 from fakegan.pipeline.fitting import fit, weights_of
-from fakegan.pipeline.settings import RunSettings
+from fakegan.pipeline.settings import GENERATOR_FILE, RunSettings
 from fakegan.training.datamodules import RealFakeDataModule
 from fakegan.views import View
 
