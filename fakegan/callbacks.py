@@ -14,13 +14,12 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from fakegan import ranks
+from fakegan.checkpoints import CHECKPOINTS
 from fakegan.checks import at_least
 from fakegan.data.pixels import to_uint8
 from fakegan.errors import FakeganError
 from fakegan.pictures import Picture, sheet, write_png
 from fakegan.views import residual
-
-CHECKPOINTS, LAST = "checkpoints", "last.ckpt"  # in a stage's folder
 
 
 class StepSeed(pl.Callback):

@@ -20,6 +20,7 @@ import torch
 from fakegan.errors import FakeganError, UntrustedError
 from fakegan.labels import LABEL_CONVENTION
 
+CHECKPOINTS, LAST = "checkpoints", "last.ckpt"  # in a stage's folder
 FORMAT = 3
 _STAMP = "fakegan"
 # What the limits below leave room for: the largest checkpoint of the shipped settings has some 100 MB in 150 members,

@@ -19,7 +19,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from fakegan.errors import FakeganError, ToldError, UsageError
-from fakegan.pipeline.settings import with_defaults
 from fakegan.typed import from_mapping, nearest
 from fakegan.words import PROJECT, expanded, one_value, unreadable
 
@@ -130,7 +129,8 @@ def settings_of(kind: type[T], cfg: DictConfig) -> T:
     if OmegaConf.select(cfg, "data.root") is None and _chosen("data") == "faces":
         raise UsageError("data.root=null names no faces: give the folder that prepare wrote, or choose data=demo")
     plain = OmegaConf.to_container(cfg, resolve=True)
-    return from_mapping(kind, with_defaults(typing.cast("Mapping[str, Any]", plain)))
+    complete = getattr(kind, "with_defaults", dict)
+    return from_mapping(kind, complete(typing.cast("Mapping[str, Any]", plain)))
 
 
 def _chosen(group: str) -> str | None:

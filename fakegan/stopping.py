@@ -16,7 +16,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from fakegan import ranks, signals
-from fakegan.callbacks import CHECKPOINTS, LAST
+from fakegan.checkpoints import CHECKPOINTS, LAST
 from fakegan.checks import at_least
 from fakegan.processes import REQUEUED
 from fakegan.slurm import ANNOUNCING, requeue

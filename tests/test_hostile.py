@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fakegan.nets.registry import build_net
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -33,7 +34,6 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation import results
 from fakegan.evaluation.results import FaceScores, read_metrics, read_scores, write_scores
 from fakegan.labels import FAKE, REAL
-from fakegan.modules.classifier import build_net
 from fakegan.nets.autogan import AutoGAN
 from fakegan.pictures import png
 from fakegan.pipeline import ledger, report_reconstruction

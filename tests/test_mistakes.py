@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fakegan.nets.registry import NETS, build_net
 from torch import nn
 
 from fakegan import prepare
@@ -17,7 +18,6 @@ from fakegan.detector import Detector, NetSpec, reconstruct
 from fakegan.errors import FakeganError
 from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
 from fakegan.modules.autoencoder import AdversarialAutoencoder
-from fakegan.modules.classifier import NETS, build_net
 from fakegan.nets.autogan import AutoGAN
 from fakegan.pipeline import reconstruct as reconstruct_stage
 from fakegan.pipeline import stages

@@ -1,10 +1,10 @@
 import pytest
 import torch
+from fakegan.nets.registry import NETS
 from torch import nn
 from torchvision.models import AlexNet_Weights, alexnet
 
 from fakegan.errors import FakeganError
-from fakegan.modules.classifier import NETS
 from fakegan.nets.alexnet import AlexNet
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.nets.losses import autoencoder_loss, l1_loss, lsgan_discriminator_loss, lsgan_generator_loss

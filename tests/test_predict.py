@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fakegan.nets.registry import build_net
 from PIL import Image
 
 from fakegan import predict, prepare
@@ -19,7 +20,6 @@ from fakegan.data.familiarity import UNLIKE, Familiarity
 from fakegan.data.images import Geometry
 from fakegan.data.store import FaceStore
 from fakegan.detector import DETECTOR_FILE, Detector, NetSpec, sha256_bytes
-from fakegan.modules.classifier import build_net
 from fakegan.nets.autogan import AutoGAN
 from fakegan.words import PROJECT
 from tests.conftest import smooth_faces

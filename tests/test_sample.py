@@ -17,8 +17,7 @@ from fakegan.checkpoints import save_checkpoint
 from fakegan.data.build import Recipe, Source, build_store
 from fakegan.data.store import FaceStore
 from fakegan.labels import FAKE
-from fakegan.modules.dcgan import GENERATOR_FILE
-from fakegan.nets.dcgan import DCGANGenerator
+from fakegan.nets.dcgan import GENERATOR_FILE, DCGANGenerator
 
 OPTIONS = {"latent": 5, "width": 4, "out_channels": 3}
 

@@ -17,8 +17,8 @@ import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from fakegan import ranks
-from fakegan.callbacks import CHECKPOINTS, LAST, Best, Last, MetricsInCheckpoint, Patience, StepSeed
-from fakegan.checkpoints import load_checkpoint
+from fakegan.callbacks import Best, Last, MetricsInCheckpoint, Patience, StepSeed
+from fakegan.checkpoints import CHECKPOINTS, LAST, load_checkpoint
 from fakegan.epochs import EpochStatus, said
 from fakegan.errors import FakeganError
 from fakegan.files import replacing

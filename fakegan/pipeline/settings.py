@@ -274,6 +274,17 @@ class RunSettings:
         labels(data__name=self.data.name, model__name=self.model.name, classifier__name=self.classifier.name)
         labels(pipeline__name=self.pipeline.name, budget__name=self.budget.name)
 
+    @staticmethod
+    def with_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a composed config, with what the signatures of the classes that it names give by themselves.
+
+        Raises:
+            UsageError: a key that such a class does not take, or a value of another type.
+        """
+        kinds: dict[str, Any] = {"model": ModelSettings, "classifier": ClassifierSettings, "trainer": TrainerSettings}
+        beside = {group: [f.name for f in fields(kind) if not f.metadata.get("rest")] for group, kind in kinds.items()}
+        return {group: completed(node, group, beside.get(group, ())) for group, node in plain.items()}
+
     @property
     def classifier_budget(self) -> StageBudget:
         """How long this run's classifier trains."""
@@ -378,17 +389,6 @@ class RunSettings:
         if self.pipeline.trains_classifier:
             words.append(self.classifier.name)
         return " · ".join(words)
-
-
-def with_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a composed config, with what the signatures of the classes that it names give by themselves.
-
-    Raises:
-        UsageError: a key that such a class does not take, or a value of another type.
-    """
-    kinds: dict[str, Any] = {"model": ModelSettings, "classifier": ClassifierSettings, "trainer": TrainerSettings}
-    beside = {group: [f.name for f in fields(kind) if not f.metadata.get("rest")] for group, kind in kinds.items()}
-    return {group: completed(node, group, beside.get(group, ())) for group, node in plain.items()}
 
 
 @dataclass(frozen=True)

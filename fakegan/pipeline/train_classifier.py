@@ -10,8 +10,7 @@ import torch
 
 from fakegan import ranks
 from fakegan.building import TARGET, Node, build
-from fakegan.callbacks import LAST
-from fakegan.checkpoints import load_checkpoint, save_checkpoint
+from fakegan.checkpoints import LAST, load_checkpoint, save_checkpoint
 from fakegan.data.arrays import Rows
 from fakegan.data.batches import FaceBatches, StoreOrder, on_device
 from fakegan.data.faces import Faces
