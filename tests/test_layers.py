@@ -188,7 +188,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "patch discriminator": lambda: PatchDiscriminator(4),
     "simple_cnn": SimpleCNN,
     "dcgan": lambda: DCGANDiscriminator(width=4),
-    "alexnet": lambda: AlexNet(hidden=4),
+    "alexnet": lambda: AlexNet(width=4, hidden=4),
 }
 
 
