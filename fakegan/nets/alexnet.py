@@ -8,6 +8,7 @@ from torchvision.models import AlexNet_Weights
 
 from fakegan.errors import FakeganError
 from fakegan.nets.dropout import Dropout
+from fakegan.nets.layers import QuickLayout
 
 _WIDTH = 64  # of torchvision's AlexNet, which ImageNet weights fit
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -44,6 +45,7 @@ class AlexNet(nn.Module):
             raise ValueError(f"imagenet=true takes RGB, not a view of {in_channels} channels: set imagenet=false")
         if imagenet and width != _WIDTH:
             raise ValueError(f"imagenet=true needs torchvision's channels: set width={_WIDTH}, not {width}")
+        self.layout = QuickLayout()
         self.features = nn.Sequential(
             nn.Conv2d(in_channels, width, 11, stride=2, padding=2),
             nn.ReLU(inplace=True),  # (B, W, 29, 29)
@@ -78,8 +80,7 @@ class AlexNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) in [-1, 1] -> (B, 2) logits
         if self.imagenet:
             x = ((x + 1) / 2 - self.mean) / self.std  # the range the weights were trained on
-        # Planes: its convolutions and poolings, unlike the other nets', are no faster with channels last.
-        logits: Tensor = self.head(self.features(x.contiguous()))
+        logits: Tensor = self.head(self.features(self.layout(x)))
         return logits
 
     def load_imagenet(self) -> None:
