@@ -52,6 +52,15 @@ def test_the_studys_experiments_are_sweeps_over_its_questions() -> None:
     assert swept["paper_exp2"]["classifier"] == "simple_cnn,alexnet,dcgan"
 
 
+@pytest.mark.parametrize(("budget", "width"), [("quick", 16), ("paper", 64)])
+def test_alexnets_width_follows_the_budget(budget: str, width: int) -> None:
+    """A quarter of torchvision's, or torchvision's own."""
+    config.register_resolvers()
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        cfg = compose("train", ["classifier=alexnet", f"budget={budget}"])
+    assert cfg.classifier.net_options.width == width
+
+
 def test_budget_paper_is_the_studys_in_its_experiments_and_only_there(compose_settings: Compose) -> None:
     study = compose_settings("+experiment=paper_exp1", "budget=paper", "classifier=simple_cnn")
     assert (study.classifier.optimizer, study.classifier.learning_rate, study.classifier.schedule) == (

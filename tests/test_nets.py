@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from fakegan.nets.registry import NETS
@@ -69,7 +71,7 @@ def test_losses_by_hand() -> None:
 def test_classifiers_give_two_logits(channels: int) -> None:
     x = torch.zeros(2, channels, 64, 64)
     assert SimpleCNN(channels)(x).shape == (2, 2)
-    assert AlexNet(channels, hidden=8)(x).shape == (2, 2)
+    assert AlexNet(channels, width=4, hidden=8)(x).shape == (2, 2)
 
 
 def test_simple_cnn_is_the_papers() -> None:
@@ -79,11 +81,41 @@ def test_simple_cnn_is_the_papers() -> None:
     assert len({id(m) for m in norms}) == 2  # the study's notebook used one twice
 
 
-def test_alexnet_leaves_a_2x2_map_and_keeps_torchvisions_convolutions() -> None:
-    net = AlexNet(hidden=8)
-    assert net.features(torch.zeros(1, 3, 64, 64)).shape == (1, 256, 2, 2)
+@pytest.mark.parametrize("width", [16, 64])
+def test_alexnet_leaves_a_2x2_map_and_keeps_torchvisions_proportions(width: int) -> None:
+    net = AlexNet(width=width, hidden=8)
+    assert net.features(torch.zeros(1, 3, 64, 64)).shape == (1, 4 * width, 2, 2)
     shapes = [tuple(m.weight.shape[:2]) for m in net.features if isinstance(m, nn.Conv2d)]
-    assert shapes == [(64, 3), (192, 64), (384, 192), (256, 384), (256, 256)]
+    torchvisions = [(64, 3), (192, 64), (384, 192), (256, 384), (256, 256)]
+    assert shapes == [(out * width // 64, of if of == 3 else of * width // 64) for out, of in torchvisions]
+
+
+def test_alexnet_starts_with_torchvisions_weights_and_no_layer_at_zero() -> None:
+    torch.manual_seed(7)
+    net = AlexNet(hidden=8)
+    torch.manual_seed(7)
+    torchvisions = alexnet(weights=None).features.state_dict()
+    for name, weights in net.features.state_dict().items():
+        torch.testing.assert_close(weights, torchvisions.pop(name), rtol=0, atol=0)
+    assert not torchvisions
+    assert all(weights.abs().max() > 0 for weights in net.head.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"width": 0}, "width=0 must be 1 or more"),
+        ({"hidden": 0}, "hidden=0 must be 1 or more"),
+        ({"in_channels": 0}, "in_channels=0 must be 1 or more"),
+        ({"dropout": 1.0}, "dropout=1.0 must be from 0 to below 1"),
+        ({"dropout": -0.1}, "dropout=-0.1 must be"),
+        ({"imagenet": True, "width": 16}, "set width=64, not 16"),
+        ({"imagenet": True, "in_channels": 9}, "takes RGB, not a view of 9 channels"),
+    ],
+)
+def test_alexnet_refuses_what_cannot_be(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        AlexNet(**options)
 
 
 def test_imagenet_weights_that_cannot_be_downloaded_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,8 +126,6 @@ def test_imagenet_weights_that_cannot_be_downloaded_are_one_sentence(monkeypatch
     monkeypatch.setattr(AlexNet_Weights, "get_state_dict", offline)
     with pytest.raises(FakeganError, match=r"no network.*imagenet=false"):
         net.load_imagenet()
-    with pytest.raises(FakeganError, match="RGB"):
-        AlexNet(9, hidden=8, imagenet=True).load_imagenet()
 
 
 def test_imagenet_weights_reach_the_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:

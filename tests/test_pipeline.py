@@ -612,7 +612,7 @@ def test_test_faces_in_another_store_are_in_the_ledger(finished: RunSettings, tm
     ("words", "told"),
     [
         (("pipeline=classify",), "cpu, 1 thread, channels last"),
-        (("pipeline=classify", "classifier=alexnet"), "cpu, 1 thread"),
+        (("pipeline=classify", "classifier=alexnet"), "cpu, 1 thread, channels last"),
         (("pipeline=classify", "trainer.precision=bf16-mixed"), "cpu, 1 thread"),
         (
             ("pipeline=recon_classify", "model.width=16", "classifier=alexnet"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytorch_lightning as pl
 import torch
@@ -58,6 +58,11 @@ class Classifier(pl.LightningModule):
         """Logits of (real, fake)."""
         logits: Tensor = self.net(x)
         return logits
+
+    def setup(self, stage: str) -> None:
+        """Fetch ImageNet weights where the net starts from them; a resumed fit overwrites them again."""
+        if stage == "fit" and getattr(self.net, "imagenet", False):
+            cast(Any, self.net).load_imagenet()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer and schedule that the config names."""

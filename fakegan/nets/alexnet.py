@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import AlexNet_Weights, alexnet
+from torchvision.models import AlexNet_Weights
 
+from fakegan.checks import a_share, at_least
 from fakegan.errors import FakeganError
 from fakegan.nets.dropout import Dropout
-from fakegan.nets.heads import zero_init
+from fakegan.nets.layers import QuickLayout
 
+_WIDTH = 64  # of torchvision's AlexNet, which ImageNet weights fit
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -19,32 +21,53 @@ class AlexNet(nn.Module):
 
     At 64x64 the original's stride of 4 leaves a 1x1 map after the third pooling, stretched to 6x6 by repeating
     one number 36 times. Stride 2 leaves 2x2 and four times the detail, which is where generators leave their
-    traces; the convolutions keep their shapes, so ImageNet weights still fit. The map of 256 x 2 x 2 numbers
-    then feeds two hidden layers of `hidden` units in place of 4096 (the original's map has 9,216 numbers).
+    traces. At width 64 the convolutions have torchvision's shapes, so ImageNet weights fit. All weights start as
+    torch draws them, as torchvision's do: with a last layer at zero, training stands still for longer.
+
+    Raises:
+        ValueError: an option out of its range, or ImageNet weights for another width or view than theirs.
     """
 
     def __init__(
         self,
-        in_channels: int = 3,
-        hidden: int = 1024,
-        dropout: float = 0.5,
+        in_channels: int = 3,  # channels of the view
+        width: int = 64,  # channels of the first convolution; those of the others are in torchvision's proportion
+        hidden: int = 1024,  # units of the two hidden layers; torchvision's have 4096, on a map of 9216 numbers
+        dropout: float = 0.5,  # share of the units left out in training, before each hidden layer
         imagenet: bool = False,  # take inputs as ImageNet's weights expect them; `load_imagenet` fetches those
     ) -> None:
         super().__init__()
-        self.features = alexnet(weights=None).features
-        first = self.features[0]
-        first.stride = (2, 2)
-        if in_channels != first.in_channels:
-            self.features[0] = nn.Conv2d(in_channels, 64, 11, stride=2, padding=2)
+        at_least(1, in_channels=in_channels, width=width, hidden=hidden)
+        a_share(dropout=dropout)
+        if imagenet and in_channels != 3:
+            raise ValueError(f"imagenet=true takes RGB, not a view of {in_channels} channels: set imagenet=false")
+        if imagenet and width != _WIDTH:
+            raise ValueError(f"imagenet=true needs torchvision's channels: set width={_WIDTH}, not {width}")
+        self.layout = QuickLayout()
+        self.features = nn.Sequential(
+            nn.Conv2d(in_channels, width, 11, stride=2, padding=2),
+            nn.ReLU(inplace=True),  # (B, W, 29, 29)
+            nn.MaxPool2d(3, stride=2),  # (B, W, 14, 14)
+            nn.Conv2d(width, 3 * width, 5, padding=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, stride=2),  # (B, 3W, 6, 6)
+            nn.Conv2d(3 * width, 6 * width, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(6 * width, 4 * width, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(4 * width, 4 * width, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, stride=2),  # (B, 4W, 2, 2)
+        )
         self.head = nn.Sequential(
             nn.Flatten(),
             Dropout(dropout),
-            nn.Linear(256 * 2 * 2, hidden),
+            nn.Linear(4 * width * 2 * 2, hidden),
             nn.ReLU(inplace=True),
             Dropout(dropout),
             nn.Linear(hidden, hidden),
             nn.ReLU(inplace=True),
-            zero_init(nn.Linear(hidden, 2)),
+            nn.Linear(hidden, 2),
         )
         self.imagenet = imagenet
         self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
@@ -55,26 +78,21 @@ class AlexNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) in [-1, 1] -> (B, 2) logits
         if self.imagenet:
             x = ((x + 1) / 2 - self.mean) / self.std  # the range the weights were trained on
-        # Planes: its convolutions and poolings, unlike the other nets', are no faster with channels last.
-        logits: Tensor = self.head(self.features(x.contiguous()))
+        logits: Tensor = self.head(self.features(self.layout(x)))
         return logits
 
     def load_imagenet(self) -> None:
         """Start the convolutions from ImageNet weights; torch keeps the download.
 
         Raises:
-            FakeganError: another view than RGB, or the weights cannot be downloaded.
+            FakeganError: the weights cannot be downloaded.
         """
-        if self.features[0].in_channels != 3:
-            raise FakeganError(
-                "ImageNet weights take RGB, but this view has more channels: set classifier.net_options.imagenet=false"
-            )
         try:
             weights = AlexNet_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
         except Exception as error:  # urllib, ssl and hash errors all mean the same to the reader
             raise FakeganError(
                 f"AlexNet's ImageNet weights could not be downloaded ({error}); "
-                "set classifier.net_options.imagenet=false to train from scratch"
+                "set classifier.net.imagenet=false to train from scratch"
             ) from error
         prefix = "features."
         self.features.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
