@@ -77,6 +77,7 @@ def compose_settings(store_path: Path, tmp_path: Path) -> Compose:
             f"data.root={store_path}",
             "+debug=fast",
             "trainer=cpu",
+            "classifier=simple_cnn",  # which learns a little in seconds
             f"paths.run_dir={tmp_path / 'run'}",
             f"paths.artifact_dir={tmp_path / 'artifacts'}",
             f"paths.data_dir={tmp_path / 'data'}",
