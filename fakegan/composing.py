@@ -18,12 +18,14 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from fakegan.errors import FakeganError, ToldError, UsageError
-from fakegan.pipeline.settings import with_defaults
+from fakegan.errors import FakeganError, ToldError, UnknownKeyError, UsageError
+from fakegan.options import keys
+from fakegan.pipeline.settings import EvaluateSettings, RunSettings, with_defaults
 from fakegan.typed import from_mapping, nearest
 from fakegan.words import PROJECT, expanded, one_value, unreadable
 
 CONF = PROJECT / "conf"
+SETTINGS: Mapping[str, type] = {"train": RunSettings, "evaluate": EvaluateSettings}  # by the file in conf/
 T = TypeVar("T")
 
 
@@ -104,17 +106,26 @@ def explain(error: Exception) -> str:
 
 
 def _known_keys() -> list[str]:
-    GlobalHydra.instance().clear()
+    """Every key of this command's config, with the groups that it has by itself."""
     script = Path(sys.argv[0]).stem
+    name = script if script in SETTINGS else "train"
+    GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose(script if (CONF / f"{script}.yaml").is_file() else "train")
+        return keys(SETTINGS[name], known(compose(name)))
 
-    def leaves(node: Any, prefix: str) -> list[str]:
-        if not isinstance(node, dict):
-            return [prefix]
-        return [prefix][: bool(prefix)] + [k for key in node for k in leaves(node[key], f"{prefix}.{key}".strip("."))]
 
-    return leaves(OmegaConf.to_container(cfg, resolve=False), "")
+def known(node: Any) -> Any:
+    """A config as plain values, as far as they are known before it runs: the others are empty texts."""
+    if not isinstance(node, DictConfig):
+        return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    return {str(key): _value(node, str(key)) for key in node}
+
+
+def _value(node: DictConfig, key: str) -> Any:
+    try:
+        return "???" if OmegaConf.is_missing(node, key) else known(node[key])
+    except (OmegaConfBaseException, ValueError):
+        return ""
 
 
 def settings_of(kind: type[T], cfg: DictConfig) -> T:
@@ -129,8 +140,11 @@ def settings_of(kind: type[T], cfg: DictConfig) -> T:
         raise UsageError(f"{missing[0]} must be given: add {missing[0]}=...{hint}")
     if OmegaConf.select(cfg, "data.root") is None and _chosen("data") == "faces":
         raise UsageError("data.root=null names no faces: give the folder that prepare wrote, or choose data=demo")
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    return from_mapping(kind, with_defaults(typing.cast("Mapping[str, Any]", plain)))
+    plain = typing.cast("Mapping[str, Any]", OmegaConf.to_container(cfg, resolve=True))
+    try:
+        return from_mapping(kind, with_defaults(plain))
+    except UnknownKeyError as error:
+        raise UnknownKeyError(error.key, nearest(error.key, keys(kind, plain))) from None
 
 
 def _chosen(group: str) -> str | None:

@@ -247,8 +247,8 @@ def _only_looks(node: Any) -> bool:
 class PathSettings:
     """conf/paths."""
 
-    run_dir: Path  # this run's own; everything but artifacts
-    data_dir: Path  # where built-in faces are kept
+    run_dir: Path  # this run's own folder: hydra.run.dir, or that of resume
+    data_dir: Path  # where the built-in faces are kept
     artifact_dir: Path  # trained autoencoders and reconstructions that several runs may use
 
 
@@ -257,7 +257,8 @@ class RunSettings:
     """The whole of conf/train.yaml."""
 
     seed: int  # of weights, orders, flips and noise; the split has its own: data.split.seed
-    resume: str | bool | None  # a run directory to continue; true: a sweep
+    resume: str | bool | None  # a run directory to continue, with its own config: only places go with it, such as
+    # data.root=DIR of a store that was moved; with -m and a sweep's words, true: the sweep in hydra.sweep.dir
     data: DataSettings
     model: ModelSettings
     classifier: ClassifierSettings
@@ -267,7 +268,7 @@ class RunSettings:
     callbacks: dict[str, Any]  # nodes by name; null: left out
     logger: dict[str, Any] | None  # nodes by name
     paths: PathSettings
-    trust: tuple[str, ...] = ()  # packages whose code a file may name: a run's config.yaml, an autoencoder.pt
+    trust: tuple[str, ...] = ()  # packages whose code the files of other runs may name, [my_package]
 
     def __post_init__(self) -> None:
         seeds(seed=self.seed)
@@ -395,14 +396,14 @@ def with_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
 class EvaluateSettings:
     """The whole of conf/evaluate.yaml."""
 
-    run: str | None  # one run to score again
-    runs: tuple[str, ...]  # or several to compare: runs, or folders that hold them
-    out: Path | None  # where the results go; None: into the run, a report of several into a new folder under reports/
-    sources: tuple[str, ...]  # only these; empty: all
-    device: Literal["auto", "cpu", "cuda", "mps"]
-    data_dir: Path  # where built-in faces are kept
+    run: str | None  # a run directory that train.py finished
+    runs: tuple[str, ...]  # or several: run directories, or folders that hold them
+    out: Path | None  # where the results go; null: a new folder of the run, for the report of several one in reports/
+    sources: tuple[str, ...]  # only these sources of the store, e.g. [ffhq,stylegan]; empty means all
+    device: Literal["auto", "cpu", "cuda", "mps"]  # auto, cpu, cuda, mps
+    data_dir: Path  # where the built-in faces are kept
     data: DataSettings | None = None  # None: the run's own faces
-    trust: tuple[str, ...] = ()  # packages whose code a run's files may name
+    trust: tuple[str, ...] = ()  # packages whose code the files of the runs may name, [my_package]
 
     def __post_init__(self) -> None:
         if self.run is not None and self.runs:
