@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,11 +15,16 @@ from fakegan.errors import UnknownKeyError, UsageError
 
 T = TypeVar("T")
 _MOST_LISTED = 20  # names that are all listed where none is near
-_TYPING_ERROR, _AS_NEAR = 0.75, 0.06  # how much alike, from 0 to 1; how little less is no worse
+_TYPING_ERROR, _RELATED, _AS_NEAR = 0.75, 0.5, 0.06  # how much alike, from 0 to 1; how little less is no worse
 REST: dict[str, Any] = {"rest": True}  # metadata of the one field that takes the keys which no other field has
-_NAMES = {"Literal": typing.Literal, "Path": Path, "Any": Any, "None": None} | {
-    kind.__name__: kind for kind in (bool, int, float, str, tuple, list, dict)
-}  # of the annotations that are checked where only their text is known
+_NAMES = (
+    {"Literal": typing.Literal, "Path": Path, "Any": Any, "None": None}
+    | {
+        "Optional": typing.Optional,
+        "Union": typing.Union,
+    }
+    | {kind.__name__: kind for kind in (bool, int, float, str, tuple, list, dict)}
+)  # of the annotations that are checked where only their text is known
 
 
 def from_mapping(kind: type[T], values: Mapping[str, Any], at: str = "") -> T:
@@ -123,6 +128,15 @@ def _wrong(at: str, value: Any, wanted: Any) -> typing.NoReturn:
     raise UsageError(f"{at}={value!r} must be {wanted}")
 
 
+def flat(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """The values of nested groups of keys, by full key; an empty group is a value."""
+    if not isinstance(node, Mapping) or not node:
+        yield prefix, node
+        return
+    for key, inner in node.items():
+        yield from flat(inner, f"{prefix}.{key}".lstrip("."))
+
+
 def unknown(key: str, value: Any, known: Sequence[str]) -> UnknownKeyError:
     """The error for a key that is none of those that are known; of a group of keys, for the first in it."""
     while isinstance(value, Mapping) and value:
@@ -145,11 +159,17 @@ def _near(name: str, known: Sequence[str]) -> list[str]:
     for among in ([key for key in known if path and key.partition(".")[0] == path[0]], known):
         ranks = {key: rank for key in among if (rank := _unlike(end, key.rpartition(".")[2])) < 1}
         best = [key for key in ranks if ranks[key] <= min(ranks.values()) + _AS_NEAR]
-        paths = {key: sum(max(_alike(part, other) for other in key.split(".")) for part in path) for key in best}
+        paths = {key: sum(_within(part, key) for part in path) for key in best}
         best = [key for key in best if paths[key] >= max(paths.values()) - _AS_NEAR]
         if best:
             return best[:3]
     return []
+
+
+def _within(part: str, key: str) -> float:
+    """How much of a path's part is in a key: nothing where only single letters are."""
+    alike = max(_alike(part, other) for other in key.split("."))
+    return alike if alike >= _RELATED else 0
 
 
 def _alike(a: str, b: str) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -196,12 +196,3 @@ def remarks(text: str) -> dict[str, str]:
             last = ".".join(above for _, above in open_keys)
             found[last] = key[3]
     return found
-
-
-def flat(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """The values of nested groups of keys, by full key; an empty group is a value."""
-    if not isinstance(node, Mapping) or not node:
-        yield prefix, node
-        return
-    for key, inner in node.items():
-        yield from flat(inner, f"{prefix}.{key}".lstrip("."))

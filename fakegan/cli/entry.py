@@ -22,13 +22,14 @@ from omegaconf.errors import OmegaConfBaseException
 from fakegan import processes, signals, usage
 from fakegan.cli.start import give_up, sweeping
 from fakegan.commands import begin, let_go_of_stdout
-from fakegan.composing import CONF, SETTINGS, known, one_sentence, register_resolvers
+from fakegan.composing import CONF, SETTINGS, check_keys, known, one_sentence, register_resolvers
 from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.folders import Claim, Claiming
 from fakegan.options import options
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
 from fakegan.runs import CONFIG_FILE
 from fakegan.sweep import lifecycle, words
+from fakegan.typed import flat
 from fakegan.words import as_meant, command, word
 
 
@@ -77,7 +78,8 @@ def _help(name: str, about: str, sweeps: bool) -> str:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose(name, given, return_hydra_config=True)
     plain = known(cfg)
-    hydras = dict(usage.flat({"hydra": plain.pop("hydra")}))
+    hydras = dict(flat({"hydra": plain.pop("hydra")}))
+    check_keys(SETTINGS[name], plain)
     stated = list(options(SETTINGS[name], plain))
     return usage.usage(about, name, CONF, usage.Composed(stated, dict(cfg.hydra.runtime.choices), hydras), sweeps)
 

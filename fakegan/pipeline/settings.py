@@ -19,7 +19,7 @@ from fakegan.data.store import stored_fingerprint
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import FAKE, REAL
 from fakegan.processes import cores
-from fakegan.typed import REST, to_mapping
+from fakegan.typed import REST, to_mapping, unknown
 from fakegan.views import VIEWS, View
 
 FACES_FILE = "faces.sha256"  # in a run directory: the fingerprint of the store that the run began with
@@ -385,8 +385,15 @@ def with_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a composed config, with what the signatures of the classes that it names give by themselves.
 
     Raises:
-        UsageError: a key that such a class does not take, or a value of another type.
+        UsageError: a key that such a class does not take, or a value of another type; a callback without a class.
     """
+    for group in ("callbacks", "logger"):
+        for name, node in (plain.get(group) or {}).items():
+            if node is not None and not (isinstance(node, Mapping) and TARGET in node):
+                raise unknown(f"{group}.{name}", node, [f"{group}.{known}" for known in plain[group]])
+    for name, stage in plain.get("budget", {}).items():
+        if isinstance(stage, Mapping) and len(stage) < len(fields(StageBudget)):  # of another name than is meant
+            raise unknown(f"budget.{name}", stage, [f"budget.{known}" for known in plain["budget"]])
     kinds: dict[str, Any] = {"model": ModelSettings, "classifier": ClassifierSettings, "trainer": TrainerSettings}
     beside = {group: [f.name for f in fields(kind) if not f.metadata.get("rest")] for group, kind in kinds.items()}
     return {group: completed(node, group, beside.get(group, ())) for group, node in plain.items()}
