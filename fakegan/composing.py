@@ -66,6 +66,10 @@ def one_sentence() -> Iterator[None]:
         _fail(error, str(error), error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:
         _fail(error, explain(error), UsageError.exit_code)
+    except ValueError as error:
+        if "Config group override" not in str(error):
+            raise
+        _fail(error, "GROUP=null chooses nothing: a choice names a file in conf/; ~GROUP.NAME leaves out one part", 2)
     except OSError as error:  # a full disk, a folder that cannot be written
         _fail(error, f"{error.filename or 'a file'}: {error.strerror or error}", FakeganError.exit_code)
 
@@ -96,7 +100,10 @@ def explain(error: Exception) -> str:
     if isinstance(error, OverrideParseException):
         return unreadable(error.override)
     if isinstance(error, ConfigCompositionException) and "hydra.sweeper.params" in text:
-        return "hydra.sweeper.params is a table, to which keys are added with a plus: +hydra.sweeper.params.seed='1,2'"
+        return (
+            "hydra.sweeper.params is a table, to which keys are added with a plus: +hydra.sweeper.params.seed='1,2'; "
+            "keys with dots stand there in a YAML file, or by themselves among the words: -m classifier.net.dropout=.1,.3"
+        )
     return (isinstance(error, ConfigCompositionException) and _of_a_key(text)) or " ".join(
         line.strip() for line in text.splitlines()[:2]
     )
@@ -194,7 +201,8 @@ def _hinting(kind: type, plain: Mapping[str, Any]) -> Iterator[None]:
         group, _, name = error.key.partition(".")
         hint = nearest(error.key, [key for key in keys(kind, plain) if key != error.key])
         if group in _TABLES and "." in name:
-            hint += f"{'' if hint.endswith('?') else '.'} A new one names its class: {group}.{name.partition('.')[0]}._target_=package.module.Class"
+            new = f"{group}.{name.partition('.')[0]}._target_=package.module.Class"
+            hint = f"{hint if hint.endswith('?') else f'{hint}.'} A new one names its class: {new}"
         raise UnknownKeyError(error.key, hint) from None
 
 

@@ -61,8 +61,8 @@ def _of_value(hint: Any, value: Any, key: str, said: str) -> Iterator[Option]:
     elif kinds and (isinstance(value, Mapping) or is_dataclass(value)):
         inner = value if isinstance(value, Mapping) else vars(value)
         yield from options(typing.cast("type", kinds[0]), inner, f"{key}.")
-    elif isinstance(value, Mapping) and dict in map(typing.get_origin, (hint, *typing.get_args(hint))):  # nodes by name
-        for name, node in value.items():
+    elif isinstance(value, Mapping) and any(typing.get_origin(h) is dict for h in (hint, *typing.get_args(hint))):
+        for name, node in value.items():  # each builds something, under a name
             if node is None or (isinstance(node, Mapping) and TARGET in node):
                 yield from _of_node(node, f"{key}.{name}", "")
     elif not kinds:
