@@ -19,7 +19,7 @@ from hydra.utils import instantiate
 
 from fakegan.errors import FakeganError, UntrustedError, UsageError
 from fakegan.signatures import COMPUTED, REQUIRED, library, signature
-from fakegan.typed import checked, nearest
+from fakegan.typed import checked, unknown
 
 TARGET = "_target_"
 HYDRAS = frozenset({TARGET, "_partial_", "_recursive_", "_convert_", "_args_"})  # keys of a node that are no options
@@ -63,8 +63,7 @@ def _completed(node: Node, target: Any, at: str, others: Sequence[str]) -> Node:
         if key in known.options:
             checked(known.options[key].annotation, value, f"{at}.{key}")
         elif not known.takes_others:
-            names = [*others, *_keys(node, at, known)]
-            raise UsageError(f"{at}.{key} is not a config key: {nearest(f'{at}.{key}', names)}")
+            raise unknown(f"{at}.{key}", value, [*others, *(f"{at}.{name}" for name in known.options)])
     if not library(target):
         defaults = {name: option.default for name, option in known.options.items()}
         plain = {name: value for name, value in defaults.items() if value is not REQUIRED and value is not COMPUTED}
@@ -75,19 +74,6 @@ def _completed(node: Node, target: Any, at: str, others: Sequence[str]) -> Node:
 
 def _plain(default: Any) -> Any:
     return list(default) if isinstance(default, tuple) else default
-
-
-def _keys(node: Any, at: str, known: Any = None) -> Iterator[str]:
-    """Full names of the options of a node and of those in it."""
-    if not isinstance(node, Mapping):
-        return
-    names = dict.fromkeys([*(known.options if known is not None else ()), *(key for key in node if key not in HYDRAS)])
-    for name in names:
-        inner = node.get(name)
-        of_inner = signature(inner[TARGET]) if isinstance(inner, Mapping) and TARGET in inner else None
-        if known is None or name in known.options:
-            yield f"{at}.{name}"
-        yield from _keys(inner, f"{at}.{name}", of_inner)
 
 
 def build(
@@ -138,7 +124,7 @@ def _check_keys(make: Callable[..., Any], node: Mapping[str, Any], at: str, give
         return
     for key in node:
         if key not in HYDRAS and key not in parameters:
-            raise UsageError(f"{at}.{key} is not a config key: {nearest(str(key), list(parameters))}")
+            raise unknown(f"{at}.{key}", node[key], [f"{at}.{name}" for name in parameters])
 
 
 def _refuse(node: Mapping[str, Any], at: str, error: InstantiationException) -> NoReturn:

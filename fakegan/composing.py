@@ -8,6 +8,7 @@ import re
 import sys
 import typing
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,11 +19,15 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from fakegan.errors import FakeganError, ToldError, UsageError
-from fakegan.typed import from_mapping, nearest
+from fakegan.errors import FakeganError, ToldError, UnknownKeyError, UsageError
+from fakegan.options import keys
+from fakegan.pipeline.settings import EvaluateSettings, RunSettings, with_defaults
+from fakegan.typed import flat, from_mapping, nearest, unknown
 from fakegan.words import PROJECT, expanded, one_value, unreadable
 
 CONF = PROJECT / "conf"
+_TABLES = ("callbacks", "logger")  # groups that hold nodes under names of the user's choice
+SETTINGS: Mapping[str, type] = {"train": RunSettings, "evaluate": EvaluateSettings}  # by the file in conf/
 T = TypeVar("T")
 
 
@@ -61,6 +66,10 @@ def one_sentence() -> Iterator[None]:
         _fail(error, str(error), error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:
         _fail(error, explain(error), UsageError.exit_code)
+    except ValueError as error:
+        if "Config group override" not in str(error):
+            raise
+        _fail(error, "GROUP=null chooses nothing: a choice names a file in conf/; ~GROUP.NAME leaves out one part", 2)
     except OSError as error:  # a full disk, a folder that cannot be written
         _fail(error, f"{error.filename or 'a file'}: {error.strerror or error}", FakeganError.exit_code)
 
@@ -91,29 +100,60 @@ def explain(error: Exception) -> str:
     if isinstance(error, OverrideParseException):
         return unreadable(error.override)
     if isinstance(error, ConfigCompositionException) and "hydra.sweeper.params" in text:
-        return "hydra.sweeper.params is a table, to which keys are added with a plus: +hydra.sweeper.params.seed='1,2'"
-    unknown = re.search(r"(?:Key '(\w+)' is not in struct|Could not override '([\w./@]+)')", text)
-    if isinstance(error, ConfigCompositionException) and unknown:
-        full = re.search(r"Could not override '([\w./@]+)'", text)
-        key = full.group(1) if full else unknown.group(1)
-        if (CONF / key).is_dir():
-            return f"{key} is chosen with a plus: +{key}=..."
-        return f"{key} is not a config key: {nearest(key, _known_keys())}"
-    return " ".join(line.strip() for line in text.splitlines()[:2])
+        return (
+            "hydra.sweeper.params is a table, to which keys are added with a plus: +hydra.sweeper.params.seed='1,2'; "
+            "keys with dots stand there in a YAML file, or by themselves among the words: -m classifier.net.dropout=.1,.3"
+        )
+    return (isinstance(error, ConfigCompositionException) and _of_a_key(text)) or " ".join(
+        line.strip() for line in text.splitlines()[:2]
+    )
 
 
-def _known_keys() -> list[str]:
-    GlobalHydra.instance().clear()
+def _of_a_key(text: str) -> str | None:
+    """A sentence for what Hydra says of a key that it cannot set, add or take away."""
+    twice = re.search(r"Multiple values for ([\w./@]+)\..* '?override \1: (\w+)", text, re.DOTALL)
+    if twice:
+        return f"{twice[1]} has a choice already: give it once, without a plus: {twice[1]}={twice[2]}"
+    there = re.search(r"An item is already at '([\w.]+)'.*?'\1=([^'\n]*)'", text, re.DOTALL)
+    if there:
+        return f"{there[1]} has a value already: leave out the plus: {there[1]}={there[2]}"
+    found = re.search(r"(override|delete from config\.) '([\w./@]+)'", text)
+    key = found[2] if found else ""
+    if not key:
+        return None
+    if "/" not in key and (CONF / key).is_dir():
+        return f"{key} is chosen with a plus: +{key}=..."
+    known, dotted = _known_keys(hydras=key.startswith("hydra.")), key.replace("/", ".")
+    if dotted in known and dotted != key:
+        return f"{key} is no choice of conf/: name what is to be built with {dotted}._target_=package.module.Class"
+    if dotted in known:
+        return f"~{key}: no file of conf/ names it, it is as its class has it; {key}=VALUE changes it"
+    return f"{key} is not a config key: {nearest(key, known)}"
+
+
+def _known_keys(hydras: bool = False) -> list[str]:
+    """Every key of this command's config, or of Hydra's part of it, with the groups that it has by itself."""
     script = Path(sys.argv[0]).stem
+    name = script if script in SETTINGS else "train"
+    GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose(script if (CONF / f"{script}.yaml").is_file() else "train")
+        plain = known(compose(name, return_hydra_config=True))
+    of_hydra = {"hydra": plain.pop("hydra")}
+    return [key for key, _ in flat(of_hydra)] if hydras else keys(SETTINGS[name], plain)
 
-    def leaves(node: Any, prefix: str) -> list[str]:
-        if not isinstance(node, dict):
-            return [prefix]
-        return [prefix][: bool(prefix)] + [k for key in node for k in leaves(node[key], f"{prefix}.{key}".strip("."))]
 
-    return leaves(OmegaConf.to_container(cfg, resolve=False), "")
+def known(node: Any) -> Any:
+    """A config as plain values, as far as they are known before it runs: the others are empty texts."""
+    if not isinstance(node, DictConfig):
+        return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    return {str(key): _value(node, str(key)) for key in node}
+
+
+def _value(node: DictConfig, key: str) -> Any:
+    try:
+        return "???" if OmegaConf.is_missing(node, key) else known(node[key])
+    except (OmegaConfBaseException, ValueError):
+        return ""
 
 
 def settings_of(kind: type[T], cfg: DictConfig) -> T:
@@ -128,9 +168,42 @@ def settings_of(kind: type[T], cfg: DictConfig) -> T:
         raise UsageError(f"{missing[0]} must be given: add {missing[0]}=...{hint}")
     if OmegaConf.select(cfg, "data.root") is None and _chosen("data") == "faces":
         raise UsageError("data.root=null names no faces: give the folder that prepare wrote, or choose data=demo")
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    complete = getattr(kind, "with_defaults", dict)
-    return from_mapping(kind, complete(typing.cast("Mapping[str, Any]", plain)))
+    plain = typing.cast("Mapping[str, Any]", OmegaConf.to_container(cfg, resolve=True))
+    check_keys(kind, plain)
+    with _hinting(kind, plain):
+        return from_mapping(kind, with_defaults(plain))
+
+
+def check_keys(kind: type, plain: Mapping[str, Any]) -> None:
+    """Raise a UsageError for a key that a config of such settings cannot have, or that changes nothing in it."""
+    data = plain.get("data")
+    if isinstance(data, Mapping) and "name" not in data:
+        raise UsageError(f"data.{next(iter(data))} needs a choice of data beside it: add data=faces")
+    with _hinting(kind, plain):
+        names = [f.name for f in fields(kind)]
+        for key in plain:
+            if key not in names:
+                raise unknown(key, plain[key], names)
+        with_defaults(plain)
+    left_out = [f"{table}.{name}" for table in _TABLES for name, node in (plain.get(table) or {}).items() if not node]
+    there = _known_keys() if left_out else []
+    for key in left_out:
+        if key not in there:
+            raise UnknownKeyError(key, nearest(key, there))
+
+
+@contextlib.contextmanager
+def _hinting(kind: type, plain: Mapping[str, Any]) -> Iterator[None]:
+    """Within, an unknown key is told with the nearest of all keys; a callback or logger may also be a new one."""
+    try:
+        yield
+    except UnknownKeyError as error:
+        group, _, name = error.key.partition(".")
+        hint = nearest(error.key, [key for key in keys(kind, plain) if key != error.key])
+        if group in _TABLES and "." in name:
+            new = f"{group}.{name.partition('.')[0]}._target_=package.module.Class"
+            hint = f"{hint if hint.endswith('?') else f'{hint}.'} A new one names its class: {new}"
+        raise UnknownKeyError(error.key, hint) from None
 
 
 def _chosen(group: str) -> str | None:

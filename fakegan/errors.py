@@ -18,6 +18,14 @@ class UsageError(FakeganError):
     exit_code = 2
 
 
+class UnknownKeyError(UsageError):
+    """A key that no setting and no option has; whoever knows more of them gives a better hint."""
+
+    def __init__(self, key: str, hint: str) -> None:
+        super().__init__(f"{key} is not a config key: {hint}")
+        self.key = key
+
+
 class UntrustedError(FakeganError):
     """A file names code that nobody has said to trust."""
 

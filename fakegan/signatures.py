@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 REQUIRED: Any = object()  # in place of a default: there is none
 COMPUTED: Any = object()  # a default that is no plain value
 _COMMENT = re.compile(r"\s#\s(.*)$")
+_COMMENT_ALONE = re.compile(r"\s+# (.*)")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Signature:
 
     options: dict[str, Option]
     takes_others: bool  # **kwargs
+    said: str = ""  # the first line of its docstring
 
 
 @cache
@@ -55,6 +58,12 @@ def _signature(module: str, name: str) -> Signature | None:
     if found is None:
         return None
     source, node = found
+    stated = _stated(source, node)
+    said = (ast.get_docstring(node) or "").partition("\n")[0]
+    return None if stated is None else replace(stated, said=said)
+
+
+def _stated(source: _Source, node: ast.ClassDef | ast.FunctionDef) -> Signature | None:
     if isinstance(node, ast.FunctionDef):
         return _of_arguments(source, node, of_class=False)
     for part in node.body:
@@ -99,9 +108,14 @@ class _Source:
     is_package: bool
 
     def option(self, line: int, annotation: ast.expr | None, default: ast.expr | None) -> Option:
-        said = _COMMENT.search(self.lines[line - 1])
         written = "" if annotation is None else ast.unparse(annotation)
-        return Option(written, _value(default), said[1] if said else "")
+        return Option(written, _value(default), self.said(line))
+
+    def said(self, line: int) -> str:
+        """The comment beside a line, with the lines of nothing else that go on with it."""
+        begun = _COMMENT.search(self.lines[line - 1])
+        below = itertools.takewhile(bool, map(_COMMENT_ALONE.fullmatch, self.lines[line:]))
+        return " ".join([begun[1], *(more[1] for more in below if more)]) if begun else ""
 
     def absolute(self, node: ast.ImportFrom) -> str:
         """The module that a `from ... import` names."""

@@ -6,18 +6,25 @@ import contextlib
 import difflib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fakegan.errors import UsageError
+from fakegan.errors import UnknownKeyError, UsageError
 
 T = TypeVar("T")
+_MOST_LISTED = 20  # names that are all listed where none is near
+_TYPING_ERROR, _RELATED, _AS_NEAR = 0.75, 0.5, 0.06  # how much alike, from 0 to 1; how little less is no worse
 REST: dict[str, Any] = {"rest": True}  # metadata of the one field that takes the keys which no other field has
-_NAMES = {"Literal": typing.Literal, "Path": Path, "Any": Any, "None": None} | {
-    kind.__name__: kind for kind in (bool, int, float, str, tuple, list, dict)
-}  # of the annotations that are checked where only their text is known
+_NAMES = (
+    {"Literal": typing.Literal, "Path": Path, "Any": Any, "None": None}
+    | {
+        "Optional": typing.Optional,
+        "Union": typing.Union,
+    }
+    | {kind.__name__: kind for kind in (bool, int, float, str, tuple, list, dict)}
+)  # of the annotations that are checked where only their text is known
 
 
 def from_mapping(kind: type[T], values: Mapping[str, Any], at: str = "") -> T:
@@ -30,7 +37,7 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], at: str = "") -> T:
         values = {key: value for key, value in values.items() if key in known} | {rest: others}
     for key in values:
         if key not in known and key != rest:
-            raise UsageError(f"{at}{key} is not a config key: {nearest(str(key), known)}")
+            raise unknown(f"{at}{key}", values[key], [f"{at}{name}" for name in known])
     needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]  # type: ignore[arg-type]
     for key in needed:
         if key not in values:
@@ -121,17 +128,69 @@ def _wrong(at: str, value: Any, wanted: Any) -> typing.NoReturn:
     raise UsageError(f"{at}={value!r} must be {wanted}")
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """A hint for a name that is not among those that are known: the nearest ones.
+def flat(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """The values of nested groups of keys, by full key; an empty group is a value."""
+    if not isinstance(node, Mapping) or not node:
+        yield prefix, node
+        return
+    for key, inner in node.items():
+        yield from flat(inner, f"{prefix}.{key}".lstrip("."))
 
-    Of a word without a dot, those that it is the end, the initials (lr: learning_rate) or a part of come first.
+
+def unknown(key: str, value: Any, known: Sequence[str]) -> UnknownKeyError:
+    """The error for a key that is none of those that are known; of a group of keys, for the first in it."""
+    while isinstance(value, Mapping) and value:
+        inner, value = next(iter(value.items()))
+        key = f"{key}.{inner}"
+    return UnknownKeyError(key, nearest(key, known))
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """A hint for a name that is not among those that are known: the nearest ones."""
+    best = _near(name, known)
+    if best:
+        return f"did you mean {' or '.join(best)}?"
+    return f"choose one of {', '.join(sorted(known))}" if len(known) <= _MOST_LISTED else "--help lists them all"
+
+
+def _near(name: str, known: Sequence[str]) -> list[str]:
+    """The nearest by their last part, of the same group if one can be; of equals those whose path is most alike."""
+    *path, end = name.split(".")
+    for among in ([key for key in known if path and key.partition(".")[0] == path[0]], known):
+        ranks = {key: rank for key in among if (rank := _unlike(end, key.rpartition(".")[2])) < 1}
+        best = [key for key in ranks if ranks[key] <= min(ranks.values()) + _AS_NEAR]
+        paths = {key: sum(_within(part, key) for part in path) for key in best}
+        best = [key for key in best if paths[key] >= max(paths.values()) - _AS_NEAR]
+        if best:
+            return best[:3]
+    return []
+
+
+def _within(part: str, key: str) -> float:
+    """How much of a path's part is in a key: nothing where only single letters are."""
+    alike = max(_alike(part, other) for other in key.split("."))
+    return alike if alike >= _RELATED else 0
+
+
+def _alike(a: str, b: str) -> float:
+    return difflib.SequenceMatcher(None, a, b).ratio()
+
+
+def _unlike(typed: str, end: str) -> float:
+    """How far the last part of a key is from what was typed for it, from 0, the same, to 1, nothing in common.
+
+    Initials are near (lr: learning_rate), then typing errors, then what contains the other (every: grid_every).
     """
-    leaf = name.rsplit(".", 1)[-1]
-    ends = {key: key.rsplit(".", 1)[-1] for key in known}
-    meant = [key for key, end in ends.items() if end == leaf]
-    meant += [key for key, end in ends.items() if "".join(word[:1] for word in end.split("_")) == leaf and "_" in end]
-    meant += [key for key, end in ends.items() if "".join(word[:1] for word in leaf.split("_")) == end and "_" in leaf]
-    meant += [key for key, end in ends.items() if len(leaf) > 2 and leaf in end and key not in meant]
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    best = list(dict.fromkeys([*meant[:2], *close[:2]] if "." in name else meant[:3] or close))
-    return f"did you mean {' or '.join(best)}?" if best else f"choose one of {', '.join(sorted(known)[:20])}"
+    if typed == end:
+        return 0
+    if any(_initials(long) == short for long, short in ((typed, end), (end, typed))):
+        return 0.1
+    if _alike(typed, end) >= _TYPING_ERROR:
+        return 1.2 - _alike(typed, end)
+    if len(typed) > 2 and typed in end:
+        return 0.5
+    return 0.6 if end in typed.split("_") else 1
+
+
+def _initials(name: str) -> str | None:
+    return "".join(word[:1] for word in name.split("_")) if "_" in name.strip("_") else None

@@ -1,17 +1,20 @@
-"""What --help says of train.py and evaluate.py: read from conf/ and the comments there."""
+"""What --help says of train.py and evaluate.py: read from conf/, and from the signatures of what it names."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fakegan.options import Option
+
 _WIDEST, _NARROWEST = 100, 60  # columns
-_VALUE_WIDTH = 14  # of a value that its explanation stands beside
+_VALUE_WIDTH = 12  # of a value that its explanation stands beside
+_TARGET = "._target_"
 _KEY = re.compile(r"( *)([\w.]+):(?: .*?)?(?:\s+# (.*))?")
 _REMARK = re.compile(r"( *)# ?(.*)")
 _INHERITED = re.compile(r"^defaults: \[(.*)\]|^ +- (\w+)$", re.MULTILINE)
@@ -24,7 +27,7 @@ _ADDED = ("experiment", "sweep", "debug")  # groups that a command with sweeps t
 class Composed:
     """A command's config, as words have made it."""
 
-    values: Mapping[str, Any]  # by key, flat; empty where it is only known in a run
+    options: Sequence[Option]
     choices: Mapping[str, str | None]  # by group
     hydras: Mapping[str, Any]  # Hydra's own values, by key, flat; hydra.launcher.jobs
 
@@ -47,10 +50,11 @@ def usage(
     if sweeps:
         added = {group: composed.choices.get(group) for group in _ADDED}
         parts.append("+GROUP=CHOICE:\n" + "\n".join(_choices(conf, added, "+", width, least=1)))
-    parts.append("KEY=VALUE:\n" + "\n".join(_keys(composed.values, _explanations(conf, name, composed.choices), width)))
+    remarks = _explanations(conf, name, composed.choices)
+    parts.append("KEY=VALUE:\n" + "\n".join(_keys(composed.options, remarks, width)))
     if sweeps:
         hydras = _hydras_explanations(conf, composed.choices)
-        shown = {key: value for key, value in composed.hydras.items() if key in hydras}
+        shown = [Option(key, value, "") for key, value in composed.hydras.items() if key in hydras]
         chosen = {group: composed.choices.get(group) for group in _HYDRAS}
         rows = [*_choices(conf, chosen, "", width, least=1), "", *_keys(shown, hydras, width)]
         parts.append("Folders, and sweeps (-m and words with several values, as seed=1,2,3):\n" + "\n".join(rows))
@@ -61,7 +65,7 @@ def usage(
 
 def _own_groups(composed: Composed) -> dict[str, str | None]:
     """The groups that a command always has a choice of, in the order of its keys."""
-    order = list(dict.fromkeys(key.partition(".")[0] for key in composed.values))
+    order = list(dict.fromkeys(option.key.partition(".")[0] for option in composed.options))
     own = [group for group in composed.choices if "/" not in group and group not in {"hydra", *_ADDED}]
     own.sort(key=lambda group: order.index(group) if group in order else len(order))
     return {group: composed.choices[group] for group in own}
@@ -89,21 +93,33 @@ def _can_be_chosen(group: str, path: Path) -> bool:
     return not group.startswith("hydra/") or "_target_:" in path.read_text("utf-8")
 
 
-def _keys(values: Mapping[str, Any], explained: Mapping[str, str], width: int) -> Iterator[str]:
-    column = max((len(key) for key in values), default=0) + 4
-    before: str | None = None
-    for key, value in values.items():
-        group = key.rpartition(".")[0].partition(".")[0]
-        if before is not None and group != before:
+def _keys(options: Sequence[Option], remarks: Mapping[str, str], width: int) -> Iterator[str]:
+    """A row for each option, those of no group first; what the YAML says beside one goes before its signature."""
+    groups: dict[str, list[Option]] = {"": []}
+    for option in options:
+        groups.setdefault(option.key.rpartition(".")[0].partition(".")[0], []).append(option)
+    for group in filter(None, groups.values()):
+        if group is not next(filter(None, groups.values())):
             yield ""
-        before = group
-        shown = f"  {key:<{column - 2}}{_shown(value)}"
-        yield from _row(shown, explained.get(key, ""), column + _VALUE_WIDTH + 2, width)
+        longest = max((len(o.key) for o in group if not o.key.endswith(_TARGET)), default=0)
+        column = min(longest + 4, width // 2 - _VALUE_WIDTH // 2)
+        for option in group:
+            if option.others:  # which their library explains itself
+                line = f"{option.key}=VALUE, NAME one of {', '.join(option.others)}"
+                yield from textwrap.wrap(line, width, initial_indent="  ", subsequent_indent=" " * 6)
+                continue
+            shown = f"  {option.key:<{column - 4}}  {_shown(option.value)}"
+            if len(shown) > width:
+                key, shown = shown.split()
+                yield f"  {key}"
+                shown = f"      {shown}"
+            said = remarks.get(option.key, option.said)
+            yield from _row(shown, said, min(column + _VALUE_WIDTH, width // 2), width)
 
 
 def _shown(value: Any) -> str:
     """A value as it would be typed."""
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return f"[{','.join(map(_shown, value))}]"
     words = {None: "null", True: "true", False: "false", "???": "must be given"}
     return words[value] if value is None or isinstance(value, bool) or value == "???" else str(value)
@@ -180,12 +196,3 @@ def remarks(text: str) -> dict[str, str]:
             last = ".".join(above for _, above in open_keys)
             found[last] = key[3]
     return found
-
-
-def flat(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """The values of nested groups of keys, by full key; an empty group is a value."""
-    if not isinstance(node, Mapping) or not node:
-        yield prefix, node
-        return
-    for key, inner in node.items():
-        yield from flat(inner, f"{prefix}.{key}".lstrip("."))

@@ -63,6 +63,8 @@ def as_meant(words: Sequence[str]) -> list[str]:
     for word in words:
         if word.endswith("\r"):
             raise UsageError(f"{word!r:.100} {_WINDOWS}")
+        if re.fullmatch(r"~[a-z]\w*(=.*)?", word):
+            raise UsageError(f"{word} takes away what every run needs: leave it out; ~GROUP.NAME takes away one key")
     return [opened(_rewritten(word, expanded)) for word in _joined(words)]
 
 

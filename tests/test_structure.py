@@ -11,15 +11,15 @@ PACKAGE = Path(__file__).parent.parent / "fakegan"
 # A package or loose module imports from the layers above its own in this list only, within functions too: neither from
 # those below nor from its neighbours. Modules of one package may import each other.
 LAYERS = [
-    {"checks", "errors", "files", "labels", "pictures", "signals", "signatures", "usage", "views"},
+    {"checks", "errors", "files", "labels", "pictures", "signals", "signatures", "views"},
     {"checkpoints", "evaluation", "progress", "ranks", "typed", "words"},
-    {"building", "composing", "devices", "nets", "processes"},
-    {"data", "slurm"},
-    {"commands", "detector"},
+    {"building", "devices", "nets", "processes"},
+    {"data", "options", "slurm"},
+    {"commands", "detector", "usage"},
     {"callbacks", "epochs", "modules", "stopping", "training"},  # all of Lightning but for pipeline
     {"pipeline", "prepare"},
     {"runs"},
-    {"folders", "predict", "sample"},
+    {"composing", "folders", "predict", "sample"},
     {"sweep"},
     {"cli"},
 ]

@@ -16,18 +16,20 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from fakegan import processes, signals, usage
 from fakegan.cli.start import give_up, sweeping
 from fakegan.commands import begin, let_go_of_stdout
-from fakegan.composing import CONF, one_sentence, register_resolvers
+from fakegan.composing import CONF, SETTINGS, check_keys, known, one_sentence, register_resolvers
 from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.folders import Claim, Claiming
+from fakegan.options import options
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
 from fakegan.runs import CONFIG_FILE
 from fakegan.sweep import lifecycle, words
+from fakegan.typed import flat
 from fakegan.words import as_meant, command, word
 
 
@@ -75,25 +77,11 @@ def _help(name: str, about: str, sweeps: bool) -> str:
     given = [o.input_line or "" for o in OverridesParser.create().parse_overrides(typed) if not o.is_sweep_override()]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose(name, given, return_hydra_config=True)
-    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    hydras = OmegaConf.to_container(cfg.hydra, resolve=False)
-    composed = usage.Composed(
-        values={key: _value(cfg, key) for key, _ in usage.flat(OmegaConf.to_container(own, resolve=False))},
-        choices=dict(cfg.hydra.runtime.choices),
-        hydras={key: _value(cfg, key) for key, _ in usage.flat({"hydra": hydras})},
-    )
-    return usage.usage(about, name, CONF, composed, sweeps)
-
-
-def _value(cfg: DictConfig, key: str) -> Any:
-    """A value, resolved; that of a key which is only known in a run is empty."""
-    try:
-        value = OmegaConf.select(cfg, key, throw_on_missing=True)
-    except MissingMandatoryValue:
-        return "???"
-    except (OmegaConfBaseException, ValueError):
-        return ""
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    plain = known(cfg)
+    hydras = dict(flat({"hydra": plain.pop("hydra")}))
+    check_keys(SETTINGS[name], plain)
+    stated = list(options(SETTINGS[name], plain))
+    return usage.usage(about, name, CONF, usage.Composed(stated, dict(cfg.hydra.runtime.choices), hydras), sweeps)
 
 
 def _say(text: str) -> None:

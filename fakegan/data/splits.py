@@ -51,7 +51,8 @@ class SplitConfig:
     seed: int = 0  # of the split alone: other seeds of a run keep the same test faces
     val: float = 0.15  # share of the groups
     test: float = 0.15  # share of the groups
-    autoencoder_share: float | None = None  # of the real training faces, for the autoencoder alone; null: see `share`
+    autoencoder_share: float | None = None  # of the real training faces, for the autoencoder alone; null: half,
+    # or none beside autoencoder_sources
     unseen: tuple[str, ...] = ()  # sources that appear in the test split only
     autoencoder_sources: tuple[str, ...] = ()  # real sources that train the autoencoder only
 

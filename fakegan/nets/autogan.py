@@ -120,7 +120,7 @@ class AutoGAN(nn.Module):
         self,
         depth: int = 4,  # residual blocks: the study's axis
         width: int = 64,  # channels at 64x64
-        norm: Literal["none", "instance", "batch"] = "none",  # instance in the study: brightness and contrast are lost
+        norm: Literal["none", "instance", "batch"] = "none",  # the study's instance loses brightness and contrast
         code_channels: int | None = None,  # channels of the 16x16 code; null: 4 * width, as in the study
     ) -> None:
         super().__init__()

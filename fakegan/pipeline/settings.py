@@ -19,7 +19,7 @@ from fakegan.data.store import stored_fingerprint
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import FAKE, REAL
 from fakegan.processes import cores
-from fakegan.typed import REST, to_mapping
+from fakegan.typed import REST, to_mapping, unknown
 from fakegan.views import VIEWS, View
 
 FACES_FILE = "faces.sha256"  # in a run directory: the fingerprint of the store that the run began with
@@ -247,8 +247,8 @@ def _only_looks(node: Any) -> bool:
 class PathSettings:
     """conf/paths."""
 
-    run_dir: Path  # this run's own; everything but artifacts
-    data_dir: Path  # where built-in faces are kept
+    run_dir: Path  # this run's own folder: hydra.run.dir, or that of resume
+    data_dir: Path  # where the built-in faces are kept
     artifact_dir: Path  # trained autoencoders and reconstructions that several runs may use
 
 
@@ -257,7 +257,8 @@ class RunSettings:
     """The whole of conf/train.yaml."""
 
     seed: int  # of weights, orders, flips and noise; the split has its own: data.split.seed
-    resume: str | bool | None  # a run directory to continue; true: a sweep
+    resume: str | bool | None  # a run directory to continue, with its own config: only places go with it, such as
+    # data.root=DIR of a store that was moved; with -m and a sweep's words, true: the sweep in hydra.sweep.dir
     data: DataSettings
     model: ModelSettings
     classifier: ClassifierSettings
@@ -267,23 +268,12 @@ class RunSettings:
     callbacks: dict[str, Any]  # nodes by name; null: left out
     logger: dict[str, Any] | None  # nodes by name
     paths: PathSettings
-    trust: tuple[str, ...] = ()  # packages whose code a file may name: a run's config.yaml, an autoencoder.pt
+    trust: tuple[str, ...] = ()  # packages whose code the files of other runs may name, [my_package]
 
     def __post_init__(self) -> None:
         seeds(seed=self.seed)
         labels(data__name=self.data.name, model__name=self.model.name, classifier__name=self.classifier.name)
         labels(pipeline__name=self.pipeline.name, budget__name=self.budget.name)
-
-    @staticmethod
-    def with_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of a composed config, with what the signatures of the classes that it names give by themselves.
-
-        Raises:
-            UsageError: a key that such a class does not take, or a value of another type.
-        """
-        kinds: dict[str, Any] = {"model": ModelSettings, "classifier": ClassifierSettings, "trainer": TrainerSettings}
-        beside = {group: [f.name for f in fields(kind) if not f.metadata.get("rest")] for group, kind in kinds.items()}
-        return {group: completed(node, group, beside.get(group, ())) for group, node in plain.items()}
 
     @property
     def classifier_budget(self) -> StageBudget:
@@ -391,18 +381,36 @@ class RunSettings:
         return " · ".join(words)
 
 
+def with_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a composed config, with what the signatures of the classes that it names give by themselves.
+
+    Raises:
+        UsageError: a key that such a class does not take, or a value of another type; a callback without a class.
+    """
+    for group in ("callbacks", "logger"):
+        for name, node in (plain.get(group) or {}).items():
+            if node is not None and not (isinstance(node, Mapping) and TARGET in node):
+                raise unknown(f"{group}.{name}", node, [f"{group}.{known}" for known in plain[group]])
+    for name, stage in plain.get("budget", {}).items():
+        if isinstance(stage, Mapping) and len(stage) < len(fields(StageBudget)):  # of another name than is meant
+            raise unknown(f"budget.{name}", stage, [f"budget.{known}" for known in plain["budget"]])
+    kinds: dict[str, Any] = {"model": ModelSettings, "classifier": ClassifierSettings, "trainer": TrainerSettings}
+    beside = {group: [f.name for f in fields(kind) if not f.metadata.get("rest")] for group, kind in kinds.items()}
+    return {group: completed(node, group, beside.get(group, ())) for group, node in plain.items()}
+
+
 @dataclass(frozen=True)
 class EvaluateSettings:
     """The whole of conf/evaluate.yaml."""
 
-    run: str | None  # one run to score again
-    runs: tuple[str, ...]  # or several to compare: runs, or folders that hold them
-    out: Path | None  # where the results go; None: into the run, a report of several into a new folder under reports/
-    sources: tuple[str, ...]  # only these; empty: all
-    device: Literal["auto", "cpu", "cuda", "mps"]
-    data_dir: Path  # where built-in faces are kept
+    run: str | None  # a run directory that train.py finished
+    runs: tuple[str, ...]  # or several: run directories, or folders that hold them
+    out: Path | None  # where the results go; null: a new folder of the run, for the report of several one in reports/
+    sources: tuple[str, ...]  # only these sources of the store, e.g. [ffhq,stylegan]; empty means all
+    device: Literal["auto", "cpu", "cuda", "mps"]  # auto, cpu, cuda, mps
+    data_dir: Path  # where the built-in faces are kept
     data: DataSettings | None = None  # None: the run's own faces
-    trust: tuple[str, ...] = ()  # packages whose code a run's files may name
+    trust: tuple[str, ...] = ()  # packages whose code the files of the runs may name, [my_package]
 
     def __post_init__(self) -> None:
         if self.run is not None and self.runs:

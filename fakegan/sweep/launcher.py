@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import re
 import shlex
 import signal
 import sys
@@ -361,6 +362,7 @@ def _subdir(cfg: DictConfig, number: int) -> str:
         cfg.hydra.job.num = number
         name = str(cfg.hydra.sweep.subdir)
         cfg.hydra.job.num = before
+    name = re.sub(r"(^|,)\+\+", r"\1", name)  # of ${hydra.job.override_dirname}: as it was typed
     if name != Path(name).name or name == "..":
         raise UsageError(f"hydra.sweep.subdir={name} must name one folder in that of the sweep: leave out the /")
     return name

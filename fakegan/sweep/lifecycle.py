@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import filelock
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig, open_dict, read_write
 
 from fakegan import ranks
 from fakegan.composing import one_sentence
@@ -22,7 +22,7 @@ from fakegan.runs import CONFIG_FILE
 from fakegan.sweep import cluster, search, table, words
 from fakegan.sweep.launcher import ProcessLauncher, runs_in
 from fakegan.sweep.plugins import SCOPE, make_known
-from fakegan.words import here
+from fakegan.words import here, opened
 
 _LOCK_FILE = ".sweep.lock"
 # What lies in the folder of a sweep that was refused before a job began.
@@ -100,6 +100,7 @@ class Opening(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Ends the process with a sentence where the sweep may not begin."""
         with one_sentence():  # Hydra would make a warning of an error
+            _open_params(config.hydra.sweeper)
             folder = Path(config.hydra.sweep.dir).absolute()
             resume = config.get("resume")
             automatic = has_clock(config.hydra.sweep) and not resume
@@ -117,6 +118,21 @@ class Opening(Callback):
             if Opening.others_launch or not words.is_sweep(folder):
                 words.keep_command(folder, sys.argv)
             Opening.folder = folder
+
+
+def _open_params(sweeper: DictConfig) -> None:
+    """What is swept may be any option, as the words of the command may.
+
+    Raises:
+        UsageError: it is no table of keys and values.
+    """
+    params = sweeper.get("params")
+    if params is not None and not isinstance(params, DictConfig):
+        raise UsageError(f"hydra.sweeper.params={params!r} must be keys and values: leave it out, or params.KEY=1,2")
+    if params:
+        swept = {opened(f"{key}=")[:-1]: values for key, values in params.items()}
+        with read_write(sweeper), open_dict(sweeper):
+            sweeper.params = swept
 
 
 def _check_opening(

@@ -40,7 +40,7 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.files import replacing
 from fakegan.runs import read_plain
 from fakegan.sweep.plugins import make_known
-from fakegan.words import here, opened
+from fakegan.words import here, opened, typed
 
 STUDY_FILE = "study.db"  # in a search's folder: every trial, by Optuna
 BEST_FILE = "optimization_results.yaml"
@@ -208,7 +208,7 @@ def _parsed(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
             fixed[key] = str(override.input_line)
     space = {key: values for key, values in space.items() if key not in fixed}  # a plain word takes its place
     if not space:
-        raise UsageError("nothing is searched: give a key an interval or a choice, e.g. 'model.width=choice(8,16)'")
+        raise UsageError("nothing is searched: give a key an interval or a choice, e.g. 'budget.width=choice(8,16)'")
     return space, list(fixed.values())
 
 
@@ -234,7 +234,7 @@ def _distribution(override: Override) -> Any:
         whole = all(isinstance(number, int) for number in (*ends, *options.values()))
         return IntDistribution(*ends, **options) if whole else FloatDistribution(*ends, **options)
     except ValueError as error:
-        raise UsageError(f"{override.input_line} cannot be searched: {error}") from error
+        raise UsageError(f"{typed(str(override.input_line))} cannot be searched: {error}") from error
 
 
 def _typed(value: Any) -> str:
@@ -265,7 +265,7 @@ def _study(folder: Path, space: Mapping[str, Any], fixed: Sequence[str]) -> Any:
     study = _open(folder / STUDY_FILE)
     before = study.user_attrs.get(_SEARCHED, searched)
     if before != searched:
-        differing = " ".join(sorted(set(before) ^ set(searched)))
+        differing = " ".join(typed(word) for word in sorted(set(before) ^ set(searched)))
         raise UsageError(f"{here(folder)} holds another search, by {differing}: choose another hydra.sweep.dir")
     study.set_user_attr(_SEARCHED, searched)
     ended = len(_ended(study, space))
@@ -338,7 +338,7 @@ def _keep_best(study: Any, folder: Path, space: Mapping[str, Any]) -> None:
         return
     best = study.best_trial
     found = {
-        "words": _words(best.params, best.distributions),
+        "words": [typed(word) for word in _words(best.params, best.distributions)],
         "objective": best.value,
         "trial": best.number,
         "run": study.user_attrs[_RUN.format(best.number)],
