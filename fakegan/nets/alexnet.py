@@ -26,8 +26,8 @@ class AlexNet(nn.Module):
     def __init__(
         self,
         in_channels: int = 3,
-        hidden: int = 1024,
-        dropout: float = 0.5,
+        hidden: int = 1024,  # units of the two hidden layers
+        dropout: float = 0.5,  # share of the units before the hidden layers that are left out in training
         imagenet: bool = False,  # take inputs as ImageNet's weights expect them; `load_imagenet` fetches those
     ) -> None:
         super().__init__()
