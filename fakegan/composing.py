@@ -102,7 +102,7 @@ def explain(error: Exception) -> str:
     if isinstance(error, ConfigCompositionException) and "hydra.sweeper.params" in text:
         return (
             "hydra.sweeper.params is a table, to which keys are added with a plus: +hydra.sweeper.params.seed='1,2'; "
-            "keys with dots stand there in a YAML file, or by themselves among the words: -m classifier.net.dropout=.1,.3"
+            "keys with dots stand in a YAML file, or by themselves among the words: -m classifier.net.dropout=.1,.3"
         )
     return (isinstance(error, ConfigCompositionException) and _of_a_key(text)) or " ".join(
         line.strip() for line in text.splitlines()[:2]

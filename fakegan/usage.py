@@ -13,7 +13,7 @@ from typing import Any
 from fakegan.options import Option
 
 _WIDEST, _NARROWEST = 100, 60  # columns
-_VALUE_WIDTH = 12  # of a value that its explanation stands beside
+_VALUE_WIDTH = 15  # of a value that its explanation stands beside
 _TARGET = "._target_"
 _KEY = re.compile(r"( *)([\w.]+):(?: .*?)?(?:\s+# (.*))?")
 _REMARK = re.compile(r"( *)# ?(.*)")

@@ -116,10 +116,10 @@ def test_a_sweep_runs_every_combination_side_by_side_and_trains_each_autoencoder
 
 
 def test_a_failed_job_stops_neither_the_others_nor_the_report(tmp_path: Path, own_faces: tuple[str, ...]) -> None:
-    words = ("pipeline=classify", "classifier.learning_rate=1e30,1e-3", "classifier.optimizer=sgd", *own_faces)
-    result = _sweep(tmp_path, *words)
+    words = ("pipeline=classify", "classifier.optimizer.lr=1e30,1e-3", "classifier.optimizer._target_=torch.optim.SGD")
+    result = _sweep(tmp_path, *words, *own_faces)
     assert result.returncode == 1
-    assert "job 0 (classifier.learning_rate=1e+30) failed after" in result.stdout
+    assert "job 0 (classifier.optimizer.lr=1e+30) failed after" in result.stdout
     assert result.stdout.index("  | error: ") < result.stdout.index("job 1 starts")  # at once
     assert [row["state"] for row in _rows(tmp_path / "sweep")] == ["failed", "finished"]
     assert (tmp_path / "sweep" / "report.html").is_file()
@@ -192,7 +192,7 @@ def test_a_sweep_that_was_stopped_goes_on_where_it_was(
 ) -> None:
     """Stopped while its second job trains; the first has finished, the third has not begun."""
     sweep = tmp_path / "sweep"
-    long = ("budget.classifier.max_epochs=20,100,21", "callbacks.patience=999")
+    long = ("budget.classifier.max_epochs=20,100,21", "callbacks.early_stopping.patience=999")
     words = ("pipeline=classify", *long, *own_faces)
     command = [*_command("train.py", "-m", *words, cwd=tmp_path), "hydra.sweep.dir=sweep"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -280,7 +280,7 @@ def test_predict_gives_the_scores_of_evaluate(tmp_path: Path, own_faces: tuple[s
     [
         (("data=faces", "data.root=nowhere"), 2, ("nowhere", "fakegan.prepare")),
         (("model=autogan5",), 2, ("model=autogan5 does not exist", "autogan4")),
-        (("model.dept=2",), 2, ("model.dept is not a config key", "model.depth")),
+        (("model.dept=2",), 2, ("model.dept is not a config key", "model.net.depth")),
         (("trainer=gpu",), 2, ("gpu", "trainer=cpu")),
         (("resume=nowhere",), 2, ("resume=nowhere", "no run in such a folder")),
         (("model.checkpoint=nowhere",), 2, ("nowhere does not exist", "autoencoder.pt")),

@@ -22,6 +22,7 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.sweep import search
 from fakegan.sweep.search import BEST_FILE, STUDY_FILE, Search, closing_words
 from fakegan.sweep.words import COMMAND_FILE
+from fakegan.typed import flat, to_mapping
 from fakegan.words import PROJECT
 
 from .conftest import Compose
@@ -105,6 +106,18 @@ def test_a_search_runs_as_many_trials_as_asked_and_names_the_best(tmp_path: Path
     line = closing_words(tmp_path)
     assert line.startswith("best of 6 trials: ")
     assert line.endswith(f"{best}_run")
+
+
+def test_any_option_can_be_searched_and_the_best_is_told_as_it_is_typed(tmp_path: Path) -> None:
+    launcher = PlayedLauncher(tmp_path, lambda *_: 0.5)
+    searcher = Search(1, 1, 1, {"classifier.net.dropout": "choice(0.1,0.1)"})
+    searcher.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    searcher.launcher = launcher  # type: ignore[assignment]
+    searcher.sweep(["++model.pool_size=5"])
+    assert launcher.asked[0] == {"++classifier.net.dropout": "0.1", "++model.pool_size": "5"}  # Hydra knows neither
+    assert OmegaConf.load(tmp_path / BEST_FILE).words == ["classifier.net.dropout=0.1"]
+    with pytest.raises(UsageError, match=r"holds another search, by model\.pool_size=5 model\.pool_size=6: choose"):
+        searcher.sweep(["++model.pool_size=6"])
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -353,11 +366,8 @@ def test_every_shipped_search_is_over_keys_that_exist_and_values_they_take(
     for end in (0, -1):  # of every range
         chosen = {key: (getattr(v, "choices", None) or (v.low, v.high))[end] for key, v in space.items()}
         settings = compose_settings(f"+sweep={sweep}", *(f"{key}={value}" for key, value in chosen.items()))
-        for key, value in chosen.items():
-            found: Any = settings
-            for part in key.split("."):
-                found = found[part] if isinstance(found, dict) else getattr(found, part)
-            assert found == value
+        stated = dict(flat(to_mapping(settings)))
+        assert {key: stated[key] for key in chosen} == chosen
 
 
 @pytest.mark.slow
@@ -368,9 +378,9 @@ def test_a_search_that_was_killed_runs_what_is_missing_and_goes_on_with_the_inte
     folder = tmp_path / "search"
     words = [
         *("-m", "+sweep=optuna_classifier", "hydra.sweeper.n_trials=6", "hydra.sweeper.seed=6"),
-        *("classifier.optimizer=sgd", "classifier.learning_rate=choice(1e-3,1e30)", "classifier.weight_decay=0"),
+        *("classifier.optimizer._target_=torch.optim.SGD", "classifier.optimizer.lr=choice(1e-3,1e30)"),
         *("data=faces", f"data.root={store_path}", "+debug=fast", "budget.classifier.max_epochs=40"),
-        *("trainer=cpu", "callbacks.patience=99", f"paths.artifact_dir={tmp_path / 'artifacts'}"),
+        *("trainer=cpu", "callbacks.early_stopping.patience=99", f"paths.artifact_dir={tmp_path / 'artifacts'}"),
         f"hydra.sweep.dir={folder}",
     ]
     command = [sys.executable, str(PROJECT / "train.py"), *words]
@@ -393,7 +403,7 @@ def test_a_search_that_was_killed_runs_what_is_missing_and_goes_on_with_the_inte
     assert len(list(folder.glob("*/config.yaml"))) == 6
     log = next(folder.glob("3_*")) / "log.txt"
     assert log.read_text().count("classifier epoch 1/40") == 1
-    assert "best of 6 trials (2 failed): classifier.learning_rate=0.001" in resumed.stdout.splitlines()[-1]
+    assert "best of 6 trials (2 failed): classifier.optimizer.lr=0.001" in resumed.stdout.splitlines()[-1]
 
 
 @pytest.mark.slow

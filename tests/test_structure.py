@@ -98,7 +98,7 @@ def test_scoring_and_reports_load_no_lightning() -> None:
     ("library", "owners"),
     [
         ("hydra", HYDRAS | {"plugins.py"}),
-        ("omegaconf", HYDRAS | {"runs.py"}),
+        ("omegaconf", HYDRAS | {"runs.py", "words.py"}),
         ("optuna", {"search.py"}),
         ("submitit", {"cluster.py", "ranks.py"}),
         ("yaml", {"runs.py"}),

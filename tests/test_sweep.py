@@ -25,6 +25,7 @@ from omegaconf import OmegaConf
 from fakegan import composing
 from fakegan.cli import entry
 from fakegan.errors import FakeganError, ToldError, UsageError
+from fakegan.pipeline.ledger import COMMAND_VARIABLE
 from fakegan.pipeline.settings import RunSettings
 from fakegan.progress import Status, write_status
 from fakegan.sweep import launcher, lifecycle, machine, table, words
@@ -33,7 +34,7 @@ from fakegan.sweep.jobs import LOG_FILE, TAIL, Ending, Job, Running, Watcher, la
 from fakegan.sweep.machine import Machine, check_room, gpus_of_one, this_machine, threads_of_one
 from fakegan.sweep.planning import Folders
 from fakegan.sweep.table import Row, read_rows, write_rows
-from fakegan.words import PROJECT, here
+from fakegan.words import PROJECT, here, opened
 
 from .conftest import Compose
 
@@ -512,7 +513,7 @@ def test_a_sweep_that_got_more_values_finds_its_jobs_again_and_takes_free_number
     tmp_path: Path, compose_settings: Compose
 ) -> None:
     """seed=1,2 with two learning rates had jobs 0 to 3; with seed=1,2,3 the fourth is another."""
-    rates = ("classifier.learning_rate=0.1", "classifier.learning_rate=0.2")
+    rates = ("classifier.optimizer.lr=0.1", "classifier.optimizer.lr=0.2")
     before = [(rate, seed) for rate in rates for seed in (1, 2)]
     for i in range(4):
         (tmp_path / f"{i}_x").mkdir()
@@ -595,8 +596,8 @@ def test_a_sweep_says_the_whole_command_that_goes_on_with_it(tmp_path: Path, mon
 
 
 def test_a_word_that_could_not_be_shown_again_is_refused_before_anything_begins(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"'model\.betas=\[0,\\t0\]' holds a tab"):
-        words.keep_command(tmp_path, ["train.py", "-m", "model.betas=[0,\t0]"])
+    with pytest.raises(UsageError, match=r"'model\.optimizer\.betas=\[0,\\t0\]' holds a tab"):
+        words.keep_command(tmp_path, ["train.py", "-m", "model.optimizer.betas=[0,\t0]"])
     assert not words.is_sweep(tmp_path)
 
 
@@ -616,6 +617,35 @@ def test_jobs_are_named_by_what_they_do_not_share() -> None:
     jobs: Mapping[int, Sequence[str]] = {0: ["a=1", "seed=1"], 1: ["a=1", "seed=2"]}
     assert words.telling(jobs) == {0: "seed=1", 1: "seed=2"}
     assert words.telling({0: ["a=1"]}) == {0: "a=1"}
+
+
+def test_what_an_experiment_sweeps_may_be_any_option() -> None:
+    sweeper = OmegaConf.create({"params": {"seed": "1,2", "classifier.net.dropout": "0.1,0.3"}})
+    lifecycle._open_params(sweeper)
+    assert sweeper.params == {"seed": "1,2", "++classifier.net.dropout": "0.1,0.3"}
+    with pytest.raises(UsageError, match="must be keys and values"):
+        lifecycle._open_params(OmegaConf.create({"params": "seed"}))
+
+
+def test_names_of_jobs_and_commands_are_as_words_are_typed(start: Started) -> None:
+    start.fixed.append("hydra.sweep.subdir='${hydra.job.num}_${hydra.job.override_dirname}'")
+    start.fixed.append("hydra.job.config.override_dirname.exclude_keys=[data,+debug,pipeline,trainer,++data.root]")
+    start("classifier.net.dropout=0.1", "classifier.net.dropout=0.3")
+    assert [job.name for job in start.ran] == ["classifier.net.dropout=0.1", "classifier.net.dropout=0.3"]
+    assert [job.folder.name for job in start.ran] == ["0_classifier.net.dropout=0.1", "1_classifier.net.dropout=0.3"]
+    assert start.ran[0].environment[COMMAND_VARIABLE].endswith(" classifier.net.dropout=0.1 hydra.mode=RUN")
+    assert "++" not in (start.folder / table.JOBS_FILE).read_text()
+
+
+def test_a_wrong_key_or_type_is_refused_before_the_first_job(start: Started) -> None:
+    start("classifier.drpout=0.1", "classifier.net.dropout=high", "classifier.net.dropout=0.3")
+    assert [job.number for job in start.ran] == [2]
+    reasons = [row.reason for row in read_rows(start.folder)]
+    assert reasons[0] == "classifier.drpout is not a config key: did you mean classifier.net.dropout?"
+    assert reasons[1] == "classifier.net.dropout='high' must be a number"
+    with pytest.raises(UsageError, match=r"did you mean classifier\.net\.dropout"):
+        start("classifier.drpout=0.1", "classifier.drpout=0.2")
+    assert start.ran == []
 
 
 class Started:
@@ -647,12 +677,12 @@ class Started:
         composing.register_resolvers()
         lifecycle.register()
         with initialize_config_dir(str(composing.CONF), version_base="1.3"):
-            master = compose("train", [*self.fixed, *options], return_hydra_config=True)
+            master = compose("train", [*map(opened, self.fixed), *options], return_hydra_config=True)
             made = launcher.ProcessLauncher(**{k: v for k, v in master.hydra.launcher.items() if k != "_target_"})
             made.config, made.folder = master, self.folder
             made.loader = GlobalHydra.instance().config_loader()
             self.folder.mkdir(exist_ok=True)
-            return made.launch([[*self.fixed, word] for word in jobs], 0)
+            return made.launch([[*map(opened, [*self.fixed, word])] for word in jobs], 0)
 
     @property
     def states(self) -> list[str]:

@@ -1,19 +1,25 @@
 """--help: what it says, how wide, and that neither it nor a refused command waits for torch."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from fakegan import composing, usage
 from fakegan.cli import entry
 from fakegan.composing import CONF
-from fakegan.words import PROJECT
+from fakegan.errors import UsageError
+from fakegan.pipeline.settings import EvaluateSettings, RunSettings
+from fakegan.typed import flat
+from fakegan.words import PROJECT, as_meant
 
+GROUPS = ("data", "model", "classifier", "pipeline", "budget", "trainer", "callbacks", "logger", "paths")
 HEAVY = ("torch", "pytorch_lightning", "torchmetrics", "scipy", "matplotlib")
 _SCRIPT = """
 import runpy, sys
@@ -69,9 +75,10 @@ def test_help_of_train_lists_every_choice_and_every_key_in_100_columns_without_t
     assert max(map(len, result.stdout.splitlines())) <= 100
     rows = _rows(result.stdout)
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        keys = [key for key, _ in usage.flat(OmegaConf.to_container(compose("train")))]
-    assert "data.split.val" in keys
-    assert set(keys) <= set(rows)
+        keys = {key for key, _ in flat(OmegaConf.to_container(compose("train")))}
+    assert {key for key in keys if not key.endswith("._partial_")} <= set(rows)
+    only_in_signatures = {"data.split.val", "classifier.net.dropout", "model.pool_size", "trainer.devices"}
+    assert only_in_signatures <= set(rows) - keys
     for group in ("data", "model", "classifier", "pipeline", "budget", "trainer", "logger"):
         assert {f"{group}={path.stem}" for path in (CONF / group).glob("*.yaml")} <= set(rows)
     assert {f"+experiment={path.stem}" for path in (CONF / "experiment").glob("*.yaml")} <= set(rows)
@@ -91,17 +98,22 @@ def test_help_of_evaluate_is_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("model=autogan5", "--help"), "model=autogan5 does not exist: did you mean autogan4"),
-        (("modle.depth=3", "-h"), "modle.depth is not a config key: did you mean model.depth"),
+        (("model=autogan5", "--help"), "model=autogan5 does not exist: did you mean autogan1 or autogan4?"),
+        (("modle.depth=3", "-h"), "modle.depth is not a config key: did you mean model.net.depth?"),
         (("resume=nowhere",), "there is no run in such a folder"),
         (("seed=1,2",), "seed=1,2: add -m to run each of these values, or write seed=[1,2] for a list"),
         (("foo",), "foo: write KEY=VALUE"),
         (("experiment=paper_exp1",), "experiment is chosen with a plus: +experiment="),
-        (("model.depth=deep",), "model.depth='deep' must be a whole number"),
+        (("model.net.depth=deep",), "model.net.depth='deep' must be a whole number"),
+        (("trainer.max_epochs=many",), "trainer.max_epochs='many' must be a whole number"),
         (("pipeline.view=residuals",), "pipeline.view='residuals' does not exist"),
-        (("classifier.net=vgg",), "classifier.net='vgg' does not exist: choose simple_cnn, alexnet, dcgan"),
+        (("classifier.net=vgg",), "classifier.net must name what it builds: classifier.net._target_=package"),
         (("-m", "data=faces", "trainer=cpu", "seed=1,2"), "data.root must be given"),
-        (("-m", "model=autogan1,autogan9"), "model=autogan9 does not exist: did you mean autogan4 or autogan1?"),
+        (("-m", "model=autogan1,autogan9"), "model=autogan9 does not exist: did you mean autogan1 or autogan4?"),
+        (
+            ("-m", "classifier.drpout=0.1,0.3"),
+            "did you mean classifier.net.dropout?",
+        ),
     ],
 )
 def test_what_is_refused_is_refused_in_a_sentence_and_before_torch_is_loaded(
@@ -130,32 +142,88 @@ def test_words_beside_help_are_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
     text = _help_of(monkeypatch, "-m", "model=autogan1", "classifier=alexnet", "seed=7", "budget=quick,paper")
     assert "* model=autogan4" in plain
     assert "* model=autogan1" in text
-    assert _rows(plain)["model.depth"] == "4 residual blocks"
-    assert _rows(text)["model.depth"] == "1 residual blocks"
-    assert _rows(text)["classifier.net_options.hidden"] == "1024 units of the two hidden layers"
+    assert _rows(plain)["model.net.depth"] == "4 residual blocks: the study's axis"
+    assert _rows(text)["model.net.depth"] == "1 residual blocks: the study's axis"
+    assert _rows(text)["classifier.net.hidden"].startswith("1024")
+    assert "classifier.net.hidden" not in _rows(plain)
+    assert "classifier.generator.latent" in _rows(_help_of(monkeypatch, "classifier=dcgan"))
     assert _rows(text)["seed"].startswith("7 of weights")
     assert "* budget=quick" in text  # several values: none of them
 
 
 def test_values_are_what_they_come_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = _rows(_help_of(monkeypatch, "data=faces", "budget.width=24"))
-    assert rows["model.width"] == "24 channels at 64x64"  # ${budget.width}
-    assert rows["data.root"] == "must be given the folder given to prepare as --out"
+    rows = _rows(_help_of(monkeypatch, "data=faces", "++budget.width=24", "++classifier.net.dropout=0.5"))
+    assert rows["model.net.width"] == "24 channels at 64x64"  # ${budget.width}
+    assert rows["classifier.net.dropout"].startswith("0.5 share of the units")
+    assert rows["data.root"].startswith("must be given the folder given to prepare as --out")
     assert rows["model.checkpoint"].startswith("null a trained autoencoder.pt")
     assert rows["data.split.unseen"].startswith("[] sources that")
     assert rows["paths.run_dir"].startswith("this run's own folder")  # known when it runs
 
 
+@pytest.mark.parametrize("choice", [(g, p.stem) for g in GROUPS for p in sorted((CONF / g).glob("*.yaml"))])
+def test_every_option_has_an_explanation(monkeypatch: pytest.MonkeyPatch, choice: tuple[str, str]) -> None:
+    """And what follows from elsewhere is none: channels, folders, metrics, stages."""
+    text = _help_of(monkeypatch, "=".join(choice)).partition("KEY=VALUE:")[2].partition("\n\nFolders")[0]
+    assert not re.search(r"\.(in_channels|out_channels|folder|monitor|mode|stage|_partial_) ", text)
+    lines = [line for line in text.splitlines() if line.strip()]
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        alone = re.fullmatch(r"  (\S+)( +\S+)?", line) is not None
+        assert not alone or below.startswith("      "), line
+
+
+def test_further_arguments_of_a_library_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = " ".join(_help_of(monkeypatch).split())
+    assert re.search(r"trainer\.NAME=VALUE, NAME one of strategy, .*gradient_clip_val", text)
+    assert re.search(r"classifier\.optimizer\.NAME=VALUE, NAME one of betas, eps, ", text)
+    assert "trainer.NAME=VALUE, NAME one of accelerator" not in text  # it has a row of its own
+
+
 @pytest.mark.parametrize(
-    "group", ["data", "model", "classifier", "pipeline", "budget", "trainer", "callbacks", "logger", "paths"]
+    ("typed", "meant"),
+    [
+        ("learning_rate=0.1", "did you mean model.optimizer.lr or classifier.optimizer.lr?"),
+        ("patience=3", "did you mean callbacks.early_stopping.patience?"),
+        ("classifier.learning_rate=1", "did you mean classifier.optimizer.lr?"),
+        ("callbacks.patience=3", "did you mean callbacks.early_stopping.patience?"),
+        ("callbacks.grid_every=3", "did you mean callbacks.reconstructions.every or callbacks.samples.every?"),
+        ("callbacks.save_minutes=3", "did you mean callbacks.save_and_stop.minutes?"),
+        ("callbacks.early_stoping=null", "did you mean callbacks.early_stopping?"),
+        ("callbacks.mine.each=3", "A new one names its class: callbacks.mine._target_=package.module.Class"),
+        ("model.depth=2", "did you mean model.net.depth?"),
+        ("model.width=2", "did you mean model.net.width or model.discriminator.width?"),
+        ("classifier.net_options.dropout=.1", "did you mean classifier.net.dropout?"),
+        ("classifier.optimzer.lr=1", "did you mean classifier.optimizer.lr?"),
+        ("trainer.gradient_clip=1", "did you mean trainer.gradient_clip_val?"),
+        ("budget.clasifier.max_epochs=1", "did you mean budget.classifier.max_epochs?"),
+        ("hydra.launcher.job=2", "did you mean hydra.launcher.jobs?"),
+        ("+learning_rate=1", "did you mean model.optimizer.lr or classifier.optimizer.lr?"),
+        ("+seed=2", "seed has a value already: leave out the plus: seed=2"),
+        ("+classifier=alexnet", "give it once, without a plus: classifier=alexnet"),
+        ("~seed", "~seed takes away what every run needs"),
+        ("~data.split.val", "it is as its class has it; data.split.val=VALUE changes it"),
+        ("~callbacks.early_stoping", "did you mean callbacks.early_stopping?"),
+        ("classifier/net=alexnet", "name what is to be built with classifier.net._target_=package.module.Class"),
+    ],
 )
-def test_every_key_has_an_explanation(monkeypatch: pytest.MonkeyPatch, group: str) -> None:
-    for path in (CONF / group).glob("*.yaml"):
-        said = usage._inherited(CONF / group, path.stem)
+def test_a_wrong_key_gets_the_right_one(monkeypatch: pytest.MonkeyPatch, typed: str, meant: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    composing.register_resolvers()
+    with pytest.raises((UsageError, HydraException)) as caught:  # noqa: PT012
+        words = as_meant([typed])
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = compose("train", [f"{group}={path.stem}"])
-        keys = [key for key, _ in usage.flat(OmegaConf.to_container(cfg[group], resolve=False))]
-        assert not [key for key in keys if key not in said], path
+            cfg = compose("train", [*words, "paths.run_dir=x"])
+        composing.settings_of(RunSettings, cfg)
+    sentence = str(caught.value) if isinstance(caught.value, UsageError) else composing.explain(caught.value)
+    assert meant in sentence
+    assert "\n" not in sentence
+
+
+def test_other_faces_need_their_choice_of_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("evaluate", as_meant(["run=x", "data.root=y"]))
+    with pytest.raises(UsageError, match=r"data\.root needs a choice of data beside it: add data=faces"):
+        composing.settings_of(EvaluateSettings, cfg)
 
 
 def test_comments_are_read_from_beside_their_keys() -> None:

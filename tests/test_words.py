@@ -40,7 +40,7 @@ def _value(word: str) -> Any:
 
 def _printed(line: str, key: str) -> str:
     """The value of a key in a printed command, as it arrives after the shell, as_meant and Hydra."""
-    typed = words.as_meant(shlex.split(line))
+    typed = map(words.typed, words.as_meant(shlex.split(line)))
     return str(next(_value(word) for word in typed if word.startswith(f"{key}=")))
 
 

@@ -362,7 +362,7 @@ def _subdir(cfg: DictConfig, number: int) -> str:
         cfg.hydra.job.num = number
         name = str(cfg.hydra.sweep.subdir)
         cfg.hydra.job.num = before
-    name = re.sub(r"(^|,)\+\+", r"\1", name)  # of ${hydra.job.override_dirname}: as it was typed
+    name = re.sub(r"\+\+(?=[A-Za-z_]\w*\.)", "", name)  # of ${hydra.job.override_dirname}: as it was typed
     if name != Path(name).name or name == "..":
         raise UsageError(f"hydra.sweep.subdir={name} must name one folder in that of the sweep: leave out the /")
     return name

@@ -130,7 +130,7 @@ def _open_params(sweeper: DictConfig) -> None:
     if params is not None and not isinstance(params, DictConfig):
         raise UsageError(f"hydra.sweeper.params={params!r} must be keys and values: leave it out, or params.KEY=1,2")
     if params:
-        swept = {opened(f"{key}=")[:-1]: values for key, values in params.items()}
+        swept = {opened(f"{key!s}=")[:-1]: values for key, values in params.items()}
         with read_write(sweeper), open_dict(sweeper):
             sweeper.params = swept
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from fakegan.errors import FakeganError, UsageError
 from fakegan.files import replacing
 from fakegan.words import command, from_here, lasting, typed, word
@@ -68,7 +70,8 @@ def alone(
 ) -> str:
     """What would be typed to run this job without its sweep."""
     words = [word for word in overrides if not word.startswith("resume=")]
-    asked = any(word.startswith("hydra.mode=") for word in sweep.overrides.hydra)  # which -m does
+    of_hydra = map(str, OmegaConf.to_container(sweep.overrides.hydra) or ())  # as typed: nothing in them is resolved
+    asked = any(word.startswith("hydra.mode=") for word in of_hydra)  # which -m does
     mode = [] if asked else ["hydra.mode=RUN"]  # an experiment among them makes any command a sweep
     return shlex.join([f"{sweep.job.name}.py", *lasting(words), *mode])
 

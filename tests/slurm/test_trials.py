@@ -68,7 +68,7 @@ class Trial:
         self.log = place.folder / "sbatch.log"  # of sbatch's job
         self.run = place.folder / "run"  # of sbatch's job
         train = [sys.executable, str(PROJECT / "train.py")]
-        words = [*_TRAINING, "data=faces", f"data.root={store}", "callbacks.patience=1000000"]
+        words = [*_TRAINING, "data=faces", f"data.root={store}", "callbacks.early_stopping.patience=1000000"]
         launched = ["hydra/launcher=slurm", *(f"hydra.launcher.{word}" for word in _CPU)]
         command = [*train, "-m", *launched, *words, "trainer=cpu", "seed=1,2,3,4", f"hydra.sweep.dir={self.sweep}"]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | {"OMP_NUM_THREADS": "1"}
