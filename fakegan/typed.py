@@ -8,6 +8,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,8 +16,8 @@ from fakegan.errors import UsageError
 
 T = TypeVar("T")
 REST: dict[str, Any] = {"rest": True}  # metadata of the one field that takes the keys which no other field has
-_NAMES = {"Literal": typing.Literal, "Path": Path, "Any": Any, "None": None} | {
-    kind.__name__: kind for kind in (bool, int, float, str, tuple, list, dict)
+_NAMES = {"Literal": typing.Literal, "Optional": typing.Optional, "Union": typing.Union, "Any": Any, "None": None} | {
+    kind.__name__: kind for kind in (bool, int, float, str, tuple, list, dict, Path, timedelta)
 }  # of the annotations that are checked where only their text is known
 
 
@@ -87,7 +88,9 @@ def _typed(hint: Any, value: Any, at: str) -> Any:
             return None
         if len(options) == 1:
             return _typed(options[0], value, at)
-        return value if isinstance(value, options) else _wrong(at, value, " or ".join(o.__name__ for o in options))
+        kinds = tuple(typing.get_origin(option) or option for option in options)
+        fits = isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds)
+        return value if fits else _wrong(at, value, _named(kinds))
     if origin is typing.Literal:
         return value if value in arguments else _wrong(at, value, " or ".join(map(str, arguments)))
     if origin is tuple:
@@ -109,6 +112,12 @@ def _typed(hint: Any, value: Any, at: str) -> Any:
     quoted = f"in quotes where it looks like something else, {at}='...'"
     wanted = {int: "a whole number", float: "a number", str: f"text, {quoted}", Path: f"a path, {quoted}"}
     return _wrong(at, value, wanted.get(hint, hint))
+
+
+def _named(kinds: Sequence[type]) -> str:
+    """Types in the words of a config, which holds no object of another kind."""
+    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", dict: "a group of keys"}
+    return " or ".join(words.get(kind, kind.__name__) for kind in kinds if kind is not timedelta)
 
 
 def _group(hint: Any, value: Any, at: str) -> dict[str, Any]:
