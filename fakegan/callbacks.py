@@ -28,7 +28,7 @@ CHECKPOINTS, LAST = "checkpoints", "last.ckpt"  # in a stage's folder
 class StepSeed(pl.Callback):
     """Every step's noise (dropout, samples, the pool's draws) is a function of (seed, step), after a resume too.
 
-    The same in all processes: `ranks.draw` deals the noise of the whole batch to them.
+    `ranks.draw` deals the noise of the whole batch to all processes.
     """
 
     def __init__(self, seed: int) -> None:
@@ -38,11 +38,7 @@ class StepSeed(pl.Callback):
         """Seed the generators of the CPU and the device in use."""
         key = np.random.SeedSequence((self.seed, trainer.current_epoch, batch_idx))
         number = int(key.generate_state(1, np.uint64)[0] >> np.uint64(1))
-        torch.default_generator.manual_seed(number)
-        if module.device.type == "cuda":
-            torch.cuda.manual_seed(number)
-        elif module.device.type == "mps":
-            torch.mps.manual_seed(number)
+        ranks.seed_noise(number, module.device.type)
 
 
 class ClipGradients(pl.Callback):

@@ -107,7 +107,7 @@ def _typed(hint: Any, value: Any, at: str) -> Any:
         return float(value)
     if hint is Path and isinstance(value, str):
         return Path(value)
-    if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+    if hint is Any or (isinstance(value, hint) and not (hint is int and isinstance(value, bool))):
         return value
     quoted = f"in quotes where it looks like something else, {at}='...'"
     wanted = {int: "a whole number", float: "a number", str: f"text, {quoted}", Path: f"a path, {quoted}"}

@@ -69,7 +69,7 @@ class TrainOrder(Sampler[Draw]):
         self.seed = seed
         self.batches = len(epoch_rows(np.random.default_rng(0))) // batch_size  # of an epoch; all are equally long
         self.repeats = False  # whether every epoch is the first one again
-        self.trained = lambda: (0, self.batches)  # batches of the whole fit so far; those of an epoch that are trained
+        self.trained: Callable[[], tuple[int, int]] = lambda: (0, self.batches)  # batches so far, and of an epoch
 
     def take(self, limit: float | None) -> None:
         """Of each epoch so many batches at most, or such a share; None: all."""

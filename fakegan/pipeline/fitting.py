@@ -131,7 +131,7 @@ def _tell_end(folder: Path, trainer: pl.Trainer) -> None:
 def _ended_by(trainer: pl.Trainer) -> str:
     """What ended a fit before its last epoch, after a colon."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, Timer) and not callback.time_remaining():
+        if isinstance(callback, Timer) and (callback.time_remaining() or 0) <= 0:
             return ": trainer.max_time is over"
         if isinstance(callback, Patience) and callback.wait_count >= callback.patience:
             often = "epochs" if trainer.val_check_interval == 1.0 else "validations"

@@ -27,7 +27,7 @@ from fakegan.devices import use_device
 from fakegan.errors import UsageError
 from fakegan.modules.batchnorm import share_statistics
 from fakegan.pipeline.settings import RunSettings
-from fakegan.pipeline.trainer_settings import TrainerSettings
+from fakegan.pipeline.trainer_settings import EVERY, TrainerSettings
 from fakegan.training.checkpoint_io import AtomicCheckpointIO
 from fakegan.training.datamodules import FaceDataModule
 
@@ -79,6 +79,7 @@ def make_trainer(
         "strategy": _strategy(made),
     }
     built = _built(options, objects)
+    vars(built).setdefault("val_check_interval", math.inf)  # early stopping asks for it where a clock decides
     profiler: Any = vars(built)["profiler"]
     if not isinstance(profiler, PassThroughProfiler):  # its words would go to a log that nobody sees
         profiler.dirpath = profiler.dirpath or folder
@@ -94,9 +95,11 @@ def _refuse(asked: TrainerSettings, own: Node, made: pl.LightningModule, max_epo
             f"trainer.accumulate_grad_batches={accumulated} is not for {type(made).__name__}, whose networks learn by "
             "turns: raise its batch_size in conf/budget instead"
         )
-    for name in ("min_epochs", "check_val_every_n_epoch"):
+    for name in ("min_epochs", EVERY):
         if own.get(name, 0) > max_epochs and not ("max_steps" in own and asked.max_epochs is None):
-            raise UsageError(f"trainer.{name}={own[name]} is more than the {max_epochs} epochs of a training")
+            raise UsageError(
+                f"trainer.{name}={own[name]} is more than the epochs, {max_epochs}: give trainer.max_epochs=N"
+            )
     machines = ranks.count() // ranks.local_count()
     if asked.node.get("num_nodes", machines) not in (None, machines):
         raise UsageError(
@@ -119,7 +122,7 @@ def _limit(own: Node, data: FaceDataModule) -> None:
             asked = f"{key}={given}" if both is None else f"overfit_batches={both}"
             raise UsageError(f"trainer.{asked} leaves none of {all_of_them} batches: raise it")
     interval = own.get("val_check_interval")
-    if isinstance(interval, int) and own.get("check_val_every_n_epoch", 1) and interval > data.train_order.batches:
+    if isinstance(interval, int) and own.get(EVERY, 1) and interval > data.train_order.batches:
         raise UsageError(
             f"trainer.val_check_interval={interval} is more than the {data.train_order.batches} batches of an epoch: "
             "lower it, or add trainer.check_val_every_n_epoch=null to count on through the epochs"
@@ -133,12 +136,12 @@ def _ends(
 
     Lightning counts the steps of every optimizer, and ends at max_steps without the validation that a run needs.
     """
-    own.pop("max_time", None)
     most, least = own.pop("max_steps", -1), own.pop("min_steps", None)
     ends: list[pl.Callback] = []
     if asked.seconds is not None:
         ends.append(Timer(timedelta(seconds=asked.seconds), verbose=False))
-    if data is None or (most == -1 and least is None):
+    by_epoch = own.get(EVERY, 1) is not None and not asked.validates_by_clock
+    if data is None or (most == -1 and least is None and by_epoch):
         return epochs, ends
     steps = math.ceil(len(data.train_dataloader()) / own.get("accumulate_grad_batches", 1))
     if least is not None:
@@ -146,7 +149,8 @@ def _ends(
     if most != -1:
         needed = math.ceil(most / steps)
         epochs = needed if asked.max_epochs is None else min(epochs, needed)
-        ends.append(EndAfter(most, steps))
+    if most != -1 or not by_epoch:  # the last step of all is followed by a validation
+        ends.append(EndAfter(most if most != -1 else epochs * steps, steps))
     return epochs, ends
 
 

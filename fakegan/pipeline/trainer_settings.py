@@ -52,6 +52,7 @@ _STRATEGIES = (None, "auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find
 _ALIASES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
 _PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true")
 _DURATION = re.compile(r"(\d+):(\d\d):(\d\d):(\d\d)")
+EVERY = "check_val_every_n_epoch"  # null is not its default: then val_check_interval counts on through the epochs
 FEW = 100  # faces of each source in each split that trainer.fast_dev_run takes, or those of a batch
 
 
@@ -69,6 +70,7 @@ class TrainerSettings:
     devices: int | str = 1  # processes, each with a GPU or a share of the CPU; auto: one for every GPU
     precision: int | str = "32-true"  # or bf16-mixed, 16-mixed, ...: Lightning's names
     max_epochs: int | None = None  # of each network, in place of the budget's
+    max_time: Any = None  # of each network's training: DD:HH:MM:SS, or {hours: 1, minutes: 30}
     node: Node = field(default_factory=dict, metadata=REST)  # Lightning's other arguments
 
     def __post_init__(self) -> None:
@@ -94,7 +96,7 @@ class TrainerSettings:
             )
 
     def _refuse_what_a_run_needs(self) -> None:
-        names = ("max_steps", "accumulate_grad_batches", "check_val_every_n_epoch", "min_epochs", "min_steps")
+        names = ("max_steps", "accumulate_grad_batches", EVERY, "min_epochs", "min_steps")
         given = {name: self.node.get(name) for name in names}
         if given["max_steps"] == -1:  # Lightning's word for: as many as there are
             given["max_steps"] = None
@@ -105,10 +107,20 @@ class TrainerSettings:
         clip = self.node.get("gradient_clip_val")
         if clip is not None and not clip > 0:  # also true for NaN
             raise UsageError(f"trainer.gradient_clip_val={clip} must be above 0; null: gradients are not clipped")
+        algorithm = self.node.get("gradient_clip_algorithm")
+        if algorithm is not None and (algorithm not in ("norm", "value") or clip is None):
+            raise UsageError(
+                f"trainer.gradient_clip_algorithm={algorithm!s:.80} must be norm or value, beside a "
+                "trainer.gradient_clip_val"
+            )
+        if self.node.get("deterministic") not in (None, True, False, "warn"):
+            raise UsageError(f"trainer.deterministic={self.node['deterministic']!s:.80} must be true, false or warn")
+        if self.validates_by_clock and self.devices != 1:
+            raise UsageError("trainer.val_check_interval must be batches, or a share, for several processes: no time")
         if self.quick < 0:
             raise UsageError(f"trainer.fast_dev_run={self.quick} must be true, false or a number of batches")
         if self.seconds is not None and self.seconds <= 0:
-            raise UsageError(f"trainer.max_time={self.node['max_time']} must be longer than that")
+            raise UsageError(f"trainer.max_time={self.max_time} must be more than nothing")
 
     @staticmethod
     def _refuse_small(**counts: Any) -> None:
@@ -124,12 +136,12 @@ class TrainerSettings:
     @property
     def seconds(self) -> float | None:
         """How long each network may train, where trainer.max_time says it."""
-        given = self.node.get("max_time")
+        given = self.max_time
         if given is None or self.quick:
             return None
         match = _DURATION.fullmatch(given) if isinstance(given, str) else None
         units = ("days", "hours", "minutes", "seconds")
-        parts = dict(zip(units, map(int, match.groups()), strict=True)) if match else given
+        parts: Any = dict(zip(units, map(int, match.groups()), strict=True)) if match else given
         try:
             return timedelta(**parts).total_seconds()
         except (TypeError, OverflowError):
@@ -140,15 +152,20 @@ class TrainerSettings:
     @property
     def arguments(self) -> Node:
         """Lightning's other arguments, with what fast_dev_run means written out: checkpoints and loggers are kept."""
-        given = {k: v for k, v in self.node.items() if k not in _OWN and v is not None}
+        given = {k: v for k, v in self.node.items() if k not in _OWN and (v is not None or k == EVERY)}
         if not self.quick:
             return given
         ends = {
-            *("fast_dev_run", "max_steps", "max_time", "min_epochs", "min_steps", "overfit_batches"),
-            *("check_val_every_n_epoch", "val_check_interval", "num_sanity_val_steps"),
+            *("fast_dev_run", "max_steps", "min_epochs", "min_steps", "overfit_batches"),
+            *(EVERY, "val_check_interval", "num_sanity_val_steps"),
         }
         few = {"limit_train_batches": self.quick, "limit_val_batches": self.quick}
         return {k: v for k, v in given.items() if k not in ends} | few
+
+    @property
+    def validates_by_clock(self) -> bool:
+        """Whether it is time, and no number of batches, that says when to validate."""
+        return isinstance(self.arguments.get("val_check_interval"), str | dict)
 
     def epochs(self, budget: int) -> int:
         """How many a network trains at most, where its budget says `budget`."""
@@ -165,7 +182,8 @@ class TrainerSettings:
         own = {k: v for k, v in self.arguments.items() if k not in _NEUTRAL and not _same(v, defaults.get(k))}
         if lightnings:
             own.pop(TARGET, None)
-        return {"precision": self.precision} | own
+        clock = {} if self.seconds is None else {"max_time": self.seconds}
+        return {"precision": self.precision} | clock | own
 
     @property
     def uses_gpus(self) -> bool:
@@ -212,7 +230,7 @@ class TrainerSettings:
                 "trainer.max_time: a clock ends each training, so the same words, or going on after a stop, may end "
                 "with other numbers"
             )
-        if isinstance(self.arguments.get("val_check_interval"), str | dict):
+        if self.validates_by_clock:
             lines.append(
                 "trainer.val_check_interval: a clock says when to validate, so the same words, or going on after a "
                 "stop, may keep another moment"
