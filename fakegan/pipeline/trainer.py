@@ -96,7 +96,7 @@ def _refuse(asked: TrainerSettings, own: Node, made: pl.LightningModule, max_epo
             "turns: raise its batch_size in conf/budget instead"
         )
     for name in ("min_epochs", EVERY):
-        if own.get(name, 0) > max_epochs and not ("max_steps" in own and asked.max_epochs is None):
+        if (own.get(name) or 0) > max_epochs and not ("max_steps" in own and asked.max_epochs is None):
             raise UsageError(
                 f"trainer.{name}={own[name]} is more than the epochs, {max_epochs}: give trainer.max_epochs=N"
             )
