@@ -133,11 +133,12 @@ class Last(ModelCheckpoint):
 
 
 class MetricsInCheckpoint(pl.Callback):
-    """The metrics at the time of saving go into the file, under "metrics"."""
+    """The metrics at the time of saving go into the file, under "metrics"; the learning rate is none."""
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add them as plain numbers."""
-        checkpoint["metrics"] = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        checkpoint["metrics"] = {name: value for name, value in metrics.items() if not name.startswith("lr-")}
 
 
 class StopOnDivergence(pl.Callback):

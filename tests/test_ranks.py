@@ -321,6 +321,10 @@ MODULES = {
     "simple_cnn": ("pipeline=classify", "budget.classifier={max_epochs: 3, batch_size: 8}"),
     "alexnet": ("pipeline=classify", "classifier=alexnet", "budget.classifier={max_epochs: 3, batch_size: 8}"),
     "dcgan": ("pipeline=classify", "classifier=dcgan", "budget.dcgan={max_epochs: 3, batch_size: 8}"),
+    "own": (  # a user's net, with BatchNorm1d
+        *("pipeline=classify", "classifier.net._target_=tests.own_parts.PlainNet", "classifier.net.dropout=0.0"),
+        *("budget.classifier={max_epochs: 3, batch_size: 8}", "trainer.gradient_clip_val=0.5"),
+    ),
 }
 
 
@@ -371,3 +375,24 @@ def test_metrics_on_two_processes_are_exact_with_an_odd_count(
     assert {"val/auroc", "val/average_precision", "val/accuracy", "val/loss"} <= named
     for name in named:
         assert kept[0][name] == kept[1][name], name
+
+
+@pytest.mark.slow
+def test_a_net_with_plain_dropout_trains_on_two_processes_and_the_run_says_what_it_breaks(
+    tmp_path: Path, store_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The same words give the same losses again; another number of processes gives others, though not far away."""
+    words = (*MODULES["own"], "classifier.net.dropout=0.4")
+    two, again = (begin(store_path, tmp_path / name, *words, "trainer=ddp_cpu") for name in ("two", "again"))
+    one = begin(store_path, tmp_path / "one", *words, "trainer=cpu")
+    twos = record(two)
+    assert (
+        "\nDropout: each process draws noise of its own, so what is learnt depends on how many"
+        in capfd.readouterr().out
+    )
+    assert record(again) == twos
+    ones = record(one)
+    assert "draws noise" not in capfd.readouterr().out.rpartition("device:")[2]
+    assert ones != twos
+    assert len(ones) == len(twos)
+    assert twos[-1]["loss"] < twos[0]["loss"]

@@ -33,6 +33,10 @@ MODULES = {
     "simple_cnn": ("pipeline=classify", "budget.classifier={max_epochs: 10, batch_size: 8}"),
     "alexnet": ("pipeline=classify", "classifier=alexnet", "budget.classifier={max_epochs: 10, batch_size: 8}"),
     "dcgan": ("pipeline=classify", "classifier=dcgan", "budget.dcgan={max_epochs: 10, batch_size: 8}"),
+    "own": (  # a user's net, with torch's own Dropout
+        *("pipeline=classify", "classifier.net._target_=tests.own_parts.PlainNet"),
+        "budget.classifier={max_epochs: 10, batch_size: 8}",
+    ),
 }
 STEPS = {"autoencoder": 5, "classifier": 13}  # of an epoch, of eight faces each
 ONE, TWO = "trainer=cpu", "trainer=ddp_cpu"
@@ -40,7 +44,7 @@ ONE, TWO = "trainer=cpu", "trainer=ddp_cpu"
 
 def start(settings: RunSettings, own_group: bool = False) -> subprocess.Popen[bytes]:
     """`train.py resume=RUN_DIR` in a process of its own."""
-    command = [sys.executable, str(PROJECT / "train.py"), f"resume={settings.paths.run_dir}"]
+    command = [sys.executable, str(PROJECT / "train.py"), f"resume={settings.paths.run_dir}", "trust=[tests]"]
     log = (settings.paths.run_dir / "log.txt").open("ab")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=own_group)
@@ -115,6 +119,7 @@ def same_run(ours: Path, theirs: Path) -> None:
         ("simple_cnn", 2, ONE, EVERY_EPOCH),
         ("autoencoder", 0, TWO, EVERY_STEP),
         ("dcgan", 2, TWO, EVERY_EPOCH),
+        ("own", 0, TWO, EVERY_STEP),
     ],
 )
 def test_killed_at_random_it_goes_on_from_the_last_step_or_epoch(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -31,7 +32,7 @@ from .conftest import Compose
 from .own_parts import StopsOnce
 from .test_resume import same
 
-LIGHTNING = "pytorch_lightning.Trainer"
+ONE_STEP = "trainer.max_steps=1"
 
 
 @pytest.fixture(autouse=True)
@@ -222,12 +223,14 @@ def test_clipping_reaches_every_module_of_a_run(
     compose_settings: Compose, words: tuple[str, ...], precision: str
 ) -> None:
     """With SGD and a rate of 1, a step is no longer than the limit."""
-    part = "model" if words is AUTOENCODER else "classifier"
-    sgd = (f"{part}.optimizer={{_target_: torch.optim.SGD, _partial_: true, lr: 1.0}}", f"{part}.schedule=null")
-    common = (*words, *sgd, f"trainer.precision={precision}", "trainer.gradient_clip_val=0.001")
-    torch.manual_seed(1)
-    before = {n: p.detach().clone() for n, p in _fresh(compose_settings(*common)).named_parameters()}
-    after = train(compose_settings(*common, "trainer.max_steps=1"))["state_dict"]
+    settings = compose_settings(*words, f"trainer.precision={precision}", "trainer.gradient_clip_val=0.001", ONE_STEP)
+    part = "model" if settings.pipeline.seen is None else "classifier"
+    sgd = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 1.0}
+    kept = getattr(settings, part)
+    plain: Any = {part: replace(kept, node={**kept.node, "optimizer": sgd, "schedule": None})}
+    settings = replace(settings, **plain)
+    before = {name: weights.detach().clone() for name, weights in _fresh(settings).named_parameters()}
+    after = train(settings)["state_dict"]
     networks = {name.partition(".")[0] for name in before}
     for network in networks:
         moved = math.sqrt(sum(float((after[n] - p).square().sum()) for n, p in before.items() if n.startswith(network)))
