@@ -12,6 +12,8 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from torch.optim import Optimizer
 
 from fakegan import ranks
 from fakegan.checkpoints import CHECKPOINTS
@@ -25,7 +27,7 @@ from fakegan.views import residual
 class StepSeed(pl.Callback):
     """Every step's noise (dropout, samples, the pool's draws) is a function of (seed, step), after a resume too.
 
-    The same in all processes: `ranks.draw` deals the noise of the whole batch to them.
+    `ranks.draw` deals the noise of the whole batch to all processes.
     """
 
     def __init__(self, seed: int) -> None:
@@ -35,11 +37,47 @@ class StepSeed(pl.Callback):
         """Seed the generators of the CPU and the device in use."""
         key = np.random.SeedSequence((self.seed, trainer.current_epoch, batch_idx))
         number = int(key.generate_state(1, np.uint64)[0] >> np.uint64(1))
-        torch.default_generator.manual_seed(number)
-        if module.device.type == "cuda":
-            torch.cuda.manual_seed(number)
-        elif module.device.type == "mps":
-            torch.mps.manual_seed(number)
+        ranks.seed_noise(number, module.device.type)
+
+
+class ClipGradients(pl.Callback):
+    """Before a step of any optimizer: gradients of a norm, or of values, above the limit are scaled to it, or cut.
+
+    In place of Lightning's own, which knows neither modules that optimize by hand nor, in mixed precision, fused
+    optimizers.
+    """
+
+    def __init__(
+        self,
+        limit: float,
+        algorithm: Literal["norm", "value"],  # of all gradients of an optimizer together, or of each number
+    ) -> None:
+        self.limit = limit
+        self.clip = clip_grad_value_ if algorithm == "value" else clip_grad_norm_
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Optimizer) -> None:
+        """Clip; a fused optimizer would have undone the scaling of 16-mixed itself, but later."""
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            scaler.unscale_(optimizer)
+        self.clip([p for group in optimizer.param_groups for p in group["params"]], self.limit)
+
+
+class EndAfter(pl.Callback):
+    """Ends a fit after so many steps, each of one batch or of those whose gradients are accumulated; it validates."""
+
+    def __init__(self, steps: int, of_an_epoch: int) -> None:
+        self.steps = steps
+        self.of_an_epoch = of_an_epoch
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop where they are done."""
+        whole = batch_idx + 1 >= trainer.num_training_batches
+        here = self.of_an_epoch if whole else (batch_idx + 1) // trainer.accumulate_grad_batches
+        if trainer.current_epoch * self.of_an_epoch + here >= self.steps:
+            trainer.should_stop = True
 
 
 class Patience(EarlyStopping):
@@ -88,15 +126,18 @@ class Last(ModelCheckpoint):
     """last.ckpt after every epoch; Lightning's own save_last writes one only when the best has changed."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder / CHECKPOINTS, "last", monitor=None, enable_version_counter=False)
+        super().__init__(
+            folder / CHECKPOINTS, "last", monitor=None, save_on_train_epoch_end=True, enable_version_counter=False
+        )
 
 
 class MetricsInCheckpoint(pl.Callback):
-    """The metrics at the time of saving go into the file, under "metrics"."""
+    """The metrics at the time of saving go into the file, under "metrics"; the learning rate is none."""
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add them as plain numbers."""
-        checkpoint["metrics"] = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        checkpoint["metrics"] = {name: value for name, value in metrics.items() if not name.startswith("lr-")}
 
 
 class StopOnDivergence(pl.Callback):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -27,12 +28,33 @@ def use_device(accelerator: str) -> torch.device:
     return torch.device("cpu")
 
 
-def describe(device: torch.device, forms: Iterable[str]) -> str:
-    """A device, and what is done otherwise there to be quick, in a few words; `forms` are from fakegan.nets.layers."""
-    if device.type != "cpu":
-        return str(device)
-    threads = torch.get_num_threads()
-    return ", ".join(["cpu", f"{threads} threads" if threads > 1 else "1 thread", *forms])
+def describe(
+    device: torch.device,
+    forms: Iterable[str],  # from fakegan.nets.layers
+    precision: str = "",  # that networks train in, Lightning's name
+) -> str:
+    """A device, the precision, and what is done otherwise there to be quick, in a few words."""
+    words = [str(device)]
+    if device.type == "cpu":
+        threads = torch.get_num_threads()
+        words.append(f"{threads} threads" if threads > 1 else "1 thread")
+    words += [precision] if precision else []
+    if device.type == "cuda" and precision.startswith("32"):
+        words.append(_tf32())
+    return ", ".join([*words, *(forms if device.type == "cpu" else ())])
+
+
+def _tf32() -> str:
+    """Where training rounds float32 to TF32's 10 bits: torch's default is convolutions, on GPUs that have it."""
+    if torch.cuda.get_device_capability()[0] < 8:
+        return "no TF32"
+    owner, name, wide = _convolutions()
+    allowed = {
+        "convolutions": getattr(owner, name) not in {wide, False},
+        "matrix products": torch.get_float32_matmul_precision() != "highest",
+    }
+    used = [what for what, rounded in allowed.items() if rounded]
+    return f"TF32 in {' and '.join(used)}" if used else "no TF32"
 
 
 @contextmanager
@@ -42,14 +64,19 @@ def float32_convolutions() -> Iterator[None]:
     There torch lets them round their inputs to TF32's 10 bits, so that a face would be reconstructed and scored
     otherwise than on a CPU.
     """
-    cudnn = torch.backends.cudnn
-    # torch 2.9 brought other names for it, and may warn of the old one or refuse to have them mixed.
-    owner, name, exact = (
-        (cudnn.conv, "fp32_precision", "ieee") if hasattr(cudnn, "conv") else (cudnn, "allow_tf32", False)
-    )
+    owner, name, exact = _convolutions()
     before = getattr(owner, name)
     setattr(owner, name, exact)
     try:
         yield
     finally:
         setattr(owner, name, before)
+
+
+def _convolutions() -> tuple[Any, str, Any]:
+    """Where torch keeps whether convolutions may round to TF32, and the value that says no.
+
+    torch 2.9 brought other names for it, and may warn of the old one or refuse to have them mixed.
+    """
+    cudnn = torch.backends.cudnn
+    return (cudnn.conv, "fp32_precision", "ieee") if hasattr(cudnn, "conv") else (cudnn, "allow_tf32", False)

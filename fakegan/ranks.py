@@ -32,6 +32,7 @@ _WAIT = timedelta(days=30)  # another run may train for long what this one waits
 
 _control: Any = None  # the group for agreements, on the CPU; None: one process
 _alone = False  # within `on_first`: the others wait
+_common: dict[str, Any] = {}  # by kind of device: the state of the noise that all processes draw alike
 
 
 def started() -> int:
@@ -257,13 +258,54 @@ def dealt(items: T) -> T:
     return items[rank() :: count()]  # type: ignore[index,no-any-return]
 
 
+def seed_noise(seed: int, device: str) -> None:
+    """Begin the noise of a training step, a function of the seed; `device` is the kind of device that computes.
+
+    With several processes there are two kinds. That of `draw` is the whole batch's, the same as one process draws.
+    Whatever else draws, such as torch's own Dropout, gets noise that differs between the processes.
+    """
+    import torch
+
+    generators = _generators(device)
+    for kind, generator in generators.items():
+        generator.manual_seed(seed)
+        _common[kind] = generator.get_state()
+    if count() > 1:
+        own = torch.Generator().manual_seed(seed)
+        numbers = torch.randint(2**62, (count(),), generator=own)
+        for generator in generators.values():
+            generator.manual_seed(int(numbers[rank()]))
+
+
 def draw(noise: Callable[[int], Tensor], faces: int) -> Tensor:
     """Noise for the `faces` that this process has of a training batch, one row a face.
 
     It is drawn for the whole batch and dealt as the faces are. So every face meets the same noise however many
     processes there are, and no two meet the same.
     """
-    return noise(faces) if count() == 1 else dealt(noise(faces * count()))
+    if count() == 1:
+        return noise(faces)
+    generators = {kind: generator for kind in _common for generator in [_generators(kind)[kind]]}
+    own = {kind: generator.get_state() for kind, generator in generators.items()}
+    for kind, generator in generators.items():
+        generator.set_state(_common[kind])
+    drawn = noise(faces * count())
+    for kind, generator in generators.items():
+        _common[kind] = generator.get_state()
+        generator.set_state(own[kind])
+    return dealt(drawn)
+
+
+def _generators(device: str) -> dict[str, Any]:
+    """Torch's generators that a training step draws from: the CPU's, and that of the device."""
+    import torch
+
+    found = {"cpu": torch.default_generator}
+    if device == "cuda":
+        found["cuda"] = torch.cuda.default_generators[torch.cuda.current_device()]
+    elif device == "mps":
+        found["mps"] = torch.mps._get_default_mps_generator()
+    return found
 
 
 def divisible(batch_size: int, key: str, everyone: int) -> None:

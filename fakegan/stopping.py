@@ -76,8 +76,11 @@ class SaveAndStop(pl.Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save where it is time, or asked for."""
-        if batch_idx + 1 >= trainer.num_training_batches:
+        ends = trainer.should_stop and trainer.current_epoch >= (trainer.min_epochs or 0)
+        if batch_idx + 1 >= trainer.num_training_batches or ends:
             return  # validation comes next; the epoch's end saves
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return  # gradients that wait for a step are not in a checkpoint
         due = time.monotonic() - self.saved >= 60 * self.minutes
         said = ranks.largest(self.noted or (_DUE if due and ranks.is_first() else 0))
         if said:

@@ -8,6 +8,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,14 +18,9 @@ T = TypeVar("T")
 _MOST_LISTED = 20  # names that are all listed where none is near
 _TYPING_ERROR, _RELATED, _AS_NEAR = 0.75, 0.5, 0.06  # how much alike, from 0 to 1; how little less is no worse
 REST: dict[str, Any] = {"rest": True}  # metadata of the one field that takes the keys which no other field has
-_NAMES = (
-    {"Literal": typing.Literal, "Path": Path, "Any": Any, "None": None}
-    | {
-        "Optional": typing.Optional,
-        "Union": typing.Union,
-    }
-    | {kind.__name__: kind for kind in (bool, int, float, str, tuple, list, dict)}
-)  # of the annotations that are checked where only their text is known
+_NAMES = {"Literal": typing.Literal, "Optional": typing.Optional, "Union": typing.Union, "Any": Any, "None": None} | {
+    kind.__name__: kind for kind in (bool, int, float, str, tuple, list, dict, Path, timedelta)
+}  # of the annotations that are checked where only their text is known
 
 
 def from_mapping(kind: type[T], values: Mapping[str, Any], at: str = "") -> T:
@@ -94,7 +90,9 @@ def _typed(hint: Any, value: Any, at: str) -> Any:
             return None
         if len(options) == 1:
             return _typed(options[0], value, at)
-        return value if isinstance(value, options) else _wrong(at, value, " or ".join(o.__name__ for o in options))
+        kinds = tuple(typing.get_origin(option) or option for option in options)
+        fits = isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds)
+        return value if fits else _wrong(at, value, _named(kinds))
     if origin is typing.Literal:
         return value if value in arguments else _wrong(at, value, " or ".join(map(str, arguments)))
     if origin is tuple:
@@ -111,11 +109,17 @@ def _typed(hint: Any, value: Any, at: str) -> Any:
         return float(value)
     if hint is Path and isinstance(value, str):
         return Path(value)
-    if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+    if hint is Any or (isinstance(value, hint) and not (hint is int and isinstance(value, bool))):
         return value
     quoted = f"in quotes where it looks like something else, {at}='...'"
     wanted = {int: "a whole number", float: "a number", str: f"text, {quoted}", Path: f"a path, {quoted}"}
     return _wrong(at, value, wanted.get(hint, hint))
+
+
+def _named(kinds: Sequence[type]) -> str:
+    """Types in the words of a config, which holds no object of another kind."""
+    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", dict: "a group of keys"}
+    return " or ".join(words.get(kind, kind.__name__) for kind in kinds if kind is not timedelta)
 
 
 def _group(hint: Any, value: Any, at: str) -> dict[str, Any]:

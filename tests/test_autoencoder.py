@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,29 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from fakegan.data import demo
 from fakegan.data.pixels import to_unit
 from fakegan.modules.autoencoder import AdversarialAutoencoder, psnr
 from fakegan.modules.means import EpochMeans
 from fakegan.modules.pool import ReconstructionPool
-from fakegan.modules.schedules import WARMUP, learning_rate_factor, optimizer
+from fakegan.modules.schedules import constant, cosine, falling
+from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.training.datamodules import RealFacesDataModule
+
+
+def adam(lr: float = 2e-4) -> Callable[..., Optimizer]:
+    return partial(Adam, lr=lr, betas=(0.8, 0.9), fused=True)
+
+
+def networks(width: int = 4) -> dict[str, Any]:
+    """What an AdversarialAutoencoder is made of, small."""
+    return {"net": AutoGAN(1, width), "discriminator": PatchDiscriminator(width), "optimizer": adam()}
+
+
+def autoencoder(width: int = 4, **options: Any) -> AdversarialAutoencoder:
+    return AdversarialAutoencoder(**{**networks(width), **options})
 
 
 def fit(module: pl.LightningModule, data: pl.LightningDataModule, epochs: int = 1, **options: Any) -> pl.Trainer:
@@ -37,7 +53,7 @@ def fit(module: pl.LightningModule, data: pl.LightningDataModule, epochs: int = 
 def _faces(count: int, batch_size: int = 8) -> RealFacesDataModule:
     images = np.stack([f.image for f in demo.demo_faces(2 * count, seed=1, workers=0) if not f.is_fake])
     rows = np.arange(count)
-    return RealFacesDataModule(images, np.zeros(count, np.int64), rows, rows[:16], batch_size=batch_size, seed=0)
+    return RealFacesDataModule(images, np.zeros(count, np.int64), rows, rows[:16], batch_size, seed=0, workers=0)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +97,7 @@ class _Phases(AdversarialAutoencoder):
 
 
 def test_each_phase_moves_its_own_network_only_and_reconstructs_once(faces: RealFacesDataModule) -> None:
-    module = _Phases(depth=1, width=4)
+    module = _Phases(**networks())
     fit(module, faces, limit_train_batches=2, limit_val_batches=0)
     assert module.changed == [(True, False), (False, True)] * 2
     assert module.forwards == 2  # one a step
@@ -89,7 +105,7 @@ def test_each_phase_moves_its_own_network_only_and_reconstructs_once(faces: Real
 
 
 def test_loss_falls_and_psnr_rises_on_the_built_in_faces(faces: RealFacesDataModule) -> None:
-    module = AdversarialAutoencoder(depth=1, width=8, reconstruction_weight=50, learning_rate=2e-3)
+    module = autoencoder(width=8, reconstruction_weight=50, optimizer=adam(2e-3))
     first = fit(module, faces).callback_metrics
     last = fit(module, faces, epochs=12).callback_metrics
     assert last["train/l1"] < 0.6 * first["train/l1"]
@@ -103,11 +119,11 @@ def test_the_discriminator_rests_below_its_floor(faces: RealFacesDataModule) -> 
 
         def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
             if trainer.current_epoch == 1:
-                module.hparams["discriminator_floor"] = 100.0
+                module.discriminator_floor = 100.0
                 self.before = _copy(module.discriminator)  # type: ignore[arg-type]
                 self.autoencoder = _copy(module.autoencoder)  # type: ignore[arg-type]
 
-    module, rests = AdversarialAutoencoder(depth=1, width=4, discriminator_floor=0.0), Rests()
+    module, rests = autoencoder(discriminator_floor=0.0), Rests()
     initial = _copy(module.discriminator)
     fit(module, faces, epochs=2, limit_val_batches=0, callbacks=[rests])
     assert not all(torch.equal(a, b) for a, b in zip(initial, rests.before, strict=True))  # it learnt in epoch 0
@@ -116,20 +132,23 @@ def test_the_discriminator_rests_below_its_floor(faces: RealFacesDataModule) -> 
 
 
 def test_the_schedule_really_steps(faces: RealFacesDataModule) -> None:
-    module = AdversarialAutoencoder(depth=1, width=4, learning_rate=1.0e-3, schedule="cosine")
+    module = autoencoder(optimizer=adam(1e-3), schedule=cosine)
     trainer = fit(module, faces, epochs=2, limit_val_batches=0)
     rates = {group["lr"] for opt in trainer.optimizers for group in opt.param_groups}
     assert rates == {0.0}  # a cosine ends at zero
 
 
 def test_schedule_factors_by_hand() -> None:
-    cosine = learning_rate_factor("cosine", 100, 10)
-    assert cosine(0) == pytest.approx(1 / (WARMUP * 100))
-    assert cosine(50) == pytest.approx(0.5)
-    assert cosine(100) == pytest.approx(0)
-    step = learning_rate_factor("step", 100, 10, step_epochs=3)
+    def factor(schedule: Callable[..., LambdaLR], **options: Any) -> Callable[[int], float]:
+        return schedule(SGD([nn.Parameter(torch.zeros(1))], lr=1.0), **options).lr_lambdas[0]
+
+    rising = factor(cosine, total_steps=100)
+    assert rising(0) == pytest.approx(1 / 5)  # a twentieth of 100 steps
+    assert rising(50) == pytest.approx(0.5)
+    assert rising(100) == pytest.approx(0)
+    step = factor(falling, total_steps=100, epochs=10, step_epochs=3)
     assert [step(0), step(29), step(30), step(60)] == pytest.approx([1, 1, 0.1, 0.01])
-    assert learning_rate_factor("constant", 100, 10)(99) == 1
+    assert factor(constant)(99) == 1
 
 
 def test_psnr_by_hand() -> None:
@@ -188,28 +207,28 @@ def test_pool_with_places_of_unequal_slots_fills_every_slot_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "plain"),
+    "kind",
     [
-        ("sgd", lambda weights: SGD(weights, 0.01, momentum=0.9, weight_decay=0.1, foreach=False)),
-        ("adam", lambda weights: Adam(weights, 0.01, betas=(0.8, 0.9), weight_decay=0.1, foreach=False)),
-        ("adamw", lambda weights: AdamW(weights, 0.01, betas=(0.8, 0.9), weight_decay=0.1, foreach=False)),
+        partial(SGD, lr=0.01, momentum=0.9, weight_decay=0.1),
+        partial(Adam, lr=0.01, betas=(0.8, 0.9), weight_decay=0.1),
+        partial(AdamW, lr=0.01, betas=(0.8, 0.9), weight_decay=0.1),
     ],
+    ids=["sgd", "adam", "adamw"],
 )
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-14), (torch.float32, 1e-6)])
 def test_fused_optimizers_do_what_plain_ones_do(
-    name: str, plain: Callable[[list[Tensor]], Optimizer], dtype: torch.dtype, tolerance: float
+    kind: Callable[..., Optimizer], dtype: torch.dtype, tolerance: float
 ) -> None:
     """Three steps of weights up to 3 or so: but for a few roundings, of 2^-52 or 2^-23 each."""
     start = [torch.randn(shape, dtype=dtype) for shape in ((7, 5), (5,), (1,))]
     gradients = [[torch.randn_like(weights) for weights in start] for _ in range(3)]
     ours, theirs = ([nn.Parameter(weights.clone()) for weights in start] for _ in range(2))
-    optimizers = [optimizer(name, ours, 0.01, (0.8, 0.9), momentum=0.9, weight_decay=0.1), plain(theirs)]
+    optimizers = [kind(ours, fused=True), kind(theirs, foreach=False)]
     for step in gradients:
         for side, opt in zip((ours, theirs), optimizers, strict=True):
             for weights, gradient in zip(side, step, strict=True):
                 weights.grad = gradient.clone()
             opt.step()
-    assert [opt.defaults["fused"] for opt in optimizers] == [True, None]
     for got, want, then in zip(ours, theirs, start, strict=True):
         torch.testing.assert_close(got, want, rtol=0, atol=tolerance)
         assert (got - then).detach().abs().max() > 1e-5  # each tensor has moved
@@ -240,17 +259,17 @@ def test_the_pool_is_what_a_loop_over_faces_does(size: int, batch: int) -> None:
 
 
 def test_the_pool_travels_in_the_state_dict(tmp_path: Path) -> None:
-    module = AdversarialAutoencoder(depth=1, width=4, pool_size=6)
+    module = autoencoder(pool_size=6)
     module.pool(torch.rand(5, 3, 64, 64))
     torch.save(module.state_dict(), tmp_path / "state.pt")
-    other = AdversarialAutoencoder(depth=1, width=4, pool_size=6)
+    other = autoencoder(pool_size=6)
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert (other.pool.steps, other.pool.batch) == (1, 5)
     assert torch.equal(other.pool.images, module.pool.images)
 
 
 def test_validation_is_in_the_right_range(faces: RealFacesDataModule) -> None:
-    module = AdversarialAutoencoder(depth=1, width=4).eval()
+    module = autoencoder().eval()
     batch = faces.on_after_batch_transfer(next(iter(faces.val_dataloader())), 0)
     assert batch["image"].min() >= -1
     assert batch["image"].max() <= 1

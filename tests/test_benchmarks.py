@@ -3,7 +3,6 @@
 import math
 import mmap
 import os
-import re
 import time
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
@@ -26,15 +25,12 @@ from fakegan.data.duplicates import find_duplicates
 from fakegan.data.pixels import to_unit
 from fakegan.data.store import FaceStore
 from fakegan.detector import reconstruct
-from fakegan.modules.autoencoder import AdversarialAutoencoder
-from fakegan.modules.classifier import Classifier
-from fakegan.modules.dcgan import DCGANClassifier
+from fakegan.modules.pool import ReconstructionPool
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from fakegan.nets.simple_cnn import SimpleCNN
-from tests.benchmarks import autoencoder, scaling, startup, study
+from tests.benchmarks import autoencoder, modules, scaling, startup, study
 from tests.benchmarks.__main__ import CASES, main
-from tests.benchmarks.autoencoder import STUDY
 from tests.benchmarks.baselines import TO_BYTES, TO_FLOATS, FaceArray
 from tests.benchmarks.experiment import write_store
 from tests.benchmarks.harness import Side, SideError, Turns, playing, take_turns
@@ -44,6 +40,8 @@ from tests.benchmarks.page import bound_table, limit_table, page, profile_table,
 from tests.benchmarks.results import Bound, NotMeasured, Operator, Point, Profile, Result, Row, Share
 from tests.benchmarks.scaling import Memory
 from tests.benchmarks.trainer import PRECISION
+
+from .conftest import Compose
 
 SLOW = ("prepare", "startup", "profiles", "scaling")  # they start processes, or train four networks
 
@@ -153,7 +151,7 @@ def test_a_gpu_too_small_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "too little free memory" in rows[0].why  # type: ignore[union-attr]
 
 
-def test_the_gpus_bar_is_of_the_precision_that_trainer_gpu_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gpus_bar_is_of_bf16_and_float32_is_trainer_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[Sequence[Side]] = []
 
     def timed(sides: Sequence[Side], *_: Any, **__: Any) -> list[tuple[float, ...]]:
@@ -169,18 +167,15 @@ def test_the_gpus_bar_is_of_the_precision_that_trainer_gpu_has(monkeypatch: pyte
     assert "bf16" in first.what
     assert "float32" in plain.what
     ours, theirs, ours_plain = taken[0]
-    assert ours.arguments[1:] == ("gpu",)  # its own precision
-    assert ours_plain.arguments[1:] == ("gpu", "32-true")
+    assert ours.arguments[1:] == ("gpu", "bf16-mixed")
+    assert ours_plain.arguments[1:] == ("gpu",)  # the trainer's own precision
     assert theirs.arguments[0] == ours.arguments[0]
     assert all(side.sees_gpus for side in taken[0])
 
 
-@pytest.mark.parametrize("trainer", ["cpu", "gpu"])
-def test_the_precisions_are_those_of_the_trainers(trainer: str) -> None:
-    folder = Path(__file__).parents[1] / "conf" / "trainer"
-    lines = (folder / "auto.yaml").read_text() + (folder / f"{trainer}.yaml").read_text()  # the later one wins
-    found = re.findall(r"^precision: (\S+)", lines, re.MULTILINE)
-    assert PRECISION[trainer] == found[-1]
+@pytest.mark.parametrize("trainer", ["cpu", "gpu", "auto", "ddp"])
+def test_the_precision_is_that_of_the_trainers(compose_settings: Compose, trainer: str) -> None:
+    assert compose_settings(f"trainer={trainer}").trainer.precision == PRECISION
 
 
 def _one_row(quick: bool) -> Iterator[Result]:
@@ -418,7 +413,8 @@ def _fit(module: pl.LightningModule, batches: list[dict[str, Tensor]], *callback
 @pytest.mark.parametrize(("width", "batch"), [(4, 4), (32, 2)])
 def test_the_studys_step_and_ours_compute_the_same(width: int, batch: int) -> None:
     torch.manual_seed(0)
-    module = AdversarialAutoencoder(1, width, pool_size=0, **STUDY)
+    module = modules.autoencoder(1, width)
+    module.pool = ReconstructionPool(0)
     generator, discriminator = study.autoencoder(1, width), study.patch_discriminator(width)
     copy_weights(generator, module.autoencoder)
     copy_weights(discriminator, module.discriminator)
@@ -442,8 +438,7 @@ class _SameNoise(pl.Callback):
 
 def test_the_studys_dcgan_step_and_ours_begin_alike() -> None:
     """The study's D learns before G, ours after it: with a rate of 0 for D even G's loss is the same."""
-    options = {"width": 4, "latent": 100}
-    module = DCGANClassifier(net_options=options, optimizer="adam", learning_rate=2e-4, betas=(0.5, 0.999))
+    module = modules.dcgan(4)
     generator, discriminator = study.dcgan_generator(4), study.dcgan_discriminator(4)
     copy_weights(generator, module.generator)
     copy_weights(discriminator, module.net)
@@ -476,7 +471,8 @@ def _least_movement(before: nn.Module, after: nn.Module) -> float:
 
 
 def test_three_updates_of_the_cnn_are_those_of_the_bare_loop() -> None:
-    module = Classifier("simple_cnn", net_options={"dropout": 0.0}, optimizer="adamw", weight_decay=0.1).double()
+    optimized = partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.1, fused=True)
+    module = modules.simple_cnn(optimized, dropout=0.0).double()
     nn.init.normal_(module.net.head[-1].weight, std=0.01)  # type: ignore[union-attr, index, arg-type]
     plain = study.simple_cnn().double()
     plain[8].p = 0.0  # type: ignore[assignment]
@@ -495,9 +491,7 @@ def test_three_updates_of_the_cnn_are_those_of_the_bare_loop() -> None:
 
 def test_three_updates_of_dcgan_are_those_of_a_plain_loop() -> None:
     """In our order, G before D; the study's is the other. Its nets have no bias at either end, so these are copies."""
-    module = DCGANClassifier(
-        net_options={"width": 4}, optimizer="adam", learning_rate=2e-4, betas=(0.5, 0.999)
-    ).double()
+    module = modules.dcgan(4).double()
     generator, discriminator = deepcopy(module.generator), deepcopy(module.net)
     discriminator.layout = nn.Identity()
     batches = [(torch.rand(6, 3, 64, 64).double() * 2 - 1, torch.arange(6) % 2) for _ in range(3)]

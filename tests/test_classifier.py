@@ -1,17 +1,20 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from fakegan.nets.registry import build_net
 
 from fakegan.data.store import FaceStore
-from fakegan.errors import UsageError
 from fakegan.labels import FAKE, REAL
 from fakegan.modules.classifier import Classifier, fake_probability
+from fakegan.nets.simple_cnn import SimpleCNN
 from fakegan.training.datamodules import RealFakeDataModule
 from fakegan.views import VIEWS
 
 from .test_autoencoder import fit
+
+ADAM = partial(torch.optim.AdamW, lr=1e-3, fused=True)
 
 
 def test_score_is_the_probability_of_fake() -> None:
@@ -21,7 +24,7 @@ def test_score_is_the_probability_of_fake() -> None:
 
 
 def test_the_loss_is_cross_entropy_on_bare_logits() -> None:
-    module = Classifier("simple_cnn", net_options={"dropout": 0.0}).eval()
+    module = Classifier(SimpleCNN(dropout=0.0), ADAM).eval()
     batch = {"x": torch.rand(4, 3, 64, 64) * 2 - 1, "label": torch.tensor([0, 1, 1, 0])}
     loss = module.training_step(batch, 0)
     logits = module(batch["x"])
@@ -30,20 +33,13 @@ def test_the_loss_is_cross_entropy_on_bare_logits() -> None:
     torch.testing.assert_close(loss, F.cross_entropy(logits, batch["label"]))
 
 
-@pytest.mark.parametrize(
-    ("net", "options", "words"),
-    [("resnet", {}, "simple_cnn, alexnet"), ("simple_cnn", {"dropot": 1}, "classifier.net_options of simple_cnn")],
-)
-def test_unknown_nets_and_options_are_usage_errors(net: str, options: dict[str, object], words: str) -> None:
-    with pytest.raises(UsageError, match=words):
-        build_net(net, 3, options)
-
-
 def test_it_learns_which_class_is_fake_and_validates_in_eval_mode(store: FaceStore) -> None:
     rows = np.random.default_rng(0).permutation(len(store))
     arrays = {"image": store.images}
-    data = RealFakeDataModule(arrays, store.labels, VIEWS["pixels"], rows[:200], rows[200:], 20, seed=0)
-    module = Classifier("simple_cnn", optimizer="adamw", learning_rate=1e-3)
+    data = RealFakeDataModule(
+        arrays, store.labels, VIEWS["pixels"], rows[:200], rows[200:], 20, 0, "balanced", 0, "its key"
+    )
+    module = Classifier(SimpleCNN(), ADAM)
     modes: list[bool] = []
     module.net.register_forward_hook(lambda net, *_: modes.append(net.training))
     trainer = fit(module, data, epochs=3)

@@ -55,10 +55,10 @@ def test_the_studys_experiments_are_sweeps_over_its_questions() -> None:
 @pytest.mark.parametrize(("budget", "width"), [("quick", 16), ("paper", 64)])
 def test_alexnets_width_follows_the_budget(budget: str, width: int) -> None:
     """A quarter of torchvision's, or torchvision's own."""
-    config.register_resolvers()
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+    composing.register_resolvers()
+    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
         cfg = compose("train", ["classifier=alexnet", f"budget={budget}"])
-    assert cfg.classifier.net_options.width == width
+    assert cfg.classifier.net.width == width
 
 
 def test_budget_paper_is_the_studys_in_its_experiments_and_only_there(compose_settings: Compose) -> None:

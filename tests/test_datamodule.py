@@ -1,4 +1,5 @@
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from fakegan.labels import FAKE, REAL
 from fakegan.training.datamodules import RealFacesDataModule, RealFakeDataModule
 from fakegan.views import VIEWS
 
+KEY = {"batch_key": "budget.classifier.batch_size"}
+
 
 def _module(store: FaceStore, **changes: object) -> RealFakeDataModule:
     rows = np.arange(len(store))
-    options = {"batch_size": 20, "seed": 3, "ratio": "balanced", **changes}
+    options = {"batch_size": 20, "seed": 3, "ratio": "balanced", "workers": 0, **KEY, **changes}
     return RealFakeDataModule(
         {"image": store.images},
         store.labels,
@@ -27,7 +30,7 @@ def _module(store: FaceStore, **changes: object) -> RealFakeDataModule:
 
 
 def _epoch(order: TrainOrder, epoch: int) -> np.ndarray:
-    order.batches_done = lambda: epoch * len(order)
+    order.trained = lambda: (epoch * len(order), len(order))
     return np.concatenate([np.stack([d.rows, d.flips]) for d in order], axis=1)
 
 
@@ -51,7 +54,9 @@ def test_flips_are_even_and_follow_the_row() -> None:
 
 def test_balanced_epochs_hold_as_many_reals_as_fakes_and_use_all_of_the_larger_class(store: FaceStore) -> None:
     rows = np.concatenate([np.flatnonzero(store.labels == REAL)[:30], np.flatnonzero(store.labels == FAKE)[:90]])
-    module = RealFakeDataModule({"image": store.images}, store.labels, VIEWS["pixels"], rows, rows, 20, seed=0)
+    module = RealFakeDataModule(
+        {"image": store.images}, store.labels, VIEWS["pixels"], rows, rows, 20, 0, "balanced", 0, **KEY
+    )
     used: set[int] = set()
     for epoch in range(20):
         drawn = _epoch(module.train_order, epoch)[0]
@@ -107,11 +112,38 @@ def test_only_the_faces_named_are_mirrored() -> None:
     assert mirrored(pixels[:0], torch.zeros(0, dtype=torch.bool)).shape == (0, 64, 64, 3)
 
 
-def test_predicting_walks_in_store_order_without_flips(store: FaceStore) -> None:
-    module = _module(store)
-    batches = list(module.predict_dataloader())
-    assert torch.cat([b["row"] for b in batches]).tolist() == list(range(320))
+def test_validating_walks_in_store_order_without_flips(store: FaceStore) -> None:
+    batches = list(_module(store).val_dataloader())
+    assert torch.cat([b["row"] for b in batches]).tolist() == list(range(1, 320, 2))
     assert not torch.cat([b["flip"] for b in batches]).any()
+
+
+@pytest.mark.parametrize(("limit", "taken"), [(3, 3), (0.5, 4), (50, 8), (1.0, 8)])
+def test_an_epoch_of_fewer_batches_is_the_beginning_of_the_whole_one(
+    store: FaceStore, limit: float, taken: int
+) -> None:
+    """Of eight batches; the next epoch follows it, with an order of its own."""
+    order = _module(store, ratio="natural").train_order
+    whole = [_epoch(order, epoch)[0] for epoch in (0, 1)]
+    order.take(limit)
+    assert len(order) == taken
+    assert [_epoch(order, epoch)[0].tolist() for epoch in (0, 1)] == [w[: 20 * taken].tolist() for w in whole]
+    order.trained = lambda: (taken + 1, taken)  # one step into the second
+    rest = [row for draw in order for row in draw.rows]
+    assert rest == whole[1][20 : 20 * taken].tolist()
+    order.repeats = True
+    assert _epoch(order, 5).tolist() == _epoch(order, 0).tolist()
+
+
+def test_lightnings_own_limit_counts_epochs_alike(store: FaceStore) -> None:
+    module: Any = _module(store, ratio="natural")
+    whole = [_epoch(module.train_order, epoch)[0] for epoch in (0, 1)]
+    done = SimpleNamespace(total=SimpleNamespace(ready=3))
+    loops = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=done))
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    module.trainer = SimpleNamespace(limit_train_batches=3, fit_loop=loops, strategy=strategy)
+    batches = list(module.train_dataloader())
+    assert torch.cat([b["row"] for b in batches])[:60].tolist() == whole[1][:60].tolist()
 
 
 @pytest.mark.parametrize(("device", "pinned"), [("cpu", False), ("cuda:1", True), ("mps", False)])
@@ -120,11 +152,14 @@ def test_memory_is_pinned_for_batches_that_go_to_a_gpu(
 ) -> None:
     """Not wherever there is one: trainer=cpu would make a CUDA context in each process."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)))
+    trainer: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)))
     rows = np.flatnonzero(store.labels == REAL)
-    for module in (_module(store), RealFacesDataModule(store.images, store.labels, rows[:9], rows[9:], 8, seed=0)):
+    for module in (
+        _module(store),
+        RealFacesDataModule(store.images, store.labels, rows[:9], rows[9:], 8, seed=0, workers=0),
+    ):
         assert not module.train_dataloader().pin_memory  # nothing trains yet
-        module.trainer = trainer  # type: ignore[assignment]
+        module.trainer = trainer
         assert module.train_dataloader().pin_memory == module.val_dataloader().pin_memory == pinned
 
 
@@ -133,10 +168,10 @@ def test_a_batch_larger_than_the_split_names_key_and_limit(store: FaceStore) -> 
         _module(store, ratio="natural", batch_size=5000)
     reals = np.flatnonzero(store.labels == REAL)
     with pytest.raises(UsageError, match=r"budget\.autoencoder\.batch_size"):
-        RealFacesDataModule(store.images, store.labels, reals[:10], reals[10:], batch_size=11, seed=0)
+        RealFacesDataModule(store.images, store.labels, reals[:10], reals[10:], batch_size=11, seed=0, workers=0)
 
 
 def test_the_autoencoders_faces_must_be_real(store: FaceStore) -> None:
     rows = np.arange(len(store))
     with pytest.raises(ValueError, match="real faces only"):
-        RealFacesDataModule(store.images, store.labels, rows, rows[:10], batch_size=4, seed=0)
+        RealFacesDataModule(store.images, store.labels, rows, rows[:10], batch_size=4, seed=0, workers=0)

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +12,41 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from fakegan.nets.registry import build_net
 from PIL import Image
 from torch import Tensor, nn
+from torch.optim import SGD, Adam
 from torch.utils.data import DataLoader
 
 from fakegan.callbacks import GeneratedSamples, StepSeed
 from fakegan.data.store import FaceStore
-from fakegan.errors import UsageError
 from fakegan.labels import FAKE, REAL
 from fakegan.modules.classifier import fake_probability
-from fakegan.modules.dcgan import DCGANClassifier, discriminator_options, generator_options, running_statistics_kept
+from fakegan.modules.dcgan import DCGANClassifier, running_statistics_kept
+from fakegan.modules.schedules import constant
 from fakegan.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from fakegan.nets.losses import dcgan_discriminator_loss, dcgan_generator_loss
+from fakegan.pipeline import parts
 from fakegan.training.datamodules import RealFakeDataModule
 from fakegan.views import VIEWS
 
 from .conftest import Compose
 from .test_autoencoder import fit
 
-TINY = {"width": 4, "latent": 5}
-ADAM = {"optimizer": "adam", "learning_rate": 2e-4, "betas": (0.5, 0.999)}
+
+def networks(channels: int = 3, width: int = 4, latent: int = 5, lr: float = 2e-4) -> dict[str, Any]:
+    """What a DCGANClassifier is made of, small."""
+    return {
+        "net": DCGANDiscriminator(channels, width=width),
+        "generator": DCGANGenerator(latent=latent, width=width, out_channels=channels),
+        "optimizer": partial(Adam, lr=lr, betas=(0.5, 0.999), fused=True),
+    }
 
 
 def _faces(store: FaceStore, batch_size: int = 20) -> RealFakeDataModule:
     rows = np.random.default_rng(0).permutation(len(store))
     arrays = {"image": store.images}
-    return RealFakeDataModule(arrays, store.labels, VIEWS["pixels"], rows[:200], rows[200:], batch_size, seed=0)
+    rest = {"ratio": "balanced", "workers": 0, "batch_key": "budget.dcgan.batch_size"}
+    return RealFakeDataModule(arrays, store.labels, VIEWS["pixels"], rows[:200], rows[200:], batch_size, seed=0, **rest)
 
 
 def _state(net: nn.Module) -> dict[str, Tensor]:
@@ -105,28 +114,11 @@ def test_losses_by_hand() -> None:
     assert dcgan_generator_loss(torch.cat([says_fake, says_real])).item() == pytest.approx((wrong + sure) / 2)
 
 
-def test_options_are_divided_between_the_networks() -> None:
-    assert discriminator_options(TINY) == {"width": 4}
-    assert generator_options(TINY, 9) == {"width": 4, "latent": 5, "out_channels": 9}
-    module = DCGANClassifier("dcgan", 9, TINY, **ADAM)
-    build_net("dcgan", 9, discriminator_options(TINY)).load_state_dict(module.net.state_dict())
-    DCGANGenerator(**generator_options(TINY, 9)).load_state_dict(module.generator.state_dict())
-    assert module.hparams["net_options"] == TINY
-    assert module.hparams["learning_rate"] == 2e-4
-    assert {name.split(".")[0] for name, _ in module.named_parameters()} == {"net", "generator"}
-
-
-@pytest.mark.parametrize("options", [{"widht": 4}, {"width": 0}, {"latent": 0}, {"latent": "many"}])
-def test_wrong_options_are_usage_errors(options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=r"classifier\.net_options of dcgan"):
-        DCGANClassifier("dcgan", 3, options)
-
-
 class _Phases(DCGANClassifier):
     """Records what each optimizer step changed, and what passed through either network."""
 
     def __init__(self) -> None:
-        super().__init__("dcgan", 3, TINY, **ADAM)
+        super().__init__(**networks())
         self.changed: list[tuple[set[str], set[str]]] = []
         self.sampled: list[Tensor] = []
         self.seen: list[Tensor] = []
@@ -178,7 +170,7 @@ def test_keeping_statistics_still_normalises_by_the_batch_and_ends() -> None:
 
 def test_it_learns_which_class_is_fake(store: FaceStore) -> None:
     data = _faces(store)
-    module = DCGANClassifier("dcgan", 3, {"width": 8, "latent": 16}, **{**ADAM, "learning_rate": 1e-3})
+    module = DCGANClassifier(**networks(width=8, latent=16, lr=1e-3))
     metrics = fit(module, data, epochs=4).callback_metrics
     assert metrics["val/auroc"] > 0.9
     assert {name for name in metrics if name.startswith("val/")} == {
@@ -211,7 +203,7 @@ class _Brightness(nn.Module):
 
 def _rigged(generated: float) -> DCGANClassifier:
     """Samples of one brightness, -1 to 1, against a discriminator that goes by brightness."""
-    module = DCGANClassifier("dcgan", 3, TINY, optimizer="sgd", learning_rate=0.0)
+    module = DCGANClassifier(**{**networks(), "optimizer": partial(SGD, lr=0.0)})
     module.net = _Brightness()
     nn.init.zeros_(module.generator.to_image.weight)
     nn.init.constant_(module.generator.to_image.bias, generated)
@@ -260,7 +252,7 @@ def test_an_epoch_without_one_class_has_finite_metrics() -> None:
 def test_the_same_seed_trains_the_same_networks(store: FaceStore) -> None:
     def trained(seed: int) -> dict[str, Tensor]:
         torch.manual_seed(seed)
-        module = DCGANClassifier("dcgan", 3, TINY, **ADAM)
+        module = DCGANClassifier(**networks())
         torch.manual_seed(99)  # whatever was drawn in between
         fit(module, _faces(store), limit_train_batches=3, limit_val_batches=0, callbacks=[StepSeed(seed)])
         return module.state_dict()
@@ -274,7 +266,7 @@ def test_the_same_seed_trains_the_same_networks(store: FaceStore) -> None:
 def test_samples_of_the_fixed_noise_are_drawn_every_few_epochs_and_at_the_last(
     store: FaceStore, tmp_path: Path
 ) -> None:
-    module = DCGANClassifier("dcgan", 9, TINY, **ADAM)
+    module = DCGANClassifier(**networks(channels=9))
     data = _faces(store, batch_size=100)
     data.view = lambda arrays: arrays["image"].repeat(1, 3, 1, 1)
     grid = GeneratedSamples(tmp_path / "classifier", every=2, faces=3)
@@ -290,7 +282,12 @@ def test_samples_of_the_fixed_noise_are_drawn_every_few_epochs_and_at_the_last(
 
 
 def test_the_shipped_settings_are_the_studys(compose_settings: Compose) -> None:
-    classifier = compose_settings("classifier=dcgan", "budget.width=64").classifier
-    assert classifier.net_options == {"width": 64, "latent": 100}
-    assert (classifier.optimizer, classifier.learning_rate, classifier.betas) == ("adam", 2e-4, (0.5, 0.999))
-    assert (classifier.schedule, classifier.weight_decay) == ("constant", 0)
+    module = parts.classifier(compose_settings("classifier=dcgan", "budget.width=64"))
+    assert isinstance(module, DCGANClassifier)
+    assert (module.net.features[0].out_channels, module.generator.latent) == (64, 100)
+    optimizer = module.make_optimizer(module.net.parameters())
+    assert isinstance(optimizer, Adam)
+    assert (optimizer.defaults["lr"], optimizer.defaults["betas"]) == (2e-4, (0.5, 0.999))
+    assert optimizer.defaults["weight_decay"] == 0
+    assert module.make_schedule is not None
+    assert getattr(module.make_schedule, "func", None) is constant

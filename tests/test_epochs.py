@@ -19,11 +19,13 @@ from fakegan.progress import read_status
 from fakegan.training.checkpoint_io import AtomicCheckpointIO
 from fakegan.training.datamodules import RealFacesDataModule
 
+from .test_autoencoder import autoencoder, networks
+
 
 def fit(module: pl.LightningModule, store: FaceStore, epochs: int, *callbacks: pl.Callback) -> pl.Trainer:
     """On 40 faces, five steps an epoch."""
     rows = np.flatnonzero(store.labels == 0)
-    data = RealFacesDataModule(store.images, store.labels, rows[:40], rows[40:50], batch_size=8, seed=1)
+    data = RealFacesDataModule(store.images, store.labels, rows[:40], rows[40:50], 8, seed=1, workers=0)
     kinds = {kind.__name__: any(isinstance(c, kind) for c in callbacks) for kind in (StageBar, Best)}
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -60,7 +62,7 @@ def test_a_line_has_the_numbers_of_its_own_epoch(
     store: FaceStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status = EpochStatus(tmp_path, "autoencoder")
-    trainer = fit(AdversarialAutoencoder(depth=1, width=4), store, 3, EpochLines("autoencoder"), status)
+    trainer = fit(autoencoder(), store, 3, EpochLines("autoencoder"), status)
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition("  ")[0] for line in lines] == [f"autoencoder epoch {n}/3" for n in (1, 2, 3)]
     assert [said(trainer.callback_metrics, split) in lines[-1] for split in ("train", "val")] == [True, True]
@@ -70,7 +72,7 @@ def test_a_line_has_the_numbers_of_its_own_epoch(
 
 
 def test_a_long_fit_has_about_twenty_lines(store: FaceStore, capsys: pytest.CaptureFixture[str]) -> None:
-    fit(AdversarialAutoencoder(depth=1, width=2), store, 45, EpochLines("autoencoder"))
+    fit(autoencoder(width=2), store, 45, EpochLines("autoencoder"))
     told = [int(n) for n in re.findall(r"epoch (\d+)/45", capsys.readouterr().out)]
     assert told == [1, *range(3, 46, 3)]
 
@@ -82,7 +84,7 @@ def test_the_bar_tells_all_and_asks_for_losses_only_where_it_is_drawn(
     calls, here = [], EpochMeans.here
     monkeypatch.setattr(epochs, "_REDRAW", redraw)
     monkeypatch.setattr(EpochMeans, "here", lambda self: calls.append(1) or here(self))
-    module = AdversarialAutoencoder(depth=1, width=4)
+    module = autoencoder()
     fit(module, store, 3, StageBar("autoencoder"), EpochLines("autoencoder"))
     assert len(calls) == asked
     drawn = re.split(r"[\r\n]", capsys.readouterr().out)
@@ -97,10 +99,10 @@ def test_an_early_stop_says_why_and_what_is_kept(
         def on_validation_epoch_end(self) -> None:
             self.log_dict({"val/auroc": [0.5, 0.75, 0.7, 0.6, 0.6][self.current_epoch]})
 
-    best = Best(tmp_path / "classifier" / "checkpoints", "val/auroc", "max")
+    best = Best(tmp_path / "classifier", "val/auroc", "max")
     callbacks = [best, MetricsInCheckpoint(), EpochLines("classifier"), Patience("val/auroc", "max", 2)]
-    trainer = fit(Worsens(depth=1, width=2), store, 5, *callbacks)
-    _tell_end(tmp_path / "classifier", trainer, 2)
+    trainer = fit(Worsens(**networks(width=2)), store, 5, *callbacks)
+    _tell_end(tmp_path / "classifier", trainer)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3].startswith("classifier epoch 4/5")
     assert lines[-2:] == [

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from torch import nn
 
 from fakegan import composing, processes, ranks
 from fakegan.checkpoints import load_checkpoint
@@ -18,11 +19,12 @@ from fakegan.cli import start
 from fakegan.data.batches import DealtStoreOrder, TrainOrder
 from fakegan.data.store import FaceStore
 from fakegan.errors import ToldError, UsageError
+from fakegan.modules.batchnorm import said_of_several, share_statistics
 from fakegan.modules.pool import ReconstructionPool
 from fakegan.nets.dropout import Dropout
 from fakegan.pipeline.settings import RunSettings
 from fakegan.training.datamodules import RealFacesDataModule
-from fakegan.words import PROJECT
+from fakegan.words import PROJECT, opened
 
 from . import recorded
 
@@ -43,7 +45,7 @@ def process(monkeypatch: pytest.MonkeyPatch) -> As:
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_processes_together_see_one_process_order(process: As, count: int) -> None:
     order = TrainOrder(lambda rng: np.arange(37), batch_size=8, seed=5)
-    order.batches_done = lambda: 4 + 1  # the second batch of epoch 1
+    order.trained = lambda: (4 + 1, 4)  # the second batch of epoch 1
     process(0, 1)
     whole = list(order)
     assert [len(draw.rows) for draw in whole] == [8, 8, 8]
@@ -78,7 +80,7 @@ def test_a_batch_that_cannot_be_dealt_evenly_names_the_nearest_sizes(process: As
     process(0, 4)
     rows = np.flatnonzero(store.labels == 0)
     with pytest.raises(UsageError, match=r"budget\.autoencoder\.batch_size=50 .* to 4 processes: choose 48 or 52"):
-        RealFacesDataModule(store.images, store.labels, rows[:100], rows[100:], batch_size=50, seed=0)
+        RealFacesDataModule(store.images, store.labels, rows[:100], rows[100:], batch_size=50, seed=0, workers=0)
     with pytest.raises(UsageError, match=r"choose 4$"):
         ranks.divisible(3, "key", 4)
 
@@ -86,7 +88,7 @@ def test_a_batch_that_cannot_be_dealt_evenly_names_the_nearest_sizes(process: As
 def test_noise_differs_by_process_and_is_dealt_from_one_process_noise(process: As) -> None:
     def drawn(rank: int, count: int, faces: int) -> torch.Tensor:
         process(rank, count)
-        torch.manual_seed(3)
+        ranks.seed_noise(3, "cpu")
         return ranks.draw(lambda n: torch.randn(n, 5), faces)
 
     whole, first, second = drawn(0, 1, 8), drawn(0, 2, 4), drawn(1, 2, 4)
@@ -95,12 +97,51 @@ def test_noise_differs_by_process_and_is_dealt_from_one_process_noise(process: A
     assert not torch.equal(first, second)
 
 
+def test_noise_that_is_not_dealt_differs_by_process_and_leaves_the_dealt_alone(process: As) -> None:
+    """torch's own Dropout: on one process as ever, on several a mask for each, again the same for the same step."""
+
+    def drawn(rank: int, count: int) -> tuple[list[float], list[float], list[float]]:
+        process(rank, count)
+        ranks.seed_noise(3, "cpu")
+        first = ranks.draw(torch.rand, 6 // count)
+        mask = torch.nn.functional.dropout(torch.ones(40), 0.5)
+        second = ranks.draw(torch.rand, 6 // count)
+        return first.tolist(), mask.tolist(), second.tolist()
+
+    torch.manual_seed(3)
+    alone = torch.rand(6).tolist(), torch.nn.functional.dropout(torch.ones(40), 0.5).tolist(), torch.rand(6).tolist()
+    assert drawn(0, 1) == alone
+    both = [drawn(rank, 2) for rank in (0, 1)]
+    assert both == [drawn(rank, 2) for rank in (0, 1)]
+    assert both[0][1] != both[1][1]
+    torch.manual_seed(3)
+    dealt = torch.rand(6).tolist(), torch.rand(6).tolist()  # one after another, whatever else is drawn between
+    for rank in (0, 1):
+        assert (both[rank][0], both[rank][2]) == (dealt[0][rank::2], dealt[1][rank::2])
+
+
+def test_layers_whose_number_of_processes_counts_are_named(process: As) -> None:
+    class Own(nn.BatchNorm2d):
+        pass
+
+    kinds = [nn.Dropout(0.3), nn.Dropout2d(0.0), Dropout(0.3), nn.RReLU(), nn.BatchNorm1d(2), nn.BatchNorm2d(2), Own(2)]
+    net = nn.Sequential(*kinds)
+    assert said_of_several([net]) == []
+    process(0, 2)
+    noise, norms = said_of_several([net])
+    assert noise.startswith("Dropout, RReLU: each process draws noise of its own")
+    assert norms.startswith("Own: each process normalises by its own faces")
+    share_statistics(net)
+    assert [type(part).__name__ for part in net[4:]] == ["SharedBatchNorm1d", "SharedBatchNorm2d", "Own"]
+    assert len(said_of_several([net])) == 2
+
+
 def test_dropout_treats_a_face_alike_in_any_number_of_processes(process: As) -> None:
     dropout, x = Dropout(0.4), torch.rand(6, 11) + 1
 
     def dropped(rank: int, count: int) -> torch.Tensor:
         process(rank, count)
-        torch.manual_seed(1)
+        ranks.seed_noise(1, "cpu")
         return dropout(x[rank::count])
 
     whole = dropped(0, 1)
@@ -120,7 +161,7 @@ def test_pools_of_several_processes_show_what_one_would(process: As, count: int)
         process(rank, count)
         result = []
         for seed, batch in enumerate(batches):
-            torch.manual_seed(seed)
+            ranks.seed_noise(seed, "cpu")
             result.append(pool(batch[rank::count]))
         return result
 
@@ -216,20 +257,26 @@ def test_torchrun_gives_its_processes(tmp_path: Path, store_path: Path) -> None:
 
 @pytest.mark.slow
 def test_statistics_of_a_shared_batch_are_those_of_the_whole(tmp_path: Path) -> None:
-    """SharedBatchNorm2d in two processes against BatchNorm2d in one: outputs, running statistics, gradients."""
+    """Shared BatchNorm in two processes against torch's in one: outputs, running statistics, gradients."""
     program = f"""
 import torch
 from torch import nn
 from fakegan import ranks
 from fakegan.modules.batchnorm import share_statistics
 torch.manual_seed(0)
-net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 1, 3))
+net = nn.Sequential(
+    nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4, affine=False), nn.Flatten(), nn.Linear(196, 5),
+    nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 1),
+)
 x = torch.randn(6, 3, 9, 9)
 expected = net(x)
 expected.square().mean().backward()
 wanted = [p.grad.clone() for p in net.parameters()] + [b.clone() for b in net.buffers()]
 torch.manual_seed(0)
-net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 1, 3))
+net = nn.Sequential(
+    nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4, affine=False), nn.Flatten(), nn.Linear(196, 5),
+    nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 1),
+)
 ranks.connect()
 share_statistics(net)
 out = net(ranks.dealt(x))
@@ -252,7 +299,7 @@ def begin(store_path: Path, run_dir: Path, *words: str) -> RunSettings:
         *(f"paths.artifact_dir={run_dir}/artifacts", f"paths.data_dir={run_dir}/data"),
     ]
     with initialize_config_dir(str(composing.CONF), version_base="1.3"):
-        return start.start_run(compose("train", [*fixed, *words]))
+        return start.start_run(compose("train", [*fixed, *map(opened, words)]))
 
 
 def record(settings: RunSettings, *modes: str) -> list[dict[str, float]]:
@@ -268,12 +315,16 @@ def record(settings: RunSettings, *modes: str) -> list[dict[str, float]]:
 
 MODULES = {
     "autoencoder": (
-        *("pipeline=autoencoder", "model.norm=instance", "budget.autoencoder={max_epochs: 4, batch_size: 8}"),
+        *("pipeline=autoencoder", "model.net.norm=instance", "budget.autoencoder={max_epochs: 4, batch_size: 8}"),
         *("model=autogan1", "budget.width=32"),  # 128 channels: Winograd's convolutions
     ),
     "simple_cnn": ("pipeline=classify", "budget.classifier={max_epochs: 3, batch_size: 8}"),
     "alexnet": ("pipeline=classify", "classifier=alexnet", "budget.classifier={max_epochs: 3, batch_size: 8}"),
     "dcgan": ("pipeline=classify", "classifier=dcgan", "budget.dcgan={max_epochs: 3, batch_size: 8}"),
+    "own": (  # a user's net, with BatchNorm1d
+        *("pipeline=classify", "classifier.net._target_=tests.own_parts.PlainNet", "classifier.net.dropout=0.0"),
+        *("budget.classifier={max_epochs: 3, batch_size: 8}", "trainer.gradient_clip_val=0.5"),
+    ),
 }
 
 
@@ -301,7 +352,7 @@ def test_two_processes_learn_what_one_learns(
     "words",
     [
         ("pipeline=classify", "classifier=alexnet"),
-        ("pipeline=recon_classify", "classifier=simple_cnn", "model.learning_rate=0"),  # they share reconstructing
+        ("pipeline=recon_classify", "classifier=simple_cnn", "model.optimizer.lr=0.0"),  # they share reconstructing
     ],
     ids=["alexnet", "recon_classify"],
 )
@@ -309,7 +360,7 @@ def test_metrics_on_two_processes_are_exact_with_an_odd_count(
     tmp_path: Path, store_path: Path, words: tuple[str, ...]
 ) -> None:
     """The learning rates are 0: both validate and test the same networks; no face may count twice."""
-    words = (*words, "classifier.learning_rate=0", "data.split.val=0.16")
+    words = (*words, "classifier.optimizer.lr=0.0", "data.split.val=0.16")
     one = begin(store_path, tmp_path / "one", *words, "trainer=cpu")
     two = begin(store_path, tmp_path / "two", *words, "trainer=ddp_cpu")
     record(one), record(two)
@@ -324,3 +375,24 @@ def test_metrics_on_two_processes_are_exact_with_an_odd_count(
     assert {"val/auroc", "val/average_precision", "val/accuracy", "val/loss"} <= named
     for name in named:
         assert kept[0][name] == kept[1][name], name
+
+
+@pytest.mark.slow
+def test_a_net_with_plain_dropout_trains_on_two_processes_and_the_run_says_what_it_breaks(
+    tmp_path: Path, store_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The same words give the same losses again; another number of processes gives others, though not far away."""
+    words = (*MODULES["own"], "classifier.net.dropout=0.4")
+    two, again = (begin(store_path, tmp_path / name, *words, "trainer=ddp_cpu") for name in ("two", "again"))
+    one = begin(store_path, tmp_path / "one", *words, "trainer=cpu")
+    twos = record(two)
+    assert (
+        "\nDropout: each process draws noise of its own, so what is learnt depends on how many"
+        in capfd.readouterr().out
+    )
+    assert record(again) == twos
+    ones = record(one)
+    assert "draws noise" not in capfd.readouterr().out.rpartition("device:")[2]
+    assert ones != twos
+    assert len(ones) == len(twos)
+    assert twos[-1]["loss"] < twos[0]["loss"]

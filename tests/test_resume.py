@@ -24,12 +24,19 @@ from .test_slurm import be_job_17
 
 pytestmark = pytest.mark.slow
 
-EVERY_STEP, EVERY_EPOCH = "callbacks.save_minutes=0", "callbacks.save_minutes=60"  # when last.ckpt is written
+EVERY_STEP, EVERY_EPOCH = (
+    "callbacks.save_and_stop.minutes=0",
+    "callbacks.save_and_stop.minutes=60",
+)  # when last.ckpt is written
 MODULES = {
     "autoencoder": ("pipeline=autoencoder", "model.pool_size=5", "budget.autoencoder={max_epochs: 10, batch_size: 8}"),
     "simple_cnn": ("pipeline=classify", "budget.classifier={max_epochs: 10, batch_size: 8}"),
     "alexnet": ("pipeline=classify", "classifier=alexnet", "budget.classifier={max_epochs: 10, batch_size: 8}"),
     "dcgan": ("pipeline=classify", "classifier=dcgan", "budget.dcgan={max_epochs: 10, batch_size: 8}"),
+    "own": (  # a user's net, with torch's own Dropout
+        *("pipeline=classify", "classifier.net._target_=tests.own_parts.PlainNet"),
+        "budget.classifier={max_epochs: 10, batch_size: 8}",
+    ),
 }
 STEPS = {"autoencoder": 5, "classifier": 13}  # of an epoch, of eight faces each
 ONE, TWO = "trainer=cpu", "trainer=ddp_cpu"
@@ -37,7 +44,7 @@ ONE, TWO = "trainer=cpu", "trainer=ddp_cpu"
 
 def start(settings: RunSettings, own_group: bool = False) -> subprocess.Popen[bytes]:
     """`train.py resume=RUN_DIR` in a process of its own."""
-    command = [sys.executable, str(PROJECT / "train.py"), f"resume={settings.paths.run_dir}"]
+    command = [sys.executable, str(PROJECT / "train.py"), f"resume={settings.paths.run_dir}", "trust=[tests]"]
     log = (settings.paths.run_dir / "log.txt").open("ab")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=own_group)
@@ -112,6 +119,7 @@ def same_run(ours: Path, theirs: Path) -> None:
         ("simple_cnn", 2, ONE, EVERY_EPOCH),
         ("autoencoder", 0, TWO, EVERY_STEP),
         ("dcgan", 2, TWO, EVERY_EPOCH),
+        ("own", 0, TWO, EVERY_STEP),
     ],
 )
 def test_killed_at_random_it_goes_on_from_the_last_step_or_epoch(
@@ -189,7 +197,7 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(
     words = (
         "pipeline=classify",
         "budget.classifier={max_epochs: 400, batch_size: 8}",
-        "callbacks.patience=999",
+        "callbacks.early_stopping.patience=999",
         trainer,
     )
     settings = begin(store_path, tmp_path / "run", *words)
@@ -212,7 +220,12 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(
 
 
 def test_a_run_that_is_worked_on_is_left_alone(tmp_path: Path, store_path: Path) -> None:
-    words = ("pipeline=classify", "budget.classifier={max_epochs: 300, batch_size: 8}", "callbacks.patience=999", ONE)
+    words = (
+        "pipeline=classify",
+        "budget.classifier={max_epochs: 300, batch_size: 8}",
+        "callbacks.early_stopping.patience=999",
+        ONE,
+    )
     settings = begin(store_path, tmp_path / "run", *words)
     first, last = start(settings), settings.paths.run_dir / "classifier" / "checkpoints" / "last.ckpt"
     while not last.exists() and first.poll() is None:
@@ -230,7 +243,12 @@ def test_a_run_that_is_worked_on_is_left_alone(tmp_path: Path, store_path: Path)
 
 def test_every_process_of_a_run_may_get_the_signal(tmp_path: Path, store_path: Path) -> None:
     """As SLURM sends it: the first passes it on, too, and that must not count as asking twice."""
-    words = ("pipeline=classify", "budget.classifier={max_epochs: 400, batch_size: 8}", "callbacks.patience=999", TWO)
+    words = (
+        "pipeline=classify",
+        "budget.classifier={max_epochs: 400, batch_size: 8}",
+        "callbacks.early_stopping.patience=999",
+        TWO,
+    )
     settings = begin(store_path, tmp_path / "run", *words)
     process, last = start(settings), settings.paths.run_dir / "classifier" / "checkpoints" / "last.ckpt"
     while not last.exists() and process.poll() is None:
@@ -248,7 +266,11 @@ def test_every_process_of_a_run_may_get_the_signal(tmp_path: Path, store_path: P
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_loaders_may_get_the_signal_too(tmp_path: Path, store_path: Path, number: signal.Signals, code: int) -> None:
     """A terminal's Ctrl-C and `timeout` go to every process of the group."""
-    budget = ("budget.classifier={max_epochs: 400, batch_size: 8}", "callbacks.patience=999", "data.workers=2")
+    budget = (
+        "budget.classifier={max_epochs: 400, batch_size: 8}",
+        "callbacks.early_stopping.patience=999",
+        "data.workers=2",
+    )
     settings = begin(store_path, tmp_path / "run", "pipeline=classify", *budget, EVERY_EPOCH, ONE)
     process = start(settings, own_group=True)
     last = settings.paths.run_dir / "classifier" / "checkpoints" / "last.ckpt"
@@ -270,7 +292,7 @@ def test_slurms_signal_saves_and_asks_for_the_queue(
     tmp_path: Path, store_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int, code: int, words: str, trainer: str
 ) -> None:
     asked = be_job_17(tmp_path, monkeypatch, answer)
-    budget = ("budget.classifier={max_epochs: 400, batch_size: 8}", "callbacks.patience=999")
+    budget = ("budget.classifier={max_epochs: 400, batch_size: 8}", "callbacks.early_stopping.patience=999")
     settings = begin(store_path, tmp_path / "run", "pipeline=classify", *budget, trainer)
     process, last = start(settings), settings.paths.run_dir / "classifier" / "checkpoints" / "last.ckpt"
     while not last.exists() and process.poll() is None:
@@ -296,7 +318,7 @@ def test_a_folder_that_cannot_take_checkpoints_is_refused_before_training(tmp_pa
 def test_a_checkpoint_of_another_network_is_refused_in_a_sentence(
     tmp_path: Path, store_path: Path, damage: str
 ) -> None:
-    budget = ("budget.classifier={max_epochs: 400, batch_size: 8}", "callbacks.patience=999")
+    budget = ("budget.classifier={max_epochs: 400, batch_size: 8}", "callbacks.early_stopping.patience=999")
     settings = begin(store_path, tmp_path / "run", "pipeline=classify", *budget, ONE)
     last = settings.paths.run_dir / "classifier" / "checkpoints" / "last.ckpt"
     kill_after_saving(settings, last, 0)

@@ -11,12 +11,11 @@ import pytorch_lightning as pl
 from fakegan import stopping
 from fakegan.checkpoints import load_checkpoint
 from fakegan.data.store import FaceStore
-from fakegan.modules.autoencoder import AdversarialAutoencoder
 from fakegan.stopping import SaveAndStop, Stopped
 from fakegan.training.checkpoint_io import AtomicCheckpointIO
 from fakegan.training.datamodules import RealFacesDataModule
 
-from .test_autoencoder import fit
+from .test_autoencoder import autoencoder, fit
 
 
 class Sends(pl.Callback):
@@ -30,13 +29,13 @@ class Sends(pl.Callback):
             self.stop.note(signal.SIGTERM, None)
 
 
-def _stopped(store: FaceStore, path: Path, epoch: int, step: int, minutes: float = 60) -> SaveAndStop:
+def _stopped(store: FaceStore, folder: Path, epoch: int, step: int, minutes: float = 60) -> SaveAndStop:
     rows = np.flatnonzero(store.labels == 0)
-    data = RealFacesDataModule(store.images, store.labels, rows[:40], rows[40:50], batch_size=8, seed=1)  # 5 steps
-    stop = SaveAndStop(path, minutes)
+    data = RealFacesDataModule(store.images, store.labels, rows[:40], rows[40:50], 8, seed=1, workers=0)  # 5 steps
+    stop = SaveAndStop(folder, minutes)
     with pytest.raises(Stopped) as stopped:
         fit(
-            AdversarialAutoencoder(depth=1, width=4),
+            autoencoder(),
             data,
             epochs=3,
             callbacks=[Sends(stop, epoch, step), stop],
@@ -51,18 +50,18 @@ def _stands(path: Path) -> int:
 
 
 def test_a_signal_within_an_epoch_saves_after_the_step(store: FaceStore, tmp_path: Path) -> None:
-    _stopped(store, tmp_path / "last.ckpt", epoch=1, step=2)
-    assert _stands(tmp_path / "last.ckpt") == 5 + 3
+    _stopped(store, tmp_path, epoch=1, step=2)
+    assert _stands(tmp_path / "checkpoints" / "last.ckpt") == 5 + 3
 
 
 def test_a_signal_at_an_epochs_last_step_leaves_saving_to_the_epochs_end(store: FaceStore, tmp_path: Path) -> None:
-    _stopped(store, tmp_path / "last.ckpt", epoch=0, step=4)
-    assert not (tmp_path / "last.ckpt").exists()  # `Last` writes it
+    _stopped(store, tmp_path, epoch=0, step=4)
+    assert not (tmp_path / "checkpoints" / "last.ckpt").exists()  # `Last` writes it
 
 
 def test_it_saves_every_so_many_minutes(store: FaceStore, tmp_path: Path) -> None:
-    _stopped(store, tmp_path / "last.ckpt", epoch=0, step=4, minutes=0)
-    assert _stands(tmp_path / "last.ckpt") == 4  # after each step but the last
+    _stopped(store, tmp_path, epoch=0, step=4, minutes=0)
+    assert _stands(tmp_path / "checkpoints" / "last.ckpt") == 4  # after each step but the last
 
 
 def test_only_a_later_second_ctrl_c_is_a_second_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,16 @@ def flips(rows: Rows, seed: int, epoch: int) -> npt.NDArray[np.bool_]:
     return bits
 
 
+def limited(
+    batches: int,
+    limit: float | None,  # as Lightning's limit_train_batches: a whole number, or a share
+) -> int:
+    """Of so many batches, those that are taken."""
+    if limit is None:
+        return batches
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+
 class TrainOrder(Sampler[Draw]):
     """Shuffled full batches, epoch after epoch; the last faces that fill no batch wait for another epoch's order.
 
@@ -58,19 +68,26 @@ class TrainOrder(Sampler[Draw]):
         self.batch_size = batch_size  # of one step, over all processes
         self.seed = seed
         self.batches = len(epoch_rows(np.random.default_rng(0))) // batch_size  # of an epoch; all are equally long
-        self.batches_done: Callable[[], int] = lambda: 0  # of the whole fit so far
+        self.repeats = False  # whether every epoch is the first one again
+        self.trained: Callable[[], tuple[int, int]] = lambda: (0, self.batches)  # batches so far, and of an epoch
+
+    def take(self, limit: float | None) -> None:
+        """Of each epoch so many batches at most, or such a share; None: all."""
+        self.batches = limited(self.batches, limit)
 
     def __len__(self) -> int:
         return self.batches
 
     def __iter__(self) -> Iterator[Draw]:
-        return self._draws(*divmod(self.batches_done(), len(self)))  # read now: a worker process asks far ahead
+        done, of_an_epoch = self.trained()  # read now: a worker process asks far ahead
+        epoch, skip = divmod(done, of_an_epoch)
+        return self._draws(0 if self.repeats else epoch, skip)
 
     def _draws(self, epoch: int, skip: int) -> Iterator[Draw]:
         rng = np.random.default_rng((self.seed, epoch))
         order = rng.permutation(self.epoch_rows(rng))
         mirrored = flips(order, self.seed, epoch)
-        for start in range(skip * self.batch_size, len(self) * self.batch_size, self.batch_size):
+        for start in range(skip * self.batch_size, self.batches * self.batch_size, self.batch_size):
             batch = slice(start, start + self.batch_size)
             yield Draw(ranks.dealt(order[batch]), ranks.dealt(mirrored[batch]))
 
@@ -82,8 +99,17 @@ class StoreOrder(Sampler[Draw]):
         self.rows = rows
         self.batch_size = batch_size
 
-    def __len__(self) -> int:
+    @property
+    def batches(self) -> int:
+        """How many there are, over all processes."""
         return math.ceil(len(self.rows) / self.batch_size)
+
+    def take(self, limit: float | None) -> None:
+        """So many batches at most, or such a share of them, the first ones; None: all."""
+        self.rows = self.rows[: limited(self.batches, limit) * self.batch_size]
+
+    def __len__(self) -> int:
+        return self.batches
 
     def __iter__(self) -> Iterator[Draw]:
         for start in range(0, len(self.rows), self.batch_size):
@@ -110,7 +136,7 @@ class DealtStoreOrder(StoreOrder):
             yield self._draw(self.rows[batch * self.batch_size : (batch + 1) * self.batch_size])
 
     def _own(self) -> range:
-        return ranks.dealt(range(super().__len__()))
+        return ranks.dealt(range(self.batches))
 
 
 class FaceBatches(Dataset[dict[str, Tensor]]):

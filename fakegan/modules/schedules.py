@@ -11,7 +11,9 @@ import pytorch_lightning as pl
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
+from fakegan.callbacks import EndAfter
 from fakegan.checks import at_least
+from fakegan.data.batches import limited
 
 MakeOptimizer = Callable[..., Optimizer]  # of parameters
 MakeSchedule = Callable[..., Any]  # of an optimizer, and of total_steps and epochs where it has such parameters
@@ -59,17 +61,9 @@ def training_steps(trainer: pl.Trainer) -> int:
     if data is None:  # loaders alone, which cannot be resumed in the middle of an epoch
         return int(trainer.estimated_stepping_batches)
     batches = limited(len(data.train_dataloader()), trainer.limit_train_batches)
-    return (trainer.max_epochs or 1) * math.ceil(batches / trainer.accumulate_grad_batches)
-
-
-def limited(
-    batches: int,
-    limit: int | float | None,  # as Lightning's limit_train_batches: a number, or a share
-) -> int:
-    """Of so many batches of an epoch, those that are taken."""
-    if limit is None:
-        return batches
-    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    steps = (trainer.max_epochs or 1) * math.ceil(batches / trainer.accumulate_grad_batches)
+    callbacks: list[pl.Callback] = cast("Any", trainer).callbacks
+    return min(steps, *(callback.steps for callback in callbacks if isinstance(callback, EndAfter)), steps)
 
 
 def follow(
@@ -96,6 +90,8 @@ def move(module: pl.LightningModule, interval: str) -> None:
         if config.interval != interval:
             continue
         if isinstance(config.scheduler, ReduceLROnPlateau):
-            config.scheduler.step(module.trainer.callback_metrics[str(config.monitor)])
+            value = module.trainer.callback_metrics.get(str(config.monitor))
+            if value is not None:  # not before the first validation
+                config.scheduler.step(value)
         else:
             config.scheduler.step()

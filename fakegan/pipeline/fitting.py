@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import logging
+import itertools
 import shutil
 import signal
 import sys
@@ -14,16 +14,20 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.utilities.exceptions import SIGTERMException
+from pytorch_lightning.utilities.model_summary.model_summary import ModelSummary
 
 from fakegan import ranks
 from fakegan.callbacks import Best, Last, MetricsInCheckpoint, Patience, StepSeed
 from fakegan.checkpoints import CHECKPOINTS, LAST, load_checkpoint
 from fakegan.epochs import EpochStatus, said
-from fakegan.errors import FakeganError
+from fakegan.errors import FakeganError, UsageError
 from fakegan.files import replacing
 from fakegan.pipeline import parts
 from fakegan.pipeline.settings import RunSettings, StageBudget
+from fakegan.pipeline.trainer import make_trainer
 from fakegan.stopping import SaveAndStop, Stopped
 
 
@@ -41,36 +45,28 @@ def fit(
     Raises:
         KeyboardInterrupt, SystemExit: a signal asked to stop; the fit has been saved.
         FakeganError: the last checkpoint is of another network.
+        UsageError: an argument of the trainer does not go with these data.
     """
     checkpoints, finished = folder / CHECKPOINTS, folder / "finished"
     if ranks.on_first(finished.is_file):  # stopped later, between this stage and the next
         return checkpoints / "best.ckpt"
     last = checkpoints / LAST
     ranks.on_first(lambda: _writable(checkpoints))
-    for library in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(library).setLevel(logging.WARNING)
     torch.manual_seed(settings.seed)
     module = make()
     if begun is not None:
         ranks.on_first(lambda: _take_over(begun / CHECKPOINTS, checkpoints, module))
-    found = parts.callbacks(settings, folder, module, stops_early, terminal=sys.stdout.isatty())
-    best, stop = parts.needed(found, "model_checkpoint", Best), parts.needed(found, "save_and_stop", SaveAndStop)
-    others = [callback for callback in found.values() if callback not in {best, stop}]
-    every = [
-        best,
-        Last(folder),  # after Best, whose state it holds
-        StepSeed(settings.seed),
-        MetricsInCheckpoint(),
-        EpochStatus(folder.parent, folder.name),
-        *others,
-        stop,
-    ]
-    trainer = parts.trainer(settings, budget.max_epochs, folder, every, parts.loggers(settings, folder), module)
+    ranks.on_first(lambda: _set_aside(folder / "metrics.csv"))
+    trainer, stop = trainer_for(module, data, folder, settings, budget, stops_early)
+    if settings.trainer.node.get("enable_model_summary"):
+        print(ModelSummary(module), flush=True)  # Lightning would write it to a log that nobody sees
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on workers and log intervals does not fit memory maps
         try:
             saved = ranks.on_first(last.is_file)
             trainer.fit(module, datamodule=data, ckpt_path=_checked(last, module) if saved else None)
+        except MisconfigurationException as error:  # what it sees only now, of the user's own module or data
+            raise UsageError(f"trainer: {' '.join(str(error).split())}") from error
         except Stopped as stopped:
             stop.follow(stopped.number)
         except SIGTERMException:  # before the first step; Lightning would end with 0
@@ -85,14 +81,62 @@ def fit(
     return checkpoints / "best.ckpt"
 
 
+def trainer_for(
+    module: pl.LightningModule,
+    data: pl.LightningDataModule | None,  # None: nothing will train, but what cannot be is refused
+    folder: Path,
+    settings: RunSettings,
+    budget: StageBudget,
+    stops_early: bool,
+) -> tuple[pl.Trainer, SaveAndStop]:
+    """The trainer of a fit, with its callbacks and loggers; and that of the callbacks which stops it.
+
+    Raises:
+        UsageError: a callback, a logger or an argument of the trainer that cannot be.
+    """
+    found = parts.callbacks(settings, folder, module, stops_early, terminal=sys.stdout.isatty())
+    best, stop = parts.needed(found, "model_checkpoint", Best), parts.needed(found, "save_and_stop", SaveAndStop)
+    others = [callback for callback in found.values() if callback not in {best, stop}]
+    every = [
+        best,
+        Last(folder),  # after Best, whose state it holds
+        StepSeed(settings.seed),
+        MetricsInCheckpoint(),
+        EpochStatus(folder.parent, folder.name),
+        *others,
+        stop,
+    ]
+    loggers = parts.loggers(settings, folder)
+    return make_trainer(settings, budget.max_epochs, folder, every, loggers, module, data), stop
+
+
+def _set_aside(log: Path) -> None:
+    """Keep an earlier start's metrics.csv, which Lightning would delete, as metrics_1.csv and so on."""
+    if log.is_file():
+        number = next(i for i in itertools.count(1) if not log.with_stem(f"metrics_{i}").exists())
+        log.rename(log.with_stem(f"metrics_{number}"))
+
+
 def _tell_end(folder: Path, trainer: pl.Trainer) -> None:
-    """Which epoch is kept; and why there was none after the last one, where more were asked for."""
+    """Which epoch is kept; why there was none after the last one, where more were asked for; where a profile is."""
     best, last, epochs = load_checkpoint(folder / CHECKPOINTS / "best.ckpt"), trainer.current_epoch, trainer.max_epochs
+    why = _ended_by(trainer)
     if last < (epochs or 0):
-        stopping = next((c for c in trainer.callbacks if isinstance(c, Patience)), None)  # type: ignore[attr-defined]
-        why = f": {stopping.patience} epochs without a better val AUROC" if stopping is not None else ""
         print(f"{folder.name}: early stop after epoch {last}/{epochs}{why}", flush=True)
     print(f"{folder.name}: kept epoch {best['epoch'] + 1}/{epochs}, {said(best['metrics'], 'val')}", flush=True)
+    for profile in sorted(folder.glob("*profile*.txt")):
+        print(f"{folder.name}: profile in {profile}", flush=True)
+
+
+def _ended_by(trainer: pl.Trainer) -> str:
+    """What ended a fit before its last epoch, after a colon."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Timer) and (callback.time_remaining() or 0) <= 0:
+            return ": trainer.max_time is over"
+        if isinstance(callback, Patience) and callback.wait_count >= callback.patience:
+            often = "epochs" if trainer.val_check_interval == 1.0 else "validations"
+            return f": {callback.patience} {often} without a better val AUROC"
+    return ""
 
 
 def _take_over(theirs: Path, own: Path, module: pl.LightningModule) -> None:

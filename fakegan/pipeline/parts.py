@@ -1,28 +1,19 @@
-"""What a run builds from its config: networks and the module that trains them, callbacks, loggers, trainer."""
+"""What a run builds from its config: networks and the module that trains them, callbacks, loggers."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch import nn
 
-from fakegan import ranks
 from fakegan.building import TARGET, Node, build, takes
 from fakegan.errors import UsageError
-from fakegan.modules.batchnorm import share_statistics
-from fakegan.modules.by_turns import ByTurns
 from fakegan.pipeline.settings import EARLY_STOPPING, RunSettings
-from fakegan.training.checkpoint_io import AtomicCheckpointIO
 
 CHANNELS = ("in_channels", "out_channels")  # options of networks that follow from what the classifier sees
 C = TypeVar("C", bound=pl.Callback)
@@ -109,7 +100,8 @@ def callbacks(
         "mode": getattr(made, "mode", "max"),
     }
     left_out = {EARLY_STOPPING} if not stops_early else set()
-    if not terminal or settings.trainer.node.get("enable_progress_bar") is False:
+    wanted = settings.trainer.node.get("enable_progress_bar")
+    if not (terminal if wanted is None else wanted):
         left_out.add("progress_bar")
     if not settings.logger:
         left_out.add("learning_rate_monitor")
@@ -150,64 +142,5 @@ def loggers(settings: RunSettings, folder: Path) -> list[Logger]:
         at = f"logger.{name}"
         offered = {"save_dir": str(folder.parent), "name": folder.name, "version": ""}
         given = {key: value for key, value in offered.items() if node.get(key) is None and takes(_node(node, at), key)}
-        if str(node[TARGET]).endswith("CSVLogger"):
-            ranks.on_first(lambda: _set_aside(folder / "metrics.csv"))
         found.append(build({k: v for k, v in node.items() if k not in given}, at, Logger, **given))  # type: ignore[type-abstract]
     return found
-
-
-def _set_aside(log: Path) -> None:
-    """Keep an earlier start's metrics.csv, which Lightning would delete, as metrics_1.csv and so on."""
-    if log.is_file():
-        number = next(i for i in itertools.count(1) if not log.with_stem(f"metrics_{i}").exists())
-        log.rename(log.with_stem(f"metrics_{number}"))
-
-
-def trainer(
-    settings: RunSettings,
-    max_epochs: int,
-    folder: Path,  # the stage's
-    found: list[pl.Callback],
-    writers: list[Logger],
-    made: pl.LightningModule,
-) -> pl.Trainer:
-    """conf/trainer: Lightning's Trainer, as this run's processes need it.
-
-    Raises:
-        UsageError: an argument that it refuses.
-    """
-    own = dict(settings.trainer.node)
-    if isinstance(made, ByTurns):
-        clip = own.pop("gradient_clip_val", None)
-        algorithm = own.pop("gradient_clip_algorithm", None)
-        made.clip = None if clip is None else (float(clip), algorithm or "norm")
-    # Named, so that Lightning neither guesses from SLURM's variables nor starts processes itself.
-    place: ClusterEnvironment = LightningEnvironment() if ranks.count() == 1 else TorchElasticEnvironment()
-    options = {
-        "strategy": _strategy(made),
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-        "max_epochs": max_epochs,
-        "default_root_dir": str(folder),
-        "enable_progress_bar": any(isinstance(callback, pl.callbacks.ProgressBar) for callback in found),
-        **own,
-        "accelerator": settings.trainer.accelerator,
-        "precision": settings.trainer.precision,
-        "devices": ranks.local_count(),
-        "num_nodes": ranks.count() // ranks.local_count(),
-        "use_distributed_sampler": False,
-    }
-    objects = {"logger": writers or False, "callbacks": found, "plugins": [AtomicCheckpointIO(), place]}
-    strategy = {} if isinstance(options["strategy"], str) else {"strategy": options.pop("strategy")}
-    return build(options, "trainer", pl.Trainer, **objects, **strategy)
-
-
-def _strategy(made: pl.LightningModule) -> Strategy | str:
-    """One process, or the run's: they average gradients; each of a module's networks learns by turns."""
-    if ranks.count() == 1:
-        return "auto"
-    share_statistics(made)
-    by_turns = not made.automatic_optimization
-    # Buffers are statistics, the same everywhere, or a process's own pool: the first's must not replace them.
-    options: dict[str, Any] = {"find_unused_parameters": by_turns, "broadcast_buffers": False}
-    return DDPStrategy(**options)

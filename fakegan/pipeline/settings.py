@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Hashable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from fakegan.data.splits import AUTOENCODER, CLASSIFIER, Needs, seeds
 from fakegan.data.store import stored_fingerprint
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import FAKE, REAL
-from fakegan.processes import cores
+from fakegan.pipeline.trainer_settings import FEW, TrainerSettings
 from fakegan.typed import REST, to_mapping, unknown
 from fakegan.views import VIEWS, View
 
@@ -163,74 +163,6 @@ class BudgetSettings:
         return self.stages[name]
 
 
-_NEUTRAL = frozenset(
-    {
-        TARGET,
-        "default_root_dir",
-        "detect_anomaly",
-        "enable_model_summary",
-        "enable_progress_bar",
-        "log_every_n_steps",
-        "num_nodes",
-        "num_sanity_val_steps",
-        "profiler",
-        "strategy",
-    }
-)  # arguments of Lightning's Trainer that change no number
-
-
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
-
-
-@dataclass(frozen=True)
-class TrainerSettings:
-    """conf/trainer: Lightning's Trainer. The number of devices changes no result, but for rounding."""
-
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"  # auto: a GPU if there is one, else the CPU
-    devices: int | str = 1  # processes, each with a GPU or a share of the CPU; auto: one for every GPU
-    precision: str = "32-true"  # or bf16-mixed, 16-mixed, ...: Lightning's names
-    node: Node = field(default_factory=dict, metadata=REST)  # Lightning's other arguments
-
-    def __post_init__(self) -> None:
-        if isinstance(self.devices, str) and self.devices != "auto":
-            raise UsageError(f"trainer.devices={self.devices!r} must be a number or auto")
-        if isinstance(self.devices, int):
-            at_least(1, trainer__devices=self.devices)
-
-    @property
-    def numbers(self) -> Node:
-        """Of its arguments, those that may change a run's numbers."""
-        return {"precision": self.precision} | {k: v for k, v in self.node.items() if k not in _NEUTRAL}
-
-    @property
-    def uses_gpus(self) -> bool:
-        """Whether each process takes a GPU on this machine."""
-        if self.accelerator != "auto":
-            return self.accelerator == "gpu"
-        import torch
-
-        return torch.cuda.is_available()
-
-    @property
-    def processes(self) -> int:
-        """How many a run of its own starts on this machine.
-
-        Raises:
-            UsageError: more than there are GPUs, or, on the CPU, cores; two are always allowed.
-        """
-        gpus = _gpus() if self.uses_gpus else 0
-        if isinstance(self.devices, int):
-            if self.devices > gpus > 0:
-                raise UsageError(f"trainer.devices={self.devices}, but this machine has {gpus} GPUs: lower it")
-            if not self.uses_gpus and self.devices > max(cores(), 2):
-                raise UsageError(f"trainer.devices={self.devices}, but this machine has {cores()} cores: lower it")
-            return self.devices
-        return max(gpus, 1)
-
-
 EARLY_STOPPING = "early_stopping"  # in conf/callbacks: of a classifier that does not play against a generator
 _WATCHERS = ("LearningRateMonitor", "DeviceStatsMonitor", "RichProgressBar", "TQDMProgressBar", "Timer")
 
@@ -274,16 +206,22 @@ class RunSettings:
         seeds(seed=self.seed)
         labels(data__name=self.data.name, model__name=self.model.name, classifier__name=self.classifier.name)
         labels(pipeline__name=self.pipeline.name, budget__name=self.budget.name)
+        if self.trainer.quick:
+            few = max(FEW, *(size * self.trainer.quick for _, size in self.batch_sizes()), 0)
+            object.__setattr__(self, "data", replace(self.data, limit=min(few, self.data.limit or few)))
 
     @property
     def classifier_budget(self) -> StageBudget:
         """How long this run's classifier trains."""
-        return self.budget.of(self.classifier.budget, "classifier.budget")
+        return self._trained_by(self.budget.of(self.classifier.budget, "classifier.budget"))
 
     @property
     def autoencoder_budget(self) -> StageBudget:
         """How long this run's autoencoder trains."""
-        return self.budget.of(self.model.budget, "model.budget")
+        return self._trained_by(self.budget.of(self.model.budget, "model.budget"))
+
+    def _trained_by(self, budget: StageBudget) -> StageBudget:
+        return replace(budget, max_epochs=self.trainer.epochs(budget.max_epochs))
 
     @property
     def trusted(self) -> tuple[str, ...]:

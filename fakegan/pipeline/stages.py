@@ -29,10 +29,12 @@ from fakegan.devices import describe, use_device
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE, SCORES_FILE, read_metrics, table, write_metrics
 from fakegan.files import replacing
+from fakegan.modules.batchnorm import said_of_several
 from fakegan.nets.layers import forms
 from fakegan.pipeline import parts
 from fakegan.pipeline.analyse import analyse
 from fakegan.pipeline.examples import RECONSTRUCTED, Examples, examples, own_faces
+from fakegan.pipeline.fitting import trainer_for
 from fakegan.pipeline.ledger import COMMAND_VARIABLE, command
 from fakegan.pipeline.settings import FACES_FILE, LOCK_FILE, RunSettings, began_with
 from fakegan.pipeline.test import provenance, test
@@ -104,6 +106,7 @@ def _start_processes(settings: RunSettings, wanted: int) -> None:
     """The run's processes, from the config that was written for it; this one waits for them."""
     run_dir = settings.paths.run_dir
     use_device(settings.trainer.accelerator)
+    _learners(settings)  # what cannot be is said once
     with _alone_in(run_dir):  # then the first of them holds it
         write_status(run_dir, Status("starting"))
     os.environ.setdefault(COMMAND_VARIABLE, command())
@@ -134,8 +137,11 @@ def _alone_in(run_dir: Path) -> Iterator[None]:
 def _run_stages(settings: RunSettings) -> None:
     device = use_device(settings.trainer.accelerator)  # what cannot be is said before anything starts
     learners = _learners(settings)  # so that a wrong option costs no training
-    with torch.autocast(device.type, torch.bfloat16, enabled=settings.trainer.precision.startswith("bf16")):
-        print(f"device: {describe(device, forms(learners, device))}", flush=True)
+    precision = settings.trainer.precision_on(device.type)
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+        print(f"device: {describe(device, forms(learners, device), precision)}", flush=True)
+    for line in (*settings.trainer.said(device.type), *said_of_several(learners)):
+        print(line, flush=True)
     named = settings.model.checkpoint if settings.pipeline.needs_autoencoder else None
     if named is not None and not ranks.on_first(own_autoencoder(settings).is_file):
         named_autoencoder(named, settings)
@@ -180,14 +186,25 @@ def faces_by_stage(settings: RunSettings, faces: Faces) -> str:
 
 
 def _learners(settings: RunSettings) -> list[nn.Module]:
-    """Networks such as the run trains, or takes as `model.checkpoint` has them: then they are frozen."""
+    """Networks such as the run trains, or takes as `model.checkpoint` has them: then they are frozen.
+
+    What trains them is made once, too, and thrown away.
+
+    Raises:
+        UsageError: an option of a network, a callback, a logger or the trainer that cannot be.
+    """
     nets: list[nn.Module] = []
+    run_dir = settings.paths.run_dir
     if settings.pipeline.needs_autoencoder:
         with torch.device("meta"):  # for what they are made of; only training needs their weights
             made = parts.autoencoder(settings)
+        if settings.model.checkpoint is None:
+            trainer_for(made, None, run_dir / "autoencoder", settings, settings.autoencoder_budget, False)
         nets.append(made if settings.model.checkpoint is None else made.requires_grad_(False))
     if settings.pipeline.trains_classifier:
-        nets.append(parts.classifier(settings))
+        made, stops_early = parts.classifier(settings), not settings.classifier.adversarial
+        trainer_for(made, None, run_dir / "classifier", settings, settings.classifier_budget, stops_early)
+        nets.append(made)
     return nets
 
 

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
-from fakegan.pipeline.settings import TrainerSettings
+from fakegan.pipeline.trainer_settings import TrainerSettings
 from fakegan.processes import signals_noted
 from fakegan.progress import STATUS_FILE
 from fakegan.sweep.jobs import LOG_FILE, TAIL, Ending, Job, Watcher, reason

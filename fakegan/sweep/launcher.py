@@ -27,7 +27,8 @@ from fakegan.data.faces import open_faces
 from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.evaluation.results import METRICS_FILE
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
-from fakegan.pipeline.settings import RunSettings, TrainerSettings
+from fakegan.pipeline.settings import RunSettings
+from fakegan.pipeline.trainer_settings import TrainerSettings
 from fakegan.processes import resuming
 from fakegan.runs import CONFIG_FILE, give_places, read_run, write_down
 from fakegan.sweep import search, table, words

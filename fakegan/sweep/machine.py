@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fakegan.errors import UsageError
-from fakegan.pipeline.settings import TrainerSettings
+from fakegan.pipeline.trainer_settings import TrainerSettings
 from fakegan.processes import cores
 from fakegan.ranks import without_ranks
 

@@ -12,13 +12,56 @@ from torch.utils.data import DataLoader
 
 from fakegan import ranks
 from fakegan.data.arrays import RowArray, Rows
-from fakegan.data.batches import DealtStoreOrder, FaceBatches, TrainOrder, loader, on_device
+from fakegan.data.batches import DealtStoreOrder, FaceBatches, TrainOrder, limited, loader, on_device
 from fakegan.data.splits import ClassRatio
 from fakegan.errors import UsageError
 from fakegan.labels import FAKE, REAL
 
 
-class RealFacesDataModule(pl.LightningDataModule):
+class FaceDataModule(pl.LightningDataModule):
+    """Faces of a store, in an order that depends on seed and epoch alone; from where training stands."""
+
+    def __init__(
+        self,
+        batches: FaceBatches,
+        train_order: TrainOrder,
+        val_order: DealtStoreOrder,
+        workers: int,  # DataLoader processes
+    ) -> None:
+        super().__init__()
+        self.batches = batches
+        self.train_order = train_order
+        self.val_order = val_order
+        self.workers = workers
+
+    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Shuffled, mirrored batches, from where training stands."""
+        self.train_order.trained = self._trained
+        return loader(self.batches, self.train_order, self.workers, pinned=self._to_gpu())
+
+    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Validation faces in store order, as many of each class as there are."""
+        return loader(self.batches, self.val_order, pinned=self._to_gpu())
+
+    def _trained(self) -> tuple[int, int]:
+        """Batches of the whole fit so far, and of an epoch.
+
+        Also right while Lightning restores a fit, which the samplers' set_epoch is too late for.
+        """
+        if self.trainer is None:
+            return 0, self.train_order.batches
+        taken = limited(self.train_order.batches, self.trainer.limit_train_batches)
+        return self.trainer.fit_loop.epoch_loop.batch_progress.total.ready, taken
+
+    def _to_gpu(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+    def _exact(self, pictures: Tensor) -> Tensor:
+        """In the precision of the networks' weights, where the trainer has them in another than float32."""
+        return pictures if self.trainer is None else self.trainer.precision_plugin.convert_input(pictures)
+
+
+class RealFacesDataModule(FaceDataModule):
     """Real faces for the autoencoder: batches of {"image": float (B, 3, 64, 64) in [-1, 1], "row": int64 (B,)}."""
 
     def __init__(
@@ -31,30 +74,22 @@ class RealFacesDataModule(pl.LightningDataModule):
         seed: int,
         workers: int,  # DataLoader processes
     ) -> None:
-        super().__init__()
         if (labels[train_rows] != REAL).any() or (labels[val_rows] != REAL).any():
             raise ValueError("the autoencoder learns from real faces only, but some of these rows are fakes")
         _check_batch_size(batch_size, len(train_rows), "budget.autoencoder.batch_size", "autoencoder's training faces")
-        self.batches = FaceBatches({"image": images}, labels)
-        self.train_order = TrainOrder(lambda rng: train_rows, batch_size, seed)
-        self.val_order = DealtStoreOrder(val_rows, batch_size=max(batch_size, 64))
-        self.workers = workers
-
-    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Shuffled, mirrored batches, from where training stands."""
-        self.train_order.batches_done = lambda: _batches_done(self.trainer)
-        return loader(self.batches, self.train_order, self.workers, pinned=_to_gpu(self.trainer))
-
-    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Validation faces in store order."""
-        return loader(self.batches, self.val_order, pinned=_to_gpu(self.trainer))
+        super().__init__(
+            FaceBatches({"image": images}, labels),
+            TrainOrder(lambda rng: train_rows, batch_size, seed),
+            DealtStoreOrder(val_rows, batch_size=max(batch_size, 64)),
+            workers,
+        )
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Mirror and convert on the device."""
-        return {**on_device(batch, ("image",)), "row": batch["row"]}
+        return {"image": self._exact(on_device(batch, ("image",))["image"]), "row": batch["row"]}
 
 
-class RealFakeDataModule(pl.LightningDataModule):
+class RealFakeDataModule(FaceDataModule):
     """Real and fake faces through a view: {"x": float (B, C, 64, 64), "label": int64 (B,), "row": int64 (B,)}."""
 
     def __init__(
@@ -70,38 +105,21 @@ class RealFakeDataModule(pl.LightningDataModule):
         workers: int,  # DataLoader processes
         batch_key: str,  # where batch_size stands in the config, for what is wrong
     ) -> None:
-        super().__init__()
-        self.batches = FaceBatches(arrays, labels)
-        self.view = view
         epoch_rows = _class_ratio(train_rows, labels, ratio)
         faces = len(epoch_rows(np.random.default_rng(0)))
         _check_batch_size(batch_size, faces, batch_key, f"train split ({ratio} classes)")
-        self.train_order = TrainOrder(epoch_rows, batch_size, seed)
-        self.val_order = DealtStoreOrder(val_rows, batch_size=max(batch_size, 256))
-        self.workers = workers
-
-    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Shuffled, mirrored batches in the asked-for class ratio, from where training stands."""
-        self.train_order.batches_done = lambda: _batches_done(self.trainer)
-        return loader(self.batches, self.train_order, self.workers, pinned=_to_gpu(self.trainer))
-
-    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Validation faces in store order, as many of each class as there are."""
-        return loader(self.batches, self.val_order, pinned=_to_gpu(self.trainer))
+        super().__init__(
+            FaceBatches(arrays, labels),
+            TrainOrder(epoch_rows, batch_size, seed),
+            DealtStoreOrder(val_rows, batch_size=max(batch_size, 256)),
+            workers,
+        )
+        self.view = view
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Mirror, convert and apply the view on the device."""
         arrays = on_device(batch, tuple(self.batches.arrays))
-        return {"x": self.view(arrays), "label": batch["label"], "row": batch["row"]}
-
-
-def _batches_done(trainer: pl.Trainer | None) -> int:
-    """Of the whole fit; also right while Lightning restores a fit, which the samplers' set_epoch is too late for."""
-    return 0 if trainer is None else trainer.fit_loop.epoch_loop.batch_progress.total.ready
-
-
-def _to_gpu(trainer: pl.Trainer | None) -> bool:
-    return trainer is not None and trainer.strategy.root_device.type == "cuda"
+        return {"x": self._exact(self.view(arrays)), "label": batch["label"], "row": batch["row"]}
 
 
 def _class_ratio(rows: Rows, labels: npt.NDArray[np.int64], ratio: ClassRatio) -> Callable[[np.random.Generator], Rows]:

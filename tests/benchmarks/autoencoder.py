@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch.utils.data import DataLoader
 
-from fakegan.modules.autoencoder import AdversarialAutoencoder
-from tests.benchmarks import machine, study
+from tests.benchmarks import machine, modules, study
 from tests.benchmarks.harness import Side, SideError, Turns, take_turns
 from tests.benchmarks.results import NotMeasured, Result, Row
 from tests.benchmarks.trainer import PRECISION, fit_in_turns
-
-# The study's settings of the module, so that both sides compute the same.
-STUDY: dict[str, Any] = {
-    "norm": "instance",
-    "reconstruction_weight": 0.8,
-    "learning_rate": 2e-4,
-    "schedule": "constant",
-    "discriminator_floor": 0.0,
-}
 
 FLOAT32 = "float32 (convolutions in TF32, torch's default)"
 ON_THE_GPU = "autoencoder step on the GPU, the study's settings (InstanceNorm)"
@@ -55,14 +45,14 @@ def ours(
     turns: Turns,
     case: Case,
     accelerator: str = "cpu",
-    precision: str | None = None,  # None: that of trainer=cpu or trainer=gpu
+    precision: str = PRECISION,
 ) -> None:
     """A side: a unit is one step through Lightning's Trainer on the same batch in memory."""
     real = torch.rand(case.batch, 3, 64, 64) * 2 - 1
     if accelerator == "gpu":
         real = real.cuda()
     batches = DataLoader([{"image": real}] * 1000, batch_size=None)
-    module = AdversarialAutoencoder(case.depth, case.width, **(STUDY if case.norm else {}))
+    module = modules.autoencoder(case.depth, case.width, as_the_study=case.norm)
     fit_in_turns(turns, module, batches, accelerator, precision)
 
 
@@ -90,15 +80,15 @@ def _on_cpu(case: Case, apart: bool) -> Iterator[Result]:
 
 
 def gpu_rows(quick: bool) -> Iterator[Result]:
-    """The same step on a GPU, in the precision of trainer=gpu and, without a bar, in the study's float32."""
+    """The same step on a GPU, in bf16-mixed and, without a bar, in the study's float32, which is trainer=gpu's too."""
     if not torch.cuda.is_available():
         yield NotMeasured(f"{ON_THE_GPU}, depth 4, width 64, batch 50 and 512", "no GPU")
         return
     for case in QUICK[:1] if quick else ON_GPU:
         sides = [
-            Side(ours, (case, "gpu"), sees_gpus=True),
+            Side(ours, (case, "gpu", "bf16-mixed"), sees_gpus=True),
             Side(theirs, (case, "cuda"), sees_gpus=True),
-            Side(ours, (case, "gpu", "32-true"), sees_gpus=True),
+            Side(ours, (case, "gpu"), sees_gpus=True),
         ]
         what = f"{ON_THE_GPU}, depth {case.depth}, width {case.width}, batch {case.batch}"
         try:
@@ -110,5 +100,5 @@ def gpu_rows(quick: bool) -> Iterator[Result]:
             yield NotMeasured(what, f"the GPU has too little free memory ({error})")
             continue
         against = f"the study's step, {FLOAT32}"
-        yield Row(f"{what}, {PRECISION['gpu']} as with trainer=gpu", against, "step", times[0], times[1], case.bar)
+        yield Row(f"{what}, trainer.precision=bf16-mixed", against, "step", times[0], times[1], case.bar)
         yield Row(f"{what}, {FLOAT32}", against, "step", times[2], times[1])

@@ -10,25 +10,22 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from fakegan.modules.classifier import Classifier
 from fakegan.nets.autogan import AutoGAN
 from fakegan.nets.simple_cnn import SimpleCNN
 from fakegan.pipeline.artifacts import Reconstructions
-from fakegan.training.datamodules import RealFakeDataModule
 from fakegan.views import VIEWS
-from tests.benchmarks import machine, study
+from tests.benchmarks import machine, modules, study
 from tests.benchmarks.harness import Side, Turns, repeating, take_turns
 from tests.benchmarks.results import Result, Row
 from tests.benchmarks.trainer import fit_in_turns
 
 MOST = 1 / 1.15  # a step through Lightning may take 15% more than in a bare loop, and can at best equal it
-SGD = {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 5e-4}  # the study's
 
 
 def steps_through_lightning(turns: Turns, batch: int) -> None:
     """A side: a unit is one step of the simple CNN with all that the module and Lightning add."""
     example = {"x": torch.rand(batch, 3, 64, 64) * 2 - 1, "label": torch.arange(batch) % 2}
-    fit_in_turns(turns, Classifier("simple_cnn", **SGD), DataLoader([example] * 1000, batch_size=None))
+    fit_in_turns(turns, modules.simple_cnn(modules.SGD), DataLoader([example] * 1000, batch_size=None))
 
 
 def bare_steps(turns: Turns, batch: int) -> None:
@@ -60,18 +57,16 @@ def epochs_on_stored(turns: Turns, folder: Path, batch: int) -> None:
     """A side: a unit is one step of the simple CNN on stored reconstructions, an epoch's end counted with its last."""
     stored = Reconstructions(folder)
     rows = np.arange(len(stored))
-    data = RealFakeDataModule({"recon": stored}, rows % 2, VIEWS["reconstruction"], rows, rows[:0], batch, seed=0)
-    fit_in_turns(turns, Classifier("simple_cnn", **SGD), data)
+    data = modules.real_and_fake({"recon": stored}, rows % 2, VIEWS["reconstruction"], rows, batch)
+    fit_in_turns(turns, modules.simple_cnn(modules.SGD), data)
 
 
 def epochs_on_the_fly(turns: Turns, folder: Path, batch: int, depth: int, width: int) -> None:
     """A side: the same steps, each on faces that FakeGAN's autoencoder of the study's settings reconstructs then."""
     images = np.load(folder / "images.npy")
     rows, net = np.arange(len(images)), AutoGAN(depth, width, "instance").eval().requires_grad_(False)
-    data = RealFakeDataModule(
-        {"image": images}, rows % 2, lambda arrays: net(arrays["image"]), rows, rows[:0], batch, seed=0
-    )
-    fit_in_turns(turns, Classifier("simple_cnn", **SGD), data)
+    data = modules.real_and_fake({"image": images}, rows % 2, lambda arrays: net(arrays["image"]), rows, batch)
+    fit_in_turns(turns, modules.simple_cnn(modules.SGD), data)
 
 
 def epoch_rows(quick: bool) -> Iterator[Result]:

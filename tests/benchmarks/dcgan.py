@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import DataLoader
 
-from fakegan.modules.dcgan import DCGANClassifier
-from tests.benchmarks import machine, study
+from tests.benchmarks import machine, modules, study
 from tests.benchmarks.harness import Side, Turns, take_turns
 from tests.benchmarks.results import Result, Row
 from tests.benchmarks.trainer import fit_in_turns
@@ -17,9 +16,7 @@ from tests.benchmarks.trainer import fit_in_turns
 def ours(turns: Turns, width: int, batch: int) -> None:
     """A side: a unit is one step through Lightning's Trainer on the same batch in memory, with the study's Adam."""
     example = {"x": torch.rand(batch, 3, 64, 64) * 2 - 1, "label": torch.arange(batch) % 2}
-    options = {"width": width, "latent": 100}
-    module = DCGANClassifier(net_options=options, optimizer="adam", learning_rate=2e-4, betas=(0.5, 0.999))
-    fit_in_turns(turns, module, DataLoader([example] * 1000, batch_size=None))
+    fit_in_turns(turns, modules.dcgan(width), DataLoader([example] * 1000, batch_size=None))
 
 
 def rows(quick: bool) -> Iterator[Result]:

@@ -12,9 +12,8 @@ import numpy as np
 from fakegan.data.build import Recipe, Source, build_store
 from fakegan.data.store import FaceStore
 from fakegan.labels import FAKE, REAL
-from fakegan.training.datamodules import RealFakeDataModule
 from fakegan.views import VIEWS
-from tests.benchmarks import machine
+from tests.benchmarks import machine, modules
 from tests.benchmarks.baselines import face_batches, picture_batches, taking
 from tests.benchmarks.harness import Side, Turns, take_turns
 from tests.benchmarks.made_up import write_photographs
@@ -36,9 +35,7 @@ def ours(turns: Turns, out: Path, to_floats: bool, batch_size: int) -> None:
     """A side: a unit is one shuffled batch, as uint8 or mirrored and converted to [-1, 1]."""
     store = FaceStore.open(out)
     everything = np.arange(len(store))
-    data = RealFakeDataModule(
-        {"image": store.images}, store.labels, VIEWS["pixels"], everything, everything[:0], batch_size, seed=0
-    )
+    data = modules.real_and_fake({"image": store.images}, store.labels, VIEWS["pixels"], everything, batch_size)
     batches = chain.from_iterable(repeat(data.train_dataloader()))
     if to_floats:
         turns.serve(taking(data.on_after_batch_transfer(batch, 0) for batch in batches))

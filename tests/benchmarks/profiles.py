@@ -10,10 +10,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader
 
-from fakegan.modules.autoencoder import AdversarialAutoencoder
-from fakegan.modules.classifier import Classifier
-from fakegan.modules.dcgan import DCGANClassifier
-from tests.benchmarks.autoencoder import STUDY
+from tests.benchmarks import modules
 from tests.benchmarks.harness import Side, SideError, Turns, playing
 from tests.benchmarks.results import NotMeasured, Operator, Profile, Result
 from tests.benchmarks.trainer import PRECISION, fit_in_turns
@@ -79,7 +76,7 @@ SENTENCES = {
 
 def _autoencoder(small: bool) -> tuple[pl.LightningModule, dict[str, torch.Tensor]]:
     width, depth, batch = (2, 1, 4) if small else (64, 4, 50)
-    return AdversarialAutoencoder(depth, width, **STUDY), {"image": torch.rand(batch, 3, 64, 64) * 2 - 1}
+    return modules.autoencoder(depth, width), {"image": torch.rand(batch, 3, 64, 64) * 2 - 1}
 
 
 def _labelled(batch: int) -> dict[str, torch.Tensor]:
@@ -88,16 +85,15 @@ def _labelled(batch: int) -> dict[str, torch.Tensor]:
 
 def _dcgan(small: bool) -> tuple[pl.LightningModule, dict[str, torch.Tensor]]:
     width, batch = (4, 4) if small else (64, 128)
-    options = {"width": width, "latent": 100}
-    return DCGANClassifier(net_options=options, optimizer="adam", learning_rate=2e-4), _labelled(batch)
+    return modules.dcgan(width), _labelled(batch)
 
 
 def _simple_cnn(small: bool) -> tuple[pl.LightningModule, dict[str, torch.Tensor]]:
-    return Classifier("simple_cnn"), _labelled(4 if small else 50)
+    return modules.simple_cnn(), _labelled(4 if small else 50)
 
 
 def _alexnet(small: bool) -> tuple[pl.LightningModule, dict[str, torch.Tensor]]:
-    return Classifier("alexnet", net_options={"hidden": 8 if small else 1024}), _labelled(4 if small else 50)
+    return modules.alexnet(8 if small else 1024), _labelled(4 if small else 50)
 
 
 MODULES: dict[str, Callable[[bool], tuple[pl.LightningModule, dict[str, torch.Tensor]]]] = {
@@ -172,6 +168,6 @@ def rows(quick: bool) -> Iterator[Result]:
                     raise
                 yield NotMeasured(f"profile of {name}, {accelerator.upper()}", f"too little free memory ({error})")
                 continue
-            yield Profile(name, f"{accelerator.upper()}, {PRECISION[accelerator]}", seconds, tuple(operators))
+            yield Profile(name, f"{accelerator.upper()}, {PRECISION}", seconds, tuple(operators))
     if "gpu" not in devices:
         yield NotMeasured("profiles on a GPU", "no GPU")

@@ -159,12 +159,12 @@ def _find_duplicates(turns: Turns, hashes: Hashes, thumbs: Thumbs) -> None:
 def feed(turns: Turns, folder: Path, faces: int) -> None:
     """One epoch of shuffled, mirrored batches in [-1, 1]."""
     from fakegan.data.arrays import map_array
-    from fakegan.training.datamodules import RealFakeDataModule
     from fakegan.views import VIEWS
+    from tests.benchmarks import modules
 
     images, rows = map_array(folder / "images.npy")[:faces], np.arange(faces)
     batch = min(BATCH, faces)
-    data = RealFakeDataModule({"image": images}, rows % 2, VIEWS["pixels"], rows, rows[:0], batch, seed=0)
+    data = modules.real_and_fake({"image": images}, rows % 2, VIEWS["pixels"], rows, batch)
 
     def epoch() -> None:
         for batch in data.train_dataloader():

@@ -13,7 +13,7 @@ from fakegan.callbacks import StepSeed
 from tests.benchmarks.harness import Turns
 from tests.benchmarks.machine import synchronizer
 
-PRECISION = {"cpu": "32-true", "gpu": "bf16-mixed"}  # of trainer=cpu and trainer=gpu
+PRECISION = "32-true"  # of every trainer in conf/trainer
 
 
 def fit_in_turns(
@@ -21,7 +21,7 @@ def fit_in_turns(
     module: pl.LightningModule,
     data: Any,  # a DataLoader or LightningDataModule of train batches, gone through again and again until the turns end
     accelerator: str = "cpu",  # or gpu
-    precision: str | None = None,  # None: the trainer's own
+    precision: str = PRECISION,
     callbacks: tuple[pl.Callback, ...] = (),
 ) -> None:
     """Train; a unit is one step, in the steady state.
@@ -35,7 +35,7 @@ def fit_in_turns(
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=1,
-            precision=precision or PRECISION[accelerator],  # type: ignore[arg-type]  # a name, of a list of them
+            precision=precision,  # type: ignore[arg-type]  # a name, of a list of them
             max_epochs=1_000_000,  # until the turns end
             limit_val_batches=0,
             logger=False,
