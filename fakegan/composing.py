@@ -23,7 +23,7 @@ from fakegan.errors import FakeganError, ToldError, UnknownKeyError, UsageError
 from fakegan.options import keys
 from fakegan.pipeline.settings import EvaluateSettings, RunSettings, with_defaults
 from fakegan.typed import flat, from_mapping, nearest, unknown
-from fakegan.words import PROJECT, expanded, one_value, unreadable
+from fakegan.words import PROJECT, as_typed, expanded, one_value, unreadable
 
 CONF = PROJECT / "conf"
 _TABLES = ("callbacks", "logger")  # groups that hold nodes under names of the user's choice
@@ -85,7 +85,7 @@ def _fail(error: Exception, sentence: str, code: int) -> typing.NoReturn:
 
 def explain(error: Exception) -> str:
     """One sentence for a Hydra or OmegaConf error, with the nearest names where one is unknown."""
-    text = str(error)
+    text = as_typed(str(error))
     if isinstance(error, MissingConfigException) and "launcher/submitit_" in (error.missing_cfg_file or ""):
         return "a launcher for clusters needs submitit: pip install -e '.[slurm]'"
     if isinstance(error, MissingConfigException) and error.options:
@@ -98,7 +98,7 @@ def explain(error: Exception) -> str:
     if several:
         return f"{several[1]}: add -m to run each of these values, or write {one_value(several[2], several[3])}"
     if isinstance(error, OverrideParseException):
-        return unreadable(error.override)
+        return unreadable(as_typed(error.override))
     if isinstance(error, ConfigCompositionException) and "hydra.sweeper.params" in text:
         return (
             "hydra.sweeper.params is a table, to which keys are added with a plus: +hydra.sweeper.params.seed='1,2'; "

@@ -43,7 +43,8 @@ _KINDS = {
     "sources": _Kind(paths=False, listed=True),
 }
 _WORD = re.compile(r"(\+{0,2}([\w.]+)=)(.*)", re.DOTALL)
-_WITHIN_A_GROUP = re.compile(r"(?!hydra\.)[A-Za-z_]\w*\.[\w.]+=")
+_A_GROUP = r"(?!hydra\.)[A-Za-z_]\w*\."
+_WITHIN_A_GROUP = re.compile(rf"{_A_GROUP}[\w.]+=")
 _QUOTED = r"'((?:\\.|[^'\\])*)'|\"((?:\\.|[^\"\\])*)\""
 _ELEMENT = re.compile(rf"\s*(?:{_QUOTED}|((?:\\.|[^,])*?))\s*(?:,|$)", re.DOTALL)
 _ESCAPED = re.compile(r"\\([()\[\]{}:=, \t\\])")  # what Hydra takes for the second character alone
@@ -79,6 +80,11 @@ def opened(word: str) -> str:
 def typed(word: str) -> str:
     """An opened word as it was typed."""
     return word[2:] if word.startswith("++") and _WITHIN_A_GROUP.match(word[2:]) else word
+
+
+def as_typed(text: str) -> str:
+    """A text of Hydra's with the opened words in it as they were typed."""
+    return re.sub(rf"\+\+(?={_A_GROUP})", "", text)
 
 
 def lasting(words: Sequence[str]) -> list[str]:

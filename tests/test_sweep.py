@@ -629,7 +629,7 @@ def test_what_an_experiment_sweeps_may_be_any_option() -> None:
 
 def test_names_of_jobs_and_commands_are_as_words_are_typed(start: Started) -> None:
     start.fixed.append("hydra.sweep.subdir='${hydra.job.num}_${hydra.job.override_dirname}'")
-    start.fixed.append("hydra.job.config.override_dirname.exclude_keys=[data,+debug,pipeline,trainer,++data.root]")
+    start.fixed.append("hydra.job.config.override_dirname.exclude_keys=[data,debug,pipeline,trainer,data.root]")
     start("classifier.net.dropout=0.1", "classifier.net.dropout=0.3")
     assert [job.name for job in start.ran] == ["classifier.net.dropout=0.1", "classifier.net.dropout=0.3"]
     assert [job.folder.name for job in start.ran] == ["0_classifier.net.dropout=0.1", "1_classifier.net.dropout=0.3"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import re
 import shlex
 import signal
 import sys
@@ -37,7 +36,7 @@ from fakegan.sweep.jobs import Ending, Job, Running, run_jobs
 from fakegan.sweep.machine import Machine, check_room, gpus_of_one, own_environment, this_machine, threads_of_one
 from fakegan.sweep.planning import Folders
 from fakegan.sweep.table import Row
-from fakegan.words import here, typed
+from fakegan.words import as_typed, here, typed
 
 
 def runs_in(folder: Path, told: Callable[[str], None] = lambda _: None) -> dict[Path, RunSettings]:
@@ -361,9 +360,8 @@ def _subdir(cfg: DictConfig, number: int) -> str:
     before = cfg.hydra.job.num
     with read_write(cfg.hydra):
         cfg.hydra.job.num = number
-        name = str(cfg.hydra.sweep.subdir)
+        name = as_typed(str(cfg.hydra.sweep.subdir))
         cfg.hydra.job.num = before
-    name = re.sub(r"\+\+(?=[A-Za-z_]\w*\.)", "", name)  # of ${hydra.job.override_dirname}: as it was typed
     if name != Path(name).name or name == "..":
         raise UsageError(f"hydra.sweep.subdir={name} must name one folder in that of the sweep: leave out the /")
     return name
