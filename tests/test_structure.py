@@ -16,7 +16,8 @@ LAYERS = [
     {"building", "devices", "nets", "processes"},
     {"data", "options", "slurm"},
     {"commands", "detector", "usage"},
-    {"callbacks", "epochs", "modules", "stopping", "training"},  # all of Lightning but for pipeline
+    {"callbacks"},
+    {"epochs", "modules", "stopping", "training"},  # these and callbacks: all of Lightning but for pipeline
     {"pipeline", "prepare"},
     {"runs"},
     {"composing", "folders", "predict", "sample"},

@@ -139,13 +139,13 @@ def test_help_of_the_other_commands_does_not_wait_for_torch(tmp_path: Path, modu
 
 def test_words_beside_help_are_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = _help_of(monkeypatch)
-    text = _help_of(monkeypatch, "-m", "model=autogan1", "classifier=alexnet", "seed=7", "budget=quick,paper")
+    text = _help_of(monkeypatch, "-m", "model=autogan1", "classifier=simple_cnn", "seed=7", "budget=quick,paper")
     assert "* model=autogan4" in plain
     assert "* model=autogan1" in text
     assert _rows(plain)["model.net.depth"] == "4 residual blocks: the study's axis"
     assert _rows(text)["model.net.depth"] == "1 residual blocks: the study's axis"
-    assert _rows(text)["classifier.net.hidden"].startswith("1024")
-    assert "classifier.net.hidden" not in _rows(plain)
+    assert _rows(plain)["classifier.net.hidden"].startswith("1024")
+    assert "classifier.net.hidden" not in _rows(text)
     assert "classifier.generator.latent" in _rows(_help_of(monkeypatch, "classifier=dcgan"))
     assert _rows(text)["seed"].startswith("7 of weights")
     assert "* budget=quick" in text  # several values: none of them
@@ -199,7 +199,7 @@ def test_further_arguments_of_a_library_are_named(monkeypatch: pytest.MonkeyPatc
         ("hydra.launcher.job=2", "did you mean hydra.launcher.jobs?"),
         ("+learning_rate=1", "did you mean model.optimizer.lr or classifier.optimizer.lr?"),
         ("+seed=2", "seed has a value already: leave out the plus: seed=2"),
-        ("+classifier=alexnet", "give it once, without a plus: classifier=alexnet"),
+        ("+classifier=dcgan", "give it once, without a plus: classifier=dcgan"),
         ("~seed", "~seed takes away what every run needs"),
         ("~data.split.val", "it is as its class has it; data.split.val=VALUE changes it"),
         ("~callbacks.early_stoping", "did you mean callbacks.early_stopping?"),
