@@ -21,7 +21,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.pipeline.settings import with_defaults
 from fakegan.typed import from_mapping, nearest
-from fakegan.words import PROJECT, expanded, one_value, unreadable
+from fakegan.words import PROJECT, config_dir, expanded, one_value, quoted, unreadable
 
 CONF = PROJECT / "conf"
 T = TypeVar("T")
@@ -97,17 +97,23 @@ def explain(error: Exception) -> str:
     if isinstance(error, ConfigCompositionException) and unknown:
         full = re.search(r"Could not override '([\w./@]+)'", text)
         key = full.group(1) if full else unknown.group(1)
-        if (CONF / key).is_dir():
+        if any((folder / key).is_dir() for folder in (CONF, config_dir(sys.argv)) if folder):
             return f"{key} is chosen with a plus: +{key}=..."
         return f"{key} is not a config key: {nearest(key, _known_keys())}"
     return " ".join(line.strip() for line in text.splitlines()[:2])
+
+
+def searched() -> list[str]:
+    """Hydra's word for where `compose` is to search besides conf/: the config folder of this command's --config-dir."""
+    folder = config_dir(sys.argv)
+    return [] if folder is None else [f"hydra.searchpath=[{quoted(f'file://{folder}')}]"]
 
 
 def _known_keys() -> list[str]:
     GlobalHydra.instance().clear()
     script = Path(sys.argv[0]).stem
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose(script if (CONF / f"{script}.yaml").is_file() else "train")
+        cfg = compose(script if (CONF / f"{script}.yaml").is_file() else "train", searched())
 
     def leaves(node: Any, prefix: str) -> list[str]:
         if not isinstance(node, dict):
@@ -130,7 +136,13 @@ def settings_of(kind: type[T], cfg: DictConfig) -> T:
     if OmegaConf.select(cfg, "data.root") is None and _chosen("data") == "faces":
         raise UsageError("data.root=null names no faces: give the folder that prepare wrote, or choose data=demo")
     plain = OmegaConf.to_container(cfg, resolve=True)
-    return from_mapping(kind, with_defaults(typing.cast("Mapping[str, Any]", plain)))
+    return from_mapping(kind, with_defaults(typing.cast("Mapping[str, Any]", plain), _said()))
+
+
+def _said() -> list[str]:
+    """The keys that the words of this run, or of this job of a sweep, have named."""
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return [word.lstrip("+~").partition("=")[0] for word in words]
 
 
 def _chosen(group: str) -> str | None:

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "fakegan"
 # A module may import from its own layer and from those above it in this list.
 LAYERS = [
-    {"errors", "files", "labels", "signals", "typed", "usage", "words"},
+    {"errors", "files", "labels", "own_code", "signals", "typed", "usage", "words"},
     {"ranks", "processes", "slurm", "progress", "devices"},
     {"data", "nets", "views", "evaluation"},
     {"pictures", "commands"},

@@ -5,29 +5,33 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fakegan import ranks
 
 
-class SharedBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm2d whose batch is that of all processes, on any device; torch.nn.SyncBatchNorm knows GPUs only.
+class _Shared(_BatchNorm):
+    """BatchNorm whose batch is that of all processes, on any device; torch.nn.SyncBatchNorm knows GPUs only.
 
     Each process must have the same number of faces, as training batches are dealt. Gradients flow through the
-    statistics into every process. In eval mode, and with one process, it is a BatchNorm2d.
+    statistics into every process. In eval mode, and with one process, it is torch's own.
     """
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> the same, normalised
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, ...) -> the same, normalised
         """The normalised batch; in train mode the running statistics move."""
         if not self.training or ranks.count() == 1:
             return super().forward(x)
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        mean = all_reduce(wide.mean(dim=(0, 2, 3))) / ranks.count()  # type: ignore[no-untyped-call]
-        centred = wide - mean.view(1, -1, 1, 1)
-        variance = all_reduce(centred.square().mean(dim=(0, 2, 3))) / ranks.count()  # type: ignore[no-untyped-call]
+        others, channel = (0, *range(2, x.dim())), (1, -1, *[1] * (x.dim() - 2))
+        mean = all_reduce(wide.mean(dim=others)) / ranks.count()  # type: ignore[no-untyped-call]
+        centred = wide - mean.view(channel)
+        variance = all_reduce(centred.square().mean(dim=others)) / ranks.count()  # type: ignore[no-untyped-call]
         if self.track_running_stats:
             self._remember(mean.detach(), variance.detach(), faces=x.numel() // x.shape[1] * ranks.count())
-        scale = (variance + self.eps).rsqrt() * self.weight
-        normalised: Tensor = centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+        scale = (variance + self.eps).rsqrt()
+        if not self.affine:
+            return (centred * scale.view(channel)).to(x.dtype)
+        normalised: Tensor = centred * (scale * self.weight).view(channel) + self.bias.view(channel)
         return normalised.to(x.dtype)
 
     def _remember(self, mean: Tensor, variance: Tensor, faces: int) -> None:
@@ -40,8 +44,20 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance * faces / (faces - 1), momentum)
 
 
+class SharedBatchNorm1d(_Shared, nn.BatchNorm1d):
+    """Of vectors, or of (B, C, L)."""
+
+
+class SharedBatchNorm2d(_Shared, nn.BatchNorm2d):
+    """Of pictures."""
+
+
+SHARED = (SharedBatchNorm1d, SharedBatchNorm2d)
+
+
 def share_statistics(module: nn.Module) -> None:
-    """Make every BatchNorm2d of a module a SharedBatchNorm2d, in place; names, weights and statistics stay."""
+    """Make every BatchNorm1d and 2d of a module a shared one, in place; names, weights and statistics stay."""
     for part in module.modules():
-        if type(part) is nn.BatchNorm2d:
-            part.__class__ = SharedBatchNorm2d
+        for plain, shared in ((nn.BatchNorm1d, SharedBatchNorm1d), (nn.BatchNorm2d, SharedBatchNorm2d)):
+            if type(part) is plain:
+                part.__class__ = shared

@@ -30,7 +30,7 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE, SCORES_FILE, read_metrics, table, write_metrics
 from fakegan.files import replacing
 from fakegan.nets.layers import forms
-from fakegan.pipeline import parts
+from fakegan.pipeline import parts, trials
 from fakegan.pipeline.analyse import analyse
 from fakegan.pipeline.examples import RECONSTRUCTED, Examples, examples, own_faces
 from fakegan.pipeline.ledger import COMMAND_VARIABLE, command
@@ -46,7 +46,7 @@ from fakegan.pipeline.train_classifier import train_classifier
 from fakegan.processes import is_child, resuming, together
 from fakegan.progress import Status, write_status
 from fakegan.words import command as command_line
-from fakegan.words import here, program, word
+from fakegan.words import here, program, trusting, word
 
 PATIENCE = 120.0  # seconds that a process which is asked to end may take
 
@@ -180,14 +180,17 @@ def faces_by_stage(settings: RunSettings, faces: Faces) -> str:
 
 
 def _learners(settings: RunSettings) -> list[nn.Module]:
-    """Networks such as the run trains, or takes as `model.checkpoint` has them: then they are frozen."""
+    """Networks such as the run trains, tried out, or takes as `model.checkpoint` has them: then they are frozen."""
     nets: list[nn.Module] = []
-    if settings.pipeline.needs_autoencoder:
-        with torch.device("meta"):  # for what they are made of; only training needs their weights
-            made = parts.autoencoder(settings)
-        nets.append(made if settings.model.checkpoint is None else made.requires_grad_(False))
+    if settings.pipeline.needs_autoencoder and settings.model.checkpoint is None:
+        nets.append(parts.autoencoder(settings))
+        trials.try_autoencoder(nets[-1].get_submodule("autoencoder"), settings)
+    elif settings.pipeline.needs_autoencoder:
+        with torch.device("meta"):  # for what it is made of: the weights are the file's
+            nets.append(parts.autoencoder(settings).requires_grad_(False))
     if settings.pipeline.trains_classifier:
         nets.append(parts.classifier(settings))
+        trials.try_classifier(nets[-1].get_submodule("net"), settings)
     return nets
 
 
@@ -237,7 +240,7 @@ def _closing_words(settings: RunSettings, metrics: dict[str, Any]) -> str:
             "",
             f"numbers:  {here(run_dir / METRICS_FILE)} and {SCORES_FILE}",
             f"pictures: {here(run_dir / 'test')}, or all runs: {tensorboard}",
-            f"again:    {command_line('evaluate.py', word('run', run_dir))}",
+            f"again:    {command_line('evaluate.py', word('run', run_dir), *trusting(settings.trusted))}",
         ]
     else:
         again = command_line("train.py", word("model.checkpoint", run_dir))

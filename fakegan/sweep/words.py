@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fakegan.errors import FakeganError, UsageError
 from fakegan.files import replacing
-from fakegan.words import command, from_here, lasting, typed, word
+from fakegan.words import CONFIG_DIR, command, from_here, lasting, typed, word
 
 COMMAND_FILE = "command.txt"  # in a sweep's folder: what was typed, without resume and folder; paths are absolute
 _OF_THE_FOLDER = ("resume=", "hydra.sweep.dir=")
@@ -70,7 +71,8 @@ def alone(
     words = [word for word in overrides if not word.startswith("resume=")]
     asked = any(word.startswith("hydra.mode=") for word in sweep.overrides.hydra)  # which -m does
     mode = [] if asked else ["hydra.mode=RUN"]  # an experiment among them makes any command a sweep
-    return shlex.join([f"{sweep.job.name}.py", *lasting(words), *mode])
+    beside = [word for word in sys.argv if word.startswith(CONFIG_DIR)]
+    return shlex.join([f"{sweep.job.name}.py", *lasting([*beside, *words]), *mode])
 
 
 def telling(jobs: Mapping[int, Sequence[str]]) -> dict[int, str]:
