@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -123,7 +123,11 @@ def _known_keys() -> list[str]:
     return leaves(OmegaConf.to_container(cfg, resolve=False), "")
 
 
-def settings_of(kind: type[T], cfg: DictConfig) -> T:
+def settings_of(
+    kind: type[T],
+    cfg: DictConfig,
+    words: Sequence[str] | None = None,  # it was composed with; None: those that Hydra knows of
+) -> T:
     """The typed settings of a composed config.
 
     Raises:
@@ -136,12 +140,13 @@ def settings_of(kind: type[T], cfg: DictConfig) -> T:
     if OmegaConf.select(cfg, "data.root") is None and _chosen("data") == "faces":
         raise UsageError("data.root=null names no faces: give the folder that prepare wrote, or choose data=demo")
     plain = OmegaConf.to_container(cfg, resolve=True)
-    return from_mapping(kind, with_defaults(typing.cast("Mapping[str, Any]", plain), _said()))
+    return from_mapping(kind, with_defaults(typing.cast("Mapping[str, Any]", plain), _said(words)))
 
 
-def _said() -> list[str]:
+def _said(words: Sequence[str] | None) -> list[str]:
     """The keys that the words of this run, or of this job of a sweep, have named."""
-    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    if words is None:
+        words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     return [word.lstrip("+~").partition("=")[0] for word in words]
 
 

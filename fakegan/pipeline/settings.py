@@ -415,8 +415,17 @@ def with_defaults(
     beside = {group: [f.name for f in fields(kind) if not f.metadata.get("rest")] for group, kind in kinds.items()}
     aside = {group: beside.get(group, ()) for group in plain}
     chosen = {group: retargeted(node, group, said, aside[group]) for group, node in plain.items()}
+    chosen |= {group: _named(chosen[group], group, said) for group in ("model", "classifier") if group in chosen}
     complete = {group: completed(node, group, aside[group]) for group, node in chosen.items()}
     return {**complete, "pipeline": _with_view(plain["pipeline"])} if "pipeline" in plain else complete
+
+
+def _named(node: Any, group: str, said: Collection[str]) -> Any:
+    """A group whose net or module a word has replaced is not called by the name that its YAML has for another one."""
+    for place, part in {f"{group}.net": node.get("net"), group: node}.items():
+        if f"{place}.{TARGET}" in said and f"{group}.name" not in said and isinstance(part, Mapping):
+            return {**node, "name": str(part[TARGET]).rpartition(".")[2]}
+    return node
 
 
 def _with_view(pipeline: Any) -> Any:
