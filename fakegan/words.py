@@ -75,24 +75,25 @@ def config_dir(words: Sequence[str]) -> Path | None:
     return Path(expanded(named[-1])).absolute() if named else None
 
 
-def _with_config_dir(words: Sequence[str]) -> Iterator[str]:
-    """Hydra's --config-dir or -cd, with its folder as a word of its own or behind a =, in the one form --config-dir=DIR.
+def _with_config_dir(words: Sequence[str]) -> list[str]:
+    """The words with Hydra's --config-dir or -cd first, where Hydra takes it beside others, as --config-dir=DIR.
 
     Raises:
         UsageError: no such folder.
     """
-    left = list(words)
+    left, named, others = list(words), list[str](), list[str]()
     while left:
         first = left.pop(0)
         option, equals, folder = first.partition("=")
         if option not in {"--config-dir", "-cd"}:
-            yield first
+            others.append(first)
             continue
         if not equals:
             folder = left.pop(0) if left else ""
         if not folder or not Path(expanded(folder)).is_dir():
             raise UsageError(f"--config-dir {folder}: there is no such folder")
-        yield CONFIG_DIR + expanded(folder)
+        named.append(CONFIG_DIR + expanded(folder))
+    return [*named, *others]
 
 
 def opened(word: str) -> str:

@@ -223,8 +223,8 @@ def test_a_detector_whose_file_names_a_view_is_asked_for_trust(composed: Any, tm
 @pytest.mark.parametrize("words", [["--config-dir", "CONF"], ["--config-dir=CONF"], ["-cd", "CONF"], ["-cd=CONF"]])
 def test_a_config_folder_is_found_however_it_is_named(study: Path, monkeypatch: pytest.MonkeyPatch, words: Any) -> None:
     monkeypatch.chdir(study)
-    meant = as_meant([word.replace("CONF", "mystudy/conf") for word in words])
-    assert meant == ["--config-dir=mystudy/conf"]
+    meant = as_meant(["-m", "seed=2", *(word.replace("CONF", "mystudy/conf") for word in words), "trust=[a]"])
+    assert meant == ["--config-dir=mystudy/conf", "-m", "seed=2", "trust=[a]"]  # Hydra's parser takes it at an end only
     assert config_dir(meant) == study / "mystudy" / "conf"
     with pytest.raises(UsageError, match="--config-dir nothing: there is no such folder"):
         as_meant([word.replace("CONF", "nothing") for word in words])
