@@ -4,12 +4,10 @@ from torch import nn
 from torchvision.models import AlexNet_Weights, alexnet
 
 from fakegan.errors import FakeganError
-from fakegan.modules.classifier import NETS
 from fakegan.nets.alexnet import AlexNet
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.nets.losses import autoencoder_loss, l1_loss, lsgan_discriminator_loss, lsgan_generator_loss
 from fakegan.nets.simple_cnn import SimpleCNN
-from fakegan.pipeline import settings
 
 
 @pytest.mark.parametrize("depth", [1, 4])
@@ -105,6 +103,3 @@ def test_imagenet_weights_reach_the_convolutions(monkeypatch: pytest.MonkeyPatch
     net.load_imagenet()
     assert all((p == 0.25).all() for p in net.features.parameters())
 
-
-def test_settings_know_the_nets_that_learn() -> None:
-    assert set(settings.NETS) == set(NETS) - {"recon_error"}
