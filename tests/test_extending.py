@@ -1,9 +1,15 @@
 """Code of the user's own beside the package: what docs/extending.md shows runs, and what is wrong is one sentence."""
 
+import contextlib
 import json
+import os
 import re
 import shlex
+import shutil
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,11 +25,16 @@ from fakegan import composing, own_code, runs
 from fakegan.checkpoints import load_checkpoint
 from fakegan.detector import DETECTOR_FILE, Detector
 from fakegan.errors import FakeganError, UntrustedError, UsageError
-from fakegan.pipeline import parts, stages
+from fakegan.modules.batchnorm import share_statistics
+from fakegan.nets.dropout import Dropout
+from fakegan.pipeline import parts, stages, trials
 from fakegan.pipeline.settings import RunSettings
+from fakegan.processes import resuming
 from fakegan.words import CONFIG_DIR, PROJECT, as_meant, config_dir
 
 from .conftest import Compose
+from .test_ranks import record
+from .test_resume import same_run, steps_done
 
 PAGE = (PROJECT / "docs" / "extending.md").read_text()
 COMMANDS = re.findall(r"^python train\.py (.*)$", PAGE, re.MULTILINE)
@@ -287,6 +298,89 @@ def test_every_classifier_of_the_config_is_trained_as_one_of_them(composed: Any)
         settings = composed(f"classifier={path.stem} pipeline=classify")
         assert len(stages._learners(settings)) == 1
         assert yaml.safe_load(path.read_text())["name"] == settings.classifier.name
+
+
+OWN = "pipeline=classify classifier.net._target_=my_package.MyNet"
+
+
+@pytest.fixture
+def begun(composed: Any, study: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A run of one's own net in a folder, written down but not run; processes find the code beside it."""
+    monkeypatch.setenv(own_code._VARIABLE, str(study))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(PROJECT), str(study)]))
+
+    def begin(run_dir: Path, *words: str) -> RunSettings:
+        settings: RunSettings = composed(" ".join([OWN, f"paths.run_dir={run_dir}", *words]))
+        runs.write_down(settings, run_dir)
+        return settings
+
+    return begin
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["cpu", "ddp_cpu"])
+def test_a_killed_run_of_ones_own_net_ends_with_the_same_bits(begun: Any, tmp_path: Path, trainer: str) -> None:
+    """Killed where it has just saved a step; twice, once at least in the middle of an epoch of 13 steps."""
+    words = (f"trainer={trainer}", "'budget.classifier={max_epochs: 10, batch_size: 8}'", "callbacks.save_and_stop.minutes=0")
+    whole, killed = (begun(tmp_path / name, *words) for name in ("whole", "killed"))
+    last, stood = killed.paths.run_dir / "classifier" / "checkpoints" / "last.ckpt", list[int]()
+    log = (tmp_path / "log.txt").open("ab")
+
+    def start(settings: RunSettings) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(resuming(settings.paths.run_dir, settings.trusted), stdout=log, stderr=log)
+
+    assert start(whole).wait() == 0, (tmp_path / "log.txt").read_text()[-3000:]
+    while len(stood) < 2 or not any(steps % 13 for steps in stood):
+        assert len(stood) < 8, f"always killed at an epoch's end: {stood}"
+        before, process = last.stat().st_mtime_ns if last.exists() else 0, start(killed)
+        while process.poll() is None and not (last.exists() and last.stat().st_mtime_ns > before):
+            time.sleep(0.01)
+        assert process.poll() is None, "it ended before it could be killed"
+        children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False)
+        for pid in (process.pid, *map(int, children.stdout.split())):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+        stood.append(steps_done(last))
+    assert start(killed).wait() == 0, (tmp_path / "log.txt").read_text()[-3000:]
+    same_run(killed.paths.run_dir, whole.paths.run_dir)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_with_ones_own_net_what_one_learns(begun: Any, tmp_path: Path) -> None:
+    """Its plain Dropout and BatchNorm do for the whole batch what they do in one process."""
+    budget = "'budget.classifier={max_epochs: 3, batch_size: 8}'"
+    one, two = (begun(tmp_path / trainer, f"trainer={trainer}", budget) for trainer in ("cpu", "ddp_cpu"))
+    ones, twos = record(one, "double"), record(two, "double")
+    assert len(ones) == len(twos) == 39
+    assert max(abs(a["loss"] - b["loss"]) for a, b in zip(ones, twos, strict=True)) < 1e-12
+    assert abs(ones[0]["loss"] - ones[-1]["loss"]) > 1e-3  # it did learn meanwhile
+
+
+@pytest.mark.slow
+def test_a_sweep_over_options_of_ones_own_net(study: Path, store_path: Path, tmp_path: Path) -> None:
+    """Its jobs are processes of their own, which find a config folder and what lies beside it."""
+    beside = tmp_path / "study"
+    shutil.copytree(study / "mystudy", beside)
+    shutil.copy(study / "my_package.py", beside)
+    places = (f"paths.{kind}_dir={tmp_path / kind}" for kind in ("data", "artifact"))
+    words = ("data=faces", f"data.root={store_path}", "+debug=fast", "trainer=cpu", *places)
+    swept = ("classifier=mine", "pipeline=classify", "classifier.net.width=4,8,4", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    command = [sys.executable, str(PROJECT / "train.py"), "-m", *words, *swept, "--config-dir", str(beside / "conf")]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert "job 2 is the same run as" in result.stdout
+    widths = {run.classifier.node["net"]["width"] for run in runs.read_runs([str(tmp_path / "sweep")])}
+    assert widths == {4, 8}
+
+
+def test_noise_and_statistics_of_ones_own_net_are_told_where_they_depend_on_the_number_of_processes() -> None:
+    net = nn.Sequential(nn.Dropout(0.5), nn.Dropout2d(0.5), nn.BatchNorm1d(2), nn.BatchNorm2d(2), nn.BatchNorm3d(2))
+    trials.use_one_noise(net)
+    share_statistics(net)
+    assert type(net[0]) is Dropout
+    said = list(trials.divided(net))
+    assert [sentence.partition(":")[0] for sentence in said] == ["Dropout2d", "BatchNorm3d"]
 
 
 @pytest.mark.slow

@@ -97,7 +97,7 @@ def _try_optimizer(made: pl.LightningModule, at: str) -> None:
         return
     try:
         make([nn.Parameter(torch.zeros(1))])
-    except (TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # whatever it says of its options
         raise UsageError(f"{at}.optimizer: {error}") from error
 
 
