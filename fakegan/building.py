@@ -136,7 +136,7 @@ def retargeted(
     said: Collection[str],  # full keys that the words of the command name
     beside: Collection[str] = (),  # keys that are said of it and are no options of its target
 ) -> Any:
-    """A config whose targets a word may have replaced: options that YAML has for the one before go, if it lacks them."""
+    """A config whose targets a word may have replaced: options that YAML has for the one before go, if it has none."""
     if not isinstance(node, Mapping):
         return node
     node = {key: retargeted(value, f"{at}.{key}", said) for key, value in node.items()}

@@ -1,4 +1,4 @@
-"""Where code of the user's own is found: the working directory, a config folder of one's own, and the one it lies in."""
+"""Where code of the user's own is found: the working directory, a config folder of one's own, the one it lies in."""
 
 from __future__ import annotations
 

@@ -74,7 +74,9 @@ def _examples(lines: Sequence[str], width: int) -> Iterator[str]:
         yield from _row(f"  {call}", " ".join(remark), min(column, width // 2 + 4), width)
 
 
-def _choices(conf: Sequence[Path], groups: Mapping[str, str | None], mark: str, width: int, least: int = 2) -> Iterator[str]:
+def _choices(
+    conf: Sequence[Path], groups: Mapping[str, str | None], mark: str, width: int, least: int = 2
+) -> Iterator[str]:
     """A row for each choice of the groups that leave one."""
     for group, chosen in groups.items():
         found = {path.stem: path for folder in reversed(conf) for path in (folder / group).glob("*.yaml")}

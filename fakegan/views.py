@@ -85,7 +85,9 @@ def view(name: str) -> View:
         return VIEWS[name]
     module, _, attribute = name.rpartition(".")
     if not module:
-        raise UsageError(f"view {name!r:.80} does not exist: choose {', '.join(VIEWS)}, or package.module.name of your own")
+        raise UsageError(
+            f"view {name!r:.80} does not exist: choose {', '.join(VIEWS)}, or package.module.name of your own"
+        )
     try:
         found = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # whatever a module of the user's own raises

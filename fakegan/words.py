@@ -162,7 +162,7 @@ def command(script: str, *words: str) -> str:
 
 
 def trusting(packages: Sequence[str]) -> list[str]:
-    """The words that a command needs to go on with, or to score, a run which is made of these packages of the user's."""
+    """The words that a command needs to go on with, or score, a run which is made of these packages of the user's."""
     if not packages:
         return []
     beside = config_dir(sys.argv)

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from fakegan import composing, runs
-from fakegan.cli import start
 from fakegan.building import own_packages
+from fakegan.cli import start
 from fakegan.errors import FakeganError, UsageError
 from fakegan.pipeline import parts
 from fakegan.pipeline.settings import EvaluateSettings, RunSettings
@@ -70,7 +70,10 @@ def test_budget_paper_is_the_studys_in_its_experiments_and_only_there(compose_se
     assert dcgan["schedule"]["_target_"] == "fakegan.modules.schedules.constant"
     for words in (("+experiment=paper_exp1", "budget=quick"), ("budget=paper",)):
         own = compose_settings(*words, "classifier=simple_cnn")
-        assert (own.classifier.node["optimizer"]["_target_"], own.model.node["net"]["norm"]) == ("torch.optim.AdamW", "none")
+        assert (own.classifier.node["optimizer"]["_target_"], own.model.node["net"]["norm"]) == (
+            "torch.optim.AdamW",
+            "none",
+        )
 
 
 def test_the_budget_of_a_dcgan_is_its_own(compose_settings: Compose) -> None:

@@ -108,7 +108,13 @@ def test_what_the_page_shows_is_composed_written_down_and_built(composed: Any, l
 
 def test_options_of_the_class_before_are_left_out_and_those_that_were_typed_are_refused(composed: Any) -> None:
     node = composed("classifier.optimizer._target_=torch.optim.RMSprop classifier.optimizer.alpha=0.9").classifier.node
-    assert set(node["optimizer"]) == {"_target_", "_partial_", "lr", "weight_decay", "alpha"}  # RMSprop knows no `fused`
+    assert set(node["optimizer"]) == {
+        "_target_",
+        "_partial_",
+        "lr",
+        "weight_decay",
+        "alpha",
+    }  # RMSprop knows no `fused`
     with pytest.raises(UsageError, match=r"model\.net\.depth is not a config key: did you mean model\.net\.width"):
         composed("pipeline=recon_error model.net._target_=my_package.MyAutoencoder model.net.depth=2")
 
@@ -178,7 +184,10 @@ HERE = "tests.test_extending"
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (f"classifier.net._target_={HERE}.OneLogit", r"must return two logits .* \(2, 2\) for 2 faces.* returns \(2, 1\)"),
+        (
+            f"classifier.net._target_={HERE}.OneLogit",
+            r"must return two logits .* \(2, 2\) for 2 faces.* returns \(2, 1\)",
+        ),
         (f"classifier.net._target_={HERE}.Several", r"Several must return a tensor.*returns a dict"),
         (f"pipeline=stack_classify classifier.net._target_={HERE}.NoChannels", "no option in_channels.* view has 9"),
         (f"classifier._target_={HERE}.KeepsNothing", r"must keep its option `net` as self\.net"),
@@ -321,7 +330,11 @@ def begun(composed: Any, study: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize("trainer", ["cpu", "ddp_cpu"])
 def test_a_killed_run_of_ones_own_net_ends_with_the_same_bits(begun: Any, tmp_path: Path, trainer: str) -> None:
     """Killed where it has just saved a step; twice, once at least in the middle of an epoch of 13 steps."""
-    words = (f"trainer={trainer}", "'budget.classifier={max_epochs: 10, batch_size: 8}'", "callbacks.save_and_stop.minutes=0")
+    words = (
+        f"trainer={trainer}",
+        "'budget.classifier={max_epochs: 10, batch_size: 8}'",
+        "callbacks.save_and_stop.minutes=0",
+    )
     whole, killed = (begun(tmp_path / name, *words) for name in ("whole", "killed"))
     last, stood = killed.paths.run_dir / "classifier" / "checkpoints" / "last.ckpt", list[int]()
     log = (tmp_path / "log.txt").open("ab")
@@ -365,7 +378,12 @@ def test_a_sweep_over_options_of_ones_own_net(study: Path, store_path: Path, tmp
     shutil.copy(study / "my_package.py", beside)
     places = (f"paths.{kind}_dir={tmp_path / kind}" for kind in ("data", "artifact"))
     words = ("data=faces", f"data.root={store_path}", "+debug=fast", "trainer=cpu", *places)
-    swept = ("classifier=mine", "pipeline=classify", "classifier.net.width=4,8,4", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    swept = (
+        "classifier=mine",
+        "pipeline=classify",
+        "classifier.net.width=4,8,4",
+        f"hydra.sweep.dir={tmp_path / 'sweep'}",
+    )
     command = [sys.executable, str(PROJECT / "train.py"), "-m", *words, *swept, "--config-dir", str(beside / "conf")]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]

@@ -25,9 +25,8 @@ from fakegan.modules.autoencoder import AdversarialAutoencoder
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.nets.recon_error import ReconError
 from fakegan.nets.simple_cnn import SimpleCNN
-from fakegan.pipeline import parts
+from fakegan.pipeline import parts, stages
 from fakegan.pipeline import reconstruct as reconstruct_stage
-from fakegan.pipeline import stages
 from fakegan.training.datamodules import RealFacesDataModule
 
 from .conftest import Compose

@@ -102,4 +102,3 @@ def test_imagenet_weights_reach_the_convolutions(monkeypatch: pytest.MonkeyPatch
     net = AlexNet(hidden=8, imagenet=True)
     net.load_imagenet()
     assert all((p == 0.25).all() for p in net.features.parameters())
-

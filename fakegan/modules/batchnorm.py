@@ -20,7 +20,8 @@ class _Shared(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:  # (B, C, ...) -> the same, normalised
         """The normalised batch; in train mode the running statistics move."""
         if not self.training or ranks.count() == 1:
-            return super().forward(x)
+            plain: Tensor = super().forward(x)
+            return plain
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         others, channel = (0, *range(2, x.dim())), (1, -1, *[1] * (x.dim() - 2))
         mean = all_reduce(wide.mean(dim=others)) / ranks.count()  # type: ignore[no-untyped-call]

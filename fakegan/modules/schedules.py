@@ -85,7 +85,7 @@ def follow(
     make = schedule or constant
     known = inspect.signature(make).parameters
     bound = getattr(make, "keywords", {})
-    offered = {"total_steps": training_steps(module.trainer), "epochs": module.trainer.max_epochs or 1}
+    offered: dict[str, Any] = {"total_steps": training_steps(module.trainer), "epochs": module.trainer.max_epochs or 1}
     if getattr(make, "func", make) is ReduceLROnPlateau:
         offered["mode"] = module.mode
     given = {name: value for name, value in offered.items() if name in known and name not in bound}

@@ -79,7 +79,9 @@ def module(node: Node, at: str) -> pl.LightningModule:
     made = build(rest, at, pl.LightningModule, **networks)
     kept = KEPT_AS[at]
     if getattr(made, kept, None) is not networks.get("net"):
-        raise UsageError(f"{at}.{TARGET}={node[TARGET]} must keep its option `net` as self.{kept}: what is kept is that")
+        raise UsageError(
+            f"{at}.{TARGET}={node[TARGET]} must keep its option `net` as self.{kept}: what is kept is that"
+        )
     trials.use_one_noise(made)
     _try_optimizer(made, at)
     return made

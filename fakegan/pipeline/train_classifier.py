@@ -104,7 +104,11 @@ def _fit(settings: RunSettings, view: View, examples: Examples) -> NetSpec:
 def _keep_others(settings: RunSettings, node: Node, last: Path) -> None:
     """Networks besides the classifier's own that its module wants kept: a generator, as `sample` reads it."""
     for file, name in getattr(parts.classifier(settings), "keeps", {}).items():
-        content = {"net": untrained(node[name]), "weights": weights_of(last, f"{name}."), "view": settings.pipeline.view}
+        content = {
+            "net": untrained(node[name]),
+            "weights": weights_of(last, f"{name}."),
+            "view": settings.pipeline.view,
+        }
         save_checkpoint(content, settings.paths.run_dir / file)
 
 

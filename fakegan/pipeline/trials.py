@@ -84,10 +84,11 @@ def use_one_noise(made: nn.Module) -> None:
 
 def divided(made: nn.Module) -> Iterator[str]:
     """A sentence for each kind of layer whose result depends on how many processes share a batch."""
+    say = "in each process for its own faces: the number of processes changes results"
     parts = list(made.modules())
     noisy = {type(part).__name__ for part in parts if isinstance(part, _OTHER_NOISE) and not isinstance(part, Dropout)}
     if noisy:
-        yield f"{', '.join(sorted(noisy))}: noise is drawn in each process, so that the number of processes changes results"
+        yield f"{', '.join(sorted(noisy))}: noise is drawn {say}"
     norms = {type(part).__name__ for part in parts if isinstance(part, _BatchNorm) and not isinstance(part, SHARED)}
     if norms:
-        yield f"{', '.join(sorted(norms))}: statistics are of each process's faces, so that their number changes results"
+        yield f"{', '.join(sorted(norms))}: statistics are taken {say}"
