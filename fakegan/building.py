@@ -25,6 +25,7 @@ TARGET = "_target_"
 HYDRAS = frozenset({TARGET, "_partial_", "_recursive_", "_convert_", "_args_"})  # keys of a node that are no options
 NET_SOURCES = ("fakegan", "torch.nn", "torchvision.models")  # whose networks a file may name
 RUN_SOURCES = (*NET_SOURCES, "torch.optim", "pytorch_lightning")  # whose parts a run's config.yaml may name
+_DOWNLOADED = ("weights", "weights_backbone")  # options of torchvision's networks
 T = TypeVar("T")
 Node = dict[str, Any]
 
@@ -97,6 +98,7 @@ def build(
     except FakeganError:
         raise
     except Exception as error:  # whatever a constructor says of its options
+        _refuse_download(node, at, error)
         raise UsageError(_sentence(at, error)) from error
     if not node.get("_partial_") and not isinstance(made, kind):
         raise UsageError(f"{at}.{TARGET}={node[TARGET]} makes no {kind.__name__}, but a {type(made).__name__}")
@@ -112,6 +114,31 @@ def takes(node: Mapping[str, Any], option: str) -> bool:
         return option in inspect.signature(_named(str(node[TARGET]))).parameters
     except (TypeError, ValueError, ImportError, AttributeError):
         return False
+
+
+def retargeted(
+    node: Any,
+    at: str,  # its full key
+    said: Collection[str],  # full keys that the words of the command name
+    beside: Collection[str] = (),  # keys that are said of it and are no options of its target
+) -> Any:
+    """A config whose targets a word may have replaced: options that YAML has for the one before go, if it has none."""
+    if not isinstance(node, Mapping):
+        return node
+    node = {key: retargeted(value, f"{at}.{key}", said) for key, value in node.items()}
+    known = signature(str(node.get(TARGET))) if f"{at}.{TARGET}" in said else None
+    if known is None or known.takes_others:
+        return node
+    kept = {*HYDRAS, *beside, *known.options}
+    return {k: v for k, v in node.items() if k in kept or any(f"{key}.".startswith(f"{at}.{k}.") for key in said)}
+
+
+def untrained(node: Any) -> Any:
+    """A network's node, at any depth, that downloads no weights: those that it has learnt are kept beside it."""
+    if not isinstance(node, Mapping):
+        return node
+    downloads = str(node.get(TARGET)).startswith("torchvision.models.")
+    return {key: None if downloads and key in _DOWNLOADED else untrained(value) for key, value in node.items()}
 
 
 def _check_keys(make: Callable[..., Any], node: Mapping[str, Any], at: str, given: Mapping[str, Any]) -> None:
@@ -136,11 +163,20 @@ def _refuse(node: Mapping[str, Any], at: str, error: InstantiationException) -> 
         cause = cause.__cause__
     if isinstance(cause, FakeganError):
         raise cause
+    made = inner_node(node, inner[1] if inner else "")
+    _refuse_download(made, place, cause)
     if cause is None or re.search("locating|load|import", str(error).split("\n")[0], re.IGNORECASE):
-        target = inner_node(node, inner[1] if inner else "").get(TARGET)
+        target = made.get(TARGET)
         why = cause or " ".join(str(error).split())
         raise UsageError(f"{place}.{TARGET}={target} cannot be imported: {' '.join(str(why).split())[:300]}") from error
     raise UsageError(_sentence(place, cause)) from error
+
+
+def _refuse_download(node: Mapping[str, Any], at: str, cause: BaseException | None) -> None:
+    """Raise a FakeganError where it was weights that could not be had: no network, or others than were expected."""
+    if isinstance(cause, OSError | RuntimeError) and node.get("weights") is not None:
+        why = f"cannot be downloaded ({' '.join(str(cause).split())[:200]})"
+        raise FakeganError(f"{at}.weights={node['weights']} {why}: null trains from scratch") from cause
 
 
 def inner_node(node: Mapping[str, Any], path: str) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from fakegan import signals
+from fakegan import own_code, signals
 from fakegan.data.images import Geometry
 from fakegan.errors import FakeganError, UsageError
 from fakegan.words import expanded, program
@@ -27,9 +27,11 @@ def begin() -> None:
     """What every command does first, so that where it is started does not matter.
 
     A notebook's `!python` inherits the notebook's way of drawing, which only works there: matplotlib, which Lightning
-    imports, would fail. A terminal that has not all letters is given others in place of an end.
+    imports, would fail. A terminal that has not all letters is given others in place of an end. Code of the user's own
+    beside his data is found.
     """
     os.environ["MPLBACKEND"] = "agg"
+    own_code.find()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ from fakegan.errors import FakeganError, ToldError, UnknownKeyError, UsageError
 from fakegan.options import keys
 from fakegan.pipeline.settings import EvaluateSettings, RunSettings, with_defaults
 from fakegan.typed import flat, from_mapping, nearest, unknown
-from fakegan.words import PROJECT, as_typed, expanded, one_value, unreadable
+from fakegan.words import PROJECT, as_typed, config_dir, expanded, one_value, quoted, unreadable
 
 CONF = PROJECT / "conf"
 _TABLES = ("callbacks", "logger")  # groups that hold nodes under names of the user's choice
@@ -121,7 +121,7 @@ def _of_a_key(text: str) -> str | None:
     key = found[2] if found else ""
     if not key:
         return None
-    if "/" not in key and (CONF / key).is_dir():
+    if "/" not in key and any((folder / key).is_dir() for folder in folders()):
         return f"{key} is chosen with a plus: +{key}=..."
     known, dotted = _known_keys(hydras=key.startswith("hydra.")), key.replace("/", ".")
     if dotted in known and dotted != key:
@@ -131,13 +131,24 @@ def _of_a_key(text: str) -> str | None:
     return f"{key} is not a config key: {nearest(key, known)}"
 
 
+def folders() -> list[Path]:
+    """conf/, and the config folder of this command's --config-dir."""
+    return [folder for folder in (CONF, config_dir(sys.argv)) if folder is not None]
+
+
+def searched() -> list[str]:
+    """Hydra's word for where `compose` is to search besides conf/: the config folder of this command's --config-dir."""
+    folder = config_dir(sys.argv)
+    return [] if folder is None else [f"hydra.searchpath=[{quoted(f'file://{folder}')}]"]
+
+
 def _known_keys(hydras: bool = False) -> list[str]:
     """Every key of this command's config, or of Hydra's part of it, with the groups that it has by itself."""
     script = Path(sys.argv[0]).stem
     name = script if script in SETTINGS else "train"
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        plain = known(compose(name, return_hydra_config=True))
+        plain = known(compose(name, searched(), return_hydra_config=True))
     of_hydra = {"hydra": plain.pop("hydra")}
     return [key for key, _ in flat(of_hydra)] if hydras else keys(SETTINGS[name], plain)
 
@@ -156,7 +167,11 @@ def _value(node: DictConfig, key: str) -> Any:
         return ""
 
 
-def settings_of(kind: type[T], cfg: DictConfig) -> T:
+def settings_of(
+    kind: type[T],
+    cfg: DictConfig,
+    words: Sequence[str] | None = None,  # it was composed with; None: those that Hydra knows of
+) -> T:
     """The typed settings of a composed config.
 
     Raises:
@@ -169,12 +184,24 @@ def settings_of(kind: type[T], cfg: DictConfig) -> T:
     if OmegaConf.select(cfg, "data.root") is None and _chosen("data") == "faces":
         raise UsageError("data.root=null names no faces: give the folder that prepare wrote, or choose data=demo")
     plain = typing.cast("Mapping[str, Any]", OmegaConf.to_container(cfg, resolve=True))
-    check_keys(kind, plain)
+    said = _said(words)
+    check_keys(kind, plain, said)
     with _hinting(kind, plain):
-        return from_mapping(kind, with_defaults(plain))
+        return from_mapping(kind, with_defaults(plain, said))
 
 
-def check_keys(kind: type, plain: Mapping[str, Any]) -> None:
+def _said(words: Sequence[str] | None) -> list[str]:
+    """The keys that the words of this run, or of this job of a sweep, have named."""
+    if words is None:
+        words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return [word.lstrip("+~").partition("=")[0] for word in words]
+
+
+def check_keys(
+    kind: type,
+    plain: Mapping[str, Any],
+    said: Sequence[str] = (),  # keys that words have named
+) -> None:
     """Raise a UsageError for a key that a config of such settings cannot have, or that changes nothing in it."""
     data = plain.get("data")
     if isinstance(data, Mapping) and "name" not in data:
@@ -184,7 +211,7 @@ def check_keys(kind: type, plain: Mapping[str, Any]) -> None:
         for key in plain:
             if key not in names:
                 raise unknown(key, plain[key], names)
-        with_defaults(plain)
+        with_defaults(plain, said)
     left_out = [f"{table}.{name}" for table in _TABLES for name, node in (plain.get(table) or {}).items() if not node]
     there = _known_keys() if left_out else []
     for key in left_out:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fakegan.building import Node, build, refuse_foreign
+from fakegan.building import TARGET, Node, build, refuse_foreign, untrained
 from fakegan.checkpoints import load_checkpoint, refusing_misfits, save_checkpoint
 from fakegan.data.arrays import RowArray
 from fakegan.data.familiarity import Familiarity
@@ -27,7 +27,7 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.calibration import probability
 from fakegan.labels import FAKE, REAL
 from fakegan.nets.layers import forms
-from fakegan.views import VIEWS, View
+from fakegan.views import VIEWS, View, view
 from fakegan.words import command, word
 
 DETECTOR_FILE = "detector.pt"
@@ -81,8 +81,9 @@ class Detector:
     trust: Sequence[str] = ()  # packages whose networks a file may name, besides FakeGAN's, torch's and torchvision's
 
     def __post_init__(self) -> None:
-        if self.view_name not in VIEWS:
-            raise FakeganError(f"view {self.view_name!r:.80} does not exist: choose {', '.join(VIEWS)}")
+        if self.view_name not in VIEWS and "." in self.view_name:  # of the user's own
+            refuse_foreign({TARGET: self.view_name}, "view", self.trust, sources=())
+        view(self.view_name)
         self.classifier = _ready(self.classifier_spec, "classifier", self.device, self.trust)
         self.autoencoder: nn.Module | None = None
         if self.autoencoder_spec is not None:
@@ -93,7 +94,7 @@ class Detector:
     @property
     def view(self) -> View:
         """What the classifier sees."""
-        return VIEWS[self.view_name]
+        return view(self.view_name)
 
     def described_device(self) -> str:
         """The device, and the forms that the networks which score are computed in there."""
@@ -272,4 +273,4 @@ def trusted_net(
         FakeganError: it names something that nobody trusts, or that is no network.
     """
     refuse_foreign(node, where, trust, kinds=(nn.Module,))
-    return build(node, where, nn.Module)
+    return build(untrained(node), where, nn.Module)

@@ -20,7 +20,7 @@ from types import FrameType
 from typing import IO
 
 from fakegan.errors import FakeganError, LostError, ToldError
-from fakegan.words import PROJECT, word
+from fakegan.words import PROJECT, trusting, word
 
 TRAIN_SCRIPT = PROJECT / "train.py"
 _PARENT = "FAKEGAN_PARENT"  # in a child's environment: its parent's process id
@@ -40,8 +40,7 @@ def resuming(
     trust: Sequence[str] = (),  # packages whose code its config may name
 ) -> list[str]:
     """The command that begins, or goes on with, a run whose config has been written, whatever its path is made of."""
-    trusting = [f"trust=[{','.join(trust)}]"] if trust else []
-    return [sys.executable, str(TRAIN_SCRIPT), word("resume", str(run_dir)), *trusting]
+    return [sys.executable, str(TRAIN_SCRIPT), word("resume", str(run_dir)), *trusting(trust)]
 
 
 def start(

@@ -18,6 +18,7 @@ from typing import Any
 
 REQUIRED: Any = object()  # in place of a default: there is none
 COMPUTED: Any = object()  # a default that is no plain value
+_WITHOUT_OPTIONS = {"Module", "LightningModule", "LightningDataModule", "Callback"}  # of torch and Lightning
 _COMMENT = re.compile(r"\s#\s(.*)$")
 _COMMENT_ALONE = re.compile(r"\s+# (.*)")
 
@@ -79,6 +80,8 @@ def _stated(source: _Source, node: ast.ClassDef | ast.FunctionDef) -> Signature 
 
 
 def _of_base(source: _Source, node: ast.ClassDef) -> Signature | None:
+    if any(ast.unparse(base).rpartition(".")[2] in _WITHOUT_OPTIONS for base in node.bases):
+        return Signature({}, takes_others=False)
     base = next((base.id for base in node.bases if isinstance(base, ast.Name)), None)
     return None if base is None else _signature(source.name, base)
 

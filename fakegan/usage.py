@@ -35,7 +35,7 @@ class Composed:
 def usage(
     about: str,  # what the command does, a blank line, and examples: CALL    # EXPLANATION
     name: str,  # of its file in conf/
-    conf: Path,
+    conf: Sequence[Path],  # conf/, and a config folder of the user's own
     composed: Composed,
     sweeps: bool,  # whether it has sweeps, and groups to add
 ) -> str:
@@ -78,10 +78,13 @@ def _examples(lines: Sequence[str], width: int) -> Iterator[str]:
         yield from _row(f"  {call}", " ".join(remark), min(column, width // 2 + 4), width)
 
 
-def _choices(conf: Path, groups: Mapping[str, str | None], mark: str, width: int, least: int = 2) -> Iterator[str]:
+def _choices(
+    conf: Sequence[Path], groups: Mapping[str, str | None], mark: str, width: int, least: int = 2
+) -> Iterator[str]:
     """A row for each choice of the groups that leave one."""
     for group, chosen in groups.items():
-        files = [path for path in sorted((conf / group).glob("*.yaml")) if _can_be_chosen(group, path)]
+        found = {path.stem: path for folder in reversed(conf) for path in (folder / group).glob("*.yaml")}
+        files = [path for _, path in sorted(found.items()) if _can_be_chosen(group, path)]
         if len(files) < least:
             continue
         for path in files:
@@ -134,33 +137,33 @@ def _row(left: str, right: str, column: int, width: int) -> Iterator[str]:
     yield from (" " * column + line for line in lines)
 
 
-def _explanations(conf: Path, name: str, choices: Mapping[str, str | None]) -> dict[str, str]:
+def _explanations(conf: Sequence[Path], name: str, choices: Mapping[str, str | None]) -> dict[str, str]:
     """Of the keys of all groups, as chosen."""
-    found = remarks((conf / f"{name}.yaml").read_text("utf-8"))
+    found = _inherited(conf, "", name)
     for group, choice in choices.items():
         if choice is not None and "/" not in group:
-            found |= {f"{group}.{key}": said for key, said in _inherited(conf / group, choice).items()}
+            found |= {f"{group}.{key}": said for key, said in _inherited(conf, group, choice).items()}
     return found
 
 
-def _hydras_explanations(conf: Path, choices: Mapping[str, str | None]) -> dict[str, str]:
-    found = {f"hydra.{key}": said for key, said in _inherited(conf / "hydra", str(choices.get("hydra"))).items()}
+def _hydras_explanations(conf: Sequence[Path], choices: Mapping[str, str | None]) -> dict[str, str]:
+    found = {f"hydra.{key}": said for key, said in _inherited(conf, "hydra", str(choices.get("hydra"))).items()}
     for group in _HYDRAS:
-        inherited = _inherited(conf / group, str(choices.get(group)))
+        inherited = _inherited(conf, group, str(choices.get(group)))
         found |= {f"{group.replace('/', '.')}.{key}": said for key, said in inherited.items()}
     return {key: said for key, said in found.items() if not key.rpartition(".")[2].startswith("_")}
 
 
-def _inherited(folder: Path, choice: str) -> dict[str, str]:
+def _inherited(conf: Sequence[Path], group: str, choice: str) -> dict[str, str]:
     """The remarks of a choice, and of those of its group that it builds on where it has none."""
-    path = folder / f"{choice}.yaml"
-    if not path.is_file():  # another library's
+    path = next((path for folder in conf if (path := folder / group / f"{choice}.yaml").is_file()), None)
+    if path is None:  # another library's
         return {}
     text = path.read_text("utf-8")
     found: dict[str, str] = {}
     for listed in _INHERITED.findall(text):
         for base in re.findall(r"\w+", " ".join(listed)):
-            found |= _inherited(folder, base) if base not in {"_self_", choice} else {}
+            found |= _inherited(conf, group, base) if base not in {"_self_", choice} else {}
     return found | remarks(text)
 
 

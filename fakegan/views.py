@@ -1,13 +1,16 @@
 """What the classifier sees: pure functions of a face and its reconstruction.
 
-Another view is one function and one entry in VIEWS here, and one YAML in conf/pipeline/.
+A view of one's own is a View in a module of one's own, named by its path: pipeline.view=my_package.my_view.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from fakegan.errors import UsageError
 
 if TYPE_CHECKING:  # settings name views, and are checked before the seconds that torch takes
     from torch import Tensor
@@ -68,3 +71,27 @@ VIEWS: dict[str, View] = {
     "stack": View(9, ("image", "recon"), stack),
     "difference": View(3, ("image", "recon"), difference, trains=False),
 }
+
+
+def view(name: str) -> View:
+    """The view of a name, or that of the user's own at a dotted path, whose module is imported.
+
+    A path that stands in a file must be one of a package that the user trusts: ask `building.refuse_foreign` first.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name in VIEWS:
+        return VIEWS[name]
+    module, _, attribute = name.rpartition(".")
+    if not module:
+        raise UsageError(
+            f"view {name!r:.80} does not exist: choose {', '.join(VIEWS)}, or package.module.name of your own"
+        )
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # whatever a module of the user's own raises
+        raise UsageError(f"view {name:.80} cannot be imported: {' '.join(str(error).split())[:300]}") from error
+    if not isinstance(found, View):
+        raise UsageError(f"view {name:.80} is a {type(found).__name__}: it must be a fakegan.views.View")
+    return found

@@ -18,6 +18,7 @@ from pathlib import Path
 from fakegan.errors import UsageError
 
 PROJECT = Path(__file__).resolve().parent.parent
+CONFIG_DIR = "--config-dir="  # Hydra's word for a config folder of one's own
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ _LITERALS = {"null", "true", "false", "nan", "inf"}
 def as_meant(words: Sequence[str]) -> list[str]:
     """A command's words as Hydra has to read them: paths and names are text, and a path's ~ is the home folder.
 
+    A config folder of the user's own becomes one word, --config-dir=DIR.
+
     Raises:
         UsageError: a word that nobody can have meant; says how it is written.
     """
@@ -66,7 +69,34 @@ def as_meant(words: Sequence[str]) -> list[str]:
             raise UsageError(f"{word!r:.100} {_WINDOWS}")
         if re.fullmatch(r"~[a-z]\w*(=.*)?", word):
             raise UsageError(f"{word} takes away what every run needs: leave it out; ~GROUP.NAME takes away one key")
-    return [opened(_rewritten(word, expanded)) for word in _joined(words)]
+    return [opened(_rewritten(word, expanded)) for word in _joined(_with_config_dir(words))]
+
+
+def config_dir(words: Sequence[str]) -> Path | None:
+    """The config folder of the user's own that a command's words name, absolute."""
+    named = [word.removeprefix(CONFIG_DIR) for word in words if word.startswith(CONFIG_DIR)]
+    return Path(expanded(named[-1])).absolute() if named else None
+
+
+def _with_config_dir(words: Sequence[str]) -> list[str]:
+    """The words with Hydra's --config-dir or -cd first, where Hydra takes it beside others, as --config-dir=DIR.
+
+    Raises:
+        UsageError: no such folder.
+    """
+    left, named, others = list(words), list[str](), list[str]()
+    while left:
+        first = left.pop(0)
+        option, equals, folder = first.partition("=")
+        if option not in {"--config-dir", "-cd"}:
+            others.append(first)
+            continue
+        if not equals:
+            folder = left.pop(0) if left else ""
+        if not folder or not Path(expanded(folder)).is_dir():
+            raise UsageError(f"--config-dir {folder}: there is no such folder")
+        named.append(CONFIG_DIR + expanded(folder))
+    return [*named, *others]
 
 
 def opened(word: str) -> str:
@@ -139,6 +169,14 @@ def command(script: str, *words: str) -> str:
     return f"{program('python')} {shlex.join([here(PROJECT / script), *words])}"
 
 
+def trusting(packages: Sequence[str]) -> list[str]:
+    """The words that a command needs to go on with, or score, a run which is made of these packages of the user's."""
+    if not packages:
+        return []
+    beside = config_dir(sys.argv)
+    return [*([f"{CONFIG_DIR}{here(beside)}"] if beside else []), f"trust=[{','.join(packages)}]"]
+
+
 def program(name: str) -> str:
     """A program beside this Python, quoted for a shell: by its name alone where that finds it."""
     own = Path(sys.executable).with_name(name)
@@ -187,6 +225,8 @@ def _joined(words: Sequence[str]) -> Iterator[str]:
 
 def _rewritten(word: str, change: Callable[[str], str]) -> str:
     """A word whose paths are changed, and whose texts are quoted; as it is where Hydra should read it by itself."""
+    if word.startswith(CONFIG_DIR):
+        return CONFIG_DIR + change(word.removeprefix(CONFIG_DIR))
     found = _WORD.fullmatch(word)
     kind = _KINDS.get(found[2]) if found else None
     if found is None or kind is None or "${" in found[3] or _FUNCTION.fullmatch(found[3]):

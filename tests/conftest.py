@@ -83,7 +83,8 @@ def compose_settings(store_path: Path, tmp_path: Path) -> Compose:
             f"paths.data_dir={tmp_path / 'data'}",
         ]
         with initialize_config_dir(str(composing.CONF), version_base="1.3"):
-            return composing.settings_of(RunSettings, compose("train", [*fixed, *map(opened, overrides)]))
+            cfg = compose("train", [*fixed, *map(opened, overrides)])
+        return composing.settings_of(RunSettings, cfg, overrides)
 
     return make
 

@@ -3,7 +3,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fakegan.nets.registry import build_net
 
 from fakegan import checkpoints
 from fakegan.data.batches import FaceBatches, StoreOrder, loader, on_device

@@ -24,9 +24,9 @@ Make = Callable[..., tuple[Faces, Examples]]
 @pytest.fixture
 def make(compose_settings: Compose, tmp_path: Path) -> Make:
     """Faces and examples of a pipeline, with an autoencoder that has learnt nothing."""
-    options = {"depth": 1, "width": 4, "norm": "none", "code_channels": None}
+    node = {"_target_": "fakegan.nets.autogan.AutoGAN", "depth": 1, "width": 4}
     torch.manual_seed(0)
-    save_checkpoint({"options": options, "weights": AutoGAN(1, 4).state_dict()}, tmp_path / "autoencoder.pt")
+    save_checkpoint({"net": node, "weights": AutoGAN(1, 4).state_dict()}, tmp_path / "autoencoder.pt")
 
     def of(*words: str) -> tuple[Faces, Examples]:
         settings = compose_settings(*words)

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fakegan.nets.registry import build_net
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 

@@ -1,14 +1,18 @@
 """The ten mistakes of the study this project follows: each must be impossible here. One test for each."""
 
+import csv
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
-from fakegan.nets.registry import NETS, build_net
 from torch import nn
+from torch.optim import Adam
 
 from fakegan import prepare
+from fakegan.composing import CONF
 from fakegan.data.batches import FaceBatches, StoreOrder, loader, on_device
 from fakegan.data.faces import open_faces
 from fakegan.data.images import Geometry, face_from_pixels
@@ -18,14 +22,19 @@ from fakegan.detector import Detector, NetSpec, reconstruct
 from fakegan.errors import FakeganError
 from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
 from fakegan.modules.autoencoder import AdversarialAutoencoder
-from fakegan.nets.autogan import AutoGAN
+from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
+from fakegan.nets.recon_error import ReconError
+from fakegan.nets.simple_cnn import SimpleCNN
+from fakegan.pipeline import parts, stages
 from fakegan.pipeline import reconstruct as reconstruct_stage
-from fakegan.pipeline import stages
 from fakegan.training.datamodules import RealFacesDataModule
 
 from .conftest import Compose
-from .test_autoencoder import fit
-from .test_pipeline import _rows
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def test_1_inputs_and_reconstructions_share_one_range() -> None:
@@ -91,21 +100,23 @@ def test_5_no_face_is_on_two_sides_of_any_stage(compose_settings: Compose, share
 
 def test_6_scores_come_from_eval_mode(store: FaceStore) -> None:
     """There: classifiers were scored with dropout on."""
-    options = {"net": "simple_cnn", "in_channels": 3, "options": {"dropout": 0.9}}
-    net = build_net("simple_cnn", 3, {"dropout": 0.9}).train()
-    nn.init.normal_(net.head[-1].weight)  # type: ignore[union-attr, index, arg-type]
-    detector = Detector(Geometry(), "pixels", NetSpec(options, net.state_dict()), None)
+    node = {"_target_": "fakegan.nets.simple_cnn.SimpleCNN", "dropout": 0.9}
+    net = SimpleCNN(dropout=0.9).train()
+    nn.init.normal_(net.head[-1].weight)  # type: ignore[arg-type]
+    detector = Detector(Geometry(), "pixels", NetSpec(node, net.state_dict()), None)
     assert np.array_equal(detector.scores(store.images[:8]), detector.scores(store.images[:8]))
     detector.classifier.train()
     assert not np.array_equal(detector.scores(store.images[:8]), detector.scores(store.images[:8]))  # it would show
 
 
-@pytest.mark.parametrize("name", sorted(NETS))
-def test_7_nets_end_in_logits(name: str) -> None:
+@pytest.mark.parametrize("name", [*sorted(p.stem for p in (CONF / "classifier").glob("*.yaml")), "recon_error"])
+def test_7_nets_end_in_logits(compose_settings: Compose, name: str) -> None:
     """There: a softmax loss on top of a sigmoid."""
-    net = build_net(name, 3, {})
+    learns = name != "recon_error"
+    net = parts.classifier(compose_settings(f"classifier={name}")).net if learns else ReconError(3)
+    assert isinstance(net, nn.Module)
     layers = [m for m in net.modules() if not list(m.children())]
-    assert name == "recon_error" or isinstance(layers[-1], nn.Linear | nn.Conv2d)
+    assert not learns or isinstance(layers[-1] if name != "resnet18" else net.net.fc, nn.Linear | nn.Conv2d)
     if isinstance(layers[-1], nn.Linear):
         nn.init.normal_(layers[-1].weight)  # untrained, it is zero
     logits = net(torch.randn(64, 3, 64, 64))
@@ -137,19 +148,23 @@ def test_9_a_discriminator_cannot_win_outright(compose_settings: Compose) -> Non
 
     Here it meets reconstructions that it could tell with certainty, of an autoencoder that stands still.
     """
-    floor = compose_settings().model.discriminator_floor
+    floor = compose_settings().model.node["discriminator_floor"]
     assert floor >= 0.01
     images = np.random.default_rng(0).integers(0, 256, (64, 64, 64, 3), dtype=np.uint8)
     rows = np.arange(64)
     losses = {}
     for name, value in (("resting", floor), ("free", 0.0)):
         torch.manual_seed(0)
-        module = AdversarialAutoencoder(1, 8, learning_rate=2e-3, schedule="constant", discriminator_floor=value)
+        networks = AutoGAN(1, 8), PatchDiscriminator(8)
+        module = AdversarialAutoencoder(*networks, partial(Adam, lr=2e-3, betas=(0.8, 0.9)), discriminator_floor=value)
         module.autoencoder.decoder.to_rgb.weight.data.zero_()  # every reconstruction is one flat colour
         module.autoencoder.requires_grad_(False)
         module.autoencoder.decoder.to_rgb.bias.requires_grad_(True)
-        data = RealFacesDataModule(images, np.zeros(64, np.int64), rows, rows, batch_size=16, seed=0)
-        losses[name] = fit(module, data, epochs=12, limit_val_batches=0).callback_metrics["train/discriminator"].item()
+        data = RealFacesDataModule(images, np.zeros(64, np.int64), rows, rows, batch_size=16, seed=0, workers=0)
+        quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+        trainer = pl.Trainer("cpu", max_epochs=12, limit_val_batches=0, use_distributed_sampler=False, **quiet)
+        trainer.fit(module, datamodule=data)
+        losses[name] = trainer.callback_metrics["train/discriminator"].item()
     assert losses["free"] < floor / 4  # so it would have won
     assert losses["resting"] > losses["free"] * 2
 

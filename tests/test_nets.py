@@ -2,7 +2,6 @@ from typing import Any
 
 import pytest
 import torch
-from fakegan.nets.registry import NETS
 from torch import nn
 from torchvision.models import AlexNet_Weights, alexnet
 
@@ -11,7 +10,6 @@ from fakegan.nets.alexnet import AlexNet
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.nets.losses import autoencoder_loss, l1_loss, lsgan_discriminator_loss, lsgan_generator_loss
 from fakegan.nets.simple_cnn import SimpleCNN
-from fakegan.pipeline import settings
 
 
 @pytest.mark.parametrize("depth", [1, 4])
@@ -134,7 +132,3 @@ def test_imagenet_weights_reach_the_convolutions(monkeypatch: pytest.MonkeyPatch
     net = AlexNet(hidden=8, imagenet=True)
     net.load_imagenet()
     assert all((p == 0.25).all() for p in net.features.parameters())
-
-
-def test_settings_know_the_nets_that_learn() -> None:
-    assert set(settings.NETS) == set(NETS) - {"recon_error"}

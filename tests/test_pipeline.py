@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from fakegan import views
 from fakegan.callbacks import ReconstructionGrid, StopOnDivergence, reconstruction_grid
 from fakegan.checkpoints import load_checkpoint
 from fakegan.data.faces import Faces, open_faces
@@ -449,19 +448,6 @@ def test_the_studys_own_settings_train(compose_settings: Compose, experiment: st
 def test_views_of_more_than_the_reconstruction_train_and_are_tested(compose_settings: Compose, view: str) -> None:
     settings = compose_settings(f"pipeline={view}_classify", "budget.classifier.max_epochs=3")
     assert stages.run(settings).objective > 0.9  # the checkerboard does not survive the autoencoder
-
-
-def test_another_view_is_one_function_and_one_yaml(compose_settings: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As README tells it."""
-    readme = (PROJECT / "README.md").read_text()
-    function = re.search(r"(def marked\(.*?)\n\nVIEWS", readme, re.DOTALL)
-    entry = re.search(r"\"marked\": (View\(.*?\))\}", readme)
-    assert function is not None
-    assert entry is not None
-    names = vars(views).copy()
-    exec(f"from __future__ import annotations\n{function.group(1)}", names)  # as views.py begins
-    monkeypatch.setitem(views.VIEWS, "marked", eval(entry.group(1), names))
-    assert 0 <= stages.run(compose_settings("pipeline=recon_classify", "pipeline.view=marked")).objective <= 1
 
 
 def test_every_link_of_readme_leads_somewhere() -> None:

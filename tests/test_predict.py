@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fakegan.nets.registry import build_net
 from PIL import Image
 
 from fakegan import predict, prepare

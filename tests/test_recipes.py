@@ -41,7 +41,8 @@ def autoencoder(tmp_path: Path) -> Path:
     """One that learnt nothing: what training changes, changes nothing here."""
     torch.manual_seed(0)
     options: Any = {"depth": 1, "width": 2, "norm": "none", "code_channels": 3}
-    content = {"options": options, "weights": AutoGAN(**options).state_dict(), "metrics": {"val/psnr": 12.5}}
+    net = {"_target_": "fakegan.nets.autogan.AutoGAN", **options}
+    content = {"net": net, "weights": AutoGAN(**options).state_dict(), "metrics": {"val/psnr": 12.5}}
     save_checkpoint(content, tmp_path / "autoencoder.pt")
     return tmp_path / "autoencoder.pt"
 

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "fakegan"
 # A package or loose module imports from the layers above its own in this list only, within functions too: neither from
 # those below nor from its neighbours. Modules of one package may import each other.
 LAYERS = [
-    {"checks", "errors", "files", "labels", "pictures", "signals", "signatures", "views"},
+    {"checks", "errors", "files", "labels", "own_code", "pictures", "signals", "signatures", "views"},
     {"checkpoints", "evaluation", "progress", "ranks", "typed", "words"},
     {"building", "devices", "nets", "processes"},
     {"data", "options", "slurm"},

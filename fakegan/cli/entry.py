@@ -19,18 +19,18 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from fakegan import processes, signals, usage
+from fakegan import own_code, processes, signals, usage
 from fakegan.cli.start import give_up, sweeping
 from fakegan.commands import begin, let_go_of_stdout
-from fakegan.composing import CONF, SETTINGS, check_keys, known, one_sentence, register_resolvers
+from fakegan.composing import CONF, SETTINGS, check_keys, folders, known, one_sentence, register_resolvers, searched
 from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.folders import Claim, Claiming
 from fakegan.options import options
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
-from fakegan.runs import CONFIG_FILE
+from fakegan.runs import CONFIG_FILE, read_run
 from fakegan.sweep import lifecycle, words
 from fakegan.typed import flat
-from fakegan.words import as_meant, command, word
+from fakegan.words import as_meant, command, config_dir, trusting, word
 
 
 def entry_point(
@@ -56,6 +56,7 @@ def entry_point(
             with one_sentence():
                 processes.hear_signals()
                 sys.argv[1:] = as_meant(sys.argv[1:])
+                _find_code_beside(config_dir(sys.argv[1:]))
             if {"--help", "-h"} & set(sys.argv[1:]):
                 with one_sentence():
                     _say(_help(name, sys.modules[task.__module__].__doc__ or "", sweeps))
@@ -71,17 +72,23 @@ def entry_point(
     return decorate
 
 
+def _find_code_beside(conf: Path | None) -> None:
+    """Code that a config folder of the user's own names may lie in it, or beside it."""
+    if conf is not None:
+        own_code.find((conf, conf.parent))
+
+
 def _help(name: str, about: str, sweeps: bool) -> str:
     """The text of --help, by the words beside it; one with several values is left out."""
     typed = [word for word in sys.argv[1:] if ("=" in word.lstrip("-") and not word.startswith("-")) or word[:1] == "~"]
     given = [o.input_line or "" for o in OverridesParser.create().parse_overrides(typed) if not o.is_sweep_override()]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose(name, given, return_hydra_config=True)
+        cfg = compose(name, [*given, *searched()], return_hydra_config=True)
     plain = known(cfg)
     hydras = dict(flat({"hydra": plain.pop("hydra")}))
-    check_keys(SETTINGS[name], plain)
+    check_keys(SETTINGS[name], plain, [o.partition("=")[0].lstrip("+") for o in given])
     stated = list(options(SETTINGS[name], plain))
-    return usage.usage(about, name, CONF, usage.Composed(stated, dict(cfg.hydra.runtime.choices), hydras), sweeps)
+    return usage.usage(about, name, folders(), usage.Composed(stated, dict(cfg.hydra.runtime.choices), hydras), sweeps)
 
 
 def _say(text: str) -> None:
@@ -166,4 +173,5 @@ def _part(code: object) -> None:
     if not (run_dir / CONFIG_FILE).is_file():
         give_up()
     elif for_good and not told:
-        print(f"\nstopped; go on with: {command('train.py', word('resume', run_dir))}", file=sys.stderr, flush=True)
+        words = (word("resume", run_dir), *trusting(read_run(str(run_dir)).trusted))
+        print(f"\nstopped; go on with: {command('train.py', *words)}", file=sys.stderr, flush=True)

@@ -97,8 +97,9 @@ def _resumed(cfg: DictConfig, place: str) -> RunSettings:
         )
     make_lasting(cfg)
     moved = {key: str(OmegaConf.select(cfg, key)) for key in PLACES if key in given.values()}
-    trust = tuple(cfg.trust)
-    refuse_foreign(read_plain(Path(place) / CONFIG_FILE), str(Path(place) / CONFIG_FILE), trust, RUN_SOURCES)
+    trust, config = tuple(cfg.trust), Path(place) / CONFIG_FILE
+    named = {**read_plain(config), "pipeline.view": read_run(place).pipeline.own_code}
+    refuse_foreign(named, str(config), trust, RUN_SOURCES)
     run = ranks.on_first(lambda: give_places(place, moved)) if moved else read_run(place)
     return replace(run, trust=trust)
 

@@ -73,12 +73,15 @@ def follow(
 ) -> dict[str, Any]:
     """Lightning's description of the schedule of an optimizer.
 
-    A schedule that asks for `total_steps` moves with each step, another with each epoch.
+    A schedule that asks for `total_steps` moves with each step, another with each epoch. One that waits for a better
+    value looks at the module's `monitor`, in its direction.
     """
     make = schedule or constant
     known = inspect.signature(make).parameters
     bound = getattr(make, "keywords", {})
-    offered = {"total_steps": training_steps(module.trainer), "epochs": module.trainer.max_epochs or 1}
+    offered: dict[str, Any] = {"total_steps": training_steps(module.trainer), "epochs": module.trainer.max_epochs or 1}
+    if getattr(make, "func", make) is ReduceLROnPlateau:
+        offered["mode"] = module.mode
     given = {name: value for name, value in offered.items() if name in known and name not in bound}
     interval = "step" if "total_steps" in known else "epoch"
     return {"scheduler": make(optimizer, **given), "interval": interval, "monitor": module.monitor}

@@ -41,7 +41,6 @@ from fakegan.views import RESIDUAL_GAIN
 
 ANALYSIS_FOLDER, ANALYSIS_FILE, ERRORS_FILE = "analysis", "analysis.json", "errors.csv"
 COMPLEXITY_NAME = "total variation: mean absolute difference of neighbouring pixels of the grey face"
-CODE_SIDE = 16  # the code is (C, 16, 16)
 PROJECTED = 1000  # faces in TensorBoard's projector, at most
 _LEAST_POWER = 1e-8  # of a ring, where its logarithm is taken: far below what rounding to uint8 leaves
 RECIPE = 1  # of the analysis: raise it when the same autoencoder and faces give other numbers, files or pictures
@@ -55,6 +54,7 @@ class Measured:
     errors: dict[str, Values]  # l1 in [-1, 1], psnr in dB, ssim, high_frequency in [-1, 1]: (N,) each
     complexity: Values  # (N,)
     code: Values  # (N, 2C): mean, then standard deviation, of each channel of the code over its places
+    code_places: int  # of each channel of the code; 16 * 16 of AutoGAN's
     spectra: dict[str, Values]  # face, reconstruction, residual: (N, 46) each
 
     @property
@@ -110,7 +110,7 @@ def _write(settings: RunSettings, faces: Faces, autoencoder: Path, folder: Path)
     content = {
         "n_real": int((store.labels[splits.test] == REAL).sum()),
         "n_fake": int((store.labels[splits.test] == FAKE).sum()),
-        "autoencoder": _described(autoencoder, test.code.shape[1] // 2),
+        "autoencoder": _described(autoencoder, test.code.shape[1] // 2, test.code_places),
         **numbers,
         "unseen": list(settings.data.split.unseen),
     }
@@ -120,14 +120,14 @@ def _write(settings: RunSettings, faces: Faces, autoencoder: Path, folder: Path)
     return {"test_faces": len(test.rows)}
 
 
-def _described(autoencoder: Path, channels: int) -> dict[str, Any]:
+def _described(autoencoder: Path, channels: int, places: int) -> dict[str, Any]:
     content = load_checkpoint(autoencoder)
     options = content["net"]
     return {
         "depth": options.get("depth"),
         "width": options.get("width"),
         "code_channels": channels,
-        "code_numbers": channels * CODE_SIDE**2,
+        "code_numbers": channels * places,
         "picture_numbers": 3 * spectrum.SIZE**2,
         "psnr": content["metrics"]["val/psnr"],
     }
@@ -151,6 +151,7 @@ def _measure(live: LiveReconstructions, rows: Rows, what: str) -> Measured:
         errors={name: column[name] for name in error_plots.AXES},
         complexity=column["complexity"],
         code=column["code"],
+        code_places=int(column["code_places"].max(initial=0)),
         spectra={name: column[name] for name in ("face", "reconstruction", "residual")},
     )
 
@@ -158,10 +159,11 @@ def _measure(live: LiveReconstructions, rows: Rows, what: str) -> Measured:
 def _of_batch(
     face: Tensor,  # (B, 3, 64, 64), in [-1, 1]
     recon: Tensor,  # the same
-    code: Tensor,  # (B, C, 16, 16)
+    code: Tensor,  # (B, C, 16, 16), of another net than AutoGAN (B, C, ...) or (B, C)
 ) -> dict[str, Values]:
     grey_face, grey_recon = (spectrum.grey(x.numpy()) for x in (face, recon))
     residual = grey_recon - grey_face
+    places = code.reshape(*code.shape[:2], -1)  # (B, C, P)
     similar = cast(Tensor, ssim(recon, face, data_range=(-1.0, 1.0), reduction="none"))
     return {
         "l1": (recon - face).abs().mean(dim=(1, 2, 3)).numpy(),
@@ -169,7 +171,8 @@ def _of_batch(
         "ssim": similar.reshape(len(face)).numpy(),
         "high_frequency": spectrum.high_frequency(residual),
         "complexity": spectrum.total_variation(grey_face),
-        "code": torch.cat([code.mean(dim=(2, 3)), code.std(dim=(2, 3))], dim=1).numpy(),
+        "code": torch.cat([places.mean(dim=2), places.std(dim=2, correction=int(places.shape[2] > 1))], dim=1).numpy(),
+        "code_places": np.full(len(face), places.shape[2]),
         "face": spectrum.azimuthal_power(grey_face),
         "reconstruction": spectrum.azimuthal_power(grey_recon),
         "residual": spectrum.azimuthal_power(residual),

@@ -13,8 +13,11 @@ from torch import nn
 
 from fakegan.building import TARGET, Node, build, takes
 from fakegan.errors import UsageError
+from fakegan.pipeline import trials
 from fakegan.pipeline.settings import EARLY_STOPPING, RunSettings
 
+KEPT_AS = {"model": "autoencoder", "classifier": "net"}  # where a module keeps the network that a run keeps
+UNFINISHED = ("optimizer", "schedule")  # options that a module completes
 CHANNELS = ("in_channels", "out_channels")  # options of networks that follow from what the classifier sees
 C = TypeVar("C", bound=pl.Callback)
 
@@ -35,13 +38,7 @@ def classifier(settings: RunSettings) -> pl.LightningModule:
         UsageError: a class that does not exist, or an option of it; a net that cannot take the view.
     """
     view = settings.pipeline.seen
-    node = with_channels(settings.classifier.node, 3 if view is None else view.channels)
-    made = module(node, "classifier")
-    if not isinstance(getattr(made, "net", None), nn.Module):
-        raise UsageError(
-            f"classifier.{TARGET}={node[TARGET]} must keep its network as `net`: the detector is made of it"
-        )
-    return made
+    return module(with_channels(settings.classifier.node, 3 if view is None else view.channels), "classifier")
 
 
 def with_channels(node: Node, channels: int) -> Node:
@@ -67,11 +64,23 @@ def _network_of(node: Node, channels: int, at: str) -> Node:
 
 def module(node: Node, at: str) -> pl.LightningModule:
     """A LightningModule: first its networks, in the order of the config, then itself."""
+    node = {key: _unfinished(value) if key in UNFINISHED else value for key, value in node.items()}
     networks = {key: build(value, f"{at}.{key}", nn.Module) for key, value in node.items() if _is_network(value)}
     rest = {key: value for key, value in node.items() if key not in networks}
     made = build(rest, at, pl.LightningModule, **networks)
+    kept = KEPT_AS[at]
+    if getattr(made, kept, None) is not networks.get("net"):
+        raise UsageError(
+            f"{at}.{TARGET}={node[TARGET]} must keep its option `net` as self.{kept}: what is kept is that"
+        )
+    trials.use_one_noise(made)
     _try_optimizer(made, at)
     return made
+
+
+def _unfinished(value: Any) -> Any:
+    """A node whose class needs what no config can hold: an optimizer its parameters, a schedule its optimizer."""
+    return {**value, "_partial_": True} if isinstance(value, dict) and TARGET in value else value
 
 
 def _try_optimizer(made: pl.LightningModule, at: str) -> None:
@@ -81,8 +90,15 @@ def _try_optimizer(made: pl.LightningModule, at: str) -> None:
         return
     try:
         make([nn.Parameter(torch.zeros(1))])
-    except (TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # whatever it says of its options
         raise UsageError(f"{at}.optimizer: {error}") from error
+
+
+def data_module(settings: RunSettings, stage: str, **offered: Any) -> pl.LightningDataModule:
+    """conf/data's module of a stage, given what it asks for of the stage's faces, batch size and seed."""
+    node, at = settings.data.modules[stage], f"data.modules.{stage}"
+    given = {key: value for key, value in offered.items() if takes(_node(node, at), key)}
+    return build(node, at, pl.LightningDataModule, **given)
 
 
 def callbacks(

@@ -181,7 +181,7 @@ def _overview(found: Sequence[Autoencoder]) -> Table:
         rows.append(
             [
                 autoencoder.name,
-                str(model.depth),
+                str(model.depth or "-"),
                 str(model.node["net"].get("width", "-")),
                 str(code.get("code_channels", model.code_channels or "-")),
                 str(code.get("code_numbers", "-")),
@@ -312,7 +312,7 @@ def _names(runs: Sequence[FinishedRun]) -> list[str]:
 def _code_numbers(run: FinishedRun) -> int:
     model = run.settings.model
     width = model.node["net"].get("width", 0)
-    return model.code_channels if model.code_channels is not None else 4 * width
+    return model.code_channels if model.code_channels is not None else 4 * width if isinstance(width, int) else 0
 
 
 def _file(run: FinishedRun) -> Path:

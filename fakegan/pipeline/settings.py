@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from fakegan.building import TARGET, Node, completed, own_packages
+from fakegan.building import TARGET, Node, completed, own_packages, retargeted
 from fakegan.data.faces import DataSettings
 from fakegan.data.splits import AUTOENCODER, CLASSIFIER, Needs, seeds
 from fakegan.data.store import stored_fingerprint
@@ -20,7 +20,7 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import FAKE, REAL
 from fakegan.pipeline.trainer_settings import FEW, TrainerSettings
 from fakegan.typed import REST, to_mapping, unknown
-from fakegan.views import VIEWS, View
+from fakegan.views import VIEWS, View, view
 
 FACES_FILE = "faces.sha256"  # in a run directory: the fingerprint of the store that the run began with
 LOCK_FILE = "run.lock"  # in a run directory: held by the command that works on it
@@ -60,7 +60,7 @@ class ModelSettings:
     node: Node = field(default_factory=dict, metadata=REST)
 
     def __post_init__(self) -> None:
-        _has(self.node, "model", "net", "discriminator", "optimizer")
+        _has(self.node, "model", "net")
 
     @property
     def depth(self) -> int:
@@ -85,7 +85,7 @@ class ClassifierSettings:
     node: Node = field(default_factory=dict, metadata=REST)
 
     def __post_init__(self) -> None:
-        _has(self.node, "classifier", "net", "optimizer")
+        _has(self.node, "classifier", "net")
 
 
 def _has(node: Node, at: str, *parts: str) -> None:
@@ -96,21 +96,41 @@ def _has(node: Node, at: str, *parts: str) -> None:
 
 
 @dataclass(frozen=True)
+class Shows:
+    """Of a view: what a run must know of it before it is called."""
+
+    channels: int
+    arrays: tuple[str, ...]
+    trains: bool
+
+
+@dataclass(frozen=True)
 class PipelineSettings:
     """conf/pipeline: what the classifier sees, and which fakes it learns from."""
 
     name: str  # in tables and folders
     view: str | None  # what the classifier sees, of fakegan/views.py; null: there is none
     fakes: Literal["generated", "reconstructed"] = "generated"  # to learn from; the test is always on generated ones
+    shows: Shows | None = None  # what a view of the user's own says of itself; written down when a run is composed
 
     def __post_init__(self) -> None:
-        if self.view is not None and self.view not in VIEWS:
-            raise UsageError(f"pipeline.view={self.view!r} does not exist: choose {', '.join(VIEWS)}")
+        if self.view is not None and self.view not in VIEWS and (self.shows is None or "." not in self.view):
+            own = "or package.module.name of your own"
+            raise UsageError(f"pipeline.view={self.view!r} does not exist: choose {', '.join(VIEWS)}, {own}")
 
     @property
     def seen(self) -> View | None:
-        """The view by its name."""
-        return None if self.view is None else VIEWS[self.view]
+        """The view by its name; one of the user's own is imported only when it is called, since a file may name it."""
+        if self.view is None or self.view in VIEWS:
+            return None if self.view is None else VIEWS[self.view]
+        assert self.shows is not None
+        name = self.view
+        return View(**vars(self.shows), function=lambda *arrays: view(name).function(*arrays))
+
+    @property
+    def own_code(self) -> Node:
+        """The view of the user's own as a node, which says what must be trusted; empty where there is none."""
+        return {} if self.view is None or self.view in VIEWS else {TARGET: self.view}
 
     @property
     def needs_autoencoder(self) -> bool:
@@ -226,7 +246,7 @@ class RunSettings:
     @property
     def trusted(self) -> tuple[str, ...]:
         """Packages whose code a file may name: those of `trust`, and what the run itself is composed of."""
-        return (*self.trust, *own_packages(to_mapping(self)))
+        return tuple(dict.fromkeys([*self.trust, *own_packages([to_mapping(self), self.pipeline.own_code])]))
 
     def batch_sizes(self) -> list[tuple[str, int]]:
         """Key and size of each network's training batch, in the order of the stages."""
@@ -319,8 +339,13 @@ class RunSettings:
         return " · ".join(words)
 
 
-def with_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
+def with_defaults(
+    plain: Mapping[str, Any],
+    said: Collection[str] = (),  # full keys that the words of the command name
+) -> dict[str, Any]:
     """The values of a composed config, with what the signatures of the classes that it names give by themselves.
+
+    Where a word names another class than YAML does, options that only YAML's has are left out.
 
     Raises:
         UsageError: a key that such a class does not take, or a value of another type; a callback without a class.
@@ -334,7 +359,32 @@ def with_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
             raise unknown(f"budget.{name}", stage, [f"budget.{known}" for known in plain["budget"]])
     kinds: dict[str, Any] = {"model": ModelSettings, "classifier": ClassifierSettings, "trainer": TrainerSettings}
     beside = {group: [f.name for f in fields(kind) if not f.metadata.get("rest")] for group, kind in kinds.items()}
-    return {group: completed(node, group, beside.get(group, ())) for group, node in plain.items()}
+    aside = {group: beside.get(group, ()) for group in plain}
+    chosen = {group: retargeted(node, group, said, aside[group]) for group, node in plain.items()}
+    chosen |= {group: _named(chosen[group], group, said) for group in ("model", "classifier") if group in chosen}
+    complete = {group: completed(node, group, aside[group]) for group, node in chosen.items()}
+    return {**complete, "pipeline": _with_view(plain["pipeline"])} if "pipeline" in plain else complete
+
+
+def _named(node: Any, group: str, said: Collection[str]) -> Any:
+    """A group whose net or module a word has replaced is not called by the name that its YAML has for another one."""
+    for place, part in {f"{group}.net": node.get("net"), group: node}.items():
+        if f"{place}.{TARGET}" in said and f"{group}.name" not in said and isinstance(part, Mapping):
+            return {**node, "name": str(part[TARGET]).rpartition(".")[2]}
+    return node
+
+
+def _with_view(pipeline: Any) -> Any:
+    """conf/pipeline with what a view of the user's own says of itself, which is imported here."""
+    name = pipeline.get("view") if isinstance(pipeline, Mapping) else None
+    if not isinstance(name, str) or name in VIEWS or "." not in name:
+        return pipeline
+    try:
+        found = view(name)
+    except UsageError as error:
+        raise UsageError(f"pipeline.{error}") from error
+    shows = {"channels": found.channels, "arrays": list(found.arrays), "trains": found.trains}
+    return {**pipeline, "shows": shows}
 
 
 @dataclass(frozen=True)

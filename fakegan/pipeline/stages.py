@@ -31,7 +31,7 @@ from fakegan.evaluation.results import METRICS_FILE, SCORES_FILE, read_metrics, 
 from fakegan.files import replacing
 from fakegan.modules.batchnorm import said_of_several
 from fakegan.nets.layers import forms
-from fakegan.pipeline import parts
+from fakegan.pipeline import parts, trials
 from fakegan.pipeline.analyse import analyse
 from fakegan.pipeline.examples import RECONSTRUCTED, Examples, examples, own_faces
 from fakegan.pipeline.fitting import trainer_for
@@ -48,7 +48,7 @@ from fakegan.pipeline.train_classifier import train_classifier
 from fakegan.processes import is_child, resuming, together
 from fakegan.progress import Status, write_status
 from fakegan.words import command as command_line
-from fakegan.words import here, program, word
+from fakegan.words import here, program, trusting, word
 
 PATIENCE = 120.0  # seconds that a process which is asked to end may take
 
@@ -195,14 +195,17 @@ def _learners(settings: RunSettings) -> list[nn.Module]:
     """
     nets: list[nn.Module] = []
     run_dir = settings.paths.run_dir
-    if settings.pipeline.needs_autoencoder:
-        with torch.device("meta"):  # for what they are made of; only training needs their weights
-            made = parts.autoencoder(settings)
-        if settings.model.checkpoint is None:
-            trainer_for(made, None, run_dir / "autoencoder", settings, settings.autoencoder_budget, False)
-        nets.append(made if settings.model.checkpoint is None else made.requires_grad_(False))
+    if settings.pipeline.needs_autoencoder and settings.model.checkpoint is None:
+        made = parts.autoencoder(settings)
+        trials.try_autoencoder(made.get_submodule("autoencoder"), settings)
+        trainer_for(made, None, run_dir / "autoencoder", settings, settings.autoencoder_budget, False)
+        nets.append(made)
+    elif settings.pipeline.needs_autoencoder:
+        with torch.device("meta"):  # for what it is made of: the weights are the file's
+            nets.append(parts.autoencoder(settings).requires_grad_(False))
     if settings.pipeline.trains_classifier:
         made, stops_early = parts.classifier(settings), not settings.classifier.adversarial
+        trials.try_classifier(made.get_submodule("net"), settings)
         trainer_for(made, None, run_dir / "classifier", settings, settings.classifier_budget, stops_early)
         nets.append(made)
     return nets
@@ -254,7 +257,7 @@ def _closing_words(settings: RunSettings, metrics: dict[str, Any]) -> str:
             "",
             f"numbers:  {here(run_dir / METRICS_FILE)} and {SCORES_FILE}",
             f"pictures: {here(run_dir / 'test')}, or all runs: {tensorboard}",
-            f"again:    {command_line('evaluate.py', word('run', run_dir))}",
+            f"again:    {command_line('evaluate.py', word('run', run_dir), *trusting(settings.trusted))}",
         ]
     else:
         again = command_line("train.py", word("model.checkpoint", run_dir))

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 
 from fakegan import ranks
-from fakegan.building import build
+from fakegan.building import untrained
 from fakegan.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.data.faces import Faces
 from fakegan.detector import is_among, sha256_bytes
@@ -81,10 +80,9 @@ def _trained_autoencoder(settings: RunSettings, faces: Faces) -> Artifact:
 def _fit_autoencoder(settings: RunSettings, faces: Faces, folder: Path) -> dict[str, Any]:
     stage = settings.paths.run_dir / "autoencoder"
     rows = (faces.splits.autoencoder_train, faces.splits.autoencoder_val)
-    data = build(
-        settings.data.modules["autoencoder"],
-        "data.modules.autoencoder",
-        pl.LightningDataModule,
+    data = parts.data_module(
+        settings,
+        "autoencoder",
         images=faces.store.images,
         labels=faces.store.labels,
         train_rows=rows[0],
@@ -98,7 +96,7 @@ def _fit_autoencoder(settings: RunSettings, faces: Faces, folder: Path) -> dict[
     budget = settings.autoencoder_budget
     best = fit(lambda: parts.autoencoder(settings), data, stage, settings, budget, begun=before)
     content = {
-        "net": settings.model.node["net"],
+        "net": untrained(settings.model.node["net"]),
         "weights": weights_of(best, "autoencoder."),
         "metrics": load_checkpoint(best)["metrics"],
         "learnt": torch.from_numpy(sha256_bytes(faces.store.sha256[rows[0]])),
@@ -122,7 +120,7 @@ def named_autoencoder(path: Path, settings: RunSettings) -> Path:
     content = load_checkpoint(file)
     if not isinstance(content.get("net"), dict):
         raise UsageError(f"model.checkpoint={path} is no autoencoder: name the {AUTOENCODER_FILE} of a run")
-    wanted = settings.model.node["net"]
+    wanted = untrained(settings.model.node["net"])
     for key in dict.fromkeys([*content["net"], *wanted]):
         there, here = content["net"].get(key), wanted.get(key)
         if there != here:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 
 from fakegan import ranks
-from fakegan.building import TARGET, Node, build
+from fakegan.building import TARGET, Node, untrained
 from fakegan.checkpoints import LAST, load_checkpoint, save_checkpoint
 from fakegan.data.arrays import Rows
 from fakegan.data.batches import FaceBatches, StoreOrder, on_device
@@ -79,10 +78,9 @@ def _decide(detector: Detector, examples: Examples) -> None:
 def _fit(settings: RunSettings, view: View, examples: Examples) -> NetSpec:
     """Train the network that the config names; the best of its epochs."""
     stage, budget = settings.paths.run_dir / "classifier", settings.classifier_budget
-    data = build(
-        settings.data.modules["classifier"],
-        "data.modules.classifier",
-        pl.LightningDataModule,
+    data = parts.data_module(
+        settings,
+        "classifier",
         arrays={name: examples.arrays[name] for name in view.arrays},
         labels=examples.labels,
         view=view,
@@ -99,13 +97,17 @@ def _fit(settings: RunSettings, view: View, examples: Examples) -> NetSpec:
     best = fit(lambda: parts.classifier(settings), data, stage, settings, budget, stops_early)
     node = parts.with_channels(settings.classifier.node, view.channels)
     ranks.on_first(lambda: _keep_others(settings, node, best.with_name(LAST)))
-    return NetSpec(node["net"], weights_of(best, "net."))
+    return NetSpec(untrained(node["net"]), weights_of(best, "net."))
 
 
 def _keep_others(settings: RunSettings, node: Node, last: Path) -> None:
     """Networks besides the classifier's own that its module wants kept: a generator, as `sample` reads it."""
     for file, name in getattr(parts.classifier(settings), "keeps", {}).items():
-        content = {"net": node[name], "weights": weights_of(last, f"{name}."), "view": settings.pipeline.view}
+        content = {
+            "net": untrained(node[name]),
+            "weights": weights_of(last, f"{name}."),
+            "view": settings.pipeline.view,
+        }
         save_checkpoint(content, settings.paths.run_dir / file)
 
 

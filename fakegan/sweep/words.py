@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from omegaconf import OmegaConf
 
 from fakegan.errors import FakeganError, UsageError
 from fakegan.files import replacing
-from fakegan.words import command, from_here, lasting, typed, word
+from fakegan.words import CONFIG_DIR, command, from_here, lasting, typed, word
 
 COMMAND_FILE = "command.txt"  # in a sweep's folder: what was typed, without resume and folder; paths are absolute
 _OF_THE_FOLDER = ("resume=", "hydra.sweep.dir=")
@@ -73,7 +74,8 @@ def alone(
     of_hydra = map(str, OmegaConf.to_container(sweep.overrides.hydra) or ())  # as typed: nothing in them is resolved
     asked = any(word.startswith("hydra.mode=") for word in of_hydra)  # which -m does
     mode = [] if asked else ["hydra.mode=RUN"]  # an experiment among them makes any command a sweep
-    return shlex.join([f"{sweep.job.name}.py", *lasting(words), *mode])
+    beside = [word for word in sys.argv if word.startswith(CONFIG_DIR)]
+    return shlex.join([f"{sweep.job.name}.py", *lasting([*beside, *words]), *mode])
 
 
 def telling(jobs: Mapping[int, Sequence[str]]) -> dict[int, str]:

@@ -1,0 +1,410 @@
+"""Code of the user's own beside the package: what docs/extending.md shows runs, and what is wrong is one sentence."""
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import yaml  # type: ignore[import-untyped]
+from hydra import compose, initialize_config_dir
+from torch import nn
+
+from fakegan import composing, own_code, runs
+from fakegan.checkpoints import load_checkpoint
+from fakegan.detector import DETECTOR_FILE, Detector
+from fakegan.errors import FakeganError, UntrustedError, UsageError
+from fakegan.modules.batchnorm import share_statistics
+from fakegan.nets.dropout import Dropout
+from fakegan.pipeline import parts, stages, trials
+from fakegan.pipeline.settings import RunSettings
+from fakegan.processes import resuming
+from fakegan.words import CONFIG_DIR, PROJECT, as_meant, config_dir
+
+from .conftest import Compose
+from .test_ranks import record
+from .test_resume import same_run, steps_done
+
+PAGE = (PROJECT / "docs" / "extending.md").read_text()
+COMMANDS = re.findall(r"^python train\.py (.*)$", PAGE, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the page's code and config files in it, where Python looks last."""
+    folder = tmp_path_factory.mktemp("study")
+    code = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    (folder / "my_package.py").write_text("\n\n".join(code))
+    for place, text in re.findall(r"```yaml\n# (mystudy/\S+)\n(.*?)```", PAGE, re.DOTALL):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).write_text(text)
+    before = list(sys.path)
+    sys.path.append(str(folder))
+    yield folder
+    sys.path[:] = before
+    sys.modules.pop("my_package", None)
+
+
+@pytest.fixture
+def composed(compose_settings: Compose, study: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Settings of what one line of the page asks for, of a sweep its first job, tiny."""
+    monkeypatch.chdir(study)
+
+    def make(line: str) -> RunSettings:
+        words = as_meant([re.sub(r"=(\w+),\w+$", r"=\1", word) for word in shlex.split(line) if word != "-m"])
+        monkeypatch.setattr(sys, "argv", ["train.py", *words])
+        typed = [word.removeprefix("++") for word in words if not word.startswith(CONFIG_DIR)]
+        return compose_settings(*composing.searched(), *typed)
+
+    return make
+
+
+def test_the_page_shows_each_kind() -> None:
+    for key in ("classifier.net.", "model.net.", "classifier.loss.", "optimizer.", "schedule.", "classifier._target_"):
+        assert any(key in line for line in COMMANDS), key
+    for key in ("callbacks.", "data.modules.", "pipeline.view=", "--config-dir"):
+        assert any(key in line for line in COMMANDS), key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", COMMANDS)
+def test_what_the_page_shows_runs_and_scores_again(composed: Any, line: str) -> None:
+    settings = composed(line)
+    stages.run(settings)
+    run_dir = settings.paths.run_dir
+    assert "test" in json.loads((run_dir / "metrics.json").read_text())
+    if "my_package.My" in line or "my_view" in line:
+        with pytest.raises(UntrustedError, match=r"add trust=\[my_package\]"):
+            Detector.load(run_dir)
+    assert Detector.load(run_dir, trust=("my_package",)).view.channels == 3
+    if "CountSteps" in line:
+        assert (run_dir / "classifier" / "steps.txt").read_text().endswith(" batches")
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_what_the_page_shows_is_composed_written_down_and_built(composed: Any, line: str) -> None:
+    settings = composed(line)
+    runs.write_down(settings, settings.paths.run_dir)
+    again = runs.read_run(str(settings.paths.run_dir))
+    assert again == settings  # all of it is in config.yaml
+    assert again.repeats(settings)
+    assert ("my_package" in settings.trusted) == ("my_package" in line or "--config-dir" in line)
+    torch.manual_seed(0)
+    assert all(isinstance(net, pl.LightningModule) for net in stages._learners(settings))
+    folder = settings.paths.run_dir / "classifier"
+    parts.callbacks(settings, folder, parts.classifier(settings), stops_early=True, terminal=False)
+
+
+def test_options_of_the_class_before_are_left_out_and_those_that_were_typed_are_refused(composed: Any) -> None:
+    node = composed("classifier.optimizer._target_=torch.optim.RMSprop classifier.optimizer.alpha=0.9").classifier.node
+    assert set(node["optimizer"]) == {
+        "_target_",
+        "_partial_",
+        "lr",
+        "weight_decay",
+        "alpha",
+    }  # RMSprop knows no `fused`
+    with pytest.raises(UsageError, match=r"model\.net\.depth is not a config key: did you mean model\.net\.width"):
+        composed("pipeline=recon_error model.net._target_=my_package.MyAutoencoder model.net.depth=2")
+
+
+def test_a_net_of_ones_own_is_not_called_by_another_ones_name(composed: Any) -> None:
+    target = "classifier.net._target_=my_package.MyNet"
+    assert composed(target).classifier.name == "MyNet"
+    assert composed(f"{target} classifier.name=ours").classifier.name == "ours"
+    assert composed("classifier._target_=my_package.Plain").label().endswith("Plain")
+
+
+def test_own_options_make_another_run_and_another_autoencoder(composed: Any) -> None:
+    narrow, wide = (composed(f"classifier.net._target_=my_package.MyNet classifier.net.width={w}") for w in (4, 8))
+    assert not narrow.repeats(wide)
+    assert wide.repeats(composed("classifier.net._target_=my_package.MyNet classifier.name=MyNet"))  # 8 is its default
+    ours = composed("pipeline=autoencoder model.net._target_=my_package.MyAutoencoder")
+    assert not ours.repeats(composed("pipeline=autoencoder"))
+
+
+class NoEncoder(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+class TwoCodes(NoEncoder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.encoder(x) + self.encoder(x)) / 2
+
+
+class OtherSize(TwoCodes):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.encoder(x)[:, :, :32]
+
+
+class OneLogit(nn.Module):
+    def __init__(self, in_channels: int = 3) -> None:
+        super().__init__()
+        self.layer = nn.Linear(in_channels * 64 * 64, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.flatten(1))
+
+
+class Several(OneLogit):
+    def forward(self, x: torch.Tensor) -> Any:
+        return {"logits": self.layer(x.flatten(1))}
+
+
+class NoChannels(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 2, 64), nn.Flatten())
+
+
+class KeepsNothing(pl.LightningModule):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.other = net
+
+
+HERE = "tests.test_extending"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            f"classifier.net._target_={HERE}.OneLogit",
+            r"must return two logits .* \(2, 2\) for 2 faces.* returns \(2, 1\)",
+        ),
+        (f"classifier.net._target_={HERE}.Several", r"Several must return a tensor.*returns a dict"),
+        (f"pipeline=stack_classify classifier.net._target_={HERE}.NoChannels", "no option in_channels.* view has 9"),
+        (f"classifier._target_={HERE}.KeepsNothing", r"must keep its option `net` as self\.net"),
+        ("classifier.net._target_=torchvision.models.resnet18", r"must return two logits.*returns \(2, 1000\)"),
+        (f"pipeline=recon_error model.net._target_={HERE}.NoEncoder", "has no part `encoder`"),
+        (f"pipeline=recon_error model.net._target_={HERE}.TwoCodes", "`encoder` must be called once"),
+        (f"pipeline=recon_error model.net._target_={HERE}.OtherSize", r"faces again.*returns \(2, 3, 32, 64\)"),
+        ("classifier.net._target_=my_package.Mynet", r"classifier\.net\._target_=my_package\.Mynet cannot be imported"),
+        ("classifier.net._target_=no_package.MyNet", r"cannot be imported: .*no_package"),
+        ("classifier.net._target_=my_package.MyNet classifier.net.widht=3", r"widht is not a config key.*net\.width"),
+        ("pipeline.view=my_package.my_vieww", r"pipeline\.view my_package\.my_vieww cannot be imported"),
+        ("pipeline.view=my_package.marked", r"is a function: it must be a fakegan\.views\.View"),
+        ("classifier.schedule._target_=torch.optim.lr_scheduler.StepLR classifier.schedule.step=5", "step_size"),
+    ],
+)
+def test_what_is_wrong_with_own_code_is_one_sentence_before_anything_trains(
+    composed: Any, words: str, sentence: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        stages._learners(composed(words if "pipeline" in words else f"pipeline=classify {words}"))
+    assert "\n" not in str(caught.value)
+    assert re.search(sentence, str(caught.value)), str(caught.value)
+
+
+def test_a_run_that_names_a_view_of_ones_own_is_read_without_importing_it(
+    composed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = composed("pipeline.view=my_package.my_view")
+    runs.write_down(settings, settings.paths.run_dir)
+    config = settings.paths.run_dir / "config.yaml"
+    config.write_text(config.read_text().replace("my_package.my_view", "antigravity.fly"))
+    monkeypatch.delitem(sys.modules, "antigravity", raising=False)
+    read = runs.read_run(str(settings.paths.run_dir))
+    assert (read.pipeline.needs_autoencoder, read.pipeline.seen.channels) == (True, 3)  # type: ignore[union-attr]
+    assert read.label()
+    assert "antigravity" not in sys.modules
+    assert "antigravity" in read.trusted
+
+
+def test_a_detector_whose_file_names_a_view_is_asked_for_trust(composed: Any, tmp_path: Path) -> None:
+    from fakegan.data.images import Geometry
+    from fakegan.detector import NetSpec
+    from fakegan.nets.simple_cnn import SimpleCNN
+
+    spec = NetSpec({"_target_": "fakegan.nets.simple_cnn.SimpleCNN"}, SimpleCNN().state_dict())
+    for name, error in (("my_package.my_view", UntrustedError), ("os.system", UntrustedError), ("odd", FakeganError)):
+        with pytest.raises(error):
+            Detector(Geometry(), name, spec, None)
+    with pytest.raises(FakeganError, match="needs an autoencoder"):
+        Detector(Geometry(), "my_package.my_view", spec, None, trust=("my_package",))
+
+
+@pytest.mark.parametrize("words", [["--config-dir", "CONF"], ["--config-dir=CONF"], ["-cd", "CONF"], ["-cd=CONF"]])
+def test_a_config_folder_is_found_however_it_is_named(study: Path, monkeypatch: pytest.MonkeyPatch, words: Any) -> None:
+    monkeypatch.chdir(study)
+    meant = as_meant(["-m", "seed=2", *(word.replace("CONF", "mystudy/conf") for word in words), "trust=[a]"])
+    assert meant == ["--config-dir=mystudy/conf", "-m", "seed=2", "trust=[a]"]  # Hydra's parser takes it at an end only
+    assert config_dir(meant) == study / "mystudy" / "conf"
+    with pytest.raises(UsageError, match="--config-dir nothing: there is no such folder"):
+        as_meant([word.replace("CONF", "nothing") for word in words])
+
+
+def test_code_beside_the_command_and_the_config_folder_is_found_last_and_by_child_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["first"])
+    monkeypatch.delenv(own_code._VARIABLE, raising=False)
+    own_code.find([tmp_path / "a" / "conf", tmp_path / "a"])
+    expected = ["first", str(tmp_path), str(tmp_path / "a" / "conf"), str(tmp_path / "a")]
+    assert sys.path == expected
+    monkeypatch.setattr(sys, "path", ["first"])
+    own_code.find()  # as a child does, which inherits the environment
+    assert sys.path == expected
+
+
+def test_help_and_unknown_names_know_the_config_folder(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fakegan.cli import entry
+
+    monkeypatch.setattr(sys, "argv", ["train.py", f"{CONFIG_DIR}{study}/mystudy/conf", "classifier=mine"])
+    composing.register_resolvers()
+    text = entry._help("train", "One run.\n\npython train.py    # it\n", sweeps=True)
+    assert re.search(r"\* classifier=mine +Our net\.", text)
+    assert re.search(r"  classifier=simple_cnn ", text)
+    with pytest.raises(Exception, match="mien") as caught:  # noqa: SIM117
+        with initialize_config_dir(str(composing.CONF), version_base="1.3"):
+            compose("train", [*composing.searched(), "classifier=mien"])
+    assert "did you mean mine" in composing.explain(caught.value)
+
+
+def test_resnet18_takes_every_view_and_its_file_downloads_nothing(
+    composed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offline = OSError("no network")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise offline
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", refuse)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    words = "classifier=resnet18 pipeline=stack_classify"
+    net = stages._learners(composed(words))[-1].get_submodule("net")
+    assert net.get_parameter("net.conv1.weight").shape == (64, 9, 3, 3)
+    sentence = r"classifier\.net\.net\.weights=DEFAULT cannot be downloaded \(no network\): null trains from scratch"
+    with pytest.raises(FakeganError, match=sentence):
+        stages._learners(composed(f"{words} classifier.net.net.weights=DEFAULT"))
+    from fakegan.building import untrained
+    from fakegan.detector import trusted_net
+
+    node = composed(f"{words} classifier.net.net.weights=DEFAULT").classifier.node["net"]
+    assert untrained(node)["net"]["weights"] is None
+    assert trusted_net({**node, "in_channels": 9}, "net").get_parameter("net.fc.weight").shape == (2, 512)
+
+
+def test_every_classifier_of_the_config_is_trained_as_one_of_them(composed: Any) -> None:
+    for path in sorted((composing.CONF / "classifier").glob("*.yaml")):
+        settings = composed(f"classifier={path.stem} pipeline=classify")
+        assert len(stages._learners(settings)) == 1
+        assert yaml.safe_load(path.read_text())["name"] == settings.classifier.name
+
+
+OWN = "pipeline=classify classifier.net._target_=my_package.MyNet"
+
+
+@pytest.fixture
+def begun(composed: Any, study: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A run of one's own net in a folder, written down but not run; processes find the code beside it."""
+    monkeypatch.setenv(own_code._VARIABLE, str(study))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(PROJECT), str(study)]))
+
+    def begin(run_dir: Path, *words: str) -> RunSettings:
+        settings: RunSettings = composed(" ".join([OWN, f"paths.run_dir={run_dir}", *words]))
+        runs.write_down(settings, run_dir)
+        return settings
+
+    return begin
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["cpu", "ddp_cpu"])
+def test_a_killed_run_of_ones_own_net_ends_with_the_same_bits(begun: Any, tmp_path: Path, trainer: str) -> None:
+    """Killed where it has just saved a step; twice, once at least in the middle of an epoch of 13 steps."""
+    words = (
+        f"trainer={trainer}",
+        "'budget.classifier={max_epochs: 10, batch_size: 8}'",
+        "callbacks.save_and_stop.minutes=0",
+    )
+    whole, killed = (begun(tmp_path / name, *words) for name in ("whole", "killed"))
+    last, stood = killed.paths.run_dir / "classifier" / "checkpoints" / "last.ckpt", list[int]()
+    log = (tmp_path / "log.txt").open("ab")
+
+    def start(settings: RunSettings) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(resuming(settings.paths.run_dir, settings.trusted), stdout=log, stderr=log)
+
+    assert start(whole).wait() == 0, (tmp_path / "log.txt").read_text()[-3000:]
+    while len(stood) < 2 or not any(steps % 13 for steps in stood):
+        assert len(stood) < 8, f"always killed at an epoch's end: {stood}"
+        before, process = last.stat().st_mtime_ns if last.exists() else 0, start(killed)
+        while process.poll() is None and not (last.exists() and last.stat().st_mtime_ns > before):
+            time.sleep(0.01)
+        assert process.poll() is None, "it ended before it could be killed"
+        children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False)
+        for pid in (process.pid, *map(int, children.stdout.split())):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+        stood.append(steps_done(last))
+    assert start(killed).wait() == 0, (tmp_path / "log.txt").read_text()[-3000:]
+    same_run(killed.paths.run_dir, whole.paths.run_dir)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_with_ones_own_net_what_one_learns(begun: Any, tmp_path: Path) -> None:
+    """Its plain Dropout and BatchNorm do for the whole batch what they do in one process."""
+    budget = "'budget.classifier={max_epochs: 3, batch_size: 8}'"
+    one, two = (begun(tmp_path / trainer, f"trainer={trainer}", budget) for trainer in ("cpu", "ddp_cpu"))
+    ones, twos = record(one, "double"), record(two, "double")
+    assert len(ones) == len(twos) == 39
+    assert max(abs(a["loss"] - b["loss"]) for a, b in zip(ones, twos, strict=True)) < 1e-12
+    assert abs(ones[0]["loss"] - ones[-1]["loss"]) > 1e-3  # it did learn meanwhile
+
+
+@pytest.mark.slow
+def test_a_sweep_over_options_of_ones_own_net(study: Path, store_path: Path, tmp_path: Path) -> None:
+    """Its jobs are processes of their own, which find a config folder and what lies beside it."""
+    beside = tmp_path / "study"
+    shutil.copytree(study / "mystudy", beside)
+    shutil.copy(study / "my_package.py", beside)
+    places = (f"paths.{kind}_dir={tmp_path / kind}" for kind in ("data", "artifact"))
+    words = ("data=faces", f"data.root={store_path}", "+debug=fast", "trainer=cpu", *places)
+    swept = (
+        "classifier=mine",
+        "pipeline=classify",
+        "classifier.net.width=4,8,4",
+        f"hydra.sweep.dir={tmp_path / 'sweep'}",
+    )
+    command = [sys.executable, str(PROJECT / "train.py"), "-m", *words, *swept, "--config-dir", str(beside / "conf")]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert "job 2 is the same run as" in result.stdout
+    widths = {run.classifier.node["net"]["width"] for run in runs.read_runs([str(tmp_path / "sweep")])}
+    assert widths == {4, 8}
+
+
+def test_noise_and_statistics_of_ones_own_net_are_told_where_they_depend_on_the_number_of_processes() -> None:
+    net = nn.Sequential(nn.Dropout(0.5), nn.Dropout2d(0.5), nn.BatchNorm1d(2), nn.BatchNorm2d(2), nn.BatchNorm3d(2))
+    trials.use_one_noise(net)
+    share_statistics(net)
+    assert type(net[0]) is Dropout
+    said = list(trials.divided(net))
+    assert [sentence.partition(":")[0] for sentence in said] == ["Dropout2d", "BatchNorm3d"]
+
+
+@pytest.mark.slow
+def test_resnet18_runs_and_is_scored_again(composed: Any) -> None:
+    settings = composed("classifier=resnet18 pipeline=classify classifier.net.stride=4")
+    stages.run(settings)
+    content = load_checkpoint(settings.paths.run_dir / DETECTOR_FILE)
+    assert content["classifier"]["net"]["net"] == {"_target_": "torchvision.models.resnet18", "weights": None}
+    Detector.load(settings.paths.run_dir)
