@@ -18,7 +18,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from fakegan.errors import FakeganError, ToldError, UsageError
+from fakegan.errors import FakeganError, ToldError, UntrustedError, UsageError
 from fakegan.pipeline.settings import with_defaults
 from fakegan.typed import from_mapping, nearest
 from fakegan.words import PROJECT, expanded, one_value, unreadable
@@ -59,7 +59,7 @@ def one_sentence() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit(130)
     except FakeganError as error:
-        _fail(error, str(error), error.exit_code)
+        _fail(error, error.in_words() if isinstance(error, UntrustedError) else str(error), error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:
         _fail(error, explain(error), UsageError.exit_code)
     except OSError as error:  # a full disk, a folder that cannot be written

@@ -81,7 +81,7 @@ def _predict(words: list[str]) -> int:
 
     if options.run.is_dir() and not (options.run / DETECTOR_FILE).is_file():
         run_at(options.run)  # says where there are runs, if it is none itself
-    detector = Detector.load(options.run, use_device(options.device))
+    detector = Detector.load(options.run, use_device(options.device), options.trust)
     detector.geometry = replace(detector.geometry, max_megapixels=options.max_megapixels)
     grid = Grid(detector, options.grid) if options.grid else None
     verdicts, left_out = Counter[str](), Counter[str]()
@@ -280,6 +280,7 @@ def _parser() -> argparse.ArgumentParser:
     add_max_megapixels(parser)
     add("--workers", type=at_least(1), default=cores(), metavar="N", help="processes that read (default: cores)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to score (auto)")
+    add("--trust", action="append", default=[], metavar="NAME", help="a package whose code the run's file may name")
     return parser
 
 

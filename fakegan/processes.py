@@ -40,8 +40,12 @@ def resuming(
     trust: Sequence[str] = (),  # packages whose code its config may name
 ) -> list[str]:
     """The command that begins, or goes on with, a run whose config has been written, whatever its path is made of."""
-    trusting = [f"trust=[{','.join(trust)}]"] if trust else []
-    return [sys.executable, str(TRAIN_SCRIPT), word("resume", str(run_dir)), *trusting]
+    return [sys.executable, str(TRAIN_SCRIPT), word("resume", str(run_dir)), *trusting(trust)]
+
+
+def trusting(names: Sequence[str]) -> list[str]:
+    """The word for train.py and evaluate.py that says which packages are trusted; none where it needs none."""
+    return [f"trust=[{','.join(names)}]"] if names else []
 
 
 def start(

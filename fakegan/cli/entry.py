@@ -20,15 +20,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from fakegan import processes, signals, usage
-from fakegan.cli.start import give_up, sweeping
+from fakegan.cli.start import give_up, sweeping, to_go_on
 from fakegan.commands import begin, let_go_of_stdout
 from fakegan.composing import CONF, one_sentence, register_resolvers
-from fakegan.errors import FakeganError, ToldError, UsageError
+from fakegan.errors import FakeganError, ToldError, UntrustedError, UsageError
 from fakegan.folders import Claim, Claiming
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
 from fakegan.runs import CONFIG_FILE
 from fakegan.sweep import lifecycle, words
-from fakegan.words import as_meant, command, word
+from fakegan.words import as_meant
 
 
 def entry_point(
@@ -138,7 +138,8 @@ def _job(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
         with _own_command(job):
             return _tidy(task, cfg)
     except FakeganError as error:
-        print(f"job {job.job.num} failed: {error}", file=sys.stderr, flush=True)
+        said = error.in_words() if isinstance(error, UntrustedError) else error
+        print(f"job {job.job.num} failed: {said}", file=sys.stderr, flush=True)
         raise ToldError(error.exit_code) from error
 
 
@@ -178,4 +179,4 @@ def _part(code: object) -> None:
     if not (run_dir / CONFIG_FILE).is_file():
         give_up()
     elif for_good and not told:
-        print(f"\nstopped; go on with: {command('train.py', word('resume', run_dir))}", file=sys.stderr, flush=True)
+        print(f"\nstopped; go on with: {to_go_on(run_dir)}", file=sys.stderr, flush=True)

@@ -23,6 +23,7 @@ from fakegan.modules.batchnorm import share_statistics
 from fakegan.modules.by_turns import ByTurns
 from fakegan.pipeline.settings import EARLY_STOPPING, RunSettings
 from fakegan.training.checkpoint_io import AtomicCheckpointIO
+from fakegan.trust import refuse_unreadable
 
 CHANNELS = ("in_channels", "out_channels")  # options of networks that follow from what the classifier sees
 C = TypeVar("C", bound=pl.Callback)
@@ -34,7 +35,13 @@ def autoencoder(settings: RunSettings) -> pl.LightningModule:
     Raises:
         UsageError: a class that does not exist, or an option of it.
     """
+    _check_lasting(settings.model.node["net"], "model.net", settings)
     return module(settings.model.node, "model")
+
+
+def _check_lasting(node: Node, at: str, settings: RunSettings) -> None:
+    """Raise a UsageError for a network that this run's files could not name again."""
+    refuse_unreadable(node, at, settings.trusted, kinds=lambda _: nn.Module)
 
 
 def classifier(settings: RunSettings) -> pl.LightningModule:
@@ -45,6 +52,7 @@ def classifier(settings: RunSettings) -> pl.LightningModule:
     """
     view = settings.pipeline.seen
     node = with_channels(settings.classifier.node, 3 if view is None else view.channels)
+    _check_lasting(node["net"], "classifier.net", settings)
     made = module(node, "classifier")
     if not isinstance(getattr(made, "net", None), nn.Module):
         raise UsageError(

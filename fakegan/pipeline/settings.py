@@ -12,13 +12,14 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from fakegan.building import TARGET, Node, completed, own_packages
+from fakegan.building import TARGET, Node, completed
 from fakegan.data.faces import DataSettings
 from fakegan.data.splits import AUTOENCODER, CLASSIFIER, Needs, seeds
 from fakegan.data.store import stored_fingerprint
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import FAKE, REAL
 from fakegan.processes import cores
+from fakegan.trust import NET_SOURCES, needed_to_go_on, own_packages, trust_names
 from fakegan.typed import REST, to_mapping
 from fakegan.views import VIEWS, View
 
@@ -271,6 +272,7 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         seeds(seed=self.seed)
+        trust_names(self.trust)
         labels(data__name=self.data.name, model__name=self.model.name, classifier__name=self.classifier.name)
         labels(pipeline__name=self.pipeline.name, budget__name=self.budget.name)
 
@@ -287,7 +289,14 @@ class RunSettings:
     @property
     def trusted(self) -> tuple[str, ...]:
         """Packages whose code a file may name: those of `trust`, and what the run itself is composed of."""
-        return (*self.trust, *own_packages(to_mapping(self)))
+        return tuple(dict.fromkeys((*self.trust, *needed_to_go_on(to_mapping(self), self.paths.run_dir))))
+
+    @property
+    def needed_to_score(self) -> tuple[str, ...]:
+        """Packages that have to be trusted where this run's detector.pt is read."""
+        nets = [self.classifier.node["net"] if self.pipeline.trains_classifier else None]
+        nets += [self.model.node["net"] if self.pipeline.needs_autoencoder else None]
+        return own_packages({"nets": nets, "pipeline": {"view": self.pipeline.view}}, NET_SOURCES)
 
     def batch_sizes(self) -> list[tuple[str, int]]:
         """Key and size of each network's training batch, in the order of the stages."""
@@ -405,6 +414,7 @@ class EvaluateSettings:
     trust: tuple[str, ...] = ()  # packages whose code a run's files may name
 
     def __post_init__(self) -> None:
+        trust_names(self.trust)
         if self.run is not None and self.runs:
             raise UsageError("run is for one run alone: leave out runs, or name it in runs=[...]")
         if self.data is not None and self.data.limit is not None:
