@@ -27,9 +27,11 @@ def refuse_larger(
     weights: Mapping[str, Tensor],  # that it has in the file
     shape: Callable[[nn.Module], Sequence[int]],  # of one input
 ) -> None:
-    """Raise a ValueError, RuntimeError or UsageError for a network that is too large, or that its weights do not fit."""
+    """Raise a ValueError, RuntimeError or UsageError for a network that is too large, or whose weights do not fit."""
     with torch.device("meta"), no_larger_than(weights):
         net = make()
+    if net.state_dict().keys() != weights.keys():
+        raise ValueError("its weights are of another network")
     net.load_state_dict({name: tensor.to("meta") for name, tensor in weights.items()})
     with torch.inference_mode(), _Watched():  # type: ignore[no-untyped-call]
         net.eval()(torch.zeros(*shape(net), device="meta"))

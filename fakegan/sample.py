@@ -92,7 +92,7 @@ def _load_generator(run_dir: Path, trust: Sequence[str]) -> nn.Module:
         raise FakeganError(f"{path} is no generator's file, or damaged: train again")
     if content["view"] not in _PICTURE_VIEWS:
         raise UsageError(
-            f"the generator of {run_dir} makes inputs of the view {ascii(content['view']):.80}, which are no faces: "
+            f"the generator of {run_dir} makes inputs of the view {content['view']!a:.80}, which are no faces: "
             f"sample a run whose view is {' or '.join(_PICTURE_VIEWS)}"
         )
     with refusing_misfits(path):

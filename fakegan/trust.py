@@ -22,6 +22,7 @@ from fakegan.signatures import library, signature
 NET_SOURCES = ("fakegan", "torch.nn", "torchvision.models")  # whose networks a file may name
 RUN_SOURCES = (*NET_SOURCES, "torch.optim", "pytorch_lightning")  # whose parts a run's config.yaml may name
 _SHARED = ("fakegan", "torch", "torchvision", "pytorch_lightning", "hydra", "omegaconf")  # trusted by parts alone
+_BUILDERS = ("torchvision.models", "fakegan.nets", "fakegan.modules")  # of shared ones, whose functions may be called
 _HARMLESS = ("datetime.timedelta",)  # of Python's own, what Lightning's options are made of
 _WRITE_FILES = ("TensorBoardLogger", "CSVLogger")  # Lightning's loggers that send nothing anywhere
 _MAX_DEPTH = 30
@@ -180,7 +181,8 @@ def trusted_object(
     try:
         found = named(path)
     except FakeganError as error:
-        raise UntrustedError(f"{at}={path:.100} {error}", advice="put it where Python finds it") from error
+        advice = "put it where Python finds it" if _is_among(path, names) else "the file may be of another version"
+        raise UntrustedError(f"{at}={path:.100} {error}", advice=advice) from error
     if isinstance(found, kind):
         return found
     home = f"{getattr(found, '__module__', None)}."
@@ -193,7 +195,10 @@ def trusted_object(
 
 
 def _returns(function: types.FunctionType, kind: type) -> bool:
-    """Whether a function says that it returns an object of this kind."""
+    """Whether a function says that it returns an object of this kind, and does nothing else that is known of."""
+    home = f"{function.__module__}.{function.__name__}"
+    if _top(home) in _SHARED and ("._" in home or not _is_among(home, _BUILDERS)):
+        return False
     try:
         said = typing.get_type_hints(function).get("return")
     except (NameError, TypeError):

@@ -129,7 +129,7 @@ def named_autoencoder(path: Path, settings: RunSettings) -> Path:
     for key in dict.fromkeys([*content["net"], *wanted]):
         there, here = content["net"].get(key), wanted.get(key)
         if there != here:
-            told = f"{key:.80} {ascii(there):.80}"
+            told = f"{key:.80} {there!a:.80}"
             raise UsageError(f"model.checkpoint={path} has {told}, but the config says model.net.{key:.80}={here}")
     autoencoder_metrics(file)
     return file
