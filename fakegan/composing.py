@@ -86,7 +86,7 @@ def explain(error: Exception) -> str:
     if isinstance(error, MissingMandatoryValue):
         missing = re.search(r"(?:full_key|key|value): ?([\w.]+)", text)
         return f"{missing.group(1) if missing else text.splitlines()[0]} must be given"
-    several = re.search(r"Ambiguous value for argument '(([^=]+)=(.*?))'\n", text, re.DOTALL)
+    several = re.search(r"Ambiguous value for argument '(?:\+\+)?(([^=]+)=(.*?))'\n", text, re.DOTALL)
     if several:
         return f"{several[1]}: add -m to run each of these values, or write {one_value(several[2], several[3])}"
     if isinstance(error, OverrideParseException):

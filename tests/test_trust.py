@@ -1,7 +1,6 @@
 """What a file names: only what is trusted is imported, only what its place asks for is built, no larger than it says."""
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,10 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from torch import Tensor, nn
+from torch import nn
 
 from fakegan import composing, predict, sample
 from fakegan.building import build
@@ -28,10 +26,10 @@ from fakegan.pipeline import parts
 from fakegan.pipeline.reconstruct import load_autoencoder
 from fakegan.pipeline.settings import RunSettings
 from fakegan.processes import resuming
-from fakegan.runs import read_plain, read_run, write_down
+from fakegan.runs import read_run, write_down
 from fakegan.training.checkpoint_io import AtomicCheckpointIO
-from fakegan.trust import refuse_foreign_run, trust_names, trusted_object
-from fakegan.views import VIEWS, View
+from fakegan.trust import trust_names, trusted_object
+from fakegan.views import View
 
 from .conftest import Compose
 
@@ -354,7 +352,9 @@ def test_a_package_of_a_library_is_trusted_for_networks_alone(tmp_path: Path) ->
         refused(lambda load=load, package=package: load(trust=[package]), "is no Module")
 
 
-@pytest.mark.parametrize("name", ["", "os", "builtins", "subprocess", "os.path", "torch", "hydra", "a b", "a/b", "..", 3])
+@pytest.mark.parametrize(
+    "name", ["", "os", "builtins", "subprocess", "os.path", "torch", "hydra", "a b", "a/b", "..", 3]
+)
 def test_words_of_trust_are_packages_of_which_no_file_could_run_anything(tmp_path: Path, name: Any) -> None:
     with pytest.raises(UsageError, match=f"^trust={name!r} must be|^trust={name} would let a file run anything"):
         trust_names([name])

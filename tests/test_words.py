@@ -40,8 +40,8 @@ def _value(word: str) -> Any:
 
 def _printed(line: str, key: str) -> str:
     """The value of a key in a printed command, as it arrives after the shell, as_meant and Hydra."""
-    typed = words.as_meant(shlex.split(line))
-    return str(next(_value(word) for word in typed if word.startswith(f"{key}=")))
+    meant = words.as_meant(shlex.split(line))
+    return str(next(_value(word) for word in meant if words.typed(word).startswith(f"{key}=")))
 
 
 @pytest.mark.parametrize("name", NASTY)
@@ -75,7 +75,7 @@ def test_every_command_that_is_printed_names_its_folder_from_where_the_user_stan
             Detector.load(folder)
         (folder / runs.CONFIG_FILE).touch()
         with pytest.raises(UsageError) as taken:
-            runs.write_down(OmegaConf.create({"seed": 1}), folder)
+            runs.write_down(settings, folder)
         (folder / runs.CONFIG_FILE).unlink()
         closing = _closing_words(settings, {"objective": 0.5}).splitlines()
         printed = [
@@ -150,11 +150,11 @@ def test_a_path_or_a_name_is_what_was_typed(monkeypatch: pytest.MonkeyPatch, typ
 
 def test_several_values_stay_several_where_each_can_be_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert words.as_meant(["data.root=a b,007,null"]) == ['data.root="a b","007",null']
+    assert words.as_meant(["data.root=a b,007,null"]) == ['++data.root="a b","007",null']
     for typed in ("data.root=choice(a,b)", "data.split.unseen=[a],[b]", "data.split.unseen=a,b", "data.root=${x}"):
-        assert words.as_meant([typed]) == [typed]
+        assert [words.typed(word) for word in words.as_meant([typed])] == [typed]
     (tmp_path / "a,b").mkdir()
-    assert words.as_meant(["data.root=a,b"]) == ['data.root="a,b"']
+    assert words.as_meant(["data.root=a,b"]) == ['++data.root="a,b"']
 
 
 def test_a_list_that_the_shell_has_parted_is_one_again() -> None:
