@@ -1,6 +1,8 @@
-"""What a file names: only what is trusted is imported, only what its place asks for is built, no larger than it says."""
+"""What a file names: only what is trusted is imported, only what its place asks for is built, and nothing too large."""
 
 import contextlib
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,11 +19,13 @@ from fakegan.building import build
 from fakegan.checkpoints import save_checkpoint
 from fakegan.cli import start
 from fakegan.data.images import Geometry
+from fakegan.data.store import FaceStore
 from fakegan.detector import DETECTOR_FILE, Detector, NetSpec
 from fakegan.errors import FakeganError, UntrustedError, UsageError
 from fakegan.nets.autogan import AutoGAN
 from fakegan.nets.dcgan import GENERATOR_FILE, DCGANGenerator
 from fakegan.nets.simple_cnn import SimpleCNN
+from fakegan.pictures import png
 from fakegan.pipeline import parts
 from fakegan.pipeline.reconstruct import load_autoencoder
 from fakegan.pipeline.settings import RunSettings
@@ -30,6 +34,7 @@ from fakegan.runs import read_run, write_down
 from fakegan.training.checkpoint_io import AtomicCheckpointIO
 from fakegan.trust import trust_names, trusted_object
 from fakegan.views import View
+from fakegan.words import PROJECT
 
 from .conftest import Compose
 
@@ -550,3 +555,44 @@ def test_a_checkpoint_names_no_folder_to_remove(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "mine.ckpt", "photo.png"]
     remove(str(inside / "best.ckpt"))
     assert not list(inside.iterdir())
+
+
+# A run of the user's own code, from its start to a verdict
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_processes_and_jobs_of_a_run_with_own_code_trust_it(
+    tmp_path: Path, store_path: Path, imported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = ["classifier.net._target_=own_nets.Net", "+callbacks.mine._target_=own_nets.Watch", "pipeline=classify"]
+    faces = ["data=faces", f"data.root={store_path}", "+debug=fast", f"paths.artifact_dir={tmp_path / 'artifacts'}"]
+
+    def train(*words: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), str(tmp_path / "code")])}
+        command = [sys.executable, str(PROJECT / "train.py"), *words]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    run_dir, sweep = tmp_path / "run", tmp_path / "sweep"
+    done = train(*own, *faces, "trainer=ddp_cpu", f"hydra.run.dir={run_dir}")
+    assert done.returncode == 0, done.stderr
+    assert "evaluate.py run=run 'trust=[own_nets]'" in done.stdout
+    (run_dir / "metrics.json").unlink()
+    refused = train(f"resume={run_dir}")
+    assert refused.returncode == 1
+    assert refused.stderr.endswith("if you trust own_nets, add trust=[own_nets]\n")
+    assert not (run_dir / "metrics.json").exists()
+    assert train(f"resume={run_dir}", "trust=[own_nets]").returncode == 0
+    assert (run_dir / "metrics.json").is_file()
+
+    jobs = [*own, *faces, "trainer=cpu", f"hydra.sweep.dir={sweep}"]
+    assert train("-m", "seed=1", *jobs).returncode == 0
+    done = train("-m", "seed=1,2", "resume=true", *jobs)
+    assert done.returncode == 0, done.stderr
+    assert len(list(sweep.glob("*/metrics.json"))) == 2
+
+    (tmp_path / "face.png").write_bytes(png(FaceStore.open(store_path).images[0]))
+    words = ["--run", str(run_dir), str(tmp_path / "face.png")]
+    assert predict.main(words) == 1
+    assert capsys.readouterr().err.endswith("add --trust own_nets\n")
+    assert predict.main([*words, "--trust", "own_nets"]) == 0
