@@ -1,31 +1,33 @@
 """Config nodes that name what they build: `_target_` is a class or function, the other keys are its options.
 
 Hydra's `instantiate` builds them; here is what it lacks. A wrong key or value gets one sentence with its full name;
-what a signature gives by itself is filled in, so that a run's config.yaml says it; and a node that comes out of a file
-is built only where its target is one of those that are trusted.
+and what a signature gives by itself is filled in, so that a run's config.yaml says it. What comes out of a file is
+looked at by `fakegan.trust` before it is built.
 """
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
-import types
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 
-from fakegan.errors import FakeganError, UntrustedError, UsageError
+from fakegan.errors import FakeganError, UsageError
 from fakegan.signatures import COMPUTED, REQUIRED, library, signature
 from fakegan.typed import checked, unknown
 
 TARGET = "_target_"
 HYDRAS = frozenset({TARGET, "_partial_", "_recursive_", "_convert_", "_args_"})  # keys of a node that are no options
-NET_SOURCES = ("fakegan", "torch.nn", "torchvision.models")  # whose networks a file may name
-RUN_SOURCES = (*NET_SOURCES, "torch.optim", "pytorch_lightning")  # whose parts a run's config.yaml may name
-_DOWNLOADED = ("weights", "weights_backbone")  # options of torchvision's networks
+_DOWNLOADED = (
+    "weights",
+    "weights_backbone",
+    "pretrained",
+    "pretrained_backbone",
+    "_args_",
+)  # of torchvision
 T = TypeVar("T")
 Node = dict[str, Any]
 
@@ -111,8 +113,8 @@ def takes(node: Mapping[str, Any], option: str) -> bool:
     if known is not None:
         return option in known.options
     try:
-        return option in inspect.signature(_named(str(node[TARGET]))).parameters
-    except (TypeError, ValueError, ImportError, AttributeError):
+        return option in inspect.signature(get_object(str(node[TARGET]))).parameters
+    except (TypeError, ValueError, ImportError, AttributeError, InstantiationException):
         return False
 
 
@@ -135,10 +137,15 @@ def retargeted(
 
 def untrained(node: Any) -> Any:
     """A network's node, at any depth, that downloads no weights: those that it has learnt are kept beside it."""
+    if isinstance(node, list | tuple):
+        return [untrained(value) for value in node]
     if not isinstance(node, Mapping):
         return node
-    downloads = str(node.get(TARGET)).startswith("torchvision.models.")
-    return {key: None if downloads and key in _DOWNLOADED else untrained(value) for key, value in node.items()}
+    inner = {key: untrained(value) for key, value in node.items()}
+    if not str(node.get(TARGET)).startswith("torchvision.models."):
+        return inner
+    given = {key: value for key, value in inner.items() if key not in _DOWNLOADED}
+    return given | {option: None for option in _DOWNLOADED if takes(node, option)}  # one may download if not given
 
 
 def _check_keys(make: Callable[..., Any], node: Mapping[str, Any], at: str, given: Mapping[str, Any]) -> None:
@@ -194,6 +201,22 @@ def _sentence(at: str, error: BaseException) -> str:
     return f"{at}.{said}" if re.match(r"\w+=", said) else f"{at}: {said}"
 
 
+def named(target: str) -> Any:
+    """What a dotted path names, found as `build` finds it.
+
+    Raises:
+        FakeganError: it cannot be imported; whatever the module that it names raises is told.
+    """
+    try:
+        return get_object(target)
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        why = str(cause) if isinstance(cause, ImportError | AttributeError) else f"{type(cause).__name__}: {cause}"
+        raise FakeganError(f"cannot be imported: {' '.join(why.split()):.200}") from error
+
+
 def targets(node: Any, at: str = "") -> Iterator[tuple[str, Any]]:
     """Every `_target_` in a node, with its full key, at any depth."""
     if isinstance(node, Mapping):
@@ -206,68 +229,3 @@ def targets(node: Any, at: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(node, list | tuple):
         for i, value in enumerate(node):
             yield from targets(value, f"{at}[{i}]")
-
-
-def own_packages(node: Any) -> tuple[str, ...]:
-    """The top-level packages of targets that are neither FakeGAN's nor of the libraries it trusts."""
-    named = {str(target) for _, target in targets(node) if not _is_among(str(target), RUN_SOURCES)}
-    return tuple(sorted({target.partition(".")[0] for target in named}))
-
-
-def refuse_foreign(
-    node: Any,  # that came out of a file
-    where: str,  # that file
-    trust: Collection[str],  # packages that the user trusts
-    sources: Collection[str] = NET_SOURCES,  # what is trusted in any case
-    kinds: tuple[type, ...] | None = None,  # what its classes must be; None: not looked at
-) -> None:
-    """Raise an UntrustedError for a target in a file that nobody trusts, before anything of it is imported or built."""
-    for key, target in targets(node):
-        if not isinstance(target, str) or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", target):
-            raise UntrustedError(f"{where}: {key}={target!r:.100} names no class: do not trust this file")
-        if not _is_among(target, (*sources, *trust)):
-            raise UntrustedError(
-                f"{where}: {key}={target:.100} is code from elsewhere, which a file may not name by itself: "
-                f"if you trust it, add trust=[{target.partition('.')[0]}]"
-            )
-        if kinds is not None:
-            _refuse_other_kinds(key, target, where, (*sources, *trust), kinds)
-    for text in _texts(node):
-        if "${" in text:
-            raise UntrustedError(f"{where} holds an interpolation, {text!r:.100}: do not trust this file")
-
-
-def _refuse_other_kinds(key: str, target: str, where: str, sources: Collection[str], kinds: tuple[type, ...]) -> None:
-    """A trusted path may lead through a module to anything that this imports: only its own classes count."""
-    try:
-        found = _named(target)
-    except (ImportError, AttributeError) as error:
-        raise UntrustedError(f"{where}: {key}={target} cannot be imported: {error}") from error
-    own = _is_among(f"{getattr(found, '__module__', '')}.", tuple(f"{source}." for source in sources))
-    fits = (isinstance(found, type) and issubclass(found, kinds)) or (
-        isinstance(found, types.FunctionType) and not found.__module__.startswith(("fakegan.", "torch.nn."))
-    )
-    if not (own and fits):
-        raise UntrustedError(f"{where}: {key}={target} is no network: do not trust this file")
-
-
-def _named(target: str) -> Any:
-    """The object that MODULE.NAME names: of MODULE itself, not of what it has imported under another name."""
-    module, _, name = target.rpartition(".")
-    return getattr(importlib.import_module(module), name)
-
-
-def _is_among(target: str, sources: Collection[str]) -> bool:
-    return any(target.startswith(f"{source.rstrip('.')}.") for source in sources)
-
-
-def _texts(node: Any) -> Iterator[str]:
-    if isinstance(node, str):
-        yield node
-    elif isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _texts(key)
-            yield from _texts(value)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            yield from _texts(value)

@@ -124,7 +124,7 @@ def refusing_misfits(path: Path) -> Iterator[None]:
     try:
         yield
     except UntrustedError as error:
-        raise UntrustedError(f"{path}: {error}") from error
+        raise error.of(path) from error
     except _MISFITS as error:
         raise FakeganError(f"{path} is damaged or of another version: name another, or train again") from error
 

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from fakegan import own_code, signals
 from fakegan.data.images import Geometry
-from fakegan.errors import FakeganError, UsageError
+from fakegan.errors import FakeganError, UntrustedError, UsageError
 from fakegan.words import expanded, program
 
 _LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
@@ -108,7 +108,8 @@ def run(
     except FakeganError as error:
         if os.environ.get("FAKEGAN_DEBUG"):
             raise
-        print(f"{command}: {error}", file=sys.stderr)
+        said = error.in_options() if isinstance(error, UntrustedError) else error
+        print(f"{command}: {said}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader, such as head, has seen enough
         let_go_of_stdout()

@@ -19,7 +19,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from fakegan.errors import FakeganError, ToldError, UnknownKeyError, UsageError
+from fakegan.errors import FakeganError, ToldError, UnknownKeyError, UntrustedError, UsageError
 from fakegan.options import keys
 from fakegan.pipeline.settings import EvaluateSettings, RunSettings, with_defaults
 from fakegan.typed import flat, from_mapping, nearest, unknown
@@ -63,7 +63,7 @@ def one_sentence() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit(130)
     except FakeganError as error:
-        _fail(error, str(error), error.exit_code)
+        _fail(error, error.in_words() if isinstance(error, UntrustedError) else str(error), error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:
         _fail(error, explain(error), UsageError.exit_code)
     except ValueError as error:
@@ -94,7 +94,7 @@ def explain(error: Exception) -> str:
     if isinstance(error, MissingMandatoryValue):
         missing = re.search(r"(?:full_key|key|value): ?([\w.]+)", text)
         return f"{missing.group(1) if missing else text.splitlines()[0]} must be given"
-    several = re.search(r"Ambiguous value for argument '(([^=]+)=(.*?))'\n", text, re.DOTALL)
+    several = re.search(r"Ambiguous value for argument '(?:\+\+)?(([^=]+)=(.*?))'\n", text, re.DOTALL)
     if several:
         return f"{several[1]}: add -m to run each of these values, or write {one_value(several[2], several[3])}"
     if isinstance(error, OverrideParseException):

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fakegan.building import TARGET, Node, build, refuse_foreign, untrained
+from fakegan.building import Node, build, untrained
 from fakegan.checkpoints import load_checkpoint, refusing_misfits, save_checkpoint
 from fakegan.data.arrays import RowArray
 from fakegan.data.familiarity import Familiarity
@@ -26,7 +26,9 @@ from fakegan.devices import describe, float32_convolutions
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.calibration import probability
 from fakegan.labels import FAKE, REAL
+from fakegan.measured import refuse_larger
 from fakegan.nets.layers import forms
+from fakegan.trust import NET_SOURCES, own_packages, refuse_foreign, trusted_object
 from fakegan.views import VIEWS, View, view
 from fakegan.words import command, word
 
@@ -81,13 +83,13 @@ class Detector:
     trust: Sequence[str] = ()  # packages whose networks a file may name, besides FakeGAN's, torch's and torchvision's
 
     def __post_init__(self) -> None:
-        if self.view_name not in VIEWS and "." in self.view_name:  # of the user's own
-            refuse_foreign({TARGET: self.view_name}, "view", self.trust, sources=())
+        if isinstance(self.view_name, str) and self.view_name not in VIEWS and "." in self.view_name:  # the user's own
+            trusted_object(self.view_name, "view", self.trust, View, sources=())
         view(self.view_name)
-        self.classifier = _ready(self.classifier_spec, "classifier", self.device, self.trust)
+        self.classifier = _ready(self.classifier_spec, "classifier", self.view.channels, self.device, self.trust)
         self.autoencoder: nn.Module | None = None
         if self.autoencoder_spec is not None:
-            self.autoencoder = _ready(self.autoencoder_spec, "autoencoder", self.device, self.trust)
+            self.autoencoder = _ready(self.autoencoder_spec, "autoencoder", 3, self.device, self.trust)
         elif self.view.needs_recon:
             raise FakeganError(f"view {self.view_name!r} needs an autoencoder, but this detector has none")
 
@@ -256,21 +258,28 @@ def is_among(digests: npt.NDArray[np.uint8], known: npt.NDArray[np.uint8]) -> np
     return np.array([row.tobytes() in rows for row in digests], dtype=bool)
 
 
-def _ready(spec: NetSpec, at: str, device: torch.device, trust: Sequence[str]) -> nn.Module:
-    net = trusted_net(spec.net, at, trust)
-    net.load_state_dict(spec.weights)
+def _ready(spec: NetSpec, at: str, channels: int, device: torch.device, trust: Sequence[str]) -> nn.Module:
+    net = trusted_net(spec.net, spec.weights, f"{at}.net", lambda _: (1, channels, 64, 64), trust)
     return net.to(device).eval().requires_grad_(False)
 
 
 def trusted_net(
     node: Node,  # out of a file
-    where: str,  # that file, or the part of it
+    weights: dict[str, Tensor],  # out of the same
+    where: str,  # what of that file it is
+    shape: Callable[[nn.Module], Sequence[int]],  # of one input
     trust: Sequence[str] = (),  # packages whose networks it may name, besides FakeGAN's, torch's and torchvision's
 ) -> nn.Module:
-    """The network that a file names.
+    """The network that a file names, with its weights.
 
     Raises:
-        FakeganError: it names something that nobody trusts, or that is no network.
+        UntrustedError: it names something that nobody trusts, or that is no network.
+        UsageError, ValueError, RuntimeError, ...: it cannot be built so, is far too large, or its weights do not fit.
     """
-    refuse_foreign(node, where, trust, kinds=(nn.Module,))
-    return build(untrained(node), where, nn.Module)
+    refuse_foreign(node, where, trust, kinds=lambda _: nn.Module)
+    node = untrained(node)
+    if not own_packages(node, NET_SOURCES):  # the user's own code may make what it likes
+        refuse_larger(lambda: build(node, where, nn.Module), weights, shape)
+    net = build(node, where, nn.Module)
+    net.load_state_dict(weights)
+    return net

@@ -5,6 +5,8 @@ Entry scripts print the sentence and exit with `exit_code`; everything else lets
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 
 class FakeganError(Exception):
     """Something failed: a damaged file, a full disk, a split left empty."""
@@ -27,7 +29,34 @@ class UnknownKeyError(UsageError):
 
 
 class UntrustedError(FakeganError):
-    """A file names code that nobody has said to trust."""
+    """A file names code that nobody has said to trust, or what no such file may name."""
+
+    def __init__(
+        self,
+        said: str,
+        packages: Collection[str] = (),  # that would have to be trusted, where the user may do so
+        trusted: Collection[str] = (),  # that he trusts by now
+        advice: str = "do not trust this file",  # where he may not
+    ) -> None:
+        self.said, self.packages, self.trusted, self.advice = said, tuple(packages), tuple(trusted), advice
+        names = ", ".join(f'"{name}"' for name in (*self.trusted, *self.packages))
+        super().__init__(self._with(f"trust=[{names}]"))
+
+    def of(self, path: object) -> UntrustedError:
+        """The same of a file."""
+        return UntrustedError(f"{path}: {self.said}", self.packages, self.trusted, self.advice)
+
+    def in_words(self) -> str:
+        """The sentence in the words of train.py and evaluate.py."""
+        return self._with(f"trust=[{','.join((*self.trusted, *self.packages))}]")
+
+    def in_options(self) -> str:
+        """The sentence in the options of the other commands."""
+        return self._with(" ".join(f"--trust {name}" for name in self.packages))
+
+    def _with(self, words: str) -> str:
+        advice = f"if you trust {' and '.join(self.packages)}, add {words}" if self.packages else self.advice
+        return f"{self.said}: {advice}"
 
 
 class LostError(FakeganError):

@@ -22,7 +22,7 @@ from fakegan.words import command, word
 CONFIG_FILE = "config.yaml"  # in a run directory, resolved
 PLACES = ("data.root", "model.checkpoint", "paths.data_dir", "paths.artifact_dir")  # what a run may find elsewhere
 _MAX_CONFIG_BYTES = 100_000  # train.py writes some 1,500
-_MAX_CONFIG_DEPTH = 10  # train.py's is 3
+_MAX_CONFIG_DEPTH = 30  # train.py's is some 5; a net of nets may have more
 
 
 def write_down(settings: RunSettings, run_dir: Path) -> None:

@@ -92,13 +92,29 @@ def _load_generator(run_dir: Path, trust: Sequence[str]) -> nn.Module:
         raise FakeganError(f"{path} is no generator's file, or damaged: train again")
     if content["view"] not in _PICTURE_VIEWS:
         raise UsageError(
-            f"the generator of {run_dir} makes inputs of the view {content['view']!r}, which are no faces: "
+            f"the generator of {run_dir} makes inputs of the view {content['view']!a:.80}, which are no faces: "
             f"sample a run whose view is {' or '.join(_PICTURE_VIEWS)}"
         )
     with refusing_misfits(path):
-        generator = trusted_net(content["net"], "net", trust)
-        generator.load_state_dict(content["weights"])
+        generator = trusted_net(content["net"], content["weights"], "net", lambda net: (1, net.latent), trust)  # type: ignore[arg-type, return-value]
+        _try_out(generator.eval())
     return generator
+
+
+def _try_out(generator: nn.Module) -> None:
+    """One face: what is no generator, or has no numbers for weights, shows before there is a folder.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: it makes no face.
+    """
+    import torch
+
+    from fakegan.data.pixels import to_uint8
+
+    with torch.inference_mode():
+        face = generator(torch.zeros(1, int(cast(Any, generator).latent)))
+    if not torch.isfinite(face).all() or to_uint8(face).shape != (1, 64, 64, 3):
+        raise ValueError("it makes no faces")
 
 
 def _no_generator(run_dir: Path) -> FakeganError:

@@ -13,17 +13,18 @@ from fakegan.detector import DETECTOR_FILE, Detector, NetSpec, reconstruct, sha2
 from fakegan.errors import FakeganError
 from fakegan.modules.classifier import fake_probability
 from fakegan.nets.autogan import AutoGAN
+from fakegan.nets.simple_cnn import SimpleCNN
 from fakegan.views import VIEWS
 
-NET = {"net": "simple_cnn", "in_channels": 3, "options": {"dropout": 0.5}}
-AUTOGAN = {"depth": 1, "width": 4, "norm": "none", "code_channels": None}
+NET = {"_target_": "fakegan.nets.simple_cnn.SimpleCNN", "dropout": 0.5}
+AUTOGAN = {"_target_": "fakegan.nets.autogan.AutoGAN", "depth": 1, "width": 4, "norm": "none", "code_channels": None}
 
 
 def _detector(view: str) -> Detector:
-    autoencoder = NetSpec(AUTOGAN, AutoGAN(**AUTOGAN).state_dict()) if view != "pixels" else None  # type: ignore[arg-type]
+    autoencoder = NetSpec(AUTOGAN, AutoGAN(1, 4).state_dict()) if view != "pixels" else None
     options = {**NET, "in_channels": VIEWS[view].channels}
-    net = build_net(**options)  # type: ignore[arg-type]
-    torch.nn.init.normal_(net.head[-1].weight)  # type: ignore[union-attr, index, arg-type]
+    net = SimpleCNN(VIEWS[view].channels, 0.5)
+    torch.nn.init.normal_(net.head[-1].weight)  # type: ignore[arg-type]
     return Detector(Geometry(), view, NetSpec(options, net.state_dict()), autoencoder)
 
 

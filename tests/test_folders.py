@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import filelock
@@ -15,16 +16,22 @@ from fakegan import composing, runs
 from fakegan.errors import FakeganError, UsageError
 from fakegan.folders import Claim, Claiming
 from fakegan.pipeline import stages
-from fakegan.pipeline.settings import LOCK_FILE
+from fakegan.pipeline.settings import LOCK_FILE, RunSettings
 from fakegan.sweep import lifecycle, words
 from fakegan.words import PROJECT
 
-CONTENT = OmegaConf.create({"seed": 1})
+
+@cache
+def _content() -> RunSettings:
+    """The settings of some run."""
+    composing.register_resolvers()
+    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
+        return composing.settings_of(RunSettings, compose("train", ["paths.run_dir=run"]))
 
 
 def _begin(claim: Claim) -> None:
     """What start_run does in a claimed folder."""
-    runs.write_down(CONTENT, claim.folder)
+    runs.write_down(_content(), claim.folder)
     claim.began = True
 
 
@@ -48,7 +55,7 @@ def test_the_one_that_is_refused_takes_nothing_from_the_one_that_runs(
     winner, loser = (first, second) if winner_made_it else (second, first)
     _begin(winner)
     with pytest.raises(UsageError, match="holds a run already"):
-        runs.write_down(CONTENT, loser.folder)
+        runs.write_down(_content(), loser.folder)
     loser.give_up(refused=True)
     assert [path.name for path in winner.folder.iterdir()] == [runs.CONFIG_FILE]
 

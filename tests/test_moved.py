@@ -1,12 +1,10 @@
 """Runs whose store or autoencoder lies elsewhere by now, and runs that cannot be written."""
 
-import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.store import FaceStore, Row, StoreWriter
@@ -27,7 +25,7 @@ def begun(compose_settings: Compose, store: FaceStore, tmp_path: Path) -> RunSet
     """A run that has begun with the generated store, which was at tmp_path/gone then."""
     settings = compose_settings("pipeline=classify")
     settings = replace(settings, data=replace(settings.data, root=tmp_path / "gone"))
-    write_down(OmegaConf.create(json.loads(json.dumps(asdict(settings), default=str))), settings.paths.run_dir)
+    write_down(settings, settings.paths.run_dir)
     (settings.paths.run_dir / FACES_FILE).write_text(f"{store.fingerprint}\n")
     return settings
 

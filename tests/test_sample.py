@@ -9,7 +9,6 @@ import pytest
 import torch
 from filelock import FileLock
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from PIL import Image
 
 from fakegan import composing, runs, sample
@@ -18,6 +17,7 @@ from fakegan.data.build import Recipe, Source, build_store
 from fakegan.data.store import FaceStore
 from fakegan.labels import FAKE
 from fakegan.nets.dcgan import GENERATOR_FILE, DCGANGenerator
+from fakegan.pipeline.settings import RunSettings
 
 OPTIONS = {"latent": 5, "width": 4, "out_channels": 3}
 
@@ -29,7 +29,8 @@ def _write_generator(run_dir: Path, view: str = "pixels", **options: int) -> DCG
         generator.to_image.weight.mul_(20)  # some contrast
         for _ in range(30):  # eval mode rests on statistics that only train mode gathers
             generator(torch.randn(8, options["latent"]))
-    save_checkpoint({"options": options, "weights": generator.state_dict(), "view": view}, run_dir / GENERATOR_FILE)
+    net = {"_target_": "fakegan.nets.dcgan.DCGANGenerator", **options}
+    save_checkpoint({"net": net, "weights": generator.state_dict(), "view": view}, run_dir / GENERATOR_FILE)
     return generator
 
 
@@ -137,9 +138,7 @@ def test_a_run_without_a_generator_says_why(
     composing.register_resolvers()
     words = ["data=faces", f"data.root={store_path}", f"paths.run_dir={tmp_path / 'run'}", *overrides]
     with initialize_config_dir(str(composing.CONF), version_base="1.3"):
-        cfg = compose("train", words)
-    (tmp_path / "run").mkdir()
-    OmegaConf.save(cfg, tmp_path / "run" / runs.CONFIG_FILE, resolve=True)
+        runs.write_down(composing.settings_of(RunSettings, compose("train", words)), tmp_path / "run")
     assert _run(tmp_path / "run", tmp_path / "out") == code
     error = capsys.readouterr().err
     assert sentence in error

@@ -40,8 +40,8 @@ def _value(word: str) -> Any:
 
 def _printed(line: str, key: str) -> str:
     """The value of a key in a printed command, as it arrives after the shell, as_meant and Hydra."""
-    typed = map(words.typed, words.as_meant(shlex.split(line)))
-    return str(next(_value(word) for word in typed if word.startswith(f"{key}=")))
+    meant = words.as_meant(shlex.split(line))
+    return str(next(_value(word) for word in meant if words.typed(word).startswith(f"{key}=")))
 
 
 @pytest.mark.parametrize("name", NASTY)
@@ -152,7 +152,7 @@ def test_several_values_stay_several_where_each_can_be_a_job(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     assert words.as_meant(["data.root=a b,007,null"]) == ['++data.root="a b","007",null']
     for typed in ("data.root=choice(a,b)", "data.split.unseen=[a],[b]", "data.split.unseen=a,b", "data.root=${x}"):
-        assert words.as_meant([typed]) == [f"++{typed}"]
+        assert [words.typed(word) for word in words.as_meant([typed])] == [typed]
     (tmp_path / "a,b").mkdir()
     assert words.as_meant(["data.root=a,b"]) == ['++data.root="a,b"']
 

@@ -20,17 +20,17 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from fakegan import own_code, processes, signals, usage
-from fakegan.cli.start import give_up, sweeping
+from fakegan.cli.start import give_up, sweeping, to_go_on
 from fakegan.commands import begin, let_go_of_stdout
 from fakegan.composing import CONF, SETTINGS, check_keys, folders, known, one_sentence, register_resolvers, searched
-from fakegan.errors import FakeganError, ToldError, UsageError
+from fakegan.errors import FakeganError, ToldError, UntrustedError, UsageError
 from fakegan.folders import Claim, Claiming
 from fakegan.options import options
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
-from fakegan.runs import CONFIG_FILE, read_run
+from fakegan.runs import CONFIG_FILE
 from fakegan.sweep import lifecycle, words
 from fakegan.typed import flat
-from fakegan.words import as_meant, command, config_dir, trusting, word
+from fakegan.words import as_meant, config_dir
 
 
 def entry_point(
@@ -133,7 +133,8 @@ def _job(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
         with _own_command(job):
             return _tidy(task, cfg)
     except FakeganError as error:
-        print(f"job {job.job.num} failed: {error}", file=sys.stderr, flush=True)
+        said = error.in_words() if isinstance(error, UntrustedError) else error
+        print(f"job {job.job.num} failed: {said}", file=sys.stderr, flush=True)
         raise ToldError(error.exit_code) from error
 
 
@@ -173,5 +174,4 @@ def _part(code: object) -> None:
     if not (run_dir / CONFIG_FILE).is_file():
         give_up()
     elif for_good and not told:
-        words = (word("resume", run_dir), *trusting(read_run(str(run_dir)).trusted))
-        print(f"\nstopped; go on with: {command('train.py', *words)}", file=sys.stderr, flush=True)
+        print(f"\nstopped; go on with: {to_go_on(run_dir)}", file=sys.stderr, flush=True)

@@ -4,21 +4,36 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from fakegan import processes, ranks, slurm
-from fakegan.building import RUN_SOURCES, refuse_foreign
 from fakegan.composing import make_lasting, root_of, settings_of
 from fakegan.errors import UsageError
 from fakegan.folders import Claiming
 from fakegan.pipeline.settings import RunSettings
 from fakegan.runs import CONFIG_FILE, PLACES, give_places, read_plain, read_run, run_at, runs_under, write_down
 from fakegan.sweep import words
-from fakegan.words import typed
+from fakegan.trust import RUN_SOURCES, refuse_foreign_run, refuse_unreadable, trust_names
+from fakegan.typed import to_mapping
+from fakegan.words import command, trusting, typed, word
+
+
+class Started:
+    """The run that this process has begun, or goes on with."""
+
+    settings: ClassVar[RunSettings | None] = None
+
+
+def to_go_on(run_dir: Path) -> str:
+    """The command that goes on with a run: of this process's own with what it trusts."""
+    run = Started.settings
+    own = run is not None and run.paths.run_dir.resolve() == run_dir.resolve()
+    trusted = run.trusted if run is not None and own else ()
+    return command("train.py", word("resume", run_dir), *trusting(trusted))
 
 
 def start_run(cfg: DictConfig) -> RunSettings:
@@ -28,7 +43,13 @@ def start_run(cfg: DictConfig) -> RunSettings:
 
     Raises:
         UsageError: the run directory is another run's.
+        UntrustedError: the config.yaml to go on from names what nobody trusts.
     """
+    Started.settings = _started(cfg)
+    return Started.settings
+
+
+def _started(cfg: DictConfig) -> RunSettings:
     ranks.connect()
     if isinstance(cfg.get("resume"), str):
         return _resumed(cfg, cfg.resume)
@@ -56,10 +77,12 @@ def _begin(cfg: DictConfig, checked: RunSettings, run_dir: Path) -> RunSettings:
     for begun in slurm.begun_earlier(run_dir):
         then = read_run(str(begun)) if (begun / CONFIG_FILE).is_file() else None
         if then is not None and then.repeats(checked):  # the job was put into the queue again, with the same words
+            then = _trusted(begun, checked.trusted)
             if begun != run_dir:
                 give_up()
                 _go_on_in(begun)
             return then
+    refuse_unreadable(to_mapping(checked), "", checked.trusted, RUN_SOURCES)
     with processes.signals_held():
         write_down(checked, run_dir)
     if Claiming.claim is not None:
@@ -97,10 +120,25 @@ def _resumed(cfg: DictConfig, place: str) -> RunSettings:
         )
     make_lasting(cfg)
     moved = {key: str(OmegaConf.select(cfg, key)) for key in PLACES if key in given.values()}
-    trust, config = tuple(cfg.trust), Path(place) / CONFIG_FILE
-    named = {**read_plain(config), "pipeline.view": read_run(place).pipeline.own_code}
-    refuse_foreign(named, str(config), trust, RUN_SOURCES)
-    run = ranks.on_first(lambda: give_places(place, moved)) if moved else read_run(place)
+    run = _trusted(Path(place), _trust_of(cfg))
+    return replace(ranks.on_first(lambda: give_places(place, moved)), trust=run.trust) if moved else run
+
+
+def _trust_of(cfg: DictConfig) -> tuple[str, ...]:
+    given = OmegaConf.to_container(cfg)["trust"]  # type: ignore[call-overload, index]
+    if not isinstance(given, list):
+        raise UsageError(f"trust={given!r:.100} must be a list: 'trust=[...]'")
+    return trust_names(given)
+
+
+def _trusted(run_dir: Path, trust: tuple[str, ...]) -> RunSettings:
+    """The settings of a run that is to go on by its own config.yaml, which may have come from elsewhere.
+
+    Raises:
+        UntrustedError: it names what nobody trusts.
+    """
+    run = read_run(str(run_dir))
+    refuse_foreign_run(read_plain(run_dir / CONFIG_FILE), run_dir / CONFIG_FILE, trust)
     return replace(run, trust=trust)
 
 
@@ -108,12 +146,12 @@ def _twin(cfg: DictConfig, checked: RunSettings, run_dir: Path) -> RunSettings |
     """The run of the sweep that would end with this job's numbers: its own, begun by an earlier sweep, or another's."""
     number = HydraConfig.get().job.num
     for sibling in runs_under(run_dir.parent):
-        other = read_run(str(sibling))
-        if not other.repeats(checked):
+        if not read_run(str(sibling)).repeats(checked):
             continue
+        other = _trusted(sibling, checked.trusted)
         if sibling == run_dir:
             print(f"job {number} goes on with {sibling.name}", flush=True)
-            return give_places(str(sibling), root_of(cfg))
+            return replace(give_places(str(sibling), root_of(cfg)), trust=other.trust)
         print(f"job {number} is the same run as {sibling.name}", flush=True)
         give_up()
         return other

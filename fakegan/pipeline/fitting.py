@@ -158,6 +158,8 @@ def _checked(last: Path, module: pl.LightningModule) -> str:
         return {name: getattr(value, "shape", None) for name, value in state.items()}
 
     content = load_checkpoint(last)
+    if not isinstance(content.get("state_dict"), dict):
+        raise FakeganError(f"{last} is damaged or of another version: start a new run")
     parts = {"state_dict", "optimizer_states", "lr_schedulers", "callbacks", "loops", "epoch", "global_step"}
     whole = parts | {"pytorch-lightning_version"} <= set(content)
     if not whole or shapes(content["state_dict"]) != shapes(module.state_dict()):

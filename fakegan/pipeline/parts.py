@@ -15,6 +15,7 @@ from fakegan.building import TARGET, Node, build, takes
 from fakegan.errors import UsageError
 from fakegan.pipeline import trials
 from fakegan.pipeline.settings import EARLY_STOPPING, RunSettings
+from fakegan.trust import refuse_unreadable
 
 KEPT_AS = {"model": "autoencoder", "classifier": "net"}  # where a module keeps the network that a run keeps
 UNFINISHED = ("optimizer", "schedule")  # options that a module completes
@@ -28,7 +29,13 @@ def autoencoder(settings: RunSettings) -> pl.LightningModule:
     Raises:
         UsageError: a class that does not exist, or an option of it.
     """
+    _check_lasting(settings.model.node["net"], "model.net", settings)
     return module(settings.model.node, "model")
+
+
+def _check_lasting(node: Node, at: str, settings: RunSettings) -> None:
+    """Raise a UsageError for a network that this run's files could not name again."""
+    refuse_unreadable(node, at, settings.trusted, kinds=lambda _: nn.Module)
 
 
 def classifier(settings: RunSettings) -> pl.LightningModule:
@@ -38,7 +45,14 @@ def classifier(settings: RunSettings) -> pl.LightningModule:
         UsageError: a class that does not exist, or an option of it; a net that cannot take the view.
     """
     view = settings.pipeline.seen
-    return module(with_channels(settings.classifier.node, 3 if view is None else view.channels), "classifier")
+    node = with_channels(settings.classifier.node, 3 if view is None else view.channels)
+    _check_lasting(node["net"], "classifier.net", settings)
+    made = module(node, "classifier")
+    if not isinstance(getattr(made, "net", None), nn.Module):
+        raise UsageError(
+            f"classifier.{TARGET}={node[TARGET]} must keep its network as `net`: the detector is made of it"
+        )
+    return made
 
 
 def with_channels(node: Node, channels: int) -> Node:

@@ -103,8 +103,7 @@ def load_autoencoder(path: Path, trust: Sequence[str] = ()) -> nn.Module:
     """
     content = load_checkpoint(path)
     with refusing_misfits(path):
-        net = trusted_net(content["net"], "net", trust)
-        net.load_state_dict(content["weights"])
+        net = trusted_net(content["net"], content["weights"], "net", lambda _: (1, 3, 64, 64), trust)
         if not all(weights.isfinite().all() for weights in net.state_dict().values()):
             raise ValueError("some weights are no numbers")
     return net.eval()

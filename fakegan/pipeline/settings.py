@@ -12,13 +12,14 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from fakegan.building import TARGET, Node, completed, own_packages, retargeted
+from fakegan.building import TARGET, Node, completed, retargeted
 from fakegan.data.faces import DataSettings
 from fakegan.data.splits import AUTOENCODER, CLASSIFIER, Needs, seeds
 from fakegan.data.store import stored_fingerprint
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import FAKE, REAL
 from fakegan.pipeline.trainer_settings import FEW, TrainerSettings
+from fakegan.trust import NET_SOURCES, needed_to_go_on, own_packages, trust_names
 from fakegan.typed import REST, to_mapping, unknown
 from fakegan.views import VIEWS, View, view
 
@@ -128,11 +129,6 @@ class PipelineSettings:
         return View(**vars(self.shows), function=lambda *arrays: view(name).function(*arrays))
 
     @property
-    def own_code(self) -> Node:
-        """The view of the user's own as a node, which says what must be trusted; empty where there is none."""
-        return {} if self.view is None or self.view in VIEWS else {TARGET: self.view}
-
-    @property
     def needs_autoencoder(self) -> bool:
         """Whether the first stage is to train one."""
         return self.seen is None or self.seen.needs_recon or self.fakes == "reconstructed"
@@ -224,6 +220,7 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         seeds(seed=self.seed)
+        trust_names(self.trust)
         labels(data__name=self.data.name, model__name=self.model.name, classifier__name=self.classifier.name)
         labels(pipeline__name=self.pipeline.name, budget__name=self.budget.name)
         if self.trainer.quick:
@@ -246,7 +243,14 @@ class RunSettings:
     @property
     def trusted(self) -> tuple[str, ...]:
         """Packages whose code a file may name: those of `trust`, and what the run itself is composed of."""
-        return tuple(dict.fromkeys([*self.trust, *own_packages([to_mapping(self), self.pipeline.own_code])]))
+        return tuple(dict.fromkeys((*self.trust, *needed_to_go_on(to_mapping(self), self.paths.run_dir))))
+
+    @property
+    def needed_to_score(self) -> tuple[str, ...]:
+        """Packages that have to be trusted where this run's detector.pt is read."""
+        nets = [self.classifier.node["net"] if self.pipeline.trains_classifier else None]
+        nets += [self.model.node["net"] if self.pipeline.needs_autoencoder else None]
+        return own_packages({"nets": nets, "pipeline": {"view": self.pipeline.view}}, NET_SOURCES)
 
     def batch_sizes(self) -> list[tuple[str, int]]:
         """Key and size of each network's training batch, in the order of the stages."""
@@ -401,6 +405,7 @@ class EvaluateSettings:
     trust: tuple[str, ...] = ()  # packages whose code the files of the runs may name, [my_package]
 
     def __post_init__(self) -> None:
+        trust_names(self.trust)
         if self.run is not None and self.runs:
             raise UsageError("run is for one run alone: leave out runs, or name it in runs=[...]")
         if self.data is not None and self.data.limit is not None:

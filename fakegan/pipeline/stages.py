@@ -245,6 +245,7 @@ def _closing_words(settings: RunSettings, metrics: dict[str, Any]) -> str:
         values = f"PSNR {a['psnr']:.2f} dB, L1 {a['l1']:.4f}, SSIM {a['ssim']:.3f}"
         lines.append(f"{settings.model.name}, validation faces: {values}")
     if "test" in metrics:
+        again = command_line("evaluate.py", word("run", run_dir), *trusting(settings.needed_to_score))
         lines += [
             f"{settings.label()} · seed {settings.seed}: test split, 95% intervals",
             f"threshold {metrics['threshold']:.3f} and temperature {metrics['temperature']:.2f} from validation",
@@ -257,7 +258,7 @@ def _closing_words(settings: RunSettings, metrics: dict[str, Any]) -> str:
             "",
             f"numbers:  {here(run_dir / METRICS_FILE)} and {SCORES_FILE}",
             f"pictures: {here(run_dir / 'test')}, or all runs: {tensorboard}",
-            f"again:    {command_line('evaluate.py', word('run', run_dir), *trusting(settings.trusted))}",
+            f"again:    {again}",
         ]
     else:
         again = command_line("train.py", word("model.checkpoint", run_dir))

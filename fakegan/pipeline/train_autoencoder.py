@@ -12,7 +12,7 @@ import torch
 
 from fakegan import ranks
 from fakegan.building import untrained
-from fakegan.checkpoints import load_checkpoint, save_checkpoint
+from fakegan.checkpoints import load_checkpoint, refusing_misfits, save_checkpoint
 from fakegan.data.faces import Faces
 from fakegan.detector import is_among, sha256_bytes
 from fakegan.errors import FakeganError, UsageError
@@ -21,6 +21,7 @@ from fakegan.pipeline import parts
 from fakegan.pipeline.artifacts import Artifact, begun_by, names_digest, obtain
 from fakegan.pipeline.fitting import fit, weights_of
 from fakegan.pipeline.settings import RunSettings
+from fakegan.trust import refuse_foreign
 
 AUTOENCODER_FILE = "autoencoder.pt"
 RECIPE = 1  # of training: raise it when the same settings, faces and seed give other weights
@@ -120,11 +121,15 @@ def named_autoencoder(path: Path, settings: RunSettings) -> Path:
     content = load_checkpoint(file)
     if not isinstance(content.get("net"), dict):
         raise UsageError(f"model.checkpoint={path} is no autoencoder: name the {AUTOENCODER_FILE} of a run")
+    with refusing_misfits(file):
+        refuse_foreign(content["net"], "net", settings.trusted)
     wanted = untrained(settings.model.node["net"])
     for key in dict.fromkeys([*content["net"], *wanted]):
         there, here = content["net"].get(key), wanted.get(key)
         if there != here:
-            raise UsageError(f"model.checkpoint={path} has {key} {there}, but the config says model.net.{key}={here}")
+            told = f"{key:.80} {there!a:.80}"
+            raise UsageError(f"model.checkpoint={path} has {told}, but the config says model.net.{key:.80}={here}")
+    autoencoder_metrics(file)
     return file
 
 
@@ -134,10 +139,12 @@ def _refuse_seen_faces(autoencoder: Path, faces: Faces) -> None:
     The study's fifth mistake; by construction here, but `model.checkpoint` can name any autoencoder.
     """
     content = load_checkpoint(autoencoder)
-    learnt, selected_on = (content[name].numpy() for name in ("learnt", "selected_on"))
+    with refusing_misfits(autoencoder):
+        learnt, selected_on = (content[name].numpy() for name in ("learnt", "selected_on"))
+        known = np.concatenate([learnt, selected_on])
     test, val = (sha256_bytes(faces.store.sha256[rows]) for rows in (faces.splits.test, faces.splits.val))
     shared = {
-        "test": is_among(test, np.concatenate([learnt, selected_on])).sum(),
+        "test": is_among(test, known).sum(),
         "validation": is_among(val, learnt).sum(),
     }
     for split, count in shared.items():
@@ -150,5 +157,6 @@ def _refuse_seen_faces(autoencoder: Path, faces: Faces) -> None:
 
 def autoencoder_metrics(autoencoder: Path) -> dict[str, float]:
     """l1 (in [-1, 1]), psnr (dB) and ssim on the validation faces it was selected by."""
-    values = load_checkpoint(autoencoder)["metrics"]
-    return {name: values[f"val/{name}"] for name in ("l1", "psnr", "ssim")}
+    content = load_checkpoint(autoencoder)
+    with refusing_misfits(autoencoder):
+        return {name: float(content["metrics"][f"val/{name}"]) for name in ("l1", "psnr", "ssim")}

@@ -20,3 +20,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Read one checkpoint of a fit, restricted and checked."""
         return load_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove a checkpoint that another has replaced, as a file and nothing else.
+
+        Its path may have come out of a checkpoint from elsewhere, and Lightning would remove whole folders.
+        """
+        file = Path(path)
+        if file.suffix == ".ckpt" and ".." not in file.parts:
+            file.unlink(missing_ok=True)
