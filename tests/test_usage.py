@@ -172,6 +172,30 @@ def test_every_option_has_an_explanation(monkeypatch: pytest.MonkeyPatch, choice
         assert not alone or below.startswith("      "), line
 
 
+def test_the_options_of_a_users_own_class_are_shown_and_nothing_of_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "help_of_mine.py").write_text(
+        """raise SystemExit("imported")
+class Mine(Net):
+    def __init__(
+        self,
+        in_channels: int = 3,
+        blocks: int = 3,  # of two convolutions,
+        # with a sum around them
+        rate: float = 2 * 0.25,  # computed
+        **rest: int,
+    ) -> None: ...
+"""
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rows = _rows(_help_of(monkeypatch, "classifier.net._target_=help_of_mine.Mine", "++classifier.net.size=5"))
+    assert rows["classifier.net.blocks"] == "3 of two convolutions, with a sum around them"
+    assert rows["classifier.net.rate"] == "computed"  # no plain value
+    assert rows["classifier.net.size"] == "5"
+    assert "classifier.net.in_channels" not in rows
+
+
 def test_further_arguments_of_a_library_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     text = " ".join(_help_of(monkeypatch).split())
     assert re.search(r"trainer\.NAME=VALUE, NAME one of strategy, .*gradient_clip_val", text)
