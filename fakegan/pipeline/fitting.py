@@ -24,6 +24,7 @@ from fakegan.errors import FakeganError
 from fakegan.files import replacing
 from fakegan.pipeline import parts
 from fakegan.pipeline.settings import RunSettings, StageBudget
+from fakegan.pipeline.writers import loggers
 from fakegan.stopping import SaveAndStop, Stopped
 
 
@@ -65,7 +66,8 @@ def fit(
         *others,
         stop,
     ]
-    trainer = parts.trainer(settings, budget.max_epochs, folder, every, parts.loggers(settings, folder), module)
+    writers = loggers(settings, folder, prefix=folder.name)
+    trainer = parts.trainer(settings, budget.max_epochs, folder, every, writers, module)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on workers and log intervals does not fit memory maps
         try:

@@ -1,8 +1,7 @@
-"""What a run builds from its config: networks and the module that trains them, callbacks, loggers, trainer."""
+"""What a run builds from its config: networks and the module that trains them, callbacks, trainer."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -111,7 +110,7 @@ def callbacks(
     left_out = {EARLY_STOPPING} if not stops_early else set()
     if not terminal or settings.trainer.node.get("enable_progress_bar") is False:
         left_out.add("progress_bar")
-    if not settings.logger:
+    if not any((settings.logger or {}).values()):
         left_out.add("learning_rate_monitor")
     found: dict[str, pl.Callback] = {}
     for name, node in settings.callbacks.items():
@@ -139,28 +138,6 @@ def needed(found: Mapping[str, pl.Callback], name: str, kind: type[C]) -> C:
     if not isinstance(callback, kind):
         raise UsageError(f"callbacks.{name} must be a fakegan {kind.__name__}: a run goes on and ends by what it keeps")
     return callback
-
-
-def loggers(settings: RunSettings, folder: Path) -> list[Logger]:
-    """conf/logger: what writes down scalars and pictures, in the stage's folder."""
-    found = []
-    for name, node in (settings.logger or {}).items():
-        if node is None:
-            continue
-        at = f"logger.{name}"
-        offered = {"save_dir": str(folder.parent), "name": folder.name, "version": ""}
-        given = {key: value for key, value in offered.items() if node.get(key) is None and takes(_node(node, at), key)}
-        if str(node[TARGET]).endswith("CSVLogger"):
-            ranks.on_first(lambda: _set_aside(folder / "metrics.csv"))
-        found.append(build({k: v for k, v in node.items() if k not in given}, at, Logger, **given))  # type: ignore[type-abstract]
-    return found
-
-
-def _set_aside(log: Path) -> None:
-    """Keep an earlier start's metrics.csv, which Lightning would delete, as metrics_1.csv and so on."""
-    if log.is_file():
-        number = next(i for i in itertools.count(1) if not log.with_stem(f"metrics_{i}").exists())
-        log.rename(log.with_stem(f"metrics_{number}"))
 
 
 def trainer(
