@@ -37,7 +37,7 @@ from fakegan.pictures import Picture, read_png, sheet, stack, write_png
 from fakegan.pipeline.artifacts import MANIFEST, file_digest, names_digest, obtain
 from fakegan.pipeline.reconstruct import LiveReconstructions
 from fakegan.pipeline.settings import RunSettings
-from fakegan.pipeline.writers import loggers
+from fakegan.pipeline.writers import in_a_stage
 from fakegan.views import RESIDUAL_GAIN
 
 ANALYSIS_FOLDER, ANALYSIS_FILE, ERRORS_FILE, CODES_FILE = "analysis", "analysis.json", "errors.csv", "codes.npy"
@@ -237,15 +237,15 @@ def _log(
         "source": [str(source).encode("utf-8", "replace").decode() for source in store.sources[picked]],
         "class": [CLASS_NAMES[int(label)] for label in store.labels[picked]],
     }
-    for logger in loggers(settings, folder):
-        for path in sorted(folder.glob("*.png")):
-            show(logger, f"analysis/{path.stem}", read_png(path), 0)
-        for name, values in errors.items():
-            for label, class_name in CLASS_NAMES.items():
-                if (labels == label).any():
-                    show_histogram(logger, f"analysis/{name}_{class_name}", values[labels == label])
-        show_codes(logger, "codes", np.load(folder / CODES_FILE), words, np.ascontiguousarray(store.images[picked]))
-        logger.finalize("success")
+    with in_a_stage(settings, folder) as loggers:
+        for logger in loggers:
+            for path in sorted(folder.glob("*.png")):
+                show(logger, f"analysis/{path.stem}", read_png(path), 0)
+            for name, values in errors.items():
+                for label, class_name in CLASS_NAMES.items():
+                    if (labels == label).any():
+                        show_histogram(logger, f"analysis/{name}_{class_name}", values[labels == label])
+            show_codes(logger, "codes", np.load(folder / CODES_FILE), words, np.ascontiguousarray(store.images[picked]))
 
 
 def example_sheet(live: LiveReconstructions, test: Measured, labels: npt.NDArray[np.int64]) -> Picture:

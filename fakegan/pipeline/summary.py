@@ -10,7 +10,7 @@ from fakegan.evaluation.metrics import seen_and_unseen
 from fakegan.loggers import conclude, show, show_histogram
 from fakegan.pipeline.scoring import ScoredFaces
 from fakegan.pipeline.settings import RunSettings
-from fakegan.pipeline.writers import hyperparameters, loggers
+from fakegan.pipeline.writers import hyperparameters, in_a_stage
 
 HPARAM_METRICS = (
     "auroc",
@@ -44,13 +44,13 @@ def log_test(
         histograms["score_fake"] = f.labels == 1
     figures = tested.pictures() if plots.available() else {}
     pictures = {f"test/{name}": rendered(figure) for name, figure in figures.items()}
-    for logger in loggers(settings, settings.paths.run_dir / "test"):
-        conclude(logger, hyperparameters(settings), finals)
-        for name, own in histograms.items():
-            show_histogram(logger, f"test/{name}", f.scores[own])
-        for name, picture in pictures.items():
-            show(logger, name, picture, 0)
-        logger.finalize("success")
+    with in_a_stage(settings, settings.paths.run_dir / "test") as loggers:
+        for logger in loggers:
+            conclude(logger, hyperparameters(settings), finals)
+            for name, own in histograms.items():
+                show_histogram(logger, f"test/{name}", f.scores[own])
+            for name, picture in pictures.items():
+                show(logger, name, picture, 0)
 
 
 def log_autoencoder(
@@ -59,6 +59,6 @@ def log_autoencoder(
 ) -> None:
     """Hyperparameters and validation scalars of a run that trains the autoencoder alone, in the folder `validation`."""
     finals = {**{f"validation/{name}": value for name, value in metrics.items()}, "objective": metrics["psnr"]}
-    for logger in loggers(settings, settings.paths.run_dir / "validation"):
-        conclude(logger, hyperparameters(settings), finals)
-        logger.finalize("success")
+    with in_a_stage(settings, settings.paths.run_dir / "validation") as loggers:
+        for logger in loggers:
+            conclude(logger, hyperparameters(settings), finals)

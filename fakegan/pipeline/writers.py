@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.loggers.logger import DummyLogger
 
 from fakegan import ranks
-from fakegan.building import TARGET, Node, build, takes
+from fakegan.building import HYDRAS, TARGET, Node, build, takes
 from fakegan.errors import FakeganError, UsageError
 from fakegan.files import replacing
 from fakegan.loggers import End, Plain, run_ends, run_goes_on
@@ -58,10 +59,23 @@ def loggers(
         return [DummyLogger() for _ in nodes]
     ids = _ids(settings.paths.run_dir)
     found = [_built(settings, name, folder, prefix, ids.get(name)) for name in nodes]
-    for logger, node in zip(found, nodes.values(), strict=True):
-        if _is_of_run(node):
-            run_goes_on(logger)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's, that W&B's run is there already
+        for logger, node in zip(found, nodes.values(), strict=True):
+            if _is_of_run(node):
+                run_goes_on(logger)
     return found
+
+
+@contextlib.contextmanager
+def in_a_stage(settings: RunSettings, folder: Path) -> Iterator[list[Logger]]:
+    """The loggers, for a stage that trains nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's, that the stage's folder is not empty
+        found = loggers(settings, folder)
+        yield found
+        for logger in found:
+            logger.finalize("success")
 
 
 @contextlib.contextmanager
@@ -100,8 +114,9 @@ def hyperparameters(settings: RunSettings) -> dict[str, Plain]:
     values["callbacks"] = settings.callbacks_that_count(stops_early=not settings.classifier.adversarial)
     del values["data"]["root"]
     chosen = flat({group: value for group, value in values.items() if group not in left_out})
-    texts = {key: value if isinstance(value, Plain) else str(value) for key, value in chosen if value is not None}
-    return {key: value for key, value in texts.items() if not _is_path(value)}
+    found = {key: value if isinstance(value, Plain) else str(value) for key, value in chosen if value is not None}
+    no_choice = HYDRAS - {TARGET}
+    return {k: v for k, v in found.items() if not _is_path(v) and k.rpartition(".")[2] not in no_choice}
 
 
 def _is_path(value: Plain) -> bool:
