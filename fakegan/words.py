@@ -44,6 +44,7 @@ _KINDS = {
 }
 _WORD = re.compile(r"(\+{0,2}([\w.]+)=)(.*)", re.DOTALL)
 _WITHIN_A_GROUP = re.compile(r"(?!hydra\.)[A-Za-z_]\w*\.[\w.]+=")
+_NO_LOGGER = ("logger=null", "logger=[]")
 _QUOTED = r"'((?:\\.|[^'\\])*)'|\"((?:\\.|[^\"\\])*)\""
 _ELEMENT = re.compile(rf"\s*(?:{_QUOTED}|((?:\\.|[^,])*?))\s*(?:,|$)", re.DOTALL)
 _ESCAPED = re.compile(r"\\([()\[\]{}:=, \t\\])")  # what Hydra takes for the second character alone
@@ -69,13 +70,18 @@ def as_meant(words: Sequence[str]) -> list[str]:
 def opened(word: str) -> str:
     """A word for a key within a group, which may be any option of what the group builds.
 
-    Hydra by itself knows only the keys that a YAML file names, and takes others with a plus.
+    Hydra by itself knows only the keys that a YAML file names, and takes others with a plus; and it chooses no logger by
+    an empty list alone.
     """
+    if word == _NO_LOGGER[0]:
+        return _NO_LOGGER[1]
     return f"++{word}" if _WITHIN_A_GROUP.match(word) else word
 
 
 def typed(word: str) -> str:
     """An opened word as it was typed."""
+    if word == _NO_LOGGER[1]:
+        return _NO_LOGGER[0]
     return word[2:] if word.startswith("++") and _WITHIN_A_GROUP.match(word[2:]) else word
 
 

@@ -58,13 +58,7 @@ def loggers(
     if not ranks.is_first():
         return [DummyLogger() for _ in nodes]
     ids = _ids(settings.paths.run_dir)
-    found = [_built(settings, name, folder, prefix, ids.get(name)) for name in nodes]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning's, that W&B's run is there already
-        for logger, node in zip(found, nodes.values(), strict=True):
-            if _is_of_run(node):
-                run_goes_on(logger)
-    return found
+    return [_built(settings, name, folder, prefix, ids.get(name)) for name in nodes]
 
 
 @contextlib.contextmanager
@@ -161,6 +155,9 @@ def _built(settings: RunSettings, name: str, folder: Path, prefix: str, known: s
     logger: Logger = build({k: v for k, v in node.items() if k not in given}, f"logger.{name}", Logger, **given)  # type: ignore[type-abstract]
     if _is_of_run(node):
         logger.LOGGER_JOIN_CHAR = "/"  # type: ignore[attr-defined]  # between prefix and name
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Lightning's, that W&B's run is there already
+            run_goes_on(logger)
     return logger
 
 
@@ -179,29 +176,34 @@ def _set_aside(log: Path) -> None:
         log.rename(log.with_stem(f"metrics_{number}"))
 
 
-def _of_run(settings: RunSettings) -> Iterator[tuple[str, Logger]]:
-    """The loggers that have one run for all stages."""
-    ids = _ids(settings.paths.run_dir)
-    for name, node in _nodes(settings).items():
-        if _is_of_run(node):
-            yield name, _built(settings, name, settings.paths.run_dir, "", ids.get(name))
+def _of_run(settings: RunSettings) -> list[str]:
+    """Names of the loggers that have one run for all stages."""
+    return [name for name, node in _nodes(settings).items() if _is_of_run(node)]
 
 
 def _begin(settings: RunSettings) -> None:
-    for name, logger in _of_run(settings):
+    run_dir = settings.paths.run_dir
+    for name in _of_run(settings):
+        known = _ids(run_dir).get(name)
         try:
-            run_goes_on(logger)
+            logger = _built(settings, name, run_dir, "", known)
             logger.log_hyperparams(hyperparameters(settings))
-        except Exception as error:  # a library's: no account, no server, no such option
-            raise FakeganError(f"logger.{name}: {_words(error)}") from error
-        _keep(settings.paths.run_dir, name, str(logger.version))
+        except FakeganError:
+            raise
+        except TypeError as error:  # W&B's init, whose options are not Lightning's
+            raise UsageError(f"logger.{name}: {_words(error)}") from error
+        except Exception as error:  # a library's: no account, no server
+            hint = f"; {run_dir / IDS_FILE} names the run there: remove it for a new one" if known else ""
+            raise FakeganError(f"logger.{name}: {_words(error)}{hint}") from error
+        _keep(run_dir, name, str(logger.version))
 
 
 def _end(settings: RunSettings, end: End) -> None:
     """A logger that fails now has nothing left to lose, and must not hide how the run ended."""
-    with contextlib.suppress(Exception):
-        for _, logger in _of_run(settings):
-            run_ends(logger, end)
+    ids = _ids(settings.paths.run_dir)
+    for name in _of_run(settings):
+        with contextlib.suppress(Exception):
+            run_ends(_built(settings, name, settings.paths.run_dir, "", ids.get(name)), end)
 
 
 def _words(error: Exception) -> str:
