@@ -70,8 +70,7 @@ def as_meant(words: Sequence[str]) -> list[str]:
 def opened(word: str) -> str:
     """A word for a key within a group, which may be any option of what the group builds.
 
-    Hydra by itself knows only the keys that a YAML file names, and takes others with a plus; and it chooses no logger by
-    an empty list alone.
+    Hydra by itself knows only the keys that a YAML file names, takes others with a plus, and no logger is [] to it.
     """
     if word == _NO_LOGGER[0]:
         return _NO_LOGGER[1]

@@ -12,6 +12,7 @@ LAYERS = [
     {"ranks", "processes", "slurm", "progress", "devices"},
     {"data", "nets", "views", "evaluation"},
     {"pictures", "commands"},
+    {"loggers"},
     {"checkpoints", "callbacks", "epochs", "stopping"},
     {"modules", "training"},
     {"detector"},

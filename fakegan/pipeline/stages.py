@@ -45,7 +45,8 @@ from fakegan.pipeline.train_autoencoder import (
     train_autoencoder,
 )
 from fakegan.pipeline.train_classifier import train_classifier
-from fakegan.pipeline.writers import check_installed, writing
+from fakegan.pipeline.writers import check as check_loggers
+from fakegan.pipeline.writers import writing
 from fakegan.processes import is_child, resuming, together
 from fakegan.progress import Status, write_status
 from fakegan.words import command as command_line
@@ -136,7 +137,7 @@ def _alone_in(run_dir: Path) -> Iterator[None]:
 
 def _run_stages(settings: RunSettings) -> None:
     device = use_device(settings.trainer.accelerator)  # what cannot be is said before anything starts
-    check_installed(settings)
+    check_loggers(settings)
     learners = _learners(settings)  # so that a wrong option costs no training
     with torch.autocast(device.type, torch.bfloat16, enabled=settings.trainer.precision.startswith("bf16")):
         print(f"device: {describe(device, forms(learners, device))}", flush=True)

@@ -36,12 +36,14 @@ _QUIET = {"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_DISABLE_TELEMETRY": "true"}
 _SQLITE = "sqlite:///"
 
 
-def check_installed(settings: RunSettings) -> None:
-    """Raise a UsageError for a logger whose library is not installed."""
+def check(settings: RunSettings) -> None:
+    """Raise a UsageError for what is no logger, or one whose library is not installed; nothing is begun."""
     for name, node in _nodes(settings).items():
         package = _EXTRAS.get(str(node[TARGET]).rpartition(".")[2])
         if package is not None and importlib.util.find_spec(package) is None:
             raise UsageError(f"logger.{name} needs {package}: pip install -e '.[{package}]'")
+        if not _is_of_run(node):
+            _built(settings, name, settings.paths.run_dir / "none", "", None)
 
 
 def loggers(
