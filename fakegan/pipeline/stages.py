@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from fakegan import ranks, signals
-from fakegan.building import TARGET
+from fakegan.building import TARGET, build
 from fakegan.data.faces import Faces
 from fakegan.detector import DETECTOR_FILE
 from fakegan.devices import describe, use_device
@@ -195,8 +195,10 @@ def _learners(settings: RunSettings) -> list[nn.Module]:
     nets: list[nn.Module] = []
     if settings.pipeline.needs_autoencoder:
         with torch.device("meta"):  # for what they are made of; only training needs their weights
-            made = parts.autoencoder(settings)
-        nets.append(made if settings.model.checkpoint is None else made.requires_grad_(False))
+            if settings.model.checkpoint is None:
+                nets.append(parts.autoencoder(settings))
+            else:
+                nets.append(build(settings.model.node["net"], "model.net", nn.Module).requires_grad_(False))
     if settings.pipeline.trains_classifier:
         nets.append(parts.classifier(settings))
     return nets

@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.loggers.logger import DummyLogger
 
@@ -171,6 +172,14 @@ def _store(node: Node, run_dir: Path) -> dict[str, str]:
     return {"tracking_uri": uri, **(here if uri.startswith(_SQLITE) else {})}
 
 
+def _alone_at(node: Node, run_dir: Path) -> contextlib.AbstractContextManager[object]:
+    """Runs that begin at once, jobs of a sweep, make MLflow's file and experiment one after the other."""
+    uri = _store(node, run_dir)["tracking_uri"]
+    if not takes(node, "tracking_uri") or not uri.startswith(_SQLITE):
+        return contextlib.nullcontext()
+    return filelock.FileLock(f"{uri.removeprefix(_SQLITE)}.lock")
+
+
 def _set_aside(log: Path) -> None:
     """Keep an earlier start's metrics.csv, which Lightning would delete, as metrics_1.csv and so on."""
     if log.is_file():
@@ -188,7 +197,8 @@ def _begin(settings: RunSettings) -> None:
     for name in _of_run(settings):
         known = _ids(run_dir).get(name)
         try:
-            logger = _built(settings, name, run_dir, "", known)
+            with _alone_at(_nodes(settings)[name], run_dir):
+                logger = _built(settings, name, run_dir, "", known)
             logger.log_hyperparams(hyperparameters(settings))
         except FakeganError:
             raise
