@@ -137,7 +137,7 @@ def _alone_in(run_dir: Path) -> Iterator[None]:
 
 def _run_stages(settings: RunSettings) -> None:
     device = use_device(settings.trainer.accelerator)  # what cannot be is said before anything starts
-    check_loggers(settings)
+    ranks.on_first(lambda: check_loggers(settings))
     learners = _learners(settings)  # so that a wrong option costs no training
     with torch.autocast(device.type, torch.bfloat16, enabled=settings.trainer.precision.startswith("bf16")):
         print(f"device: {describe(device, forms(learners, device))}", flush=True)
