@@ -10,7 +10,6 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
-from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
@@ -20,6 +19,7 @@ from fakegan.checkpoints import CHECKPOINTS
 from fakegan.checks import at_least
 from fakegan.data.pixels import to_uint8
 from fakegan.errors import FakeganError
+from fakegan.loggers import show
 from fakegan.pictures import Picture, sheet, write_png
 from fakegan.views import residual
 
@@ -178,9 +178,9 @@ def _means(module: pl.LightningModule) -> dict[str, Tensor]:
 
 
 class Sheet(pl.Callback, ABC):
-    """A picture every few epochs and at the last, as PNG in `folder` and in TensorBoard."""
+    """A picture every few epochs and at the last, as PNG in `folder` and by the loggers."""
 
-    name: str  # of the files, name_NNN.png, and in TensorBoard
+    name: str  # of the files, name_NNN.png, and for the loggers
 
     def __init__(
         self,
@@ -214,8 +214,7 @@ class Sheet(pl.Callback, ABC):
         self.folder.mkdir(parents=True, exist_ok=True)
         write_png(self.folder / f"{self.name}_{epoch:03d}.png", picture)
         for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image(self.name, picture, epoch, dataformats="HWC")
+            show(logger, self.name, picture, epoch)
 
 
 class ReconstructionGrid(Sheet):

@@ -62,5 +62,11 @@ def write_png(path: Path, picture: Picture) -> None:
     path.write_bytes(png(picture))
 
 
+def read_png(path: Path) -> Picture:
+    """The picture in a PNG file that `write_png` wrote."""
+    with Image.open(path, formats=("PNG",)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
 def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
     return ImageFont.load_default(size=10)

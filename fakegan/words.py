@@ -46,6 +46,7 @@ _KINDS = {
 _WORD = re.compile(r"(\+{0,2}([\w.]+)=)(.*)", re.DOTALL)
 _A_GROUP = r"(?!hydra\.)[A-Za-z_]\w*\."
 _WITHIN_A_GROUP = re.compile(rf"{_A_GROUP}[\w.]+=")
+_NO_LOGGER = ("logger=null", "logger=[]")
 _QUOTED = r"'((?:\\.|[^'\\])*)'|\"((?:\\.|[^\"\\])*)\""
 _ELEMENT = re.compile(rf"\s*(?:{_QUOTED}|((?:\\.|[^,])*?))\s*(?:,|$)", re.DOTALL)
 _ESCAPED = re.compile(r"\\([()\[\]{}:=, \t\\])")  # what Hydra takes for the second character alone
@@ -102,13 +103,17 @@ def _with_config_dir(words: Sequence[str]) -> list[str]:
 def opened(word: str) -> str:
     """A word for a key within a group, which may be any option of what the group builds.
 
-    Hydra by itself knows only the keys that a YAML file names, and takes others with a plus.
+    Hydra by itself knows only the keys that a YAML file names, takes others with a plus, and no logger is [] to it.
     """
+    if word == _NO_LOGGER[0]:
+        return _NO_LOGGER[1]
     return f"++{word}" if _WITHIN_A_GROUP.match(word) else word
 
 
 def typed(word: str) -> str:
     """An opened word as it was typed."""
+    if word == _NO_LOGGER[1]:
+        return _NO_LOGGER[0]
     return word[2:] if word.startswith("++") and _WITHIN_A_GROUP.match(word[2:]) else word
 
 

@@ -47,8 +47,8 @@ def test_runs_that_differ_by_seed_are_one_configuration(compose_settings: Compos
 def test_configurations_of_one_name_are_told_apart_by_what_differs(compose_settings: Compose) -> None:
     words = ("pipeline=recon_error",)
     runs = [
-        _run(compose_settings(*words, "model.code_channels=4"), "narrow"),
-        _run(compose_settings(*words, "model.code_channels=16"), "wide"),
+        _run(compose_settings(*words, "model.net.code_channels=4"), "narrow"),
+        _run(compose_settings(*words, "model.net.code_channels=16"), "wide"),
         _run(compose_settings(*words, "model=autogan1"), "other"),
     ]
     assert [c.name for c in configurations(runs)] == [

@@ -23,9 +23,11 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.calibration import fit_temperature, probability
 from fakegan.evaluation.metrics import choose_threshold
 from fakegan.evaluation.results import FaceScores, write_scores
+from fakegan.modules.autoencoder import AdversarialAutoencoder
+from fakegan.modules.classifier import Classifier
 from fakegan.modules.means import EpochMeans
 from fakegan.nets.recon_error import ERROR_NORMS
-from fakegan.pipeline import stages, test, train_autoencoder, train_classifier
+from fakegan.pipeline import stages, test, train_autoencoder
 from fakegan.pipeline.artifacts import Reconstructions
 from fakegan.pipeline.evaluating import compare, evaluate
 from fakegan.pipeline.examples import examples, own_faces
@@ -199,17 +201,17 @@ def test_a_stopped_run_goes_on_where_it_stood(compose_settings: Compose, monkeyp
     class Killed(Exception):
         pass
 
-    real_log = train_classifier.Classifier.on_train_epoch_end
+    real_log = Classifier.on_train_epoch_end
 
     def killed_in_the_third_epoch(module: Any) -> None:
         if module.current_epoch == 2:
             raise Killed
         real_log(module)
 
-    monkeypatch.setattr(train_classifier.Classifier, "on_train_epoch_end", killed_in_the_third_epoch)
+    monkeypatch.setattr(Classifier, "on_train_epoch_end", killed_in_the_third_epoch)
     with pytest.raises(Killed):
         stages.run(stopped)
-    monkeypatch.setattr(train_classifier.Classifier, "on_train_epoch_end", real_log)
+    monkeypatch.setattr(Classifier, "on_train_epoch_end", real_log)
     assert not (stopped.paths.run_dir / "metrics.json").exists()
     stages.run(stopped)
     assert (stopped.paths.run_dir / "scores.csv").read_bytes() == (whole.paths.run_dir / "scores.csv").read_bytes()
@@ -226,7 +228,7 @@ def test_one_autoencoder_alone_and_then_by_name(
     stages.run(compose_settings("model=autogan1", f"model.checkpoint={run_dir}"))
     assert "autoencoder:" not in capsys.readouterr().out
     other = _elsewhere(compose_settings("model=autogan4", f"model.checkpoint={run_dir}"), "other")
-    with pytest.raises(UsageError, match=r"has depth 1, but the config says model\.depth=4"):
+    with pytest.raises(UsageError, match=r"has depth 1, but the config says model\.net\.depth=4"):
         stages.run(other)
     nothing = _elsewhere(compose_settings("model=autogan4", f"model.checkpoint={tmp_path}/no"), "nothing")
     with pytest.raises(UsageError, match="does not exist"):
@@ -272,15 +274,18 @@ def test_a_detector_that_saw_test_faces_is_not_tested(finished: RunSettings) -> 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("pipeline=classify", "classifier.learning_rate=1e30", "classifier.optimizer=sgd"), "classifier"),
-        (("pipeline=autoencoder", "model.learning_rate=1e30"), "model"),
-        (("pipeline=classify", "classifier=dcgan", "classifier.learning_rate=1e30"), "classifier"),
+        (
+            ("pipeline=classify", "classifier.optimizer.lr=1e30", "classifier.optimizer._target_=torch.optim.SGD"),
+            "classifier",
+        ),
+        (("pipeline=autoencoder", "model.optimizer.lr=1e30"), "model"),
+        (("pipeline=classify", "classifier=dcgan", "classifier.optimizer.lr=1e30"), "classifier"),
     ],
 )
 def test_training_that_diverges_says_where_and_which_key_to_lower(
     words: tuple[str, ...], told: str, compose_settings: Compose
 ) -> None:
-    with pytest.raises(FakeganError, match=rf"diverged: .* in epoch 1; lower {told}\.learning_rate"):
+    with pytest.raises(FakeganError, match=rf"diverged: .* in epoch 1; lower {told}\.optimizer\.lr"):
         stages.run(compose_settings(*words))
     assert not list(compose_settings().paths.run_dir.rglob("*.ckpt"))  # nothing that is no number was saved
 
@@ -290,10 +295,10 @@ def test_divergence_is_seen_within_an_epoch_and_pictures_of_it_are_no_trace() ->
     module.train_means = EpochMeans("l1", "adversarial")
     module.train_means.update({"l1": torch.tensor(1.0), "adversarial": torch.tensor(float("inf"))}, weight=1)
     trainer: Any = SimpleNamespace(current_epoch=3, max_epochs=9, is_global_zero=True, callback_metrics={})
-    stop = StopOnDivergence("model.learning_rate")
+    stop = StopOnDivergence("autoencoder")
     for step in range(StopOnDivergence.EVERY - 1):
         stop.on_train_batch_end(trainer, module, None, None, step)
-    with pytest.raises(FakeganError, match=r"train/adversarial is not a number in epoch 4; lower model\.learning_rate"):
+    with pytest.raises(FakeganError, match=r"train/adversarial is not a number in epoch 4; lower model\.optimizer\.lr"):
         stop.on_train_batch_end(trainer, module, None, None, StopOnDivergence.EVERY - 1)
     grid = ReconstructionGrid(Path("nowhere"), every=1, faces=1)
     grid.shown = torch.zeros(1, 3, 64, 64)
@@ -329,7 +334,7 @@ def test_a_stopped_run_that_was_moved_keeps_its_best_checkpoint(compose_settings
     class Killed(Exception):
         pass
 
-    class Rigged(train_classifier.Classifier):
+    class Rigged(Classifier):
         killed_at: int | None = 2
 
         def log_dict(self, dictionary: Any, *args: Any, **options: Any) -> None:
@@ -340,7 +345,7 @@ def test_a_stopped_run_that_was_moved_keeps_its_best_checkpoint(compose_settings
 
     moved = _elsewhere(settings, "moved")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_classifier, "Classifier", Rigged)
+        patch.setattr("fakegan.modules.classifier.Classifier", Rigged)
         with pytest.raises(Killed):
             stages.run(settings)
         settings.paths.run_dir.rename(moved.paths.run_dir)
@@ -353,13 +358,13 @@ def test_a_stopped_run_that_was_moved_keeps_its_best_checkpoint(compose_settings
 
 def test_of_equal_epochs_the_latest_is_tested(compose_settings: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     """An adversarial classifier that solves its own task in the first epoch has learnt little else by then."""
-    real_log = train_classifier.Classifier.log_dict
+    real_log = Classifier.log_dict
 
     def solved(module: Any, dictionary: Any, *args: Any, **options: Any) -> None:
         perfect = {"val/auroc": torch.tensor(1.0)}
         real_log(module, {k: perfect.get(k, v) for k, v in dictionary.items()}, *args, **options)
 
-    monkeypatch.setattr(train_classifier.Classifier, "log_dict", solved)
+    monkeypatch.setattr(Classifier, "log_dict", solved)
     settings = compose_settings("pipeline=classify", "budget.classifier.max_epochs=3")
     stages.run(settings)
     checkpoints = settings.paths.run_dir / "classifier" / "checkpoints"
@@ -378,7 +383,7 @@ def test_a_stopped_autoencoder_goes_on_where_it_stood(
     class Killed(Exception):
         pass
 
-    module = train_autoencoder.AdversarialAutoencoder
+    module = AdversarialAutoencoder
     real_end = module.on_train_epoch_end
 
     def killed_in_the_third_epoch(self: Any) -> None:
@@ -408,8 +413,8 @@ def test_a_fit_that_ran_out_of_patience_does_not_go_on_when_resumed(
     words = (
         "pipeline=classify",
         "budget.classifier.max_epochs=30",
-        "callbacks.patience=2",
-        "classifier.learning_rate=0",
+        "callbacks.early_stopping.patience=2",
+        "classifier.optimizer.lr=0",
     )
     settings = compose_settings(*words)
     stages.run(settings)
@@ -419,7 +424,7 @@ def test_a_fit_that_ran_out_of_patience_does_not_go_on_when_resumed(
     (settings.paths.run_dir / "detector.pt").unlink()
     (settings.paths.run_dir / "metrics.json").unlink()
     epochs: list[int] = []
-    monkeypatch.setattr(train_classifier.Classifier, "on_train_epoch_start", lambda self: epochs.append(1))
+    monkeypatch.setattr(Classifier, "on_train_epoch_start", lambda self: epochs.append(1))
     stages.run(settings)
     assert not epochs
     assert load_checkpoint(stage / "checkpoints" / "last.ckpt")["global_step"] == stood
@@ -539,7 +544,7 @@ def test_the_error_alone_is_a_score_learnt_from_real_faces(compose_settings: Com
     assert detector.autoencoder is not None
     recon = reconstruct(detector.autoencoder, torch.from_numpy(faces.store.images[real]))
     difference = to_unit(recon) - to_unit(torch.from_numpy(faces.store.images[real]))
-    log_errors = ERROR_NORMS[spec["options"]["options"]["norm"]](difference).log()
+    log_errors = ERROR_NORMS[spec["net"]["norm"]](difference).log()
     assert float(spec["weights"]["mean"]) == pytest.approx(float(log_errors.mean()), abs=1e-4)
     assert float(spec["weights"]["std"]) == pytest.approx(float(log_errors.std(unbiased=False)), rel=1e-3)
     val = detector.margins(faces.store.images, faces.splits.val)
@@ -601,15 +606,15 @@ def test_test_faces_in_another_store_are_in_the_ledger(finished: RunSettings, tm
         (("pipeline=classify", "classifier=alexnet"), "cpu, 1 thread, channels last"),
         (("pipeline=classify", "trainer.precision=bf16-mixed"), "cpu, 1 thread"),
         (
-            ("pipeline=recon_classify", "model.width=16", "classifier=alexnet"),
+            ("pipeline=recon_classify", "budget.width=16", "classifier=alexnet"),
             "cpu, 1 thread, channels last, folded upsampling, Winograd convolutions, InstanceNorm without copies",
         ),
         (
-            ("pipeline=recon_classify", "model.width=15", "classifier=alexnet"),
+            ("pipeline=recon_classify", "budget.width=15", "classifier=alexnet"),
             "cpu, 1 thread, channels last, folded upsampling, InstanceNorm without copies",
         ),
         (
-            ("pipeline=recon_error", "model.width=16", "model.checkpoint=another/run"),
+            ("pipeline=recon_error", "budget.width=16", "model.checkpoint=another/run"),
             "cpu, 1 thread, channels last, folded upsampling",
         ),
     ],
@@ -626,7 +631,7 @@ def test_a_run_says_at_its_start_what_it_computes_on_and_how(
 
 
 def test_a_wrong_option_of_the_classifier_costs_no_training(compose_settings: Compose) -> None:
-    settings = compose_settings("classifier=dcgan", "classifier.net_options.latent=0")
+    settings = compose_settings("classifier=dcgan", "classifier.generator.latent=0")
     with pytest.raises(UsageError, match="latent=0"):
         stages.run(settings)
     assert not (settings.paths.run_dir / "autoencoder").exists()

@@ -181,10 +181,10 @@ def test_depth_is_asked_of_runs_that_differ_in_it_alone(finish: Finish) -> None:
     answer = answered(shallow, deep)[DEPTH]
     assert answer.verdict == "Yes, deeper is worse"
     assert "recon_classify · autogan4 · simple_cnn against depth 1" in answer.sentence
-    wider = finish("pipeline=recon_classify", "model=autogan4", "model.code_channels=4", strength=0.0)
+    wider = finish("pipeline=recon_classify", "model=autogan4", "model.net.code_channels=4", strength=0.0)
     answer = answered(shallow, wider)[DEPTH]
     assert answer.verdict == "Not answered: these runs cannot be compared"
-    assert "model.code_channels=4 against null" in answer.sentence
+    assert "model.net.code_channels=4 against null" in answer.sentence
 
 
 def test_the_dcgan_is_held_against_each_other_classifier(finish: Finish) -> None:
@@ -205,11 +205,11 @@ def test_what_was_not_asked_says_which_runs_are_missing(finish: Finish) -> None:
 
 
 def test_runs_of_the_right_kinds_that_are_no_pair_say_in_which_keys_they_differ(finish: Finish) -> None:
-    changed = ("budget.name=other", "classifier.learning_rate=0.5", "data.split.seed=7")
+    changed = ("budget.name=other", "classifier.optimizer.lr=0.5", "data.split.seed=7")
     said = answered(finish("pipeline=classify"), finish("pipeline=recon_classify", *changed))
     assert said[HELPS].verdict == "Not answered: these runs cannot be compared"
     assert "run2 and" in said[HELPS].sentence
-    for words in ("budget=other against ", "classifier.learning_rate=0.5 against ", "data.split.seed=7 against 0"):
+    for words in ("budget=other against ", "classifier.optimizer.lr=0.5 against ", "data.split.seed=7 against 0"):
         assert words in said[HELPS].sentence
     assert said[DEPTH].verdict == "Not asked by these runs"
 
@@ -306,7 +306,7 @@ def test_errors_of_other_faces_than_those_scored_are_said_to_be(finish: Finish) 
 
 def test_a_report_fits_80_columns_with_long_names(finish: Finish, tmp_path: Path) -> None:
     name = "classifier.name=a_classifier_with_quite_a_long_name_for_a_terminal"
-    rates = ("classifier.learning_rate=0.0012345", "classifier.learning_rate=0.0054321")
+    rates = ("classifier.optimizer.lr=0.0012345", "classifier.optimizer.lr=0.0054321")
     runs = [finish("pipeline=classify", name, rate, seed=seed) for rate in rates for seed in (1, 2, 3)]
     text = write_report(runs, tmp_path / "report", "evaluate.py")
     *lines, _ = text.splitlines()  # the last one is a path

@@ -16,6 +16,7 @@ LAYERS = [
     {"building", "devices", "nets", "processes"},
     {"data", "options", "slurm"},
     {"commands", "detector", "usage"},
+    {"loggers"},
     {"callbacks"},
     {"epochs", "modules", "stopping", "training"},  # these and callbacks: all of Lightning but for pipeline
     {"pipeline", "prepare"},

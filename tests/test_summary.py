@@ -1,6 +1,4 @@
-"""What TensorBoard shows of a test."""
-
-from pathlib import Path
+"""What TensorBoard, the usual logger, shows of a test."""
 
 import numpy as np
 import pytest
@@ -9,28 +7,29 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fakegan.evaluation import plots
 from fakegan.evaluation.results import FaceScores
 from fakegan.pipeline.scoring import ScoredFaces
-from fakegan.pipeline.summary import HPARAM_METRICS, write_tensorboard
+from fakegan.pipeline.summary import HPARAM_METRICS, log_test
 
 from .conftest import Compose
 
 
-def _shown(folder: Path, compose_settings: Compose, learnt_from: set[str]) -> EventAccumulator:
+def _shown(compose_settings: Compose, learnt_from: set[str]) -> EventAccumulator:
     """Twelve reals at 0.4; the first generator scores above them, the second below."""
     scores, labels = np.repeat([0.4, 0.9, 0.1], 12), np.repeat([0, 1, 1], 12)
     files = np.arange(36).astype(str)
     faces = FaceScores(files, np.repeat(["camera", "known", "new"], 12), labels, files, scores, scores >= 0.5)
     tested = ScoredFaces(faces, scores, 0.5, frozenset(learnt_from))
-    write_tensorboard(folder, compose_settings(), {"test": tested.measures(), "objective": 0.75}, tested)
-    events = EventAccumulator(str(folder), {"histograms": 0})
+    settings = compose_settings()
+    log_test(settings, {"test": tested.measures(), "objective": 0.75}, tested)
+    events = EventAccumulator(str(settings.paths.run_dir / "test"), {"histograms": 0})
     events.Reload()
     return events
 
 
 def test_seen_and_unseen_generators_stand_apart_and_never_together(
-    tmp_path: Path, compose_settings: Compose, monkeypatch: pytest.MonkeyPatch
+    compose_settings: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plots, "available", lambda: False)
-    events = _shown(tmp_path, compose_settings, {"camera", "known"})
+    events = _shown(compose_settings, {"camera", "known"})
     apart = {f"test/{kind}/{name}" for kind in ("seen", "unseen") for name in HPARAM_METRICS}
     assert set(events.Tags()["scalars"]) == {*apart, "objective"}
     assert [events.Scalars(f"test/{kind}/auroc")[0].value for kind in ("seen", "unseen")] == [1.0, 0.0]
@@ -42,9 +41,9 @@ def test_seen_and_unseen_generators_stand_apart_and_never_together(
 
 
 def test_generators_of_one_kind_have_the_usual_names(
-    tmp_path: Path, compose_settings: Compose, monkeypatch: pytest.MonkeyPatch
+    compose_settings: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plots, "available", lambda: False)
-    events = _shown(tmp_path, compose_settings, {"camera", "known", "new"})
+    events = _shown(compose_settings, {"camera", "known", "new"})
     assert set(events.Tags()["scalars"]) == {*(f"test/{name}" for name in HPARAM_METRICS), "objective"}
     assert set(events.Tags()["histograms"]) == {"test/score_real", "test/score_fake"}

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 from tqdm import tqdm
 
@@ -32,18 +31,20 @@ from fakegan.evaluation.reconstructed import BEYOND, COMPLEXITY, PROBES, differe
 from fakegan.evaluation.results import write_metrics
 from fakegan.evaluation.statistics import Values
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
+from fakegan.loggers import show, show_codes, show_histogram
 from fakegan.modules.autoencoder import psnr
-from fakegan.pictures import Picture, sheet, stack, write_png
+from fakegan.pictures import Picture, read_png, sheet, stack, write_png
 from fakegan.pipeline.artifacts import MANIFEST, file_digest, names_digest, obtain
 from fakegan.pipeline.reconstruct import LiveReconstructions
 from fakegan.pipeline.settings import RunSettings
+from fakegan.pipeline.writers import in_a_stage
 from fakegan.views import RESIDUAL_GAIN
 
-ANALYSIS_FOLDER, ANALYSIS_FILE, ERRORS_FILE = "analysis", "analysis.json", "errors.csv"
+ANALYSIS_FOLDER, ANALYSIS_FILE, ERRORS_FILE, CODES_FILE = "analysis", "analysis.json", "errors.csv", "codes.npy"
 COMPLEXITY_NAME = "total variation: mean absolute difference of neighbouring pixels of the grey face"
-PROJECTED = 1000  # faces in TensorBoard's projector, at most
+PROJECTED = 1000  # faces whose codes are kept for TensorBoard's projector, at most
 _LEAST_POWER = 1e-8  # of a ring, where its logarithm is taken: far below what rounding to uint8 leaves
-RECIPE = 1  # of the analysis: raise it when the same autoencoder and faces give other numbers, files or pictures
+RECIPE = 2  # of the analysis: raise it when the same autoencoder and faces give other numbers, files or pictures
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Measured:
 
 
 def analyse(settings: RunSettings, faces: Faces, autoencoder: Path) -> None:
-    """Write the run's folder `analysis`: numbers, errors of each test face, pictures, TensorBoard; once."""
+    """Write the run's folder `analysis`: numbers, errors of each test face, pictures; once, for the loggers too."""
     folder = settings.paths.run_dir / ANALYSIS_FOLDER
     if (folder / ANALYSIS_FILE).is_file():
         return
@@ -91,6 +92,7 @@ def analyse(settings: RunSettings, faces: Faces, autoencoder: Path) -> None:
     for leftover in (building, folder):  # of a run that was killed
         shutil.rmtree(leftover, ignore_errors=True)
     shutil.copytree(artifact.path, building, ignore=shutil.ignore_patterns(MANIFEST))
+    _log(settings, faces, building)
     os.replace(building, folder)
 
 
@@ -116,6 +118,8 @@ def _write(settings: RunSettings, faces: Faces, autoencoder: Path, folder: Path)
     }
     _write_errors(folder / ERRORS_FILE, store, test, columns)
     _write_pictures(folder, store, live, test)
+    picked = projected(test.rows)
+    np.save(folder / CODES_FILE, test.code[picked, : test.code.shape[1] // 2].astype(np.float32))
     write_metrics(folder / ANALYSIS_FILE, content)
     return {"test_faces": len(test.rows)}
 
@@ -204,41 +208,47 @@ def _write_errors(path: Path, store: FaceStore, test: Measured, columns: dict[st
 
 
 def _write_pictures(folder: Path, store: FaceStore, live: LiveReconstructions, test: Measured) -> None:
-    """Pictures as PNG and in TensorBoard, which gets histograms and codes, too; figures where there is matplotlib."""
+    """Example faces, and figures where there is matplotlib."""
     labels, sources = store.labels[test.rows], store.sources[test.rows]
-    pictures = {"examples": example_sheet(live, test, labels)}
+    write_png(folder / "examples.png", example_sheet(live, test, labels))
     if plots.available():
         distributions = error_plots.error_distributions(test.errors, labels, sources)
-        pictures["error_distributions"] = error_plots.rendered(distributions)
-        pictures["spectra"] = error_plots.rendered(error_plots.mean_spectra(test.spectra, labels))
+        write_png(folder / "error_distributions.png", error_plots.rendered(distributions))
+        write_png(folder / "spectra.png", error_plots.rendered(error_plots.mean_spectra(test.spectra, labels)))
     else:
         print("no figures: they need matplotlib, pip install -e '.[plots]'", flush=True)
-    with SummaryWriter(str(folder)) as writer:
-        for name, picture in pictures.items():
-            write_png(folder / f"{name}.png", picture)
-            writer.add_image(f"analysis/{name}", picture, 0, dataformats="HWC")
-        for name, values in test.errors.items():
-            for label, class_name in CLASS_NAMES.items():
-                if (labels == label).any():
-                    writer.add_histogram(f"analysis/{name}_{class_name}", values[labels == label], 0)
-        _project(writer, store, test)
 
 
-def _project(writer: SummaryWriter, store: FaceStore, test: Measured) -> None:
-    """The codes' channel means in TensorBoard's projector, each with its face: evenly taken from the test faces."""
-    picked = np.unique(np.linspace(0, len(test.rows) - 1, PROJECTED).astype(np.int64))
-    rows = test.rows[picked]
-    classes = [CLASS_NAMES[int(label)] for label in store.labels[rows]]
-    sources = [str(source).encode("utf-8", "replace").decode() for source in store.sources[rows]]
-    images = torch.from_numpy(np.ascontiguousarray(store.images[rows])).permute(0, 3, 1, 2) / 255
-    means = test.code[picked, : test.code.shape[1] // 2].astype(np.float32)
-    writer.add_embedding(
-        means,
-        metadata=[list(pair) for pair in zip(sources, classes, strict=True)],
-        metadata_header=["source", "class"],
-        label_img=images,
-        tag="codes",
-    )
+def projected(rows: Rows) -> Rows:
+    """Places among some faces, evenly taken from them: those whose codes are kept for TensorBoard's projector."""
+    return np.unique(np.linspace(0, len(rows) - 1, PROJECTED).astype(np.int64))
+
+
+def _log(
+    settings: RunSettings,
+    faces: Faces,
+    folder: Path,  # that holds the analysis; TensorBoard's files are written into it
+) -> None:
+    """Pictures, histograms of errors and codes, by the run's loggers: out of the files, which others may have made."""
+    store, rows = faces.store, faces.splits.test
+    labels = store.labels[rows]
+    with (folder / ERRORS_FILE).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        lines = list(csv.DictReader(file))
+    errors = {name: np.array([float(line[name]) for line in lines]) for name in error_plots.AXES}
+    picked = rows[projected(rows)]
+    words = {
+        "source": [str(source).encode("utf-8", "replace").decode() for source in store.sources[picked]],
+        "class": [CLASS_NAMES[int(label)] for label in store.labels[picked]],
+    }
+    with in_a_stage(settings, folder) as loggers:
+        for logger in loggers:
+            for path in sorted(folder.glob("*.png")):
+                show(logger, f"analysis/{path.stem}", read_png(path), 0)
+            for name, values in errors.items():
+                for label, class_name in CLASS_NAMES.items():
+                    if (labels == label).any():
+                        show_histogram(logger, f"analysis/{name}_{class_name}", values[labels == label])
+            show_codes(logger, "codes", np.load(folder / CODES_FILE), words, np.ascontiguousarray(store.images[picked]))
 
 
 def example_sheet(live: LiveReconstructions, test: Measured, labels: npt.NDArray[np.int64]) -> Picture:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import shutil
 import signal
 import sys
@@ -28,6 +27,7 @@ from fakegan.files import replacing
 from fakegan.pipeline import parts
 from fakegan.pipeline.settings import RunSettings, StageBudget
 from fakegan.pipeline.trainer import make_trainer
+from fakegan.pipeline.writers import loggers
 from fakegan.stopping import SaveAndStop, Stopped
 
 
@@ -56,7 +56,6 @@ def fit(
     module = make()
     if begun is not None:
         ranks.on_first(lambda: _take_over(begun / CHECKPOINTS, checkpoints, module))
-    ranks.on_first(lambda: _set_aside(folder / "metrics.csv"))
     trainer, stop = trainer_for(module, data, folder, settings, budget, stops_early)
     if settings.trainer.node.get("enable_model_summary"):
         print(ModelSummary(module), flush=True)  # Lightning would write it to a log that nobody sees
@@ -106,15 +105,8 @@ def trainer_for(
         *others,
         stop,
     ]
-    loggers = parts.loggers(settings, folder)
-    return make_trainer(settings, budget.max_epochs, folder, every, loggers, module, data), stop
-
-
-def _set_aside(log: Path) -> None:
-    """Keep an earlier start's metrics.csv, which Lightning would delete, as metrics_1.csv and so on."""
-    if log.is_file():
-        number = next(i for i in itertools.count(1) if not log.with_stem(f"metrics_{i}").exists())
-        log.rename(log.with_stem(f"metrics_{number}"))
+    writers = [] if data is None else loggers(settings, folder, prefix=folder.name)
+    return make_trainer(settings, budget.max_epochs, folder, every, writers, module, data), stop
 
 
 def _tell_end(folder: Path, trainer: pl.Trainer) -> None:

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from fakegan.building import TARGET, Node, build, takes
@@ -133,7 +132,7 @@ def callbacks(
     wanted = settings.trainer.node.get("enable_progress_bar")
     if not (terminal if wanted is None else wanted):
         left_out.add("progress_bar")
-    if not settings.logger:
+    if not any((settings.logger or {}).values()):
         left_out.add("learning_rate_monitor")
     found: dict[str, pl.Callback] = {}
     for name, node in settings.callbacks.items():
@@ -161,16 +160,3 @@ def needed(found: Mapping[str, pl.Callback], name: str, kind: type[C]) -> C:
     if not isinstance(callback, kind):
         raise UsageError(f"callbacks.{name} must be a fakegan {kind.__name__}: a run goes on and ends by what it keeps")
     return callback
-
-
-def loggers(settings: RunSettings, folder: Path) -> list[Logger]:
-    """conf/logger: what writes down scalars and pictures, in the stage's folder."""
-    found = []
-    for name, node in (settings.logger or {}).items():
-        if node is None:
-            continue
-        at = f"logger.{name}"
-        offered = {"save_dir": str(folder.parent), "name": folder.name, "version": ""}
-        given = {key: value for key, value in offered.items() if node.get(key) is None and takes(_node(node, at), key)}
-        found.append(build({k: v for k, v in node.items() if k not in given}, at, Logger, **given))  # type: ignore[type-abstract]
-    return found

@@ -214,8 +214,8 @@ class RunSettings:
     budget: BudgetSettings
     trainer: TrainerSettings
     callbacks: dict[str, Any]  # nodes by name; null: left out
-    logger: dict[str, Any] | None  # nodes by name
     paths: PathSettings
+    logger: dict[str, Any] | None = None  # nodes by name; null: none
     trust: tuple[str, ...] = ()  # packages whose code the files of other runs may name, [my_package]
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from fakegan import ranks, signals
+from fakegan.building import TARGET
 from fakegan.data.faces import Faces
 from fakegan.detector import DETECTOR_FILE
 from fakegan.devices import describe, use_device
@@ -37,6 +38,7 @@ from fakegan.pipeline.examples import RECONSTRUCTED, Examples, examples, own_fac
 from fakegan.pipeline.fitting import trainer_for
 from fakegan.pipeline.ledger import COMMAND_VARIABLE, command
 from fakegan.pipeline.settings import FACES_FILE, LOCK_FILE, RunSettings, began_with
+from fakegan.pipeline.summary import log_autoencoder
 from fakegan.pipeline.test import provenance, test
 from fakegan.pipeline.train_autoencoder import (
     autoencoder_metrics,
@@ -45,6 +47,8 @@ from fakegan.pipeline.train_autoencoder import (
     train_autoencoder,
 )
 from fakegan.pipeline.train_classifier import train_classifier
+from fakegan.pipeline.writers import check as check_loggers
+from fakegan.pipeline.writers import writing
 from fakegan.processes import is_child, resuming, together
 from fakegan.progress import Status, write_status
 from fakegan.words import command as command_line
@@ -136,6 +140,7 @@ def _alone_in(run_dir: Path) -> Iterator[None]:
 
 def _run_stages(settings: RunSettings) -> None:
     device = use_device(settings.trainer.accelerator)  # what cannot be is said before anything starts
+    ranks.on_first(lambda: check_loggers(settings))
     learners = _learners(settings)  # so that a wrong option costs no training
     precision = settings.trainer.precision_on(device.type)
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
@@ -151,6 +156,11 @@ def _run_stages(settings: RunSettings) -> None:
     print(faces_by_stage(settings, faces), flush=True)
     for reason, count in faces.splits.left_out.items():
         print(f"{count} faces are in no split: {reason}", flush=True)
+    with writing(settings):
+        _train_and_test(settings, faces)
+
+
+def _train_and_test(settings: RunSettings, faces: Faces) -> None:
     autoencoder = None
     if settings.pipeline.needs_autoencoder:
         _says(settings, "autoencoder")
@@ -166,6 +176,7 @@ def _run_stages(settings: RunSettings) -> None:
     elif autoencoder is not None:
         values = autoencoder_metrics(autoencoder)
         metrics = {"autoencoder": values, "objective": values["psnr"], **provenance()}
+        ranks.on_first(lambda: log_autoencoder(settings, values))
         ranks.on_first(lambda: write_metrics(settings.paths.run_dir / METRICS_FILE, metrics))
 
 
@@ -238,7 +249,8 @@ def _same_faces_as_before(run_dir: Path, faces: Faces) -> None:
 
 def _closing_words(settings: RunSettings, metrics: dict[str, Any]) -> str:
     run_dir = settings.paths.run_dir.absolute()
-    tensorboard = f"{program('tensorboard')} --logdir {shlex.quote(here(run_dir.parent))}"
+    tensorboard = f", or all runs: {program('tensorboard')} --logdir {shlex.quote(here(run_dir.parent))}"
+    shown = any(str(node[TARGET]).endswith("TensorBoardLogger") for node in (settings.logger or {}).values() if node)
     lines = [""]
     if "autoencoder" in metrics:
         a = metrics["autoencoder"]
@@ -257,7 +269,7 @@ def _closing_words(settings: RunSettings, metrics: dict[str, Any]) -> str:
             f"validation AUROC {metrics['objective']:.3f}",
             "",
             f"numbers:  {here(run_dir / METRICS_FILE)} and {SCORES_FILE}",
-            f"pictures: {here(run_dir / 'test')}, or all runs: {tensorboard}",
+            f"pictures: {here(run_dir / 'test')}{tensorboard if shown else ''}",
             f"again:    {again}",
         ]
     else:

@@ -1,17 +1,16 @@
-"""What TensorBoard shows of a test: scalars, pictures, histograms, a line of the hyperparameter tab."""
+"""What the loggers are given of a run's end: hyperparameters and what came of them, pictures, histograms."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
-
 from fakegan.evaluation import plots
+from fakegan.evaluation.error_plots import rendered
 from fakegan.evaluation.metrics import seen_and_unseen
+from fakegan.loggers import conclude, show, show_histogram
 from fakegan.pipeline.scoring import ScoredFaces
 from fakegan.pipeline.settings import RunSettings
+from fakegan.pipeline.writers import hyperparameters, in_a_stage
 
 HPARAM_METRICS = (
     "auroc",
@@ -24,27 +23,16 @@ HPARAM_METRICS = (
 )
 
 
-def write_tensorboard(
-    folder: Path,
+def log_test(
     settings: RunSettings,
     content: dict[str, Any],  # of metrics.json
     tested: ScoredFaces,
 ) -> None:
-    """Test scalars, pictures and histograms, and one line of the hyperparameter tab.
+    """Hyperparameters, test scalars, pictures and histograms; those of TensorBoard and CSV in the run's folder `test`.
 
     Where some generators were seen in training and others not, each kind has scalars (`test/seen/auroc`) and a
     histogram (`test/score_seen_fake`) of its own, and there are none of both together.
     """
-    choices = {
-        "pipeline": settings.pipeline.name,
-        "view": settings.pipeline.view or "none",
-        "fakes": settings.pipeline.fakes,
-        "model": settings.model.name if settings.pipeline.needs_autoencoder else "none",
-        "classifier": settings.classifier.name if settings.pipeline.trains_classifier else "none",
-        "data": settings.data.name,
-        "budget": settings.budget.name,
-        "seed": settings.seed,
-    }
     f, test = tested.faces, content["test"]
     kinds = seen_and_unseen(f.labels, f.sources, tested.learnt_from)
     parts = {f"test/{kind}": test[kind] for kind in kinds} or {"test": test}
@@ -54,14 +42,23 @@ def write_tensorboard(
     histograms |= {f"score_{kind}_fake": among & (f.labels == 1) for kind, among in kinds.items()}
     if not kinds:
         histograms["score_fake"] = f.labels == 1
-    with SummaryWriter(str(folder)) as writer:
-        for summary in hparams(choices, finals):  # type: ignore[no-untyped-call]
-            if writer.file_writer is not None:
-                writer.file_writer.add_summary(summary)
-        for name, value in finals.items():
-            writer.add_scalar(name, value, 0)
-        for name, own in histograms.items():
-            writer.add_histogram(f"test/{name}", f.scores[own], 0)
-        if plots.available():
-            for name, figure in tested.pictures().items():
-                writer.add_figure(f"test/{name}", figure, 0)
+    figures = tested.pictures() if plots.available() else {}
+    pictures = {f"test/{name}": rendered(figure) for name, figure in figures.items()}
+    with in_a_stage(settings, settings.paths.run_dir / "test") as loggers:
+        for logger in loggers:
+            conclude(logger, hyperparameters(settings), finals)
+            for name, own in histograms.items():
+                show_histogram(logger, f"test/{name}", f.scores[own])
+            for name, picture in pictures.items():
+                show(logger, name, picture, 0)
+
+
+def log_autoencoder(
+    settings: RunSettings,
+    metrics: dict[str, float],  # of its validation faces
+) -> None:
+    """Hyperparameters and validation scalars of a run that trains the autoencoder alone, in the folder `validation`."""
+    finals = {**{f"validation/{name}": value for name, value in metrics.items()}, "objective": metrics["psnr"]}
+    with in_a_stage(settings, settings.paths.run_dir / "validation") as loggers:
+        for logger in loggers:
+            conclude(logger, hyperparameters(settings), finals)

@@ -24,7 +24,7 @@ from fakegan.pipeline.ledger import command, record
 from fakegan.pipeline.reconstruct import LiveReconstructions
 from fakegan.pipeline.scoring import chosen, decisions, score, score_examples, score_reconstructed
 from fakegan.pipeline.settings import RunSettings
-from fakegan.pipeline.summary import write_tensorboard
+from fakegan.pipeline.summary import log_test
 from fakegan.pipeline.train_autoencoder import autoencoder_metrics
 
 
@@ -56,7 +56,7 @@ def test(settings: RunSettings, faces: Faces, examples: Examples, autoencoder: P
         content["autoencoder"] = autoencoder_metrics(autoencoder)
     content |= {**decisions(detector, store), LEARNT_FROM: learnt_from}
     tested.write(run_dir, "test")
-    write_tensorboard(run_dir / "test", settings, content, tested)
+    log_test(settings, content, tested)
     write_metrics(run_dir / METRICS_FILE, {**content, **provenance()})
 
 
