@@ -22,20 +22,21 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from fakegan import processes, ranks, signals, slurm, usage
+import fakegan
+from fakegan import places, processes, ranks, signals, slurm, usage
 from fakegan.commands import begin, let_go_of_stdout
 from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.folders import Claim, Claiming
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
+from fakegan.places import CONF
 from fakegan.runs import CONFIG_FILE, PLACES, give_places, read_run, read_runs, run_at, runs_under, write_down
 from fakegan.sweep import words
 from fakegan.typed import from_mapping, nearest
-from fakegan.words import PROJECT, as_meant, command, expanded, one_value, unreadable, word
+from fakegan.words import as_meant, command, expanded, one_value, unreadable, word
 
 __all__ = [
     "CONF",
     "CONFIG_FILE",
-    "PROJECT",
     "FakeganError",
     "alone",
     "entry_point",
@@ -51,7 +52,6 @@ __all__ = [
     "write_down",
 ]
 
-CONF = PROJECT / "conf"
 T = TypeVar("T")
 
 
@@ -86,7 +86,7 @@ class Sweeps(Protocol):
 
 def register_resolvers() -> None:
     """`${project:data}`: a path in the project folder; `${run_dir:RESUME,NEW}`: the run to continue, or a new one."""
-    OmegaConf.register_new_resolver("project", lambda name: str(PROJECT / name), replace=True)
+    OmegaConf.register_new_resolver("project", lambda name: str(places.own(name)), replace=True)
     OmegaConf.register_new_resolver(
         "run_dir", lambda resume, new: resume if isinstance(resume, str) and resume else str(new), replace=True
     )
@@ -115,9 +115,12 @@ def entry_point(
             with one_sentence():
                 processes.hear_signals()
                 sys.argv[1:] = as_meant(sys.argv[1:])
+            if "--version" in sys.argv[1:]:
+                _say(f"FakeGAN {fakegan.__version__}")
+                return None
             if {"--help", "-h"} & set(sys.argv[1:]):
                 with one_sentence():
-                    _say(_help(name, sys.modules[task.__module__].__doc__ or "", sweeps is not None))
+                    _say(places.worded(_help(name, sys.modules[task.__module__].__doc__ or "", sweeps is not None)))
                 return None
             composed = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
             farewell = signals.parting(lambda code: None if sweeps is None else _stopped(sweeps, code))
@@ -285,7 +288,7 @@ def explain(error: Exception) -> str:
     """One sentence for a Hydra or OmegaConf error, with the nearest names where one is unknown."""
     text = str(error)
     if isinstance(error, MissingConfigException) and "launcher/submitit_" in (error.missing_cfg_file or ""):
-        return "a launcher for clusters needs submitit: pip install -e '.[slurm]'"
+        return f"a launcher for clusters needs submitit: {places.install('slurm')}"
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = (error.missing_cfg_file or "").rpartition("/")
         return f"{group}={choice} does not exist: {nearest(choice, error.options)}"

@@ -35,6 +35,7 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import VERDICTS
 from fakegan.loading import load_lightning
 from fakegan.pictures import sheet, stack, write_png
+from fakegan.places import shown
 from fakegan.processes import cores
 from fakegan.runs import run_at
 from fakegan.verdicts import UNSURE, Row
@@ -42,7 +43,7 @@ from fakegan.verdicts import UNSURE, Row
 if TYPE_CHECKING:  # torch takes seconds to import: only once the words are understood
     from fakegan.detector import Detector
 
-_COMMAND = "python -m fakegan.predict"
+_COMMAND = shown("predict")
 _GRID_FACES = 60
 _GRID_COLUMNS = 10
 
@@ -54,7 +55,7 @@ _EXAMPLES = f"""examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the verdicts; returns the exit code: 0, 1 failure or an unreadable picture, 2 usage, 130 stopped."""
-    return run(_COMMAND, _predict, arguments, stopped="the rows so far are whole.")
+    return run("predict", _predict, arguments, stopped="the rows so far are whole.")
 
 
 def _predict(words: list[str]) -> int:

@@ -19,10 +19,10 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
+from fakegan import places
 from fakegan.errors import FakeganError, LostError, ToldError
-from fakegan.words import PROJECT, word
+from fakegan.words import word
 
-TRAIN_SCRIPT = PROJECT / "train.py"
 _PARENT = "FAKEGAN_PARENT"  # in a child's environment: its parent's process id
 REQUEUED = 75  # the exit code of a run that goes on later: BSD's "try again"
 _POLL = 0.1  # seconds
@@ -37,7 +37,7 @@ STOPPING = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name
 
 def resuming(run_dir: Path) -> list[str]:
     """The command that begins, or goes on with, a run whose config has been written, whatever its path is made of."""
-    return [sys.executable, str(TRAIN_SCRIPT), word("resume", str(run_dir))]
+    return [sys.executable, str(places.script("train")), word("resume", str(run_dir))]
 
 
 def start(

@@ -14,6 +14,7 @@ from typing import IO, NamedTuple
 from PIL import Image
 
 from fakegan.errors import FakeganError
+from fakegan.places import install
 
 MAX_FILE_BYTES = 512 * 2**20
 NO_PICTURE = "not a JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF or HEIC picture"
@@ -144,7 +145,7 @@ def _open(source: bytes, kind: str) -> Image.Image:
         try:
             from pillow_heif import HeifImageFile
         except ImportError:
-            raise ImageError("HEIC: it needs pip install -e '.[heic]', or the picture as JPEG") from None
+            raise ImageError(f"HEIC: it needs {install('heic')}, or the picture as JPEG") from None
         picture: Image.Image = HeifImageFile(io.BytesIO(source))
         return picture
     if kind == "AVIF":

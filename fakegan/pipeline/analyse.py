@@ -36,6 +36,7 @@ from fakegan.pictures import Picture, sheet, stack, write_png
 from fakegan.pipeline.artifacts import MANIFEST, file_digest, names_digest, obtain
 from fakegan.pipeline.reconstruct import LiveReconstructions
 from fakegan.pipeline.settings import RunSettings
+from fakegan.places import install
 from fakegan.views import RESIDUAL_GAIN
 
 ANALYSIS_FOLDER, ANALYSIS_FILE, ERRORS_FILE = "analysis", "analysis.json", "errors.csv"
@@ -209,7 +210,7 @@ def _write_pictures(folder: Path, store: FaceStore, live: LiveReconstructions, t
         pictures["error_distributions"] = error_plots.rendered(distributions)
         pictures["spectra"] = error_plots.rendered(error_plots.mean_spectra(test.spectra, labels))
     else:
-        print("no figures: they need matplotlib, pip install -e '.[plots]'", flush=True)
+        print(f"no figures: they need matplotlib, {install('plots')}", flush=True)
     with SummaryWriter(str(folder)) as writer:
         for name, picture in pictures.items():
             write_png(folder / f"{name}.png", picture)

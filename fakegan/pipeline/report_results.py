@@ -27,6 +27,7 @@ from fakegan.pipeline.report_numbers import (
     over,
     p_cell,
 )
+from fakegan.places import install
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Plot
@@ -41,7 +42,7 @@ COLUMNS = {  # of metrics.json
     "eer": "EER",
     "ece": "ECE",
 }
-NO_PLOTS = "Plots are left out: they need matplotlib, pip install -e '.[plots]'."
+NO_PLOTS = f"Plots are left out: they need matplotlib, {install('plots')}."
 # Test accuracies that the study published, by what the classifier saw and the fakes it learnt from.
 STUDY = {
     ("pixels", "generated", "simple_cnn", None): "98.9%",
