@@ -1,3 +1,102 @@
-"""FakeGAN: tell real faces from GAN-made ones, directly or through an autoencoder that knows only real faces."""
+"""FakeGAN: tell real faces from GAN-made ones, directly or through an autoencoder that knows only real faces.
+
+fakegan.load("outputs/RUN").predict(["photo.jpg"])    # a verdict on each picture
+fakegan.train("model=autogan1", "pipeline=classify")  # one run, as train.py would
+print(fakegan.compose("model=autogan1"))              # its config
+
+Nothing heavy is loaded before it is used.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from fakegan.calling import Run
+    from fakegan.detector import Detector
+    from fakegan.errors import FakeganError, UsageError
+    from fakegan.verdicts import Row
 
 __version__ = "0.1.0"
+__all__ = ["Detector", "FakeganError", "Row", "Run", "UsageError", "compose", "load", "train"]
+
+_HOMES = {
+    "Detector": "detector",
+    "FakeganError": "errors",
+    "Row": "verdicts",
+    "Run": "calling",
+    "UsageError": "errors",
+}
+
+
+def load(
+    path: str | os.PathLike[str],
+    device: str = "auto",
+    trust: Sequence[str] = (),
+) -> Detector:
+    """The detector of a finished run, which scores faces: `load(path).predict(pictures)`.
+
+    Args:
+        path: The run's folder, or its detector.pt.
+        device: auto (a GPU if there is one), cpu, cuda or mps.
+        trust: Packages whose code the file may name; that of FakeGAN, torch.nn and torchvision.models it may anyhow.
+
+    Raises:
+        UsageError: no such run, no such device.
+        FakeganError: a run that has not finished, or whose file is damaged or of another version.
+    """
+    from fakegan.detector import Detector
+    from fakegan.devices import use_device
+
+    return Detector.load(path, use_device(device), trust)
+
+
+def train(*words: str) -> Run:
+    """One run by the words of train.py, in a process of its own, to its end: its folder, metrics and detector.
+
+    What it prints appears as this program's output. Ctrl-C, or a notebook's stop, lets it save first.
+
+    Args:
+        words: As for `python train.py`: "model=autogan1", "pipeline=classify", "resume=outputs/RUN".
+
+    Raises:
+        UsageError: words that train.py refuses; a sweep, which is not one run.
+        FakeganError: the run failed, for the reason that it says.
+        KeyboardInterrupt: it was stopped, and has saved; the message says how to go on.
+    """
+    from fakegan import calling
+
+    return calling.train(*words)
+
+
+def compose(*words: str) -> DictConfig:
+    """The config that `train` would run with these words; printed, it is YAML.
+
+    What is only known in a run, as its folder, is missing (???).
+
+    Args:
+        words: As for `python train.py`: "model=autogan1", "budget=paper".
+
+    Raises:
+        UsageError: words that train.py refuses.
+    """
+    from fakegan import calling
+
+    return calling.compose(*words)
+
+
+def __getattr__(name: str) -> Any:
+    """The names above that live in modules which take long to load."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fakegan' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"fakegan.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -23,12 +23,12 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 import fakegan
-from fakegan import places, processes, ranks, signals, slurm, usage
+from fakegan import places, processes, ranks, reply, signals, slurm, usage
 from fakegan.commands import begin, let_go_of_stdout
 from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.folders import Claim, Claiming
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
-from fakegan.places import CONF
+from fakegan.places import CONF, PROJECT
 from fakegan.runs import CONFIG_FILE, PLACES, give_places, read_run, read_runs, run_at, runs_under, write_down
 from fakegan.sweep import words
 from fakegan.typed import from_mapping, nearest
@@ -37,6 +37,7 @@ from fakegan.words import as_meant, command, expanded, one_value, unreadable, wo
 __all__ = [
     "CONF",
     "CONFIG_FILE",
+    "PROJECT",
     "FakeganError",
     "alone",
     "entry_point",
@@ -120,7 +121,7 @@ def entry_point(
                 return None
             if {"--help", "-h"} & set(sys.argv[1:]):
                 with one_sentence():
-                    _say(places.worded(_help(name, sys.modules[task.__module__].__doc__ or "", sweeps is not None)))
+                    _say(_help(name, sys.modules[task.__module__].__doc__ or "", sweeps is not None))
                 return None
             composed = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
             farewell = signals.parting(lambda code: None if sweeps is None else _stopped(sweeps, code))
@@ -142,14 +143,14 @@ def _help(name: str, about: str, sweeps: bool) -> str:
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     hydras = OmegaConf.to_container(cfg.hydra, resolve=False)
     composed = usage.Composed(
-        values={key: _value(cfg, key) for key, _ in usage.flat(OmegaConf.to_container(own, resolve=False))},
+        values={key: known_value(cfg, key) for key, _ in usage.flat(OmegaConf.to_container(own, resolve=False))},
         choices=dict(cfg.hydra.runtime.choices),
-        hydras={key: _value(cfg, key) for key, _ in usage.flat({"hydra": hydras})},
+        hydras={key: known_value(cfg, key) for key, _ in usage.flat({"hydra": hydras})},
     )
     return usage.usage(about, name, CONF, composed, sweeps)
 
 
-def _value(cfg: DictConfig, key: str) -> Any:
+def known_value(cfg: DictConfig, key: str) -> Any:
     """A value, resolved; that of a key which is only known in a run is empty."""
     try:
         value = OmegaConf.select(cfg, key, throw_on_missing=True)
@@ -280,7 +281,8 @@ def _fail(error: Exception, sentence: str, code: int) -> typing.NoReturn:
         sys.exit(code)
     if os.environ.get("FAKEGAN_DEBUG"):
         raise error
-    print(f"error: {sentence}", file=sys.stderr)
+    if not reply.give(error=sentence):
+        print(f"error: {sentence}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -353,8 +355,12 @@ def start_run(kind: type[R], cfg: DictConfig) -> R:
         UsageError: the run directory is another run's.
     """
     ranks.connect()
-    if isinstance(cfg.get("resume"), str):
-        return _resumed(kind, cfg, cfg.resume)
+    started = _resumed(kind, cfg, cfg.resume) if isinstance(cfg.get("resume"), str) else _new(kind, cfg)
+    reply.give(folder=str(started.paths.run_dir))  # type: ignore[attr-defined]
+    return started
+
+
+def _new(kind: type[R], cfg: DictConfig) -> R:
     if cfg.get("resume") and not _sweeping():
         raise UsageError("resume=true is for sweeps, with -m and hydra.sweep.dir=DIR; go on with a run by resume=DIR")
     make_lasting(cfg)

@@ -6,15 +6,16 @@ import re
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
+PROJECT = _PACKAGE.parent  # a checkout's root
 # A wheel carries conf/ and the scripts inside the package; pyproject.toml says so.
 INSTALLED = (_PACKAGE / "conf").is_dir()
-CONF = _PACKAGE / "conf" if INSTALLED else _PACKAGE.parent / "conf"
-SCRIPTS = _PACKAGE / "scripts" if INSTALLED else _PACKAGE.parent
+CONF = _PACKAGE / "conf" if INSTALLED else PROJECT / "conf"
+SCRIPTS = _PACKAGE / "scripts" if INSTALLED else PROJECT
 
 
 def own(name: str) -> Path:
     """`data`, `artifacts`: beside a checkout's conf/; where FakeGAN is installed, in the working directory."""
-    return Path.cwd() / name if INSTALLED else _PACKAGE.parent / name
+    return Path.cwd() / name if INSTALLED else PROJECT / name
 
 
 def script(name: str) -> Path:

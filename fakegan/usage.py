@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fakegan.places import worded
+
 _WIDEST, _NARROWEST = 100, 60  # columns
 _VALUE_WIDTH = 14  # of a value that its explanation stands beside
 _KEY = re.compile(r"( *)([\w.]+):(?: .*?)?(?:\s+# (.*))?")
@@ -38,7 +40,7 @@ def usage(
 ) -> str:
     """The text of --help, up to 100 columns wide: examples, choices, and every key with its value and explanation."""
     width = max(min(shutil.get_terminal_size((_WIDEST, 24)).columns, _WIDEST), _NARROWEST)
-    said, _, examples = about.strip().partition("\n\n")
+    said, _, examples = worded(about).strip().partition("\n\n")
     parts = [
         textwrap.fill(" ".join(said.split()), width),
         "\n".join(_examples(examples.splitlines(), width)),
@@ -54,7 +56,10 @@ def usage(
         chosen = {group: composed.choices.get(group) for group in _HYDRAS}
         rows = [*_choices(conf, chosen, "", width), "", *_keys(shown, hydras, width)]
         parts.append("Folders, and sweeps (-m and words with several values, as seed=1,2,3):\n" + "\n".join(rows))
-    also = "Also: --cfg job shows the config, --info how it was composed, --hydra-help what else Hydra takes."
+    also = (
+        "Also: --cfg job shows the config, --info how it was composed, --hydra-help what else Hydra takes, "
+        "--version prints FakeGAN's."
+    )
     parts.append(textwrap.fill(also, width))
     return "\n\n".join(parts)
 
@@ -151,7 +156,7 @@ def _inherited(folder: Path, choice: str) -> dict[str, str]:
 def headline(text: str) -> str:
     """The first sentence of the comment at the top of a YAML file; empty where there is none."""
     lines = []
-    for line in text.splitlines():
+    for line in worded(text).splitlines():
         if not line.startswith("#"):
             break
         if not line.startswith("# @package"):
@@ -165,7 +170,7 @@ def remarks(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     open_keys: list[tuple[int, str]] = []  # with their indents
     last: str | None = None  # the key whose comment may go on
-    for line in text.splitlines():
+    for line in worded(text).splitlines():
         below = _REMARK.fullmatch(line)
         if below and last is not None and len(below[1]) > open_keys[-1][0]:
             found[last] += f" {below[2]}"

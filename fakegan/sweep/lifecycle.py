@@ -14,13 +14,14 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, read_write
 
 import fakegan.config as configs
+from fakegan import reply
 from fakegan.config import CONFIG_FILE
 from fakegan.errors import FakeganError, UsageError
 from fakegan.folders import Claim, has_clock
 from fakegan.sweep import cluster, grid, search, table, words
 from fakegan.sweep.launcher import ProcessLauncher, runs_in
 from fakegan.sweep.plugins import SCOPE, make_known
-from fakegan.words import here
+from fakegan.words import command, here
 
 _LOCK_FILE = ".sweep.lock"
 # What lies in the folder of a sweep that was refused before a job began.
@@ -104,6 +105,8 @@ class Opening(Callback):
             folder = Path(config.hydra.sweep.dir).absolute()
             resume = config.get("resume")
             automatic = has_clock(config.hydra.sweep) and not resume
+            if reply.wanted():
+                raise UsageError(f"this is a sweep, not one run: it is a command, {command('train.py', *sys.argv[1:])}")
             _check_opening(resume, config.hydra.overrides.task)
             if not automatic:
                 _check_folder(folder, resume)
