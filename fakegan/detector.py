@@ -229,7 +229,7 @@ class Detector:
             UsageError: no such run.
             FakeganError: one that has not trained its classifier, or whose file is damaged or of another version.
         """
-        run_dir = Path(expanded(os.fspath(run)))
+        run_dir = Path(expanded(run) if isinstance(run, str) else run)
         path = run_dir if run_dir.is_file() else run_dir / DETECTOR_FILE
         if not path.parent.is_dir():
             raise UsageError(f"there is no run at {run_dir}: name a directory that train.py wrote")

@@ -49,7 +49,7 @@ def _listed(pictures: Any) -> Sequence[Any]:
 def _checked(number: int, picture: Any) -> Path | Image.Image:
     """A path, or an image."""
     if isinstance(picture, (str, os.PathLike)) and not isinstance(picture, Image.Image):
-        path = Path(expanded(os.fspath(picture)))
+        path = Path(expanded(picture) if isinstance(picture, str) else picture)
         if os.path.isdir(path) or (path.suffix.lower() == ".zip" and os.path.isfile(path)):
             raise UsageError(
                 f"{path} holds pictures, and each needs a row of its own: list its files, as in "
