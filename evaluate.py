@@ -15,19 +15,18 @@ slurm.requeue_when_told()  # as early
 
 from omegaconf import DictConfig
 
-from fakegan import config
-from fakegan.loading import load_lightning
+from fakegan.cli.entry import entry_point
+from fakegan.composing import settings_of
+from fakegan.pipeline.settings import EvaluateSettings
+from fakegan.runs import read_run, read_runs
 
 
-@config.entry_point("evaluate")
+@entry_point("evaluate")
 def main(cfg: DictConfig) -> None:
     """Compose, score one run or compare several, print the table and where the report is."""
-    from fakegan.pipeline.settings import EvaluateSettings, RunSettings
-
-    settings = config.settings(EvaluateSettings, cfg)
-    runs = config.read_runs(RunSettings, settings.runs) if settings.run is None else []
-    one = None if settings.run is None else config.read_run(RunSettings, settings.run)
-    load_lightning()
+    settings = settings_of(EvaluateSettings, cfg)
+    runs = read_runs(settings.runs) if settings.run is None else []
+    one = None if settings.run is None else read_run(settings.run)
     from fakegan.pipeline.evaluating import compare, evaluate
 
     signals.unwind()

@@ -16,18 +16,14 @@ slurm.requeue_when_told()  # as early
 
 from omegaconf import DictConfig
 
-from fakegan import config
-from fakegan.loading import load_lightning
-from fakegan.sweep import lifecycle
+from fakegan.cli.entry import entry_point
+from fakegan.cli.start import start_run
 
 
-@config.entry_point("train", sweeps=lifecycle)
+@entry_point("train", sweeps=True)
 def main(cfg: DictConfig) -> float:
     """Compose, write down what will run, run the stages, return the selection score."""
-    from fakegan.pipeline.settings import RunSettings
-
-    settings = config.start_run(RunSettings, cfg)
-    load_lightning()
+    settings = start_run(cfg)
     from fakegan.pipeline.stages import run
 
     outcome = run(settings)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from fakegan.calling import Run
+    from fakegan.cli.calling import Run
     from fakegan.detector import Detector
     from fakegan.errors import FakeganError, UsageError
     from fakegan.verdicts import Row
@@ -28,7 +28,7 @@ _HOMES = {
     "Detector": "detector",
     "FakeganError": "errors",
     "Row": "verdicts",
-    "Run": "calling",
+    "Run": "cli.calling",
     "UsageError": "errors",
 }
 
@@ -49,10 +49,9 @@ def load(
         UsageError: no such run, no such device.
         FakeganError: a run that has not finished, or whose file is damaged or of another version.
     """
-    from fakegan.detector import Detector
-    from fakegan.devices import use_device
+    from fakegan.predict import detector_of
 
-    return Detector.load(path, use_device(device), trust)
+    return detector_of(path, device, trust)
 
 
 def train(*words: str) -> Run:
@@ -68,7 +67,7 @@ def train(*words: str) -> Run:
         FakeganError: the run failed, for the reason that it says.
         KeyboardInterrupt: it was stopped, and has saved; the message says how to go on.
     """
-    from fakegan import calling
+    from fakegan.cli import calling
 
     return calling.train(*words)
 
@@ -84,7 +83,7 @@ def compose(*words: str) -> DictConfig:
     Raises:
         UsageError: words that train.py refuses.
     """
-    from fakegan import calling
+    from fakegan.cli import calling
 
     return calling.compose(*words)
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
-from torch import Tensor, nn
+from torch import Tensor
 
 from fakegan import ranks
+from fakegan.checkpoints import CHECKPOINTS
+from fakegan.checks import at_least
 from fakegan.data.pixels import to_uint8
 from fakegan.errors import FakeganError
 from fakegan.pictures import Picture, sheet, write_png
@@ -43,8 +45,14 @@ class StepSeed(pl.Callback):
 class Patience(EarlyStopping):
     """Stops after so many epochs without a better value; a fit that had stopped so does not go on when resumed."""
 
-    def __init__(self, monitor: str, mode: Literal["min", "max"], epochs: int) -> None:
-        super().__init__(monitor, mode=mode, patience=epochs, check_finite=False)
+    def __init__(
+        self,
+        monitor: str,
+        mode: Literal["min", "max"],
+        patience: int = 10,  # epochs without a better validation AUROC before the classifier stops
+    ) -> None:
+        at_least(1, patience=patience)
+        super().__init__(monitor, mode=mode, patience=patience, check_finite=False)
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Lightning does not keep its decision in the checkpoint, but its count."""
@@ -56,7 +64,7 @@ class Best(ModelCheckpoint):
     """best.ckpt by a validation metric, of equals the latest; a run that was moved finds its own again."""
 
     def __init__(self, folder: Path, monitor: str, mode: Literal["min", "max"]) -> None:
-        super().__init__(folder, "best", monitor, mode=mode, enable_version_counter=False)
+        super().__init__(folder / CHECKPOINTS, "best", monitor, mode=mode, enable_version_counter=False)
 
     def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
         """Where a metric is perfect early, later epochs have still learnt: Lightning would keep the first."""
@@ -80,7 +88,7 @@ class Last(ModelCheckpoint):
     """last.ckpt after every epoch; Lightning's own save_last writes one only when the best has changed."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, "last", monitor=None, enable_version_counter=False)
+        super().__init__(folder / CHECKPOINTS, "last", monitor=None, enable_version_counter=False)
 
 
 class MetricsInCheckpoint(pl.Callback):
@@ -99,8 +107,8 @@ class StopOnDivergence(pl.Callback):
 
     EVERY = 50  # steps between two looks at the means: a look waits for the device
 
-    def __init__(self, key: str) -> None:
-        self.key = key  # the config key to lower
+    def __init__(self, stage: str) -> None:
+        self.key = f"{'model' if stage == 'autoencoder' else stage}.optimizer.lr"  # to lower
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -133,14 +141,20 @@ class Sheet(pl.Callback, ABC):
 
     name: str  # of the files, name_NNN.png, and in TensorBoard
 
-    def __init__(self, folder: Path, every: int, faces: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        every: int = 5,  # epochs between two pictures
+        faces: int = 8,  # in a picture, at most
+    ) -> None:
+        at_least(1, every=every, faces=faces)
         self.folder = folder
         self.every = every
-        self.faces = faces  # in the picture, at most
+        self.faces = faces
 
     @abstractmethod
-    def picture(self, module: pl.LightningModule) -> Picture:
-        """What is to be shown; the module is in eval mode."""
+    def picture(self, module: pl.LightningModule) -> Picture | None:
+        """What is to be shown, if this module has it to show; it is in eval mode."""
 
     @torch.no_grad()
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -151,6 +165,8 @@ class Sheet(pl.Callback, ABC):
             return
         try:
             picture = self.picture(module)
+            if picture is None:
+                return
         except ValueError as error:  # to_uint8's
             what = f"training diverged: {self.name} of epoch {epoch + 1} are no pictures"
             raise FakeganError(f"{what} ({error}); lower the learning rate") from error
@@ -166,8 +182,8 @@ class ReconstructionGrid(Sheet):
 
     name = "reconstructions"
 
-    def __init__(self, folder: Path, every: int, faces: int) -> None:
-        super().__init__(folder, every, faces)
+    def __init__(self, folder: Path, **options: int) -> None:
+        super().__init__(folder, **options)
         self.shown: Tensor | None = None  # (F, 3, 64, 64) in [-1, 1]
 
     def on_validation_batch_end(
@@ -179,26 +195,33 @@ class ReconstructionGrid(Sheet):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the first faces."""
-        if self.shown is None:
+        """Keep the first faces, where the module learns from faces alone."""
+        if self.shown is None and "image" in batch:
             self.shown = batch["image"][: self.faces].clone()
 
-    def picture(self, module: pl.LightningModule) -> Picture:
+    def picture(self, module: pl.LightningModule) -> Picture | None:
         """Of the faces that were kept."""
-        shown = cast(Tensor, self.shown)
-        return reconstruction_grid(shown, module(shown).float())
+        return None if self.shown is None else reconstruction_grid(self.shown, module(self.shown).float())
+
+
+@runtime_checkable
+class Generates(Protocol):
+    """A module with a generator."""
+
+    def samples(self, count: int) -> Tensor:
+        """(N, C, 64, 64) in [-1, 1], of noise that stays the same."""
 
 
 class GeneratedSamples(Sheet):
-    """What a DCGANClassifier's generator makes of the same noise; of a view of more than three channels, the first."""
+    """What a generator makes of the same noise; of a view of more than three channels, the first."""
 
     name = "samples"
 
-    def picture(self, module: pl.LightningModule) -> Picture:
-        """Of the module's fixed noise, as many as it has."""
-        noise = cast(Tensor, module.fixed_noise)[: self.faces]
-        samples = cast(nn.Module, module.generator)(noise).float()
-        return sheet([to_uint8(samples[:, :3]).cpu().numpy()])
+    def picture(self, module: pl.LightningModule) -> Picture | None:
+        """Of the module's own noise, where it has a generator."""
+        if not isinstance(module, Generates):
+            return None
+        return sheet([to_uint8(module.samples(self.faces)[:, :3].float()).cpu().numpy()])
 
 
 def reconstruction_grid(real: Tensor, recon: Tensor) -> Picture:

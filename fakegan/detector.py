@@ -17,21 +17,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from fakegan.building import Node, build, refuse_foreign
 from fakegan.checkpoints import load_checkpoint, refusing_misfits, save_checkpoint
+from fakegan.data.arrays import RowArray
 from fakegan.data.build import Outcome
 from fakegan.data.colour import UNUSABLE
-from fakegan.data.datamodule import RowArray
 from fakegan.data.familiarity import Familiarity
 from fakegan.data.given import Picture, read_given
 from fakegan.data.images import Face, Geometry
 from fakegan.data.pixels import to_uint8, to_unit
-from fakegan.data.store import FAKE, REAL, is_geometry
+from fakegan.data.store import is_geometry
 from fakegan.devices import describe, float32_convolutions
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.calibration import probability, unsure
 from fakegan.evaluation.results import VERDICTS
-from fakegan.modules.classifier import build_net
-from fakegan.nets.autogan import AutoGAN
+from fakegan.labels import FAKE, REAL
 from fakegan.nets.layers import forms
 from fakegan.verdicts import UNSURE, Row
 from fakegan.views import VIEWS, View
@@ -44,9 +44,9 @@ Progress = Callable[[int], None]  # called with the number of faces just done
 
 @dataclass(frozen=True)
 class NetSpec:
-    """A net by its options and weights: all that is needed to build it again."""
+    """A net by what it is built from and its weights."""
 
-    options: dict[str, Any]
+    net: Node  # `_target_` and options
     weights: dict[str, Tensor]
 
 
@@ -85,15 +85,15 @@ class Detector:
     seen_labels: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # (N,)
     familiarity: Familiarity | None = None  # what the training pictures were like
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    trust: Sequence[str] = ()  # packages whose networks a file may name, besides FakeGAN's, torch's and torchvision's
 
     def __post_init__(self) -> None:
         if self.view_name not in VIEWS:
             raise FakeganError(f"view {self.view_name!r:.80} does not exist: choose {', '.join(VIEWS)}")
-        self.classifier = _ready(build_net(**self.classifier_spec.options), self.classifier_spec.weights, self.device)
+        self.classifier = _ready(self.classifier_spec, "classifier", self.device, self.trust)
         self.autoencoder: nn.Module | None = None
         if self.autoencoder_spec is not None:
-            net = AutoGAN(**self.autoencoder_spec.options)
-            self.autoencoder = _ready(net, self.autoencoder_spec.weights, self.device)
+            self.autoencoder = _ready(self.autoencoder_spec, "autoencoder", self.device, self.trust)
         elif self.view.needs_recon:
             raise FakeganError(f"view {self.view_name!r} needs an autoencoder, but this detector has none")
 
@@ -221,7 +221,7 @@ class Detector:
         cls,
         run: str | os.PathLike[str],  # a run's folder, or a detector.pt
         device: torch.device | None = None,  # default: the CPU
-        trust: Sequence[str] = (),  # packages whose code the file may name
+        trust: Sequence[str] = (),  # packages whose networks its file may name
     ) -> Detector:
         """The detector of a finished run.
 
@@ -242,12 +242,12 @@ class Detector:
             )
         content = load_checkpoint(path)
         with refusing_misfits(path):
-            detector = cls._of(content)
+            detector = cls._of(content, trust)
             detector._try_out()
         return detector.to(device or torch.device("cpu"))
 
     @classmethod
-    def _of(cls, content: dict[str, Any]) -> Detector:
+    def _of(cls, content: dict[str, Any], trust: Sequence[str]) -> Detector:
         """What `save` wrote, on the CPU."""
         if not is_geometry(content["geometry"]):
             raise ValueError("its geometry is not one of this version")
@@ -263,6 +263,7 @@ class Detector:
             seen=content["seen"].numpy(),
             seen_labels=content["seen_labels"].numpy(),
             familiarity=None if familiarity is None else Familiarity.from_arrays(familiarity),
+            trust=trust,
         )
 
     def _try_out(self) -> None:
@@ -307,6 +308,21 @@ def is_among(digests: npt.NDArray[np.uint8], known: npt.NDArray[np.uint8]) -> np
     return np.array([row.tobytes() in rows for row in digests], dtype=bool)
 
 
-def _ready(net: nn.Module, weights: dict[str, Tensor], device: torch.device) -> nn.Module:
-    net.load_state_dict(weights)
+def _ready(spec: NetSpec, at: str, device: torch.device, trust: Sequence[str]) -> nn.Module:
+    net = trusted_net(spec.net, at, trust)
+    net.load_state_dict(spec.weights)
     return net.to(device).eval().requires_grad_(False)
+
+
+def trusted_net(
+    node: Node,  # out of a file
+    where: str,  # that file, or the part of it
+    trust: Sequence[str] = (),  # packages whose networks it may name, besides FakeGAN's, torch's and torchvision's
+) -> nn.Module:
+    """The network that a file names.
+
+    Raises:
+        FakeganError: it names something that nobody trusts, or that is no network.
+    """
+    refuse_foreign(node, where, trust, kinds=(nn.Module,))
+    return build(node, where, nn.Module)

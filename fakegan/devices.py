@@ -9,11 +9,10 @@ import torch
 
 from fakegan import ranks
 from fakegan.errors import UsageError
-from fakegan.memory import freed_memory_is_kept, keep_freed_memory
 
 
 def use_device(accelerator: str) -> torch.device:
-    """The device for networks, by the trainer's accelerator: this process's own, which is set up to compute on it.
+    """The device for networks, by the trainer's accelerator: this process's own.
 
     Raises:
         UsageError: there is no such device here.
@@ -25,7 +24,6 @@ def use_device(accelerator: str) -> torch.device:
     if accelerator in {"gpu", "cuda", "mps"}:
         cure = "train with trainer=cpu, trainer=auto or trainer=ddp_cpu, score with device=auto"
         raise UsageError(f"there is no {accelerator} on this machine: {cure}")
-    keep_freed_memory()
     return torch.device("cpu")
 
 
@@ -34,10 +32,7 @@ def describe(device: torch.device, forms: Iterable[str]) -> str:
     if device.type != "cpu":
         return str(device)
     threads = torch.get_num_threads()
-    parts = ["cpu", f"{threads} threads" if threads > 1 else "1 thread", *forms]
-    if freed_memory_is_kept():
-        parts.append("freed memory is kept")
-    return ", ".join(parts)
+    return ", ".join(["cpu", f"{threads} threads" if threads > 1 else "1 thread", *forms])
 
 
 @contextmanager

@@ -18,6 +18,10 @@ class UsageError(FakeganError):
     exit_code = 2
 
 
+class UntrustedError(FakeganError):
+    """A file names code that nobody has said to trust."""
+
+
 class LostError(FakeganError):
     """Another process of this run is gone: it was killed, or says itself why."""
 

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from fakegan import ranks
 from fakegan.files import new_folder
+from fakegan.pipeline.settings import FACES_FILE, LOCK_FILE
 from fakegan.progress import STATUS_FILE
 from fakegan.runs import CONFIG_FILE
 from fakegan.slurm import JOB_FILE
@@ -65,8 +66,6 @@ class Claim:
         if not self.began:
             yield False
             return
-        from fakegan.pipeline.settings import LOCK_FILE
-
         lock = filelock.FileLock(self.folder / LOCK_FILE)
         with contextlib.suppress(filelock.Timeout):  # another goes on with it
             lock.acquire(timeout=0)
@@ -78,8 +77,6 @@ class Claim:
 
 def _is_of_a_run(path: Path) -> bool:
     """Whether a run may have made this before it has saved a network."""
-    from fakegan.pipeline.settings import FACES_FILE, LOCK_FILE  # of a run, which has been composed by now
-
     names = {CONFIG_FILE, STATUS_FILE, FACES_FILE, JOB_FILE, LOCK_FILE, "autoencoder", "classifier"}
     return path.name in names or path.match("process_*.log")
 

@@ -33,12 +33,13 @@ from fakegan.data.formats import describe_left_out
 from fakegan.data.images import Pixels
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import VERDICTS
-from fakegan.loading import load_lightning
 from fakegan.pictures import sheet, stack, write_png
 from fakegan.places import shown
 from fakegan.processes import cores
 from fakegan.runs import run_at
 from fakegan.verdicts import UNSURE, Row
+from fakegan.views import RESIDUAL_GAIN
+from fakegan.words import expanded
 
 if TYPE_CHECKING:  # torch takes seconds to import: only once the words are understood
     from fakegan.detector import Detector
@@ -61,13 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _predict(words: list[str]) -> int:
     options = _parser().parse_args(words)
     _refuse(options)
-    load_lightning()
-    from fakegan.detector import DETECTOR_FILE, Detector
-    from fakegan.devices import use_device
-
-    if options.run.is_dir() and not (options.run / DETECTOR_FILE).is_file():
-        run_at(options.run)  # says where there are runs, if it is none itself
-    detector = Detector.load(options.run, use_device(options.device))
+    detector = detector_of(options.run, options.device)
     detector.geometry = replace(detector.geometry, max_megapixels=options.max_megapixels)
     grid = Grid(detector, options.grid) if options.grid else None
     verdicts, left_out = Counter[str](), Counter[str]()
@@ -85,6 +80,22 @@ def _predict(words: list[str]) -> int:
     if grid:
         print(grid.draw(), file=told)
     return int(verdicts[""] > 0)
+
+
+def detector_of(run: str | os.PathLike[str], device: str, trust: Sequence[str] = ()) -> Detector:
+    """The detector of a run, by its folder or detector.pt; `fakegan.load` says more.
+
+    Raises:
+        FakeganError: no such run or device; where the path is a folder of runs, it names some.
+    """
+    with signals.at_once():  # torch takes long to load, and leaves nothing to be undone
+        from fakegan.detector import DETECTOR_FILE, Detector
+        from fakegan.devices import use_device
+
+    place = Path(expanded(run) if isinstance(run, str) else run)
+    if place.is_dir() and not (place / DETECTOR_FILE).is_file():
+        run_at(place)  # says where there are runs, if it is none itself
+    return Detector.load(place, use_device(device), trust)
 
 
 def _refuse(options: argparse.Namespace) -> None:
@@ -208,7 +219,6 @@ class Grid:
         import torch
 
         from fakegan.detector import reconstruct
-        from fakegan.views import RESIDUAL_GAIN
 
         if self.detector.autoencoder is None:
             return [faces]

@@ -20,9 +20,9 @@ from fakegan.data.frames import GROUP_BY
 from fakegan.data.images import Geometry
 from fakegan.data.layout import rooted
 from fakegan.data.sources import ValueRange
-from fakegan.data.store import FAKE, LABEL_CONVENTION, REAL
 from fakegan.data.summary import Summary
 from fakegan.errors import UsageError
+from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
 from fakegan.places import shown
 from fakegan.processes import cores
 from fakegan.words import command, expanded, word

@@ -35,9 +35,13 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
 STOPPING = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name))  # Windows has no SIGUSR1
 
 
-def resuming(run_dir: Path) -> list[str]:
+def resuming(
+    run_dir: Path,
+    trust: Sequence[str] = (),  # packages whose code its config may name
+) -> list[str]:
     """The command that begins, or goes on with, a run whose config has been written, whatever its path is made of."""
-    return [sys.executable, str(places.script("train")), word("resume", str(run_dir))]
+    trusting = [f"trust=[{','.join(trust)}]"] if trust else []
+    return [sys.executable, str(places.script("train")), word("resume", str(run_dir)), *trusting]
 
 
 def start(

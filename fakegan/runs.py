@@ -5,44 +5,36 @@ from __future__ import annotations
 import os
 import re
 import typing
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import yaml  # type: ignore[import-untyped]  # OmegaConf's own reader
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE
 from fakegan.files import replacing
-from fakegan.typed import from_mapping
+from fakegan.pipeline.settings import RunSettings
+from fakegan.typed import from_mapping, to_mapping
 from fakegan.words import command, word
 
 CONFIG_FILE = "config.yaml"  # in a run directory, resolved
 PLACES = ("data.root", "model.checkpoint", "paths.data_dir", "paths.artifact_dir")  # what a run may find elsewhere
 _MAX_CONFIG_BYTES = 100_000  # train.py writes some 1,500
 _MAX_CONFIG_DEPTH = 10  # train.py's is 3
-T = TypeVar("T")
 
 
-class Movable(Protocol):
-    """Settings of a run whose faces and so on may have been moved."""
-
-    def check_places(self, given: Collection[str]) -> None:
-        """Raise a FakeganError where the run cannot go on with what lies at these new places."""
-
-
-M = TypeVar("M", bound=Movable)
-
-
-def write_down(cfg: DictConfig, run_dir: Path) -> None:
-    """Write a run's config.yaml, resolved.
+def write_down(settings: RunSettings, run_dir: Path) -> None:
+    """Write a run's config.yaml: all of its settings, those that no file and no word has named, too.
 
     Raises:
         UsageError: another run is there.
         FakeganError: the folder cannot be written.
     """
-    text = OmegaConf.to_yaml(cfg, resolve=True)
+    values = to_mapping(settings)
+    del values["trust"]  # a file does not say what is to be trusted
+    text = OmegaConf.to_yaml(OmegaConf.create(values))
     try:
         try:
             _write_new(text, run_dir)
@@ -96,7 +88,7 @@ def run_at(place: Path) -> Path:
     raise UsageError(f"{place} is no run, but a folder of {len(inside)}: name one of them, such as {examples}")
 
 
-def read_run(kind: type[T], run_dir: str) -> T:
+def read_run(run_dir: str) -> RunSettings:
     """The settings that a run was started with, its paths.run_dir where it stands now.
 
     A run may come from elsewhere: its config is held against the settings' keys, types and names, nothing in it is
@@ -111,22 +103,21 @@ def read_run(kind: type[T], run_dir: str) -> T:
     if isinstance(values.get("paths"), dict):
         values["paths"]["run_dir"] = run_dir
     try:
-        return from_mapping(kind, values)
+        return from_mapping(RunSettings, values)
     except (UsageError, OverflowError) as error:
         raise UsageError(f"{path}: {error!s:.300}; it may be of another version of FakeGAN") from error
 
 
 def give_places(
-    kind: type[M],
     run_dir: str,
     places: Mapping[str, str],  # by key, one of PLACES
-) -> M:
+) -> RunSettings:
     """The settings of a run that finds its faces and so on elsewhere from now on; its config.yaml says so, too.
 
     Raises:
         FakeganError: as `read_run`; other faces are there than the run began with.
     """
-    path, run = Path(run_dir) / CONFIG_FILE, read_run(kind, run_dir)
+    path, run = Path(run_dir) / CONFIG_FILE, read_run(run_dir)
     values = read_plain(path)
     moved = []
     for key, place in places.items():
@@ -135,7 +126,7 @@ def give_places(
             moved.append((key, f"{key} is {place} from now on; it was {values[group].get(name)}"))
             values[group][name] = place
     if moved:
-        run = from_mapping(kind, {**values, "paths": {**values["paths"], "run_dir": run_dir}})
+        run = from_mapping(RunSettings, {**values, "paths": {**values["paths"], "run_dir": run_dir}})
         run.check_places([key for key, _ in moved])
         with replacing(path) as building:
             building.write_text(OmegaConf.to_yaml(OmegaConf.create(values)), encoding="utf-8")
@@ -191,7 +182,7 @@ def _foreign(event: yaml.Event) -> str | None:
     return "a control character" if re.search(r"[\x00-\x1f\x7f-\x9f]", value) else None
 
 
-def read_runs(kind: type[T], places: Sequence[str]) -> list[T]:
+def read_runs(places: Sequence[str]) -> list[RunSettings]:
     """The settings of several runs: run directories, or folders that hold some at any depth.
 
     Raises:
@@ -199,12 +190,12 @@ def read_runs(kind: type[T], places: Sequence[str]) -> list[T]:
     """
     if not places:
         raise UsageError("name a run with run=DIR, or several with 'runs=[DIR,DIR]'")
-    found: dict[Path, T] = {}
+    found: dict[Path, RunSettings] = {}
     for place in places:
         runs = runs_under(Path(place))
         if not runs:
             raise UsageError(f"there is no run at {place}: name directories that train.py wrote, or a folder of them")
-        found |= {run.resolve(): read_run(kind, str(run)) for run in runs}
+        found |= {run.resolve(): read_run(str(run)) for run in runs}
     return list(found.values())
 
 

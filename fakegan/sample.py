@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
@@ -24,16 +24,13 @@ from fakegan import words
 from fakegan.commands import Parser, at_least, new_path, path, run
 from fakegan.errors import FakeganError, UsageError
 from fakegan.files import entries, stays
-from fakegan.loading import load_lightning
 from fakegan.pictures import write_png
-from fakegan.pipeline.settings import RunSettings
 from fakegan.places import shown
 from fakegan.runs import read_run
 
 if TYPE_CHECKING:  # --help does not wait for torch
     import torch
-
-    from fakegan.nets.dcgan import DCGANGenerator
+    from torch import nn
 
 _COMMAND = shown("sample")
 _PICTURE_VIEWS = ("pixels", "reconstruction")  # those whose samples are faces to look at
@@ -47,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _sample(given: list[str]) -> int:
     options = _parser().parse_args(given)
-    load_lightning()
-    from fakegan.devices import use_device
+    with signals.at_once():  # torch takes long to load, and leaves nothing to be undone
+        from fakegan.devices import use_device
 
-    sample(options.run, options.out, options.count, options.seed, use_device(options.device))
+    sample(options.run, options.out, options.count, options.seed, use_device(options.device), options.trust)
     print(f"{options.count:,} faces: {options.out}")
     source = shlex.quote(f"dcgan={words.here(options.out)}")
     print(f"Next: {words.called('prepare')} --fake {source} --real NAME=PATH --out data/NAME")
@@ -59,7 +56,7 @@ def _sample(given: list[str]) -> int:
     return 0
 
 
-def sample(run_dir: Path, out: Path, count: int, seed: int, device: torch.device) -> None:
+def sample(run_dir: Path, out: Path, count: int, seed: int, device: torch.device, trust: Sequence[str] = ()) -> None:
     """Faces of the run's generator as `out`/000000.png and so on; the same seed gives the same bytes on one machine.
 
     Raises:
@@ -72,49 +69,46 @@ def sample(run_dir: Path, out: Path, count: int, seed: int, device: torch.device
 
     out, run_dir = out.resolve(), run_dir.parent if run_dir.is_file() else run_dir
     _refuse_taken(out)
-    generator = _load_generator(run_dir).to(device).eval()
+    generator = _load_generator(run_dir, trust).to(device).eval()
     noise = torch.Generator().manual_seed(seed)  # the CPU's, so that every device is given the same noise
     with _made_beside(out) as folder, torch.inference_mode(), tqdm(total=count, disable=None, unit="faces") as progress:
         for start in range(0, count, _BATCH):
             size = min(_BATCH, count - start)
-            faces = to_uint8(generator(torch.randn(size, generator.latent, generator=noise).to(device)))
+            faces = to_uint8(generator(torch.randn(size, int(cast(Any, generator).latent), generator=noise).to(device)))
             for number, face in enumerate(faces.cpu().numpy(), start):
                 write_png(folder / f"{number:06d}.png", face)
             progress.update(size)
 
 
-def _load_generator(run_dir: Path) -> DCGANGenerator:
-    from fakegan.checkpoints import load_checkpoint
-    from fakegan.modules.dcgan import GENERATOR_FILE
-    from fakegan.nets.dcgan import DCGANGenerator
+def _load_generator(run_dir: Path, trust: Sequence[str]) -> nn.Module:
+    from fakegan.checkpoints import load_checkpoint, refusing_misfits
+    from fakegan.detector import trusted_net
+    from fakegan.nets.dcgan import GENERATOR_FILE
 
     path = run_dir / GENERATOR_FILE
     if not path.is_file():
         raise _no_generator(run_dir)
     content = load_checkpoint(path)
-    damaged = FakeganError(f"{path} is no generator's file, or damaged: train again")
-    if not {"options", "weights", "view"} <= content.keys():
-        raise damaged
+    if not {"net", "weights", "view"} <= content.keys():
+        raise FakeganError(f"{path} is no generator's file, or damaged: train again")
     if content["view"] not in _PICTURE_VIEWS:
         raise UsageError(
             f"the generator of {run_dir} makes inputs of the view {content['view']!r}, which are no faces: "
             f"sample a run whose view is {' or '.join(_PICTURE_VIEWS)}"
         )
-    try:
-        generator = DCGANGenerator(**content["options"])
+    with refusing_misfits(path):
+        generator = trusted_net(content["net"], "net", trust)
         generator.load_state_dict(content["weights"])
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise damaged from error
     return generator
 
 
 def _no_generator(run_dir: Path) -> FakeganError:
-    from fakegan.modules.dcgan import GENERATOR_FILE
+    from fakegan.nets.dcgan import GENERATOR_FILE
 
-    trained = read_run(RunSettings, str(run_dir))
+    trained = read_run(str(run_dir))
     if trained.pipeline.view is None:
         return UsageError(f"{run_dir} trained an autoencoder only: only classifier=dcgan has a generator")
-    if trained.classifier.net != "dcgan":
+    if not trained.classifier.adversarial:
         name = trained.classifier.name
         return UsageError(f"{run_dir} was trained with classifier={name}: only classifier=dcgan has a generator")
     return FakeganError(
@@ -179,6 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=new_path, required=True, metavar="DIR", help="a new or empty folder")
     add("--seed", type=at_least(0), default=0, metavar="S", help="of the noise (0)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where the generator runs (auto)")
+    add("--trust", action="append", default=[], metavar="NAME", help="a package whose code the run's file may name")
     return parser
 
 

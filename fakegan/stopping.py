@@ -16,6 +16,8 @@ from typing import Any
 import pytorch_lightning as pl
 
 from fakegan import ranks, signals
+from fakegan.checkpoints import CHECKPOINTS, LAST
+from fakegan.checks import at_least
 from fakegan.processes import REQUEUED
 from fakegan.slurm import ANNOUNCING, requeue
 
@@ -37,9 +39,14 @@ class SaveAndStop(pl.Callback):
     What comes out of a fit that goes on from there is the same as if it had never stopped.
     """
 
-    def __init__(self, path: Path, minutes: float) -> None:
-        self.path = path
-        self.minutes = minutes  # between two saves within an epoch
+    def __init__(
+        self,
+        folder: Path,
+        minutes: float = 5,  # between two checkpoints within an epoch; one comes after every epoch
+    ) -> None:
+        at_least(0, minutes=minutes)
+        self.path = folder / CHECKPOINTS / LAST
+        self.minutes = minutes
         self.noted = 0  # the signal that asks to stop
         self.noted_at = 0.0
         self.saved = 0.0

@@ -54,7 +54,7 @@ def usage(
         hydras = _hydras_explanations(conf, composed.choices)
         shown = {key: value for key, value in composed.hydras.items() if key in hydras}
         chosen = {group: composed.choices.get(group) for group in _HYDRAS}
-        rows = [*_choices(conf, chosen, "", width), "", *_keys(shown, hydras, width)]
+        rows = [*_choices(conf, chosen, "", width, least=1), "", *_keys(shown, hydras, width)]
         parts.append("Folders, and sweeps (-m and words with several values, as seed=1,2,3):\n" + "\n".join(rows))
     also = (
         "Also: --cfg job shows the config, --info how it was composed, --hydra-help what else Hydra takes, "

@@ -42,6 +42,7 @@ _KINDS = {
     "sources": _Kind(paths=False, listed=True),
 }
 _WORD = re.compile(r"(\+{0,2}([\w.]+)=)(.*)", re.DOTALL)
+_WITHIN_A_GROUP = re.compile(r"(?!hydra\.)[A-Za-z_]\w*\.[\w.]+=")
 _QUOTED = r"'((?:\\.|[^'\\])*)'|\"((?:\\.|[^\"\\])*)\""
 _ELEMENT = re.compile(rf"\s*(?:{_QUOTED}|((?:\\.|[^,])*?))\s*(?:,|$)", re.DOTALL)
 _ESCAPED = re.compile(r"\\([()\[\]{}:=, \t\\])")  # what Hydra takes for the second character alone
@@ -61,12 +62,25 @@ def as_meant(words: Sequence[str]) -> list[str]:
     for word in words:
         if word.endswith("\r"):
             raise UsageError(f"{word!r:.100} {_WINDOWS}")
-    return [_rewritten(word, expanded) for word in _joined(words)]
+    return [opened(_rewritten(word, expanded)) for word in _joined(words)]
+
+
+def opened(word: str) -> str:
+    """A word for a key within a group, which may be any option of what the group builds.
+
+    Hydra by itself knows only the keys that a YAML file names, and takes others with a plus.
+    """
+    return f"++{word}" if _WITHIN_A_GROUP.match(word) else word
+
+
+def typed(word: str) -> str:
+    """An opened word as it was typed."""
+    return word[2:] if word.startswith("++") and _WITHIN_A_GROUP.match(word[2:]) else word
 
 
 def lasting(words: Sequence[str]) -> list[str]:
-    """Hydra's words as they mean the same in every folder: paths are absolute."""
-    return [_rewritten(word, lambda path: str(Path(path).absolute())) for word in words]
+    """Hydra's words as one would type them, and as they mean the same in every folder: paths are absolute."""
+    return [_rewritten(typed(word), lambda path: str(Path(path).absolute())) for word in words]
 
 
 def from_here(words: Sequence[str]) -> list[str]:

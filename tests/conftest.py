@@ -15,10 +15,12 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from fakegan import config, signals
+from fakegan import composing, signals
 from fakegan.data.images import Geometry, face_from_pixels
-from fakegan.data.store import FAKE, REAL, FaceStore, Row, StoreWriter
+from fakegan.data.store import FaceStore, Row, StoreWriter
+from fakegan.labels import FAKE, REAL
 from fakegan.pipeline.settings import RunSettings
+from fakegan.words import opened
 
 Compose = Callable[..., RunSettings]
 
@@ -37,12 +39,6 @@ def ctrl_c_is_heard() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture(autouse=True)
-def memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process that runs the tests is not one that trains: it should not hold on to its peak."""
-    monkeypatch.setattr("fakegan.devices.keep_freed_memory", lambda: False)
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +71,7 @@ def compose_settings(store_path: Path, tmp_path: Path) -> Compose:
     """Settings of a tiny run on the generated store, from the shipped config and overrides."""
 
     def make(*overrides: str) -> RunSettings:
-        config.register_resolvers()
+        composing.register_resolvers()
         fixed = [
             "data=faces",
             f"data.root={store_path}",
@@ -85,8 +81,8 @@ def compose_settings(store_path: Path, tmp_path: Path) -> Compose:
             f"paths.artifact_dir={tmp_path / 'artifacts'}",
             f"paths.data_dir={tmp_path / 'data'}",
         ]
-        with initialize_config_dir(str(config.CONF), version_base="1.3"):
-            return config.settings(RunSettings, compose("train", [*fixed, *overrides]))
+        with initialize_config_dir(str(composing.CONF), version_base="1.3"):
+            return composing.settings_of(RunSettings, compose("train", [*fixed, *map(opened, overrides)]))
 
     return make
 

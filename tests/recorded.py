@@ -13,14 +13,13 @@ from typing import Any
 
 import torch
 
-from fakegan import config, processes, ranks
-from fakegan.data import datamodule
-from fakegan.data.datamodule import DealtStoreOrder, StoreOrder
+from fakegan import processes, ranks, runs
+from fakegan.data import batches
+from fakegan.data.batches import DealtStoreOrder, StoreOrder
 from fakegan.data.pixels import to_unit
 from fakegan.modules.means import EpochMeans
 from fakegan.pipeline import train_autoencoder, train_classifier
 from fakegan.pipeline.fitting import fit
-from fakegan.pipeline.settings import RunSettings
 from fakegan.pipeline.stages import run
 
 steps: list[dict[str, float]] = []
@@ -51,7 +50,7 @@ def in_double() -> None:
     Adam turns the rounding of a gradient near zero into a whole step: single precision would hide a real difference.
     """
     torch.set_default_dtype(torch.float64)
-    datamodule.to_unit = lambda pixels: to_unit(pixels).double()
+    batches.to_unit = lambda pixels: to_unit(pixels).double()
 
     def fit_only(*arguments: Any, **options: Any) -> None:
         fit(*arguments, **options)
@@ -70,7 +69,7 @@ def main(run_dir: str, out: str, *modes: str) -> None:
     if "double" in modes:
         in_double()
     with contextlib.suppress(Done):
-        run(config.read_run(RunSettings, run_dir))
+        run(runs.read_run(run_dir))
     if ranks.is_first():
         Path(out).write_text(json.dumps(steps))
     ranks.disconnect()  # else the process that ends last may be aborted

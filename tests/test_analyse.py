@@ -15,9 +15,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fakegan.checkpoints import save_checkpoint
 from fakegan.data.faces import Faces, open_faces
-from fakegan.data.store import FAKE, REAL
 from fakegan.evaluation import plots
 from fakegan.evaluation.reconstructed import PROBES
+from fakegan.labels import FAKE, REAL
 from fakegan.nets.autogan import AutoGAN
 from fakegan.pipeline.analyse import ANALYSIS_FILE, analyse
 from fakegan.pipeline.settings import RunSettings

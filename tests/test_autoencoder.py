@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from fakegan.data import demo
-from fakegan.data.datamodule import RealFacesDataModule
 from fakegan.data.pixels import to_unit
 from fakegan.modules.autoencoder import AdversarialAutoencoder, psnr
 from fakegan.modules.means import EpochMeans
 from fakegan.modules.pool import ReconstructionPool
 from fakegan.modules.schedules import WARMUP, learning_rate_factor, optimizer
+from fakegan.training.datamodules import RealFacesDataModule
 
 
 def fit(module: pl.LightningModule, data: pl.LightningDataModule, epochs: int = 1, **options: Any) -> pl.Trainer:

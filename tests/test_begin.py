@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from fakegan import commands, config
+from fakegan import commands
+from fakegan.cli import entry
 
 
 def _notebook(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
@@ -31,14 +32,14 @@ def test_a_command_of_fakegan(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_command_of_hydra(monkeypatch: pytest.MonkeyPatch) -> None:
     printed = _notebook(monkeypatch)
     monkeypatch.setattr(sys, "argv", ["train.py", "--help"])
-    monkeypatch.setattr(config, "_help", lambda *_: "autoencoder · é")
-    config.entry_point("train")(lambda cfg: None)()
+    monkeypatch.setattr(entry, "_help", lambda *_: "autoencoder · é")
+    entry.entry_point("train")(lambda cfg: None)()
     assert printed.getvalue() == b"autoencoder \\xb7 \\xe9\n"
     assert os.environ["MPLBACKEND"] == "agg"
 
 
 @pytest.mark.slow
 def test_lightning_which_imports_matplotlib_is_loaded_in_a_notebooks_process() -> None:
-    words = "from fakegan.commands import begin; begin(); from fakegan.loading import load_lightning; load_lightning()"
+    words = "from fakegan.commands import begin; begin(); import pytorch_lightning"
     inherited = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     subprocess.run([sys.executable, "-c", f"{words}; import matplotlib.pyplot"], env=inherited, check=True, timeout=300)

@@ -21,9 +21,10 @@ from PIL import Image
 from fakegan import prepare
 from fakegan.data.build import Recipe, Source, build_store, count_pictures, read_pictures
 from fakegan.data.images import Face, Geometry
-from fakegan.data.store import FAKE, REAL, FaceStore
+from fakegan.data.store import FaceStore
 from fakegan.data.summary import SourceSummary, Summary
 from fakegan.errors import UsageError
+from fakegan.labels import FAKE, REAL
 
 
 def picture(seed: int, side: int = 48) -> Image.Image:

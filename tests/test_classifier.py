@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from fakegan.nets.registry import build_net
 
-from fakegan.data.datamodule import RealFakeDataModule
-from fakegan.data.store import FAKE, REAL, FaceStore
+from fakegan.data.store import FaceStore
 from fakegan.errors import UsageError
-from fakegan.modules.classifier import Classifier, build_net, fake_probability
+from fakegan.labels import FAKE, REAL
+from fakegan.modules.classifier import Classifier, fake_probability
+from fakegan.training.datamodules import RealFakeDataModule
 from fakegan.views import VIEWS
 
 from .test_autoencoder import fit

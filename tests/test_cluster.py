@@ -19,9 +19,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from fakegan import config
+from fakegan import composing
 from fakegan.errors import UsageError
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
+from fakegan.places import PROJECT
 from fakegan.sweep import cluster, lifecycle
 from fakegan.sweep.cluster import SlurmLauncher, run_jobs
 from fakegan.sweep.jobs import Ending, Job, Running
@@ -156,10 +157,10 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _launcher(tmp_path: Path, *words: str) -> SlurmLauncher:
-    config.register_resolvers()
+    composing.register_resolvers()
     lifecycle.register()
     words = (*words, f"hydra.sweep.dir={tmp_path / 'sweep'}")
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
         cfg = compose("train", list(words), return_hydra_config=True)
     made = instantiate(cfg.hydra.launcher)
     assert isinstance(made, SlurmLauncher)
@@ -372,7 +373,7 @@ def test_a_sweep_by_submitit_ends_in_a_table_and_a_report(tmp_path: Path, store_
     processes = ("hydra/launcher=slurm_local", "hydra.launcher.tasks_per_node=2", "trainer=ddp_cpu")
     found: dict[str, list[Any]] = {}
     for name, own in (("cluster", processes), ("here", ("hydra/launcher=basic", "trainer=cpu"))):
-        command = [sys.executable, str(config.PROJECT / "train.py"), *words, *own, f"hydra.sweep.dir={tmp_path / name}"]
+        command = [sys.executable, str(PROJECT / "train.py"), *words, *own, f"hydra.sweep.dir={tmp_path / name}"]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         result = subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1500, check=False

@@ -10,15 +10,17 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from fakegan import config
+from fakegan import composing, runs
+from fakegan.cli import start
 from fakegan.errors import FakeganError, UsageError
 from fakegan.pipeline.settings import EvaluateSettings, RunSettings
+from fakegan.places import PROJECT
 
 from .conftest import Compose
 
 GROUPS = ("data", "model", "classifier", "pipeline", "budget", "trainer", "callbacks", "logger")
-CHOICES = [(g, p.stem) for g in GROUPS for p in sorted((config.CONF / g).glob("*.yaml"))]
-EXPERIMENTS = sorted(p.stem for p in (config.CONF / "experiment").glob("*.yaml"))
+CHOICES = [(g, p.stem) for g in GROUPS for p in sorted((composing.CONF / g).glob("*.yaml"))]
+EXPERIMENTS = sorted(p.stem for p in (composing.CONF / "experiment").glob("*.yaml"))
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
@@ -33,7 +35,7 @@ def test_every_experiment_composes_on_its_own_and_as_a_sweep(
     compose_settings: Compose, experiment: str, budget: str
 ) -> None:
     compose_settings(f"+experiment={experiment}", f"budget={budget}")
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
         cfg = compose("train", [f"+experiment={experiment}", f"budget={budget}"], return_hydra_config=True)
     assert (cfg.hydra.mode is not None) == bool(cfg.hydra.sweeper.params)
 
@@ -41,7 +43,7 @@ def test_every_experiment_composes_on_its_own_and_as_a_sweep(
 def test_the_studys_experiments_are_sweeps_over_its_questions() -> None:
     swept = {}
     for experiment in ("paper_exp1", "paper_exp2"):
-        with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        with initialize_config_dir(str(composing.CONF), version_base="1.3"):
             cfg = compose("train", [f"+experiment={experiment}"], return_hydra_config=True)
         swept[experiment] = dict(cfg.hydra.sweeper.params)
     assert swept["paper_exp1"]["pipeline"] == "classify,recon_classify"
@@ -74,10 +76,10 @@ def test_budget_paper_is_the_studys_in_its_experiments_and_only_there(compose_se
 
 
 def test_the_budget_of_a_dcgan_is_its_own(compose_settings: Compose) -> None:
-    config.register_resolvers()
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+    composing.register_resolvers()
+    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
         cfg = compose("train", ["budget=paper", "classifier=dcgan", "paths.run_dir=x"])
-    settings = config.settings(RunSettings, cfg)
+    settings = composing.settings_of(RunSettings, cfg)
     assert (settings.classifier_budget.max_epochs, settings.classifier_budget.batch_size) == (30, 128)
     assert settings.budget.classifier.max_epochs == 50
 
@@ -119,24 +121,26 @@ def test_depth_matters_where_an_autoencoder_is_trained_and_the_classifier_where_
 
 
 def test_several_runs_are_found_in_a_folder_in_their_order(tmp_path: Path, store_path: Path) -> None:
-    config.register_resolvers()
+    composing.register_resolvers()
     for name in ("2_b", "10_a", "1_c"):
-        with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        with initialize_config_dir(str(composing.CONF), version_base="1.3"):
             cfg = compose("train", ["data=faces", f"data.root={store_path}", f"paths.run_dir={tmp_path / name}"])
-        config.start_run(RunSettings, cfg)
-    found = config.read_runs(RunSettings, [str(tmp_path), str(tmp_path / "1_c")])
+        start.start_run(cfg)
+    found = runs.read_runs([str(tmp_path), str(tmp_path / "1_c")])
     assert [run.paths.run_dir.name for run in found] == ["1_c", "2_b", "10_a"]
     with pytest.raises(UsageError, match="no run at"):
-        config.read_runs(RunSettings, [str(tmp_path / "nothing")])
+        runs.read_runs([str(tmp_path / "nothing")])
     with pytest.raises(UsageError, match=r"run=DIR"):
-        config.read_runs(RunSettings, [])
+        runs.read_runs([])
 
 
 def test_evaluate_composes(tmp_path: Path) -> None:
-    config.register_resolvers()
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
-        own = config.settings(EvaluateSettings, compose("evaluate", ["run=outputs/x"]))
-        other = config.settings(EvaluateSettings, compose("evaluate", ["run=x", "data=faces", f"data.root={tmp_path}"]))
+    composing.register_resolvers()
+    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
+        own = composing.settings_of(EvaluateSettings, compose("evaluate", ["run=outputs/x"]))
+        other = composing.settings_of(
+            EvaluateSettings, compose("evaluate", ["run=x", "data=faces", f"data.root={tmp_path}"])
+        )
     assert own.data is None
     assert other.data is not None
     assert other.data.root == tmp_path
@@ -150,12 +154,12 @@ def test_depth_is_the_only_difference_between_the_two_models(compose_settings: C
 
 
 def test_the_main_job_needs_no_words_but_its_own() -> None:
-    config.register_resolvers()
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+    composing.register_resolvers()
+    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
         cfg = compose("train", ["model=autogan4", "pipeline=recon_classify", "paths.run_dir=x"])
-        settings = config.settings(RunSettings, cfg)
+        settings = composing.settings_of(RunSettings, cfg)
     assert (settings.data.name, settings.budget.name) == ("demo", "quick")
-    assert settings.paths.artifact_dir == config.PROJECT / "artifacts"
+    assert settings.paths.artifact_dir == PROJECT / "artifacts"
 
 
 def test_a_study_setting_is_the_studys(compose_settings: Compose) -> None:
@@ -200,48 +204,48 @@ def test_a_study_setting_is_the_studys(compose_settings: Compose) -> None:
     ],
 )
 def test_what_is_wrong_with_a_config_is_one_sentence(overrides: list[str], words: str) -> None:
-    config.register_resolvers()
+    composing.register_resolvers()
     with pytest.raises((HydraException, UsageError)) as caught:  # noqa: PT012
-        with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        with initialize_config_dir(str(composing.CONF), version_base="1.3"):
             cfg = compose("train", ["paths.run_dir=x", *overrides])
-        config.settings(RunSettings, cfg)
-    sentence = str(caught.value) if isinstance(caught.value, UsageError) else config.explain(caught.value)
+        composing.settings_of(RunSettings, cfg)
+    sentence = str(caught.value) if isinstance(caught.value, UsageError) else composing.explain(caught.value)
     assert "\n" not in sentence
     assert re.search(words, sentence), sentence
 
 
 def test_a_run_is_written_down_before_it_runs_and_read_back(tmp_path: Path, store_path: Path) -> None:
-    config.register_resolvers()
+    composing.register_resolvers()
     run_dir = tmp_path / "run"
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
         cfg = compose("train", ["data=faces", f"data.root={store_path}", f"paths.run_dir={run_dir}"])
-    settings = config.start_run(RunSettings, cfg)
+    settings = start.start_run(cfg)
     text = (run_dir / "config.yaml").read_text()
     assert "${" not in text  # resolved
-    assert config.read_run(RunSettings, str(run_dir)) == settings
+    assert runs.read_run(str(run_dir)) == settings
     earlier = text.replace("autoencoder_share: null", "autoencoder_share: 0.5")  # then it was always stated
     assert earlier != text
     (run_dir / "config.yaml").write_text(earlier.replace("autoencoder_sources: []", "autoencoder_sources: [camera]"))
-    assert config.read_run(RunSettings, str(run_dir)).data.split.share == 0.5
+    assert runs.read_run(str(run_dir)).data.split.share == 0.5
     (run_dir / "config.yaml").write_text(text)
     moved = tmp_path / "moved"
     run_dir.rename(moved)
-    assert config.read_run(RunSettings, str(moved)).paths.run_dir == moved
+    assert runs.read_run(str(moved)).paths.run_dir == moved
     moved.rename(run_dir)
     with pytest.raises(UsageError, match="holds a run already"):
-        config.start_run(RunSettings, cfg)
+        start.start_run(cfg)
 
 
 @pytest.mark.parametrize("content", ["a: [", "- 1", "seed: 1", "seed: 1\nhostile: {_target_: os.system}"])
 def test_a_damaged_or_hostile_config_is_one_sentence(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.yaml").write_text(content)
-    with pytest.raises(config.FakeganError):
-        config.read_run(RunSettings, str(tmp_path))
+    with pytest.raises(FakeganError):
+        runs.read_run(str(tmp_path))
 
 
 def test_no_config_names_code_to_run() -> None:
-    for path in config.CONF.rglob("*.yaml"):
-        hydras_own = path.is_relative_to(config.CONF / "hydra")
+    for path in composing.CONF.rglob("*.yaml"):
+        hydras_own = path.is_relative_to(composing.CONF / "hydra")
         loaded: Any = {} if hydras_own else OmegaConf.to_container(OmegaConf.load(path))
         assert "_target_" not in str(loaded), path
 
@@ -255,11 +259,11 @@ def test_a_config_is_written_whole_and_never_over_another(
 
     if not links:
         monkeypatch.setattr(os, "link", refuse)
-    config.write_down(OmegaConf.create({"seed": 1}), tmp_path / "run")
+    runs.write_down(OmegaConf.create({"seed": 1}), tmp_path / "run")
     with pytest.raises(UsageError, match="holds a run already"):
-        config.write_down(OmegaConf.create({"seed": 2}), tmp_path / "run")
-    assert [path.name for path in (tmp_path / "run").iterdir()] == [config.CONFIG_FILE]
-    assert (tmp_path / "run" / config.CONFIG_FILE).read_text() == "seed: 1\n"
+        runs.write_down(OmegaConf.create({"seed": 2}), tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [runs.CONFIG_FILE]
+    assert (tmp_path / "run" / runs.CONFIG_FILE).read_text() == "seed: 1\n"
 
 
 def test_a_config_that_a_full_disk_cuts_short_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,5 +273,5 @@ def test_a_config_that_a_full_disk_cuts_short_is_not_there(tmp_path: Path, monke
 
     monkeypatch.setattr(Path, "write_text", half)
     with pytest.raises(FakeganError, match=r"cannot be written \(.*No space"):
-        config.write_down(OmegaConf.create({"seed": 1}), tmp_path)
+        runs.write_down(OmegaConf.create({"seed": 1}), tmp_path)
     assert not list(tmp_path.iterdir())

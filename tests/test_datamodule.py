@@ -4,19 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from fakegan.data.datamodule import (
-    FaceBatches,
-    RealFacesDataModule,
-    RealFakeDataModule,
-    StoreOrder,
-    TrainOrder,
-    flips,
-    loader,
-    mirrored,
-)
+from fakegan.data.batches import FaceBatches, StoreOrder, TrainOrder, flips, loader, mirrored
 from fakegan.data.pixels import to_unit
-from fakegan.data.store import FAKE, REAL, FaceStore
+from fakegan.data.store import FaceStore
 from fakegan.errors import UsageError
+from fakegan.labels import FAKE, REAL
+from fakegan.training.datamodules import RealFacesDataModule, RealFakeDataModule
 from fakegan.views import VIEWS
 
 

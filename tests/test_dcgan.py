@@ -11,18 +11,20 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from fakegan.nets.registry import build_net
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fakegan.callbacks import GeneratedSamples, StepSeed
-from fakegan.data.datamodule import RealFakeDataModule
-from fakegan.data.store import FAKE, REAL, FaceStore
+from fakegan.data.store import FaceStore
 from fakegan.errors import UsageError
-from fakegan.modules.classifier import build_net, fake_probability
+from fakegan.labels import FAKE, REAL
+from fakegan.modules.classifier import fake_probability
 from fakegan.modules.dcgan import DCGANClassifier, discriminator_options, generator_options, running_statistics_kept
 from fakegan.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from fakegan.nets.losses import dcgan_discriminator_loss, dcgan_generator_loss
+from fakegan.training.datamodules import RealFakeDataModule
 from fakegan.views import VIEWS
 
 from .conftest import Compose

@@ -3,15 +3,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fakegan.nets.registry import build_net
 
 from fakegan import checkpoints
-from fakegan.data.datamodule import FaceBatches, StoreOrder, loader, on_device
+from fakegan.data.batches import FaceBatches, StoreOrder, loader, on_device
 from fakegan.data.images import Geometry
 from fakegan.data.pixels import to_unit
 from fakegan.data.store import FaceStore
 from fakegan.detector import DETECTOR_FILE, Detector, NetSpec, reconstruct, sha256_bytes
 from fakegan.errors import FakeganError
-from fakegan.modules.classifier import build_net, fake_probability
+from fakegan.modules.classifier import fake_probability
 from fakegan.nets.autogan import AutoGAN
 from fakegan.views import VIEWS
 

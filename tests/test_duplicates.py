@@ -6,7 +6,7 @@ import pytest
 from fakegan.data import duplicates
 from fakegan.data.duplicates import MAX_HASH_DISTANCE, TABLES, find_duplicates, look_alike, pairs_of_table
 from fakegan.data.images import looks
-from fakegan.data.store import FAKE, REAL
+from fakegan.labels import FAKE, REAL
 
 
 def random_thumbs(count: int, seed: int = 0) -> np.ndarray:

@@ -10,14 +10,14 @@ import torch
 
 from fakegan import epochs
 from fakegan.callbacks import Best, MetricsInCheckpoint, Patience
-from fakegan.checkpoints import AtomicCheckpointIO
-from fakegan.data.datamodule import RealFacesDataModule
 from fakegan.data.store import FaceStore
 from fakegan.epochs import EpochLines, EpochStatus, StageBar, said
 from fakegan.modules.autoencoder import AdversarialAutoencoder
 from fakegan.modules.means import EpochMeans
 from fakegan.pipeline.fitting import _tell_end
 from fakegan.progress import read_status
+from fakegan.training.checkpoint_io import AtomicCheckpointIO
+from fakegan.training.datamodules import RealFacesDataModule
 
 
 def fit(module: pl.LightningModule, store: FaceStore, epochs: int, *callbacks: pl.Callback) -> pl.Trainer:

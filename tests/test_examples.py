@@ -10,7 +10,8 @@ import torch
 from fakegan.checkpoints import save_checkpoint
 from fakegan.data.faces import Faces, open_faces
 from fakegan.data.images import Geometry, face_from_pixels
-from fakegan.data.store import FAKE, REAL, Row, StoreWriter
+from fakegan.data.store import Row, StoreWriter
+from fakegan.labels import FAKE, REAL
 from fakegan.nets.autogan import AutoGAN
 from fakegan.pipeline import stages
 from fakegan.pipeline.examples import Examples, Joined, examples

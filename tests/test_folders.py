@@ -11,12 +11,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from fakegan import config, runs
-from fakegan.config import PROJECT
+from fakegan import composing, runs
 from fakegan.errors import FakeganError, UsageError
 from fakegan.folders import Claim, Claiming
 from fakegan.pipeline import stages
 from fakegan.pipeline.settings import LOCK_FILE
+from fakegan.places import PROJECT
 from fakegan.sweep import lifecycle, words
 
 CONTENT = OmegaConf.create({"seed": 1})
@@ -30,8 +30,8 @@ def _begin(claim: Claim) -> None:
 
 def _hydras(*overrides: str) -> DictConfig:
     """The config that Hydra's callbacks are given, its clock stopped."""
-    config.register_resolvers()
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+    composing.register_resolvers()
+    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
         return compose("train", [*overrides, "hydra.job.num=0"], return_hydra_config=True)
 
 

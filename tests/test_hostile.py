@@ -16,29 +16,31 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fakegan.nets.registry import build_net
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from fakegan import checkpoints, config
+from fakegan import checkpoints, composing, runs
 from fakegan.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.data import sources
 from fakegan.data import store as store_module
-from fakegan.data.datamodule import flips
+from fakegan.data.batches import flips
 from fakegan.data.familiarity import Familiarity
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.sources import open_container
-from fakegan.data.store import COLUMNS, FAKE, REAL, FaceStore, Row, StoreWriter
+from fakegan.data.store import COLUMNS, FaceStore, Row, StoreWriter
 from fakegan.detector import DETECTOR_FILE, Detector, NetSpec
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation import results
 from fakegan.evaluation.results import FaceScores, read_metrics, read_scores, write_scores
-from fakegan.modules.classifier import build_net
+from fakegan.labels import FAKE, REAL
 from fakegan.nets.autogan import AutoGAN
 from fakegan.pictures import png
 from fakegan.pipeline import ledger, report_reconstruction
 from fakegan.pipeline.artifacts import Reconstructions
 from fakegan.pipeline.reconstruct import load_autoencoder
 from fakegan.pipeline.settings import RunSettings
+from fakegan.places import PROJECT
 from fakegan.progress import STATUS_FILE, Status, read_status, write_status
 from fakegan.sweep import table, words
 from fakegan.sweep.search import BEST_FILE, closing_words
@@ -333,10 +335,10 @@ def test_one_long_name_does_not_take_memory_for_every_row(small_store: Path, mon
 @pytest.fixture
 def run_dir(tmp_path: Path, store_path: Path) -> Path:
     """A run as train.py begins it, but for its numbers."""
-    config.register_resolvers()
+    composing.register_resolvers()
     path = tmp_path / "run"
     words = ["data=faces", f"data.root={store_path}", f"paths.run_dir={path}"]
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
         cfg = compose("train", words)
     path.mkdir()
     (path / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
@@ -345,7 +347,7 @@ def run_dir(tmp_path: Path, store_path: Path) -> Path:
 
 
 def read(run_dir: Path) -> RunSettings:
-    return config.read_run(RunSettings, str(run_dir))
+    return runs.read_run(str(run_dir))
 
 
 def with_text(run_dir: Path, text: str, instead_of: str = "") -> None:
@@ -439,7 +441,7 @@ def test_peoples_own_names_go_on_working(compose_settings: Compose, name: str) -
 def test_a_command_on_a_hostile_run_says_so_and_does_nothing(run_dir: Path, marker: Path, command: str) -> None:
     with_text(run_dir, f"hostile: !!python/object/apply:os.mkdir [{marker}]")
     script, word = command.format(run=run_dir).split()
-    words = [sys.executable, str(config.PROJECT / script), word]
+    words = [sys.executable, str(PROJECT / script), word]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1

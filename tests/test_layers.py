@@ -1,10 +1,6 @@
 """The quicker layers against torch's own: outputs and every gradient."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fakegan import devices, memory
+from fakegan import devices
 from fakegan.errors import UsageError
 from fakegan.nets import layers
 from fakegan.nets.alexnet import AlexNet
@@ -234,46 +230,6 @@ def test_every_layer_keeps_channels_last() -> None:
     assert not [module for module, kept in seen if not kept]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
-def test_freed_memory_is_kept() -> None:
-    """Pages that a process asks the system for while it fills 40 MB again and again: none, once they are kept."""
-    code = (
-        "import resource, sys, torch; from fakegan.memory import keep_freed_memory\n"
-        "print(keep_freed_memory() if sys.argv[1] == 'keep' else False)\n"
-        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "for _ in range(16): torch.ones(10_000_000)\n"
-        "before = faults()\n"
-        "for _ in range(5): torch.ones(10_000_000)\n"
-        "print(faults() - before)"
-    )
-    told, pages = {}, {}
-    environment = {name: value for name, value in os.environ.items() if name not in memory._CHOSEN}
-    for how in ("keep", "return"):
-        words = [sys.executable, "-c", code, how]
-        out = subprocess.run(words, capture_output=True, text=True, check=True, env=environment).stdout.split()
-        told[how], pages[how] = out[0] == "True", int(out[1])
-    assert not told["return"]
-    if not told["keep"] or pages["return"] < 1000:
-        pytest.skip("another C library, or a system that hands out pages in bulk")
-    assert pages["keep"] < pages["return"] / 10
-
-
-def test_keeping_memory_tells_whether_it_could(monkeypatch: pytest.MonkeyPatch) -> None:
-    unset = [monkeypatch.delenv(name, raising=False) for name in memory._CHOSEN]
-    assert unset
-    monkeypatch.setattr("platform.libc_ver", lambda: ("musl", "1.2"))
-    assert not memory.keep_freed_memory.__wrapped__()
-    memory.give_back_freed_memory()
-
-
-def test_a_users_own_choice_of_the_allocator_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
-    monkeypatch.setattr("ctypes.CDLL", lambda name: pytest.fail("the C library was told"))
-    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000")
-    assert not memory.keep_freed_memory.__wrapped__()
-
-
 def test_the_names_in_a_checkpoint_stay() -> None:
     """Written out from a file of the time when upsampling was a layer of its own."""
     assert [name for name in AutoGAN(1, 4).state_dict() if name.startswith("decoder.")] == [
@@ -336,25 +292,10 @@ def test_half_the_digits_take_torchs_own_forms_too() -> None:
     assert (recon.float() - net(image)).abs().max() < 0.05  # of a range of 2: bf16 has 8 bits
 
 
-def test_a_device_says_what_is_done_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And does nothing: what is done is `use_device`'s to do."""
-    monkeypatch.setattr(devices, "freed_memory_is_kept", lambda: True)
-    said = devices.describe(torch.device("cpu"), ["channels last"])
-    assert said == "cpu, 1 thread, channels last, freed memory is kept"
-    monkeypatch.setattr(devices, "freed_memory_is_kept", lambda: False)
+def test_a_device_says_what_is_done_for_it() -> None:
+    assert devices.describe(torch.device("cpu"), ["channels last"]) == "cpu, 1 thread, channels last"
     assert devices.describe(torch.device("cpu"), []) == "cpu, 1 thread"
     assert devices.describe(torch.device("cuda", 1), []) == "cuda:1"
-
-
-def test_memory_is_kept_only_once_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = cache(lambda: True)
-    monkeypatch.setattr(memory, "keep_freed_memory", asked)
-    assert not memory.freed_memory_is_kept()
-    asked()
-    assert memory.freed_memory_is_kept()
-    monkeypatch.setattr(memory, "keep_freed_memory", refused := cache(lambda: False))
-    assert not refused()
-    assert not memory.freed_memory_is_kept()
 
 
 @pytest.mark.filterwarnings("error")

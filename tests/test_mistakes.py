@@ -5,21 +5,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fakegan.nets.registry import NETS, build_net
 from torch import nn
 
 from fakegan import prepare
-from fakegan.data.datamodule import FaceBatches, RealFacesDataModule, StoreOrder, loader, on_device
+from fakegan.data.batches import FaceBatches, StoreOrder, loader, on_device
 from fakegan.data.faces import open_faces
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.pixels import to_uint8
-from fakegan.data.store import FAKE, LABEL_CONVENTION, REAL, FaceStore, Row, StoreWriter
+from fakegan.data.store import FaceStore, Row, StoreWriter
 from fakegan.detector import Detector, NetSpec, reconstruct
 from fakegan.errors import FakeganError
+from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
 from fakegan.modules.autoencoder import AdversarialAutoencoder
-from fakegan.modules.classifier import NETS, build_net
 from fakegan.nets.autogan import AutoGAN
 from fakegan.pipeline import reconstruct as reconstruct_stage
 from fakegan.pipeline import stages
+from fakegan.training.datamodules import RealFacesDataModule
 
 from .conftest import Compose
 from .test_autoencoder import fit

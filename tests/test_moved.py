@@ -49,17 +49,17 @@ def test_a_run_is_given_the_new_place_of_its_store_and_no_other_faces(
     before = (run_dir / "config.yaml").read_bytes()
     for place, told in ((_small_store(tmp_path / "small"), "other faces"), (tmp_path, "no face store")):
         with pytest.raises(FakeganError, match=told):
-            give_places(RunSettings, str(run_dir), {"data.root": str(place)})
+            give_places(str(run_dir), {"data.root": str(place)})
     with pytest.raises(UsageError, match="does not exist"):
-        give_places(RunSettings, str(run_dir), {"model.checkpoint": str(tmp_path / "nowhere")})
+        give_places(str(run_dir), {"model.checkpoint": str(tmp_path / "nowhere")})
     assert (run_dir / "config.yaml").read_bytes() == before
     assert capsys.readouterr().out == ""
 
-    given = give_places(RunSettings, str(run_dir), {"data.root": str(moved)})
-    assert given == read_run(RunSettings, str(run_dir)) == replace(begun, data=replace(begun.data, root=moved))
+    given = give_places(str(run_dir), {"data.root": str(moved)})
+    assert given == read_run(str(run_dir)) == replace(begun, data=replace(begun.data, root=moved))
     assert capsys.readouterr().out == f"{run_dir}: data.root is {moved} from now on; it was {tmp_path / 'gone'}\n"
     assert len(own_faces(given, {}).store) == 320
-    assert give_places(RunSettings, str(run_dir), {"data.root": str(moved)}) == given
+    assert give_places(str(run_dir), {"data.root": str(moved)}) == given
     assert capsys.readouterr().out == ""  # there is nothing new to say
 
 

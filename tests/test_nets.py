@@ -1,5 +1,6 @@
 import pytest
 import torch
+from fakegan.nets.registry import NETS
 from torch import nn
 from torchvision.models import AlexNet_Weights, alexnet
 
@@ -8,6 +9,7 @@ from fakegan.nets.alexnet import AlexNet
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.nets.losses import autoencoder_loss, l1_loss, lsgan_discriminator_loss, lsgan_generator_loss
 from fakegan.nets.simple_cnn import SimpleCNN
+from fakegan.pipeline import settings
 
 
 @pytest.mark.parametrize("depth", [1, 4])
@@ -102,3 +104,7 @@ def test_imagenet_weights_reach_the_convolutions(monkeypatch: pytest.MonkeyPatch
     net = AlexNet(hidden=8, imagenet=True)
     net.load_imagenet()
     assert all((p == 0.25).all() for p in net.features.parameters())
+
+
+def test_settings_know_the_nets_that_learn() -> None:
+    assert set(settings.NETS) == set(NETS) - {"recon_error"}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from fakegan import config, views
+from fakegan import views
 from fakegan.callbacks import ReconstructionGrid, StopOnDivergence, reconstruction_grid
 from fakegan.checkpoints import load_checkpoint
 from fakegan.data.faces import Faces, open_faces
@@ -32,6 +32,7 @@ from fakegan.pipeline.evaluating import compare, evaluate
 from fakegan.pipeline.examples import examples, own_faces
 from fakegan.pipeline.ledger import read_ledger
 from fakegan.pipeline.settings import EvaluateSettings, RunSettings
+from fakegan.places import PROJECT
 
 from .conftest import Compose, smooth_faces
 from .test_config import EXPERIMENTS
@@ -452,7 +453,7 @@ def test_views_of_more_than_the_reconstruction_train_and_are_tested(compose_sett
 
 def test_another_view_is_one_function_and_one_yaml(compose_settings: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     """As README tells it."""
-    readme = (config.PROJECT / "README.md").read_text()
+    readme = (PROJECT / "README.md").read_text()
     function = re.search(r"(def marked\(.*?)\n\nVIEWS", readme, re.DOTALL)
     entry = re.search(r"\"marked\": (View\(.*?\))\}", readme)
     assert function is not None
@@ -464,7 +465,7 @@ def test_another_view_is_one_function_and_one_yaml(compose_settings: Compose, mo
 
 
 def test_every_link_of_readme_leads_somewhere() -> None:
-    pages = [config.PROJECT / "README.md", *(config.PROJECT / "docs").glob("*.md")]
+    pages = [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]
     links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#]+)", page.read_text())]
     assert len(links) > 5
     for page, link in links:

@@ -16,23 +16,21 @@ import torch
 from PIL import Image, ImageOps
 
 from fakegan import predict, prepare
-from fakegan.config import PROJECT
 from fakegan.data.familiarity import UNLIKE, Familiarity
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.store import FaceStore
-from fakegan.detector import DETECTOR_FILE, Detector, NetSpec, sha256_bytes
+from fakegan.detector import DETECTOR_FILE, Detector, NetSpec, sha256_bytes, trusted_net
 from fakegan.errors import UsageError
-from fakegan.modules.classifier import build_net
-from fakegan.nets.autogan import AutoGAN
+from fakegan.places import PROJECT
 from tests.conftest import smooth_faces
 
-NET = {"net": "simple_cnn", "in_channels": 3, "options": {"dropout": 0.0}}
-AUTOGAN = {"depth": 1, "width": 4, "norm": "none", "code_channels": None}
+NET = {"_target_": "fakegan.nets.simple_cnn.SimpleCNN", "dropout": 0.0}
+AUTOGAN = {"_target_": "fakegan.nets.autogan.AutoGAN", "depth": 1, "width": 4, "norm": "none"}
 
 
 def detector(view: str = "reconstruction", **chosen: object) -> Detector:
-    autoencoder = NetSpec(AUTOGAN, AutoGAN(**AUTOGAN).state_dict()) if view != "pixels" else None  # type: ignore[arg-type]
-    weights = build_net(**NET).state_dict()  # type: ignore[arg-type]
+    autoencoder = NetSpec(AUTOGAN, trusted_net(AUTOGAN, "net").state_dict()) if view != "pixels" else None
+    weights = trusted_net(NET, "net").state_dict()
     weights["head.2.weight"] = 0.02 * torch.randn_like(weights["head.2.weight"])  # untrained, it is zero
     return Detector(Geometry(), view, NetSpec(NET, weights), autoencoder, temperature=0.5, **chosen)  # type: ignore[arg-type]
 

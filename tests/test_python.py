@@ -127,11 +127,12 @@ def test_the_config_is_shown_as_train_would_run_it(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     cfg = fakegan.compose("model=autogan1", "seed=3", "data=faces", "data.root=007")
     assert isinstance(cfg, DictConfig)
-    assert (cfg.model.depth, cfg.seed, cfg.data.root) == (1, 3, "007")
+    assert (cfg.model.net.depth, cfg.seed, cfg.data.root) == (1, 3, "007")
     assert "hydra" not in cfg
     assert OmegaConf.missing_keys(cfg) == {"paths.run_dir"}
     assert OmegaConf.create(str(cfg)) == cfg
     assert "model:\n" in repr(cfg)
+    assert fakegan.compose("paths.run_dir=x").paths.run_dir == "x"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,14 +12,17 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from fakegan import config, processes, ranks
+from fakegan import composing, processes, ranks
 from fakegan.checkpoints import load_checkpoint
-from fakegan.data.datamodule import DealtStoreOrder, RealFacesDataModule, TrainOrder
+from fakegan.cli import start
+from fakegan.data.batches import DealtStoreOrder, TrainOrder
 from fakegan.data.store import FaceStore
-from fakegan.errors import UsageError
+from fakegan.errors import ToldError, UsageError
 from fakegan.modules.pool import ReconstructionPool
 from fakegan.nets.dropout import Dropout
 from fakegan.pipeline.settings import RunSettings
+from fakegan.places import PROJECT
+from fakegan.training.datamodules import RealFacesDataModule
 
 from . import recorded
 
@@ -160,7 +163,7 @@ def test_one_that_fails_ends_the_others_and_its_words_are_shown(
     program = (
         "import os, sys, time; os.environ['RANK'] == '1' and sys.exit('error: disk of the second'); time.sleep(60)"
     )
-    with pytest.raises(config.ToldError) as told:
+    with pytest.raises(ToldError) as told:
         _together(tmp_path, program)
     assert told.value.exit_code == 1
     assert "error: disk of the second" in capfd.readouterr().err
@@ -184,7 +187,7 @@ except FakeganError as error:
     print(error, file=sys.stderr)
     sys.exit(error.exit_code)
 """
-    with pytest.raises(config.ToldError):
+    with pytest.raises(ToldError):
         _together(tmp_path, program)
     said = capfd.readouterr().err
     assert "error: disk of the second" in said
@@ -198,7 +201,7 @@ def test_torchrun_gives_its_processes(tmp_path: Path, store_path: Path) -> None:
 
     def run(name: str, trainer: str) -> subprocess.CompletedProcess[str]:
         settings = begin(store_path, tmp_path / name, "pipeline=classify", trainer)
-        command = [*torchrun, str(config.PROJECT / "train.py"), f"resume={settings.paths.run_dir}"]
+        command = [*torchrun, str(PROJECT / "train.py"), f"resume={settings.paths.run_dir}"]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
@@ -243,13 +246,13 @@ ranks.on_first(lambda: open({str(tmp_path / "done")!r}, "w").close())
 
 def begin(store_path: Path, run_dir: Path, *words: str) -> RunSettings:
     """A tiny run, written down but not run."""
-    config.register_resolvers()
+    composing.register_resolvers()
     fixed = [
         *("data=faces", f"data.root={store_path}", "+debug=fast", "logger=csv", f"paths.run_dir={run_dir}"),
         *(f"paths.artifact_dir={run_dir}/artifacts", f"paths.data_dir={run_dir}/data"),
     ]
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
-        return config.start_run(RunSettings, compose("train", [*fixed, *words]))
+    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
+        return start.start_run(compose("train", [*fixed, *words]))
 
 
 def record(settings: RunSettings, *modes: str) -> list[dict[str, float]]:
@@ -259,7 +262,7 @@ def record(settings: RunSettings, *modes: str) -> list[dict[str, float]]:
     if settings.trainer.processes > 1:
         processes.together(command, settings.trainer.processes, run_dir)
     else:
-        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=config.PROJECT)
+        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=PROJECT)
     return recorded.read(out)
 
 

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from fakegan.checkpoints import load_checkpoint, save_checkpoint
-from fakegan.config import PROJECT
 from fakegan.pipeline.settings import RunSettings
+from fakegan.places import PROJECT
 
 from .test_ranks import begin
 from .test_slurm import be_job_17

@@ -12,12 +12,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
-from fakegan import config, sample
+from fakegan import composing, runs, sample
 from fakegan.checkpoints import save_checkpoint
 from fakegan.data.build import Recipe, Source, build_store
-from fakegan.data.store import FAKE, FaceStore
-from fakegan.modules.dcgan import GENERATOR_FILE
-from fakegan.nets.dcgan import DCGANGenerator
+from fakegan.data.store import FaceStore
+from fakegan.labels import FAKE
+from fakegan.nets.dcgan import GENERATOR_FILE, DCGANGenerator
 
 OPTIONS = {"latent": 5, "width": 4, "out_channels": 3}
 
@@ -134,12 +134,12 @@ def test_a_run_without_a_generator_says_why(
     code: int,
     sentence: str,
 ) -> None:
-    config.register_resolvers()
+    composing.register_resolvers()
     words = ["data=faces", f"data.root={store_path}", f"paths.run_dir={tmp_path / 'run'}", *overrides]
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
         cfg = compose("train", words)
     (tmp_path / "run").mkdir()
-    OmegaConf.save(cfg, tmp_path / "run" / config.CONFIG_FILE, resolve=True)
+    OmegaConf.save(cfg, tmp_path / "run" / runs.CONFIG_FILE, resolve=True)
     assert _run(tmp_path / "run", tmp_path / "out") == code
     error = capsys.readouterr().err
     assert sentence in error

@@ -17,8 +17,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from fakegan import config
+from fakegan import composing
 from fakegan.errors import FakeganError, UsageError
+from fakegan.places import PROJECT
 from fakegan.sweep import search
 from fakegan.sweep.search import BEST_FILE, STUDY_FILE, Search, closing_words
 from fakegan.sweep.words import COMMAND_FILE
@@ -27,7 +28,7 @@ from .conftest import Compose
 
 optuna = pytest.importorskip("optuna")
 
-SWEEPS = sorted(p.stem for p in (config.CONF / "sweep").glob("*.yaml"))
+SWEEPS = sorted(p.stem for p in (composing.CONF / "sweep").glob("*.yaml"))
 PARAMS = {"x": "interval(0.0, 1.0)", "width": "choice(8,16)"}
 Words = dict[str, str]
 
@@ -342,7 +343,7 @@ def test_every_shipped_search_is_over_keys_that_exist_and_values_they_take(
     compose_settings: Compose, sweep: str
 ) -> None:
     search.register()
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
         cfg = compose("train", [f"+sweep={sweep}"], return_hydra_config=True)
     assert cfg.hydra.mode.name == "MULTIRUN"
     params = cfg.hydra.sweeper.params
@@ -372,7 +373,7 @@ def test_a_search_that_was_killed_runs_what_is_missing_and_goes_on_with_the_inte
         *("trainer=cpu", "callbacks.patience=99", f"paths.artifact_dir={tmp_path / 'artifacts'}"),
         f"hydra.sweep.dir={folder}",
     ]
-    command = [sys.executable, str(config.PROJECT / "train.py"), *words]
+    command = [sys.executable, str(PROJECT / "train.py"), *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) as process:
         while not list(folder.glob("3_*/classifier/checkpoints/last.ckpt")) and process.poll() is None:
@@ -407,7 +408,7 @@ def test_a_stopped_search_ends_though_its_interrupted_trial_cannot_be(tmp_path: 
     (tmp_path / COMMAND_FILE).write_text("train.py -m\n")
     command = [
         sys.executable,
-        str(config.PROJECT / "train.py"),
+        str(PROJECT / "train.py"),
         "-m",
         "hydra/sweeper=search",
         "hydra.sweeper.n_trials=2",

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from fakegan import config, processes, slurm
-from fakegan.config import CONFIG_FILE
+from fakegan import processes, slurm
 from fakegan.folders import Claim, Claiming
+from fakegan.places import PROJECT
+from fakegan.runs import CONFIG_FILE
 
 from .test_ranks import begin
 
@@ -93,8 +94,8 @@ def test_a_sigterm_is_a_preemption_or_an_end(
 def test_a_job_that_makes_room_while_it_loads_its_libraries_is_requeued(job: Path, tmp_path: Path, script: str) -> None:
     (tmp_path / "shown").write_text("JobState=RUNNING Restarts=0 PreemptTime=2026-11-30T06:44:04\n")
     (tmp_path / "omegaconf.py").write_text("import signal\nsignal.raise_signal(signal.SIGTERM)\n")
-    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{config.PROJECT}"}
-    done = subprocess.run([sys.executable, config.PROJECT / script], env=environment, capture_output=True, check=False)
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{PROJECT}"}
+    done = subprocess.run([sys.executable, PROJECT / script], env=environment, capture_output=True, check=False)
     assert (done.returncode, job.exists()) == (processes.REQUEUED, True), done.stderr
 
 
@@ -136,7 +137,7 @@ def test_several_processes_save_before_the_one_that_started_them_asks(
     """They hear the signal that this one gets, whenever it comes: here before they can answer."""
     program = f"""
 import os, signal, sys
-sys.path.insert(0, {str(config.PROJECT)!r})
+sys.path.insert(0, {str(PROJECT)!r})
 from fakegan import processes, slurm
 slurm.requeue_when_told()
 if os.environ["RANK"] == "0":

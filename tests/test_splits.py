@@ -17,8 +17,9 @@ from fakegan.data.splits import (
     Splits,
     split_faces,
 )
-from fakegan.data.store import FAKE, REAL, Row, StoreWriter
+from fakegan.data.store import Row, StoreWriter
 from fakegan.errors import FakeganError, UsageError
+from fakegan.labels import FAKE, REAL
 
 NAMES = ("autoencoder_train", "autoencoder_val", "train", "val", "test")
 

@@ -9,11 +9,12 @@ import pytest
 import pytorch_lightning as pl
 
 from fakegan import stopping
-from fakegan.checkpoints import AtomicCheckpointIO, load_checkpoint
-from fakegan.data.datamodule import RealFacesDataModule
+from fakegan.checkpoints import load_checkpoint
 from fakegan.data.store import FaceStore
 from fakegan.modules.autoencoder import AdversarialAutoencoder
 from fakegan.stopping import SaveAndStop, Stopped
+from fakegan.training.checkpoint_io import AtomicCheckpointIO
+from fakegan.training.datamodules import RealFacesDataModule
 
 from .test_autoencoder import fit
 

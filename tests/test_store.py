@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from fakegan.data.images import Geometry, face_from_pixels
-from fakegan.data.store import FAKE, LABEL_CONVENTION, REAL, FaceStore, Row, StoreWriter
+from fakegan.data.store import FaceStore, Row, StoreWriter
 from fakegan.errors import FakeganError, UsageError
+from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
 
 
 def flat(level: int, size: int = 64) -> np.ndarray:

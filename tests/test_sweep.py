@@ -20,14 +20,16 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobReturn
+from omegaconf import OmegaConf
 
-from fakegan import config
+from fakegan import composing
+from fakegan.cli import entry
 from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.pipeline.settings import RunSettings
+from fakegan.places import PROJECT
 from fakegan.progress import Status, write_status
 from fakegan.sweep import launcher, lifecycle, machine, table, words
 from fakegan.sweep.display import Display, clock
-from fakegan.sweep.grid import Grid
 from fakegan.sweep.jobs import LOG_FILE, TAIL, Ending, Job, Running, Watcher, last_lines, run_jobs
 from fakegan.sweep.machine import Machine, check_room, gpus_of_one, this_machine, threads_of_one
 from fakegan.sweep.planning import Folders
@@ -600,11 +602,15 @@ def test_a_word_that_could_not_be_shown_again_is_refused_before_anything_begins(
 
 
 @pytest.mark.parametrize(
-    ("by_itself", "command"),
-    [(False, "train.py seed=2 'x=[1, 2]'"), (True, "train.py seed=2 'x=[1, 2]' hydra.mode=RUN")],
+    ("typed", "command"),
+    [
+        (["hydra.mode=MULTIRUN"], "train.py seed=2 'x=[1, 2]'"),  # what Hydra makes of -m
+        ([], "train.py seed=2 'x=[1, 2]' hydra.mode=RUN"),  # an experiment sweeps by itself
+    ],
 )
-def test_a_jobs_own_command_starts_it_alone(by_itself: bool, command: str) -> None:
-    assert words.alone("train.py", ["seed=2", "resume=true", "x=[1, 2]"], by_itself) == command
+def test_a_jobs_own_command_starts_it_alone(typed: list[str], command: str) -> None:
+    sweep = OmegaConf.create({"job": {"name": "train"}, "overrides": {"hydra": typed}})
+    assert words.alone(sweep, ["seed=2", "resume=true", "x=[1, 2]"]) == command
 
 
 def test_jobs_are_named_by_what_they_do_not_share() -> None:
@@ -639,9 +645,9 @@ class Started:
     def __call__(self, *jobs: str, options: Sequence[str] = ()) -> Sequence[JobReturn]:
         """Start it on jobs of a word each; what ran is in `ran`."""
         self.ran = []
-        config.register_resolvers()
+        composing.register_resolvers()
         lifecycle.register()
-        with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        with initialize_config_dir(str(composing.CONF), version_base="1.3"):
             master = compose("train", [*self.fixed, *options], return_hydra_config=True)
             made = launcher.ProcessLauncher(**{k: v for k, v in master.hydra.launcher.items() if k != "_target_"})
             made.config, made.folder = master, self.folder
@@ -660,7 +666,7 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store_path: Path) -> 
     return Started(monkeypatch, tmp_path / "sweep", fixed)
 
 
-def test_a_combination_that_cannot_be_composed_is_one_jobs_failure(
+def test_a_job_that_cannot_be_composed_fails_alone_where_a_search_proposed_it(
     start: Started, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answers = start("model=autogan1", "model=autogan9")
@@ -723,12 +729,6 @@ def test_a_split_that_cannot_be_is_refused_before_the_first_job(
     assert [job.number for job in start.ran] == [1, 2]
     assert "job 0 failed: the train split has no fake faces" in capsys.readouterr().out
     assert len(list(start.folder.glob("*/config.yaml"))) == 2
-
-
-@pytest.mark.parametrize("params", ["3", "[a]"])
-def test_what_a_grid_is_over_is_a_table(params: str) -> None:
-    with pytest.raises(UsageError, match=r"hydra\.sweeper\.params=.* must be keys and values"):
-        Grid(params=json.loads(params.replace("a", '"a"')))
 
 
 def test_a_resumed_sweep_mends_the_table_of_a_killed_one_and_keeps_its_seconds(start: Started) -> None:
@@ -841,17 +841,12 @@ def _raising(error: Exception) -> Callable[[], object]:
         (ToldError(1), FakeganError("1 of 2 jobs failed"), "1 of 2 jobs failed"),
     ],
 )
-def test_what_ended_a_sweep_is_told_whatever_comes_after(failure: Exception, closing: Exception, told: str) -> None:
-    class Sweeps:
-        def register(self) -> None: ...
-
-        def conclude(self) -> None:
-            raise closing
-
-        def stopped(self) -> None: ...
-
+def test_what_ended_a_sweep_is_told_whatever_comes_after(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception, closing: Exception, told: str
+) -> None:
+    monkeypatch.setattr(lifecycle, "conclude", _raising(closing))
     with pytest.raises((FakeganError, OSError), match=told):
-        config._concluded(_raising(failure), Sweeps())
+        entry._concluded(_raising(failure))
 
 
 @pytest.mark.parametrize(("stop", "heard"), [(KeyboardInterrupt(), 1), (SystemExit(143), 1), (SystemExit(2), 0)])
@@ -869,7 +864,7 @@ def test_a_sweep_that_is_stopped_anywhere_says_how_to_go_on(
         raise stop
 
     with pytest.raises(type(stop)):
-        config._concluded(run, lifecycle)
+        entry._concluded(run)
     assert capsys.readouterr().err.count("train.py -m seed=1,2 resume=true") == heard
 
 
@@ -886,5 +881,5 @@ def test_at_its_end_a_process_is_not_to_be_stopped() -> None:
         "import os, signal\nfrom fakegan.processes import deaf_afterwards\nwith deaf_afterwards(): print('done')\n"
         "for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1): os.kill(os.getpid(), number)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=config.PROJECT, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")

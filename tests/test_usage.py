@@ -9,8 +9,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from fakegan import config, usage
-from fakegan.config import CONF, PROJECT
+from fakegan import composing, usage
+from fakegan.cli import entry
+from fakegan.composing import CONF
+from fakegan.places import PROJECT
 
 HEAVY = ("torch", "pytorch_lightning", "torchmetrics", "scipy", "matplotlib")
 _SCRIPT = """
@@ -51,8 +53,8 @@ def _help_of(monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
     """What train.py --help says beside some words, asked for in this process."""
     monkeypatch.setattr(sys, "argv", ["train.py", *words, "--help"])
     monkeypatch.setenv("COLUMNS", "100")
-    config.register_resolvers()
-    return config._help("train", "One run.\n\npython train.py seed=2    # another seed\n", sweeps=True)
+    composing.register_resolvers()
+    return entry._help("train", "One run.\n\npython train.py seed=2    # another seed\n", sweeps=True)
 
 
 def _rows(text: str) -> dict[str, str]:
@@ -99,6 +101,7 @@ def test_help_of_evaluate_is_its_own(tmp_path: Path) -> None:
         (("pipeline.view=residuals",), "pipeline.view='residuals' does not exist"),
         (("classifier.net=vgg",), "classifier.net='vgg' does not exist: choose simple_cnn, alexnet, dcgan"),
         (("-m", "data=faces", "trainer=cpu", "seed=1,2"), "data.root must be given"),
+        (("-m", "model=autogan1,autogan9"), "model=autogan9 does not exist: did you mean autogan4 or autogan1?"),
     ],
 )
 def test_what_is_refused_is_refused_in_a_sentence_and_before_torch_is_loaded(

@@ -11,14 +11,15 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
-from fakegan import commands, config, prepare, runs, words
-from fakegan.config import PROJECT
+from fakegan import commands, composing, prepare, runs, words
 from fakegan.detector import Detector
 from fakegan.errors import FakeganError, UsageError
 from fakegan.pipeline import ledger
 from fakegan.pipeline.settings import EvaluateSettings
 from fakegan.pipeline.stages import _closing_words
+from fakegan.places import PROJECT
 from fakegan.sweep import words as sweep_words
 
 from .conftest import Compose
@@ -74,7 +75,7 @@ def test_every_command_that_is_printed_names_its_folder_from_where_the_user_stan
             Detector.load(folder)
         (folder / runs.CONFIG_FILE).touch()
         with pytest.raises(UsageError) as taken:
-            runs.write_down(config.OmegaConf.create({"seed": 1}), folder)
+            runs.write_down(OmegaConf.create({"seed": 1}), folder)
         (folder / runs.CONFIG_FILE).unlink()
         closing = _closing_words(settings, {"objective": 0.5}).splitlines()
         printed = [
@@ -179,10 +180,10 @@ def test_what_nobody_can_mean_is_refused(typed: str, sentence: str) -> None:
 def test_what_hydra_cannot_read_is_shown_rightly_quoted(value: str) -> None:
     word = f"hydra.job.name={value}"
     try:
-        with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        with initialize_config_dir(str(composing.CONF), version_base="1.3"):
             compose("train", [word])
     except HydraException as error:
-        sentence = config.explain(error)
+        sentence = composing.explain(error)
     assert sentence.startswith(f"{word}: a text with such characters needs quotes: ")
     assert "https:" not in sentence
     assert _value(shlex.split(sentence.partition("quotes: ")[2])[0]) == value
@@ -196,30 +197,33 @@ def test_what_hydra_cannot_read_is_shown_rightly_quoted(value: str) -> None:
         ("model.betas=[0.5", "brackets or quotes do not match"),
         ("dáta=1", "dáta is not a config key"),
         ("seed", "seed: write KEY=VALUE"),
+        ("hydra.sweeper.params=3", "hydra.sweeper.params is a table"),
+        ("hydra.sweeper.params.seed='1,2'", "added with a plus: +hydra.sweeper.params.seed='1,2'"),
     ],
 )
 def test_what_a_word_lacks_is_said(word: str, sentence: str) -> None:
-    with pytest.raises(HydraException) as caught, initialize_config_dir(str(config.CONF), version_base="1.3"):
+    with pytest.raises(HydraException) as caught, initialize_config_dir(str(composing.CONF), version_base="1.3"):
         compose("train", words.as_meant([word]))
-    assert sentence in config.explain(caught.value)
+    assert sentence in composing.explain(caught.value)
 
 
 def test_no_store_at_all_is_not_the_built_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
         cfg = compose("evaluate", ["run=x", "data=faces", "data.root=null"])
-    monkeypatch.setattr(config, "_chosen", {"data": "faces"}.get)
+    monkeypatch.setattr(composing, "_chosen", {"data": "faces"}.get)
     with pytest.raises(UsageError, match=r"data\.root=null names no faces"):
-        config.settings(EvaluateSettings, cfg)
-    monkeypatch.setattr(config, "_chosen", {"data": "demo"}.get)
-    assert config.settings(EvaluateSettings, cfg).data is not None
+        composing.settings_of(EvaluateSettings, cfg)
+    monkeypatch.setattr(composing, "_chosen", {"data": "demo"}.get)
+    assert composing.settings_of(EvaluateSettings, cfg).data is not None
 
 
 def test_a_command_records_paths_that_are_right_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["/x/train.py", "data.root=a b", "seed=1", "runs=[x,y]"])
     recorded = shlex.split(ledger.command())
+    sweep = OmegaConf.create({"job": {"name": "train"}, "overrides": {"hydra": ["hydra.mode=MULTIRUN"]}})
     assert recorded == ["train.py", f'data.root="{tmp_path}/a b"', "seed=1", f"runs=[{tmp_path}/x,{tmp_path}/y]"]
-    assert shlex.split(sweep_words.alone("train.py", ["data.root=a"], False)) == ["train.py", f"data.root={tmp_path}/a"]
+    assert shlex.split(sweep_words.alone(sweep, ["data.root=a"])) == ["train.py", f"data.root={tmp_path}/a"]
 
 
 def test_commands_without_hydra_know_a_home_too(monkeypatch: pytest.MonkeyPatch) -> None:

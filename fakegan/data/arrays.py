@@ -1,12 +1,20 @@
-"""NumPy files, which may come from elsewhere, as memory maps."""
+"""Pictures by store row, and NumPy files, which may come from elsewhere, as memory maps."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+Rows = npt.NDArray[np.int64]  # store rows
+
+
+class RowArray(Protocol):
+    """Pictures by store row: a store's images, or reconstructions of some of them."""
+
+    def __getitem__(self, rows: Any, /) -> npt.NDArray[np.uint8]: ...  # (B, 64, 64, 3)
 
 
 def map_array(path: Path) -> npt.NDArray[Any]:

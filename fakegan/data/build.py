@@ -29,9 +29,10 @@ from fakegan.data.formats import ImageError, describe_left_out
 from fakegan.data.frames import GroupBy, Names, group_of
 from fakegan.data.images import Face, Geometry, Pixels, read_face_file, take_turns
 from fakegan.data.sources import Container, ValueRange, open_container
-from fakegan.data.store import REAL, Row, StoreWriter
+from fakegan.data.store import Row, StoreWriter
 from fakegan.data.summary import SourceSummary, Summary
 from fakegan.errors import FakeganError, UsageError
+from fakegan.labels import REAL
 from fakegan.processes import signals_held, start_worker
 
 CHUNK = 32  # pictures a worker reads at a time: 400 kB of faces on the way back

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ import numpy as np
 from tqdm import tqdm
 
 from fakegan.data import demo
+from fakegan.data.arrays import Rows
 from fakegan.data.images import Geometry, face_from_pixels
-from fakegan.data.splits import CLASSIFIER, ClassRatio, Needs, Rows, SplitConfig, Splits, seeds, split_faces
-from fakegan.data.store import CLASS_NAMES, FAKE, REAL, FaceStore, Row, StoreWriter, StringArray
+from fakegan.data.splits import CLASSIFIER, ClassRatio, Needs, SplitConfig, Splits, seeds, split_faces
+from fakegan.data.store import FaceStore, Row, StoreWriter, StringArray
 from fakegan.errors import FakeganError, UsageError
+from fakegan.labels import CLASS_NAMES, FAKE, REAL
 from fakegan.processes import cores
 
 _HEADINGS = {
@@ -33,14 +35,15 @@ _MAX_WORKERS = 64  # a config may come from elsewhere
 class DataSettings:
     """conf/data."""
 
-    name: str
-    root: Path | None  # a store that fakegan.prepare wrote; None: the built-in faces
-    demo_faces: int
-    demo_seed: int
-    split: SplitConfig
-    ratio: ClassRatio  # of real and fake in a training epoch
-    workers: int  # DataLoader processes; 0 is fastest from a memory map
-    limit: int | None = None  # faces of each source in each split, at most: for a quick try
+    name: str  # in tables and folders
+    root: Path | None  # the folder given to prepare as --out; null: the built-in faces
+    demo_faces: int = 2400  # built-in faces to draw, half of them real; data=demo only
+    demo_seed: int = 0  # of the drawing alone
+    split: SplitConfig = field(default_factory=SplitConfig)
+    limit: int | None = None  # faces of each source in each split, at most, for a quick try; null: all
+    ratio: ClassRatio = "balanced"  # of real and fake in a training epoch: balanced or natural
+    workers: int = 0  # DataLoader processes; 0 is fastest from a memory map
+    modules: dict[str, Any] = field(default_factory=dict)  # the LightningDataModules of the two trainings, as nodes
 
     def __post_init__(self) -> None:
         seeds(data__demo_seed=self.demo_seed)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from fakegan.data.build import Source
 from fakegan.data.sources import Folder, ZipArchive, open_container
-from fakegan.data.store import CLASS_NAMES, FAKE, REAL
 from fakegan.errors import FakeganError, UsageError
+from fakegan.labels import CLASS_NAMES, FAKE, REAL
 
 _SPLITS = {
     "train": ("train", "training"),

@@ -17,11 +17,12 @@ from typing import Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from fakegan.data.arrays import Rows
 from fakegan.data.split_advice import advice
-from fakegan.data.store import CLASS_NAMES, FAKE, REAL, StringArray
+from fakegan.data.store import StringArray
 from fakegan.errors import UsageError
+from fakegan.labels import CLASS_NAMES, FAKE, REAL
 
-Rows = npt.NDArray[np.int64]
 ClassRatio = Literal["balanced", "natural"]  # of real and fake in a training epoch
 Number = TypeVar("Number", np.int64, np.bool_)
 
@@ -47,11 +48,11 @@ def seeds(**values: int) -> None:
 class SplitConfig:
     """conf/data: `split`."""
 
-    seed: int = 0
-    val: float = 0.15  # of all groups
-    test: float = 0.15  # of all groups
-    autoencoder_share: float | None = None  # of the real train groups; None: see `share`
-    unseen: tuple[str, ...] = ()  # sources that appear in test only
+    seed: int = 0  # of the split alone: other seeds of a run keep the same test faces
+    val: float = 0.15  # share of the groups
+    test: float = 0.15  # share of the groups
+    autoencoder_share: float | None = None  # of the real training faces, for the autoencoder alone; null: see `share`
+    unseen: tuple[str, ...] = ()  # sources that appear in the test split only
     autoencoder_sources: tuple[str, ...] = ()  # real sources that train the autoencoder only
 
     def __post_init__(self) -> None:

@@ -33,11 +33,9 @@ from fakegan.data.arrays import map_array
 from fakegan.data.images import Face, Geometry, Pixels
 from fakegan.errors import FakeganError, UsageError
 from fakegan.files import entries, stays
+from fakegan.labels import CLASS_NAMES, FAKE, LABEL_CONVENTION, REAL
 from fakegan.words import here
 
-REAL, FAKE = 0, 1  # a score is P(fake)
-LABEL_CONVENTION = {"real": REAL, "fake": FAKE}
-CLASS_NAMES = {label: name for name, label in LABEL_CONVENTION.items()}
 FORMAT_VERSION = 1
 KEPT_SPLITS = ("", "train", "val", "test")
 

@@ -14,7 +14,7 @@ from fakegan.data.colour import UNUSABLE
 from fakegan.data.formats import describe_left_out
 from fakegan.data.frames import GroupBy
 from fakegan.data.images import Face
-from fakegan.data.store import CLASS_NAMES, FAKE, REAL
+from fakegan.labels import CLASS_NAMES, FAKE, REAL
 
 _STANDARD_QUANTISER_MEAN = 57.625  # libjpeg's luma table at quality 50
 _OFTEN = 0.05  # formats: shares that differ by more are worth a warning

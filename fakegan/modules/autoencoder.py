@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
-from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
+from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
 from fakegan import ranks
+from fakegan.checks import at_least
+from fakegan.modules.by_turns import ByTurns
 from fakegan.modules.means import EpochMeans
 from fakegan.modules.partial import make_whole, take_part
 from fakegan.modules.pool import ReconstructionPool
-from fakegan.modules.schedules import learning_rate_factor, optimizer, training_steps
-from fakegan.nets.autogan import AutoGAN, Norm, PatchDiscriminator
+from fakegan.modules.schedules import MakeOptimizer, MakeSchedule, move
 from fakegan.nets.losses import (
     autoencoder_loss,
     l1_loss,
@@ -28,31 +27,38 @@ TRAIN_MEANS = ("l1", "adversarial", "discriminator", "disc_real", "disc_recon")
 VAL_MEANS = ("l1", "psnr", "ssim", "disc_real", "disc_recon")
 
 
-class AdversarialAutoencoder(pl.LightningModule):
+class AdversarialAutoencoder(ByTurns):
     """AutoGAN as the study trains it (Zhang et al. 2019, arXiv:1907.06515), by manual optimization.
 
     A batch is {"image": float (B, 3, 64, 64) in [-1, 1]}. Each step reconstructs once; the discriminator then
     sees real faces and (pooled) reconstructions in one batch.
+
+    Raises:
+        ValueError: an option out of range.
     """
+
+    monitor, mode = "val/l1", "min"
 
     def __init__(
         self,
-        depth: int,  # residual blocks: the study's axis
-        width: int = 64,  # channels at full resolution, of both networks
-        norm: Norm = "none",  # of the autoencoder; "instance" in the study
-        code_channels: int | None = None,  # None: 4 * width
+        net: nn.Module,  # the autoencoder: (B, 3, 64, 64) -> (B, 3, 64, 64), both in [-1, 1]
+        discriminator: nn.Module,  # (B, 3, 64, 64) -> scores of any shape, first dimension B
+        optimizer: MakeOptimizer,  # of each network's parameters
+        schedule: MakeSchedule | None = None,  # of the learning rate
         reconstruction_weight: float = 50.0,  # of L1 against the adversarial term; 0.8 in the study
-        learning_rate: float = 1e-3,  # 2e-4 in the study
-        betas: tuple[float, float] = (0.8, 0.9),  # Adam's
-        schedule: str = "cosine",  # constant in the study
         pool_size: int = 50,  # past reconstructions shown to the discriminator
-        discriminator_floor: float = 0.05,  # it rests while its loss is below: it must not win outright; 0 in the study
+        discriminator_floor: float = 0.05,  # it rests while its loss is below, so that it cannot win; 0 in the study
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
         self.automatic_optimization = False
-        self.autoencoder = AutoGAN(depth, width, norm, code_channels)
-        self.discriminator = PatchDiscriminator(width)
+        self.make_optimizer = optimizer
+        self.make_schedule = schedule
+        at_least(1, pool_size=pool_size)
+        at_least(0, reconstruction_weight=reconstruction_weight, discriminator_floor=discriminator_floor)
+        self.autoencoder = net
+        self.discriminator = discriminator
+        self.reconstruction_weight = reconstruction_weight
+        self.discriminator_floor = discriminator_floor
         self.pool = ReconstructionPool(pool_size)
         self.train_means = EpochMeans(*TRAIN_MEANS)
         self.val_means = EpochMeans(*VAL_MEANS)
@@ -62,16 +68,9 @@ class AdversarialAutoencoder(pl.LightningModule):
         recon: Tensor = self.autoencoder(image)
         return recon
 
-    def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LambdaLR]]:
-        """One Adam for each network, both on the same schedule."""
-        h = self.hparams
-        optimizers = [
-            optimizer("adam", net.parameters(), h["learning_rate"], tuple(h["betas"]))
-            for net in (self.autoencoder, self.discriminator)
-        ]
-        epochs = self.trainer.max_epochs or 1
-        factor = learning_rate_factor(h["schedule"], training_steps(self.trainer), epochs)
-        return optimizers, [LambdaLR(opt, factor) for opt in optimizers]
+    def configure_optimizers(self) -> tuple[list[Any], list[Any]]:
+        """One optimizer for each network, both on the same schedule."""
+        return self.optimized(self.autoencoder, self.discriminator)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """One step of each network: reconstruct once, then each learns from it in turn."""
@@ -82,24 +81,15 @@ class AdversarialAutoencoder(pl.LightningModule):
             recon = self.autoencoder(real)
             adversarial = lsgan_generator_loss(self.discriminator(recon))
             l1 = l1_loss(recon, real)
-            loss = autoencoder_loss(adversarial, l1, self.hparams["reconstruction_weight"])
-            opt_ae.zero_grad()
-            self.manual_backward(loss)
-            opt_ae.step()
+            self.learn(opt_ae, autoencoder_loss(adversarial, l1, self.reconstruction_weight))
 
         with self.toggled_optimizer(opt_disc):
             shown = self.pool(recon.detach())
             real_score, recon_score = self.discriminator(torch.cat([real, shown])).chunk(2)
             disc = lsgan_discriminator_loss(real_score, recon_score)
-            opt_disc.zero_grad()
-            self.manual_backward(disc)
-            # A fused optimizer leaves weights and moments alone where found_inf is 1; decided on the device.
-            resting = (ranks.mean(disc) < self.hparams["discriminator_floor"]).float()
-            opt_disc.optimizer.found_inf = resting  # type: ignore[attr-defined]
-            opt_disc.step()
+            self.learn(opt_disc, disc, resting=ranks.mean(disc) < self.discriminator_floor)
 
-        for scheduler in cast("list[LambdaLR]", self.lr_schedulers()):
-            scheduler.step()
+        move(self, "step")
         self.train_means.update(
             {
                 "l1": l1,
@@ -143,6 +133,7 @@ class AdversarialAutoencoder(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Write the epoch's means."""
+        super().on_train_epoch_end()
         self._log_means("train", self.train_means)
 
     def on_validation_epoch_end(self) -> None:

@@ -2,48 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from pytorch_lightning.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryAveragePrecision
 
-from fakegan.data.store import FAKE
-from fakegan.errors import UsageError
+from fakegan.labels import FAKE
 from fakegan.modules.means import EpochMeans
 from fakegan.modules.partial import make_whole, take_in_nothing, take_part
-from fakegan.modules.schedules import learning_rate_factor, optimizer, training_steps
-from fakegan.nets.alexnet import AlexNet
-from fakegan.nets.dcgan import DCGANDiscriminator
-from fakegan.nets.recon_error import ReconError
-from fakegan.nets.simple_cnn import SimpleCNN
-
-NETS: dict[str, type[nn.Module]] = {
-    "simple_cnn": SimpleCNN,
-    "alexnet": AlexNet,
-    "dcgan": DCGANDiscriminator,
-    "recon_error": ReconError,  # learns nothing here: pipeline=recon_error fills it
-}
-
-
-def build_net(net: str, in_channels: int, options: dict[str, Any]) -> nn.Module:
-    """The net of that name.
-
-    Raises:
-        UsageError: no such net, or an option it does not have.
-    """
-    if net not in NETS:
-        raise UsageError(f"classifier.net={net!r} does not exist: choose {', '.join(NETS)}")
-    try:
-        return NETS[net](in_channels=in_channels, **options)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"classifier.net_options of {net}: {error}") from error
+from fakegan.modules.schedules import MakeOptimizer, MakeSchedule, follow
 
 
 def fake_probability(logits: Tensor) -> Tensor:  # (B, 2) -> (B,), in [0, 1]
@@ -52,27 +23,26 @@ def fake_probability(logits: Tensor) -> Tensor:  # (B, 2) -> (B,), in [0, 1]
 
 
 class Classifier(pl.LightningModule):
-    """Cross entropy on two logits; selected by validation AUROC.
+    """A net with two logits that learns to tell fake (1) from real (0); selected by validation AUROC.
 
     A batch is {"x": float (B, C, 64, 64), "label": int64 (B,)} with REAL = 0 and FAKE = 1.
     """
 
+    monitor, mode = "val/auroc", "max"
+    keeps: ClassVar[dict[str, str]] = {}  # networks besides `net` that a finished run keeps: file name, attribute
+
     def __init__(
         self,
-        net: str,  # a name in NETS
-        in_channels: int = 3,  # channels of the view
-        net_options: dict[str, Any] | None = None,  # keyword arguments of the net
-        optimizer: str = "adamw",  # sgd, adam, adamw
-        learning_rate: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),  # Adam's
-        momentum: float = 0.0,  # SGD's
-        weight_decay: float = 0.0,
-        schedule: str = "constant",  # constant, cosine, step
-        step_epochs: int = 30,  # schedule "step": the rate falls to a tenth every so many epochs
+        net: nn.Module,  # (B, C, 64, 64) -> (B, 2) logits of (real, fake)
+        optimizer: MakeOptimizer,  # of its parameters
+        schedule: MakeSchedule | None = None,  # of the learning rate
+        loss: nn.Module | None = None,  # of logits and labels; null: cross entropy
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
-        self.net = build_net(net, in_channels, net_options or {})
+        self.net = net
+        self.make_optimizer = optimizer
+        self.make_schedule = schedule
+        self.loss = loss or nn.CrossEntropyLoss()
         self.train_means = EpochMeans("loss", "accuracy")
         self.val_means = EpochMeans("loss")
         self.val_metrics = MetricCollection(
@@ -89,28 +59,10 @@ class Classifier(pl.LightningModule):
         logits: Tensor = self.net(x)
         return logits
 
-    def setup(self, stage: str) -> None:
-        """Fetch ImageNet weights where the net starts from them; a resumed fit overwrites them again."""
-        if stage == "fit" and isinstance(self.net, AlexNet) and self.net.imagenet:
-            self.net.load_imagenet()
-
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer and schedule that the config names."""
-        opt, schedule = self._optimizer(self.net)
-        return {"optimizer": opt, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def _optimizer(self, net: nn.Module) -> tuple[Optimizer, LambdaLR]:
-        h = self.hparams
-        opt = optimizer(
-            h["optimizer"],
-            net.parameters(),
-            h["learning_rate"],
-            betas=tuple(h["betas"]),
-            momentum=h["momentum"],
-            weight_decay=h["weight_decay"],
-        )
-        steps, epochs = training_steps(self.trainer), self.trainer.max_epochs or 1
-        return opt, LambdaLR(opt, learning_rate_factor(h["schedule"], steps, epochs, h["step_epochs"]))
+        optimizer = self.make_optimizer(self.net.parameters())
+        return {"optimizer": optimizer, "lr_scheduler": follow(self.make_schedule, optimizer, self)}  # type: ignore[return-value]
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> STEP_OUTPUT:
         """Cross entropy of one batch."""
@@ -130,7 +82,7 @@ class Classifier(pl.LightningModule):
 
     def _step(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         logits = self(batch["x"])
-        return logits, F.cross_entropy(logits, batch["label"])
+        return logits, self.loss(logits, batch["label"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The running means of all processes."""

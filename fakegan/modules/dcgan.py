@@ -4,62 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryRecall, BinarySpecificity
 
 from fakegan import ranks
-from fakegan.data.store import FAKE
-from fakegan.errors import UsageError
+from fakegan.labels import FAKE
+from fakegan.modules.by_turns import ByTurns
 from fakegan.modules.classifier import Classifier
 from fakegan.modules.means import EpochMeans
-from fakegan.nets.dcgan import DCGANGenerator
+from fakegan.modules.schedules import MakeOptimizer, MakeSchedule, move
+from fakegan.nets.dcgan import GENERATOR_FILE
 from fakegan.nets.losses import dcgan_discriminator_loss, dcgan_generator_loss
 
-GENERATOR_FILE = "generator.pt"  # in a run directory: what the generator learnt
 FIXED_SAMPLES = 64  # of the noise that stays the same: judged in every validation, the first of them drawn
 
 TRAIN_MEANS = ("loss", "discriminator_loss", "generator_loss", "accuracy", "accuracy_generated")
 
 
-def discriminator_options(net_options: dict[str, Any]) -> dict[str, Any]:
-    """What of classifier.net_options builds the discriminator, by `build_net`: all but the generator's latent."""
-    return {name: value for name, value in net_options.items() if name != "latent"}
-
-
-def generator_options(net_options: dict[str, Any], channels: int) -> dict[str, Any]:
-    """The keyword arguments of the DCGANGenerator that makes inputs of a view with so many channels."""
-    return {**net_options, "out_channels": channels}
-
-
-class DCGANClassifier(Classifier):
+class DCGANClassifier(ByTurns, Classifier):
     """A Classifier whose net also learns a generator's samples as fakes, by manual optimization (arXiv:1511.06434).
 
     Each step samples once; the generator learns to have its samples taken for real, then the discriminator learns
     the labelled batch and those samples. `train/loss` is the labelled batch's alone, as with every classifier.
     """
 
+    keeps: ClassVar[dict[str, str]] = {GENERATOR_FILE: "generator"}
+
     def __init__(
         self,
-        net: str = "dcgan",
-        in_channels: int = 3,  # channels of the view, and of the samples
-        net_options: dict[str, Any] | None = None,  # width of both networks; latent: numbers of the generator's noise
-        **training: Any,  # Classifier's; both networks learn with the same optimizer and schedule
+        net: nn.Module,  # the discriminator: (B, C, 64, 64) -> (B, 2) logits of (real, fake)
+        generator: nn.Module,  # (B, latent) noise -> (B, C, 64, 64) in [-1, 1]; its attribute `latent` is their number
+        optimizer: MakeOptimizer,  # of each network's parameters
+        schedule: MakeSchedule | None = None,  # of the learning rate
     ) -> None:
-        options = net_options or {}
-        super().__init__(net, in_channels, discriminator_options(options), **training)
+        super().__init__(net, optimizer, schedule)
         self.automatic_optimization = False
-        try:
-            self.generator = DCGANGenerator(**generator_options(options, in_channels))
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"classifier.net_options of {net}: {error}") from error
-        self.register_buffer("fixed_noise", torch.randn(FIXED_SAMPLES, self.generator.latent))
+        self.generator = generator
+        self.latent = int(cast(Any, generator).latent)
+        self.register_buffer("fixed_noise", torch.randn(FIXED_SAMPLES, self.latent))
         self.fixed_noise: Tensor
         self.train_means = EpochMeans(*TRAIN_MEANS)
         self.train_metrics = MetricCollection(_accuracy_by_class())
@@ -69,8 +57,12 @@ class DCGANClassifier(Classifier):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One optimizer for each network, both on the same schedule."""
-        optimizers, schedules = zip(*(self._optimizer(net) for net in (self.generator, self.net)), strict=True)
-        return list(optimizers), list(schedules)
+        return self.optimized(self.generator, self.net)
+
+    def samples(self, count: int) -> Tensor:  # -> (N, C, 64, 64) in [-1, 1]
+        """What the generator makes of the noise that stays the same, as many as there are of it at most."""
+        made: Tensor = self.generator(self.fixed_noise[:count])
+        return made
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """One step of each network: sample once, then each learns in turn."""
@@ -78,25 +70,20 @@ class DCGANClassifier(Classifier):
         opt_gen, opt_disc = cast("list[LightningOptimizer]", self.optimizers())
 
         with self.toggled_optimizer(opt_gen):
-            noise = ranks.draw(lambda n: torch.randn(n, self.generator.latent, device=self.device), len(label))
+            noise = ranks.draw(lambda n: torch.randn(n, self.latent, device=self.device), len(label))
             samples = self.generator(noise)
             with running_statistics_kept(self.net):
                 gen = dcgan_generator_loss(self(samples))
-            opt_gen.zero_grad()
-            self.manual_backward(gen)
-            opt_gen.step()
+            self.learn(opt_gen, gen)
 
         with self.toggled_optimizer(opt_disc):
             logits, loss = self._step(batch)
             with running_statistics_kept(self.net):
                 sample_logits = self(samples.detach())
             disc = dcgan_discriminator_loss(logits, label, sample_logits)
-            opt_disc.zero_grad()
-            self.manual_backward(disc)
-            opt_disc.step()
+            self.learn(opt_disc, disc)
 
-        for scheduler in cast("list[LambdaLR]", self.lr_schedulers()):
-            scheduler.step()
+        move(self, "step")
         verdict = logits.argmax(dim=1)
         self.train_metrics.update(verdict, label)
         self.train_means.update(
@@ -112,11 +99,12 @@ class DCGANClassifier(Classifier):
 
     def on_train_epoch_end(self) -> None:
         """Write the epoch's means."""
+        move(self, "epoch")
         self._log("train", self.train_means, self.train_metrics)
 
     def on_validation_epoch_end(self) -> None:
         """Judge the samples of the fixed noise and write the epoch's metrics; val/auroc selects the checkpoint."""
-        accuracy = accuracy_of_fakes(self(self.generator(self.fixed_noise)))
+        accuracy = accuracy_of_fakes(self(self.samples(FIXED_SAMPLES)))
         self.val_generated.update({"accuracy_generated": accuracy}, weight=FIXED_SAMPLES)
         self._log("val", self.val_means, self.val_metrics, self.val_generated)
 

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from fakegan.checks import at_least, one_of
 from fakegan.nets.layers import InstanceNorm2d, QuickLayout, ReflectConv2d, UpsampleConv2d
 
 Norm = Literal["instance", "batch", "none"]
@@ -117,16 +118,14 @@ class AutoGAN(nn.Module):
 
     def __init__(
         self,
-        depth: int,
-        width: int = 64,
-        norm: Norm = "none",  # "instance" in the study
-        code_channels: int | None = None,
+        depth: int = 4,  # residual blocks: the study's axis
+        width: int = 64,  # channels at 64x64
+        norm: Literal["none", "instance", "batch"] = "none",  # instance in the study: brightness and contrast are lost
+        code_channels: int | None = None,  # channels of the 16x16 code; null: 4 * width, as in the study
     ) -> None:
         super().__init__()
-        if depth < 1 or width < 1:
-            raise ValueError(f"depth and width must be at least 1, got depth={depth}, width={width}")
-        if norm not in NORMS:
-            raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
+        at_least(1, depth=depth, width=width, code_channels=1 if code_channels is None else code_channels)
+        one_of(NORMS, norm=norm)
         self.layout = QuickLayout()
         self.encoder = Encoder(depth, width, norm, code_channels)
         self.decoder = Decoder(width, norm, code_channels)
@@ -143,8 +142,12 @@ class PatchDiscriminator(nn.Module):
     can share a batch, and the scores equal those of two separate calls.
     """
 
-    def __init__(self, width: int = 64) -> None:
+    def __init__(
+        self,
+        width: int = 64,  # channels at 32x32
+    ) -> None:
         super().__init__()
+        at_least(1, width=width)
         self.layout = QuickLayout()
         layers: list[nn.Module] = [
             nn.Conv2d(3, width, 4, stride=2, padding=1),

@@ -8,8 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fakegan.checks import at_least
 from fakegan.nets.layers import QuickLayout
 
+GENERATOR_FILE = "generator.pt"  # in a run directory: what the generator learnt
 _WEIGHT_STD = 0.02  # of every convolution's weights around 0 and every BatchNorm's scales around 1
 
 
@@ -27,8 +29,7 @@ class DCGANGenerator(nn.Module):
         out_channels: int = 3,
     ) -> None:
         super().__init__()
-        if min(latent, width, out_channels) < 1:
-            raise ValueError(f"latent={latent}, width={width} and out_channels={out_channels} must be at least 1")
+        at_least(1, latent=latent, width=width, out_channels=out_channels)
         self.latent = latent
         layers: list[nn.Module] = [
             nn.ConvTranspose2d(latent, 8 * width, 4, bias=False),  # (B, 8W, 4, 4); BatchNorm subtracts a bias again
@@ -65,8 +66,7 @@ class DCGANDiscriminator(nn.Module):
         width: int = 64,  # channels at 32x32; the 4x4 map has 8 * width
     ) -> None:
         super().__init__()
-        if width < 1:
-            raise ValueError(f"width={width} must be at least 1")
+        at_least(1, width=width)
         self.layout = QuickLayout()
         layers: list[nn.Module] = [
             nn.Conv2d(in_channels, width, 4, stride=2, padding=1),

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fakegan.data.store import FAKE, REAL
+from fakegan.labels import FAKE, REAL
 
 
 def lsgan_generator_loss(recon_score: Tensor) -> Tensor:

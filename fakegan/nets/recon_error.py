@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
+from fakegan.checks import one_of
+
 _SMALLEST = 1e-6  # an error below it is taken for this: its logarithm stays finite
 
 
@@ -55,8 +57,7 @@ class ReconError(nn.Module):
         norm: str = "l1",  # a name in ERROR_NORMS
     ) -> None:
         super().__init__()
-        if norm not in ERROR_NORMS:
-            raise ValueError(f"norm must be one of {', '.join(ERROR_NORMS)}, got {norm!r}")
+        one_of(ERROR_NORMS, norm=norm)
         self.norm = norm
         self.register_buffer("mean", torch.zeros(()))  # of the log errors of real faces
         self.register_buffer("std", torch.ones(()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from fakegan.checks import a_share
 from fakegan.nets.dropout import Dropout
 from fakegan.nets.heads import zero_init
 from fakegan.nets.layers import QuickLayout
@@ -15,9 +16,10 @@ class SimpleCNN(nn.Module):
     def __init__(
         self,
         in_channels: int = 3,
-        dropout: float = 0.25,  # before the linear layer
+        dropout: float = 0.25,  # share of the units before the last layer that are left out in training
     ) -> None:
         super().__init__()
+        a_share(dropout=dropout)
         self.layout = QuickLayout()
         self.features = nn.Sequential(
             nn.Conv2d(in_channels, 16, 7),

@@ -15,22 +15,23 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 from tqdm import tqdm
 
 from fakegan.checkpoints import load_checkpoint
-from fakegan.data.datamodule import Rows
+from fakegan.data.arrays import Rows
 from fakegan.data.faces import Faces
 from fakegan.data.pixels import to_unit
-from fakegan.data.store import CLASS_NAMES, FAKE, REAL, FaceStore
+from fakegan.data.store import FaceStore
 from fakegan.detector import BATCH
 from fakegan.devices import use_device
 from fakegan.evaluation import error_plots, plots, probe, spectrum, statistics
 from fakegan.evaluation.reconstructed import BEYOND, COMPLEXITY, PROBES, differences
 from fakegan.evaluation.results import write_metrics
 from fakegan.evaluation.statistics import Values
+from fakegan.labels import CLASS_NAMES, FAKE, REAL
 from fakegan.modules.autoencoder import psnr
 from fakegan.pictures import Picture, sheet, stack, write_png
 from fakegan.pipeline.artifacts import MANIFEST, file_digest, names_digest, obtain
@@ -96,7 +97,7 @@ def analyse(settings: RunSettings, faces: Faces, autoencoder: Path) -> None:
 
 def _write(settings: RunSettings, faces: Faces, autoencoder: Path, folder: Path) -> dict[str, Any]:
     store, splits = faces.store, faces.splits
-    live = LiveReconstructions(autoencoder, store.images, use_device(settings.trainer.accelerator))
+    live = LiveReconstructions(autoencoder, store.images, use_device(settings.trainer.accelerator), settings.trusted)
     real_val = splits.val[store.labels[splits.val] == REAL]
     train, val, test = (
         _measure(live, rows, what)
@@ -110,7 +111,7 @@ def _write(settings: RunSettings, faces: Faces, autoencoder: Path, folder: Path)
     content = {
         "n_real": int((store.labels[splits.test] == REAL).sum()),
         "n_fake": int((store.labels[splits.test] == FAKE).sum()),
-        "autoencoder": _described(autoencoder),
+        "autoencoder": _described(autoencoder, test.code.shape[1] // 2),
         **numbers,
         "unseen": list(settings.data.split.unseen),
     }
@@ -120,13 +121,12 @@ def _write(settings: RunSettings, faces: Faces, autoencoder: Path, folder: Path)
     return {"test_faces": len(test.rows)}
 
 
-def _described(autoencoder: Path) -> dict[str, Any]:
+def _described(autoencoder: Path, channels: int) -> dict[str, Any]:
     content = load_checkpoint(autoencoder)
-    options = content["options"]
-    channels = options["code_channels"] or 4 * options["width"]
+    options = content["net"]
     return {
-        "depth": options["depth"],
-        "width": options["width"],
+        "depth": options.get("depth"),
+        "width": options.get("width"),
         "code_channels": channels,
         "code_numbers": channels * CODE_SIDE**2,
         "picture_numbers": 3 * spectrum.SIZE**2,
@@ -138,7 +138,7 @@ def _described(autoencoder: Path) -> dict[str, Any]:
 def _measure(live: LiveReconstructions, rows: Rows, what: str) -> Measured:
     """Errors are those of reconstructions as stored, in uint8."""
     codes: list[Tensor] = []
-    hook = live.net.encoder.register_forward_hook(lambda net, inputs, code: codes.append(code))
+    hook = cast(nn.Module, live.net.encoder).register_forward_hook(lambda net, inputs, code: codes.append(code))
     parts: list[dict[str, Values]] = []
     for start in tqdm(range(0, len(rows), BATCH), f"analysing {len(rows)} {what} faces", disable=None):
         batch = rows[start : start + BATCH]

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fakegan.data.datamodule import Rows
+from fakegan.data.arrays import Rows
 from fakegan.data.faces import Faces, open_faces
-from fakegan.data.store import CLASS_NAMES, FAKE, REAL, FaceStore
+from fakegan.data.store import FaceStore
 from fakegan.detector import Detector
 from fakegan.devices import use_device
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE, TABLE_WIDTH, read_metrics, table, write_metrics
 from fakegan.files import entries, new_folder, why_not_writable
+from fakegan.labels import CLASS_NAMES, FAKE, REAL
 from fakegan.pipeline.examples import own_faces
 from fakegan.pipeline.finished import LEARNT_FROM, SCORED, FinishedRun, learnt_from, same_faces
 from fakegan.pipeline.ledger import LEDGER_FILE, command, record
@@ -85,7 +86,7 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
     run_dir = trained.paths.run_dir
     place = _place(settings, run_dir)
     trained_with = read_metrics(run_dir / METRICS_FILE)
-    detector = Detector.load(run_dir, use_device(settings.device))
+    detector = Detector.load(run_dir, use_device(settings.device), settings.trust)
     print(f"device: {detector.described_device()}", flush=True)
     faces, own = _faces(settings, trained)
     store = faces.store

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fakegan.data.datamodule import RowArray, Rows
+from fakegan.data.arrays import RowArray, Rows
 from fakegan.data.faces import Faces, open_faces
 from fakegan.data.splits import Needs
-from fakegan.data.store import FAKE, REAL
 from fakegan.errors import UsageError
+from fakegan.labels import FAKE, REAL
 from fakegan.pipeline.reconstruct import reconstruct_faces
 from fakegan.pipeline.settings import RunSettings, began_with
 

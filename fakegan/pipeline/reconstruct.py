@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from fakegan import ranks
 from fakegan.checkpoints import load_checkpoint, refusing_misfits
-from fakegan.data.datamodule import RowArray, Rows
-from fakegan.detector import BATCH, reconstruct
+from fakegan.data.arrays import RowArray, Rows
+from fakegan.detector import BATCH, reconstruct, trusted_net
 from fakegan.devices import use_device
-from fakegan.memory import give_back_freed_memory
-from fakegan.nets.autogan import AutoGAN
 from fakegan.pipeline.artifacts import Reconstructions, file_digest, names_digest, obtain
 from fakegan.pipeline.settings import RunSettings
 
@@ -59,7 +59,7 @@ def _write_reconstructions(
     settings: RunSettings,
 ) -> dict[str, Any]:
     """Each process writes its share of the batches into its place in the one file."""
-    live = LiveReconstructions(autoencoder, images, use_device(settings.trainer.accelerator))
+    live = LiveReconstructions(autoencoder, images, use_device(settings.trainer.accelerator), settings.trusted)
     header = _npy_header(len(rows))
     starts = ranks.share(range(0, len(rows), BATCH))
     if ranks.is_first():
@@ -71,7 +71,6 @@ def _write_reconstructions(
         hidden = None if ranks.is_first() else True  # None: where there is no terminal
         for start in tqdm(starts, f"reconstructing {len(rows)} faces", disable=hidden):
             out.write(live[rows[start : start + BATCH]].tobytes())
-    give_back_freed_memory()
     return {"count": len(rows)}
 
 
@@ -85,8 +84,8 @@ def _npy_header(count: int) -> bytes:
 class LiveReconstructions:
     """Faces by row as the autoencoder reconstructs them, made when they are asked for."""
 
-    def __init__(self, autoencoder: Path, images: RowArray, device: torch.device) -> None:
-        self.net = load_autoencoder(autoencoder).to(device)
+    def __init__(self, autoencoder: Path, images: RowArray, device: torch.device, trust: Sequence[str] = ()) -> None:
+        self.net = load_autoencoder(autoencoder, trust).to(device)
         self.images = images
         self.device = device
 
@@ -96,15 +95,15 @@ class LiveReconstructions:
         return recon
 
 
-def load_autoencoder(path: Path) -> AutoGAN:
+def load_autoencoder(path: Path, trust: Sequence[str] = ()) -> nn.Module:
     """The net in an autoencoder's file, in eval mode.
 
     Raises:
-        FakeganError: damaged, or of another version.
+        FakeganError: damaged, of another version, or it names code that nobody has said to trust.
     """
     content = load_checkpoint(path)
     with refusing_misfits(path):
-        net = AutoGAN(**content["options"])
+        net = trusted_net(content["net"], "net", trust)
         net.load_state_dict(content["weights"])
         if not all(weights.isfinite().all() for weights in net.state_dict().values()):
             raise ValueError("some weights are no numbers")

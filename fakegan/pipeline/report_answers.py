@@ -223,8 +223,8 @@ def _deeper(a: Configuration, b: Configuration) -> bool:
 def _adversarial(a: Configuration, b: Configuration) -> bool:
     return (
         a.settings.pipeline.fakes == b.settings.pipeline.fakes == "reconstructed"
-        and a.settings.classifier.net == "dcgan"
-        and b.settings.classifier.net != "dcgan"
+        and a.settings.classifier.adversarial
+        and not b.settings.classifier.adversarial
     )
 
 
@@ -243,7 +243,7 @@ DEPTH = Question(
     "The deeper autoencoder",
     ("is better", "is worse", "is not shown to differ"),
     _deeper,
-    ("model.name", "model.depth", "model.checkpoint"),
+    ("model.name", "model.net.depth", "model.checkpoint"),
     lambda a, b: f"{a.name} against depth {b.settings.model.depth}",
     "Add model=autogan1,autogan4 with pipeline=recon_classify",
     ("Yes, deeper is better", "Yes, deeper is worse"),
@@ -253,7 +253,7 @@ GENERALISES = Question(
     "Trained on reconstructions and tested on generated faces, the DCGAN",
     ("generalises better", "generalises worse", "is not shown to generalise differently"),
     _adversarial,
-    ("classifier", "budget", "patience"),
+    ("classifier", "budget", "callbacks.early_stopping"),
     lambda a, b: f"{a.name} against {b.settings.classifier.name}",
     "Add pipeline=recon_fakes classifier=dcgan,simple_cnn",
     ("Yes", "No, worse"),

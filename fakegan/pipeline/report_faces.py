@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from fakegan.data.faces import divided, open_faces
 from fakegan.data.splits import Splits
-from fakegan.data.store import CLASS_NAMES, FAKE, REAL, FaceStore
+from fakegan.data.store import FaceStore
 from fakegan.errors import FakeganError
 from fakegan.evaluation.report import Block, Caution, FaceRow, Figure, Items, Section, Table, Text, visible
+from fakegan.labels import CLASS_NAMES, FAKE, REAL
 from fakegan.pictures import png
 from fakegan.pipeline.finished import Configuration, FinishedRun
 from fakegan.pipeline.report_groups import Group, called_fake, fingerprint, scores

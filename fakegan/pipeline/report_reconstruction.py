@@ -182,7 +182,7 @@ def _overview(found: Sequence[Autoencoder]) -> Table:
             [
                 autoencoder.name,
                 str(model.depth),
-                str(model.width),
+                str(model.node["net"].get("width", "-")),
                 str(code.get("code_channels", model.code_channels or "-")),
                 str(code.get("code_numbers", "-")),
                 *(_validation(validation, key, digits) for key, digits in (("psnr", 2), ("l1", 4), ("ssim", 3))),
@@ -302,8 +302,8 @@ def _names(runs: Sequence[FinishedRun]) -> list[str]:
     for model in models:
         words = [model.name]
         for key in ("code_channels", "width", "norm"):
-            if len({getattr(m, key) for m in models if m.name == model.name}) > 1:
-                value = getattr(model, key)
+            if len({m.node["net"].get(key) for m in models if m.name == model.name}) > 1:
+                value = model.node["net"].get(key)
                 words.append(f"{key}={'full' if value is None else value}")
         names.append(" ".join(words))
     return [name if names.count(name) == 1 else f"{name} #{names[: i + 1].count(name)}" for i, name in enumerate(names)]
@@ -311,7 +311,8 @@ def _names(runs: Sequence[FinishedRun]) -> list[str]:
 
 def _code_numbers(run: FinishedRun) -> int:
     model = run.settings.model
-    return model.code_channels if model.code_channels is not None else 4 * model.width
+    width = model.node["net"].get("width", 0)
+    return model.code_channels if model.code_channels is not None else 4 * width
 
 
 def _file(run: FinishedRun) -> Path:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fakegan.building import TARGET
 from fakegan.evaluation import plots
 from fakegan.evaluation.compare import over_seeds, wins
 from fakegan.evaluation.metrics import Measure
@@ -27,10 +28,10 @@ from fakegan.pipeline.report_numbers import (
     over,
     p_cell,
 )
-from fakegan.places import install
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Plot
+from fakegan.places import install
 
 COLUMNS = {  # of metrics.json
     "auroc": "AUROC",
@@ -43,13 +44,13 @@ COLUMNS = {  # of metrics.json
     "ece": "ECE",
 }
 NO_PLOTS = f"Plots are left out: they need matplotlib, {install('plots')}."
-# Test accuracies that the study published, by what the classifier saw and the fakes it learnt from.
+# Test accuracies that the study published, by what the classifier saw, the fakes it learnt from and its network.
 STUDY = {
-    ("pixels", "generated", "simple_cnn", None): "98.9%",
-    ("reconstruction", "generated", "simple_cnn", 1): "64.24%",
-    ("reconstruction", "generated", "simple_cnn", 4): "64.80%",
-    ("pixels", "reconstructed", "simple_cnn", None): "45.3%",
-    ("pixels", "reconstructed", "dcgan", None): "57.2%\n(42.8%)",
+    ("pixels", "generated", "SimpleCNN", None): "98.9%",
+    ("reconstruction", "generated", "SimpleCNN", 1): "64.24%",
+    ("reconstruction", "generated", "SimpleCNN", 4): "64.80%",
+    ("pixels", "reconstructed", "SimpleCNN", None): "45.3%",
+    ("pixels", "reconstructed", "DCGANDiscriminator", None): "57.2%\n(42.8%)",
 }
 STUDY_REMARK = (
     "The study's accuracies are one run each, without an interval, on other data (CelebA against StyleGAN, in other "
@@ -302,7 +303,8 @@ def _published(configuration: Configuration, unseen: bool) -> str:
     if not s.pipeline.trains_classifier or (unseen and s.pipeline.fakes == "generated"):
         return ""
     depth = s.model.depth if s.pipeline.view == "reconstruction" else None
-    return STUDY.get((s.pipeline.view or "", s.pipeline.fakes, s.classifier.net, depth), "")
+    net = str(s.classifier.node["net"][TARGET]).rpartition(".")[2]
+    return STUDY.get((s.pipeline.view or "", s.pipeline.fakes, net, depth), "")
 
 
 def _of_source(configuration: Configuration, source: str, name: str) -> list[Measure]:

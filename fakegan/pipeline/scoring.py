@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fakegan.data.datamodule import RowArray, Rows
-from fakegan.data.store import LABEL_CONVENTION, FaceStore
+from fakegan.data.arrays import RowArray, Rows
+from fakegan.data.store import FaceStore
 from fakegan.detector import Detector
 from fakegan.evaluation import plots
 from fakegan.evaluation.calibration import probability
 from fakegan.evaluation.metrics import Scores, measures
 from fakegan.evaluation.results import SCORES_FILE, FaceScores, write_scores
+from fakegan.labels import LABEL_CONVENTION
 from fakegan.pipeline.examples import RECONSTRUCTED, Examples
 from fakegan.places import install
 

@@ -1,27 +1,29 @@
 """What a run is asked to do: the config tree as typed, frozen values.
 
-No Hydra here, so everything can use it; no torch, so that what cannot be is refused before the seconds that takes.
+No torch here, so that what cannot be is refused before the seconds that takes.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Hashable
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Hashable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from fakegan.building import TARGET, Node, completed, own_packages
 from fakegan.data.faces import DataSettings
 from fakegan.data.splits import AUTOENCODER, CLASSIFIER, Needs, seeds
-from fakegan.data.store import FAKE, REAL, stored_fingerprint
+from fakegan.data.store import stored_fingerprint
 from fakegan.errors import FakeganError, UsageError
+from fakegan.labels import FAKE, REAL
 from fakegan.processes import cores
+from fakegan.typed import REST, to_mapping
 from fakegan.views import VIEWS, View
 
 FACES_FILE = "faces.sha256"  # in a run directory: the fingerprint of the store that the run began with
 LOCK_FILE = "run.lock"  # in a run directory: held by the command that works on it
-NETS = ("simple_cnn", "alexnet", "dcgan")  # those of fakegan.modules.classifier that learn
 _LABEL = re.compile(r"\w[\w .+=-]{0,63}")
 
 
@@ -38,13 +40,6 @@ def at_least(lowest: float, **values: float) -> None:
             raise UsageError(f"{key.replace('__', '.')}={value} must be {lowest} or more")
 
 
-def two_betas(**values: tuple[float, ...]) -> None:
-    """Raise a UsageError where Adam's betas are not two numbers from 0 to 1."""
-    for key, betas in values.items():
-        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-            raise UsageError(f"{key.replace('__', '.')}={list(betas)} must be two numbers from 0 to below 1")
-
-
 def labels(**values: str) -> None:
     """Raise a UsageError for a name that is not the same in a path, a page and a terminal."""
     for key, value in values.items():
@@ -57,73 +52,56 @@ def labels(**values: str) -> None:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """conf/model: the adversarial autoencoder; all but name and checkpoint go to AdversarialAutoencoder."""
+    """conf/model: the adversarial autoencoder, a node that `fakegan.building` builds, and what is said of it."""
 
-    name: str
-    depth: int
-    width: int
-    norm: Literal["instance", "batch", "none"]
-    code_channels: int | None
-    reconstruction_weight: float
-    learning_rate: float
-    betas: tuple[float, float]
-    schedule: Literal["constant", "cosine"]
-    pool_size: int
-    discriminator_floor: float
-    checkpoint: Path | None  # a trained autoencoder to use instead of training one
+    name: str  # in tables and folders
+    budget: str = "autoencoder"  # the one of conf/budget that it trains by
+    checkpoint: Path | None = None  # a trained autoencoder.pt, or a run that holds one, instead of training
+    node: Node = field(default_factory=dict, metadata=REST)
 
     def __post_init__(self) -> None:
-        at_least(1, model__depth=self.depth, model__width=self.width, model__pool_size=self.pool_size)
-        at_least(1, model__code_channels=1 if self.code_channels is None else self.code_channels)
-        at_least(0, model__reconstruction_weight=self.reconstruction_weight, model__learning_rate=self.learning_rate)
-        at_least(0, model__discriminator_floor=self.discriminator_floor)
-        two_betas(model__betas=self.betas)
+        _has(self.node, "model", "net", "discriminator", "optimizer")
+
+    @property
+    def depth(self) -> int:
+        """Its residual blocks; 0 where its net has no such option."""
+        depth = self.node["net"].get("depth", 0)
+        return depth if isinstance(depth, int) else 0
+
+    @property
+    def code_channels(self) -> int | None:
+        """Of the net's code, where it has such an option."""
+        channels = self.node["net"].get("code_channels")
+        return channels if isinstance(channels, int) else None
 
 
 @dataclass(frozen=True)
 class ClassifierSettings:
-    """conf/classifier: all but name go to Classifier."""
+    """conf/classifier: a node that `fakegan.building` builds, and what is said of it."""
 
-    name: str
-    net: str
-    net_options: dict[str, Any]
-    optimizer: Literal["sgd", "adam", "adamw"]
-    learning_rate: float
-    betas: tuple[float, float]
-    momentum: float
-    weight_decay: float
-    schedule: Literal["constant", "cosine", "step"]
-    step_epochs: int
+    name: str  # in tables and folders
+    budget: str = "classifier"  # the one of conf/budget that it trains by
+    adversarial: bool = False  # trained against a generator: a game has no best epoch, so nothing ends it early
+    node: Node = field(default_factory=dict, metadata=REST)
 
     def __post_init__(self) -> None:
-        at_least(0, classifier__learning_rate=self.learning_rate, classifier__weight_decay=self.weight_decay)
-        at_least(0, classifier__momentum=self.momentum)
-        if self.net == "recon_error":
-            raise UsageError("classifier.net=recon_error learns nothing: choose pipeline=recon_error")
-        if self.net not in NETS:
-            raise UsageError(f"classifier.net={self.net!r:.100} does not exist: choose {', '.join(NETS)}")
-        for key, value in self.net_options.items():
-            if not (isinstance(key, str) and key[:1].isalpha() and _is_plain(value)):
-                raise UsageError(
-                    f"classifier.net_options.{key!s:.100} is no option of a net: those are numbers and texts"
-                )
-        at_least(1, classifier__step_epochs=self.step_epochs)
-        two_betas(classifier__betas=self.betas)
+        _has(self.node, "classifier", "net", "optimizer")
 
 
-def _is_plain(value: object) -> bool:
-    """A number, a text, nothing, or a list of those: no group of keys, in which others' code could be named."""
-    several = value if isinstance(value, list | tuple) else [value]
-    return all(one is None or isinstance(one, bool | int | float | str) for one in several)
+def _has(node: Node, at: str, *parts: str) -> None:
+    """Raise a UsageError where a node does not name what it builds, or a part of it does not."""
+    for place, inner in {at: node, **{f"{at}.{part}": node.get(part) for part in parts}}.items():
+        if not isinstance(inner, dict) or not isinstance(inner.get(TARGET), str):
+            raise UsageError(f"{place} must name what it builds: {place}.{TARGET}=package.module.Class")
 
 
 @dataclass(frozen=True)
 class PipelineSettings:
     """conf/pipeline: what the classifier sees, and which fakes it learns from."""
 
-    name: str
-    view: str | None  # a name in fakegan.views.VIEWS; None trains the autoencoder and stops
-    fakes: Literal["generated", "reconstructed"]  # to learn from; the test is always on generated ones
+    name: str  # in tables and folders
+    view: str | None  # what the classifier sees, of fakegan/views.py; null: there is none
+    fakes: Literal["generated", "reconstructed"] = "generated"  # to learn from; the test is always on generated ones
 
     def __post_init__(self) -> None:
         if self.view is not None and self.view not in VIEWS:
@@ -159,8 +137,8 @@ class PipelineSettings:
 class StageBudget:
     """How long one network trains."""
 
-    max_epochs: int
-    batch_size: int  # of one step
+    max_epochs: int  # epochs at most; callbacks.early_stopping may end a classifier's training earlier
+    batch_size: int  # faces of a step, over all processes
 
     def __post_init__(self) -> None:
         at_least(1, max_epochs=self.max_epochs, batch_size=self.batch_size)
@@ -170,11 +148,35 @@ class StageBudget:
 class BudgetSettings:
     """conf/budget: how much of everything."""
 
-    name: str
-    width: int
-    autoencoder: StageBudget
-    classifier: StageBudget
-    dcgan: StageBudget  # in place of `classifier`, where that is the DCGAN
+    name: str  # in tables
+    width: int  # channels of the networks, for those that take it from here
+    stages: dict[str, StageBudget] = field(default_factory=dict, metadata=REST)  # by name
+
+    def of(self, name: str, at: str) -> StageBudget:
+        """The one of a name; `at` is the key that asks for it.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if name not in self.stages:
+            raise UsageError(f"{at}={name!r:.80} is not in conf/budget: choose {', '.join(self.stages)}")
+        return self.stages[name]
+
+
+_NEUTRAL = frozenset(
+    {
+        TARGET,
+        "default_root_dir",
+        "detect_anomaly",
+        "enable_model_summary",
+        "enable_progress_bar",
+        "log_every_n_steps",
+        "num_nodes",
+        "num_sanity_val_steps",
+        "profiler",
+        "strategy",
+    }
+)  # arguments of Lightning's Trainer that change no number
 
 
 def _gpus() -> int:
@@ -185,17 +187,23 @@ def _gpus() -> int:
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """conf/trainer: on what a run's networks train. Their number changes no result, but for rounding."""
+    """conf/trainer: Lightning's Trainer. The number of devices changes no result, but for rounding."""
 
-    accelerator: Literal["auto", "cpu", "gpu"]
-    devices: int | str  # processes, each with a GPU or a share of the CPU; "auto": one for every GPU
-    precision: Literal["32-true", "bf16-mixed"]
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"  # auto: a GPU if there is one, else the CPU
+    devices: int | str = 1  # processes, each with a GPU or a share of the CPU; auto: one for every GPU
+    precision: str = "32-true"  # or bf16-mixed, 16-mixed, ...: Lightning's names
+    node: Node = field(default_factory=dict, metadata=REST)  # Lightning's other arguments
 
     def __post_init__(self) -> None:
         if isinstance(self.devices, str) and self.devices != "auto":
             raise UsageError(f"trainer.devices={self.devices!r} must be a number or auto")
         if isinstance(self.devices, int):
             at_least(1, trainer__devices=self.devices)
+
+    @property
+    def numbers(self) -> Node:
+        """Of its arguments, those that may change a run's numbers."""
+        return {"precision": self.precision} | {k: v for k, v in self.node.items() if k not in _NEUTRAL}
 
     @property
     def uses_gpus(self) -> bool:
@@ -223,26 +231,16 @@ class TrainerSettings:
         return max(gpus, 1)
 
 
-@dataclass(frozen=True)
-class CallbackSettings:
-    """conf/callbacks."""
-
-    patience: int  # epochs without a better validation AUROC before the classifier stops; the DCGAN never does
-    grid_every: int  # epochs between two pictures of reconstructions
-    grid_faces: int  # faces in that picture
-    save_minutes: float  # between two checkpoints within an epoch
-
-    def __post_init__(self) -> None:
-        at_least(1, callbacks__patience=self.patience)
-        at_least(0, callbacks__save_minutes=self.save_minutes)
-        at_least(1, callbacks__grid_every=self.grid_every, callbacks__grid_faces=self.grid_faces)
+EARLY_STOPPING = "early_stopping"  # in conf/callbacks: of a classifier that does not play against a generator
+_WATCHERS = ("LearningRateMonitor", "DeviceStatsMonitor", "RichProgressBar", "TQDMProgressBar", "Timer")
 
 
-@dataclass(frozen=True)
-class LoggerSettings:
-    """conf/logger."""
-
-    name: Literal["tensorboard", "csv"]
+def _only_looks(node: Any) -> bool:
+    """Whether a callback changes no number: FakeGAN's own, but for early stopping, and Lightning's that only show."""
+    target = str(node.get(TARGET)) if isinstance(node, dict) else ""
+    if target.startswith("pytorch_lightning.callbacks."):
+        return target.endswith(_WATCHERS)
+    return target.startswith("fakegan.") and not target.endswith(".Patience")
 
 
 @dataclass(frozen=True)
@@ -258,7 +256,7 @@ class PathSettings:
 class RunSettings:
     """The whole of conf/train.yaml."""
 
-    seed: int
+    seed: int  # of weights, orders, flips and noise; the split has its own: data.split.seed
     resume: str | bool | None  # a run directory to continue; true: a sweep
     data: DataSettings
     model: ModelSettings
@@ -266,28 +264,49 @@ class RunSettings:
     pipeline: PipelineSettings
     budget: BudgetSettings
     trainer: TrainerSettings
-    callbacks: CallbackSettings
-    logger: LoggerSettings
+    callbacks: dict[str, Any]  # nodes by name; null: left out
+    logger: dict[str, Any] | None  # nodes by name
     paths: PathSettings
+    trust: tuple[str, ...] = ()  # packages whose code a file may name: a run's config.yaml, an autoencoder.pt
 
     def __post_init__(self) -> None:
         seeds(seed=self.seed)
         labels(data__name=self.data.name, model__name=self.model.name, classifier__name=self.classifier.name)
         labels(pipeline__name=self.pipeline.name, budget__name=self.budget.name)
 
+    @staticmethod
+    def with_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a composed config, with what the signatures of the classes that it names give by themselves.
+
+        Raises:
+            UsageError: a key that such a class does not take, or a value of another type.
+        """
+        kinds: dict[str, Any] = {"model": ModelSettings, "classifier": ClassifierSettings, "trainer": TrainerSettings}
+        beside = {group: [f.name for f in fields(kind) if not f.metadata.get("rest")] for group, kind in kinds.items()}
+        return {group: completed(node, group, beside.get(group, ())) for group, node in plain.items()}
+
     @property
     def classifier_budget(self) -> StageBudget:
         """How long this run's classifier trains."""
-        return self.budget.dcgan if self.classifier.net == "dcgan" else self.budget.classifier
+        return self.budget.of(self.classifier.budget, "classifier.budget")
+
+    @property
+    def autoencoder_budget(self) -> StageBudget:
+        """How long this run's autoencoder trains."""
+        return self.budget.of(self.model.budget, "model.budget")
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """Packages whose code a file may name: those of `trust`, and what the run itself is composed of."""
+        return (*self.trust, *own_packages(to_mapping(self)))
 
     def batch_sizes(self) -> list[tuple[str, int]]:
         """Key and size of each network's training batch, in the order of the stages."""
         sizes = []
         if self.pipeline.needs_autoencoder and self.model.checkpoint is None:
-            sizes.append(("budget.autoencoder.batch_size", self.budget.autoencoder.batch_size))
+            sizes.append((f"budget.{self.model.budget}.batch_size", self.autoencoder_budget.batch_size))
         if self.pipeline.trains_classifier:
-            name = "dcgan" if self.classifier.net == "dcgan" else "classifier"
-            sizes.append((f"budget.{name}.batch_size", self.classifier_budget.batch_size))
+            sizes.append((f"budget.{self.classifier.budget}.batch_size", self.classifier_budget.batch_size))
         return sizes
 
     def configuration(self) -> dict[str, Any]:
@@ -297,7 +316,7 @@ class RunSettings:
         trained, the classifier where none is, how many processes feed it, where things are kept (the store's
         fingerprint says whether the faces are the same).
         """
-        data = asdict(self.data)
+        data = to_mapping(self.data)
         data["split"]["autoencoder_share"] = self.data.split.share
         if self.data.root is not None:
             del data["demo_faces"], data["demo_seed"]
@@ -305,17 +324,31 @@ class RunSettings:
         content: dict[str, Any] = {
             "data": data,
             "pipeline": asdict(self.pipeline),
-            "precision": self.trainer.precision,
+            "trainer": self.trainer.numbers,
         }
+        trained = []
         if self.pipeline.needs_autoencoder:
-            content["model"] = asdict(self.model)
-            content["autoencoder"] = asdict(self.budget.autoencoder)
+            content["model"] = to_mapping(self.model)
+            content["autoencoder"] = asdict(self.autoencoder_budget)
+            trained.append(False)
         if self.pipeline.trains_classifier:
-            content["classifier"] = asdict(self.classifier)
+            content["classifier"] = to_mapping(self.classifier)
             content["budget"] = asdict(self.classifier_budget)
-            content["patience"] = None if self.classifier.net == "dcgan" else self.callbacks.patience
+            trained.append(not self.classifier.adversarial)
+        if trained:
+            content["callbacks"] = self.callbacks_that_count(stops_early=any(trained))
         plain: dict[str, Any] = json.loads(json.dumps(content, default=str, sort_keys=True))
         return plain
+
+    def callbacks_that_count(
+        self,
+        stops_early: bool,  # whether early stopping is among them
+    ) -> Node:
+        """The callbacks that may change numbers: the user's own, and early stopping."""
+        counted = {name: node for name, node in self.callbacks.items() if node is not None and not _only_looks(node)}
+        if not stops_early:
+            counted.pop(EARLY_STOPPING, None)
+        return counted
 
     def processes(self) -> int:
         """How many a run by itself starts."""
@@ -369,6 +402,7 @@ class EvaluateSettings:
     device: Literal["auto", "cpu", "cuda", "mps"]
     data_dir: Path  # where built-in faces are kept
     data: DataSettings | None = None  # None: the run's own faces
+    trust: tuple[str, ...] = ()  # packages whose code a run's files may name
 
     def __post_init__(self) -> None:
         if self.run is not None and self.runs:

@@ -29,8 +29,8 @@ from fakegan.devices import describe, use_device
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE, SCORES_FILE, read_metrics, table, write_metrics
 from fakegan.files import replacing
-from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.nets.layers import forms
+from fakegan.pipeline import parts
 from fakegan.pipeline.analyse import analyse
 from fakegan.pipeline.examples import RECONSTRUCTED, Examples, examples, own_faces
 from fakegan.pipeline.ledger import COMMAND_VARIABLE, command
@@ -42,7 +42,7 @@ from fakegan.pipeline.train_autoencoder import (
     own_autoencoder,
     train_autoencoder,
 )
-from fakegan.pipeline.train_classifier import make_classifier, train_classifier
+from fakegan.pipeline.train_classifier import train_classifier
 from fakegan.processes import is_child, resuming, together
 from fakegan.progress import Status, write_status
 from fakegan.words import command as command_line
@@ -107,7 +107,7 @@ def _start_processes(settings: RunSettings, wanted: int) -> None:
     with _alone_in(run_dir):  # then the first of them holds it
         write_status(run_dir, Status("starting"))
     os.environ.setdefault(COMMAND_VARIABLE, command())
-    together(resuming(run_dir), wanted, run_dir)
+    together(resuming(run_dir, settings.trusted), wanted, run_dir)
 
 
 @contextmanager
@@ -134,7 +134,7 @@ def _alone_in(run_dir: Path) -> Iterator[None]:
 def _run_stages(settings: RunSettings) -> None:
     device = use_device(settings.trainer.accelerator)  # what cannot be is said before anything starts
     learners = _learners(settings)  # so that a wrong option costs no training
-    with torch.autocast(device.type, torch.bfloat16, enabled=settings.trainer.precision == "bf16-mixed"):
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.trainer.precision.startswith("bf16")):
         print(f"device: {describe(device, forms(learners, device))}", flush=True)
     named = settings.model.checkpoint if settings.pipeline.needs_autoencoder else None
     if named is not None and not ranks.on_first(own_autoencoder(settings).is_file):
@@ -183,14 +183,11 @@ def _learners(settings: RunSettings) -> list[nn.Module]:
     """Networks such as the run trains, or takes as `model.checkpoint` has them: then they are frozen."""
     nets: list[nn.Module] = []
     if settings.pipeline.needs_autoencoder:
-        model = settings.model
         with torch.device("meta"):  # for what they are made of; only training needs their weights
-            nets.append(AutoGAN(model.depth, model.width, model.norm, model.code_channels))
-            nets[0].requires_grad_(model.checkpoint is None)
-            if model.checkpoint is None:
-                nets.append(PatchDiscriminator(model.width))
+            made = parts.autoencoder(settings)
+        nets.append(made if settings.model.checkpoint is None else made.requires_grad_(False))
     if settings.pipeline.trains_classifier:
-        nets.append(make_classifier(settings))
+        nets.append(parts.classifier(settings))
     return nets
 
 

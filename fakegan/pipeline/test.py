@@ -13,11 +13,11 @@ import torch
 
 import fakegan
 from fakegan.data.faces import Faces
-from fakegan.data.store import REAL
 from fakegan.detector import Detector
 from fakegan.devices import use_device
 from fakegan.errors import FakeganError
 from fakegan.evaluation.results import METRICS_FILE, write_metrics
+from fakegan.labels import REAL
 from fakegan.pipeline.examples import RECONSTRUCTED, Examples
 from fakegan.pipeline.finished import LEARNT_FROM
 from fakegan.pipeline.ledger import command, record
@@ -32,7 +32,7 @@ def test(settings: RunSettings, faces: Faces, examples: Examples, autoencoder: P
     """Score the test split once, write what people read, metrics.json last."""
     run_dir = settings.paths.run_dir
     device = use_device(settings.trainer.accelerator)
-    detector = Detector.load(run_dir, device)
+    detector = Detector.load(run_dir, device, settings.trusted)
     store, rows = faces.store, faces.splits.test
     known = int(detector.knows(store.sha256[rows]).sum())
     if known:
@@ -48,7 +48,7 @@ def test(settings: RunSettings, faces: Faces, examples: Examples, autoencoder: P
     content["objective"] = content["val"]["auroc"]["value"]
     if settings.pipeline.fakes == RECONSTRUCTED and autoencoder is not None:
         real = store.labels[rows] == REAL
-        recon = LiveReconstructions(autoencoder, store.images, device)
+        recon = LiveReconstructions(autoencoder, store.images, device, settings.trusted)
         own_task = score_reconstructed(detector, store, recon, rows[real], chosen(tested, real))
         own_task.write(run_dir / "test_reconstructed")
         content["test_reconstructed"] = own_task.measures()

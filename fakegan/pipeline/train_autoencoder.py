@@ -8,23 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytorch_lightning as pl
 import torch
 
 from fakegan import ranks
-from fakegan.callbacks import ReconstructionGrid, StopOnDivergence
+from fakegan.building import build
 from fakegan.checkpoints import load_checkpoint, save_checkpoint
-from fakegan.data.datamodule import RealFacesDataModule
 from fakegan.data.faces import Faces
 from fakegan.detector import is_among, sha256_bytes
 from fakegan.errors import FakeganError, UsageError
 from fakegan.files import replacing
-from fakegan.modules.autoencoder import AdversarialAutoencoder
+from fakegan.pipeline import parts
 from fakegan.pipeline.artifacts import Artifact, begun_by, names_digest, obtain
 from fakegan.pipeline.fitting import fit, weights_of
 from fakegan.pipeline.settings import RunSettings
 
 AUTOENCODER_FILE = "autoencoder.pt"
-NET_OPTIONS = ("depth", "width", "norm", "code_channels")  # of AutoGAN, as they stand in conf/model
 RECIPE = 1  # of training: raise it when the same settings, faces and seed give other weights
 
 
@@ -53,59 +52,53 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _trained_autoencoder(settings: RunSettings, faces: Faces) -> Artifact:
-    model = asdict(settings.model)
-    del model["name"], model["checkpoint"]
     rows = {"train": faces.splits.autoencoder_train, "val": faces.splits.autoencoder_val}
     geometry = faces.store.geometry
     ingredients = {
-        "model": model,
-        "budget": asdict(settings.budget.autoencoder),
-        "precision": settings.trainer.precision,
+        "model": settings.model.node,
+        "budget": asdict(settings.autoencoder_budget),
+        "trainer": settings.trainer.numbers,
+        "callbacks": settings.callbacks_that_count(stops_early=False),
         "seed": settings.seed,
         "geometry": [*geometry.shape(), *(["srgb"] if geometry.to_srgb else [])],  # files are alike, pixels may differ
         "faces": {split: names_digest(faces.store.sha256[r]) for split, r in rows.items()},
     }
-    name = f"{settings.model.name}-w{settings.model.width}"
+    width = settings.model.node["net"].get("width")
+    name = settings.model.name if width is None else f"{settings.model.name}-w{width}"
     artifact = obtain(
         settings.paths.artifact_dir,
         "autoencoder",
         name,
         RECIPE,
         ingredients,
-        lambda folder: _fit_autoencoder(settings, faces, model, folder),
+        lambda folder: _fit_autoencoder(settings, faces, folder),
     )
     if artifact.reused:
         print(f"autoencoder: found trained, {artifact.path.name}", flush=True)
     return artifact
 
 
-def _fit_autoencoder(settings: RunSettings, faces: Faces, model: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _fit_autoencoder(settings: RunSettings, faces: Faces, folder: Path) -> dict[str, Any]:
     stage = settings.paths.run_dir / "autoencoder"
     rows = (faces.splits.autoencoder_train, faces.splits.autoencoder_val)
-    data = RealFacesDataModule(
-        faces.store.images,
-        faces.store.labels,
-        *rows,
-        batch_size=settings.budget.autoencoder.batch_size,
+    data = build(
+        settings.data.modules["autoencoder"],
+        "data.modules.autoencoder",
+        pl.LightningDataModule,
+        images=faces.store.images,
+        labels=faces.store.labels,
+        train_rows=rows[0],
+        val_rows=rows[1],
+        batch_size=settings.autoencoder_budget.batch_size,
         seed=settings.seed,
         workers=settings.data.workers,
     )
     print(f"autoencoder: training {settings.model.name} on {len(rows[0])} real faces", flush=True)
     before = ranks.on_first(lambda: begun_by(folder, stage))
-    grid = ReconstructionGrid(stage, settings.callbacks.grid_every, settings.callbacks.grid_faces)
-    best = fit(
-        lambda: AdversarialAutoencoder(**model),
-        data,
-        stage,
-        settings,
-        settings.budget.autoencoder,
-        monitor="val/l1",
-        mode="min",
-        callbacks=[StopOnDivergence("model.learning_rate"), grid],
-        begun=before,
-    )
+    budget = settings.autoencoder_budget
+    best = fit(lambda: parts.autoencoder(settings), data, stage, settings, budget, begun=before)
     content = {
-        "options": {key: model[key] for key in NET_OPTIONS},
+        "net": settings.model.node["net"],
         "weights": weights_of(best, "autoencoder."),
         "metrics": load_checkpoint(best)["metrics"],
         "learnt": torch.from_numpy(sha256_bytes(faces.store.sha256[rows[0]])),
@@ -119,7 +112,7 @@ def named_autoencoder(path: Path, settings: RunSettings) -> Path:
     """The file that `model.checkpoint` names.
 
     Raises:
-        UsageError: none there, no autoencoder, or one of other options than the config's.
+        UsageError: none there, no autoencoder, or of another net than the config's.
     """
     candidates = (path, path / AUTOENCODER_FILE, path / "autoencoder" / AUTOENCODER_FILE)
     file = next((p for p in candidates if p.is_file()), None)
@@ -127,12 +120,13 @@ def named_autoencoder(path: Path, settings: RunSettings) -> Path:
         wrong = f"holds no {AUTOENCODER_FILE}" if path.exists() else "does not exist"
         raise UsageError(f"model.checkpoint={path} {wrong}: name an {AUTOENCODER_FILE} or a run that holds one")
     content = load_checkpoint(file)
-    if "options" not in content:
+    if not isinstance(content.get("net"), dict):
         raise UsageError(f"model.checkpoint={path} is no autoencoder: name the {AUTOENCODER_FILE} of a run")
-    for key, value in content["options"].items():
-        wanted = getattr(settings.model, key)
-        if value != wanted:
-            raise UsageError(f"model.checkpoint={path} has {key} {value}, but the config says model.{key}={wanted}")
+    wanted = settings.model.node["net"]
+    for key in dict.fromkeys([*content["net"], *wanted]):
+        there, here = content["net"].get(key), wanted.get(key)
+        if there != here:
+            raise UsageError(f"model.checkpoint={path} has {key} {there}, but the config says model.net.{key}={here}")
     return file
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +9,19 @@ import pytorch_lightning as pl
 import torch
 
 from fakegan import ranks
-from fakegan.callbacks import GeneratedSamples, StopOnDivergence
-from fakegan.checkpoints import load_checkpoint, save_checkpoint
-from fakegan.data.datamodule import FaceBatches, RealFakeDataModule, Rows, StoreOrder, on_device
+from fakegan.building import TARGET, Node, build
+from fakegan.checkpoints import LAST, load_checkpoint, save_checkpoint
+from fakegan.data.arrays import Rows
+from fakegan.data.batches import FaceBatches, StoreOrder, on_device
 from fakegan.data.faces import Faces
 from fakegan.data.familiarity import Familiarity
-from fakegan.data.store import FAKE, REAL
 from fakegan.detector import BATCH, DETECTOR_FILE, Detector, NetSpec, sha256_bytes
 from fakegan.devices import use_device
 from fakegan.evaluation.calibration import choose_band, fit_temperature, probability
 from fakegan.evaluation.metrics import auroc, choose_threshold
-from fakegan.modules.classifier import Classifier
-from fakegan.modules.dcgan import GENERATOR_FILE, DCGANClassifier, discriminator_options, generator_options
+from fakegan.labels import FAKE, REAL
 from fakegan.nets.recon_error import ERROR_NORMS, ReconError
+from fakegan.pipeline import parts
 from fakegan.pipeline.examples import Examples
 from fakegan.pipeline.fitting import fit, weights_of
 from fakegan.pipeline.settings import RunSettings
@@ -46,7 +45,7 @@ def _write_detector(
     autoencoder_spec = None
     if autoencoder is not None:
         content = load_checkpoint(autoencoder)
-        autoencoder_spec = NetSpec(content["options"], content["weights"])
+        autoencoder_spec = NetSpec(content["net"], content["weights"])
         real = np.concatenate([content["learnt"].numpy(), content["selected_on"].numpy()])
         seen = np.concatenate([seen, real])
         seen_labels = np.concatenate([seen_labels, np.full(len(real), REAL)])
@@ -61,6 +60,7 @@ def _write_detector(
         seen_labels=seen_labels[first],
         familiarity=Familiarity.learn(store.images, store.widths, store.heights, rows["train"], rows["val"]),
         device=use_device(settings.trainer.accelerator),
+        trust=settings.trusted,
     )
     _decide(detector, examples)
     detector.save(settings.paths.run_dir / DETECTOR_FILE)
@@ -76,56 +76,37 @@ def _decide(detector: Detector, examples: Examples) -> None:
     detector.band = choose_band(scores, labels, detector.threshold)
 
 
-def make_classifier(settings: RunSettings) -> Classifier:
-    """The module to train, with fresh weights.
-
-    Raises:
-        UsageError: a net, or an option of it, that does not exist.
-    """
-    options = asdict(settings.classifier)
-    del options["name"]
-    view = settings.pipeline.seen
-    kind = DCGANClassifier if settings.classifier.net == "dcgan" else Classifier
-    return kind(**options, in_channels=view.channels if view is not None else 3)
-
-
 def _fit(settings: RunSettings, view: View, examples: Examples) -> NetSpec:
     """Train the network that the config names; the best of its epochs."""
-    stage = settings.paths.run_dir / "classifier"
-    data = RealFakeDataModule(
-        {name: examples.arrays[name] for name in view.arrays},
-        examples.labels,
-        view,
-        examples.train,
-        examples.val,
-        batch_size=settings.classifier_budget.batch_size,
+    stage, budget = settings.paths.run_dir / "classifier", settings.classifier_budget
+    data = build(
+        settings.data.modules["classifier"],
+        "data.modules.classifier",
+        pl.LightningDataModule,
+        arrays={name: examples.arrays[name] for name in view.arrays},
+        labels=examples.labels,
+        view=view,
+        train_rows=examples.train,
+        val_rows=examples.val,
+        batch_size=budget.batch_size,
         batch_key=settings.batch_sizes()[-1][0],
         seed=settings.seed,
         ratio=settings.data.ratio,
         workers=settings.data.workers,
     )
-    adversarial = settings.classifier.net == "dcgan"
-    callbacks: list[pl.Callback] = [StopOnDivergence("classifier.learning_rate")]
-    if adversarial:
-        callbacks.append(GeneratedSamples(stage, settings.callbacks.grid_every, settings.callbacks.grid_faces))
     print(f"classifier: training {settings.classifier.name} on {len(examples.train)} faces", flush=True)
-    best = fit(
-        lambda: make_classifier(settings),
-        data,
-        stage,
-        settings,
-        settings.classifier_budget,
-        monitor="val/auroc",
-        mode="max",
-        patience=None if adversarial else settings.callbacks.patience,  # a game has no best epoch to wait for
-        callbacks=callbacks,
-    )
-    net_options = settings.classifier.net_options
-    if adversarial:
-        ranks.on_first(lambda: _keep_generator(settings, view, best.with_name("last.ckpt")))
-        net_options = discriminator_options(net_options)
-    net = {"net": settings.classifier.net, "in_channels": view.channels, "options": net_options}
-    return NetSpec(net, weights_of(best, "net."))
+    stops_early = not settings.classifier.adversarial
+    best = fit(lambda: parts.classifier(settings), data, stage, settings, budget, stops_early)
+    node = parts.with_channels(settings.classifier.node, view.channels)
+    ranks.on_first(lambda: _keep_others(settings, node, best.with_name(LAST)))
+    return NetSpec(node["net"], weights_of(best, "net."))
+
+
+def _keep_others(settings: RunSettings, node: Node, last: Path) -> None:
+    """Networks besides the classifier's own that its module wants kept: a generator, as `sample` reads it."""
+    for file, name in getattr(parts.classifier(settings), "keeps", {}).items():
+        content = {"net": node[name], "weights": weights_of(last, f"{name}."), "view": settings.pipeline.view}
+        save_checkpoint(content, settings.paths.run_dir / file)
 
 
 @torch.inference_mode()
@@ -143,8 +124,8 @@ def _learn_error(view: View, examples: Examples) -> NetSpec:
     nets[best].place_between(chosen[~fake], chosen[fake])
     shown = ", ".join(f"{norm} {value:.3f}" for norm, value in aurocs.items())
     print(f"recon_error: validation AUROC by norm: {shown}; taking {best}", flush=True)
-    options = {"net": "recon_error", "in_channels": view.channels, "options": {"norm": best}}
-    return NetSpec(options, nets[best].state_dict())
+    net = {TARGET: "fakegan.nets.recon_error.ReconError", "in_channels": view.channels, "norm": best}
+    return NetSpec(net, nets[best].state_dict())
 
 
 def _log_errors(
@@ -158,13 +139,3 @@ def _log_errors(
         for norm, net in nets.items():
             errors[norm].append(net.log_error(difference))
     return errors
-
-
-def _keep_generator(settings: RunSettings, view: View, checkpoint: Path) -> None:
-    """What the adversary learnt, as fakegan.sample reads it."""
-    content = {
-        "options": generator_options(settings.classifier.net_options, view.channels),
-        "weights": weights_of(checkpoint, "generator."),
-        "view": settings.pipeline.view,
-    }
-    save_checkpoint(content, settings.paths.run_dir / GENERATOR_FILE)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
+from fakegan.pipeline.settings import TrainerSettings
 from fakegan.processes import signals_noted
 from fakegan.progress import STATUS_FILE
 from fakegan.sweep.jobs import LOG_FILE, TAIL, Ending, Job, Watcher, reason
@@ -31,9 +32,6 @@ from fakegan.sweep.launcher import ProcessLauncher
 from fakegan.sweep.plugins import make_known
 from fakegan.sweep.queue import LOOK, Queue
 from fakegan.sweep.submitted import CODE, Queued, Submitted
-
-if TYPE_CHECKING:  # it imports torch, which --help does not need
-    from fakegan.pipeline.settings import TrainerSettings
 
 _POLL = 0.5  # seconds
 _ASKED_TO_END = 2.0  # seconds between two looks at jobs that were asked to end, SLURM asked each time

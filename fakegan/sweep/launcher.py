@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
@@ -21,33 +21,29 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-import fakegan.config as configs
-from fakegan.config import CONFIG_FILE
+from fakegan.composing import explain, make_lasting, root_of, settings_of
+from fakegan.data.faces import open_faces
 from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.evaluation.results import METRICS_FILE
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
+from fakegan.pipeline.settings import RunSettings, TrainerSettings
 from fakegan.processes import resuming
-from fakegan.runs import give_places
+from fakegan.runs import CONFIG_FILE, give_places, read_run, write_down
 from fakegan.sweep import search, table, words
 from fakegan.sweep.display import Display
 from fakegan.sweep.jobs import Ending, Job, Running, run_jobs
 from fakegan.sweep.machine import Machine, check_room, gpus_of_one, own_environment, this_machine, threads_of_one
+from fakegan.sweep.planning import Folders
 from fakegan.sweep.table import Row
-from fakegan.words import here
-
-if TYPE_CHECKING:  # it imports torch, which --help does not need
-    from fakegan.pipeline.settings import RunSettings, TrainerSettings
-    from fakegan.sweep.planning import Folders
+from fakegan.words import here, typed
 
 
 def runs_in(folder: Path, told: Callable[[str], None] = lambda _: None) -> dict[Path, RunSettings]:
     """The runs in a sweep's folder, by folder; `told` hears of those that are damaged."""
-    from fakegan.pipeline.settings import RunSettings
-
     runs = {}
     for path in sorted(folder.glob(f"*/{CONFIG_FILE}")):
         try:
-            runs[path.parent] = configs.read_run(RunSettings, str(path.parent))
+            runs[path.parent] = read_run(str(path.parent))
         except FakeganError as error:
             told(f"{here(path.parent)} is left as it is, and is no job's: {error}")
     return runs
@@ -77,6 +73,7 @@ class _Planned:
     gpus: int = 0  # that it is to have for itself
     refused: bool = False  # what it is asked to be cannot be
     begun: bool = False  # its folder holds a run of it
+    trusted: Sequence[str] = ()  # packages that it is composed of: its config.yaml may name them
 
 
 class ProcessLauncher(Launcher):
@@ -133,21 +130,19 @@ class ProcessLauncher(Launcher):
         return [self._answer(number) for number in new]
 
     def _open(self) -> None:
-        from fakegan.sweep.planning import Folders
-
         begun = runs_in(self.folder, self.display.say)
-        self.folders: Folders = Folders(self.folder, begun)
+        self.folders = Folders(self.folder, begun)
         names = {path.name for path in begun}
         before = [row for row in table.read_rows(self.folder) if not row.state.startswith("repeats")]
         self.before = {row.folder: row for row in before if row.folder in names}
 
     def _plan(self, number: int, overrides: list[str]) -> _Planned:
         """What a job is to be, and where; a failed one where that cannot be."""
-        planned = _Planned(Row(number, shlex.join(overrides), "waiting"), overrides)
+        planned = _Planned(Row(number, shlex.join(map(typed, overrides)), "waiting"), overrides)
         try:
             self._compose(planned)
         except (FakeganError, HydraException, OmegaConfBaseException) as error:
-            reason = str(error) if isinstance(error, FakeganError) else configs.explain(error)
+            reason = str(error) if isinstance(error, FakeganError) else explain(error)
             planned.row = replace(planned.row, state="failed", reason=reason)
             planned.refused = isinstance(error, UsageError) or not isinstance(error, FakeganError)
         return planned
@@ -165,7 +160,7 @@ class ProcessLauncher(Launcher):
         OmegaConf.update(own, "paths.run_dir", str(place.folder))
         with read_write(cfg.hydra):
             cfg.hydra.runtime.output_dir = str(place.folder)
-        planned.own, planned.begun = own, place.kind == "begun"
+        planned.own, planned.begun, planned.trusted = own, place.kind == "begun", settings.trusted
         planned.row = replace(planned.row, folder=place.folder.name)
         if place.kind == "repeats":
             planned.row = replace(planned.row, state=f"repeats {place.owner}")
@@ -178,8 +173,6 @@ class ProcessLauncher(Launcher):
 
     def _check_faces(self, settings: RunSettings) -> None:
         """Divide a job's faces as it will itself. Raises a FakeganError where there are none, or a split is empty."""
-        from fakegan.data.faces import open_faces
-
         data, needs = settings.data, settings.pipeline.needs
         key = (data.root, data.demo_faces, data.demo_seed, data.split, str(needs))
         if key not in self.checked:
@@ -244,10 +237,10 @@ class ProcessLauncher(Launcher):
             number=number,
             name=name,
             folder=folder,
-            command=tuple(resuming(folder)),
-            environment={**own_environment(), COMMAND_VARIABLE: configs.alone(self.config.hydra, planned.overrides)},
+            command=tuple(resuming(folder, planned.trusted)),
+            environment={**own_environment(), COMMAND_VARIABLE: words.alone(self.config.hydra, planned.overrides)},
             gpus=planned.gpus,
-            prepare=lambda: _move_along(own, folder) if begun else configs.write_down(own, folder),
+            prepare=lambda: _move_along(own, folder) if begun else _write_down(own, folder),
         )
 
     def _gpus_unless_finished(self, settings: RunSettings) -> int:
@@ -320,11 +313,15 @@ class ProcessLauncher(Launcher):
         return answer
 
 
-def _move_along(own: DictConfig, folder: Path) -> None:
-    """A job that has begun goes on with the store where the sweep finds it now."""
+def _write_down(own: DictConfig, folder: Path) -> None:
     from fakegan.pipeline.settings import RunSettings
 
-    give_places(RunSettings, str(folder), configs.root_of(own))
+    write_down(settings_of(RunSettings, own), folder)
+
+
+def _move_along(own: DictConfig, folder: Path) -> None:
+    """A job that has begun goes on with the store where the sweep finds it now."""
+    give_places(str(folder), root_of(own))
 
 
 def _owner(row: Row) -> int:
@@ -349,14 +346,12 @@ def _known_to_hydra(cfg: DictConfig, number: int, sweep_dir: Path) -> Iterator[N
 
 def _own_part(cfg: DictConfig) -> tuple[DictConfig, RunSettings]:
     """A job's config as it will be kept, and its settings."""
-    from fakegan.pipeline.settings import RunSettings
-
     own = copy.deepcopy(cfg)
     with read_write(own), open_dict(own):
         del own["hydra"]
-    configs.make_lasting(own)
+    make_lasting(own)
     OmegaConf.resolve(own)
-    return own, configs.settings(RunSettings, own)
+    return own, settings_of(RunSettings, own)
 
 
 def _subdir(cfg: DictConfig, number: int) -> str:

@@ -13,12 +13,13 @@ import filelock
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, read_write
 
-import fakegan.config as configs
-from fakegan import reply
-from fakegan.config import CONFIG_FILE
+from fakegan import ranks, reply
+from fakegan.composing import one_sentence
 from fakegan.errors import FakeganError, UsageError
 from fakegan.folders import Claim, has_clock
-from fakegan.sweep import cluster, grid, search, table, words
+from fakegan.pipeline.reporting import report_sweep
+from fakegan.runs import CONFIG_FILE
+from fakegan.sweep import cluster, search, table, words
 from fakegan.sweep.launcher import ProcessLauncher, runs_in
 from fakegan.sweep.plugins import SCOPE, make_known
 from fakegan.words import command, here
@@ -32,7 +33,6 @@ def register() -> None:
     """Make known to Hydra what conf/hydra/launcher/ and conf/hydra/sweeper/ choose."""
     make_known(ProcessLauncher)
     cluster.register()
-    grid.register()
     search.register()
 
 
@@ -83,8 +83,6 @@ def _clear(folder: Path) -> None:
 
 def _report(finished: Collection[str], folder: Path) -> None:
     """Report on those runs in a sweep's folder."""
-    from fakegan.pipeline.reporting import report_sweep
-
     runs = [run for path, run in runs_in(folder).items() if path.name in finished]
     if runs:
         print(f"\n{report_sweep(runs, folder)}", flush=True)
@@ -101,7 +99,7 @@ class Opening(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Ends the process with a sentence where the sweep may not begin."""
-        with configs.one_sentence():  # Hydra would make a warning of an error
+        with one_sentence():  # Hydra would make a warning of an error
             folder = Path(config.hydra.sweep.dir).absolute()
             resume = config.get("resume")
             automatic = has_clock(config.hydra.sweep) and not resume
@@ -127,8 +125,6 @@ def _check_opening(
     resume: object,
     typed: Sequence[str],  # the words, those with several values among them
 ) -> None:
-    from fakegan import ranks
-
     if ranks.started() > 1:
         raise UsageError("a sweep starts the processes of its jobs by itself: start it without torchrun or srun")
     several = [word for word in typed if word.startswith("resume=") and not isinstance(resume, bool)]

@@ -9,13 +9,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fakegan.errors import UsageError
+from fakegan.pipeline.settings import TrainerSettings
 from fakegan.processes import cores
-
-if TYPE_CHECKING:  # it imports torch, which --help does not need
-    from fakegan.pipeline.settings import TrainerSettings
+from fakegan.ranks import without_ranks
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _THREADS = "OMP_NUM_THREADS"
@@ -130,6 +128,4 @@ def environment_of(
 
 def own_environment() -> dict[str, str]:
     """This process's environment, without its place among others."""
-    from fakegan.ranks import without_ranks
-
     return without_ranks(os.environ)

@@ -41,7 +41,7 @@ from fakegan.files import replacing
 from fakegan.places import install
 from fakegan.runs import read_plain
 from fakegan.sweep.plugins import make_known
-from fakegan.words import here
+from fakegan.words import here, opened
 
 STUDY_FILE = "study.db"  # in a search's folder: every trial, by Optuna
 BEST_FILE = "optimization_results.yaml"
@@ -202,7 +202,7 @@ def _parsed(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     space: dict[str, Any] = {}
     fixed: dict[str, str] = {}
     for override in OverridesParser.create().parse_overrides(list(words)):
-        key = override.get_key_element()
+        key = override.get_key_element().removeprefix("++")
         if override.is_sweep_override():
             space[key] = _distribution(override)
         else:
@@ -246,7 +246,7 @@ def _typed(value: Any) -> str:
 
 
 def _words(values: Mapping[str, Any], space: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={_rounded(value, space[key])}" for key, value in values.items()]
+    return [opened(f"{key}={_rounded(value, space[key])}") for key, value in values.items()]
 
 
 def _rounded(value: Any, distribution: Any) -> Any:

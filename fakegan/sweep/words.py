@@ -6,10 +6,11 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fakegan.errors import FakeganError, UsageError
 from fakegan.files import replacing
-from fakegan.words import command, from_here, lasting, word
+from fakegan.words import command, from_here, lasting, typed, word
 
 COMMAND_FILE = "command.txt"  # in a sweep's folder: what was typed, without resume and folder; paths are absolute
 _OF_THE_FOLDER = ("resume=", "hydra.sweep.dir=")
@@ -62,19 +63,20 @@ def _kept(path: Path) -> list[str]:
 
 
 def alone(
-    script: str,
+    sweep: Any,  # Hydra's node of the config
     overrides: Sequence[str],  # of one job, in Hydra's words
-    sweeps_by_itself: bool,  # an experiment among them makes any command a sweep
 ) -> str:
     """What would be typed to run this job without its sweep."""
     words = [word for word in overrides if not word.startswith("resume=")]
-    return shlex.join([script, *lasting(words), *(["hydra.mode=RUN"] if sweeps_by_itself else [])])
+    asked = any(word.startswith("hydra.mode=") for word in sweep.overrides.hydra)  # which -m does
+    mode = [] if asked else ["hydra.mode=RUN"]  # an experiment among them makes any command a sweep
+    return shlex.join([f"{sweep.job.name}.py", *lasting(words), *mode])
 
 
 def telling(jobs: Mapping[int, Sequence[str]]) -> dict[int, str]:
     """By job, the words that it does not share with all others; all of them where it is the only one."""
     shared = set.intersection(*(set(words) for words in jobs.values())) if len(jobs) > 1 else set()
-    return {number: shlex.join(word for word in words if word not in shared) for number, words in jobs.items()}
+    return {number: shlex.join(typed(word) for word in words if word not in shared) for number, words in jobs.items()}
 
 
 def short(name: str) -> str:

@@ -12,7 +12,7 @@ from fakegan.modules.autoencoder import AdversarialAutoencoder
 from tests.benchmarks import machine, study
 from tests.benchmarks.harness import Side, SideError, Turns, take_turns
 from tests.benchmarks.results import NotMeasured, Result, Row
-from tests.benchmarks.trainer import PRECISION, fit_in_turns, start_as_the_commands_do
+from tests.benchmarks.trainer import PRECISION, fit_in_turns
 
 # The study's settings of the module, so that both sides compute the same.
 STUDY: dict[str, Any] = {
@@ -58,7 +58,6 @@ def ours(
     precision: str | None = None,  # None: that of trainer=cpu or trainer=gpu
 ) -> None:
     """A side: a unit is one step through Lightning's Trainer on the same batch in memory."""
-    start_as_the_commands_do(accelerator)
     real = torch.rand(case.batch, 3, 64, 64) * 2 - 1
     if accelerator == "gpu":
         real = real.cuda()

@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from fakegan.data.datamodule import RealFakeDataModule
 from fakegan.modules.classifier import Classifier
 from fakegan.nets.autogan import AutoGAN
 from fakegan.nets.simple_cnn import SimpleCNN
 from fakegan.pipeline.artifacts import Reconstructions
+from fakegan.training.datamodules import RealFakeDataModule
 from fakegan.views import VIEWS
 from tests.benchmarks import machine, study
 from tests.benchmarks.harness import Side, Turns, repeating, take_turns
 from tests.benchmarks.results import Result, Row
-from tests.benchmarks.trainer import fit_in_turns, start_as_the_commands_do
+from tests.benchmarks.trainer import fit_in_turns
 
 MOST = 1 / 1.15  # a step through Lightning may take 15% more than in a bare loop, and can at best equal it
 SGD = {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 5e-4}  # the study's
@@ -27,14 +27,12 @@ SGD = {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 5e-4}  # the st
 
 def steps_through_lightning(turns: Turns, batch: int) -> None:
     """A side: a unit is one step of the simple CNN with all that the module and Lightning add."""
-    start_as_the_commands_do()
     example = {"x": torch.rand(batch, 3, 64, 64) * 2 - 1, "label": torch.arange(batch) % 2}
     fit_in_turns(turns, Classifier("simple_cnn", **SGD), DataLoader([example] * 1000, batch_size=None))
 
 
 def bare_steps(turns: Turns, batch: int) -> None:
     """A side: the same net and optimizer in a bare loop; the same allocator too, so that only Lightning differs."""
-    start_as_the_commands_do()
     x, label = torch.rand(batch, 3, 64, 64) * 2 - 1, torch.arange(batch) % 2
     net = SimpleCNN()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=5e-4, fused=True)
@@ -60,7 +58,6 @@ def step_rows(quick: bool) -> Iterator[Result]:
 
 def epochs_on_stored(turns: Turns, folder: Path, batch: int) -> None:
     """A side: a unit is one step of the simple CNN on stored reconstructions, an epoch's end counted with its last."""
-    start_as_the_commands_do()
     stored = Reconstructions(folder)
     rows = np.arange(len(stored))
     data = RealFakeDataModule({"recon": stored}, rows % 2, VIEWS["reconstruction"], rows, rows[:0], batch, seed=0)
@@ -69,7 +66,6 @@ def epochs_on_stored(turns: Turns, folder: Path, batch: int) -> None:
 
 def epochs_on_the_fly(turns: Turns, folder: Path, batch: int, depth: int, width: int) -> None:
     """A side: the same steps, each on faces that FakeGAN's autoencoder of the study's settings reconstructs then."""
-    start_as_the_commands_do()
     images = np.load(folder / "images.npy")
     rows, net = np.arange(len(images)), AutoGAN(depth, width, "instance").eval().requires_grad_(False)
     data = RealFakeDataModule(

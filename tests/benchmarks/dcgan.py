@@ -11,12 +11,11 @@ from fakegan.modules.dcgan import DCGANClassifier
 from tests.benchmarks import machine, study
 from tests.benchmarks.harness import Side, Turns, take_turns
 from tests.benchmarks.results import Result, Row
-from tests.benchmarks.trainer import fit_in_turns, start_as_the_commands_do
+from tests.benchmarks.trainer import fit_in_turns
 
 
 def ours(turns: Turns, width: int, batch: int) -> None:
     """A side: a unit is one step through Lightning's Trainer on the same batch in memory, with the study's Adam."""
-    start_as_the_commands_do()
     example = {"x": torch.rand(batch, 3, 64, 64) * 2 - 1, "label": torch.arange(batch) % 2}
     options = {"width": width, "latent": 100}
     module = DCGANClassifier(net_options=options, optimizer="adam", learning_rate=2e-4, betas=(0.5, 0.999))

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from fakegan.data.build import Recipe, Source, build_store
-from fakegan.data.datamodule import RealFakeDataModule
-from fakegan.data.store import FAKE, REAL, FaceStore
+from fakegan.data.store import FaceStore
+from fakegan.labels import FAKE, REAL
+from fakegan.training.datamodules import RealFakeDataModule
 from fakegan.views import VIEWS
 from tests.benchmarks import machine
 from tests.benchmarks.baselines import face_batches, picture_batches, taking
 from tests.benchmarks.harness import Side, Turns, take_turns
 from tests.benchmarks.made_up import write_photographs
 from tests.benchmarks.results import Result, Row, Share
-from tests.benchmarks.trainer import start_as_the_commands_do
 
 SIZE = (178, 218)  # CelebA's own; the larger the files, the larger the ratio
 FACE_BYTES = 64 * 64 * 3
@@ -34,7 +34,6 @@ FLOATS_MISSED = (
 
 def ours(turns: Turns, out: Path, to_floats: bool, batch_size: int) -> None:
     """A side: a unit is one shuffled batch, as uint8 or mirrored and converted to [-1, 1]."""
-    start_as_the_commands_do()
     store = FaceStore.open(out)
     everything = np.arange(len(store))
     data = RealFakeDataModule(

@@ -1,8 +1,7 @@
-"""Rows on single layers: each form that FakeGAN computes on the CPU against torch's plain layer; and kept memory."""
+"""Rows on single layers: each form that FakeGAN computes on the CPU against torch's plain layer."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -10,11 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from fakegan.devices import use_device
 from fakegan.nets.layers import InstanceNorm2d, ReflectConv2d, UpsampleConv2d, quick_layout
-from tests.benchmarks import study
 from tests.benchmarks.harness import Side, Turns, repeating, take_turns
-from tests.benchmarks.results import NotMeasured, Result, Row
+from tests.benchmarks.results import Result, Row
 
 Shape = tuple[int, int, int, int]  # (B, C, H, W)
 Build = Callable[[], nn.Module]
@@ -82,8 +79,7 @@ def _norm(channels: int, batch: int, side: int, turns: tuple[int, int]) -> Pair:
 
 
 def passes(turns: Turns, build: Build, shape: Shape, last: bool) -> None:
-    """A side: a unit is one pass forward, and backward to the weights and the input. Freed memory is kept."""
-    use_device("cpu")
+    """A side: a unit is one pass forward, and backward to the weights and the input."""
     layer, x = build(), torch.randn(shape)
     x = (quick_layout(x) if last else x).requires_grad_()
     gradient = torch.randn(layer(x).shape)
@@ -97,25 +93,10 @@ def passes(turns: Turns, build: Build, shape: Shape, last: bool) -> None:
     turns.serve(repeating(once))
 
 
-def steps(turns: Turns, depth: int, width: int, batch: int, keep: bool) -> None:
-    """A side: a unit is one step of the study's autoencoder, with freed memory kept or as the C library has it."""
-    if keep:
-        use_device("cpu")
-    study.autoencoder_steps(turns, depth, width, batch)
-
-
 def rows(quick: bool) -> Iterator[Result]:
-    """Each pair, then what keeping freed memory alone is worth to a plain step."""
+    """Each pair."""
     for pair in pairs(quick):
         sides = [Side(passes, (pair.ours, pair.shape, True)), Side(passes, (pair.plain, pair.shape, pair.both_last))]
         ours, plain = take_turns(sides, pair.rounds, (pair.passes, pair.passes), apart=not quick)
         what = f"{pair.what}, forward and backward, batch {pair.shape[0]}"
         yield Row(what, pair.against, "pass", ours, plain)
-    depth, width, batch, rounds = (1, 2, 4, 2) if quick else (1, 16, 50, 3)
-    what = f"the study's autoencoder step with freed memory kept, depth {depth}, width {width}, batch {batch}"
-    if platform.libc_ver()[0] != "glibc":
-        yield NotMeasured(what, "there is no glibc here")
-        return
-    sides = [Side(steps, (depth, width, batch, keep)) for keep in (True, False)]
-    kept, returned = take_turns(sides, rounds, (1, 1), apart=not quick)
-    yield Row(what, "the same step with freed memory returned, glibc's default", "step", kept, returned)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fakegan.data.build import Recipe, Source, build_store
-from fakegan.data.store import FAKE, REAL
+from fakegan.labels import FAKE, REAL
 from tests.benchmarks.baselines import resize_loop
 from tests.benchmarks.decoding import decode_only
 from tests.benchmarks.harness import Side, Turns, take_turns

@@ -16,7 +16,7 @@ from fakegan.modules.dcgan import DCGANClassifier
 from tests.benchmarks.autoencoder import STUDY
 from tests.benchmarks.harness import Side, SideError, Turns, playing
 from tests.benchmarks.results import NotMeasured, Operator, Profile, Result
-from tests.benchmarks.trainer import PRECISION, fit_in_turns, start_as_the_commands_do
+from tests.benchmarks.trainer import PRECISION, fit_in_turns
 
 TOP = 8
 
@@ -110,7 +110,6 @@ MODULES: dict[str, Callable[[bool], tuple[pl.LightningModule, dict[str, torch.Te
 
 def profiled(turns: Turns, name: str, small: bool, accelerator: str) -> None:
     """A side: a turn is so many steps under torch's profiler; the reply, seconds a step and the operators."""
-    start_as_the_commands_do(accelerator)
     module, batch = MODULES[name](small)
     if accelerator == "gpu":
         batch = {key: value.cuda() for key, value in batch.items()}

@@ -11,14 +11,12 @@ from fakegan.nets.autogan import AutoGAN
 from tests.benchmarks import machine, study
 from tests.benchmarks.harness import Side, Turns, take_turns
 from tests.benchmarks.results import Result, Row
-from tests.benchmarks.trainer import start_as_the_commands_do
 
 BARS = {64: 1.2, 16: 2.0}
 
 
 def ours(turns: Turns, depth: int, width: int, faces: int) -> None:
     """A side: a unit is one face, reconstructed with the others of its batch."""
-    start_as_the_commands_do()
     net = AutoGAN(depth, width, "instance").eval().requires_grad_(False)
     pixels = torch.randint(0, 256, (faces, 64, 64, 3), dtype=torch.uint8)
 

@@ -101,7 +101,7 @@ def _measure(turns: Turns, work: Callable[[], object]) -> None:
 def prepare(turns: Turns, folder: Path, faces: int) -> None:
     """JPEGs of 64x64 into a face store, with two workers."""
     from fakegan.data.build import Recipe, Source, build_store
-    from fakegan.data.store import FAKE, REAL
+    from fakegan.labels import FAKE, REAL
 
     files = folder / f"files-{faces}"
     recipe = Recipe([Source("real", REAL, files / "real"), Source("fake", FAKE, files / "fake")])
@@ -159,11 +159,9 @@ def _find_duplicates(turns: Turns, hashes: Hashes, thumbs: Thumbs) -> None:
 def feed(turns: Turns, folder: Path, faces: int) -> None:
     """One epoch of shuffled, mirrored batches in [-1, 1]."""
     from fakegan.data.arrays import map_array
-    from fakegan.data.datamodule import RealFakeDataModule
+    from fakegan.training.datamodules import RealFakeDataModule
     from fakegan.views import VIEWS
-    from tests.benchmarks.trainer import start_as_the_commands_do
 
-    start_as_the_commands_do()
     images, rows = map_array(folder / "images.npy")[:faces], np.arange(faces)
     batch = min(BATCH, faces)
     data = RealFakeDataModule({"image": images}, rows % 2, VIEWS["pixels"], rows, rows[:0], batch, seed=0)
@@ -182,9 +180,7 @@ def reconstruct(turns: Turns, folder: Path, faces: int) -> None:
     from fakegan.nets.autogan import AutoGAN
     from fakegan.pipeline.reconstruct import reconstruct_faces
     from fakegan.pipeline.settings import RunSettings
-    from tests.benchmarks.trainer import start_as_the_commands_do
 
-    start_as_the_commands_do()
     options: dict[str, Any] = {"depth": 1, "width": 2}
     net, file = AutoGAN(**options), folder / "autoencoder.pt"
     save_checkpoint({"options": options, "weights": net.state_dict()}, file)

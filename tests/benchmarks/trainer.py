@@ -10,16 +10,10 @@ from typing import Any
 import pytorch_lightning as pl
 
 from fakegan.callbacks import StepSeed
-from fakegan.devices import use_device
 from tests.benchmarks.harness import Turns
 from tests.benchmarks.machine import synchronizer
 
 PRECISION = {"cpu": "32-true", "gpu": "bf16-mixed"}  # of trainer=cpu and trainer=gpu
-
-
-def start_as_the_commands_do(accelerator: str = "cpu") -> None:
-    """What FakeGAN's commands do for their process before a network computes in it, and a bare script does not."""
-    use_device(accelerator)
 
 
 def fit_in_turns(

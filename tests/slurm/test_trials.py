@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from fakegan import config
+from fakegan.places import PROJECT
 from fakegan.progress import read_status
 
 from . import own
@@ -44,7 +44,7 @@ class Place:
 @pytest.fixture(scope="module")
 def place() -> Iterator[Place]:
     if shutil.which("sinfo") and subprocess.run(["sinfo"], capture_output=True, check=False).returncode == 0:
-        folder = config.PROJECT / "outputs" / f"slurm_trial_{os.getpid()}"
+        folder = PROJECT / "outputs" / f"slurm_trial_{os.getpid()}"
         folder.mkdir(parents=True)
         yield Place(folder, ours=False)
         shutil.rmtree(folder)
@@ -67,7 +67,7 @@ class Trial:
         self.said = place.folder / "said.txt"
         self.log = place.folder / "sbatch.log"  # of sbatch's job
         self.run = place.folder / "run"  # of sbatch's job
-        train = [sys.executable, str(config.PROJECT / "train.py")]
+        train = [sys.executable, str(PROJECT / "train.py")]
         words = [*_TRAINING, "data=faces", f"data.root={store}", "callbacks.patience=1000000"]
         launched = ["hydra/launcher=slurm", *(f"hydra.launcher.{word}" for word in _CPU)]
         command = [*train, "-m", *launched, *words, "trainer=cpu", "seed=1,2,3,4", f"hydra.sweep.dir={self.sweep}"]

@@ -22,14 +22,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fakegan import places, processes, reply
-from fakegan.config import explain, known_value, register_resolvers
+from fakegan.composing import explain, register_resolvers, settings_of
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE, read_metrics
-from fakegan.usage import flat
+from fakegan.pipeline.settings import RunSettings
+from fakegan.typed import to_mapping
 from fakegan.words import as_meant, word
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from fakegan.detector import Detector
+
+_IN_A_RUN = "known in a run"  # the folder of one that has not begun
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def _follow(command: Sequence[str], environment: Mapping[str, str]) -> int:
 
 
 def compose(*words: str) -> DictConfig:
-    """The config of train.py with these words, resolved; what is only known in a run is missing.
+    """The config.yaml of the run that train.py would begin with these words; its folder is missing.
 
     Raises:
         UsageError: words that train.py refuses.
@@ -109,14 +112,16 @@ def compose(*words: str) -> DictConfig:
     try:
         with initialize_config_dir(str(places.CONF), version_base="1.3"):
             cfg = hydra.compose("train", as_meant(words))
-        for key, value in flat(OmegaConf.to_container(cfg, resolve=False)):
-            if "${" in str(value):
-                OmegaConf.update(cfg, key, known_value(cfg, key) or "???")
-        return Composed(cfg)
+        if OmegaConf.is_interpolation(cfg.paths, "run_dir"):
+            cfg.paths.run_dir = _IN_A_RUN
+        values = to_mapping(settings_of(RunSettings, cfg))
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(explain(error)) from error
     finally:
         GlobalHydra.instance().hydra = theirs  # another instance by now
+    if values["paths"]["run_dir"] == _IN_A_RUN:
+        values["paths"]["run_dir"] = "???"
+    return Composed(values)
 
 
 class Composed(DictConfig):

@@ -1,0 +1,186 @@
+"""A function that takes a composed config as a command: signals, exit codes, --help, sweeps, folders left tidy."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+import fakegan
+from fakegan import processes, signals, usage
+from fakegan.cli.start import give_up, sweeping
+from fakegan.commands import begin, let_go_of_stdout
+from fakegan.composing import one_sentence, register_resolvers
+from fakegan.errors import FakeganError, ToldError, UsageError
+from fakegan.folders import Claim, Claiming
+from fakegan.pipeline.ledger import COMMAND_VARIABLE
+from fakegan.places import CONF
+from fakegan.runs import CONFIG_FILE
+from fakegan.sweep import lifecycle, words
+from fakegan.words import as_meant, command, word
+
+
+def entry_point(
+    name: str,
+    sweeps: bool = False,  # it has -m, for many runs
+) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
+    """Make a function of conf/NAME.yaml a command: errors become one sentence and an exit code, never a stack trace.
+
+    2 for what the command asks wrongly, 1 for what fails, 130 for Ctrl-C. FAKEGAN_DEBUG=1 shows the trace.
+    """
+
+    def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], Any]:
+        def command() -> Any:
+            begin()
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of Hydra's own printing
+            register_resolvers()
+            if "-m" in sys.argv[2:]:  # Hydra's parser takes it before the words only
+                sys.argv.remove("-m")
+                sys.argv.insert(1, "-m")
+            processes.end_with_parent()
+            if sweeps:
+                lifecycle.register()
+            with one_sentence():
+                processes.hear_signals()
+                sys.argv[1:] = as_meant(sys.argv[1:])
+            if "--version" in sys.argv[1:]:
+                _say(f"FakeGAN {fakegan.__version__}")
+                return None
+            if {"--help", "-h"} & set(sys.argv[1:]):
+                with one_sentence():
+                    _say(_help(name, sys.modules[task.__module__].__doc__ or "", sweeps))
+                return None
+            composed = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
+            farewell = signals.parting(_stopped if sweeps else lambda _: None)
+            with one_sentence(), processes.deaf_afterwards(), farewell:
+                run = composed(functools.wraps(task)(functools.partial(_job, task)))
+                return _concluded(run) if sweeps else run()
+
+        return command
+
+    return decorate
+
+
+def _help(name: str, about: str, sweeps: bool) -> str:
+    """The text of --help, by the words beside it; one with several values is left out."""
+    typed = [word for word in sys.argv[1:] if ("=" in word.lstrip("-") and not word.startswith("-")) or word[:1] == "~"]
+    given = [o.input_line or "" for o in OverridesParser.create().parse_overrides(typed) if not o.is_sweep_override()]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(name, given, return_hydra_config=True)
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    hydras = OmegaConf.to_container(cfg.hydra, resolve=False)
+    composed = usage.Composed(
+        values={key: _value(cfg, key) for key, _ in usage.flat(OmegaConf.to_container(own, resolve=False))},
+        choices=dict(cfg.hydra.runtime.choices),
+        hydras={key: _value(cfg, key) for key, _ in usage.flat({"hydra": hydras})},
+    )
+    return usage.usage(about, name, CONF, composed, sweeps)
+
+
+def _value(cfg: DictConfig, key: str) -> Any:
+    """A value, resolved; that of a key which is only known in a run is empty."""
+    try:
+        value = OmegaConf.select(cfg, key, throw_on_missing=True)
+    except MissingMandatoryValue:
+        return "???"
+    except (OmegaConfBaseException, ValueError):
+        return ""
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def _say(text: str) -> None:
+    """Print it; whoever reads it may close the pipe in its middle."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        let_go_of_stdout()
+
+
+def _concluded(run: Callable[[], Any]) -> Any:
+    """What `run` returns; a failed job of a sweep does not cost the others their report."""
+    try:
+        result = run()
+    except (FakeganError, HydraException, OmegaConfBaseException) as error:
+        try:
+            lifecycle.conclude()
+        except (FakeganError, OSError):
+            if isinstance(error, ToldError):
+                raise
+        raise error
+    except (KeyboardInterrupt, SystemExit) as stop:
+        _stopped(130 if isinstance(stop, KeyboardInterrupt) else stop.code)
+        raise
+    lifecycle.conclude()
+    return result
+
+
+def _stopped(code: object) -> None:
+    """A stopped sweep says how to go on."""
+    if code in {128 + number for number in processes.STOPPING}:
+        lifecycle.stopped()
+
+
+def _job(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
+    """One job of Hydra's. In a sweep a failed job does not stop the others; the sweep's exit code is its own."""
+    job = HydraConfig.get()
+    if job.mode != RunMode.MULTIRUN:
+        with one_sentence():
+            return _tidy(task, cfg)
+    try:
+        with _own_command(job):
+            return _tidy(task, cfg)
+    except FakeganError as error:
+        print(f"job {job.job.num} failed: {error}", file=sys.stderr, flush=True)
+        raise ToldError(error.exit_code) from error
+
+
+@contextlib.contextmanager
+def _own_command(job: Any) -> Iterator[None]:
+    """What is recorded of this job of a sweep is the command that would run it alone."""
+    os.environ[COMMAND_VARIABLE] = words.alone(job, job.overrides.task)
+    try:
+        yield
+    finally:
+        del os.environ[COMMAND_VARIABLE]
+
+
+def _tidy(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
+    """Run the task; one that comes to nothing leaves no folder, one that is stopped says how to go on."""
+    if sweeping():
+        run_dir = Path(HydraConfig.get().runtime.output_dir)  # Hydra has made it
+        found = frozenset(path.name for path in run_dir.iterdir())
+        Claiming.claim = Claim(run_dir, made=not found, found=found)
+    try:
+        with signals.parting(_part), signals.kept():
+            return task(cfg)
+    except FakeganError as error:
+        give_up(refused=error.exit_code == UsageError.exit_code)
+        raise
+    except (KeyboardInterrupt, SystemExit) as stop:
+        _part(130 if isinstance(stop, KeyboardInterrupt) else stop.code)
+        raise
+
+
+def _part(code: object) -> None:
+    """A run that is stopped says how to go on; one that has not begun leaves no folder."""
+    run_dir = Path(HydraConfig.get().runtime.output_dir)  # another one, where SLURM has started its job again
+    told = processes.is_child() or sweeping()  # by who started it, or at a sweep's end
+    told |= Claiming.claim is None  # evaluate.py, or another process of the run than the first
+    for_good = code in {128 + number for number in processes.STOPPING}  # SLURM itself goes on with what it requeued
+    if not (run_dir / CONFIG_FILE).is_file():
+        give_up()
+    elif for_good and not told:
+        print(f"\nstopped; go on with: {command('train.py', word('resume', run_dir))}", file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""All of Lightning: data modules, checkpoint IO."""

@@ -1,0 +1,123 @@
+"""The two data modules of training: which faces an epoch has, from where it goes on, and what a network is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pytorch_lightning as pl
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from fakegan import ranks
+from fakegan.data.arrays import RowArray, Rows
+from fakegan.data.batches import DealtStoreOrder, FaceBatches, TrainOrder, loader, on_device
+from fakegan.data.splits import ClassRatio
+from fakegan.errors import UsageError
+from fakegan.labels import FAKE, REAL
+
+
+class RealFacesDataModule(pl.LightningDataModule):
+    """Real faces for the autoencoder: batches of {"image": float (B, 3, 64, 64) in [-1, 1], "row": int64 (B,)}."""
+
+    def __init__(
+        self,
+        images: RowArray,
+        labels: npt.NDArray[np.int64],
+        train_rows: Rows,
+        val_rows: Rows,
+        batch_size: int,  # of one step
+        seed: int,
+        workers: int,  # DataLoader processes
+    ) -> None:
+        super().__init__()
+        if (labels[train_rows] != REAL).any() or (labels[val_rows] != REAL).any():
+            raise ValueError("the autoencoder learns from real faces only, but some of these rows are fakes")
+        _check_batch_size(batch_size, len(train_rows), "budget.autoencoder.batch_size", "autoencoder's training faces")
+        self.batches = FaceBatches({"image": images}, labels)
+        self.train_order = TrainOrder(lambda rng: train_rows, batch_size, seed)
+        self.val_order = DealtStoreOrder(val_rows, batch_size=max(batch_size, 64))
+        self.workers = workers
+
+    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Shuffled, mirrored batches, from where training stands."""
+        self.train_order.batches_done = lambda: _batches_done(self.trainer)
+        return loader(self.batches, self.train_order, self.workers, pinned=_to_gpu(self.trainer))
+
+    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Validation faces in store order."""
+        return loader(self.batches, self.val_order, pinned=_to_gpu(self.trainer))
+
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+        """Mirror and convert on the device."""
+        return {**on_device(batch, ("image",)), "row": batch["row"]}
+
+
+class RealFakeDataModule(pl.LightningDataModule):
+    """Real and fake faces through a view: {"x": float (B, C, 64, 64), "label": int64 (B,), "row": int64 (B,)}."""
+
+    def __init__(
+        self,
+        arrays: Mapping[str, RowArray],  # what the view is made from: "image", "recon"
+        labels: npt.NDArray[np.int64],
+        view: Callable[[dict[str, Tensor]], Tensor],
+        train_rows: Rows,
+        val_rows: Rows,
+        batch_size: int,  # of one step
+        seed: int,
+        ratio: ClassRatio,  # of real and fake in an epoch
+        workers: int,  # DataLoader processes
+        batch_key: str,  # where batch_size stands in the config, for what is wrong
+    ) -> None:
+        super().__init__()
+        self.batches = FaceBatches(arrays, labels)
+        self.view = view
+        epoch_rows = _class_ratio(train_rows, labels, ratio)
+        faces = len(epoch_rows(np.random.default_rng(0)))
+        _check_batch_size(batch_size, faces, batch_key, f"train split ({ratio} classes)")
+        self.train_order = TrainOrder(epoch_rows, batch_size, seed)
+        self.val_order = DealtStoreOrder(val_rows, batch_size=max(batch_size, 256))
+        self.workers = workers
+
+    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Shuffled, mirrored batches in the asked-for class ratio, from where training stands."""
+        self.train_order.batches_done = lambda: _batches_done(self.trainer)
+        return loader(self.batches, self.train_order, self.workers, pinned=_to_gpu(self.trainer))
+
+    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Validation faces in store order, as many of each class as there are."""
+        return loader(self.batches, self.val_order, pinned=_to_gpu(self.trainer))
+
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+        """Mirror, convert and apply the view on the device."""
+        arrays = on_device(batch, tuple(self.batches.arrays))
+        return {"x": self.view(arrays), "label": batch["label"], "row": batch["row"]}
+
+
+def _batches_done(trainer: pl.Trainer | None) -> int:
+    """Of the whole fit; also right while Lightning restores a fit, which the samplers' set_epoch is too late for."""
+    return 0 if trainer is None else trainer.fit_loop.epoch_loop.batch_progress.total.ready
+
+
+def _to_gpu(trainer: pl.Trainer | None) -> bool:
+    return trainer is not None and trainer.strategy.root_device.type == "cuda"
+
+
+def _class_ratio(rows: Rows, labels: npt.NDArray[np.int64], ratio: ClassRatio) -> Callable[[np.random.Generator], Rows]:
+    """The rows of an epoch: all ("natural"), or the smaller class with a fresh equal draw from the larger."""
+    if ratio == "natural":
+        return lambda rng: rows
+    if ratio != "balanced":
+        raise UsageError(f"data.ratio={ratio!r} does not exist: choose balanced or natural")
+    smaller, larger = sorted((rows[labels[rows] == REAL], rows[labels[rows] == FAKE]), key=len)
+    # Sorted, so that the order that follows does not depend on which class is called fake.
+    return lambda rng: np.sort(np.concatenate([smaller, rng.choice(larger, len(smaller), replace=False)]))
+
+
+def _check_batch_size(batch_size: int, faces: int, key: str, what: str) -> None:
+    if batch_size < 1:
+        raise UsageError(f"{key} must be at least 1, got {batch_size}")
+    if batch_size > faces:
+        raise UsageError(f"{key}={batch_size} is larger than the {what} ({faces} faces): lower it to {faces} or less")
+    ranks.divisible(batch_size, key, ranks.count())
