@@ -76,6 +76,13 @@ def test_each_command_says_its_version_and_how_it_is_called(shell: Shell, name: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_config_is_that_of_a_checkout_but_for_its_places(shell: Shell, tmp_path: Path) -> None:
+    shown = shell("python -c 'import fakegan; print(fakegan.compose())'", tmp_path).stdout
+    here = fakegan.compose()
+    here.paths.data_dir, here.paths.artifact_dir = str(tmp_path / "data"), str(tmp_path / "artifacts")
+    assert shown == f"{here}\n"
+
+
 def test_a_run_and_what_it_prints_to_be_copied(shell: Shell, tmp_path: Path) -> None:
     trained = shell(f"fakegan-train {shlex.join(TINY)} hydra.run.dir='a run'", tmp_path).stdout
     assert {path.name for path in tmp_path.iterdir()} == {"a run", "data"}
