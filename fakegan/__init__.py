@@ -34,20 +34,18 @@ _HOMES = {
 
 
 def load(
-    path: str | os.PathLike[str],
-    device: str = "auto",
-    trust: Sequence[str] = (),
+    path: str | os.PathLike[str],  # the run's folder, or its detector.pt
+    device: str = "auto",  # a GPU if there is one; or cpu, cuda, mps
+    trust: Sequence[str] = (),  # packages whose networks the file may name
 ) -> Detector:
-    """The detector of a finished run, which scores faces: `load(path).predict(pictures)`.
+    """The detector of a finished run, by its folder or its detector.pt: `load(path).predict(pictures)` scores faces.
 
-    Args:
-        path: The run's folder, or its detector.pt.
-        device: auto (a GPU if there is one), cpu, cuda or mps.
-        trust: Packages whose code the file may name; that of FakeGAN, torch.nn and torchvision.models it may anyhow.
+    `device` is auto (a GPU if there is one), cpu, cuda or mps. The file may name networks of FakeGAN, torch.nn and
+    torchvision.models, and of the packages in `trust`.
 
     Raises:
         UsageError: no such run, no such device.
-        FakeganError: a run that has not finished, or whose file is damaged or of another version.
+        FakeganError: a run that has not finished, or whose file is damaged, not trusted or of another version.
     """
     from fakegan.predict import detector_of
 
@@ -55,17 +53,15 @@ def load(
 
 
 def train(*words: str) -> Run:
-    """One run by the words of train.py, in a process of its own, to its end: its folder, metrics and detector.
+    """One run, in a process of its own, to its end: its folder, metrics and detector.
 
-    What it prints appears as this program's output. Ctrl-C, or a notebook's stop, lets it save first.
-
-    Args:
-        words: As for `python train.py`: "model=autogan1", "pipeline=classify", "resume=outputs/RUN".
+    The words are those of `python train.py`: "model=autogan1", "pipeline=classify", "resume=outputs/RUN". What it
+    prints appears as this program's output. Ctrl-C, or a notebook's stop, lets it save first.
 
     Raises:
         UsageError: words that train.py refuses; a sweep, which is not one run.
         FakeganError: the run failed, for the reason that it says.
-        KeyboardInterrupt: it was stopped, and has saved; the message says how to go on.
+        KeyboardInterrupt: it was stopped; the message says how to go on.
     """
     from fakegan.cli import calling
 
@@ -73,12 +69,9 @@ def train(*words: str) -> Run:
 
 
 def compose(*words: str) -> DictConfig:
-    """The config that `train` would run with these words; printed, it is YAML.
+    """The config of the run that `train` would begin with these words; printed, it is YAML.
 
-    What is only known in a run, as its folder, is missing (???).
-
-    Args:
-        words: As for `python train.py`: "model=autogan1", "budget=paper".
+    It is what the run's config.yaml will say; the run's folder, which is not known before, is missing (???).
 
     Raises:
         UsageError: words that train.py refuses.
