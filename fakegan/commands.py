@@ -13,12 +13,14 @@ import time
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import fakegan
 from fakegan import own_code, signals
 from fakegan.data.images import Geometry
 from fakegan.errors import FakeganError, UntrustedError, UsageError
-from fakegan.words import expanded, program
+from fakegan.places import shown
+from fakegan.words import called, expanded
 
 _LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
 
@@ -38,7 +40,11 @@ def begin() -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """Whose errors are ours: one sentence, exit code 2."""
+    """Whose errors are ours: one sentence, exit code 2; with --version."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_argument("--version", action="version", version=f"FakeGAN {fakegan.__version__}")
 
     def error(self, message: str) -> NoReturn:
         """Raises UsageError."""
@@ -85,7 +91,7 @@ def new_path(text: str) -> Path:
 
 
 def run(
-    command: str,  # as it is typed
+    name: str,  # the command's: predict
     task: Callable[[list[str]], int],  # takes the words behind the command, returns the exit code
     arguments: Sequence[str] | None,  # None: those of this process, which a SIGTERM may then stop
     stopped: str,  # what is left behind then, as a sentence
@@ -93,7 +99,7 @@ def run(
     """The exit code: the task's, 1 failure, 2 usage, 130 and 143 stopped. FAKEGAN_DEBUG=1 shows the trace."""
     begin()
     words = sys.argv[1:] if arguments is None else list(arguments)
-    again = f"{program('python')} {command.removeprefix('python ')} {shlex.join(words)}"
+    again = f"{called(name)} {shlex.join(words)}"
     goodbye = f"\nStopped: {stopped} Start again with: {again}"
 
     def part(_code: object) -> None:
@@ -109,7 +115,7 @@ def run(
         if os.environ.get("FAKEGAN_DEBUG"):
             raise
         said = error.in_options() if isinstance(error, UntrustedError) else error
-        print(f"{command}: {said}", file=sys.stderr)
+        print(f"{shown(name)}: {said}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader, such as head, has seen enough
         let_go_of_stdout()
@@ -117,7 +123,7 @@ def run(
     except OSError as error:  # a full disk, a folder that cannot be written
         if os.environ.get("FAKEGAN_DEBUG"):
             raise
-        print(f"{command}: {error.filename or 'the output'}: {error.strerror or error}", file=sys.stderr)
+        print(f"{shown(name)}: {error.filename or 'the output'}: {error.strerror or error}", file=sys.stderr)
         let_go_of_stdout()
         return FakeganError.exit_code
     except (KeyboardInterrupt, SystemExit) as stop:

@@ -19,21 +19,22 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from fakegan import places, reply
 from fakegan.errors import FakeganError, ToldError, UnknownKeyError, UntrustedError, UsageError
 from fakegan.options import keys
 from fakegan.pipeline.settings import EvaluateSettings, RunSettings, with_defaults
+from fakegan.places import CONF
 from fakegan.typed import flat, from_mapping, nearest, unknown
-from fakegan.words import PROJECT, as_typed, config_dir, expanded, one_value, quoted, unreadable
+from fakegan.words import as_typed, config_dir, expanded, one_value, quoted, unreadable
 
-CONF = PROJECT / "conf"
 _TABLES = ("callbacks", "logger")  # groups that hold nodes under names of the user's choice
 SETTINGS: Mapping[str, type] = {"train": RunSettings, "evaluate": EvaluateSettings}  # by the file in conf/
 T = TypeVar("T")
 
 
 def register_resolvers() -> None:
-    """`${project:data}`: a path in the project folder; `${run_dir:RESUME,NEW}`: the run to continue, or a new one."""
-    OmegaConf.register_new_resolver("project", lambda name: str(PROJECT / name), replace=True)
+    """`${project:data}`: a path of FakeGAN's own; `${run_dir:RESUME,NEW}`: the run to continue, or a new one."""
+    OmegaConf.register_new_resolver("project", lambda name: str(places.own(name)), replace=True)
     OmegaConf.register_new_resolver(
         "run_dir", lambda resume, new: resume if isinstance(resume, str) and resume else str(new), replace=True
     )
@@ -79,7 +80,8 @@ def _fail(error: Exception, sentence: str, code: int) -> typing.NoReturn:
         sys.exit(code)
     if os.environ.get("FAKEGAN_DEBUG"):
         raise error
-    print(f"error: {sentence}", file=sys.stderr)
+    if not reply.give(error=sentence):
+        print(f"error: {sentence}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -87,7 +89,7 @@ def explain(error: Exception) -> str:
     """One sentence for a Hydra or OmegaConf error, with the nearest names where one is unknown."""
     text = as_typed(str(error))
     if isinstance(error, MissingConfigException) and "launcher/submitit_" in (error.missing_cfg_file or ""):
-        return "a launcher for clusters needs submitit: pip install -e '.[slurm]'"
+        return f"a launcher for clusters needs submitit: {places.install('slurm')}"
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = (error.missing_cfg_file or "").rpartition("/")
         return f"{group}={choice} does not exist: {nearest(choice, error.options)}"

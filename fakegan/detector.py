@@ -5,8 +5,10 @@ The test stage, evaluate.py and predict all score through `Detector.scores`, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +20,24 @@ from torch import Tensor, nn
 from fakegan.building import Node, build, untrained
 from fakegan.checkpoints import load_checkpoint, refusing_misfits, save_checkpoint
 from fakegan.data.arrays import RowArray
+from fakegan.data.build import Outcome
+from fakegan.data.colour import UNUSABLE
 from fakegan.data.familiarity import Familiarity
-from fakegan.data.images import Geometry
+from fakegan.data.given import Picture, read_given
+from fakegan.data.images import Face, Geometry
 from fakegan.data.pixels import to_uint8, to_unit
 from fakegan.data.store import is_geometry
 from fakegan.devices import describe, float32_convolutions
 from fakegan.errors import FakeganError, UsageError
-from fakegan.evaluation.calibration import probability
+from fakegan.evaluation.calibration import probability, unsure
+from fakegan.evaluation.results import VERDICTS
 from fakegan.labels import FAKE, REAL
 from fakegan.measured import refuse_larger
 from fakegan.nets.layers import forms
 from fakegan.trust import NET_SOURCES, own_packages, refuse_foreign, trusted_object
+from fakegan.verdicts import UNSURE, Row
 from fakegan.views import VIEWS, View, view
-from fakegan.words import command, word
+from fakegan.words import command, expanded, word
 
 DETECTOR_FILE = "detector.pt"
 BATCH = 256  # faces at a time
@@ -139,6 +146,51 @@ class Detector:
         margins: Tensor = logits[:, FAKE] - logits[:, REAL]
         return margins
 
+    def predict(
+        self,
+        pictures: Iterable[Picture],
+        *,
+        max_megapixels: int = Geometry().max_megapixels,  # a larger picture's row says that it was refused
+    ) -> list[Row]:
+        """A row for each picture, in order: the same as `python -m fakegan.predict` gives the same files.
+
+        Each is prepared as the run's training pictures were: the shape of a square, colours, 64x64. Whether a picture
+        took part in training is known by its file's bytes, so of a path, or of an array that was prepared as one.
+
+        Raises:
+            UsageError: no list of pictures, an empty one, or something in it that is no picture: a folder, floats.
+        """
+        geometry = replace(self.geometry, max_megapixels=max_megapixels)
+        return [row for _, row in self.judged(read_given(pictures, geometry))]
+
+    def judged(self, outcomes: Iterable[tuple[str, Outcome]]) -> Iterator[tuple[Outcome, Row]]:
+        """What was read of each picture, and its row, in order; those read are scored batch by batch."""
+        left = iter(outcomes)
+        while batch := list(islice(left, BATCH)):
+            faces = [outcome for _, outcome in batch if isinstance(outcome, Face)]
+            rows = iter(self._judge(faces) if faces else [])
+            for name, outcome in batch:
+                yield outcome, Row(name, error=outcome) if isinstance(outcome, str) else replace(next(rows), file=name)
+
+    def _judge(self, faces: Sequence[Face]) -> list[Row]:
+        """A row without its file's name for each, scored as one batch."""
+        pixels = np.stack([face.pixels for face in faces])  # (N, 64, 64, 3)
+        scores = self.scores(pixels)
+        verdicts = np.where(unsure(scores, *self.band), UNSURE, np.array(VERDICTS)[(scores >= self.threshold) * 1])
+        known = self.knows(np.array([face.sha256 for face in faces]))
+        warnings = [["took part in training"] if is_known else [] for is_known in known]
+        for ours, face in zip(warnings, faces, strict=True):
+            if face.profile == UNUSABLE:
+                ours.append("its colour profile cannot be used: colours count as sRGB")
+        if self.familiarity:
+            widths, heights = (np.array([getattr(face, side) for face in faces]) for side in ("width", "height"))
+            found = self.familiarity.warnings(pixels, widths, heights)
+            warnings = [[*ours, *theirs] for ours, theirs in zip(warnings, found, strict=True)]
+        return [
+            Row("", score, verdict, "; ".join(sentences))
+            for score, verdict, sentences in zip(scores.tolist(), verdicts.tolist(), warnings, strict=True)
+        ]
+
     def knows(self, sha256: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:  # (N,) hex digests -> (N,)
         """Which of these pictures took part in training or validation, the autoencoder's included."""
         return is_among(sha256_bytes(sha256), self.seen)
@@ -170,8 +222,8 @@ class Detector:
     @classmethod
     def load(
         cls,
-        run_dir: Path,  # or a detector.pt
-        device: torch.device | None = None,
+        run: str | os.PathLike[str],  # a run's folder, or a detector.pt
+        device: torch.device | None = None,  # default: the CPU
         trust: Sequence[str] = (),  # packages whose networks its file may name
     ) -> Detector:
         """The detector of a finished run.
@@ -180,6 +232,7 @@ class Detector:
             UsageError: no such run.
             FakeganError: one that has not trained its classifier, or whose file is damaged or of another version.
         """
+        run_dir = Path(expanded(run) if isinstance(run, str) else run)
         path = run_dir if run_dir.is_file() else run_dir / DETECTOR_FILE
         if not path.parent.is_dir():
             raise UsageError(f"there is no run at {run_dir}: name a directory that train.py wrote")

@@ -19,8 +19,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields, replace
-from itertools import islice
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,26 +28,25 @@ import numpy.typing as npt
 
 from fakegan.commands import Parser, ProgressLine, add_max_megapixels, at_least, path, run
 from fakegan.data.build import Outcome, Progress, count_pictures, read_pictures
-from fakegan.data.colour import UNUSABLE
 from fakegan.data.damage import unchecked
 from fakegan.data.formats import describe_left_out
-from fakegan.data.images import Face, Pixels
+from fakegan.data.images import Pixels
 from fakegan.errors import FakeganError, UsageError
-from fakegan.evaluation.calibration import unsure
 from fakegan.evaluation.results import VERDICTS
 from fakegan.pictures import sheet, stack, write_png
+from fakegan.places import shown
 from fakegan.processes import cores
 from fakegan.runs import run_at
+from fakegan.verdicts import UNSURE, Row
 from fakegan.views import RESIDUAL_GAIN
+from fakegan.words import expanded
 
 if TYPE_CHECKING:  # torch takes seconds to import: only once the words are understood
     from fakegan.detector import Detector
 
-_COMMAND = "python -m fakegan.predict"
-_BATCH = 256  # pictures scored at a time
+_COMMAND = shown("predict")
 _GRID_FACES = 60
 _GRID_COLUMNS = 10
-UNSURE = "unsure"
 
 _EXAMPLES = f"""examples:
   {_COMMAND} --run outputs/... photo.jpg more/photos faces.zip
@@ -56,32 +54,15 @@ _EXAMPLES = f"""examples:
 """
 
 
-@dataclass(frozen=True)
-class Row:
-    """What is said about one picture: a column each."""
-
-    file: str
-    score: float | None = None  # P(fake); None where it could not be read
-    verdict: str = ""  # real, fake, unsure
-    warning: str = ""
-    error: str = ""  # why it could not be read
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the verdicts; returns the exit code: 0, 1 failure or an unreadable picture, 2 usage, 130 stopped."""
-    return run(_COMMAND, _predict, arguments, stopped="the rows so far are whole.")
+    return run("predict", _predict, arguments, stopped="the rows so far are whole.")
 
 
 def _predict(words: list[str]) -> int:
     options = _parser().parse_args(words)
     _refuse(options)
-    with signals.at_once():  # torch takes long to load, and leaves nothing to be undone
-        from fakegan.detector import DETECTOR_FILE, Detector
-        from fakegan.devices import use_device
-
-    if options.run.is_dir() and not (options.run / DETECTOR_FILE).is_file():
-        run_at(options.run)  # says where there are runs, if it is none itself
-    detector = Detector.load(options.run, use_device(options.device), options.trust)
+    detector = detector_of(options.run, options.device, options.trust)
     detector.geometry = replace(detector.geometry, max_megapixels=options.max_megapixels)
     grid = Grid(detector, options.grid) if options.grid else None
     verdicts, left_out = Counter[str](), Counter[str]()
@@ -99,6 +80,22 @@ def _predict(words: list[str]) -> int:
     if grid:
         print(grid.draw(), file=told)
     return int(verdicts[""] > 0)
+
+
+def detector_of(run: str | os.PathLike[str], device: str, trust: Sequence[str] = ()) -> Detector:
+    """The detector of a run, by its folder or detector.pt; `fakegan.load` says more.
+
+    Raises:
+        FakeganError: no such run or device; where the path is a folder of runs, it names some.
+    """
+    with signals.at_once():  # torch takes long to load, and leaves nothing to be undone
+        from fakegan.detector import DETECTOR_FILE, Detector
+        from fakegan.devices import use_device
+
+    place = Path(expanded(run) if isinstance(run, str) else run)
+    if place.is_dir() and not (place / DETECTOR_FILE).is_file():
+        run_at(place)  # says where there are runs, if it is none itself
+    return Detector.load(place, use_device(device), trust)
 
 
 def _refuse(options: argparse.Namespace) -> None:
@@ -119,45 +116,13 @@ def _rows(
     grid: Grid | None,
     progress: Progress | None,
 ) -> Iterator[Row]:
-    """One row a picture, in order, batch by batch."""
-    done = 0
-    while batch := list(islice(outcomes, _BATCH)):
-        rows = judge(detector, batch)
+    """One row a picture, in order."""
+    for done, (outcome, row) in enumerate(detector.judged(outcomes), start=1):
         if grid:
-            grid.add(batch, rows)
-        done += len(batch)
+            grid.add(outcome, row)
         if progress:
             progress(done, total)
-        yield from rows
-
-
-def judge(detector: Detector, outcomes: Sequence[tuple[str, Outcome]]) -> list[Row]:
-    """A row for each picture; those that were read are scored as one batch."""
-    faces = [outcome for _, outcome in outcomes if isinstance(outcome, Face)]
-    judged = iter(_judged(detector, faces) if faces else [])
-    return [
-        Row(name, error=outcome) if isinstance(outcome, str) else replace(next(judged), file=name)
-        for name, outcome in outcomes
-    ]
-
-
-def _judged(detector: Detector, faces: Sequence[Face]) -> list[Row]:
-    pixels = np.stack([face.pixels for face in faces])  # (N, 64, 64, 3)
-    scores = detector.scores(pixels)
-    verdicts = np.where(unsure(scores, *detector.band), UNSURE, np.array(VERDICTS)[(scores >= detector.threshold) * 1])
-    known = detector.knows(np.array([face.sha256 for face in faces]))
-    warnings = [["took part in training"] if is_known else [] for is_known in known]
-    for ours, face in zip(warnings, faces, strict=True):
-        if face.profile == UNUSABLE:
-            ours.append("its colour profile cannot be used: colours count as sRGB")
-    if detector.familiarity:
-        widths, heights = (np.array([getattr(face, side) for face in faces]) for side in ("width", "height"))
-        found = detector.familiarity.warnings(pixels, widths, heights)
-        warnings = [[*ours, *theirs] for ours, theirs in zip(warnings, found, strict=True)]
-    return [
-        Row("", score, verdict, "; ".join(sentences))
-        for score, verdict, sentences in zip(scores.tolist(), verdicts.tolist(), warnings, strict=True)
-    ]
+        yield row
 
 
 def _counted(rows: Iterable[Row], verdicts: Counter[str]) -> Iterator[Row]:
@@ -225,15 +190,14 @@ class Grid:
         self._captions: list[str] = []
         self._count = 0  # of all faces, drawn or not
 
-    def add(self, outcomes: Iterable[tuple[str, Outcome]], rows: Iterable[Row]) -> None:
-        """Keeps the faces that are still wanted."""
-        for (_, outcome), row in zip(outcomes, rows, strict=True):
-            if isinstance(outcome, str):
-                continue
-            self._count += 1
-            if len(self._faces) < _GRID_FACES:
-                self._faces.append(outcome.pixels)
-                self._captions.append(f"{row.score:.2f} {row.verdict}")
+    def add(self, outcome: Outcome, row: Row) -> None:
+        """Keeps a face that is still wanted."""
+        if isinstance(outcome, str):
+            return
+        self._count += 1
+        if len(self._faces) < _GRID_FACES:
+            self._faces.append(outcome.pixels)
+            self._captions.append(f"{row.score:.2f} {row.verdict}")
 
     def draw(self) -> str:
         """Writes the picture; returns the sentence that says so."""

@@ -23,10 +23,11 @@ from fakegan.data.sources import ValueRange
 from fakegan.data.summary import Summary
 from fakegan.errors import UsageError
 from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
+from fakegan.places import shown
 from fakegan.processes import cores
 from fakegan.words import command, expanded, word
 
-_COMMAND = "python -m fakegan.prepare"
+_COMMAND = shown("prepare")
 
 _EXAMPLES = f"""examples:
   {_COMMAND} --real ffhq=photos/ffhq --fake stylegan=fakes.zip --out data/faces
@@ -37,7 +38,7 @@ _EXAMPLES = f"""examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prepares a store; returns the exit code: 0, 1 failure, 2 usage, 130 stopped."""
     stopped = "nothing was written, and a store that was there before is untouched."
-    return run(_COMMAND, _prepare, arguments, stopped)
+    return run("prepare", _prepare, arguments, stopped)
 
 
 def _prepare(words: list[str]) -> int:

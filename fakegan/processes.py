@@ -19,10 +19,10 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
+from fakegan import places
 from fakegan.errors import FakeganError, LostError, ToldError
-from fakegan.words import PROJECT, trusting, word
+from fakegan.words import trusting, word
 
-TRAIN_SCRIPT = PROJECT / "train.py"
 _PARENT = "FAKEGAN_PARENT"  # in a child's environment: its parent's process id
 REQUEUED = 75  # the exit code of a run that goes on later: BSD's "try again"
 _POLL = 0.1  # seconds
@@ -40,7 +40,7 @@ def resuming(
     trust: Sequence[str] = (),  # packages whose code its config may name
 ) -> list[str]:
     """The command that begins, or goes on with, a run whose config has been written, whatever its path is made of."""
-    return [sys.executable, str(TRAIN_SCRIPT), word("resume", str(run_dir)), *trusting(trust)]
+    return [sys.executable, str(places.script("train")), word("resume", str(run_dir)), *trusting(trust)]
 
 
 def start(

@@ -25,20 +25,21 @@ from fakegan.commands import Parser, at_least, new_path, path, run
 from fakegan.errors import FakeganError, UsageError
 from fakegan.files import entries, stays
 from fakegan.pictures import write_png
+from fakegan.places import shown
 from fakegan.runs import read_run
 
 if TYPE_CHECKING:  # --help does not wait for torch
     import torch
     from torch import nn
 
-_COMMAND = "python -m fakegan.sample"
+_COMMAND = shown("sample")
 _PICTURE_VIEWS = ("pixels", "reconstruction")  # those whose samples are faces to look at
 _BATCH = 256
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the samples; returns the exit code: 0, 1 failure, 2 usage, 130 stopped."""
-    return run(_COMMAND, _sample, arguments, stopped="nothing was written.")
+    return run("sample", _sample, arguments, stopped="nothing was written.")
 
 
 def _sample(given: list[str]) -> int:
@@ -49,7 +50,7 @@ def _sample(given: list[str]) -> int:
     sample(options.run, options.out, options.count, options.seed, use_device(options.device), options.trust)
     print(f"{options.count:,} faces: {options.out}")
     source = shlex.quote(f"dcgan={words.here(options.out)}")
-    print(f"Next: {words.program('python')} -m fakegan.prepare --fake {source} --real NAME=PATH --out data/NAME")
+    print(f"Next: {words.called('prepare')} --fake {source} --real NAME=PATH --out data/NAME")
     evaluate = words.command("evaluate.py", "run=ANOTHER_RUN", "data=faces", "data.root=data/NAME")
     print(f"then: {evaluate}   (this one has learnt them as fakes)")
     return 0

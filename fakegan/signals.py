@@ -38,7 +38,7 @@ def begin() -> None:
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, stop)
     sys.unraisablehook = _unraisable
-    if sys.stderr.isatty() and not {"--help", "-h"} & set(sys.argv[1:]):
+    if sys.stderr.isatty() and not {"--help", "-h", "--version"} & set(sys.argv[1:]):
         print("fakegan: starting, and loading PyTorch: some seconds ...", file=sys.stderr, flush=True)
 
 

@@ -50,8 +50,9 @@ def signature(target: str) -> Signature | None:
 
 def library(target: str) -> bool:
     """Whether a target is of an installed library rather than this package's or the user's own."""
-    path = _path(target.partition(".")[0])
-    return path is not None and bool({"site-packages", "dist-packages"} & set(path.parts))
+    top = target.partition(".")[0]
+    path = _path(top)
+    return top != "fakegan" and path is not None and bool({"site-packages", "dist-packages"} & set(path.parts))
 
 
 def _signature(module: str, name: str) -> Signature | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fakegan.options import Option
+from fakegan.places import worded
 
 _WIDEST, _NARROWEST = 100, 60  # columns
 _VALUE_WIDTH = 15  # of a value that its explanation stands beside
@@ -41,7 +42,7 @@ def usage(
 ) -> str:
     """The text of --help, up to 100 columns wide: examples, choices, and every key with its value and explanation."""
     width = max(min(shutil.get_terminal_size((_WIDEST, 24)).columns, _WIDEST), _NARROWEST)
-    said, _, examples = about.strip().partition("\n\n")
+    said, _, examples = worded(about).strip().partition("\n\n")
     parts = [
         textwrap.fill(" ".join(said.split()), width),
         "\n".join(_examples(examples.splitlines(), width)),
@@ -58,7 +59,10 @@ def usage(
         chosen = {group: composed.choices.get(group) for group in _HYDRAS}
         rows = [*_choices(conf, chosen, "", width, least=1), "", *_keys(shown, hydras, width)]
         parts.append("Folders, and sweeps (-m and words with several values, as seed=1,2,3):\n" + "\n".join(rows))
-    also = "Also: --cfg job shows the config, --info how it was composed, --hydra-help what else Hydra takes."
+    also = (
+        "Also: --cfg job shows the config, --info how it was composed, --hydra-help what else Hydra takes, "
+        "--version prints FakeGAN's."
+    )
     parts.append(textwrap.fill(also, width))
     return "\n\n".join(parts)
 
@@ -170,7 +174,7 @@ def _inherited(conf: Sequence[Path], group: str, choice: str) -> dict[str, str]:
 def headline(text: str) -> str:
     """The first sentence of the comment at the top of a YAML file; empty where there is none."""
     lines = []
-    for line in text.splitlines():
+    for line in worded(text).splitlines():
         if not line.startswith("#"):
             break
         if not line.startswith("# @package"):
@@ -184,7 +188,7 @@ def remarks(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     open_keys: list[tuple[int, str]] = []  # with their indents
     last: str | None = None  # the key whose comment may go on
-    for line in text.splitlines():
+    for line in worded(text).splitlines():
         below = _REMARK.fullmatch(line)
         if below and last is not None and len(below[1]) > open_keys[-1][0]:
             found[last] += f" {below[2]}"

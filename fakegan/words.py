@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fakegan import places
 from fakegan.errors import UsageError
 
-PROJECT = Path(__file__).resolve().parent.parent
 CONFIG_DIR = "--config-dir="  # Hydra's word for a config folder of one's own
 
 
@@ -171,7 +171,15 @@ def quoted(text: str) -> str:
 
 def command(script: str, *words: str) -> str:
     """The line for a shell in this folder that calls train.py or evaluate.py with Hydra's words."""
-    return f"{program('python')} {shlex.join([here(PROJECT / script), *words])}"
+    return f"{called(script.removesuffix('.py'))} {shlex.join(words)}"
+
+
+def called(name: str) -> str:
+    """How a command of FakeGAN's, `train` or `predict`, is called by a shell in this folder."""
+    if places.INSTALLED:
+        return program(f"fakegan-{name}")
+    script = places.script(name)
+    return f"{program('python')} {shlex.quote(here(script)) if script.is_file() else f'-m fakegan.{name}'}"
 
 
 def trusting(packages: Sequence[str]) -> list[str]:

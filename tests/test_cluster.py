@@ -22,10 +22,10 @@ from hydra.utils import instantiate
 from fakegan import composing
 from fakegan.errors import UsageError
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
+from fakegan.places import PROJECT
 from fakegan.sweep import cluster, lifecycle
 from fakegan.sweep.cluster import SlurmLauncher, run_jobs
 from fakegan.sweep.jobs import Ending, Job, Running
-from fakegan.words import PROJECT
 
 from .conftest import Compose
 

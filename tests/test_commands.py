@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fakegan.words import PROJECT
+from fakegan.places import PROJECT
 
 from .conftest import smooth_faces
 

@@ -16,7 +16,8 @@ from fakegan.cli import start
 from fakegan.errors import FakeganError, UsageError
 from fakegan.pipeline import parts
 from fakegan.pipeline.settings import EvaluateSettings, RunSettings
-from fakegan.words import PROJECT, opened
+from fakegan.places import PROJECT
+from fakegan.words import opened
 
 from .conftest import Compose
 

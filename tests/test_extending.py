@@ -29,8 +29,9 @@ from fakegan.modules.batchnorm import share_statistics
 from fakegan.nets.dropout import Dropout
 from fakegan.pipeline import parts, stages, trials
 from fakegan.pipeline.settings import RunSettings
+from fakegan.places import PROJECT
 from fakegan.processes import resuming
-from fakegan.words import CONFIG_DIR, PROJECT, as_meant, config_dir
+from fakegan.words import CONFIG_DIR, as_meant, config_dir
 
 from .conftest import Compose
 from .test_ranks import record

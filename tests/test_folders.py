@@ -17,8 +17,8 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.folders import Claim, Claiming
 from fakegan.pipeline import stages
 from fakegan.pipeline.settings import LOCK_FILE, RunSettings
+from fakegan.places import PROJECT
 from fakegan.sweep import lifecycle, words
-from fakegan.words import PROJECT
 
 
 @cache

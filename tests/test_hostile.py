@@ -40,10 +40,10 @@ from fakegan.pipeline import ledger, report_reconstruction
 from fakegan.pipeline.artifacts import Reconstructions
 from fakegan.pipeline.reconstruct import load_autoencoder
 from fakegan.pipeline.settings import RunSettings
+from fakegan.places import PROJECT
 from fakegan.progress import STATUS_FILE, Status, read_status, write_status
 from fakegan.sweep import table, words
 from fakegan.sweep.search import BEST_FILE, closing_words
-from fakegan.words import PROJECT
 
 from .conftest import Compose, smooth_faces
 

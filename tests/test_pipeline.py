@@ -33,7 +33,7 @@ from fakegan.pipeline.evaluating import compare, evaluate
 from fakegan.pipeline.examples import examples, own_faces
 from fakegan.pipeline.ledger import read_ledger
 from fakegan.pipeline.settings import EvaluateSettings, RunSettings
-from fakegan.words import PROJECT
+from fakegan.places import PROJECT
 
 from .conftest import Compose, smooth_faces
 from .test_config import EXPERIMENTS

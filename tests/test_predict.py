@@ -7,21 +7,23 @@ import os
 import subprocess
 import sys
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fakegan import predict, prepare
 from fakegan.data.familiarity import UNLIKE, Familiarity
-from fakegan.data.images import Geometry
+from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.store import FaceStore
 from fakegan.detector import DETECTOR_FILE, Detector, NetSpec, sha256_bytes
+from fakegan.errors import UsageError
 from fakegan.nets.autogan import AutoGAN
 from fakegan.nets.simple_cnn import SimpleCNN
-from fakegan.words import PROJECT
+from fakegan.places import PROJECT
 from tests.conftest import smooth_faces
 
 NET = {"_target_": "fakegan.nets.simple_cnn.SimpleCNN", "in_channels": 3, "dropout": 0.0}
@@ -74,7 +76,7 @@ def run(tmp_path, capfd):
 def test_scores_are_those_of_a_store_of_the_same_files(run, photos, store, view, monkeypatch):
     found = detector(view)
     expected = found.scores(store.images)
-    monkeypatch.setattr(predict, "_BATCH", 3)
+    monkeypatch.setattr("fakegan.detector.BATCH", 3)
     code, out, _ = run(found, photos, "--format", "json")
     rows = json.loads(out)
     assert code == 0
@@ -225,6 +227,71 @@ def test_bad_words_get_one_sentence(run, words, code, sentence, tmp_path, monkey
     assert out == ""
     assert len(err.splitlines()) == 1
     assert sentence in err
+
+
+def test_a_program_gets_the_rows_of_the_command_to_the_bit(run, photos, monkeypatch):
+    """For files good and bad; the same pixels, as a program may hold them, are prepared the same way."""
+    (photos / "2.png").write_bytes((photos / "2.png").read_bytes()[:-200])
+    with Image.open(photos / "3.png") as picture:
+        picture.convert("L").crop((0, 0, 70, 50)).save(photos / "3.png")
+    with Image.open(photos / "4.png") as picture:
+        turned = picture.getexif()
+        turned[0x0112] = 6  # held upright by its EXIF
+        picture.crop((0, 0, 60, 80)).save(photos / "4.jpg", exif=turned)
+    files = sorted(photos.iterdir())
+    found = detector()
+    printed = json.loads(run(found, *files, "--format", "json")[1])
+    monkeypatch.chdir(photos.parent)
+    loaded = Detector.load("run")
+    rows = [asdict(row) for row in loaded.predict([str(files[0]), *files[1:]])]
+    assert rows == printed
+    assert [bool(row["error"]) for row in rows] == [path.name == "2.png" for path in files]
+    good = [path for path in files if path.name != "2.png"]
+    scores = [row["score"] for row in rows if not row["error"]]
+    assert [row.score for row in loaded.predict(Image.open(path) for path in good)] == scores
+    upright = [np.asarray(ImageOps.exif_transpose(Image.open(path))) for path in good]
+    assert {picture.shape for picture in upright} == {(80, 80, 3), (50, 70), (60, 80, 3)}
+    arrays = loaded.predict(upright)
+    assert [row.score for row in arrays] == scores
+    assert [row.file for row in arrays] == [f"[{number}]" for number in range(len(good))]
+
+
+def test_the_training_pictures_of_an_array_are_known(photos):
+    faces = smooth_faces(2, np.random.default_rng(5))
+    learnt = np.array([face_from_pixels(faces[1]).sha256])
+    found = detector("pixels", seen=sha256_bytes(learnt), seen_labels=np.zeros(1, dtype=np.int64))
+    assert [row.warning for row in found.predict(faces)] == ["", "took part in training"]
+    assert [row.warning for row in found.predict(map(Image.fromarray, faces))] == ["", "took part in training"]
+
+
+EXPECTED = r"give paths of picture files, PIL images, or uint8 arrays \(0 to 255\) of shape \(H, W, 3\) or \(H, W\)$"
+
+
+@pytest.mark.parametrize(
+    ("pictures", "sentence"),
+    [
+        ("photo.jpg", r"^'photo.jpg' is no list of pictures: give a list, as in predict\(\[picture\]\)$"),
+        (np.zeros((64, 64, 3), np.uint8), r"^an array of uint8, \(64, 64, 3\) is no list of pictures"),
+        (Image.new("RGB", (64, 48)), "^a PIL image of 64x48 is no list of pictures"),
+        (None, "^of type NoneType is no list of pictures"),
+        ([], f"^there are no pictures in the list: {EXPECTED}"),
+        (np.zeros((0, 64, 64, 3), np.uint8), f"^there are no pictures in the list: {EXPECTED}"),
+        (["nowhere.jpg", "gone.jpg"], f"^nowhere.jpg does not exist: {EXPECTED}"),
+        (["."], r"^. holds pictures, and each needs a row of its own: list its files, as in predict\(sorted"),
+        (["a.zip"], "^a.zip holds pictures"),
+        ([np.zeros((8, 8, 3))], rf"^picture 0 is an array of float64, \(8, 8, 3\): {EXPECTED}"),
+        ([""], "^an empty path"),
+        ([Image.new("L", (8, 8)), np.zeros((3, 8, 8), np.uint8)], f"^picture 1 is an array of uint8, .*: {EXPECTED}"),
+        ([torch.zeros(3, 8, 8)], f"^picture 0 is of type Tensor: {EXPECTED}"),
+        ([b"photo.jpg"], f"^picture 0 is b'photo.jpg': {EXPECTED}"),
+        ([np.zeros((0, 8, 3), np.uint8)], f"^picture 0 is an array of uint8, .*: {EXPECTED}"),
+    ],
+)
+def test_what_is_no_list_of_pictures_is_told_what_is(pictures, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    with pytest.raises(UsageError, match=sentence):
+        detector("pixels").predict(pictures)
 
 
 def test_help_does_not_wait_for_torch():

@@ -23,8 +23,9 @@ from fakegan.modules.batchnorm import said_of_several, share_statistics
 from fakegan.modules.pool import ReconstructionPool
 from fakegan.nets.dropout import Dropout
 from fakegan.pipeline.settings import RunSettings
+from fakegan.places import PROJECT
 from fakegan.training.datamodules import RealFacesDataModule
-from fakegan.words import PROJECT, opened
+from fakegan.words import opened
 
 from . import recorded
 

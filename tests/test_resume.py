@@ -17,7 +17,7 @@ import torch
 
 from fakegan.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.pipeline.settings import RunSettings
-from fakegan.words import PROJECT
+from fakegan.places import PROJECT
 
 from .test_ranks import begin
 from .test_slurm import be_job_17

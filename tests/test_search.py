@@ -19,11 +19,11 @@ from omegaconf import OmegaConf
 
 from fakegan import composing
 from fakegan.errors import FakeganError, UsageError
+from fakegan.places import PROJECT
 from fakegan.sweep import search
 from fakegan.sweep.search import BEST_FILE, STUDY_FILE, Search, closing_words
 from fakegan.sweep.words import COMMAND_FILE
 from fakegan.typed import flat, to_mapping
-from fakegan.words import PROJECT
 
 from .conftest import Compose
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fakegan.words import PROJECT
+from fakegan.places import PROJECT
 
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 # A module whose import raises a signal where Python lets no exception out, as when an import lets go of its lock.

@@ -10,8 +10,8 @@ import pytest
 
 from fakegan import processes, slurm
 from fakegan.folders import Claim, Claiming
+from fakegan.places import PROJECT
 from fakegan.runs import CONFIG_FILE
-from fakegan.words import PROJECT
 
 from .test_ranks import begin
 

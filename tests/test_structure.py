@@ -11,8 +11,20 @@ PACKAGE = Path(__file__).parent.parent / "fakegan"
 # A package or loose module imports from the layers above its own in this list only, within functions too: neither from
 # those below nor from its neighbours. Modules of one package may import each other.
 LAYERS = [
-    {"checks", "errors", "files", "labels", "own_code", "pictures", "signals", "signatures", "views"},
-    {"checkpoints", "evaluation", "progress", "ranks", "typed", "words"},
+    {
+        "checks",
+        "errors",
+        "files",
+        "labels",
+        "own_code",
+        "pictures",
+        "places",
+        "reply",
+        "signals",
+        "signatures",
+        "views",
+    },
+    {"checkpoints", "evaluation", "progress", "ranks", "typed", "verdicts", "words"},
     {"building", "devices", "nets", "processes"},
     {"data", "options", "slurm"},
     {"commands", "detector", "usage"},
@@ -31,6 +43,7 @@ LIGHTNING = ("pytorch_lightning", "lightning_fabric", "torchmetrics")
 
 HYDRAS = {
     "building.py",
+    "calling.py",
     "cluster.py",
     "composing.py",
     "entry.py",
@@ -105,7 +118,7 @@ def test_scoring_and_reports_load_no_lightning() -> None:
         ("submitit", {"cluster.py", "ranks.py"}),
         ("yaml", {"runs.py"}),
         ("simplejpeg", {"damage.py"}),
-        ("PIL", {"colour.py", "formats.py", "images.py", "demo.py", "portrait.py", "pictures.py"}),
+        ("PIL", {"colour.py", "formats.py", "given.py", "images.py", "demo.py", "portrait.py", "pictures.py"}),
     ],
 )
 def test_one_owner(library: str, owners: set[str]) -> None:

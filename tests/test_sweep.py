@@ -27,6 +27,7 @@ from fakegan.cli import entry
 from fakegan.errors import FakeganError, ToldError, UsageError
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
 from fakegan.pipeline.settings import RunSettings
+from fakegan.places import PROJECT
 from fakegan.progress import Status, write_status
 from fakegan.sweep import launcher, lifecycle, machine, table, words
 from fakegan.sweep.display import Display, clock
@@ -34,7 +35,7 @@ from fakegan.sweep.jobs import LOG_FILE, TAIL, Ending, Job, Running, Watcher, la
 from fakegan.sweep.machine import Machine, check_room, gpus_of_one, this_machine, threads_of_one
 from fakegan.sweep.planning import Folders
 from fakegan.sweep.table import Row, read_rows, write_rows
-from fakegan.words import PROJECT, here, opened
+from fakegan.words import here, opened
 
 from .conftest import Compose
 

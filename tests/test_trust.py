@@ -29,12 +29,12 @@ from fakegan.pictures import png
 from fakegan.pipeline import parts
 from fakegan.pipeline.reconstruct import load_autoencoder
 from fakegan.pipeline.settings import RunSettings
+from fakegan.places import PROJECT
 from fakegan.processes import resuming
 from fakegan.runs import read_run, write_down
 from fakegan.training.checkpoint_io import AtomicCheckpointIO
 from fakegan.trust import trust_names, trusted_object
 from fakegan.views import View
-from fakegan.words import PROJECT
 
 from .conftest import Compose
 

@@ -16,8 +16,9 @@ from fakegan.cli import entry
 from fakegan.composing import CONF
 from fakegan.errors import UsageError
 from fakegan.pipeline.settings import EvaluateSettings, RunSettings
+from fakegan.places import PROJECT
 from fakegan.typed import flat
-from fakegan.words import PROJECT, as_meant
+from fakegan.words import as_meant
 
 GROUPS = ("data", "model", "classifier", "pipeline", "budget", "trainer", "callbacks", "logger", "paths")
 HEAVY = ("torch", "pytorch_lightning", "torchmetrics", "scipy", "matplotlib")

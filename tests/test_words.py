@@ -19,8 +19,8 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.pipeline import ledger
 from fakegan.pipeline.settings import EvaluateSettings
 from fakegan.pipeline.stages import _closing_words
+from fakegan.places import PROJECT
 from fakegan.sweep import words as sweep_words
-from fakegan.words import PROJECT
 
 from .conftest import Compose
 

@@ -19,14 +19,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+import fakegan
 from fakegan import own_code, processes, signals, usage
 from fakegan.cli.start import give_up, sweeping, to_go_on
 from fakegan.commands import begin, let_go_of_stdout
-from fakegan.composing import CONF, SETTINGS, check_keys, folders, known, one_sentence, register_resolvers, searched
+from fakegan.composing import SETTINGS, check_keys, folders, known, one_sentence, register_resolvers, searched
 from fakegan.errors import FakeganError, ToldError, UntrustedError, UsageError
 from fakegan.folders import Claim, Claiming
 from fakegan.options import options
 from fakegan.pipeline.ledger import COMMAND_VARIABLE
+from fakegan.places import CONF
 from fakegan.runs import CONFIG_FILE
 from fakegan.sweep import lifecycle, words
 from fakegan.typed import flat
@@ -57,6 +59,9 @@ def entry_point(
                 processes.hear_signals()
                 sys.argv[1:] = as_meant(sys.argv[1:])
                 _find_code_beside(config_dir(sys.argv[1:]))
+            if "--version" in sys.argv[1:]:
+                _say(f"FakeGAN {fakegan.__version__}")
+                return None
             if {"--help", "-h"} & set(sys.argv[1:]):
                 with one_sentence():
                     _say(_help(name, sys.modules[task.__module__].__doc__ or "", sweeps))

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from fakegan import processes, ranks, slurm
+from fakegan import processes, ranks, reply, slurm
 from fakegan.composing import make_lasting, root_of, settings_of
 from fakegan.errors import UsageError
 from fakegan.folders import Claiming
@@ -51,8 +51,12 @@ def start_run(cfg: DictConfig) -> RunSettings:
 
 def _started(cfg: DictConfig) -> RunSettings:
     ranks.connect()
-    if isinstance(cfg.get("resume"), str):
-        return _resumed(cfg, cfg.resume)
+    run = _resumed(cfg, cfg.resume) if isinstance(cfg.get("resume"), str) else _new(cfg)
+    reply.give(folder=str(run.paths.run_dir))
+    return run
+
+
+def _new(cfg: DictConfig) -> RunSettings:
     if cfg.get("resume") and not sweeping():
         raise UsageError("resume=true is for sweeps, with -m and hydra.sweep.dir=DIR; go on with a run by resume=DIR")
     make_lasting(cfg)

@@ -14,6 +14,7 @@ from typing import IO, NamedTuple
 from PIL import Image
 
 from fakegan.errors import FakeganError
+from fakegan.places import install
 
 MAX_FILE_BYTES = 512 * 2**20
 NO_PICTURE = "not a JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF or HEIC picture"
@@ -101,12 +102,12 @@ def open_picture(source: bytes, max_megapixels: int) -> Opened:
         source, profile = _without_texts(source)
     elif kind == "GIF":
         source, size = _first_frame(source)
-        _refuse_huge(size, max_megapixels)
+        refuse_huge(size, max_megapixels)
     elif kind == "WEBP" and source[12:16] == b"VP8X":  # Pillow makes room for the canvas as it opens the file
-        _refuse_huge(tuple(1 + int.from_bytes(source[at : at + 3], "little") for at in (24, 27)), max_megapixels)
+        refuse_huge(tuple(1 + int.from_bytes(source[at : at + 3], "little") for at in (24, 27)), max_megapixels)
     try:
         picture = _open(source, kind)
-        _refuse_huge(picture.size, max_megapixels)
+        refuse_huge(picture.size, max_megapixels)
         if kind == "TIFF":
             _refuse_odd_tiff(picture, source, max_megapixels)
     except ImageError:
@@ -144,7 +145,7 @@ def _open(source: bytes, kind: str) -> Image.Image:
         try:
             from pillow_heif import HeifImageFile
         except ImportError:
-            raise ImageError("HEIC: it needs pip install -e '.[heic]', or the picture as JPEG") from None
+            raise ImageError(f"HEIC: it needs {install('heic')}, or the picture as JPEG") from None
         picture: Image.Image = HeifImageFile(io.BytesIO(source))
         return picture
     if kind == "AVIF":
@@ -154,7 +155,8 @@ def _open(source: bytes, kind: str) -> Image.Image:
     return Image.open(io.BytesIO(source), formats=(kind,))
 
 
-def _refuse_huge(size: tuple[int, ...], max_megapixels: int) -> None:
+def refuse_huge(size: tuple[int, ...], max_megapixels: int) -> None:
+    """Raise an ImageError for a picture above the limit."""
     width, height = size
     if width * height > max_megapixels * 1_000_000:
         raise ImageError(f"{width}x{height} is above the limit of {max_megapixels} megapixels (--max-megapixels)")
@@ -169,7 +171,7 @@ def _refuse_odd_tiff(picture: Image.Image, source: bytes, max_megapixels: int) -
     if not depths <= {1, 2, 4, 8, 16} or (depths == {16} and tags.get(262) == 0):  # white is zero
         raise ImageError("TIFF values of an unusual kind: save it with 8 or 16 bits a colour")
     if 322 in tags and 323 in tags:  # TileWidth, TileLength: libtiff makes room for a whole tile
-        _refuse_huge((int(tags[322]), int(tags[323])), max_megapixels)
+        refuse_huge((int(tags[322]), int(tags[323])), max_megapixels)
 
 
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")

@@ -12,7 +12,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +25,7 @@ from PIL import Image
 from fakegan.data.colour import Profile, read_profile, to_rgb
 from fakegan.data.damage import damage
 from fakegan.data.formats import ImageError as ImageError  # noqa: PLC0414 - for those who read faces
-from fakegan.data.formats import damaged, open_picture, read_bounded
+from fakegan.data.formats import damaged, open_picture, read_bounded, refuse_huge
 
 Pixels = npt.NDArray[np.uint8]  # (64, 64, 3), RGB
 
@@ -105,23 +105,66 @@ def read_face(source: bytes, geometry: Geometry) -> Face:
     Raises:
         ImageError: not such a picture, truncated, damaged as far as `damage` finds it, or above the size limit.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns about odd metadata; what matters is refused below
+    with _quietly():
         picture, kind, icc_profile = open_picture(source, geometry.max_megapixels)
         quantiser_mean = _quantiser_mean(picture)
         with _turn if picture.width * picture.height > _LARGE else nullcontext():
             turn = _decode(picture, kind)
             if found := damage(source):
                 raise ImageError(found)
-            profile = read_profile(icc_profile, picture.mode)
-            width, height = picture.size if turn not in _LYING else picture.size[::-1]
-            upright = _Upright(picture, turn, width, height)
-            content = _to_square(upright, profile if geometry.to_srgb else Profile(), geometry)
-            del picture, upright  # before the next process takes its turn
-    pixels = np.frombuffer(content, dtype=np.uint8).reshape(geometry.size, geometry.size, 3)
-    sha256 = hashlib.sha256(source).hexdigest()
-    key = _key(hashlib.sha256(content).hexdigest())
-    return Face(pixels, width, height, kind, quantiser_mean, sha256, key, *looks(pixels), profile.name)
+            square = _square(picture, turn, icc_profile, geometry)
+            del picture  # before the next process takes its turn
+    return square.face(kind, quantiser_mean, hashlib.sha256(source).hexdigest())
+
+
+def read_face_in_memory(picture: Image.Image, geometry: Geometry) -> Face:
+    """A picture that a program has opened or made, as `read_face` reads its file: EXIF, profile, transparency.
+
+    Its sha256 is that of its pixels, as of an array's row: what its file was like is no longer known.
+
+    Raises:
+        ImageError: values that are no colours, a file behind it that is damaged, above the size limit.
+    """
+    refuse_huge(picture.size, geometry.max_megapixels)
+    with _quietly():
+        kind = picture.format or "picture"
+        turn = _decode(picture, kind)
+        square = _square(picture, turn, picture.info.get("icc_profile"), geometry)
+        return square.face(kind, math.nan, hashlib.sha256(picture.tobytes()).hexdigest())
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Pillow warns about odd metadata; what matters is refused."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+class _Square(NamedTuple):
+    """A picture brought to the geometry."""
+
+    content: bytes
+    size: int
+    width: int  # of the picture, upright
+    height: int
+    profile: str
+
+    def face(self, kind: str, quantiser_mean: float, sha256: str) -> Face:
+        pixels = np.frombuffer(self.content, dtype=np.uint8).reshape(self.size, self.size, 3)
+        key = _key(hashlib.sha256(self.content).hexdigest())
+        return Face(
+            pixels, self.width, self.height, kind, quantiser_mean, sha256, key, *looks(pixels), profile=self.profile
+        )
+
+
+def _square(
+    picture: Image.Image, turn: Image.Transpose | None, icc_profile: bytes | None, geometry: Geometry
+) -> _Square:
+    profile = read_profile(icc_profile, picture.mode)
+    width, height = picture.size if turn not in _LYING else picture.size[::-1]
+    content = _to_square(_Upright(picture, turn, width, height), profile if geometry.to_srgb else Profile(), geometry)
+    return _Square(content, geometry.size, width, height, profile.name)
 
 
 def read_face_file(path: str | Path, geometry: Geometry) -> Face:

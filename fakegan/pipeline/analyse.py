@@ -38,6 +38,7 @@ from fakegan.pipeline.artifacts import MANIFEST, file_digest, names_digest, obta
 from fakegan.pipeline.reconstruct import LiveReconstructions
 from fakegan.pipeline.settings import RunSettings
 from fakegan.pipeline.writers import in_a_stage
+from fakegan.places import install
 from fakegan.views import RESIDUAL_GAIN
 
 ANALYSIS_FOLDER, ANALYSIS_FILE, ERRORS_FILE, CODES_FILE = "analysis", "analysis.json", "errors.csv", "codes.npy"
@@ -216,7 +217,7 @@ def _write_pictures(folder: Path, store: FaceStore, live: LiveReconstructions, t
         write_png(folder / "error_distributions.png", error_plots.rendered(distributions))
         write_png(folder / "spectra.png", error_plots.rendered(error_plots.mean_spectra(test.spectra, labels)))
     else:
-        print("no figures: they need matplotlib, pip install -e '.[plots]'", flush=True)
+        print(f"no figures: they need matplotlib, {install('plots')}", flush=True)
 
 
 def projected(rows: Rows) -> Rows:

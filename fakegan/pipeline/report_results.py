@@ -31,6 +31,7 @@ from fakegan.pipeline.report_numbers import (
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Plot
+from fakegan.places import install
 
 COLUMNS = {  # of metrics.json
     "auroc": "AUROC",
@@ -42,7 +43,7 @@ COLUMNS = {  # of metrics.json
     "eer": "EER",
     "ece": "ECE",
 }
-NO_PLOTS = "Plots are left out: they need matplotlib, pip install -e '.[plots]'."
+NO_PLOTS = f"Plots are left out: they need matplotlib, {install('plots')}."
 # Test accuracies that the study published, by what the classifier saw, the fakes it learnt from and its network.
 STUDY = {
     ("pixels", "generated", "SimpleCNN", None): "98.9%",

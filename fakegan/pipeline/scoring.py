@@ -19,6 +19,7 @@ from fakegan.evaluation.metrics import Scores, measures
 from fakegan.evaluation.results import SCORES_FILE, FaceScores, write_scores
 from fakegan.labels import LABEL_CONVENTION
 from fakegan.pipeline.examples import RECONSTRUCTED, Examples
+from fakegan.places import install
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class ScoredFaces:
         folder.mkdir(parents=True, exist_ok=True)
         write_scores(folder / SCORES_FILE, self.faces)
         if not plots.available():
-            print("no pictures: they need matplotlib, pip install -e '.[plots]'", flush=True)
+            print(f"no pictures: they need matplotlib, {install('plots')}", flush=True)
             return
         (folder / pictures).mkdir(exist_ok=True)
         for name, figure in self.pictures().items():

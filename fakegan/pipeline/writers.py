@@ -27,8 +27,7 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.files import replacing
 from fakegan.loggers import End, Plain, run_ends, run_goes_on
 from fakegan.pipeline.settings import RunSettings
-from fakegan.typed import to_mapping
-from fakegan.usage import flat
+from fakegan.typed import flat, to_mapping
 
 IDS_FILE = "loggers.json"  # in a run directory: the id by which each logger knows the run
 MLFLOW_FILE = "mlflow.db"  # beside the run directories

@@ -13,7 +13,7 @@ import filelock
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
-from fakegan import ranks
+from fakegan import ranks, reply
 from fakegan.composing import one_sentence
 from fakegan.errors import FakeganError, UsageError
 from fakegan.folders import Claim, has_clock
@@ -22,7 +22,7 @@ from fakegan.runs import CONFIG_FILE
 from fakegan.sweep import cluster, search, table, words
 from fakegan.sweep.launcher import ProcessLauncher, runs_in
 from fakegan.sweep.plugins import SCOPE, make_known
-from fakegan.words import here, opened
+from fakegan.words import command, here, opened
 
 _LOCK_FILE = ".sweep.lock"
 # What lies in the folder of a sweep that was refused before a job began.
@@ -104,6 +104,8 @@ class Opening(Callback):
             folder = Path(config.hydra.sweep.dir).absolute()
             resume = config.get("resume")
             automatic = has_clock(config.hydra.sweep) and not resume
+            if reply.wanted():
+                raise UsageError(f"this is a sweep, not one run: it is a command, {command('train.py', *sys.argv[1:])}")
             _check_opening(resume, config.hydra.overrides.task)
             if not automatic:
                 _check_folder(folder, resume)

@@ -38,6 +38,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fakegan.errors import FakeganError, UsageError
 from fakegan.files import replacing
+from fakegan.places import install
 from fakegan.runs import read_plain
 from fakegan.sweep.plugins import make_known
 from fakegan.words import here, opened, typed
@@ -193,7 +194,7 @@ def _check_installed() -> None:
         try:
             importlib.import_module(library)
         except ImportError as error:
-            raise UsageError("a search needs Optuna: pip install -e '.[optuna]'") from error
+            raise UsageError(f"a search needs Optuna: {install('optuna')}") from error
 
 
 def _parsed(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

@@ -1,0 +1,18 @@
+"""What is said about a picture: by fakegan.predict, by `Detector.predict`, and in a store's scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+UNSURE = "unsure"  # beside `results.VERDICTS`: the score lies in the run's band
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is said about one picture: a column each."""
+
+    file: str  # its path; of a picture in memory its place in the list, [0]
+    score: float | None = None  # P(fake), 0 to 1; None where it could not be read
+    verdict: str = ""  # real, fake, unsure; "" where it could not be read
+    warning: str = ""
+    error: str = ""  # why it could not be read
