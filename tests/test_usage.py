@@ -151,7 +151,7 @@ def test_values_are_what_they_come_to(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_every_key_has_an_explanation(monkeypatch: pytest.MonkeyPatch, group: str) -> None:
     for path in (CONF / group).glob("*.yaml"):
-        said = usage._inherited([CONF], group, path.stem)
+        said = usage._inherited(CONF / group, path.stem)
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = compose("train", [f"{group}={path.stem}"])
         keys = [key for key, _ in usage.flat(OmegaConf.to_container(cfg[group], resolve=False))]
@@ -189,5 +189,5 @@ def test_a_choice_has_the_comments_of_those_that_it_builds_on(tmp_path: Path) ->
     (tmp_path / "base.yaml").write_text("a: 1  # one\nb: 2  # two\n")
     (tmp_path / "own.yaml").write_text("defaults:\n  - base\n  - _self_\n\nb: 3  # three\n")
     (tmp_path / "brief.yaml").write_text("defaults: [own, _self_]\nc: 4\n")
-    assert usage._inherited([tmp_path], "", "brief") == {"a": "one", "b": "three"}
-    assert usage._inherited([tmp_path], "", "another_librarys") == {}
+    assert usage._inherited(tmp_path, "brief") == {"a": "one", "b": "three"}
+    assert usage._inherited(tmp_path, "another_librarys") == {}

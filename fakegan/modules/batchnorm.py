@@ -30,9 +30,9 @@ class _Shared(_BatchNorm):
         if self.track_running_stats:
             self._remember(mean.detach(), variance.detach(), faces=x.numel() // x.shape[1] * ranks.count())
         scale = (variance + self.eps).rsqrt()
-        normalised: Tensor = centred * (scale if not self.affine else scale * self.weight).view(channel)
-        if self.affine:
-            normalised = normalised + self.bias.view(channel)
+        if not self.affine:
+            return (centred * scale.view(channel)).to(x.dtype)
+        normalised: Tensor = centred * (scale * self.weight).view(channel) + self.bias.view(channel)
         return normalised.to(x.dtype)
 
     def _remember(self, mean: Tensor, variance: Tensor, faces: int) -> None:
