@@ -11,7 +11,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,12 +22,14 @@ import torch
 import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
 from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from fakegan import composing, own_code, runs
 from fakegan.checkpoints import load_checkpoint
 from fakegan.detector import DETECTOR_FILE, Detector
 from fakegan.errors import FakeganError, UntrustedError, UsageError
 from fakegan.modules.batchnorm import share_statistics
+from fakegan.modules.schedules import follow
 from fakegan.nets.dropout import Dropout
 from fakegan.pipeline import parts, stages, trials
 from fakegan.pipeline.settings import RunSettings
@@ -391,6 +395,20 @@ def test_a_sweep_over_options_of_ones_own_net(study: Path, store_path: Path, tmp
     assert "job 2 is the same run as" in result.stdout
     widths = {run.classifier.node["net"]["width"] for run in runs.read_runs([str(tmp_path / "sweep")])}
     assert widths == {4, 8}
+
+
+@pytest.mark.parametrize(("metric", "mode"), [("val/auroc", "max"), ("val/l1", "min")])
+def test_a_plateau_is_one_of_the_metric_that_chooses_the_epoch(metric: str, mode: str) -> None:
+    trainer = SimpleNamespace(datamodule=None, estimated_stepping_batches=10, max_epochs=2)
+    module: Any = SimpleNamespace(monitor=metric, mode=mode, trainer=trainer)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    found = follow(partial(ReduceLROnPlateau, patience=0), optimizer, module)
+    assert (found["monitor"], found["interval"], found["scheduler"].mode) == (metric, "epoch", mode)
+
+
+def test_a_callback_may_be_added_with_a_plus_as_in_the_template(composed: Any) -> None:
+    plain, plus = (composed(f"{mark}callbacks.count._target_=my_package.CountSteps") for mark in ("", "+"))
+    assert plain.callbacks["count"] == plus.callbacks["count"] == {"_target_": "my_package.CountSteps", "word": "steps"}
 
 
 def test_noise_and_statistics_of_ones_own_net_are_told_where_they_depend_on_the_number_of_processes() -> None:
