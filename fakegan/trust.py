@@ -26,6 +26,7 @@ _BUILDERS = ("torchvision.models", "fakegan.nets", "fakegan.modules")  # of shar
 _HARMLESS = ("datetime.timedelta",)  # of Python's own, what Lightning's options are made of
 _WRITE_FILES = ("TensorBoardLogger", "CSVLogger")  # Lightning's loggers that send nothing anywhere
 _MAX_DEPTH = 30
+_MAX_LENGTH = 200  # of a dotted path
 _MAX_VALUES = 10_000  # the largest node that a shipped config writes has some 20
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 _KINDS = (  # what may be named where in a run's config.yaml; the first that fits
@@ -135,11 +136,14 @@ def refuse_unreadable(
 
 
 def _at(where: str, key: str) -> str:
-    return f"{where}: {key}" if where and "/" in where else f"{where}.{key}".strip(".")
+    shown = ascii(key)[1:-1][:200]
+    return f"{where}: {shown}" if "/" in where else f"{where}.{shown}".strip(".")
 
 
 def _refuse_unwritten(path: Any, at: str, trusted: Collection[str]) -> None:
     """Raise an UntrustedError for what is no dotted path, or looks like one and is another."""
+    if isinstance(path, str) and len(path) > _MAX_LENGTH:
+        raise UntrustedError(f"{at}={_shown(path)} is longer than any name")
     if isinstance(path, str) and _is_among(path, trusted) and all(part.isidentifier() for part in path.split(".")):
         return
     if not isinstance(path, str) or not _PATH.fullmatch(path):
@@ -150,7 +154,7 @@ def _refuse_unwritten(path: Any, at: str, trusted: Collection[str]) -> None:
 
 def _untrusted(at: str, path: str, packages: Collection[str], names: Collection[str]) -> UntrustedError:
     return UntrustedError(
-        f"{at}={path:.100} is code from elsewhere, which a file may not name by itself", packages, names
+        f"{at}={path:.100} is code from elsewhere, which a file may not name by itself", list(packages)[:5], names
     )
 
 
@@ -266,20 +270,29 @@ def needed_to_go_on(values: Mapping[str, Any], run_dir: Path) -> tuple[str, ...]
 
 def _reaching_out(values: Mapping[str, Any], run_dir: Path) -> Iterator[tuple[str, str, str]]:
     """Key, value and package of what would write outside a run's folder, or send it somewhere."""
-    groups = {group: values.get(group) for group in ("callbacks", "logger")}
-    nodes = {f"{group}.{name}": node for group, of in groups.items() if of for name, node in of.items()}
-    for at, node in {**nodes, "trainer": values.get("trainer")}.items():
-        if not isinstance(node, Mapping) or not isinstance(node.get(TARGET), str):
-            continue
-        target = node[TARGET]
-        if at.startswith("logger.") and target.rpartition(".")[2] not in _WRITE_FILES:
-            yield f"{at}.{TARGET}", target, _top(target)
-        known = signature(target)
-        for key, value in node.items():
-            annotation = known.options[key].annotation if known is not None and key in known.options else ""
-            for text in _texts(value):
-                if _leads_out(text, "path" in annotation.lower(), run_dir):
-                    yield f"{at}.{key}", text, _top(target)
+    for group in ("callbacks", "logger", "trainer"):
+        for at, node in _nodes(values.get(group), group):
+            target = node[TARGET]
+            if re.fullmatch(r"logger\.[^.]+", at) and target.rpartition(".")[2] not in _WRITE_FILES:
+                yield f"{at}.{TARGET}", target, _top(target)
+            known = signature(target)
+            for key, value in node.items():
+                annotation = known.options[key].annotation if known is not None and key in known.options else ""
+                for text in _texts(value):
+                    if _leads_out(text, "path" in annotation.lower(), run_dir):
+                        yield f"{at}.{key}", text, _top(target)
+
+
+def _nodes(value: Any, at: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every group with a target, with its key, at any depth."""
+    if isinstance(value, Mapping):
+        if isinstance(value.get(TARGET), str):
+            yield at, value
+        for key, inner in value.items():
+            yield from _nodes(inner, f"{at}.{key}")
+    elif isinstance(value, list | tuple):
+        for i, inner in enumerate(value):
+            yield from _nodes(inner, f"{at}[{i}]")
 
 
 def _leads_out(text: str, is_path: bool, run_dir: Path) -> bool:

@@ -184,6 +184,7 @@ TARGETS: list[tuple[Any, str]] = [
     (3, NO_NAME),
     (None, NO_NAME),
     (["os.system"], NO_NAME),
+    ("a" * 100_000 + ".b", "is longer than any name"),
     ({T: "os.system"}, NO_NAME),
 ]
 
@@ -218,6 +219,12 @@ HIDDEN: dict[str, Callable[[dict[str, Any]], Any]] = {
 def test_a_target_is_found_wherever_it_hides(tmp_path: Path, marker: Path, place: str) -> None:
     bad = {T: "os.mkdir", "path": str(marker)}
     refused(detector(tmp_path, HIDDEN[place](bad)), PYTHONS)
+
+
+def test_a_key_out_of_a_file_cannot_write_to_the_terminal(tmp_path: Path) -> None:
+    refused(detector(tmp_path, {**CNN, "\x1b[2J" * 999: {T: "os.system"}}), PYTHONS)
+    many = [{T: f"package_{i}.Net"} for i in range(999)]
+    assert refused(detector(tmp_path, {**CNN, "dropout": many}), NOBODYS).count("package_") < 12
 
 
 def endless() -> Any:
@@ -439,9 +446,10 @@ CONFIGS: list[tuple[str, Any, str]] = [
     ("trainer._target_", "fakegan.sweep.launcher.ProcessLauncher", "is no Trainer"),
     ("trainer.default_root_dir", "/home/me", OUT),
     ("trainer.profiler", {T: "os.system"}, PYTHONS),
-    ("trainer.profiler", {T: f"{LIGHTNING}.profilers.SimpleProfiler", "dirpath": "/x"}, "."),
+    ("trainer.profiler", {T: f"{LIGHTNING}.profilers.SimpleProfiler", "dirpath": "x"}, OUT),
     ("data.modules.classifier._target_", "fakegan.data.store.StoreWriter", "is no LightningDataModule"),
     ("data.split.seed", {T: "os.system"}, "must be a whole number"),
+    ("trust", ["own_nets"], "says itself what is to be trusted"),
 ]
 
 
