@@ -66,7 +66,13 @@ def _pythons() -> frozenset[str]:
 def own_packages(node: Any, sources: Collection[str] = RUN_SOURCES) -> tuple[str, ...]:
     """What would have to be trusted for a file to name what a node names: packages, of shared libraries modules."""
     found = {str(target) for _, target in _named_in(node) if not _is_among(str(target), sources)}
-    return tuple(sorted({_package(target) for target in found if _top(target) not in _pythons()}))
+    return tuple(sorted({_word(target) for target in found if _top(target) not in _pythons()}))
+
+
+def _word(path: str) -> str:
+    """What to trust for what a user composes: a function of an installed library by its own name."""
+    function = path.rpartition(".")[2][:1].islower() and _top(path) not in _SHARED and library(path)
+    return path if function else _package(path)
 
 
 def _top(path: str) -> str:
@@ -99,7 +105,7 @@ def refuse_foreign(
     found = [(key, target) for key, target in _named_in(node) if target not in _HARMLESS]
     for key, target in found:
         _refuse_unwritten(target, _at(where, key), (*sources, *names))
-    unknown = [(key, target) for key, target in found if not _is_among(target, (*sources, *names))]
+    unknown = [(key, target) for key, target in found if not (_is_among(target, (*sources, *names)) or target in names)]
     if unknown:
         key, target = unknown[0]
         raise _untrusted(_at(where, key), target, sorted({_package(target) for _, target in unknown}), names)
@@ -172,7 +178,8 @@ def trusted_object(
     """What a dotted path in a file names: imported where it is trusted, and a trusted module's own.
 
     A path may lead through a trusted module to whatever that has imported: only what the module's package itself
-    defines counts. Of the user's own code, anything that it defines and that can be called is taken.
+    defines counts. Of the user's own code, anything that it defines and that can be called is taken, and so is what
+    `trust` names in full.
 
     Raises:
         UsageError: a word of `trust` that is no package.
@@ -180,14 +187,14 @@ def trusted_object(
     """
     names = trust_names(trust)
     _refuse_unwritten(path, at, (*sources, *names))
-    if not _is_among(path, (*sources, *names)):
+    if not _is_among(path, (*sources, *names)) and path not in names:
         raise _untrusted(at, path, [_package(path)], names)
     try:
         found = named(path)
     except FakeganError as error:
         advice = "put it where Python finds it" if _is_among(path, names) else "the file may be of another version"
         raise UntrustedError(f"{at}={path:.100} {error}", advice=advice) from error
-    if isinstance(found, kind):
+    if isinstance(found, kind) or (path in names and callable(found)):
         return found
     home = f"{getattr(found, '__module__', None)}."
     if not isinstance(found, type | types.FunctionType) or not _is_among(home, (*sources, *names)):
