@@ -12,7 +12,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]  # OmegaConf's own reader
 from omegaconf import OmegaConf
 
-from fakegan.errors import FakeganError, UsageError
+from fakegan.errors import FakeganError, UntrustedError, UsageError
 from fakegan.evaluation.results import METRICS_FILE
 from fakegan.files import replacing
 from fakegan.pipeline.settings import RunSettings
@@ -100,6 +100,8 @@ def read_run(run_dir: str) -> RunSettings:
     folder = run_at(Path(run_dir))
     path, run_dir = folder / CONFIG_FILE, str(folder)
     values = read_plain(path)
+    if "trust" in values:
+        raise UntrustedError(f"{path} says itself what is to be trusted, which train.py never writes")
     if isinstance(values.get("paths"), dict):
         values["paths"]["run_dir"] = run_dir
     try:

@@ -26,6 +26,7 @@ _BUILDERS = ("torchvision.models", "fakegan.nets", "fakegan.modules")  # of shar
 _HARMLESS = ("datetime.timedelta",)  # of Python's own, what Lightning's options are made of
 _WRITE_FILES = ("TensorBoardLogger", "CSVLogger")  # Lightning's loggers that send nothing anywhere
 _MAX_DEPTH = 30
+_MAX_LENGTH = 200  # of a dotted path
 _MAX_VALUES = 10_000  # the largest node that a shipped config writes has some 20
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 _KINDS = (  # what may be named where in a run's config.yaml; the first that fits
@@ -65,7 +66,13 @@ def _pythons() -> frozenset[str]:
 def own_packages(node: Any, sources: Collection[str] = RUN_SOURCES) -> tuple[str, ...]:
     """What would have to be trusted for a file to name what a node names: packages, of shared libraries modules."""
     found = {str(target) for _, target in _named_in(node) if not _is_among(str(target), sources)}
-    return tuple(sorted({_package(target) for target in found if _top(target) not in _pythons()}))
+    return tuple(sorted({_word(target) for target in found if _top(target) not in _pythons()}))
+
+
+def _word(path: str) -> str:
+    """What to trust for what a user composes: a function of an installed library by its own name."""
+    function = path.rpartition(".")[2][:1].islower() and _top(path) not in _SHARED and library(path)
+    return path if function else _package(path)
 
 
 def _top(path: str) -> str:
@@ -98,7 +105,7 @@ def refuse_foreign(
     found = [(key, target) for key, target in _named_in(node) if target not in _HARMLESS]
     for key, target in found:
         _refuse_unwritten(target, _at(where, key), (*sources, *names))
-    unknown = [(key, target) for key, target in found if not _is_among(target, (*sources, *names))]
+    unknown = [(key, target) for key, target in found if not (_is_among(target, (*sources, *names)) or target in names)]
     if unknown:
         key, target = unknown[0]
         raise _untrusted(_at(where, key), target, sorted({_package(target) for _, target in unknown}), names)
@@ -135,11 +142,14 @@ def refuse_unreadable(
 
 
 def _at(where: str, key: str) -> str:
-    return f"{where}: {key}" if where and "/" in where else f"{where}.{key}".strip(".")
+    shown = ascii(key)[1:-1][:200]
+    return f"{where}: {shown}" if "/" in where else f"{where}.{shown}".strip(".")
 
 
 def _refuse_unwritten(path: Any, at: str, trusted: Collection[str]) -> None:
     """Raise an UntrustedError for what is no dotted path, or looks like one and is another."""
+    if isinstance(path, str) and len(path) > _MAX_LENGTH:
+        raise UntrustedError(f"{at}={_shown(path)} is longer than any name")
     if isinstance(path, str) and _is_among(path, trusted) and all(part.isidentifier() for part in path.split(".")):
         return
     if not isinstance(path, str) or not _PATH.fullmatch(path):
@@ -150,7 +160,7 @@ def _refuse_unwritten(path: Any, at: str, trusted: Collection[str]) -> None:
 
 def _untrusted(at: str, path: str, packages: Collection[str], names: Collection[str]) -> UntrustedError:
     return UntrustedError(
-        f"{at}={path:.100} is code from elsewhere, which a file may not name by itself", packages, names
+        f"{at}={path:.100} is code from elsewhere, which a file may not name by itself", list(packages)[:5], names
     )
 
 
@@ -168,7 +178,8 @@ def trusted_object(
     """What a dotted path in a file names: imported where it is trusted, and a trusted module's own.
 
     A path may lead through a trusted module to whatever that has imported: only what the module's package itself
-    defines counts. Of the user's own code, anything that it defines and that can be called is taken.
+    defines counts. Of the user's own code, anything that it defines and that can be called is taken, and so is what
+    `trust` names in full.
 
     Raises:
         UsageError: a word of `trust` that is no package.
@@ -176,14 +187,14 @@ def trusted_object(
     """
     names = trust_names(trust)
     _refuse_unwritten(path, at, (*sources, *names))
-    if not _is_among(path, (*sources, *names)):
+    if not _is_among(path, (*sources, *names)) and path not in names:
         raise _untrusted(at, path, [_package(path)], names)
     try:
         found = named(path)
     except FakeganError as error:
         advice = "put it where Python finds it" if _is_among(path, names) else "the file may be of another version"
         raise UntrustedError(f"{at}={path:.100} {error}", advice=advice) from error
-    if isinstance(found, kind):
+    if isinstance(found, kind) or (path in names and callable(found)):
         return found
     home = f"{getattr(found, '__module__', None)}."
     if not isinstance(found, type | types.FunctionType) or not _is_among(home, (*sources, *names)):
@@ -266,20 +277,29 @@ def needed_to_go_on(values: Mapping[str, Any], run_dir: Path) -> tuple[str, ...]
 
 def _reaching_out(values: Mapping[str, Any], run_dir: Path) -> Iterator[tuple[str, str, str]]:
     """Key, value and package of what would write outside a run's folder, or send it somewhere."""
-    groups = {group: values.get(group) for group in ("callbacks", "logger")}
-    nodes = {f"{group}.{name}": node for group, of in groups.items() if of for name, node in of.items()}
-    for at, node in {**nodes, "trainer": values.get("trainer")}.items():
-        if not isinstance(node, Mapping) or not isinstance(node.get(TARGET), str):
-            continue
-        target = node[TARGET]
-        if at.startswith("logger.") and target.rpartition(".")[2] not in _WRITE_FILES:
-            yield f"{at}.{TARGET}", target, _top(target)
-        known = signature(target)
-        for key, value in node.items():
-            annotation = known.options[key].annotation if known is not None and key in known.options else ""
-            for text in _texts(value):
-                if _leads_out(text, "path" in annotation.lower(), run_dir):
-                    yield f"{at}.{key}", text, _top(target)
+    for group in ("callbacks", "logger", "trainer"):
+        for at, node in _nodes(values.get(group), group):
+            target = node[TARGET]
+            if re.fullmatch(r"logger\.[^.]+", at) and target.rpartition(".")[2] not in _WRITE_FILES:
+                yield f"{at}.{TARGET}", target, _top(target)
+            known = signature(target)
+            for key, value in node.items():
+                annotation = known.options[key].annotation if known is not None and key in known.options else ""
+                for text in _texts(value):
+                    if _leads_out(text, "path" in annotation.lower(), run_dir):
+                        yield f"{at}.{key}", text, _top(target)
+
+
+def _nodes(value: Any, at: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every group with a target, with its key, at any depth."""
+    if isinstance(value, Mapping):
+        if isinstance(value.get(TARGET), str):
+            yield at, value
+        for key, inner in value.items():
+            yield from _nodes(inner, f"{at}.{key}")
+    elif isinstance(value, list | tuple):
+        for i, inner in enumerate(value):
+            yield from _nodes(inner, f"{at}[{i}]")
 
 
 def _leads_out(text: str, is_path: bool, run_dir: Path) -> bool:
