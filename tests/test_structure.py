@@ -22,7 +22,6 @@ LAYERS = [
         "reply",
         "signals",
         "signatures",
-        "views",
     },
     {"checkpoints", "evaluation", "progress", "ranks", "typed", "verdicts", "views", "words"},
     {"building", "devices", "measured", "nets", "processes"},
