@@ -24,9 +24,23 @@ from fakegan.cli.start import start_run
 def main(cfg: DictConfig) -> float:
     """Compose, write down what will run, run the stages, return the selection score."""
     settings = start_run(cfg)
-    from fakegan.pipeline.stages import run
 
-    outcome = run(settings)
+    from fakegan.pipeline.analyse import analyse
+    from fakegan.pipeline.examples import examples, own_faces
+    from fakegan.pipeline.stages import Stages, run
+    from fakegan.pipeline.test import test
+    from fakegan.pipeline.train_autoencoder import train_autoencoder
+    from fakegan.pipeline.train_classifier import train_classifier
+
+    stages = Stages(
+        faces=own_faces,  # conf/data: a store of faces, divided into splits
+        autoencoder=train_autoencoder,  # conf/model: its networks, by conf/trainer, callbacks and logger
+        examples=examples,  # conf/pipeline: what the classifier sees; reconstructions, made by the autoencoder
+        classifier=train_classifier,  # conf/classifier: its network, in the same way; then the detector
+        analysis=analyse,  # how faces are reconstructed
+        test=test,  # the detector on test faces: metrics.json
+    )
+    outcome = run(settings, stages)
     if outcome.text:
         print(outcome.text)
     return outcome.objective

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -121,7 +122,7 @@ def test_a_logger_of_ones_own_gets_scalars_hyperparameters_and_pictures(compose_
 def test_what_is_no_logger_is_said_before_anything_starts(
     compose_settings: Compose, words: tuple[str, ...], sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages, "own_faces", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr(stages, "EVERY", replace(stages.EVERY, faces=lambda *_: pytest.fail("started")))
     with pytest.raises(UsageError, match=sentence):
         stages.run(compose_settings("pipeline=classify", *words))
 
@@ -132,7 +133,7 @@ def test_what_is_not_installed_is_said_before_anything_starts(
 ) -> None:
     settings = compose_settings("pipeline=classify", f"logger={name}")
     monkeypatch.setattr(writers.importlib.util, "find_spec", lambda _: None)
-    monkeypatch.setattr(stages, "own_faces", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr(stages, "EVERY", replace(stages.EVERY, faces=lambda *_: pytest.fail("started")))
     with pytest.raises(UsageError, match=rf"logger\.{name} needs {name}: pip install -e '\.\[{name}\]'"):
         stages.run(settings)
 

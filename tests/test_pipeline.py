@@ -100,7 +100,7 @@ def test_a_finished_run_holds_what_it_promises(finished: RunSettings, store: Fac
 
 def test_a_finished_run_is_not_run_again(finished: RunSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (finished.paths.run_dir / "metrics.json").read_bytes()
-    monkeypatch.setattr(stages, "own_faces", lambda *_: pytest.fail("ran again"))
+    monkeypatch.setattr(stages, "EVERY", replace(stages.EVERY, faces=lambda *_: pytest.fail("ran again")))
     assert stages.run(finished).objective == json.loads(before)["objective"]
     assert (finished.paths.run_dir / "metrics.json").read_bytes() == before
 
@@ -178,8 +178,8 @@ def test_test_faces_never_touch_an_earlier_stage(
 
     again = _elsewhere(settings, "poisoned")
     again = replace(again, paths=replace(again.paths, artifact_dir=again.paths.run_dir.with_name("artifacts2")))
-    monkeypatch.setattr(stages, "own_faces", poisoned)
-    monkeypatch.setattr(stages, "test", stop)
+    monkeypatch.setattr(stages, "EVERY", replace(stages.EVERY, faces=poisoned))
+    monkeypatch.setattr(stages, "EVERY", replace(stages.EVERY, test=stop))
     with pytest.raises(Stop):
         stages.run(again)
     first, second = (load_checkpoint(s.paths.run_dir / "detector.pt") for s in (settings, again))

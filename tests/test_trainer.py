@@ -297,7 +297,7 @@ def test_what_no_run_can_have_is_refused_with_its_key(compose_settings: Compose,
 def test_what_this_run_cannot_have_is_refused_before_anything_starts(
     compose_settings: Compose, words: tuple[str, ...], sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages, "own_faces", lambda *_: pytest.fail("the run has begun"))
+    monkeypatch.setattr(stages, "EVERY", replace(stages.EVERY, faces=lambda *_: pytest.fail("the run has begun")))
     with pytest.raises(UsageError) as refused:
         stages.run(compose_settings("pipeline=recon_classify", *words))
     assert sentence in str(refused.value)

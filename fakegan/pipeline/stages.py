@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from torch import nn
 from fakegan import ranks, signals
 from fakegan.building import TARGET
 from fakegan.data.faces import Faces
+from fakegan.data.splits import Needs
 from fakegan.detector import DETECTOR_FILE
 from fakegan.devices import describe, use_device
 from fakegan.errors import FakeganError, UsageError
@@ -51,6 +52,7 @@ from fakegan.pipeline.writers import check as check_loggers
 from fakegan.pipeline.writers import writing
 from fakegan.processes import is_child, resuming, together
 from fakegan.progress import Status, write_status
+from fakegan.views import View
 from fakegan.words import command as command_line
 from fakegan.words import here, program, trusting, word
 
@@ -65,7 +67,25 @@ class Outcome:
     text: str  # a short table, and where to look next; empty where the process that started this one says it
 
 
-def run(settings: RunSettings) -> Outcome:
+@dataclass(frozen=True)
+class Stages:
+    """What a run does, in this order; what its pipeline does not need is left out."""
+
+    faces: Callable[[RunSettings, Needs], Faces] = own_faces
+    autoencoder: Callable[[RunSettings, Faces], Path] = train_autoencoder
+    examples: Callable[[RunSettings, Faces, Path | None], Examples] = examples
+    classifier: Callable[[RunSettings, Faces, View, Examples, Path | None], None] = train_classifier
+    analysis: Callable[[RunSettings, Faces, Path], None] = analyse
+    test: Callable[[RunSettings, Faces, Examples, Path | None], None] = test
+
+
+EVERY = Stages()
+
+
+def run(
+    settings: RunSettings,
+    stages: Stages | None = None,  # None: EVERY
+) -> Outcome:
     """Every stage that the pipeline needs and that has not finished before.
 
     Raises:
@@ -82,7 +102,7 @@ def run(settings: RunSettings) -> Outcome:
     else:
         with ranks.loss_told(), ranks.first_within(lambda: _alone_in(settings.paths.run_dir)):
             if not ranks.on_first(metrics_file.is_file):  # while this one waited for another
-                _run_stages(settings)
+                _run_stages(settings, stages or EVERY)
     metrics = read_metrics(metrics_file)
     told_by_another = ranks.count() > 1 and is_child()
     ranks.disconnect()
@@ -138,7 +158,7 @@ def _alone_in(run_dir: Path) -> Iterator[None]:
         lock.release()
 
 
-def _run_stages(settings: RunSettings) -> None:
+def _run_stages(settings: RunSettings, stages: Stages) -> None:
     device = use_device(settings.trainer.accelerator)  # what cannot be is said before anything starts
     ranks.on_first(lambda: check_loggers(settings))
     learners = _learners(settings)  # so that a wrong option costs no training
@@ -151,28 +171,28 @@ def _run_stages(settings: RunSettings) -> None:
     if named is not None and not ranks.on_first(own_autoencoder(settings).is_file):
         named_autoencoder(named, settings)
     _says(settings, "faces")
-    faces = own_faces(settings, settings.pipeline.needs)
+    faces = stages.faces(settings, settings.pipeline.needs)
     ranks.on_first(lambda: _same_faces_as_before(settings.paths.run_dir, faces))
     print(faces_by_stage(settings, faces), flush=True)
     for reason, count in faces.splits.left_out.items():
         print(f"{count} faces are in no split: {reason}", flush=True)
     with writing(settings):
-        _train_and_test(settings, faces)
+        _train_and_test(settings, faces, stages)
 
 
-def _train_and_test(settings: RunSettings, faces: Faces) -> None:
+def _train_and_test(settings: RunSettings, faces: Faces, stages: Stages) -> None:
     autoencoder = None
     if settings.pipeline.needs_autoencoder:
         _says(settings, "autoencoder")
-        autoencoder = train_autoencoder(settings, faces)
+        autoencoder = stages.autoencoder(settings, faces)
     view = settings.pipeline.seen
     if view is not None:
         _says(settings, "reconstruct")
-        shown = examples(settings, faces, autoencoder)
+        shown = stages.examples(settings, faces, autoencoder)
         if not ranks.on_first((settings.paths.run_dir / DETECTOR_FILE).is_file):
             _says(settings, "classifier")
-            train_classifier(settings, faces, view, shown, autoencoder)
-        ranks.on_first(lambda: _examine(settings, faces, shown, autoencoder))
+            stages.classifier(settings, faces, view, shown, autoencoder)
+        ranks.on_first(lambda: _examine(settings, faces, shown, autoencoder, stages))
     elif autoencoder is not None:
         values = autoencoder_metrics(autoencoder)
         metrics = {"autoencoder": values, "objective": values["psnr"], **provenance()}
@@ -222,12 +242,12 @@ def _learners(settings: RunSettings) -> list[nn.Module]:
     return nets
 
 
-def _examine(settings: RunSettings, faces: Faces, shown: Examples, autoencoder: Path | None) -> None:
+def _examine(settings: RunSettings, faces: Faces, shown: Examples, autoencoder: Path | None, stages: Stages) -> None:
     if autoencoder is not None:
         _says(settings, "analyse")
-        analyse(settings, faces, autoencoder)
+        stages.analysis(settings, faces, autoencoder)
     _says(settings, "test")
-    test(settings, faces, shown, autoencoder)
+    stages.test(settings, faces, shown, autoencoder)
 
 
 def _says(settings: RunSettings, stage: str) -> None:
