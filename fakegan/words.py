@@ -122,6 +122,11 @@ def as_typed(text: str) -> str:
     return re.sub(rf"\+\+(?={_A_GROUP})", "", text)
 
 
+def told(key: str, value: str) -> tuple[str, str]:
+    """A key and its value for people: of a class that is built its own name, classifier.optimizer and SGD."""
+    return (key.removesuffix("._target_"), value.rpartition(".")[2]) if key.endswith("._target_") else (key, value)
+
+
 def lasting(words: Sequence[str]) -> list[str]:
     """Hydra's words as one would type them, and as they mean the same in every folder: paths are absolute."""
     return [_rewritten(typed(word), lambda path: str(Path(path).absolute())) for word in words]

@@ -185,9 +185,8 @@ def test_10_reconstructing_is_one_pass_in_large_batches(
     settings = compose_settings()
     assert reconstruct_stage.BATCH >= 128
     monkeypatch.setattr(reconstruct_stage, "BATCH", 100)
-    monkeypatch.setattr(
-        stages, "EVERY", replace(stages.EVERY, analysis=lambda *_: None)
-    )  # it reconstructs more faces, by the same function
+    # The analysis reconstructs more faces, by the same function.
+    monkeypatch.setattr(stages, "EVERY", replace(stages.EVERY, analysis=lambda *_: None))
     stages.run(settings)
     splits = open_faces(settings.data, settings.paths.data_dir, needs={}).splits
     count = len(np.union1d(splits.train, splits.val))

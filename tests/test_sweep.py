@@ -614,6 +614,12 @@ def test_a_jobs_own_command_starts_it_alone(typed: list[str], command: str) -> N
     assert words.alone(sweep, ["seed=2", "resume=true", "x=[1, 2]"]) == command
 
 
+def test_a_class_that_is_swept_is_told_by_its_name() -> None:
+    assert words.short("classifier.optimizer._target_=torch.optim.SGD classifier.net.dropout=0.1") == (
+        "optimizer=SGD dropout=0.1"
+    )
+
+
 def test_jobs_are_named_by_what_they_do_not_share() -> None:
     jobs: Mapping[int, Sequence[str]] = {0: ["a=1", "seed=1"], 1: ["a=1", "seed=2"]}
     assert words.telling(jobs) == {0: "seed=1", 1: "seed=2"}

@@ -17,7 +17,7 @@ from fakegan.composing import CONF
 from fakegan.errors import UsageError
 from fakegan.pipeline.settings import EvaluateSettings, RunSettings
 from fakegan.places import PROJECT
-from fakegan.typed import flat
+from fakegan.typed import flat, nearest
 from fakegan.words import as_meant
 
 GROUPS = ("data", "model", "classifier", "pipeline", "budget", "trainer", "callbacks", "logger", "paths")
@@ -56,10 +56,10 @@ def _light(result: subprocess.CompletedProcess[str], code: int) -> list[str]:
     return said
 
 
-def _help_of(monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
+def _help_of(monkeypatch: pytest.MonkeyPatch, *words: str, columns: int = 100) -> str:
     """What train.py --help says beside some words, asked for in this process."""
     monkeypatch.setattr(sys, "argv", ["train.py", *words, "--help"])
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", str(columns))
     composing.register_resolvers()
     return entry._help("train", "One run.\n\npython train.py seed=2    # another seed\n", sweeps=True)
 
@@ -152,6 +152,13 @@ def test_words_beside_help_are_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "* budget=quick" in text  # several values: none of them
 
 
+@pytest.mark.parametrize("columns", [80, 100])
+def test_no_line_of_help_is_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    for words in ((), ("classifier=dcgan", "model=autogan1")):
+        text = _help_of(monkeypatch, *words, columns=columns)
+        assert [line for line in text.splitlines() if len(line) > columns] == []
+
+
 def test_values_are_what_they_come_to(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = _rows(_help_of(monkeypatch, "data=faces", "++budget.width=24", "++classifier.net.dropout=0.5"))
     assert rows["model.net.width"] == "24 channels at 64x64"  # ${budget.width}
@@ -170,7 +177,7 @@ def test_every_option_has_an_explanation(monkeypatch: pytest.MonkeyPatch, choice
     lines = [line for line in text.splitlines() if line.strip()]
     for line, below in zip(lines, [*lines[1:], ""], strict=True):
         alone = re.fullmatch(r"  (\S+)( +\S+)?", line) is not None
-        assert not alone or below.startswith("      "), line
+        assert not alone or below.startswith("      ") or "._target_ " in line, line  # a library's class says it
 
 
 def test_the_options_of_a_users_own_class_are_shown_and_nothing_of_it_runs(
@@ -242,6 +249,11 @@ def test_a_wrong_key_gets_the_right_one(monkeypatch: pytest.MonkeyPatch, typed: 
     sentence = str(caught.value) if isinstance(caught.value, UsageError) else composing.explain(caught.value)
     assert meant in sentence
     assert "\n" not in sentence
+
+
+def test_a_choice_that_is_not_there_gets_the_one_that_is() -> None:
+    assert nearest("resnet", ["alexnet", "dcgan", "resnet18", "simple_cnn"]) == "did you mean resnet18?"
+    assert nearest("vgg", ["alexnet", "dcgan"]) == "choose one of alexnet, dcgan"
 
 
 def test_other_faces_need_their_choice_of_data(monkeypatch: pytest.MonkeyPatch) -> None:

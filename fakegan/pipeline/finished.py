@@ -15,7 +15,7 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.metrics import measures
 from fakegan.evaluation.results import METRICS_FILE, SCORES_FILE, FaceScores, read_metrics, read_scores
 from fakegan.pipeline.settings import RunSettings
-from fakegan.words import here
+from fakegan.words import here, told
 
 # In metrics.json:
 LEARNT_FROM = "learnt_from"  # the sources whose faces trained or validated the classifier
@@ -167,7 +167,7 @@ def _alike(one: FinishedRun, other: FinishedRun) -> bool:
 
 def _names(settings: Sequence[RunSettings]) -> list[str]:
     labels = [s.label() for s in settings]
-    tables = [flat(s.configuration()) for s in settings]
+    tables = [dict(told(key, value) for key, value in flat(s.configuration()).items()) for s in settings]
     names = []
     for i, label in enumerate(labels):
         same = [tables[j] for j, other in enumerate(labels) if other == label]

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from fakegan.errors import FakeganError, UsageError
 from fakegan.files import replacing
-from fakegan.words import CONFIG_DIR, command, from_here, lasting, typed, word
+from fakegan.words import CONFIG_DIR, command, from_here, lasting, told, typed, word
 
 COMMAND_FILE = "command.txt"  # in a sweep's folder: what was typed, without resume and folder; paths are absolute
 _OF_THE_FOLDER = ("resume=", "hydra.sweep.dir=")
@@ -91,5 +91,6 @@ def short(name: str) -> str:
 
 def _short(word: str) -> str:
     key, equals, value = word.partition("=")
+    key, value = told(key, value)
     named = "." not in key and re.fullmatch(r"[A-Za-z]\w*", value) and value.lower() not in _VALUES
     return value if named else f"{key.rpartition('.')[2]}{equals}{value}"
