@@ -116,7 +116,10 @@ class TrainerSettings:
         if self.node.get("deterministic") not in (None, True, False, "warn"):
             raise UsageError(f"trainer.deterministic={self.node['deterministic']!s:.80} must be true, false or warn")
         if self.validates_by_clock and self.devices != 1:
-            raise UsageError("trainer.val_check_interval must be batches, or a share, for several processes: no time")
+            raise UsageError(
+                f"trainer.val_check_interval={self.node['val_check_interval']} is a time, and several processes have no"
+                " common clock: give a number of batches, or a share of an epoch"
+            )
         if self.quick < 0:
             raise UsageError(f"trainer.fast_dev_run={self.quick} must be true, false or a number of batches")
         if self.seconds is not None and self.seconds <= 0:
