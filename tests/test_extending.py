@@ -89,7 +89,7 @@ def test_what_the_page_shows_runs_and_scores_again(composed: Any, line: str) -> 
     run_dir = settings.paths.run_dir
     assert "test" in json.loads((run_dir / "metrics.json").read_text())
     if "my_package.My" in line or "my_view" in line:
-        with pytest.raises(UntrustedError, match=r"add trust=\["?my_package"?\]"):
+        with pytest.raises(UntrustedError, match=r'add trust=\["?my_package"?\]'):
             Detector.load(run_dir)
     assert Detector.load(run_dir, trust=("my_package",)).view.channels == 3
     if "CountSteps" in line:
