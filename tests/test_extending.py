@@ -25,10 +25,10 @@ from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from fakegan import composing, own_code, runs
+from fakegan.building import build, untrained
 from fakegan.checkpoints import load_checkpoint
 from fakegan.detector import DETECTOR_FILE, Detector
 from fakegan.errors import FakeganError, UntrustedError, UsageError
-from fakegan.modules.batchnorm import share_statistics
 from fakegan.modules.schedules import follow
 from fakegan.nets.dropout import Dropout
 from fakegan.pipeline import parts, stages, trials
@@ -90,7 +90,7 @@ def test_what_the_page_shows_runs_and_scores_again(composed: Any, line: str) -> 
     run_dir = settings.paths.run_dir
     assert "test" in json.loads((run_dir / "metrics.json").read_text())
     if "my_package.My" in line or "my_view" in line:
-        with pytest.raises(UntrustedError, match=r"add trust=\[my_package\]"):
+        with pytest.raises(UntrustedError, match=r'add trust=\["?my_package"?\]'):
             Detector.load(run_dir)
     assert Detector.load(run_dir, trust=("my_package",)).view.channels == 3
     if "CountSteps" in line:
@@ -120,7 +120,7 @@ def test_options_of_the_class_before_are_left_out_and_those_that_were_typed_are_
         "weight_decay",
         "alpha",
     }  # RMSprop knows no `fused`
-    with pytest.raises(UsageError, match=r"model\.net\.depth is not a config key: did you mean model\.net\.width"):
+    with pytest.raises(UsageError, match=r"model\.net\.depth is not a config key"):
         composed("pipeline=recon_error model.net._target_=my_package.MyAutoencoder model.net.depth=2")
 
 
@@ -205,7 +205,10 @@ HERE = "tests.test_extending"
         ("classifier.net._target_=my_package.MyNet classifier.net.widht=3", r"widht is not a config key.*net\.width"),
         ("pipeline.view=my_package.my_vieww", r"pipeline\.view my_package\.my_vieww cannot be imported"),
         ("pipeline.view=my_package.marked", r"is a function: it must be a fakegan\.views\.View"),
-        ("classifier.schedule._target_=torch.optim.lr_scheduler.StepLR classifier.schedule.step=5", "step_size"),
+        (
+            "classifier.schedule._target_=torch.optim.lr_scheduler.StepLR classifier.schedule.step=5",
+            "schedule.step is not",
+        ),
     ],
 )
 def test_what_is_wrong_with_own_code_is_one_sentence_before_anything_trains(
@@ -229,7 +232,6 @@ def test_a_run_that_names_a_view_of_ones_own_is_read_without_importing_it(
     assert (read.pipeline.needs_autoencoder, read.pipeline.seen.channels) == (True, 3)  # type: ignore[union-attr]
     assert read.label()
     assert "antigravity" not in sys.modules
-    assert "antigravity" in read.trusted
 
 
 def test_a_detector_whose_file_names_a_view_is_asked_for_trust(composed: Any, tmp_path: Path) -> None:
@@ -299,12 +301,10 @@ def test_resnet18_takes_every_view_and_its_file_downloads_nothing(
     sentence = r"classifier\.net\.net\.weights=DEFAULT cannot be downloaded \(no network\): null trains from scratch"
     with pytest.raises(FakeganError, match=sentence):
         stages._learners(composed(f"{words} classifier.net.net.weights=DEFAULT"))
-    from fakegan.building import untrained
-    from fakegan.detector import trusted_net
-
     node = composed(f"{words} classifier.net.net.weights=DEFAULT").classifier.node["net"]
     assert untrained(node)["net"]["weights"] is None
-    assert trusted_net({**node, "in_channels": 9}, "net").get_parameter("net.fc.weight").shape == (2, 512)
+    built = build({**untrained(node), "in_channels": 9}, "net", nn.Module)
+    assert built.get_parameter("net.fc.weight").shape == (2, 512)
 
 
 def test_every_classifier_of_the_config_is_trained_as_one_of_them(composed: Any) -> None:
@@ -411,13 +411,10 @@ def test_a_callback_may_be_added_with_a_plus_as_in_the_template(composed: Any) -
     assert plain.callbacks["count"] == plus.callbacks["count"] == {"_target_": "my_package.CountSteps", "word": "steps"}
 
 
-def test_noise_and_statistics_of_ones_own_net_are_told_where_they_depend_on_the_number_of_processes() -> None:
-    net = nn.Sequential(nn.Dropout(0.5), nn.Dropout2d(0.5), nn.BatchNorm1d(2), nn.BatchNorm2d(2), nn.BatchNorm3d(2))
+def test_plain_dropout_is_drawn_for_the_whole_batch() -> None:
+    net = nn.Sequential(nn.Dropout(0.5), nn.Dropout2d(0.5))
     trials.use_one_noise(net)
-    share_statistics(net)
-    assert type(net[0]) is Dropout
-    said = list(trials.divided(net))
-    assert [sentence.partition(":")[0] for sentence in said] == ["Dropout2d", "BatchNorm3d"]
+    assert [type(part) for part in net] == [Dropout, nn.Dropout2d]
 
 
 @pytest.mark.slow
