@@ -393,7 +393,7 @@ def test_words_of_trust_are_packages_of_which_no_file_could_run_anything(tmp_pat
     with pytest.raises(UsageError, match=f"^trust={name!r} must be|^trust={name} would let a file run anything"):
         trust_names([name])
     for make in FILES.values():
-        with pytest.raises(UsageError, match="^trust="):
+        with pytest.raises(UsageError, match=r"^trust="):
             make(tmp_path, CNN)(trust=[name])
 
 
