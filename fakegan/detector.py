@@ -34,7 +34,7 @@ from fakegan.evaluation.results import VERDICTS
 from fakegan.labels import FAKE, REAL
 from fakegan.measured import refuse_larger
 from fakegan.nets.layers import forms
-from fakegan.trust import NET_SOURCES, own_packages, refuse_foreign, trusted_object
+from fakegan.trust import NET_SOURCES, own_packages, refuse_foreign, trust_names, trusted_object
 from fakegan.verdicts import UNSURE, Row
 from fakegan.views import VIEWS, View, view
 from fakegan.words import command, expanded, word
@@ -243,9 +243,10 @@ class Detector:
                 f"{run_dir} holds no trained detector ({DETECTOR_FILE}): it has not finished; "
                 f"continue it with {command('train.py', word('resume', run_dir))}"
             )
+        names = trust_names(trust)
         content = load_checkpoint(path)
         with refusing_misfits(path):
-            detector = cls._of(content, trust)
+            detector = cls._of(content, names)
             detector._try_out()
         return detector.to(device or torch.device("cpu"))
 

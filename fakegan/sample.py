@@ -27,6 +27,7 @@ from fakegan.files import entries, stays
 from fakegan.pictures import write_png
 from fakegan.places import shown
 from fakegan.runs import read_run
+from fakegan.trust import trust_names
 
 if TYPE_CHECKING:  # --help does not wait for torch
     import torch
@@ -88,6 +89,7 @@ def _load_generator(run_dir: Path, trust: Sequence[str]) -> nn.Module:
     path = run_dir / GENERATOR_FILE
     if not path.is_file():
         raise _no_generator(run_dir)
+    names = trust_names(trust)
     content = load_checkpoint(path)
     if not {"net", "weights", "view"} <= content.keys():
         raise FakeganError(f"{path} is no generator's file, or damaged: train again")
@@ -97,7 +99,7 @@ def _load_generator(run_dir: Path, trust: Sequence[str]) -> nn.Module:
             f"sample a run whose view is {' or '.join(_PICTURE_VIEWS)}"
         )
     with refusing_misfits(path):
-        generator = trusted_net(content["net"], content["weights"], "net", lambda net: (1, net.latent), trust)  # type: ignore[arg-type, return-value]
+        generator = trusted_net(content["net"], content["weights"], "net", lambda net: (1, net.latent), names)  # type: ignore[arg-type, return-value]
         _try_out(generator.eval())
     return generator
 

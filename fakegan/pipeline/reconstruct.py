@@ -20,6 +20,7 @@ from fakegan.detector import BATCH, reconstruct, trusted_net
 from fakegan.devices import use_device
 from fakegan.pipeline.artifacts import Reconstructions, file_digest, names_digest, obtain
 from fakegan.pipeline.settings import RunSettings
+from fakegan.trust import trust_names
 
 FACE_BYTES = 64 * 64 * 3
 RECIPE = 1  # of reconstructing: raise it when the same autoencoder makes other pixels of the same faces
@@ -101,9 +102,10 @@ def load_autoencoder(path: Path, trust: Sequence[str] = ()) -> nn.Module:
     Raises:
         FakeganError: damaged, of another version, or it names code that nobody has said to trust.
     """
+    names = trust_names(trust)
     content = load_checkpoint(path)
     with refusing_misfits(path):
-        net = trusted_net(content["net"], content["weights"], "net", lambda _: (1, 3, 64, 64), trust)
+        net = trusted_net(content["net"], content["weights"], "net", lambda _: (1, 3, 64, 64), names)
         if not all(weights.isfinite().all() for weights in net.state_dict().values()):
             raise ValueError("some weights are no numbers")
     return net.eval()
