@@ -113,7 +113,7 @@ def test_a_logger_of_ones_own_gets_scalars_hyperparameters_and_pictures(compose_
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("logger.csv.prefix=x",), r"logger\.csv must name what it builds: logger\.csv\._target_="),
+        (("logger.csv.prefix=x",), r"logger\.csv.*: logger\.csv\._target_=package"),
         (("logger.mine._target_=nowhere.Logger",), r"logger\.mine\._target_=nowhere\.Logger cannot be imported"),
         (("logger.mine._target_=fakegan.callbacks.Last",), r"logger\.mine\._target_=.* makes no Logger, but a Last"),
     ],
