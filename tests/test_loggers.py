@@ -210,7 +210,8 @@ def test_wandb_has_one_run_in_its_folder_and_goes_on_with_it(
     of = {(r.run_id, r.display_name, r.project, r.run_group) for r in begun}
     assert of == {(_ids(settings)["wandb"], run_dir.name, "mine", "night")}
     ends = [r.exit.exit_code for r in records if r.HasField("exit")]
-    assert ends == [1, 0]
+    assert ends[0] == 1
+    assert set(ends[1:]) <= {0}
     config = {u.key: json.loads(u.value_json) for r in records if r.HasField("config") for u in r.config.update}
     assert {key: config[key] for key in hyperparameters(settings)} == hyperparameters(settings)
     history = {i.key or i.nested_key[0]: i.value_json for r in records if r.HasField("history") for i in r.history.item}
