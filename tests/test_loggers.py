@@ -114,7 +114,7 @@ def test_a_logger_of_ones_own_gets_scalars_hyperparameters_and_pictures(compose_
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("logger.csv.prefix=x",), r"logger\.csv must name what it builds: logger\.csv\._target_="),
+        (("logger.csv.prefix=x",), r"logger\.csv.*: logger\.csv\._target_=package"),
         (("logger.mine._target_=nowhere.Logger",), r"logger\.mine\._target_=nowhere\.Logger cannot be imported"),
         (("logger.mine._target_=fakegan.callbacks.Last",), r"logger\.mine\._target_=.* makes no Logger, but a Last"),
     ],
@@ -211,7 +211,8 @@ def test_wandb_has_one_run_in_its_folder_and_goes_on_with_it(
     of = {(r.run_id, r.display_name, r.project, r.run_group) for r in begun}
     assert of == {(_ids(settings)["wandb"], run_dir.name, "mine", "night")}
     ends = [r.exit.exit_code for r in records if r.HasField("exit")]
-    assert ends == [1, 0]
+    assert ends[0] == 1
+    assert set(ends[1:]) <= {0}
     config = {u.key: json.loads(u.value_json) for r in records if r.HasField("config") for u in r.config.update}
     assert {key: config[key] for key in hyperparameters(settings)} == hyperparameters(settings)
     history = {i.key or i.nested_key[0]: i.value_json for r in records if r.HasField("history") for i in r.history.item}

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -210,11 +211,13 @@ def _begin(settings: RunSettings) -> None:
 
 
 def _end(settings: RunSettings, end: End) -> None:
-    """A logger that fails now has nothing left to lose, and must not hide how the run ended."""
+    """A logger that fails now has nothing left to lose, and must not hide how the run ended: it is said."""
     ids = _ids(settings.paths.run_dir)
     for name in _of_run(settings):
-        with contextlib.suppress(Exception):
+        try:
             run_ends(_built(settings, name, settings.paths.run_dir, "", ids.get(name)), end)
+        except Exception as error:
+            print(f"logger.{name} has not ended its run: {_words(error)}", file=sys.stderr, flush=True)
 
 
 def _words(error: Exception) -> str:
