@@ -291,8 +291,9 @@ last: 1  # of all
 
 
 def test_a_choice_has_the_comments_of_those_that_it_builds_on(tmp_path: Path) -> None:
-    (tmp_path / "base.yaml").write_text("a: 1  # one\nb: 2  # two\n")
-    (tmp_path / "own.yaml").write_text("defaults:\n  - base\n  - _self_\n\nb: 3  # three\n")
-    (tmp_path / "brief.yaml").write_text("defaults: [own, _self_]\nc: 4\n")
-    assert usage._inherited(tmp_path, "brief") == {"a": "one", "b": "three"}
-    assert usage._inherited(tmp_path, "another_librarys") == {}
+    (tmp_path / "group").mkdir()
+    (tmp_path / "group" / "base.yaml").write_text("a: 1  # one\nb: 2  # two\n")
+    (tmp_path / "group" / "own.yaml").write_text("defaults:\n  - base\n  - _self_\n\nb: 3  # three\n")
+    (tmp_path / "group" / "brief.yaml").write_text("defaults: [own, _self_]\nc: 4\n")
+    assert usage._inherited([tmp_path], "group", "brief") == {"a": "one", "b": "three"}
+    assert usage._inherited([tmp_path], "group", "another_librarys") == {}
