@@ -215,7 +215,10 @@ def check_keys(
                 raise unknown(key, plain[key], names)
         with_defaults(plain, said)
     left_out = [f"{table}.{name}" for table in _TABLES for name, node in (plain.get(table) or {}).items() if not node]
-    there = _known_keys() if left_out else []
+    shipped = [
+        f"{table}.{path.stem}" for table in _TABLES for folder in folders() for path in (folder / table).glob("*.yaml")
+    ]
+    there = [*_known_keys(), *shipped] if left_out else []
     for key in left_out:
         if key not in there:
             raise UnknownKeyError(key, nearest(key, there))

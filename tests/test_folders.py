@@ -154,7 +154,7 @@ def test_runs_of_the_same_second_and_words_have_folders_of_their_own(
         names.append(Path(cfg.hydra.run.dir).name)
         assert Claiming.claim is not None
         assert Claiming.claim.made
-    assert names == [f"noon_recon_classify_autogan4_simple_cnn_s1{end}" for end in ("", "-2", "-3")]
+    assert names == [f"noon_recon_classify_autogan4_alexnet_s1{end}" for end in ("", "-2", "-3")]
     assert {path.name for path in (tmp_path / "outputs").iterdir()} == set(names)
 
 

@@ -341,7 +341,7 @@ def test_a_limit_keeps_each_source_in_each_split_and_no_group_changes_sides(tmp_
                 face = face_from_pixels(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
                 row = Row.of(face, file=f"{source}/{i}", label=label, source=source, group=f"{source} {i // 2}")
                 writer.append(face.pixels, row)
-    everything = DataSettings("faces", tmp_path / "faces", 0, 0, SplitConfig(), "balanced", 0)
+    everything = DataSettings("faces", tmp_path / "faces")
     whole, few = (open_faces(replace(everything, limit=limit), tmp_path, {}) for limit in (None, 4))
     kept = rows_of(few.splits)
     for name, rows in rows_of(whole.splits).items():

@@ -466,7 +466,6 @@ CONFIGS: list[tuple[str, Any, str]] = [
     ("logger.wandb", {T: f"{LIGHTNING}.loggers.WandbLogger"}, "send it somewhere"),
     ("logger.comet", {T: f"{LIGHTNING}.loggers.CometLogger", "api_key": "theirs"}, "send it somewhere"),
     ("trainer._target_", "fakegan.sweep.launcher.ProcessLauncher", "is no Trainer"),
-    ("trainer.default_root_dir", "/home/me", OUT),
     ("trainer.profiler", {T: "os.system"}, PYTHONS),
     ("trainer.profiler", {T: f"{LIGHTNING}.profilers.SimpleProfiler", "dirpath": "x"}, OUT),
     ("data.modules.classifier._target_", "fakegan.data.store.StoreWriter", "is no LightningDataModule"),

@@ -233,7 +233,7 @@ def _learners(settings: RunSettings) -> list[nn.Module]:
         nets.append(made)
     elif settings.pipeline.needs_autoencoder:
         with torch.device("meta"):  # for what it is made of: the weights are the file's
-            nets.append(parts.autoencoder(settings).requires_grad_(False))
+            nets.append(parts.autoencoder(settings).get_submodule("autoencoder").requires_grad_(False))
     if settings.pipeline.trains_classifier:
         made, stops_early = parts.classifier(settings), not settings.classifier.adversarial
         trials.try_classifier(made.get_submodule("net"), settings)
