@@ -74,7 +74,7 @@ def compose(*words: str) -> DictConfig:
     It is what the run's config.yaml will say; the run's folder, which is not known before, is missing (???).
 
     Raises:
-        UsageError: words that train.py refuses.
+        UsageError: words that train.py refuses, or resume: a run that is gone on with has a config.yaml.
     """
     from fakegan.cli import calling
 

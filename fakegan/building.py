@@ -69,14 +69,15 @@ def _completed(node: Node, target: Any, at: str, others: Sequence[str]) -> Node:
             raise unknown(f"{at}.{key}", value, [*others, *(f"{at}.{name}" for name in known.options)])
     if not library(target):
         defaults = {name: option.default for name, option in known.options.items()}
-        plain = {name: value for name, value in defaults.items() if value is not REQUIRED and value is not COMPUTED}
+        plain = {name: value for name, value in defaults.items() if value is not REQUIRED and _is_of_a_config(value)}
         order = [name for name in known.options if name in plain or name in given]
-        given = {name: given[name] if name in given else _plain(plain[name]) for name in order} | given
+        given = {name: given[name] if name in given else plain[name] for name in order} | given
     return {key: value for key, value in node.items() if key in HYDRAS} | given
 
 
-def _plain(default: Any) -> Any:
-    return list(default) if isinstance(default, tuple) else default
+def _is_of_a_config(default: Any) -> bool:
+    """Whether a config gives a default back as it is: not one that is computed, nor a tuple, which would be a list."""
+    return default is not COMPUTED and not isinstance(default, tuple)
 
 
 def build(

@@ -138,9 +138,9 @@ def folders() -> list[Path]:
     return [folder for folder in (CONF, config_dir(sys.argv)) if folder is not None]
 
 
-def searched() -> list[str]:
-    """Hydra's word for where `compose` is to search besides conf/: the config folder of this command's --config-dir."""
-    folder = config_dir(sys.argv)
+def searched(words: Sequence[str] | None = None) -> list[str]:
+    """Hydra's word for where to search besides conf/: the --config-dir of these words, or of this command's."""
+    folder = config_dir(sys.argv if words is None else words)
     return [] if folder is None else [f"hydra.searchpath=[{quoted(f'file://{folder}')}]"]
 
 

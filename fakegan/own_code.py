@@ -22,3 +22,9 @@ def find(folders: Iterable[Path] = ()) -> None:
             sys.path.append(folder)  # the end: a user's random.py must not stand in for Python's
     if known:
         os.environ[_VARIABLE] = os.pathsep.join(known)
+
+
+def find_beside(conf: Path | None) -> None:
+    """Code that a config folder of the user's own names may lie in it, or beside it."""
+    if conf is not None:
+        find((conf, conf.parent))

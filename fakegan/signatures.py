@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import itertools
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -71,13 +72,26 @@ def _stated(source: _Source, node: ast.ClassDef | ast.FunctionDef) -> Signature 
     for part in node.body:
         if isinstance(part, ast.FunctionDef) and part.name == "__init__":
             own = _of_arguments(source, part, of_class=True)
-            above = _of_base(source, node) if own.takes_others else None
+            above = _of_base(source, node) if _passes_on(part) else None
             if above is None:
                 return own
             return Signature({**above.options, **own.options}, above.takes_others)
     if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
-        return _of_fields(source, node)
+        own = _of_fields(source, node)
+        above = _of_base(source, node) if node.bases else Signature({}, takes_others=False)
+        return None if above is None else Signature({**above.options, **own.options}, above.takes_others)
     return _of_base(source, node)
+
+
+def _passes_on(init: ast.FunctionDef) -> bool:
+    """Whether a constructor's **kwargs are those of its base class: super().__init__(**kwargs)."""
+    others = init.args.kwarg
+    calls = [node for node in ast.walk(init) if isinstance(node, ast.Call)]
+    return others is not None and any(
+        ast.unparse(call.func).endswith(".__init__")
+        and any(word.arg is None and ast.unparse(word.value) == others.arg for word in call.keywords)
+        for call in calls
+    )
 
 
 def _of_base(source: _Source, node: ast.ClassDef) -> Signature | None:
@@ -97,7 +111,8 @@ def _of_arguments(source: _Source, node: ast.FunctionDef, of_class: bool) -> Sig
 
 
 def _of_fields(source: _Source, node: ast.ClassDef) -> Signature:
-    fields = [part for part in node.body if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)]
+    parts = [part for part in node.body if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)]
+    fields = [part for part in parts if "ClassVar" not in ast.unparse(part.annotation)]
     options = {f.target.id: source.option(f.lineno, f.annotation, f.value) for f in fields}  # type: ignore[union-attr]
     return Signature(options, takes_others=False)
 
@@ -134,9 +149,11 @@ def _value(node: ast.expr | None) -> Any:
     if node is None:
         return REQUIRED
     try:
-        return ast.literal_eval(node)
-    except ValueError:
+        value = ast.literal_eval(node)
+        json.dumps(value)
+    except (ValueError, TypeError):  # a call; a set or bytes, which no config holds
         return COMPUTED
+    return value
 
 
 def _definition(module: str, name: str, depth: int = 0) -> tuple[_Source, ast.ClassDef | ast.FunctionDef] | None:

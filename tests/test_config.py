@@ -107,6 +107,9 @@ def test_the_budget_of_a_dcgan_is_its_own(compose_settings: Compose) -> None:
         (("pipeline=classify", "data.split.autoencoder_share=0.5"), True),  # as runs of earlier versions have it
         (("pipeline=classify", "data.split.autoencoder_share=0"), False),
         (("pipeline=recon_classify",), False),
+        (("pipeline=classify", "callbacks.samples.every=1"), True),
+        (("pipeline=classify", "callbacks.model_checkpoint.monitor=val/loss"), False),  # it chooses another epoch
+        (("pipeline=classify", "callbacks.early_stopping.patience=1"), False),
     ],
 )
 def test_a_configuration_is_what_decides_the_numbers_besides_the_seed(
@@ -193,7 +196,7 @@ def test_a_study_setting_is_the_studys(compose_settings: Compose) -> None:
         (["width=8"], r"did you mean model\.net\.width or model\.discriminator\.width or"),
         (["data.limit=0"], r"data\.limit=0 must be 1 or more, or null"),
         (["+nothing=1"], r"nothing is not a config key"),
-        (["data.split.vall=1"], r"data\.split\.vall is not a config key: did you mean data\.split\.val"),
+        (["data.split.vall=1"], r"data\.split\.vall is not a config key: did you mean data\.split\.val\?"),
         (["model.net.depth=deep"], r"model\.net\.depth='deep' must be a whole number"),
         (["seed=true"], r"seed=True must be a whole number"),
         (["model.net.norm=layer"], r"model\.net\.norm='layer' must be none or instance or batch"),

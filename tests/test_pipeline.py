@@ -28,7 +28,7 @@ from fakegan.modules.classifier import Classifier
 from fakegan.modules.means import EpochMeans
 from fakegan.nets.recon_error import ERROR_NORMS
 from fakegan.pipeline import stages, test, train_autoencoder
-from fakegan.pipeline.artifacts import Reconstructions
+from fakegan.pipeline.artifacts import Reconstructions, fingerprint
 from fakegan.pipeline.evaluating import compare, evaluate
 from fakegan.pipeline.examples import examples, own_faces
 from fakegan.pipeline.ledger import read_ledger
@@ -247,6 +247,46 @@ def test_files_with_and_without_their_colour_profiles_train_two_autoencoders(
         store = replace(faces.store, geometry=replace(faces.store.geometry, to_srgb=to_srgb))
         train_autoencoder.train_autoencoder(_elsewhere(settings, name), replace(faces, store=store))
         assert ("found trained" in capsys.readouterr().out) == (name == "again")
+
+
+@pytest.mark.parametrize(
+    ("word", "same"),
+    [
+        ("callbacks.reconstructions.every=2", True),
+        ("data.modules.autoencoder._target_=my_package.Paler", False),
+        ("callbacks.model_checkpoint.monitor=val/ssim", False),
+    ],
+)
+def test_an_autoencoder_is_found_by_all_that_decides_its_numbers(
+    compose_settings: Compose, store: FaceStore, monkeypatch: pytest.MonkeyPatch, word: str, same: bool
+) -> None:
+    names = []
+
+    def obtain(root: Path, kind: str, name: str, recipe: int, ingredients: dict[str, Any], make: Any) -> Any:
+        names.append(fingerprint(ingredients))
+        return SimpleNamespace(reused=False)
+
+    monkeypatch.setattr(train_autoencoder, "obtain", obtain)
+    for settings in (compose_settings(), compose_settings(word)):
+        train_autoencoder._trained_autoencoder(settings, faces_of(settings))
+    assert (names[0] == names[1]) == same
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["data.modules.autoencoder.batch_size=1"], r"data\.modules\.autoencoder\.batch_size=1 is no choice"),
+        (["data.modules={}"], r"data\.modules\.autoencoder must name what it builds"),
+    ],
+)
+def test_what_a_data_module_is_given_anyway_is_refused(
+    compose_settings: Compose, words: list[str], sentence: str
+) -> None:
+    settings = compose_settings(*words)
+    if words[0].endswith("{}"):  # as a data choice of the user's own that names none
+        settings = replace(settings, data=replace(settings.data, modules={}))
+    with pytest.raises(UsageError, match=sentence):
+        train_autoencoder.train_autoencoder(settings, faces_of(settings))
 
 
 def test_an_autoencoder_that_saw_test_faces_is_refused(compose_settings: Compose) -> None:

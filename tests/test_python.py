@@ -133,6 +133,8 @@ def test_the_config_is_shown_as_train_would_run_it(tmp_path: Path, monkeypatch: 
     assert OmegaConf.create(str(cfg)) == cfg
     assert "model:\n" in repr(cfg)
     assert fakegan.compose("paths.run_dir=x").paths.run_dir == "x"
+    other = fakegan.compose("classifier=dcgan", "classifier.optimizer._target_=torch.optim.SGD").classifier.optimizer
+    assert "betas" not in other  # which the one before had
     assert list(tmp_path.iterdir()) == []
 
 
@@ -143,11 +145,26 @@ def test_the_config_is_shown_as_train_would_run_it(tmp_path: Path, monkeypatch: 
         (["sead=1"], "sead is not a config key.*seed"),
         (["seed=1,2"], "seed=1,2"),
         (["seed"], "seed"),
+        (["data=faces", "data.root=null"], "data.root=null names no faces"),
+        (["resume=outputs/run"], "its own config.yaml"),
+        (["--config-dir=nowhere"], "there is no such folder"),
     ],
 )
 def test_words_that_cannot_be_composed_are_refused(words: list[str], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         fakegan.compose(*words)
+
+
+def test_a_config_folder_of_ones_own_is_composed_with_the_code_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("FAKEGAN_CODE", "")
+    (tmp_path / "conf" / "pipeline").mkdir(parents=True)
+    (tmp_path / "conf" / "pipeline" / "mine.yaml").write_text("name: mine\nview: seen_by_compose.twice\n")
+    view = "from fakegan.views import View\ntwice = View(6, ('image',), lambda image: image.repeat(1, 2, 1, 1))\n"
+    (tmp_path / "seen_by_compose.py").write_text(view)
+    assert fakegan.compose(f"--config-dir={tmp_path / 'conf'}", "pipeline=mine").pipeline.shows.channels == 6
 
 
 def test_a_program_that_uses_hydra_itself_keeps_its_own(tmp_path: Path) -> None:

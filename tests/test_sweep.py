@@ -644,6 +644,20 @@ def test_names_of_jobs_and_commands_are_as_words_are_typed(start: Started) -> No
     assert "++" not in (start.folder / table.JOBS_FILE).read_text()
 
 
+def test_a_job_is_written_down_as_it_was_composed(start: Started) -> None:
+    """The classes that an experiment sweeps stand in no word of the sweep itself, only in those of its jobs."""
+    start.fixed.append("classifier=dcgan")
+    for _ in range(2):
+        start(
+            "classifier.optimizer._target_=torch.optim.SGD", "classifier.net._target_=fakegan.nets.simple_cnn.SimpleCNN"
+        )
+        assert start.states == ["finished", "finished"]
+    assert start.ran == []  # the second time: each is known again
+    first, second = launcher.runs_in(start.folder).values()
+    assert "betas" not in first.classifier.node["optimizer"]
+    assert second.classifier.name == "SimpleCNN"
+
+
 def test_a_wrong_key_or_type_is_refused_before_the_first_job(start: Started) -> None:
     start("classifier.drpout=0.1", "classifier.net.dropout=high", "classifier.net.dropout=0.3")
     assert [job.number for job in start.ran] == [2]

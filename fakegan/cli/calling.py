@@ -17,17 +17,18 @@ from typing import IO, TYPE_CHECKING, Any
 import hydra
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from fakegan import places, processes, reply
-from fakegan.composing import explain, register_resolvers, settings_of
+from fakegan import own_code, places, processes, reply
+from fakegan.composing import explain, register_resolvers, searched, settings_of
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE, read_metrics
 from fakegan.pipeline.settings import RunSettings
 from fakegan.typed import to_mapping
-from fakegan.words import as_meant, word
+from fakegan.words import CONFIG_DIR, as_meant, config_dir, word
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from fakegan.detector import Detector
@@ -104,21 +105,29 @@ def compose(*words: str) -> DictConfig:
     """The config.yaml of the run that train.py would begin with these words; its folder is missing.
 
     Raises:
-        UsageError: words that train.py refuses.
+        UsageError: words that train.py refuses, or resume: a run that is gone on with has a config.yaml.
     """
     register_resolvers()
-    theirs = GlobalHydra.instance().hydra  # of a program that uses Hydra itself
+    theirs = GlobalHydra.instance().hydra, HydraConfig.instance().cfg  # of a program that uses Hydra itself
     GlobalHydra.instance().clear()
     try:
+        meant = as_meant(words)
+        own_code.find_beside(config_dir(meant))
+        plain = [word for word in meant if not word.startswith(CONFIG_DIR)]
         with initialize_config_dir(str(places.CONF), version_base="1.3"):
-            cfg = hydra.compose("train", as_meant(words))
+            cfg = hydra.compose("train", [*plain, *searched(meant)], return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)  # which knows the words, and the choices among them
+        with read_write(cfg), open_dict(cfg):
+            del cfg["hydra"]
+        if cfg.get("resume"):
+            raise UsageError("resume goes on with a run as its own config.yaml says: read that")
         if OmegaConf.is_interpolation(cfg.paths, "run_dir"):
             cfg.paths.run_dir = _IN_A_RUN
         values = to_mapping(settings_of(RunSettings, cfg))
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(explain(error)) from error
     finally:
-        GlobalHydra.instance().hydra = theirs  # another instance by now
+        GlobalHydra.instance().hydra, HydraConfig.instance().cfg = theirs  # another GlobalHydra by now
     if values["paths"]["run_dir"] == _IN_A_RUN:
         values["paths"]["run_dir"] = "???"
     return Composed(values)

@@ -58,7 +58,7 @@ def entry_point(
             with one_sentence():
                 processes.hear_signals()
                 sys.argv[1:] = as_meant(sys.argv[1:])
-                _find_code_beside(config_dir(sys.argv[1:]))
+                own_code.find_beside(config_dir(sys.argv[1:]))
             if "--version" in sys.argv[1:]:
                 _say(f"FakeGAN {fakegan.__version__}")
                 return None
@@ -75,12 +75,6 @@ def entry_point(
         return command
 
     return decorate
-
-
-def _find_code_beside(conf: Path | None) -> None:
-    """Code that a config folder of the user's own names may lie in it, or beside it."""
-    if conf is not None:
-        own_code.find((conf, conf.parent))
 
 
 def _help(name: str, about: str, sweeps: bool) -> str:

@@ -14,6 +14,7 @@ from fakegan.building import TARGET, Node, build, takes
 from fakegan.errors import UsageError
 from fakegan.pipeline import trials
 from fakegan.pipeline.settings import EARLY_STOPPING, RunSettings
+from fakegan.signatures import REQUIRED, signature
 from fakegan.trust import refuse_unreadable
 
 KEPT_AS = {"model": "autoencoder", "classifier": "net"}  # where a module keeps the network that a run keeps
@@ -108,9 +109,21 @@ def _try_optimizer(made: pl.LightningModule, at: str) -> None:
 
 
 def data_module(settings: RunSettings, stage: str, **offered: Any) -> pl.LightningDataModule:
-    """conf/data's module of a stage, given what it asks for of the stage's faces, batch size and seed."""
-    node, at = settings.data.modules[stage], f"data.modules.{stage}"
-    given = {key: value for key, value in offered.items() if takes(_node(node, at), key)}
+    """conf/data's module of a stage, given what it asks for of the stage's faces, batch size and seed.
+
+    Raises:
+        UsageError: no such module, or an option that it is given anyway.
+    """
+    at = f"data.modules.{stage}"
+    node = _node(settings.data.modules.get(stage), at)
+    known = signature(node[TARGET])
+    own = {} if known is None else {name: option.default for name, option in known.options.items()}
+    for key in offered:
+        if key in node and node[key] != own.get(key, REQUIRED):  # what its class says by itself gives way
+            raise UsageError(
+                f"{at}.{key}={node[key]} is no choice: it follows from the rest of the config; leave it out"
+            )
+    given = {key: value for key, value in offered.items() if takes(node, key)}
     return build(node, at, pl.LightningDataModule, **given)
 
 
@@ -146,7 +159,7 @@ def callbacks(
 
 def _node(node: Any, at: str) -> Node:
     if not isinstance(node, dict) or not isinstance(node.get(TARGET), str):
-        raise UsageError(f"{at} must name what it builds: {at}.{TARGET}=package.module.Class, or null for none")
+        raise UsageError(f"{at} must name what it builds: {at}.{TARGET}=package.module.Class")
     return node
 
 

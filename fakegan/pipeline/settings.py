@@ -184,11 +184,15 @@ _WATCHERS = ("LearningRateMonitor", "DeviceStatsMonitor", "RichProgressBar", "TQ
 
 
 def _only_looks(node: Any) -> bool:
-    """Whether a callback changes no number: FakeGAN's own, but for early stopping, and Lightning's that only show."""
+    """Whether a callback changes no number: Lightning's that only show, and FakeGAN's own, but for early stopping.
+
+    One that is told which metric to look at decides by it: model_checkpoint, which epoch a run keeps.
+    """
     target = str(node.get(TARGET)) if isinstance(node, dict) else ""
     if target.startswith("pytorch_lightning.callbacks."):
         return target.endswith(_WATCHERS)
-    return target.startswith("fakegan.") and not target.endswith(".Patience")
+    decides = target.endswith(".Patience") or any(node.get(key) is not None for key in ("monitor", "mode"))
+    return target.startswith("fakegan.") and not decides
 
 
 @dataclass(frozen=True)
@@ -296,7 +300,7 @@ class RunSettings:
         self,
         stops_early: bool,  # whether early stopping is among them
     ) -> Node:
-        """The callbacks that may change numbers: the user's own, and early stopping."""
+        """The callbacks that may change numbers: the user's own, early stopping, and what looks at a chosen metric."""
         counted = {name: node for name, node in self.callbacks.items() if node is not None and not _only_looks(node)}
         if not stops_early:
             counted.pop(EARLY_STOPPING, None)

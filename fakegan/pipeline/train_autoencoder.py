@@ -56,6 +56,7 @@ def _trained_autoencoder(settings: RunSettings, faces: Faces) -> Artifact:
     geometry = faces.store.geometry
     ingredients = {
         "model": settings.model.node,
+        "data": settings.data.modules.get("autoencoder"),
         "budget": asdict(settings.autoencoder_budget),
         "trainer": settings.trainer.numbers,
         "callbacks": settings.callbacks_that_count(stops_early=False),

@@ -71,10 +71,10 @@ class _Planned:
     overrides: Sequence[str]
     cfg: DictConfig | None = None  # composed, with Hydra's node; None: it cannot be
     own: DictConfig | None = None  # resolved, without it; None: refused
+    settings: RunSettings | None = None  # of `own`
     gpus: int = 0  # that it is to have for itself
     refused: bool = False  # what it is asked to be cannot be
     begun: bool = False  # its folder holds a run of it
-    trusted: Sequence[str] = ()  # packages that it is composed of: its config.yaml may name them
 
 
 class ProcessLauncher(Launcher):
@@ -161,7 +161,8 @@ class ProcessLauncher(Launcher):
         OmegaConf.update(own, "paths.run_dir", str(place.folder))
         with read_write(cfg.hydra):
             cfg.hydra.runtime.output_dir = str(place.folder)
-        planned.own, planned.begun, planned.trusted = own, place.kind == "begun", settings.trusted
+        planned.own, planned.begun = own, place.kind == "begun"
+        planned.settings = replace(settings, paths=replace(settings.paths, run_dir=place.folder))
         planned.row = replace(planned.row, folder=place.folder.name)
         if place.kind == "repeats":
             planned.row = replace(planned.row, state=f"repeats {place.owner}")
@@ -233,15 +234,17 @@ class ProcessLauncher(Launcher):
     def _job(self, number: int, name: str) -> Job:
         planned = self.planned[number]
         assert planned.own is not None
-        folder, own, begun = self.folder / planned.row.folder, planned.own, planned.begun
+        assert planned.settings is not None
+        settings, own, begun = planned.settings, planned.own, planned.begun
+        folder = settings.paths.run_dir
         return Job(
             number=number,
             name=name,
             folder=folder,
-            command=tuple(resuming(folder, planned.trusted)),
+            command=tuple(resuming(folder, settings.trusted)),
             environment={**own_environment(), COMMAND_VARIABLE: words.alone(self.config.hydra, planned.overrides)},
             gpus=planned.gpus,
-            prepare=lambda: _move_along(own, folder) if begun else _write_down(own, folder),
+            prepare=lambda: _move_along(own, folder) if begun else write_down(settings, folder),
         )
 
     def _gpus_unless_finished(self, settings: RunSettings) -> int:
@@ -312,12 +315,6 @@ class ProcessLauncher(Launcher):
         error = UsageError if planned.refused else FakeganError
         answer.return_value = row.objective if finished else error(f"job {row.job} {row.state}: {row.reason}")
         return answer
-
-
-def _write_down(own: DictConfig, folder: Path) -> None:
-    from fakegan.pipeline.settings import RunSettings
-
-    write_down(settings_of(RunSettings, own), folder)
 
 
 def _move_along(own: DictConfig, folder: Path) -> None:
