@@ -11,12 +11,12 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from fakegan import composing, runs
-from fakegan.building import own_packages
 from fakegan.cli import start
 from fakegan.errors import FakeganError, UsageError
 from fakegan.pipeline import parts
 from fakegan.pipeline.settings import EvaluateSettings, RunSettings
 from fakegan.places import PROJECT
+from fakegan.trust import own_packages
 from fakegan.words import opened
 
 from .conftest import Compose
@@ -185,7 +185,8 @@ def test_a_study_setting_is_the_studys(compose_settings: Compose) -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["model=autogan5"], r"model=autogan5 does not exist: did you mean autogan4 or autogan1"),
+        (["logger=[csv,tensorbord]"], r"logger=tensorbord does not exist: did you mean tensorboard"),
+        (["model=autogan5"], r"model=autogan5 does not exist: did you mean autogan1 or autogan4"),
         (["model.net.dept=3"], r"model\.net\.dept is not a config key: did you mean model\.net\.depth"),
         (["modle=autogan4"], r"modle is not a config key: did you mean model"),
         (["lr=0.1"], r"lr is not a config key: did you mean model\.optimizer\.lr or classifier\.optimizer\.lr\?"),
@@ -193,7 +194,7 @@ def test_a_study_setting_is_the_studys(compose_settings: Compose) -> None:
         (["width=8"], r"did you mean model\.net\.width or model\.discriminator\.width or"),
         (["data.limit=0"], r"data\.limit=0 must be 1 or more, or null"),
         (["+nothing=1"], r"nothing is not a config key"),
-        (["data.split.vall=1"], r"data\.split\.vall is not a config key: did you mean val"),
+        (["data.split.vall=1"], r"data\.split\.vall is not a config key: did you mean data\.split\.val"),
         (["model.net.depth=deep"], r"model\.net\.depth='deep' must be a whole number"),
         (["seed=true"], r"seed=True must be a whole number"),
         (["model.net.norm=layer"], r"model\.net\.norm='layer' must be none or instance or batch"),
