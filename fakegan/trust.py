@@ -138,6 +138,9 @@ def refuse_unreadable(
     try:
         refuse_foreign(node, at, trust, sources, kinds)
     except UntrustedError as error:
+        if isinstance(error.__cause__, FakeganError):  # it cannot be imported
+            here = ": put it into the folder where you type the command, or install it"
+            raise UsageError(error.said + (here if " there is no module " in error.said else "")) from error
         raise UsageError(f"{error.said}: the run could not read it again from its own files") from error
 
 
