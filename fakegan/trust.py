@@ -195,7 +195,11 @@ def trusted_object(
     try:
         found = named(path)
     except FakeganError as error:
-        advice = "put it where Python finds it" if _is_among(path, names) else "the file may be of another version"
+        advice = (
+            "type the command in its folder, or put it where Python finds it"
+            if _is_among(path, names)
+            else "the file may be of another version"
+        )
         raise UntrustedError(f"{at}={path:.100} {error}", advice=advice) from error
     if isinstance(found, kind) or (path in names and callable(found)):
         return found
