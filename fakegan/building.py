@@ -8,7 +8,9 @@ looked at by `fakegan.trust` before it is built.
 from __future__ import annotations
 
 import inspect
+import logging
 import re
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -94,6 +96,8 @@ def build(
     """
     try:
         make = instantiate({**node, "_partial_": True, "_convert_": "all"})
+        if not node.get("_partial_"):
+            _check_kind(make, node, at, kind)
         _check_keys(make, node, at, given)
         made = make if node.get("_partial_") else make(**given)
     except InstantiationException as error:
@@ -104,7 +108,7 @@ def build(
         _refuse_download(node, at, error)
         raise UsageError(_sentence(at, error)) from error
     if not node.get("_partial_") and not isinstance(made, kind):
-        raise UsageError(f"{at}.{TARGET}={node[TARGET]} makes no {kind.__name__}, but a {type(made).__name__}")
+        raise UsageError(f"{at}.{TARGET}={node[TARGET]} makes no {kind.__name__}, but {_a(type(made).__name__)}")
     return made  # type: ignore[no-any-return]
 
 
@@ -114,7 +118,7 @@ def takes(node: Mapping[str, Any], option: str) -> bool:
     if known is not None:
         return option in known.options
     try:
-        return option in inspect.signature(get_object(str(node[TARGET]))).parameters
+        return option in inspect.signature(_object(str(node[TARGET]))).parameters
     except (TypeError, ValueError, ImportError, AttributeError, InstantiationException):
         return False
 
@@ -149,6 +153,17 @@ def untrained(node: Any) -> Any:
     return given | {option: None for option in _DOWNLOADED if takes(node, option)}  # one may download if not given
 
 
+def _a(name: str) -> str:
+    return f"{'an' if name[:1] in 'aeiouAEIOU' else 'a'} {name}"
+
+
+def _check_kind(make: Callable[..., Any], node: Mapping[str, Any], at: str, kind: type) -> None:
+    """A class of another kind is said as such, before its options are looked at."""
+    named_class = getattr(make, "func", None)
+    if isinstance(named_class, type) and "__new__" not in vars(named_class) and not issubclass(named_class, kind):
+        raise UsageError(f"{at}.{TARGET}={node[TARGET]} makes no {kind.__name__}, but {_a(named_class.__name__)}")
+
+
 def _check_keys(make: Callable[..., Any], node: Mapping[str, Any], at: str, given: Mapping[str, Any]) -> None:
     """Options by the living signature, where no source has said them before."""
     try:
@@ -175,8 +190,9 @@ def _refuse(node: Mapping[str, Any], at: str, error: InstantiationException) -> 
     _refuse_download(made, place, cause)
     if cause is None or re.search("locating|load|import", str(error).split("\n")[0], re.IGNORECASE):
         target = made.get(TARGET)
-        why = cause or " ".join(str(error).split())
-        raise UsageError(f"{place}.{TARGET}={target} cannot be imported: {' '.join(str(why).split())[:300]}") from error
+        raise UsageError(
+            f"{place}.{TARGET}={target} cannot be imported: {_not_imported(str(target), error)}"
+        ) from error
     raise UsageError(_sentence(place, cause)) from error
 
 
@@ -198,6 +214,8 @@ def inner_node(node: Mapping[str, Any], path: str) -> Mapping[str, Any]:
 
 
 def _sentence(at: str, error: BaseException) -> str:
+    if isinstance(error, KeyError):  # which says the key alone
+        return f"{at}: {error} is no name that it knows"
     said = " ".join(str(error).split()) or type(error).__name__
     return f"{at}.{said}" if re.match(r"\w+=", said) else f"{at}: {said}"
 
@@ -209,13 +227,32 @@ def named(target: str) -> Any:
         FakeganError: it cannot be imported; whatever the module that it names raises is told.
     """
     try:
-        return get_object(target)
+        return _object(target)
     except Exception as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        why = str(cause) if isinstance(cause, ImportError | AttributeError) else f"{type(cause).__name__}: {cause}"
-        raise FakeganError(f"cannot be imported: {' '.join(why.split()):.200}") from error
+        raise FakeganError(f"cannot be imported: {_not_imported(target, error)}") from error
+
+
+def _object(target: str) -> Any:
+    """What a dotted path names; Hydra's own lines on one that is not there are left out, an error says it."""
+    log = logging.getLogger("hydra.utils")
+    disabled, log.disabled = log.disabled, True
+    try:
+        return get_object(target)
+    finally:
+        log.disabled = disabled
+
+
+def _not_imported(target: str, error: BaseException) -> str:
+    """Why what a dotted path names is not to be had: the first cause, in words."""
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    missing = cause.name if isinstance(cause, ModuleNotFoundError) else None
+    if missing and f"{target}.".startswith(f"{missing}."):
+        above, _, name = missing.rpartition(".")
+        return f"{above} has no {name}" if above in sys.modules else f"there is no module {missing}"
+    why = str(cause) if isinstance(cause, ImportError | AttributeError) else f"{type(cause).__name__}: {cause}"
+    return " ".join(why.split())[:300]
 
 
 def targets(node: Any, at: str = "") -> Iterator[tuple[str, Any]]:

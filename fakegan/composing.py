@@ -90,9 +90,11 @@ def explain(error: Exception) -> str:
     text = as_typed(str(error))
     if isinstance(error, MissingConfigException) and "launcher/submitit_" in (error.missing_cfg_file or ""):
         return f"a launcher for clusters needs submitit: {places.install('slurm')}"
-    if isinstance(error, MissingConfigException) and error.options:
-        group, _, choice = (error.missing_cfg_file or "").rpartition("/")
-        return f"{group}={choice} does not exist: {nearest(choice, error.options)}"
+    if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        options = error.options or _choices(group)  # of a list of choices Hydra names none
+        if options:
+            return f"{group}={choice} does not exist: {nearest(choice, options)}"
     if isinstance(error, MissingMandatoryValue):
         missing = re.search(r"(?:full_key|key|value): ?([\w.]+)", text)
         return f"{missing.group(1) if missing else text.splitlines()[0]} must be given"
@@ -131,6 +133,10 @@ def _of_a_key(text: str) -> str | None:
     if dotted in known:
         return f"~{key}: no file of conf/ names it, it is as its class has it; {key}=VALUE changes it"
     return f"{key} is not a config key: {nearest(key, known)}"
+
+
+def _choices(group: str) -> list[str]:
+    return sorted({file.stem for folder in folders() for file in (folder / group).glob("*.yaml")})
 
 
 def folders() -> list[Path]:
@@ -215,10 +221,7 @@ def check_keys(
                 raise unknown(key, plain[key], names)
         with_defaults(plain, said)
     left_out = [f"{table}.{name}" for table in _TABLES for name, node in (plain.get(table) or {}).items() if not node]
-    shipped = [
-        f"{table}.{path.stem}" for table in _TABLES for folder in folders() for path in (folder / table).glob("*.yaml")
-    ]
-    there = [*_known_keys(), *shipped] if left_out else []
+    there = [*_known_keys(), *(f"logger.{name}" for name in _choices("logger"))] if left_out else []
     for key in left_out:
         if key not in there:
             raise UnknownKeyError(key, nearest(key, there))

@@ -138,6 +138,9 @@ def refuse_unreadable(
     try:
         refuse_foreign(node, at, trust, sources, kinds)
     except UntrustedError as error:
+        if isinstance(error.__cause__, FakeganError):  # it cannot be imported
+            here = ": put it into the folder where you type the command, or install it"
+            raise UsageError(error.said + (here if " there is no module " in error.said else "")) from error
         raise UsageError(f"{error.said}: the run could not read it again from its own files") from error
 
 
@@ -192,7 +195,11 @@ def trusted_object(
     try:
         found = named(path)
     except FakeganError as error:
-        advice = "put it where Python finds it" if _is_among(path, names) else "the file may be of another version"
+        advice = (
+            "type the command in its folder, or put it where Python finds it"
+            if _is_among(path, names)
+            else "the file may be of another version"
+        )
         raise UntrustedError(f"{at}={path:.100} {error}", advice=advice) from error
     if isinstance(found, kind) or (path in names and callable(found)):
         return found

@@ -188,6 +188,7 @@ def test_a_study_setting_is_the_studys(compose_settings: Compose) -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
+        (["logger=[csv,tensorbord]"], r"logger=tensorbord does not exist: did you mean tensorboard"),
         (["model=autogan5"], r"model=autogan5 does not exist: did you mean autogan1 or autogan4"),
         (["model.net.dept=3"], r"model\.net\.dept is not a config key: did you mean model\.net\.depth"),
         (["modle=autogan4"], r"modle is not a config key: did you mean model"),

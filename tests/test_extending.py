@@ -167,6 +167,15 @@ class OneLogit(nn.Module):
         return self.layer(x.flatten(1))
 
 
+class LearnsNothing(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1)[:, :2]
+
+
+class NoNet:
+    pass
+
+
 class Several(OneLogit):
     def forward(self, x: torch.Tensor) -> Any:
         return {"logits": self.layer(x.flatten(1))}
@@ -200,8 +209,15 @@ HERE = "tests.test_extending"
         (f"pipeline=recon_error model.net._target_={HERE}.NoEncoder", "has no part `encoder`"),
         (f"pipeline=recon_error model.net._target_={HERE}.TwoCodes", "`encoder` must be called once"),
         (f"pipeline=recon_error model.net._target_={HERE}.OtherSize", r"faces again.*returns \(2, 3, 32, 64\)"),
-        ("classifier.net._target_=my_package.Mynet", r"classifier\.net\._target_=my_package\.Mynet cannot be imported"),
-        ("classifier.net._target_=no_package.MyNet", r"cannot be imported: .*no_package"),
+        (
+            "classifier.net._target_=my_package.Mynet",
+            r"classifier\.net\._target_=my_package\.Mynet cannot be imported: my_package has no Mynet$",
+        ),
+        ("classifier.net._target_=no_package.MyNet", r"cannot be imported: there is no module no_package: put it into"),
+        ("classifier.optimizer._target_=torch.optim.Adamm", r"Adamm cannot be imported: torch\.optim has no Adamm$"),
+        ("classifier=resnet18 classifier.net.net.weights=DEFAULTS", r"classifier\.net\.net: 'DEFAULTS' is no name"),
+        (f"classifier.net._target_={HERE}.LearnsNothing", r"LearnsNothing has no weights that learn"),
+        (f"classifier.net._target_={HERE}.NoNet", r"NoNet makes no Module, but a NoNet"),
         ("classifier.net._target_=my_package.MyNet classifier.net.widht=3", r"widht is not a config key.*net\.width"),
         ("pipeline.view=my_package.my_vieww", r"pipeline\.view my_package\.my_vieww cannot be imported"),
         ("pipeline.view=my_package.marked", r"is a function: it must be a fakegan\.views\.View"),

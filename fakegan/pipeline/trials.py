@@ -20,7 +20,7 @@ def try_classifier(net: nn.Module, settings: RunSettings) -> None:
     """A blank batch through the view and the classifier's net.
 
     Raises:
-        UsageError: it cannot be taken, or what comes out is not two logits a face.
+        UsageError: it cannot be taken, what comes out is not two logits a face, or no weight can learn.
     """
     view, faces = settings.pipeline.seen, torch.zeros(_BATCH, 3, 64, 64)
     if view is None:
@@ -29,6 +29,7 @@ def try_classifier(net: nn.Module, settings: RunSettings) -> None:
     shown = _tried(lambda: view(dict.fromkeys(view.arrays, faces)), what, (_BATCH, view.channels, 64, 64))
     at = f"classifier.net.{TARGET}={settings.classifier.node['net'][TARGET]}"
     _tried(lambda: _in_eval_mode(net, shown), at, (_BATCH, 2), "two logits a face, real and fake, ")
+    _refuse_nothing_to_learn(net, at)
 
 
 def try_autoencoder(net: nn.Module, settings: RunSettings) -> None:
@@ -48,6 +49,12 @@ def try_autoencoder(net: nn.Module, settings: RunSettings) -> None:
     hook.remove()
     if len(codes) != 1 or not isinstance(codes[0], Tensor) or codes[0].shape[:1] != (_BATCH,) or codes[0].dim() < 2:
         raise UsageError(f"{at}: its part `encoder` must be called once, and return one tensor, the codes of the faces")
+    _refuse_nothing_to_learn(net, at)
+
+
+def _refuse_nothing_to_learn(net: nn.Module, at: str) -> None:
+    if not any(weights.requires_grad for weights in net.parameters()):
+        raise UsageError(f"{at} has no weights that learn")
 
 
 def _tried(make: Callable[[], Any], at: str, shape: tuple[int, ...], what: str = "") -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import inspect
 import itertools
 import json
 import logging
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.loggers.logger import DummyLogger
 
 from fakegan import ranks
@@ -28,7 +29,7 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.files import replacing
 from fakegan.loggers import End, Plain, run_ends, run_goes_on
 from fakegan.pipeline.settings import RunSettings
-from fakegan.typed import flat, to_mapping
+from fakegan.typed import flat, to_mapping, unknown
 
 IDS_FILE = "loggers.json"  # in a run directory: the id by which each logger knows the run
 MLFLOW_FILE = "mlflow.db"  # beside the run directories
@@ -44,7 +45,20 @@ def check(settings: RunSettings) -> None:
         if package is not None and importlib.util.find_spec(package) is None:
             raise UsageError(f"logger.{name} needs {package}: pip install -e '.[{package}]'")
         if not _is_of_run(node):
-            _built(settings, name, settings.paths.run_dir / "none", "", None)
+            logger = _built(settings, name, settings.paths.run_dir / "none", "", None)
+            if isinstance(logger, TensorBoardLogger):
+                _check_board(node, f"logger.{name}")
+
+
+def _check_board(node: Node, at: str) -> None:
+    """Raise a UsageError for an option that neither Lightning's TensorBoardLogger has nor what it is handed to."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    handed_on = inspect.signature(SummaryWriter).parameters
+    for key in node.keys() - HYDRAS - handed_on.keys():
+        if not takes(node, key):
+            known = {*inspect.signature(TensorBoardLogger).parameters, *handed_on} - {"kwargs"}
+            raise unknown(f"{at}.{key}", node[key], [f"{at}.{option}" for option in known])
 
 
 def loggers(
