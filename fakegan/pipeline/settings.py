@@ -204,7 +204,8 @@ class RunSettings:
 
     seed: int  # of weights, orders, flips and noise; the split has its own: data.split.seed
     resume: str | bool | None  # a run directory to continue, with its own config: only places go with it, such as
-    # data.root=DIR of a store that was moved, and trust; with -m and a sweep's words, true: the sweep in hydra.sweep.dir
+    # data.root=DIR of a store that was moved, and trust; with -m and a sweep's words, true: the sweep in
+    # hydra.sweep.dir
     data: DataSettings
     model: ModelSettings
     classifier: ClassifierSettings
