@@ -29,6 +29,8 @@ from fakegan.words import as_typed, config_dir, expanded, one_value, quoted, unr
 
 _TABLES = ("callbacks", "logger")  # groups that hold nodes under names of the user's choice
 SETTINGS: Mapping[str, type] = {"train": RunSettings, "evaluate": EvaluateSettings}  # by the file in conf/
+HYDRAS_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # the last if `of_hydra`
+_NO_CHOICE = "Config group override"  # begins what Hydra says, as a ValueError, of GROUP=null
 T = TypeVar("T")
 
 
@@ -65,12 +67,10 @@ def one_sentence() -> Iterator[None]:
         sys.exit(130)
     except FakeganError as error:
         _fail(error, error.in_words() if isinstance(error, UntrustedError) else str(error), error.exit_code)
-    except (HydraException, OmegaConfBaseException) as error:
-        _fail(error, explain(error), UsageError.exit_code)
-    except ValueError as error:
-        if "Config group override" not in str(error):
+    except HYDRAS_ERRORS as error:
+        if not of_hydra(error):
             raise
-        _fail(error, "GROUP=null chooses nothing: a choice names a file in conf/; ~GROUP.NAME leaves out one part", 2)
+        _fail(error, explain(error), UsageError.exit_code)
     except OSError as error:  # a full disk, a folder that cannot be written
         _fail(error, f"{error.filename or 'a file'}: {error.strerror or error}", FakeganError.exit_code)
 
@@ -85,9 +85,16 @@ def _fail(error: Exception, sentence: str, code: int) -> typing.NoReturn:
     sys.exit(code)
 
 
+def of_hydra(error: Exception) -> bool:
+    """Whether an error is Hydra's or OmegaConf's word on a config, which `explain` explains."""
+    return isinstance(error, HydraException | OmegaConfBaseException) or _NO_CHOICE in str(error)
+
+
 def explain(error: Exception) -> str:
     """One sentence for a Hydra or OmegaConf error, with the nearest names where one is unknown."""
     text = as_typed(str(error))
+    if _NO_CHOICE in text:
+        return "GROUP=null chooses nothing: a choice names a file in conf/; ~GROUP.NAME leaves out one part"
     if isinstance(error, MissingConfigException) and "launcher/submitit_" in (error.missing_cfg_file or ""):
         return f"a launcher for clusters needs submitit: {places.install('slurm')}"
     if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):

@@ -293,7 +293,7 @@ def _reaching_out(values: Mapping[str, Any], run_dir: Path) -> Iterator[tuple[st
             for key, value in node.items():
                 annotation = known.options[key].annotation if known is not None and key in known.options else ""
                 for text in _texts(value):
-                    if _leads_out(text, "path" in annotation.lower(), run_dir):
+                    if _leads_out(text, "path" in annotation.lower() or key == "_args_", run_dir):
                         yield f"{at}.{key}", text, _top(target)
 
 

@@ -46,6 +46,8 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], at: str = "") -> T:
     except UsageError as error:  # a value out of range; settings that stand in two places do not know where
         place = at.rstrip(".")
         raise error if not place or place.split(".")[0] in str(error) else UsageError(f"{place}: {error}") from None
+    except ValueError as error:  # of fakegan.checks
+        raise UsageError(f"{at}{error}") from None
 
 
 def to_mapping(settings: Any) -> dict[str, Any]:
@@ -91,7 +93,8 @@ def _typed(hint: Any, value: Any, at: str) -> Any:
         if len(options) == 1:
             return _typed(options[0], value, at)
         kinds = tuple(typing.get_origin(option) or option for option in options)
-        fits = isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds)
+        taken = (*kinds, int) if float in kinds else kinds  # 1 is a number, too
+        fits = isinstance(value, taken) and not (isinstance(value, bool) and bool not in kinds)
         return value if fits else _wrong(at, value, _named(kinds))
     if origin is typing.Literal:
         return value if value in arguments else _wrong(at, value, " or ".join(map(str, arguments)))

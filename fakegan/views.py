@@ -76,7 +76,7 @@ VIEWS: dict[str, View] = {
 def view(name: str) -> View:
     """The view of a name, or that of the user's own at a dotted path, whose module is imported.
 
-    A path that stands in a file must be one of a package that the user trusts: ask `building.refuse_foreign` first.
+    A path that stands in a file must be one of a package that the user trusts: ask `trust.trusted_object` first.
 
     Raises:
         UsageError: there is none.

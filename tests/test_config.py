@@ -212,7 +212,7 @@ def test_a_study_setting_is_the_studys(compose_settings: Compose) -> None:
         (["classifier.optimizer.lr=-1"], r"classifier\.optimizer: Invalid learning rate: -1"),
         (["model.optimizer.betas=[0.5]"], r"model\.optimizer: list index out of range"),
         (["classifier.schedul=null"], r"classifier\.schedul is not a config key: did you mean classifier\.schedule"),
-        (["budget.classifier.max_epochs=0"], r"budget\.classifier: max_epochs=0 must be 1 or more"),
+        (["budget.classifier.max_epochs=0"], r"budget\.classifier\.max_epochs=0 must be 1 or more"),
         (["classifier.net=vgg"], r"classifier\.net must name what it builds: classifier\.net\._target_=package"),
         (["pipeline.view=residuals"], r"pipeline\.view='residuals' does not exist: choose .*residual"),
         (["pipeline.fakes=none"], r"pipeline\.fakes='none' must be generated or reconstructed"),

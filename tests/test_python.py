@@ -146,6 +146,8 @@ def test_the_config_is_shown_as_train_would_run_it(tmp_path: Path, monkeypatch: 
         (["seed=1,2"], "seed=1,2"),
         (["seed"], "seed"),
         (["data=faces", "data.root=null"], "data.root=null names no faces"),
+        (["trainer=null"], "GROUP=null chooses nothing"),
+        (["data.modules.classifer._target_=my_package.Mine"], "did you mean data.modules.classifier"),
         (["resume=outputs/run"], "its own config.yaml"),
         (["--config-dir=nowhere"], "there is no such folder"),
     ],

@@ -9,6 +9,7 @@ import pytest
 from fakegan.building import build, completed
 from fakegan.errors import UsageError
 from fakegan.signatures import COMPUTED, REQUIRED, signature
+from fakegan.typed import checked
 
 SOURCE = """
 from dataclasses import dataclass
@@ -86,3 +87,23 @@ def test_a_dataclass_has_the_fields_of_those_above_it(module: str) -> None:
     stated = signature(f"{module}.Above")
     assert stated is not None
     assert {name: option.default for name, option in stated.options.items()} == {"a": REQUIRED, "b": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "fits"),
+    [
+        ("float | str", 1, True),
+        ("float | str", True, False),
+        ("int | str", 1.5, False),
+        ("bool | float", 2, True),
+        ("tuple[float, ...]", [1, 0.5], True),
+        ("Literal['a', 'b'] | None", "c", False),
+        ("Strategy | str", 1, True),  # a class that nobody knows here
+    ],
+)
+def test_a_value_is_what_an_annotation_says_as_far_as_it_is_plain(annotation: str, value: object, fits: bool) -> None:
+    if fits:
+        checked(annotation, value, "net.x")
+        return
+    with pytest.raises(UsageError, match=r"^net\.x=.* must be "):
+        checked(annotation, value, "net.x")

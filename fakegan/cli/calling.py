@@ -18,12 +18,10 @@ import hydra
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
-from omegaconf.errors import OmegaConfBaseException
 
 from fakegan import own_code, places, processes, reply
-from fakegan.composing import explain, register_resolvers, searched, settings_of
+from fakegan.composing import HYDRAS_ERRORS, explain, of_hydra, register_resolvers, searched, settings_of
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.results import METRICS_FILE, read_metrics
 from fakegan.pipeline.settings import RunSettings
@@ -124,7 +122,9 @@ def compose(*words: str) -> DictConfig:
         if OmegaConf.is_interpolation(cfg.paths, "run_dir"):
             cfg.paths.run_dir = _IN_A_RUN
         values = to_mapping(settings_of(RunSettings, cfg))
-    except (HydraException, OmegaConfBaseException) as error:
+    except HYDRAS_ERRORS as error:
+        if not of_hydra(error):
+            raise
         raise UsageError(explain(error)) from error
     finally:
         GlobalHydra.instance().hydra, HydraConfig.instance().cfg = theirs  # another GlobalHydra by now

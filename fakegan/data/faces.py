@@ -18,6 +18,7 @@ from fakegan.data.store import FaceStore, Row, StoreWriter, StringArray
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
 from fakegan.processes import cores
+from fakegan.typed import unknown
 
 _HEADINGS = {
     "autoencoder_train": "autoencoder",
@@ -28,6 +29,7 @@ _HEADINGS = {
 }
 SPLITS = tuple(_HEADINGS)
 _LONGEST_NAME = 24  # of a source, in a table of 80 columns
+_TRAININGS = ("autoencoder", "classifier")  # each with a data module
 _MAX_WORKERS = 64  # a config may come from elsewhere
 
 
@@ -49,6 +51,9 @@ class DataSettings:
         seeds(data__demo_seed=self.demo_seed)
         if not 0 <= self.workers <= _MAX_WORKERS:
             raise UsageError(f"data.workers={self.workers} must be a number from 0 to {_MAX_WORKERS}")
+        for name in self.modules:
+            if name not in _TRAININGS:
+                raise unknown(f"data.modules.{name}", None, [f"data.modules.{known}" for known in _TRAININGS])
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"data.limit={self.limit} must be 1 or more, or null for all faces")
 

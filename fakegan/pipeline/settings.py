@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fakegan.building import TARGET, Node, completed, retargeted
+from fakegan.checks import at_least
 from fakegan.data.faces import DataSettings
 from fakegan.data.splits import AUTOENCODER, CLASSIFIER, Needs, seeds
 from fakegan.data.store import stored_fingerprint
@@ -34,15 +35,8 @@ def began_with(run_dir: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
 
 
-def at_least(lowest: float, **values: float) -> None:
-    """Raise a UsageError for the first value below `lowest`, or none; keys are written with __ for the dot."""
-    for key, value in values.items():
-        if not value >= lowest:  # also true for NaN
-            raise UsageError(f"{key.replace('__', '.')}={value} must be {lowest} or more")
-
-
 def labels(**values: str) -> None:
-    """Raise a UsageError for a name that is not the same in a path, a page and a terminal."""
+    """Raise a UsageError for a name that is not the same in a path, a page and a terminal; in keys __ is a dot."""
     for key, value in values.items():
         if not _LABEL.fullmatch(value):
             raise UsageError(
@@ -210,7 +204,8 @@ class RunSettings:
 
     seed: int  # of weights, orders, flips and noise; the split has its own: data.split.seed
     resume: str | bool | None  # a run directory to continue, with its own config: only places go with it, such as
-    # data.root=DIR of a store that was moved; with -m and a sweep's words, true: the sweep in hydra.sweep.dir
+    # data.root=DIR of a store that was moved, and trust; with -m and a sweep's words, true: the sweep in
+    # hydra.sweep.dir
     data: DataSettings
     model: ModelSettings
     classifier: ClassifierSettings
