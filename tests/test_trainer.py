@@ -12,8 +12,9 @@ import torch
 from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.optim import SGD
+from torch.optim.lr_scheduler import LRScheduler
 
-from fakegan import devices
+from fakegan import devices, ranks
 from fakegan.callbacks import ClipGradients
 from fakegan.checkpoints import load_checkpoint
 from fakegan.data.faces import open_faces
@@ -21,7 +22,8 @@ from fakegan.devices import describe
 from fakegan.errors import UsageError
 from fakegan.modules.by_turns import ByTurns
 from fakegan.modules.classifier import Classifier
-from fakegan.pipeline import stages
+from fakegan.modules.schedules import constant
+from fakegan.pipeline import parts, stages, trainer
 from fakegan.pipeline.examples import examples
 from fakegan.pipeline.settings import RunSettings
 from fakegan.pipeline.train_autoencoder import train_autoencoder
@@ -97,6 +99,43 @@ def test_networks_that_learn_by_turns_count_batches(
 ) -> None:
     """Lightning would count the step of each of the two optimizers."""
     assert steps(train(compose_settings(*AUTOENCODER, *words))) == done
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (("trainer.max_epochs=3",), (39, 13)),
+        (("trainer.max_steps=20",), (20, 13)),  # an epoch is no shorter for it
+        (("trainer.limit_train_batches=7", "trainer.accumulate_grad_batches=2", "trainer.max_epochs=2"), (8, 4)),
+    ],
+)
+def test_schedules_are_told_the_steps_of_the_fit_and_of_an_epoch(
+    compose_settings: Compose, words: tuple[str, ...], wanted: tuple[int, int]
+) -> None:
+    told.clear()
+    train(compose_settings(*CLASSIFY, *words, "classifier.schedule._target_=tests.test_trainer.telling"))
+    assert wanted in told  # the others are trials
+
+
+told: list[tuple[int, int]] = []
+
+
+def telling(optimizer: torch.optim.Optimizer, total_steps: int, steps_per_epoch: int) -> LRScheduler:
+    told.append((total_steps, steps_per_epoch))
+    return constant(optimizer)
+
+
+@pytest.mark.parametrize(
+    ("words", "searches"), [((), False), (("trainer.strategy=ddp_find_unused_parameters_true",), True)]
+)
+def test_a_net_of_several_processes_may_leave_parameters_out_if_the_strategy_says_so(
+    compose_settings: Compose, words: tuple[str, ...], searches: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = compose_settings(*CLASSIFY, *words)
+    made = parts.classifier(settings)
+    monkeypatch.setattr(ranks, "count", lambda: 2)
+    strategy: Any = trainer._strategy(made, settings.trainer.node.get("strategy"))
+    assert strategy._ddp_kwargs["find_unused_parameters"] is searches
 
 
 def test_a_clock_ends_training_and_is_said(

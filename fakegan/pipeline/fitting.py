@@ -126,7 +126,8 @@ def _ended_by(trainer: pl.Trainer) -> str:
         if isinstance(callback, Timer) and (callback.time_remaining() or 0) <= 0:
             return ": trainer.max_time is over"
         if isinstance(callback, Patience) and callback.wait_count >= callback.patience:
-            often = "epochs" if trainer.val_check_interval == 1.0 else "validations"
+            by_epoch = (trainer.val_check_interval, trainer.check_val_every_n_epoch) == (1.0, 1)
+            often = "epochs" if by_epoch else "validations"
             return f": {callback.patience} {often} without a better val AUROC"
     return ""
 

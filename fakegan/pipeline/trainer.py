@@ -76,7 +76,7 @@ def make_trainer(
         "logger": writers or False,
         "callbacks": [*clips, *ends, *found],
         "plugins": [AtomicCheckpointIO(), place],
-        "strategy": _strategy(made),
+        "strategy": _strategy(made, asked.node.get("strategy")),
     }
     built = _built(options, objects)
     vars(built).setdefault("val_check_interval", math.inf)  # early stopping asks for it where a clock decides
@@ -181,12 +181,12 @@ def _passes(options: Mapping[str, Any], objects: Mapping[str, Any], without: str
     return True
 
 
-def _strategy(made: pl.LightningModule) -> Strategy | str:
-    """One process, or the run's: they average gradients; each of a module's networks learns by turns."""
+def _strategy(made: pl.LightningModule, asked: str | None) -> Strategy | str:
+    """One process, or the run's: they average gradients; where networks learn by turns, not all have some."""
     if ranks.count() == 1:
         return "auto"
     share_statistics(made)
-    by_turns = not made.automatic_optimization
+    some_rest = not made.automatic_optimization or asked == "ddp_find_unused_parameters_true"
     # Buffers are statistics, the same everywhere, or a process's own pool: the first's must not replace them.
-    options: dict[str, Any] = {"find_unused_parameters": by_turns, "broadcast_buffers": False}
+    options: dict[str, Any] = {"find_unused_parameters": some_rest, "broadcast_buffers": False}
     return DDPStrategy(**options)
