@@ -154,6 +154,15 @@ class TwoCodes(NoEncoder):
         return (self.encoder(x) + self.encoder(x)) / 2
 
 
+class ReadsNumbers(nn.Module):
+    """As timm's nets do for the depth of their DropPath."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(1, 1)
+        self.rates = torch.linspace(0, 0.1, 3).tolist()
+
+
 class OtherSize(TwoCodes):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.encoder(x)[:, :, :32]
@@ -235,6 +244,12 @@ def test_what_is_wrong_with_own_code_is_one_sentence_before_anything_trains(
         stages._learners(composed(words if "pipeline" in words else f"pipeline=classify {words}"))
     assert "\n" not in str(caught.value)
     assert re.search(sentence, str(caught.value)), str(caught.value)
+
+
+def test_a_frozen_autoencoder_may_read_numbers_as_it_is_made(composed: Any) -> None:
+    words = f"pipeline=recon_error model.net._target_={HERE}.ReadsNumbers model.checkpoint=autoencoder.pt"
+    (frozen,) = stages._learners(composed(words))
+    assert not any(weights.requires_grad for weights in frozen.parameters())
 
 
 def test_a_run_that_names_a_view_of_ones_own_is_read_without_importing_it(
