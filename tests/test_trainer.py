@@ -73,6 +73,7 @@ AUTOENCODER = ("pipeline=autoencoder", "budget.autoencoder={max_epochs: 1, batch
         (("trainer.fast_dev_run=true",), 1, 1),
         (("trainer.fast_dev_run=2", "trainer.max_epochs=7", "trainer.max_steps=9"), 2, 1),
         (("trainer.max_steps=7",), 7, 1),
+        (("trainer.max_steps=7", "trainer.min_steps=5"), 7, 1),
         (("trainer.max_steps=20",), 20, 2),
         (("trainer.max_steps=20", "trainer.max_epochs=1"), 13, 1),
         (("trainer.max_epochs=3", "trainer.min_epochs=3", "callbacks.early_stopping.patience=1"), 39, 3),
@@ -349,13 +350,15 @@ def test_what_this_run_cannot_have_is_refused_before_anything_starts(
         ("limit_train_batches=0.01", "trainer.limit_train_batches=0.01 leaves none of 13 batches"),
         ("overfit_batches=0.01", "trainer.overfit_batches=0.01 leaves none of 13 batches"),
         ("val_check_interval=20", "trainer.val_check_interval=20 is more than the 13 batches of an epoch"),
+        ("max_steps=5 trainer.min_steps=6", "trainer.max_steps=5 ends before trainer.min_steps=6"),
+        ("max_steps=5 trainer.min_epochs=1", "ends before trainer.min_epochs=1, which needs 13 steps"),
     ],
 )
 def test_what_the_faces_do_not_allow_is_refused_before_the_stage(
     compose_settings: Compose, word: str, sentence: str
 ) -> None:
     with pytest.raises(UsageError) as refused:
-        train(compose_settings(*CLASSIFY, f"trainer.{word}"))
+        train(compose_settings(*CLASSIFY, *f"trainer.{word}".split()))
     assert sentence in str(refused.value)
 
 
