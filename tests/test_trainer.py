@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import LRScheduler
 
 from fakegan import devices, ranks
-from fakegan.callbacks import ClipGradients
+from fakegan.callbacks import ClipGradients, Patience
 from fakegan.checkpoints import load_checkpoint
 from fakegan.data.faces import open_faces
 from fakegan.devices import describe
@@ -23,7 +24,7 @@ from fakegan.errors import UsageError
 from fakegan.modules.by_turns import ByTurns
 from fakegan.modules.classifier import Classifier
 from fakegan.modules.schedules import constant
-from fakegan.pipeline import parts, stages, trainer
+from fakegan.pipeline import fitting, parts, stages, trainer
 from fakegan.pipeline.examples import examples
 from fakegan.pipeline.settings import RunSettings
 from fakegan.pipeline.train_autoencoder import train_autoencoder
@@ -116,6 +117,20 @@ def test_schedules_are_told_the_steps_of_the_fit_and_of_an_epoch(
     told.clear()
     train(compose_settings(*CLASSIFY, *words, "classifier.schedule._target_=tests.test_trainer.telling"))
     assert wanted in told  # the others are trials
+
+
+@pytest.mark.parametrize(
+    ("monitor", "every", "words"),
+    [
+        ("val/auroc", 1, "3 epochs without a better val AUROC"),
+        ("val/loss", 2, "3 validations without a better val/loss"),
+    ],
+)
+def test_what_patience_waited_for_is_said(monitor: str, every: int, words: str) -> None:
+    patience = Patience(monitor, "max", patience=3)
+    patience.wait_count = 3
+    ended: Any = SimpleNamespace(callbacks=[patience], val_check_interval=1.0, check_val_every_n_epoch=every)
+    assert fitting._ended_by(ended) == f": {words}"
 
 
 told: list[tuple[int, int]] = []
