@@ -262,7 +262,7 @@ def seed_noise(seed: int, device: str) -> None:
     """Begin the noise of a training step, a function of the seed; `device` is the kind of device that computes.
 
     With several processes there are two kinds. That of `draw` is the whole batch's, the same as one process draws.
-    Whatever else draws, such as torch's own Dropout, gets noise that differs between the processes.
+    Whatever else draws, such as torch's Dropout2d, gets noise that differs between the processes.
     """
     import torch
 

@@ -9,17 +9,17 @@ from torch import Tensor, nn
 
 
 class PlainNet(nn.Module):
-    """A small CNN whose Dropout and BatchNorm1d are torch's."""
+    """A small CNN whose Dropout and BatchNorm1d are torch's; AlphaDropout draws noise that is not dealt."""
 
     def __init__(
         self,
         in_channels: int = 3,
         dropout: float = 0.4,  # share of the features that are left out in training
+        alpha: bool = False,  # by torch's AlphaDropout
     ) -> None:
         super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(in_channels, 4, 8, stride=8), nn.ReLU(), nn.Flatten(), nn.Dropout(dropout)
-        )
+        kind = nn.AlphaDropout if alpha else nn.Dropout
+        self.features = nn.Sequential(nn.Conv2d(in_channels, 4, 8, stride=8), nn.ReLU(), nn.Flatten(), kind(dropout))
         self.head = nn.Sequential(nn.Linear(256, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2))
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) -> (B, 2)

@@ -146,7 +146,7 @@ def test_schedule_factors_by_hand() -> None:
     assert rising(0) == pytest.approx(1 / 5)  # a twentieth of 100 steps
     assert rising(50) == pytest.approx(0.5)
     assert rising(100) == pytest.approx(0)
-    step = factor(falling, total_steps=100, epochs=10, step_epochs=3)
+    step = factor(falling, steps_per_epoch=10, step_epochs=3)
     assert [step(0), step(29), step(30), step(60)] == pytest.approx([1, 1, 0.1, 0.01])
     assert factor(constant)(99) == 1
 

@@ -157,15 +157,17 @@ def test_the_discriminators_running_statistics_are_those_of_labelled_faces(store
     torch.testing.assert_close(module.net.features[3].running_mean, expected)
 
 
-def test_keeping_statistics_still_normalises_by_the_batch_and_ends() -> None:
-    net = nn.Sequential(nn.BatchNorm2d(2)).train()
-    x = 5 + torch.randn(8, 2, 3, 3)
+@pytest.mark.parametrize(("kind", "sides"), [(nn.BatchNorm1d, ()), (nn.BatchNorm2d, (3, 3))])
+def test_keeping_statistics_still_normalises_by_the_batch_and_ends(kind: Any, sides: tuple[int, ...]) -> None:
+    net = nn.Sequential(kind(2), kind(2, track_running_stats=False)).train()
+    x = 5 + torch.randn(8, 2, *sides)
     before = _state(net)
     with running_statistics_kept(net):
         assert abs(net(x).mean().item()) < 1e-5
     assert not _changed(before, net)
     net(x)
     assert _changed(before, net) == {"statistics"}
+    assert not net[1].track_running_stats
 
 
 def test_it_learns_which_class_is_fake(store: FaceStore) -> None:

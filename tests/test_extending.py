@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import pytorch_lightning as pl
@@ -29,6 +29,7 @@ from fakegan.building import build, untrained
 from fakegan.checkpoints import load_checkpoint
 from fakegan.detector import DETECTOR_FILE, Detector
 from fakegan.errors import FakeganError, UntrustedError, UsageError
+from fakegan.modules.classifier import Classifier
 from fakegan.modules.schedules import follow
 from fakegan.nets.dropout import Dropout
 from fakegan.pipeline import parts, stages, trials
@@ -153,6 +154,15 @@ class TwoCodes(NoEncoder):
         return (self.encoder(x) + self.encoder(x)) / 2
 
 
+class ReadsNumbers(nn.Module):
+    """As timm's nets do for the depth of their DropPath."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(1, 1)
+        self.rates = torch.linspace(0, 0.1, 3).tolist()
+
+
 class OtherSize(TwoCodes):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.encoder(x)[:, :, :32]
@@ -192,6 +202,10 @@ class KeepsNothing(pl.LightningModule):
         self.other = net
 
 
+class KeepsAnother(Classifier):
+    keeps: ClassVar[dict[str, str]] = {"other.pt": "other"}
+
+
 HERE = "tests.test_extending"
 
 
@@ -225,6 +239,18 @@ HERE = "tests.test_extending"
             "classifier.schedule._target_=torch.optim.lr_scheduler.StepLR classifier.schedule.step=5",
             "schedule.step is not",
         ),
+        ("classifier.schedule._target_=torch.optim.lr_scheduler.StepLR", r"classifier\.schedule: StepLR.*'step_size'"),
+        (
+            "pipeline=recon_error model.schedule._target_=torch.optim.lr_scheduler.OneCycleLR",
+            r"model\.schedule: OneCycleLR.*'max_lr'",
+        ),
+        ("classifier.schedule.warmup=-1", r"classifier\.schedule: warmup=-1 must be 0 or more"),
+        ("classifier.loss._target_=torch.nn.BCEWithLogitsLoss", r"classifier\.loss\._target_=.* cannot take"),
+        (
+            "classifier.loss._target_=torch.nn.CrossEntropyLoss classifier.loss.reduction=none",
+            r"classifier\.loss\._target_=.* must return one number, of shape \(\) .* returns \(2,\)",
+        ),
+        (f"classifier._target_={HERE}.KeepsAnother", r"keeps 'other' as other\.pt: it must have a network"),
     ],
 )
 def test_what_is_wrong_with_own_code_is_one_sentence_before_anything_trains(
@@ -234,6 +260,12 @@ def test_what_is_wrong_with_own_code_is_one_sentence_before_anything_trains(
         stages._learners(composed(words if "pipeline" in words else f"pipeline=classify {words}"))
     assert "\n" not in str(caught.value)
     assert re.search(sentence, str(caught.value)), str(caught.value)
+
+
+def test_a_frozen_autoencoder_may_read_numbers_as_it_is_made(composed: Any) -> None:
+    words = f"pipeline=recon_error model.net._target_={HERE}.ReadsNumbers model.checkpoint=autoencoder.pt"
+    (frozen,) = stages._learners(composed(words))
+    assert not any(weights.requires_grad for weights in frozen.parameters())
 
 
 def test_a_run_that_names_a_view_of_ones_own_is_read_without_importing_it(

@@ -99,7 +99,7 @@ def test_noise_differs_by_process_and_is_dealt_from_one_process_noise(process: A
 
 
 def test_noise_that_is_not_dealt_differs_by_process_and_leaves_the_dealt_alone(process: As) -> None:
-    """torch's own Dropout: on one process as ever, on several a mask for each, again the same for the same step."""
+    """Not by `draw`: on one process as ever, on several a mask for each, again the same for the same step."""
 
     def drawn(rank: int, count: int) -> tuple[list[float], list[float], list[float]]:
         process(rank, count)
@@ -125,12 +125,12 @@ def test_layers_whose_number_of_processes_counts_are_named(process: As) -> None:
     class Own(nn.BatchNorm2d):
         pass
 
-    kinds = [nn.Dropout(0.3), nn.Dropout2d(0.0), Dropout(0.3), nn.RReLU(), nn.BatchNorm1d(2), nn.BatchNorm2d(2), Own(2)]
-    net = nn.Sequential(*kinds)
+    noisy = [nn.AlphaDropout(0.3), nn.Dropout2d(0.0), Dropout(0.3), nn.RReLU()]
+    net = nn.Sequential(*noisy, nn.BatchNorm1d(2), nn.BatchNorm2d(2), Own(2))
     assert said_of_several([net]) == []
     process(0, 2)
     noise, norms = said_of_several([net])
-    assert noise.startswith("Dropout, RReLU: each process draws noise of its own")
+    assert noise.startswith("AlphaDropout, RReLU: each process draws noise of its own")
     assert norms.startswith("Own: each process normalises by its own faces")
     share_statistics(net)
     assert [type(part).__name__ for part in net[4:]] == ["SharedBatchNorm1d", "SharedBatchNorm2d", "Own"]
@@ -319,12 +319,15 @@ MODULES = {
         *("pipeline=autoencoder", "model.net.norm=instance", "budget.autoencoder={max_epochs: 4, batch_size: 8}"),
         *("model=autogan1", "budget.width=32"),  # 128 channels: Winograd's convolutions
     ),
-    "simple_cnn": ("pipeline=classify", "budget.classifier={max_epochs: 3, batch_size: 8}"),
+    "simple_cnn": (
+        *("pipeline=classify", "classifier=simple_cnn", "budget.classifier={max_epochs: 3, batch_size: 8}"),
+    ),
     "alexnet": ("pipeline=classify", "classifier=alexnet", "budget.classifier={max_epochs: 3, batch_size: 8}"),
     "dcgan": ("pipeline=classify", "classifier=dcgan", "budget.dcgan={max_epochs: 3, batch_size: 8}"),
-    "own": (  # a user's net, with BatchNorm1d
-        *("pipeline=classify", "classifier.net._target_=tests.own_parts.PlainNet", "classifier.net.dropout=0.0"),
-        *("budget.classifier={max_epochs: 3, batch_size: 8}", "trainer.gradient_clip_val=0.5"),
+    "own": (  # a user's net, with torch's Dropout and BatchNorm1d
+        *("pipeline=classify", "classifier=simple_cnn", "classifier.net._target_=tests.own_parts.PlainNet"),
+        *("classifier.net.dropout=0.4", "budget.classifier={max_epochs: 3, batch_size: 8}"),
+        "trainer.gradient_clip_val=0.5",
     ),
 }
 
@@ -379,16 +382,16 @@ def test_metrics_on_two_processes_are_exact_with_an_odd_count(
 
 
 @pytest.mark.slow
-def test_a_net_with_plain_dropout_trains_on_two_processes_and_the_run_says_what_it_breaks(
+def test_noise_that_is_not_dealt_trains_on_two_processes_and_the_run_says_what_it_breaks(
     tmp_path: Path, store_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The same words give the same losses again; another number of processes gives others, though not far away."""
-    words = (*MODULES["own"], "classifier.net.dropout=0.4", "classifier.optimizer.lr=0.02")
+    words = (*MODULES["own"], "classifier.net.alpha=true", "classifier.optimizer.lr=0.02")
     two, again = (begin(store_path, tmp_path / name, *words, "trainer=ddp_cpu") for name in ("two", "again"))
     one = begin(store_path, tmp_path / "one", *words, "trainer=cpu")
     twos = record(two)
     assert (
-        "\nDropout: each process draws noise of its own, so what is learnt depends on how many"
+        "\nAlphaDropout: each process draws noise of its own, so what is learnt depends on how many"
         in capfd.readouterr().out
     )
     assert record(again) == twos

@@ -30,11 +30,13 @@ EVERY_STEP, EVERY_EPOCH = (
 )  # when last.ckpt is written
 MODULES = {
     "autoencoder": ("pipeline=autoencoder", "model.pool_size=5", "budget.autoencoder={max_epochs: 10, batch_size: 8}"),
-    "simple_cnn": ("pipeline=classify", "budget.classifier={max_epochs: 10, batch_size: 8}"),
+    "simple_cnn": (
+        *("pipeline=classify", "classifier=simple_cnn", "budget.classifier={max_epochs: 10, batch_size: 8}"),
+    ),
     "alexnet": ("pipeline=classify", "classifier=alexnet", "budget.classifier={max_epochs: 10, batch_size: 8}"),
     "dcgan": ("pipeline=classify", "classifier=dcgan", "budget.dcgan={max_epochs: 10, batch_size: 8}"),
     "own": (  # a user's net, with torch's own Dropout
-        *("pipeline=classify", "classifier.net._target_=tests.own_parts.PlainNet"),
+        *("pipeline=classify", "classifier=simple_cnn", "classifier.net._target_=tests.own_parts.PlainNet"),
         "budget.classifier={max_epochs: 10, batch_size: 8}",
     ),
 }

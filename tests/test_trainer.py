@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,16 +13,18 @@ import torch
 from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.optim import SGD
+from torch.optim.lr_scheduler import LRScheduler
 
-from fakegan import devices
-from fakegan.callbacks import ClipGradients
+from fakegan import devices, ranks
+from fakegan.callbacks import ClipGradients, Patience
 from fakegan.checkpoints import load_checkpoint
 from fakegan.data.faces import open_faces
 from fakegan.devices import describe
 from fakegan.errors import UsageError
 from fakegan.modules.by_turns import ByTurns
 from fakegan.modules.classifier import Classifier
-from fakegan.pipeline import stages
+from fakegan.modules.schedules import constant
+from fakegan.pipeline import fitting, parts, stages, trainer
 from fakegan.pipeline.examples import examples
 from fakegan.pipeline.settings import RunSettings
 from fakegan.pipeline.train_autoencoder import train_autoencoder
@@ -71,6 +74,7 @@ AUTOENCODER = ("pipeline=autoencoder", "budget.autoencoder={max_epochs: 1, batch
         (("trainer.fast_dev_run=true",), 1, 1),
         (("trainer.fast_dev_run=2", "trainer.max_epochs=7", "trainer.max_steps=9"), 2, 1),
         (("trainer.max_steps=7",), 7, 1),
+        (("trainer.max_steps=7", "trainer.min_steps=5"), 7, 1),
         (("trainer.max_steps=20",), 20, 2),
         (("trainer.max_steps=20", "trainer.max_epochs=1"), 13, 1),
         (("trainer.max_epochs=3", "trainer.min_epochs=3", "callbacks.early_stopping.patience=1"), 39, 3),
@@ -97,6 +101,57 @@ def test_networks_that_learn_by_turns_count_batches(
 ) -> None:
     """Lightning would count the step of each of the two optimizers."""
     assert steps(train(compose_settings(*AUTOENCODER, *words))) == done
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (("trainer.max_epochs=3",), (39, 13)),
+        (("trainer.max_steps=20",), (20, 13)),  # an epoch is no shorter for it
+        (("trainer.limit_train_batches=7", "trainer.accumulate_grad_batches=2", "trainer.max_epochs=2"), (8, 4)),
+    ],
+)
+def test_schedules_are_told_the_steps_of_the_fit_and_of_an_epoch(
+    compose_settings: Compose, words: tuple[str, ...], wanted: tuple[int, int]
+) -> None:
+    told.clear()
+    train(compose_settings(*CLASSIFY, *words, "classifier.schedule._target_=tests.test_trainer.telling"))
+    assert wanted in told  # the others are trials
+
+
+@pytest.mark.parametrize(
+    ("monitor", "every", "words"),
+    [
+        ("val/auroc", 1, "3 epochs without a better val AUROC"),
+        ("val/loss", 2, "3 validations without a better val/loss"),
+    ],
+)
+def test_what_patience_waited_for_is_said(monitor: str, every: int, words: str) -> None:
+    patience = Patience(monitor, "max", patience=3)
+    patience.wait_count = 3
+    ended: Any = SimpleNamespace(callbacks=[patience], val_check_interval=1.0, check_val_every_n_epoch=every)
+    assert fitting._ended_by(ended) == f": {words}"
+
+
+told: list[tuple[int, int]] = []
+
+
+def telling(optimizer: torch.optim.Optimizer, total_steps: int, steps_per_epoch: int) -> LRScheduler:
+    told.append((total_steps, steps_per_epoch))
+    return constant(optimizer)
+
+
+@pytest.mark.parametrize(
+    ("words", "searches"), [((), False), (("trainer.strategy=ddp_find_unused_parameters_true",), True)]
+)
+def test_a_net_of_several_processes_may_leave_parameters_out_if_the_strategy_says_so(
+    compose_settings: Compose, words: tuple[str, ...], searches: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = compose_settings(*CLASSIFY, *words)
+    made = parts.classifier(settings)
+    monkeypatch.setattr(ranks, "count", lambda: 2)
+    strategy: Any = trainer._strategy(made, settings.trainer.node.get("strategy"))
+    assert strategy._ddp_kwargs["find_unused_parameters"] is searches
 
 
 def test_a_clock_ends_training_and_is_said(
@@ -310,13 +365,15 @@ def test_what_this_run_cannot_have_is_refused_before_anything_starts(
         ("limit_train_batches=0.01", "trainer.limit_train_batches=0.01 leaves none of 13 batches"),
         ("overfit_batches=0.01", "trainer.overfit_batches=0.01 leaves none of 13 batches"),
         ("val_check_interval=20", "trainer.val_check_interval=20 is more than the 13 batches of an epoch"),
+        ("max_steps=5 trainer.min_steps=6", "trainer.max_steps=5 ends before trainer.min_steps=6"),
+        ("max_steps=5 trainer.min_epochs=1", "ends before trainer.min_epochs=1, which needs 13 steps"),
     ],
 )
 def test_what_the_faces_do_not_allow_is_refused_before_the_stage(
     compose_settings: Compose, word: str, sentence: str
 ) -> None:
     with pytest.raises(UsageError) as refused:
-        train(compose_settings(*CLASSIFY, f"trainer.{word}"))
+        train(compose_settings(*CLASSIFY, *f"trainer.{word}".split()))
     assert sentence in str(refused.value)
 
 

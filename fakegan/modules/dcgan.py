@@ -10,6 +10,7 @@ import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryRecall, BinarySpecificity
 
@@ -121,7 +122,7 @@ def running_statistics_kept(net: nn.Module) -> Iterator[None]:
     Samples pass through the discriminator as a batch of their own, as DCGAN does it. But it is labelled faces that it
     will score, in eval mode, so its running statistics are theirs: samples, grey blobs at first, would displace them.
     """
-    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [part for part in net.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False
     try:

@@ -16,7 +16,7 @@ from fakegan.checks import at_least
 from fakegan.data.batches import limited
 
 MakeOptimizer = Callable[..., Optimizer]  # of parameters
-MakeSchedule = Callable[..., Any]  # of an optimizer, and of total_steps and epochs where it has such parameters
+MakeSchedule = Callable[..., Any]  # of an optimizer, and of total_steps and steps_per_epoch if it has such parameters
 
 
 def constant(optimizer: Optimizer) -> LambdaLR:
@@ -40,30 +40,30 @@ def cosine(
 
 def falling(
     optimizer: Optimizer,
-    total_steps: int,  # of the whole fit
-    epochs: int,  # of the whole fit
+    steps_per_epoch: int,
     step_epochs: int = 30,  # epochs between two falls
     factor: float = 0.1,  # of each fall
 ) -> LambdaLR:
     """Falls every so many epochs, to a tenth each time."""
     at_least(1, step_epochs=step_epochs)
     at_least(0, factor=factor)
-    steps_per_epoch = max(total_steps / epochs, 1)
-    return LambdaLR(optimizer, lambda step: factor ** int(step / steps_per_epoch / step_epochs))
+    return LambdaLR(optimizer, lambda step: factor ** (step // steps_per_epoch // step_epochs))
 
 
-def training_steps(trainer: pl.Trainer) -> int:
-    """Optimizer steps of the whole fit.
+def training_steps(trainer: pl.Trainer) -> tuple[int, int]:
+    """Optimizer steps of the whole fit at most, and of an epoch.
 
     Lightning's estimate would make the loader's iterator here and now, before a resumed fit is told where it stands.
     """
     data = cast("Any", trainer).datamodule
     if data is None:  # loaders alone, which cannot be resumed in the middle of an epoch
-        return int(trainer.estimated_stepping_batches)
+        steps = int(trainer.estimated_stepping_batches)
+        return steps, max(steps // (trainer.max_epochs or 1), 1)
     batches = limited(len(data.train_dataloader()), trainer.limit_train_batches)
-    steps = (trainer.max_epochs or 1) * math.ceil(batches / trainer.accumulate_grad_batches)
+    of_an_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
     callbacks: list[pl.Callback] = cast("Any", trainer).callbacks
-    return min(steps, *(callback.steps for callback in callbacks if isinstance(callback, EndAfter)), steps)
+    ends = [callback.steps for callback in callbacks if isinstance(callback, EndAfter)]
+    return min([(trainer.max_epochs or 1) * of_an_epoch, *ends]), of_an_epoch
 
 
 def follow(
@@ -73,18 +73,22 @@ def follow(
 ) -> dict[str, Any]:
     """Lightning's description of the schedule of an optimizer.
 
-    A schedule that asks for `total_steps` moves with each step, another with each epoch. One that waits for a better
-    value looks at the module's `monitor`, in its direction.
+    A schedule that asks for `total_steps` or `steps_per_epoch` moves with each step, another with each epoch. One that
+    waits for a better value looks at the module's `monitor`, in its direction.
     """
     make = schedule or constant
-    known = inspect.signature(make).parameters
-    bound = getattr(make, "keywords", {})
-    offered: dict[str, Any] = {"total_steps": training_steps(module.trainer), "epochs": module.trainer.max_epochs or 1}
+    scheduler = scheduled(make, optimizer, *training_steps(module.trainer), str(module.mode))
+    by_step = {"total_steps", "steps_per_epoch"} & set(inspect.signature(make).parameters)
+    return {"scheduler": scheduler, "interval": "step" if by_step else "epoch", "monitor": module.monitor}
+
+
+def scheduled(make: MakeSchedule, optimizer: Optimizer, total_steps: int, steps_per_epoch: int, mode: str) -> Any:
+    """The schedule of an optimizer, given what it asks for; `mode` is the better direction, min or max."""
+    offered: dict[str, Any] = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
     if getattr(make, "func", make) is ReduceLROnPlateau:
-        offered["mode"] = module.mode
-    given = {name: value for name, value in offered.items() if name in known and name not in bound}
-    interval = "step" if "total_steps" in known else "epoch"
-    return {"scheduler": make(optimizer, **given), "interval": interval, "monitor": module.monitor}
+        offered["mode"] = mode
+    known, bound = inspect.signature(make).parameters, getattr(make, "keywords", {})
+    return make(optimizer, **{name: value for name, value in offered.items() if name in known and name not in bound})
 
 
 def move(module: pl.LightningModule, interval: str) -> None:

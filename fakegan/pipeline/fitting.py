@@ -115,7 +115,8 @@ def _tell_end(folder: Path, trainer: pl.Trainer) -> None:
     why = _ended_by(trainer)
     if last < (epochs or 0):
         print(f"{folder.name}: early stop after epoch {last}/{epochs}{why}", flush=True)
-    print(f"{folder.name}: kept epoch {best['epoch'] + 1}/{epochs}, {said(best['metrics'], 'val')}", flush=True)
+    kept = [f"{folder.name}: kept epoch {best['epoch'] + 1}/{epochs}", said(best["metrics"], "val")]
+    print(", ".join(filter(None, kept)), flush=True)
     for profile in sorted(folder.glob("*profile*.txt")):
         print(f"{folder.name}: profile in {profile}", flush=True)
 
@@ -126,8 +127,10 @@ def _ended_by(trainer: pl.Trainer) -> str:
         if isinstance(callback, Timer) and (callback.time_remaining() or 0) <= 0:
             return ": trainer.max_time is over"
         if isinstance(callback, Patience) and callback.wait_count >= callback.patience:
-            often = "epochs" if trainer.val_check_interval == 1.0 else "validations"
-            return f": {callback.patience} {often} without a better val AUROC"
+            by_epoch = (trainer.val_check_interval, trainer.check_val_every_n_epoch) == (1.0, 1)
+            often = "epochs" if by_epoch else "validations"
+            metric = "val AUROC" if callback.monitor == "val/auroc" else callback.monitor
+            return f": {callback.patience} {often} without a better {metric}"
     return ""
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
-import torch
 from torch import nn
 
 from fakegan.building import TARGET, Node, build, takes
@@ -52,6 +51,12 @@ def classifier(settings: RunSettings) -> pl.LightningModule:
         raise UsageError(
             f"classifier.{TARGET}={node[TARGET]} must keep its network as `net`: the detector is made of it"
         )
+    for file, name in getattr(made, "keeps", {}).items():
+        if not _is_network(node.get(name)) or not isinstance(getattr(made, name, None), nn.Module):
+            raise UsageError(
+                f"classifier.{TARGET}={node[TARGET]} keeps {name!r} as {file}: it must have a network as that option, "
+                f"and as self.{name}"
+            )
     return made
 
 
@@ -88,24 +93,13 @@ def module(node: Node, at: str) -> pl.LightningModule:
             f"{at}.{TARGET}={node[TARGET]} must keep its option `net` as self.{kept}: what is kept is that"
         )
     trials.use_one_noise(made)
-    _try_optimizer(made, at)
+    trials.try_learning(made, at)
     return made
 
 
 def _unfinished(value: Any) -> Any:
     """A node whose class needs what no config can hold: an optimizer its parameters, a schedule its optimizer."""
     return {**value, "_partial_": True} if isinstance(value, dict) and TARGET in value else value
-
-
-def _try_optimizer(made: pl.LightningModule, at: str) -> None:
-    """What an optimizer refuses is said before anything trains."""
-    make = getattr(made, "make_optimizer", None)
-    if make is None:
-        return
-    try:
-        make([nn.Parameter(torch.zeros(1))])
-    except Exception as error:  # whatever it says of its options
-        raise UsageError(f"{at}.optimizer: {error}") from error
 
 
 def data_module(settings: RunSettings, stage: str, **offered: Any) -> pl.LightningDataModule:

@@ -232,11 +232,10 @@ def _learners(settings: RunSettings) -> list[nn.Module]:
         trainer_for(made, None, run_dir / "autoencoder", settings, settings.autoencoder_budget, False)
         nets.append(made)
     elif settings.pipeline.needs_autoencoder:
-        with torch.device("meta"):  # for what it is made of: the weights are the file's
-            nets.append(parts.autoencoder(settings).get_submodule("autoencoder").requires_grad_(False))
+        nets.append(parts.autoencoder(settings).get_submodule("autoencoder").requires_grad_(False))
     if settings.pipeline.trains_classifier:
         made, stops_early = parts.classifier(settings), not settings.classifier.adversarial
-        trials.try_classifier(made.get_submodule("net"), settings)
+        trials.try_classifier(made, settings)
         trainer_for(made, None, run_dir / "classifier", settings, settings.classifier_budget, stops_early)
         nets.append(made)
     return nets

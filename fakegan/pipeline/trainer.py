@@ -76,7 +76,7 @@ def make_trainer(
         "logger": writers or False,
         "callbacks": [*clips, *ends, *found],
         "plugins": [AtomicCheckpointIO(), place],
-        "strategy": _strategy(made),
+        "strategy": _strategy(made, asked.node.get("strategy")),
     }
     built = _built(options, objects)
     vars(built).setdefault("val_check_interval", math.inf)  # early stopping asks for it where a clock decides
@@ -144,14 +144,27 @@ def _ends(
     if data is None or (most == -1 and least is None and by_epoch):
         return epochs, ends
     steps = math.ceil(len(data.train_dataloader()) / own.get("accumulate_grad_batches", 1))
+    if most != -1:
+        _refuse_short(most, steps, min_steps=least or 0, min_epochs=own.get("min_epochs", 0))
     if least is not None:
         own["min_epochs"] = max(own.get("min_epochs", 1), math.ceil(least / steps))
     if most != -1:
+        if "min_epochs" in own:
+            own["min_epochs"] = min(own["min_epochs"], most // steps)  # the last step may be within an epoch
         needed = math.ceil(most / steps)
         epochs = needed if asked.max_epochs is None else min(epochs, needed)
     if most != -1 or not by_epoch:  # the last step of all is followed by a validation
         ends.append(EndAfter(most if most != -1 else epochs * steps, steps))
     return epochs, ends
+
+
+def _refuse_short(most: int, steps: int, min_steps: int, min_epochs: int) -> None:
+    """Raise a UsageError for a max_steps that is less than what is asked for at least; Lightning would pass over it."""
+    for asked, needed in ((f"min_steps={min_steps}", min_steps), (f"min_epochs={min_epochs}", min_epochs * steps)):
+        if needed > most:
+            raise UsageError(
+                f"trainer.max_steps={most} ends before trainer.{asked}, which needs {needed} steps: raise it"
+            )
 
 
 def _clips(own: Node) -> list[pl.Callback]:
@@ -181,12 +194,12 @@ def _passes(options: Mapping[str, Any], objects: Mapping[str, Any], without: str
     return True
 
 
-def _strategy(made: pl.LightningModule) -> Strategy | str:
-    """One process, or the run's: they average gradients; each of a module's networks learns by turns."""
+def _strategy(made: pl.LightningModule, asked: str | None) -> Strategy | str:
+    """One process, or the run's: they average gradients; where networks learn by turns, not all have some."""
     if ranks.count() == 1:
         return "auto"
     share_statistics(made)
-    by_turns = not made.automatic_optimization
+    some_rest = not made.automatic_optimization or asked == "ddp_find_unused_parameters_true"
     # Buffers are statistics, the same everywhere, or a process's own pool: the first's must not replace them.
-    options: dict[str, Any] = {"find_unused_parameters": by_turns, "broadcast_buffers": False}
+    options: dict[str, Any] = {"find_unused_parameters": some_rest, "broadcast_buffers": False}
     return DDPStrategy(**options)

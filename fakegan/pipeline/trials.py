@@ -5,31 +5,57 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 from fakegan.building import TARGET
 from fakegan.errors import UsageError
+from fakegan.modules.schedules import constant, scheduled
 from fakegan.nets.dropout import Dropout
 from fakegan.pipeline.settings import RunSettings
 
 _BATCH = 2  # blank faces
+_STEPS = 100_000  # of a training that there will not be
 
 
-def try_classifier(net: nn.Module, settings: RunSettings) -> None:
-    """A blank batch through the view and the classifier's net.
+def try_learning(made: pl.LightningModule, at: str) -> None:
+    """A module's optimizer and its schedule, on a number of no use.
 
     Raises:
-        UsageError: it cannot be taken, what comes out is not two logits a face, or no weight can learn.
+        UsageError: an option that one of them refuses, or does not go without.
     """
+    make, schedule = getattr(made, "make_optimizer", None), getattr(made, "make_schedule", None)
+    if make is None:
+        return
+    what = "optimizer"
+    try:
+        optimizer = make([nn.Parameter(torch.zeros(1))])
+        what = "schedule"
+        scheduled(schedule or constant, optimizer, _STEPS, _STEPS // 100, getattr(made, "mode", "min"))
+    except Exception as error:  # whatever it says of its options
+        raise UsageError(f"{at}.{what}: {' '.join(str(error).split())}") from error
+
+
+def try_classifier(made: nn.Module, settings: RunSettings) -> None:
+    """A blank batch through the view, the classifier's net, and its loss if it has one.
+
+    Raises:
+        UsageError: it cannot be taken, or what comes out is not two logits a face, or no loss; or no weight can learn.
+    """
+    net, loss = made.get_submodule("net"), getattr(made, "loss", None)
     view, faces = settings.pipeline.seen, torch.zeros(_BATCH, 3, 64, 64)
     if view is None:
         return
     what = f"pipeline.view={settings.pipeline.view}"
     shown = _tried(lambda: view(dict.fromkeys(view.arrays, faces)), what, (_BATCH, view.channels, 64, 64))
     at = f"classifier.net.{TARGET}={settings.classifier.node['net'][TARGET]}"
-    _tried(lambda: _in_eval_mode(net, shown), at, (_BATCH, 2), "two logits a face, real and fake, ")
+    logits = _tried(lambda: _in_eval_mode(net, shown), at, (_BATCH, 2), "two logits a face, real and fake, ")
     _refuse_nothing_to_learn(net, at)
+    node = settings.classifier.node.get("loss")
+    if isinstance(loss, nn.Module) and node is not None:
+        labels = torch.arange(_BATCH)
+        _tried(lambda: loss(logits, labels), f"classifier.loss.{TARGET}={node[TARGET]}", (), "one number, of shape ")
 
 
 def try_autoencoder(net: nn.Module, settings: RunSettings) -> None:
@@ -62,7 +88,7 @@ def _tried(make: Callable[[], Any], at: str, shape: tuple[int, ...], what: str =
         made = make()
     except Exception as error:  # whatever a net of the user's own raises
         why = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UsageError(f"{at} cannot take a batch of blank faces: {why}") from error
+        raise UsageError(f"{at} cannot take what a batch of blank faces gives: {why}") from error
     if not isinstance(made, Tensor):
         raise UsageError(f"{at} must return a tensor, {what}of shape {shape}, but returns a {type(made).__name__}")
     if made.shape != shape:
