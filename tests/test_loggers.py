@@ -117,6 +117,7 @@ def test_a_logger_of_ones_own_gets_scalars_hyperparameters_and_pictures(compose_
         (("logger.csv.prefix=x",), r"logger\.csv.*: logger\.csv\._target_=package"),
         (("logger.mine._target_=nowhere.Logger",), r"logger\.mine\._target_=nowhere\.Logger cannot be imported"),
         (("logger.mine._target_=fakegan.callbacks.Last",), r"logger\.mine\._target_=.* makes no Logger, but a Last"),
+        (("logger.tensorboard.log_dir=x",), r"tensorboard\.log_dir is not a config key"),
         (("logger.tensorboard.flush_sec=9",), r"flush_sec is not a config key: did you mean .*\.flush_secs\?"),
     ],
 )

@@ -54,10 +54,11 @@ def _check_board(node: Node, at: str) -> None:
     """Raise a UsageError for an option that neither Lightning's TensorBoardLogger has nor what it is handed to."""
     from torch.utils.tensorboard import SummaryWriter
 
-    handed_on = inspect.signature(SummaryWriter).parameters
-    for key in node.keys() - HYDRAS - handed_on.keys():
+    handed_on = set(inspect.signature(SummaryWriter).parameters) - {"log_dir"}  # which the logger gives itself
+    for key in node.keys() - HYDRAS - handed_on:
         if not takes(node, key):
-            known = {*inspect.signature(TensorBoardLogger).parameters, *handed_on} - {"kwargs"}
+            own = set(inspect.signature(TensorBoardLogger).parameters)
+            known = (own | handed_on) - {"kwargs", "save_dir", "name", "version"}  # a run's own folder is filled in
             raise unknown(f"{at}.{key}", node[key], [f"{at}.{option}" for option in known])
 
 
