@@ -53,10 +53,13 @@ def test_an_artifact_of_version_0_1_0_is_made_anew_and_named(
     old = tmp_path / "autoencoder" / "a-0123456789abcdef"
     old.mkdir(parents=True)
     (old / "manifest.json").write_text(json.dumps({"ingredients": {"seed": 1, "code": "5f2a"}}))
+    otherwise = tmp_path / "autoencoder" / "a-fedcba9876543210"  # its settings had other keys
+    otherwise.mkdir()
+    (otherwise / "manifest.json").write_text(json.dumps({"ingredients": {"seed": 1, "code": "5f2a", "precision": "x"}}))
     (tmp_path / "autoencoder" / "b").mkdir()
     (tmp_path / "autoencoder" / "b" / "manifest.json").write_text("damaged")
     assert not obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write).reused
-    assert capsys.readouterr().out.count("another version") == 1
+    assert capsys.readouterr().out.count("another version") == 2
     assert not obtain(tmp_path, "autoencoder", "a", 1, {"seed": 2}, _write).reused
     assert capsys.readouterr().out == ""
 

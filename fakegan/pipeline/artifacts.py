@@ -80,7 +80,7 @@ def obtain(
     def begun() -> bool:
         if (path / MANIFEST).is_file():
             return False
-        for outdated in _by_other_recipes(path.parent, recipe, ingredients):
+        for outdated in _by_other_recipes(path.parent, name, recipe, ingredients):
             print(f"{kind}: {outdated} is from another version of FakeGAN: made anew, and not deleted", flush=True)
         shutil.rmtree(building, ignore_errors=True)  # left by a run that died: the lock says that it is not alive
         building.mkdir()
@@ -101,8 +101,8 @@ def obtain(
     return Artifact(path, reused=False)
 
 
-def _by_other_recipes(folder: Path, recipe: int, ingredients: dict[str, Any]) -> list[Path]:
-    """The finished artifacts in a kind's folder that are made from the same by another recipe."""
+def _by_other_recipes(folder: Path, name: str, recipe: int, ingredients: dict[str, Any]) -> list[Path]:
+    """The finished artifacts in a kind's folder that are made from the same, by another recipe or version."""
     found = []
     for manifest in sorted(folder.glob(f"*/{MANIFEST}")):
         try:
@@ -111,7 +111,9 @@ def _by_other_recipes(folder: Path, recipe: int, ingredients: dict[str, Any]) ->
         except (OSError, ValueError, KeyError, TypeError):
             continue  # damaged: nothing is said of it, and nothing is lost
         made_from.pop("code", None)  # which stood for the recipe in version 0.1.0
-        if made_from == ingredients and content.get("recipe") != recipe:
+        told_otherwise = made_from.keys() != ingredients.keys() and manifest.parent.name.startswith(f"{name}-")
+        alike = all(made_from.get(key) == ingredients.get(key) for key in ("seed", "faces", "rows"))
+        if (made_from == ingredients and content.get("recipe") != recipe) or (told_otherwise and alike):
             found.append(manifest.parent)
     return found
 
