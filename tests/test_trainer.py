@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LRScheduler
 
-from fakegan import devices, ranks
+from fakegan import devices, ranks, signals
 from fakegan.callbacks import ClipGradients, Patience
 from fakegan.checkpoints import load_checkpoint
 from fakegan.data.faces import open_faces
@@ -183,7 +183,7 @@ def test_a_clock_ends_training_and_is_said(
     ids=" ".join,
 )
 def test_a_fit_that_was_stopped_within_an_epoch_ends_with_the_same_bits(
-    compose_settings: Compose, words: tuple[str, ...]
+    compose_settings: Compose, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopping = (
         "callbacks.stops._target_=tests.own_parts.StopsOnce",
@@ -195,6 +195,7 @@ def test_a_fit_that_was_stopped_within_an_epoch_ends_with_the_same_bits(
     StopsOnce.armed = True
     with pytest.raises(SystemExit):
         train(run())
+    monkeypatch.setattr(signals, "_state", signals._State())  # what goes on is another process
     assert not StopsOnce.armed
     assert 0 < steps(load_checkpoint(run().paths.run_dir / "classifier" / "checkpoints" / "last.ckpt")) < steps(whole)
     again = train(run())
@@ -208,7 +209,7 @@ class _Two(ByTurns):
     def __init__(self, make: Callable[..., Any], gradient: float) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.monitor = "none"
+        self.monitor, self.mode = "none", "min"
         self.make_optimizer, self.make_schedule = make, None
         self.pair = nn.ModuleList([nn.Linear(2, 1, bias=False), nn.Linear(2, 1, bias=False)])
         for net in self.pair:
