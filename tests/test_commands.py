@@ -94,7 +94,7 @@ def test_a_sweep_runs_every_combination_side_by_side_and_trains_each_autoencoder
     assert result.returncode == 0, result.stderr
     sweep = tmp_path / "sweep"
     assert [row["state"] for row in _rows(sweep)] == [*["finished"] * 4, "repeats 0", *["finished"] * 3]
-    same = "job 4 is the same run as 0_classify_autogan1_simple_cnn_s1: what is swept has no effect on it"
+    same = "job 4 is the same run as 0_classify_autogan1_alexnet_s1: what is swept has no effect on it"
     assert same in result.stdout
     logs = {path.parent.name: path.read_text() for path in sweep.glob("*/log.txt")}
     assert len(logs) == 7
@@ -102,7 +102,7 @@ def test_a_sweep_runs_every_combination_side_by_side_and_trains_each_autoencoder
         training = [name for name, log in logs.items() if f"autoencoder: training autogan{depth}" in log]
         assert len(training) == 1, training
     assert "hydra.sweep.dir" not in (sweep / "command.txt").read_text()
-    metrics = json.loads((sweep / "1_recon_classify_autogan1_simple_cnn_s1" / "metrics.json").read_text())
+    metrics = json.loads((sweep / "1_recon_classify_autogan1_alexnet_s1" / "metrics.json").read_text())
     assert metrics["command"].startswith("train.py model=autogan1 pipeline=recon_classify data=faces")
     assert (sweep / "report.html").is_file()
     assert "Does depth matter?" in result.stdout
@@ -199,11 +199,11 @@ def test_a_sweep_that_was_stopped_goes_on_where_it_was(
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as job:
-        started = sweep / "1_classify_autogan4_simple_cnn_s1"
+        started = sweep / "1_classify_autogan4_alexnet_s1"
         _until((started / "classifier" / "checkpoints" / "last.ckpt").exists, job)
         job.send_signal(number)
         stderr = job.communicate()[1].decode()
-    finished = sweep / "0_classify_autogan4_simple_cnn_s1" / "metrics.json"
+    finished = sweep / "0_classify_autogan4_alexnet_s1" / "metrics.json"
     before = finished.stat().st_mtime_ns
     if number != signal.SIGKILL:
         assert job.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]

@@ -230,7 +230,7 @@ def _stopped_after_the_autoencoder(settings: RunSettings, monkeypatch: pytest.Mo
         raise FakeganError("stopped")
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "train_classifier", stopped)
+        patch.setattr(stages, "EVERY", replace(stages.EVERY, classifier=stopped))
         with pytest.raises(FakeganError, match="stopped"):
             stages.run(settings)
 

@@ -485,7 +485,7 @@ def test_the_studys_own_settings_train(compose_settings: Compose, experiment: st
     budgets = [f"budget.{stage}={{max_epochs:1,batch_size:8}}" for stage in ("autoencoder", "classifier", "dcgan")]
     words = (f"+experiment={experiment}", "budget=paper", f"classifier={classifier}", "budget.width=4", *budgets)
     settings = compose_settings(*words)
-    assert settings.model.norm == "instance"
+    assert settings.model.node["net"]["norm"] == "instance"
     assert 0 <= stages.run(settings).objective <= 1
 
 

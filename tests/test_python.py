@@ -207,5 +207,5 @@ def test_the_page_about_python_runs(store_path: Path, tmp_path: Path, monkeypatc
     with redirect_stdout(shown):
         for block in blocks:
             exec(block, names)
-    assert "classifier: training simple_cnn" in shown.getvalue()
+    assert "classifier: training alexnet" in shown.getvalue()
     assert len((tmp_path / "rows.csv").read_text().splitlines()) == 4
