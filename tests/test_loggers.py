@@ -202,12 +202,13 @@ def test_mlflow_has_one_run_in_a_file_and_goes_on_with_it(
 def test_wandb_has_one_run_in_its_folder_and_goes_on_with_it(
     compose_settings: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     settings = compose_settings(*DCGAN, "logger=wandb", "logger.wandb.project=mine", "logger.wandb.group=night")
     run_dir = settings.paths.run_dir
     _stopped_after_the_autoencoder(settings, monkeypatch)
     stages.run(settings)
+    wandb.teardown()  # as at a process's end: its own process may still write
     records = [r for file in sorted(run_dir.glob("wandb/offline-run-*/*.wandb")) for r in _wandb_records(file)]
     begun = [r.run for r in records if r.HasField("run")]
     of = {(r.run_id, r.display_name, r.project, r.run_group) for r in begun}

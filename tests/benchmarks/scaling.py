@@ -183,11 +183,13 @@ def reconstruct(turns: Turns, folder: Path, faces: int) -> None:
 
     options: dict[str, Any] = {"depth": 1, "width": 2}
     net, file = AutoGAN(**options), folder / "autoencoder.pt"
-    save_checkpoint({"options": options, "weights": net.state_dict()}, file)
+    node = {"_target_": "fakegan.nets.autogan.AutoGAN", **options}
+    save_checkpoint({"net": node, "weights": net.state_dict()}, file)
     settings = SimpleNamespace(
         paths=SimpleNamespace(artifact_dir=folder / "artifacts"),
         model=SimpleNamespace(name="scaling"),
         trainer=SimpleNamespace(accelerator="cpu"),
+        trusted=(),
     )
     images, rows = map_array(folder / "images.npy"), np.arange(faces)
     _measure(turns, lambda: reconstruct_faces(cast(RunSettings, settings), images, str(faces), rows, file))
