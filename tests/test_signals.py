@@ -87,7 +87,7 @@ class _Started:
     def __init__(self, folder: Path, store_path: Path) -> None:
         self.run_dir, self.log = folder / "run", folder / "log.txt"
         words = ["pipeline=classify", "data=faces", f"data.root={store_path}", "+debug=fast", "trainer=cpu"]
-        words += [f"hydra.run.dir={self.run_dir}", "callbacks.patience=99999"]
+        words += [f"hydra.run.dir={self.run_dir}", "callbacks.early_stopping.patience=99999"]
         words += ["budget.classifier={max_epochs: 4000, batch_size: 8}", f"paths.artifact_dir={folder}"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
