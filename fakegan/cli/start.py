@@ -131,7 +131,7 @@ def _resumed(cfg: DictConfig, place: str) -> RunSettings:
 def _trust_of(cfg: DictConfig) -> tuple[str, ...]:
     given = OmegaConf.to_container(cfg)["trust"]  # type: ignore[call-overload, index]
     if not isinstance(given, list):
-        raise UsageError(f"trust={given!r:.100} must be a list: 'trust=[...]'")
+        raise UsageError(f"trust={given!r:.100} must be a list: 'trust=[{given!s:.100}]'")
     return trust_names(given)
 
 

@@ -51,7 +51,7 @@ def classifier(settings: RunSettings) -> pl.LightningModule:
         raise UsageError(
             f"classifier.{TARGET}={node[TARGET]} must keep its network as `net`: the detector is made of it"
         )
-    for file, name in getattr(made, "keeps", {}).items():
+    for file, name in getattr(type(made), "keeps", {}).items():
         if not _is_network(node.get(name)) or not isinstance(getattr(made, name, None), nn.Module):
             raise UsageError(
                 f"classifier.{TARGET}={node[TARGET]} keeps {name!r} as {file}: it must have a network as that option, "

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from fakegan import ranks
-from fakegan.building import TARGET, Node, untrained
+from fakegan.building import TARGET, Node, named, untrained
 from fakegan.checkpoints import LAST, load_checkpoint, save_checkpoint
 from fakegan.data.arrays import Rows
 from fakegan.data.batches import FaceBatches, StoreOrder, on_device
@@ -102,7 +102,7 @@ def _fit(settings: RunSettings, view: View, examples: Examples) -> NetSpec:
 
 def _keep_others(settings: RunSettings, node: Node, last: Path) -> None:
     """Networks besides the classifier's own that its module wants kept: a generator, as `sample` reads it."""
-    for file, name in getattr(parts.classifier(settings), "keeps", {}).items():
+    for file, name in getattr(named(node[TARGET]), "keeps", {}).items():
         content = {
             "net": untrained(node[name]),
             "weights": weights_of(last, f"{name}."),
