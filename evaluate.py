@@ -5,20 +5,20 @@ python evaluate.py run=outputs/RUN data=faces data.root=data/faces    # on other
 python evaluate.py 'runs=[outputs/a,outputs/b]'    # side by side, with a report; a folder stands for the runs in it
 """
 
-from fakegan import signals
+from fakegan.system import signals
 
 signals.begin()  # before what takes long to load
 
-from fakegan import slurm
+from fakegan.system import slurm
 
 slurm.requeue_when_told()  # as early
 
 from omegaconf import DictConfig
 
 from fakegan.cli.entry import entry_point
-from fakegan.composing import settings_of
-from fakegan.pipeline.settings import EvaluateSettings
-from fakegan.runs import read_run, read_runs
+from fakegan.runs.compose import settings_of
+from fakegan.runs.config_file import read_run, read_runs
+from fakegan.runs.settings import EvaluateSettings
 
 
 @entry_point("evaluate")
@@ -27,7 +27,7 @@ def main(cfg: DictConfig) -> None:
     settings = settings_of(EvaluateSettings, cfg)
     runs = read_runs(settings.runs) if settings.run is None else []
     one = None if settings.run is None else read_run(settings.run)
-    from fakegan.pipeline.evaluating import compare, evaluate
+    from fakegan.reports.evaluating import compare, evaluate
 
     signals.unwind()
     print(compare(settings, runs) if one is None else evaluate(settings, one))

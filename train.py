@@ -6,11 +6,11 @@ python train.py -m seed=1,2,3 classifier=simple_cnn,alexnet    # a sweep: every 
 python train.py resume=outputs/RUN                        # go on with a run that was stopped
 """
 
-from fakegan import signals
+from fakegan.system import signals
 
 signals.begin()  # before what takes long to load
 
-from fakegan import slurm
+from fakegan.system import slurm
 
 slurm.requeue_when_told()  # as early
 
@@ -25,12 +25,12 @@ def main(cfg: DictConfig) -> float:
     """Compose, write down what will run, run the stages, return the selection score."""
     settings = start_run(cfg)
 
-    from fakegan.pipeline.analyse import analyse
-    from fakegan.pipeline.examples import examples, own_faces
-    from fakegan.pipeline.stages import Stages, run
-    from fakegan.pipeline.test import test
-    from fakegan.pipeline.train_autoencoder import train_autoencoder
-    from fakegan.pipeline.train_classifier import train_classifier
+    from fakegan.stages.analyse import analyse
+    from fakegan.stages.examples import examples, own_faces
+    from fakegan.stages.run import Stages, run
+    from fakegan.stages.test import test
+    from fakegan.stages.train_autoencoder import train_autoencoder
+    from fakegan.stages.train_classifier import train_classifier
 
     stages = Stages(
         faces=own_faces,  # conf/data: a store of faces, divided into splits

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fakegan.cli.calling import Run
     from fakegan.detector import Detector
     from fakegan.errors import FakeganError, UsageError
-    from fakegan.verdicts import Row
+    from fakegan.evaluation.verdicts import Row
 
 __version__ = "0.1.0"
 __all__ = ["Detector", "FakeganError", "Row", "Run", "UsageError", "compose", "load", "train"]
@@ -27,7 +27,7 @@ __all__ = ["Detector", "FakeganError", "Row", "Run", "UsageError", "compose", "l
 _HOMES = {
     "Detector": "detector",
     "FakeganError": "errors",
-    "Row": "verdicts",
+    "Row": "evaluation.verdicts",
     "Run": "cli.calling",
     "UsageError": "errors",
 }

@@ -1,6 +1,6 @@
 """What a constructor says of an option that is out of range: its name, its value and what it may be.
 
-`fakegan.building` puts the config key before it.
+`fakegan.config.building` puts the config key before it.
 """
 
 from __future__ import annotations

@@ -17,8 +17,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fakegan.building import Node, build, untrained
-from fakegan.checkpoints import load_checkpoint, refusing_misfits, save_checkpoint
+from fakegan.config.building import Node, build, untrained
+from fakegan.config.sizes import refuse_larger
+from fakegan.config.trust import NET_SOURCES, own_packages, refuse_foreign, trust_names, trusted_object
 from fakegan.data.arrays import RowArray
 from fakegan.data.build import Outcome
 from fakegan.data.colour import UNUSABLE
@@ -27,19 +28,18 @@ from fakegan.data.given import Picture, read_given
 from fakegan.data.images import Face, Geometry
 from fakegan.data.pixels import to_uint8, to_unit
 from fakegan.data.store import is_geometry
-from fakegan.devices import describe, float32_convolutions
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.calibration import probability, unsure
-from fakegan.evaluation.results import VERDICTS
+from fakegan.evaluation.verdicts import UNSURE, Row
 from fakegan.labels import FAKE, REAL
-from fakegan.measured import refuse_larger
 from fakegan.nets.layers import forms
-from fakegan.trust import NET_SOURCES, own_packages, refuse_foreign, trust_names, trusted_object
-from fakegan.verdicts import UNSURE, Row
+from fakegan.runs.checkpoints import load_checkpoint, refusing_misfits, save_checkpoint
+from fakegan.runs.folder import DETECTOR_FILE
+from fakegan.runs.results import VERDICTS
+from fakegan.system.devices import describe, float32_convolutions
+from fakegan.system.shell import command, expanded, word
 from fakegan.views import VIEWS, View, view
-from fakegan.words import command, expanded, word
 
-DETECTOR_FILE = "detector.pt"
 BATCH = 256  # faces at a time
 Progress = Callable[[int], None]  # called with the number of faces just done
 

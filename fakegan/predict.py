@@ -5,7 +5,7 @@ Pictures stream: they are read in worker processes, scored in batches, and their
 
 from __future__ import annotations
 
-from fakegan import signals
+from fakegan.system import signals
 
 if __name__ == "__main__":
     signals.begin()  # before what takes long to load
@@ -26,20 +26,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fakegan.commands import Parser, ProgressLine, add_max_megapixels, at_least, path, run
+from fakegan.cli.commands import Parser, ProgressLine, add_max_megapixels, at_least, path, run
 from fakegan.data.build import Outcome, Progress, count_pictures, read_pictures
 from fakegan.data.damage import unchecked
 from fakegan.data.formats import describe_left_out
 from fakegan.data.images import Pixels
+from fakegan.data.sheets import sheet, stack, write_png
 from fakegan.errors import FakeganError, UsageError
-from fakegan.evaluation.results import VERDICTS
-from fakegan.pictures import sheet, stack, write_png
-from fakegan.places import shown
-from fakegan.processes import cores
-from fakegan.runs import run_at
-from fakegan.verdicts import UNSURE, Row
+from fakegan.evaluation.verdicts import UNSURE, Row
+from fakegan.runs.config_file import run_at
+from fakegan.runs.results import VERDICTS
+from fakegan.system.places import shown
+from fakegan.system.processes import cores
+from fakegan.system.shell import expanded
 from fakegan.views import RESIDUAL_GAIN
-from fakegan.words import expanded
 
 if TYPE_CHECKING:  # torch takes seconds to import: only once the words are understood
     from fakegan.detector import Detector
@@ -89,8 +89,9 @@ def detector_of(run: str | os.PathLike[str], device: str, trust: Sequence[str] =
         FakeganError: no such run or device; where the path is a folder of runs, it names some.
     """
     with signals.at_once():  # torch takes long to load, and leaves nothing to be undone
-        from fakegan.detector import DETECTOR_FILE, Detector
-        from fakegan.devices import use_device
+        from fakegan.detector import Detector
+        from fakegan.runs.folder import DETECTOR_FILE
+        from fakegan.system.devices import use_device
 
     place = Path(expanded(run) if isinstance(run, str) else run)
     if place.is_dir() and not (place / DETECTOR_FILE).is_file():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fakegan import signals
+from fakegan.system import signals
 
 if __name__ == "__main__":
     signals.begin()  # before what takes long to load
@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fakegan.commands import Parser, ProgressLine, add_max_megapixels, at_least, new_path, path, run
+from fakegan.cli.commands import Parser, ProgressLine, add_max_megapixels, at_least, new_path, path, run
 from fakegan.data.build import Recipe, Source, build_store
 from fakegan.data.damage import unchecked
 from fakegan.data.frames import GROUP_BY
@@ -23,9 +23,9 @@ from fakegan.data.sources import ValueRange
 from fakegan.data.summary import Summary
 from fakegan.errors import UsageError
 from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
-from fakegan.places import shown
-from fakegan.processes import cores
-from fakegan.words import command, expanded, word
+from fakegan.system.places import shown
+from fakegan.system.processes import cores
+from fakegan.system.shell import command, expanded, word
 
 _COMMAND = shown("prepare")
 

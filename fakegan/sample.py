@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fakegan import signals
+from fakegan.system import signals
 
 if __name__ == "__main__":
     signals.begin()  # before what takes long to load
@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, cast
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from fakegan import words
-from fakegan.commands import Parser, at_least, new_path, path, run
+from fakegan.cli.commands import Parser, at_least, new_path, path, run
+from fakegan.config.trust import trust_names
+from fakegan.data.sheets import write_png
 from fakegan.errors import FakeganError, UsageError
-from fakegan.files import entries, stays
-from fakegan.pictures import write_png
-from fakegan.places import shown
-from fakegan.runs import read_run
-from fakegan.trust import trust_names
+from fakegan.runs.config_file import read_run
+from fakegan.system.files import entries, stays
+from fakegan.system.places import shown
+from fakegan.system.shell import called, command, here, word
 
 if TYPE_CHECKING:  # --help does not wait for torch
     import torch
@@ -46,13 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _sample(given: list[str]) -> int:
     options = _parser().parse_args(given)
     with signals.at_once():  # torch takes long to load, and leaves nothing to be undone
-        from fakegan.devices import use_device
+        from fakegan.system.devices import use_device
 
     sample(options.run, options.out, options.count, options.seed, use_device(options.device), options.trust)
     print(f"{options.count:,} faces: {options.out}")
-    source = shlex.quote(f"dcgan={words.here(options.out)}")
-    print(f"Next: {words.called('prepare')} --fake {source} --real NAME=PATH --out data/NAME")
-    evaluate = words.command("evaluate.py", "run=ANOTHER_RUN", "data=faces", "data.root=data/NAME")
+    source = shlex.quote(f"dcgan={here(options.out)}")
+    print(f"Next: {called('prepare')} --fake {source} --real NAME=PATH --out data/NAME")
+    evaluate = command("evaluate.py", "run=ANOTHER_RUN", "data=faces", "data.root=data/NAME")
     print(f"then: {evaluate}   (this one has learnt them as fakes)")
     return 0
 
@@ -82,9 +82,9 @@ def sample(run_dir: Path, out: Path, count: int, seed: int, device: torch.device
 
 
 def _load_generator(run_dir: Path, trust: Sequence[str]) -> nn.Module:
-    from fakegan.checkpoints import load_checkpoint, refusing_misfits
     from fakegan.detector import trusted_net
-    from fakegan.nets.dcgan import GENERATOR_FILE
+    from fakegan.runs.checkpoints import load_checkpoint, refusing_misfits
+    from fakegan.runs.folder import GENERATOR_FILE
 
     path = run_dir / GENERATOR_FILE
     if not path.is_file():
@@ -121,7 +121,7 @@ def _try_out(generator: nn.Module) -> None:
 
 
 def _no_generator(run_dir: Path) -> FakeganError:
-    from fakegan.nets.dcgan import GENERATOR_FILE
+    from fakegan.runs.folder import GENERATOR_FILE
 
     trained = read_run(str(run_dir))
     if trained.pipeline.view is None:
@@ -131,7 +131,7 @@ def _no_generator(run_dir: Path) -> FakeganError:
         return UsageError(f"{run_dir} was trained with classifier={name}: only classifier=dcgan has a generator")
     return FakeganError(
         f"{run_dir} holds no trained generator ({GENERATOR_FILE}): it has not finished; "
-        f"continue it with {words.command('train.py', words.word('resume', run_dir))}"
+        f"continue it with {command('train.py', word('resume', run_dir))}"
     )
 
 

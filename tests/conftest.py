@@ -10,27 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
-from fakegan import composing, signals
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.store import FaceStore, Row, StoreWriter
 from fakegan.labels import FAKE, REAL
-from fakegan.pipeline.settings import RunSettings
-from fakegan.words import opened
+from fakegan.runs.settings import RunSettings
+from fakegan.system import log, signals
+from tests.helpers import compose_run, smooth_faces
 
 Compose = Callable[..., RunSettings]
-
-
-def smooth_faces(count: int, rng: np.random.Generator, checkerboard: float = 0.0) -> npt.NDArray[np.uint8]:
-    """Smooth random colour fields (count, 64, 64, 3); fakes get a checkerboard of that amplitude."""
-    coarse = rng.uniform(60, 190, (count, 4, 4, 3)).repeat(16, axis=1).repeat(16, axis=2)
-    board = checkerboard * (2 * (np.indices((64, 64)).sum(axis=0) % 2) - 1)
-    noise = rng.normal(0, 2, (count, 64, 64, 3))
-    return np.clip(coarse + board[..., None] + noise, 0, 255).astype(np.uint8)
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +61,6 @@ def compose_settings(store_path: Path, tmp_path: Path) -> Compose:
     """Settings of a tiny run on the generated store, from the shipped config and overrides."""
 
     def make(*overrides: str) -> RunSettings:
-        composing.register_resolvers()
         fixed = [
             "data=faces",
             f"data.root={store_path}",
@@ -82,11 +71,14 @@ def compose_settings(store_path: Path, tmp_path: Path) -> Compose:
             f"paths.artifact_dir={tmp_path / 'artifacts'}",
             f"paths.data_dir={tmp_path / 'data'}",
         ]
-        with initialize_config_dir(str(composing.CONF), version_base="1.3"):
-            cfg = compose("train", [*fixed, *map(opened, overrides)])
-        return composing.settings_of(RunSettings, cfg, overrides)
+        return compose_run(*fixed, *overrides)
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def notes_are_shown() -> None:
+    log.begin()
 
 
 @pytest.fixture(autouse=True)

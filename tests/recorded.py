@@ -13,14 +13,15 @@ from typing import Any
 
 import torch
 
-from fakegan import processes, ranks, runs
 from fakegan.data import batches
 from fakegan.data.batches import DealtStoreOrder, StoreOrder
 from fakegan.data.pixels import to_unit
-from fakegan.modules.means import EpochMeans
-from fakegan.pipeline import train_autoencoder, train_classifier
-from fakegan.pipeline.fitting import fit
-from fakegan.pipeline.stages import run
+from fakegan.runs import config_file as runs
+from fakegan.stages import train_autoencoder, train_classifier
+from fakegan.stages.run import run
+from fakegan.system import processes, ranks
+from fakegan.training.fitting import fit
+from fakegan.training.means import EpochMeans
 
 steps: list[dict[str, float]] = []
 

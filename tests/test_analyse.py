@@ -13,17 +13,16 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fakegan.building import TARGET
-from fakegan.checkpoints import save_checkpoint
+from fakegan.config.building import TARGET
 from fakegan.data.faces import Faces, open_faces
 from fakegan.evaluation import plots
 from fakegan.evaluation.reconstructed import PROBES
 from fakegan.labels import FAKE, REAL
 from fakegan.nets.autogan import AutoGAN
-from fakegan.pipeline.analyse import ANALYSIS_FILE, analyse
-from fakegan.pipeline.settings import RunSettings
-
-from .conftest import Compose
+from fakegan.runs.checkpoints import save_checkpoint
+from fakegan.runs.settings import RunSettings
+from fakegan.stages.analyse import ANALYSIS_FILE, analyse
+from tests.conftest import Compose
 
 AUTOGAN = "fakegan.nets.autogan.AutoGAN"
 ERRORS = ("l1", "psnr", "ssim", "high_frequency")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fakegan.errors import FakeganError
-from fakegan.pipeline.artifacts import Reconstructions, fingerprint, names_digest, obtain
+from fakegan.runs.artifacts import Reconstructions, fingerprint, names_digest, obtain
 
 
 def _write(folder: Path) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from fakegan.data import demo
 from fakegan.data.pixels import to_unit
-from fakegan.modules.autoencoder import AdversarialAutoencoder, psnr
-from fakegan.modules.means import EpochMeans
-from fakegan.modules.pool import ReconstructionPool
-from fakegan.modules.schedules import constant, cosine, falling
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
+from fakegan.training.autoencoder import AdversarialAutoencoder, psnr
 from fakegan.training.datamodules import RealFacesDataModule
+from fakegan.training.means import EpochMeans
+from fakegan.training.pool import ReconstructionPool
+from fakegan.training.schedules import constant, cosine, falling
 
 
 def adam(lr: float = 2e-4) -> Callable[..., Optimizer]:

@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from fakegan import commands
-from fakegan.cli import entry
+from fakegan.cli import commands, entry
 
 
 def _notebook(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
@@ -40,6 +39,6 @@ def test_a_command_of_hydra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_lightning_which_imports_matplotlib_is_loaded_in_a_notebooks_process() -> None:
-    words = "from fakegan.commands import begin; begin(); import pytorch_lightning"
+    words = "from fakegan.cli.commands import begin; begin(); import pytorch_lightning"
     inherited = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     subprocess.run([sys.executable, "-c", f"{words}; import matplotlib.pyplot"], env=inherited, check=True, timeout=300)

@@ -25,10 +25,10 @@ from fakegan.data.duplicates import find_duplicates
 from fakegan.data.pixels import to_unit
 from fakegan.data.store import FaceStore
 from fakegan.detector import reconstruct
-from fakegan.modules.pool import ReconstructionPool
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from fakegan.nets.simple_cnn import SimpleCNN
+from fakegan.training.pool import ReconstructionPool
 from tests.benchmarks import autoencoder, modules, scaling, startup, study
 from tests.benchmarks.__main__ import CASES, main
 from tests.benchmarks.baselines import TO_BYTES, TO_FLOATS, FaceArray
@@ -40,8 +40,7 @@ from tests.benchmarks.page import bound_table, limit_table, page, profile_table,
 from tests.benchmarks.results import Bound, NotMeasured, Operator, Point, Profile, Result, Row, Share
 from tests.benchmarks.scaling import Memory
 from tests.benchmarks.trainer import PRECISION
-
-from .conftest import Compose
+from tests.conftest import Compose
 
 SLOW = ("prepare", "startup", "profiles", "scaling")  # they start processes, or train four networks
 

@@ -2,7 +2,6 @@
 
 import csv
 import errno
-import io
 import os
 import signal
 import stat
@@ -25,6 +24,7 @@ from fakegan.data.store import FaceStore
 from fakegan.data.summary import SourceSummary, Summary
 from fakegan.errors import UsageError
 from fakegan.labels import FAKE, REAL
+from tests.helpers import encode, snapshot
 
 
 def picture(seed: int, side: int = 48) -> Image.Image:
@@ -33,22 +33,12 @@ def picture(seed: int, side: int = 48) -> Image.Image:
     return Image.fromarray(blobs).resize((side, side), Image.Resampling.BICUBIC)
 
 
-def encode(image: Image.Image, format: str = "PNG", **options) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
-
-
 def fill(folder: Path, count: int, first_seed: int = 0, suffix: str = "png") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         content = encode(picture(first_seed + number), "JPEG" if suffix == "jpg" else suffix)
         (folder / f"{number:03d}.{suffix}").write_bytes(content)
     return folder
-
-
-def snapshot(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def rejected(store: Path) -> dict[str, str]:

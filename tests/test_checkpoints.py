@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 import torch
 
-from fakegan import checkpoints
-from fakegan.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.errors import FakeganError
+from fakegan.runs import checkpoints
+from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
 
 
 def test_what_is_saved_comes_back(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 
 from fakegan.data.store import FaceStore
 from fakegan.labels import FAKE, REAL
-from fakegan.modules.classifier import Classifier, fake_probability
 from fakegan.nets.simple_cnn import SimpleCNN
+from fakegan.training.classifier import Classifier, fake_probability
 from fakegan.training.datamodules import RealFakeDataModule
 from fakegan.views import VIEWS
 

@@ -19,15 +19,14 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from fakegan import composing
 from fakegan.errors import UsageError
-from fakegan.pipeline.ledger import COMMAND_VARIABLE
-from fakegan.places import PROJECT
+from fakegan.runs import compose as composing
+from fakegan.runs.ledger import COMMAND_VARIABLE
 from fakegan.sweep import cluster, lifecycle
 from fakegan.sweep.cluster import SlurmLauncher, run_jobs
 from fakegan.sweep.jobs import Ending, Job, Running
-
-from .conftest import Compose
+from fakegan.system.places import PROJECT
+from tests.conftest import Compose
 
 submitit = pytest.importorskip("submitit")
 pytest.importorskip("hydra_plugins.hydra_submitit_launcher")

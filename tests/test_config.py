@@ -10,16 +10,16 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from torch import nn
 
-from fakegan import composing, runs
 from fakegan.cli import start
+from fakegan.config.overrides import opened
+from fakegan.config.trust import own_packages
 from fakegan.errors import FakeganError, UsageError
-from fakegan.pipeline import parts
-from fakegan.pipeline.settings import EvaluateSettings, RunSettings
-from fakegan.places import PROJECT
-from fakegan.trust import own_packages
-from fakegan.words import opened
-
-from .conftest import Compose
+from fakegan.runs import compose as composing
+from fakegan.runs import config_file as runs
+from fakegan.runs.settings import EvaluateSettings, RunSettings
+from fakegan.system.places import PROJECT
+from fakegan.training import parts
+from tests.conftest import Compose
 
 GROUPS = ("data", "model", "classifier", "pipeline", "budget", "trainer", "callbacks", "logger")
 CHOICES = [(g, p.stem) for g in GROUPS for p in sorted((composing.CONF / g).glob("*.yaml"))]
@@ -68,7 +68,7 @@ def test_budget_paper_is_the_studys_in_its_experiments_and_only_there(compose_se
     study = compose_settings("+experiment=paper_exp1", "budget=paper", "classifier=simple_cnn")
     optimizer, schedule = (study.classifier.node[part] for part in ("optimizer", "schedule"))
     assert (optimizer["_target_"], optimizer["lr"]) == ("torch.optim.SGD", 0.1)
-    assert schedule["_target_"] == "fakegan.modules.schedules.falling"
+    assert schedule["_target_"] == "fakegan.training.schedules.falling"
     assert (study.model.node["net"]["norm"], study.model.node["reconstruction_weight"]) == ("instance", 0.8)
     assert study.callbacks["early_stopping"] is None
     assert study.data.split.autoencoder_share == 0
@@ -77,7 +77,7 @@ def test_budget_paper_is_the_studys_in_its_experiments_and_only_there(compose_se
     dcgan = compose_settings("+experiment=paper_exp2", "budget=paper", "classifier=dcgan").classifier.node
     adam = {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 2e-4, "betas": [0.5, 0.999], "fused": True}
     assert dcgan["optimizer"] == adam
-    assert dcgan["schedule"]["_target_"] == "fakegan.modules.schedules.constant"
+    assert dcgan["schedule"]["_target_"] == "fakegan.training.schedules.constant"
     for words in (("+experiment=paper_exp1", "budget=quick"), ("budget=paper",)):
         own = compose_settings(*words, "classifier=simple_cnn")
         assert (own.classifier.node["optimizer"]["_target_"], own.model.node["net"]["norm"]) == (
@@ -182,7 +182,7 @@ def test_a_study_setting_is_the_studys(compose_settings: Compose) -> None:
     optimizer = model["optimizer"]
     assert (model["net"]["norm"], model["reconstruction_weight"], optimizer["lr"]) == ("instance", 0.8, 0.0002)
     assert (model["discriminator_floor"], optimizer["betas"]) == (0, [0.8, 0.9])
-    assert model["schedule"]["_target_"] == "fakegan.modules.schedules.constant"
+    assert model["schedule"]["_target_"] == "fakegan.training.schedules.constant"
 
 
 @pytest.mark.parametrize(

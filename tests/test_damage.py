@@ -1,6 +1,5 @@
 """What is found in damaged files, at the rates that README states, and sound files of many encoders that pass."""
 
-import io
 from collections.abc import Callable
 from functools import cache
 
@@ -11,6 +10,7 @@ from PIL import Image
 from fakegan.data import damage as damage_module
 from fakegan.data.images import Geometry, ImageError, read_face
 from fakegan.prepare import main
+from tests.helpers import encode
 
 GEOMETRY = Geometry()
 COUNT = 150
@@ -28,12 +28,6 @@ def scene(seed: int, side: int = 128) -> Image.Image:
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]) + 1 / side
     pixels = np.fft.irfft2(noise / frequency[..., None] ** 1.3, s=(side, side), axes=(0, 1))
     return Image.fromarray((128 + 50 * (pixels - pixels.mean()) / pixels.std()).clip(0, 255).astype(np.uint8))
-
-
-def encode(picture: Image.Image, **options) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, **options)
-    return file.getvalue()
 
 
 @cache

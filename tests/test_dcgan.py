@@ -17,19 +17,19 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam
 from torch.utils.data import DataLoader
 
-from fakegan.callbacks import GeneratedSamples, StepSeed
 from fakegan.data.store import FaceStore
 from fakegan.labels import FAKE, REAL
-from fakegan.modules.classifier import fake_probability
-from fakegan.modules.dcgan import DCGANClassifier, running_statistics_kept
-from fakegan.modules.schedules import constant
 from fakegan.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from fakegan.nets.losses import dcgan_discriminator_loss, dcgan_generator_loss
-from fakegan.pipeline import parts
+from fakegan.training import parts
+from fakegan.training.callbacks import GeneratedSamples, StepSeed
+from fakegan.training.classifier import fake_probability
 from fakegan.training.datamodules import RealFakeDataModule
+from fakegan.training.dcgan import DCGANClassifier, running_statistics_kept
+from fakegan.training.schedules import constant
 from fakegan.views import VIEWS
+from tests.conftest import Compose
 
-from .conftest import Compose
 from .test_autoencoder import fit
 
 

@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from fakegan import checkpoints
 from fakegan.data.batches import FaceBatches, StoreOrder, loader, on_device
 from fakegan.data.images import Geometry
 from fakegan.data.pixels import to_unit
 from fakegan.data.store import FaceStore
-from fakegan.detector import DETECTOR_FILE, Detector, NetSpec, reconstruct, sha256_bytes
+from fakegan.detector import Detector, NetSpec, reconstruct, sha256_bytes
 from fakegan.errors import FakeganError
-from fakegan.modules.classifier import fake_probability
 from fakegan.nets.autogan import AutoGAN
 from fakegan.nets.simple_cnn import SimpleCNN
+from fakegan.runs import checkpoints
+from fakegan.runs.folder import DETECTOR_FILE
+from fakegan.training.classifier import fake_probability
 from fakegan.views import VIEWS
 
 NET = {"_target_": "fakegan.nets.simple_cnn.SimpleCNN", "dropout": 0.5}

@@ -8,16 +8,16 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from fakegan import epochs
-from fakegan.callbacks import Best, MetricsInCheckpoint, Patience
 from fakegan.data.store import FaceStore
-from fakegan.epochs import EpochLines, EpochStatus, StageBar, said
-from fakegan.modules.autoencoder import AdversarialAutoencoder
-from fakegan.modules.means import EpochMeans
-from fakegan.pipeline.fitting import _tell_end
-from fakegan.progress import read_status
+from fakegan.runs.status import read_status
+from fakegan.training import progress as epochs
+from fakegan.training.autoencoder import AdversarialAutoencoder
+from fakegan.training.callbacks import Best, MetricsInCheckpoint, Patience
 from fakegan.training.checkpoint_io import AtomicCheckpointIO
 from fakegan.training.datamodules import RealFacesDataModule
+from fakegan.training.fitting import _tell_end
+from fakegan.training.means import EpochMeans
+from fakegan.training.progress import EpochLines, EpochStatus, StageBar, said
 
 from .test_autoencoder import autoencoder, networks
 

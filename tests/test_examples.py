@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from fakegan.checkpoints import save_checkpoint
 from fakegan.data.faces import Faces, open_faces
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.store import Row, StoreWriter
 from fakegan.labels import FAKE, REAL
 from fakegan.nets.autogan import AutoGAN
-from fakegan.pipeline import stages
-from fakegan.pipeline.examples import Examples, Joined, examples
-
-from .conftest import Compose, smooth_faces
+from fakegan.runs.checkpoints import save_checkpoint
+from fakegan.stages import run as stages
+from fakegan.stages.examples import Examples, Joined, examples
+from tests.conftest import Compose
+from tests.helpers import smooth_faces
 
 Make = Callable[..., tuple[Faces, Examples]]
 

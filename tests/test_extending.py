@@ -24,21 +24,26 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from fakegan import composing, own_code, runs
-from fakegan.building import build, untrained
-from fakegan.checkpoints import load_checkpoint
-from fakegan.detector import DETECTOR_FILE, Detector
+from fakegan.config.building import build, untrained
+from fakegan.config.overrides import as_meant
+from fakegan.detector import Detector
 from fakegan.errors import FakeganError, UntrustedError, UsageError
-from fakegan.modules.classifier import Classifier
-from fakegan.modules.schedules import follow
 from fakegan.nets.dropout import Dropout
-from fakegan.pipeline import parts, stages, trials
-from fakegan.pipeline.settings import RunSettings
-from fakegan.places import PROJECT
-from fakegan.processes import resuming
-from fakegan.words import CONFIG_DIR, as_meant, config_dir
+from fakegan.runs import compose as composing
+from fakegan.runs import config_file as runs
+from fakegan.runs.checkpoints import load_checkpoint
+from fakegan.runs.folder import DETECTOR_FILE
+from fakegan.runs.settings import RunSettings
+from fakegan.stages import run as stages
+from fakegan.system import own_code
+from fakegan.system.places import PROJECT
+from fakegan.system.processes import resuming
+from fakegan.system.shell import CONFIG_DIR, config_dir
+from fakegan.training import parts, trials
+from fakegan.training.classifier import Classifier
+from fakegan.training.schedules import follow
+from tests.conftest import Compose
 
-from .conftest import Compose
 from .test_ranks import record
 from .test_resume import same_run, steps_done
 

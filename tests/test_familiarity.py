@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fakegan.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.data.demo import demo_faces
 from fakegan.data.familiarity import UNLIKE, Familiarity, Normal
+from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
 
 FACES = np.stack([drawn.image for drawn in demo_faces(240, seed=3)])
 TRAIN, VAL, NEW = np.arange(120), np.arange(120, 180), np.arange(180, 240)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fakegan.files import replacing
+from fakegan.system.files import replacing
 
 
 @pytest.mark.parametrize("durable", [False, True])

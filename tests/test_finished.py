@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from fakegan.errors import FakeganError, UsageError
-from fakegan.evaluation.results import FaceScores, read_scores, write_metrics, write_scores
-from fakegan.pipeline.finished import FinishedRun, configurations, same_faces
-from fakegan.pipeline.ledger import read_ledger, record
-from fakegan.pipeline.settings import RunSettings
-
-from .conftest import Compose
+from fakegan.runs.finished import FinishedRun, configurations, same_faces
+from fakegan.runs.ledger import read_ledger, record
+from fakegan.runs.results import FaceScores, read_scores, write_metrics, write_scores
+from fakegan.runs.settings import RunSettings
+from tests.conftest import Compose
 
 
 def _scores(files: tuple[str, ...] = ("a/1", "b/1"), labels: tuple[int, ...] = (0, 1)) -> FaceScores:

@@ -12,13 +12,16 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from fakegan import composing, runs
 from fakegan.errors import FakeganError, UsageError
-from fakegan.folders import Claim, Claiming
-from fakegan.pipeline import stages
-from fakegan.pipeline.settings import LOCK_FILE, RunSettings
-from fakegan.places import PROJECT
-from fakegan.sweep import lifecycle, words
+from fakegan.runs import compose as composing
+from fakegan.runs import config_file as runs
+from fakegan.runs.claim import Claim, Claiming
+from fakegan.runs.folder import LOCK_FILE
+from fakegan.runs.settings import RunSettings
+from fakegan.stages import run as stages
+from fakegan.sweep import command as words
+from fakegan.sweep import lifecycle
+from fakegan.system.places import PROJECT
 
 
 @cache

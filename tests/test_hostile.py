@@ -19,33 +19,36 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from fakegan import checkpoints, composing, runs
-from fakegan.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.data import sources
 from fakegan.data import store as store_module
 from fakegan.data.batches import flips
 from fakegan.data.familiarity import Familiarity
 from fakegan.data.images import Geometry, face_from_pixels
+from fakegan.data.sheets import png
 from fakegan.data.sources import open_container
 from fakegan.data.store import COLUMNS, FaceStore, Row, StoreWriter
-from fakegan.detector import DETECTOR_FILE, Detector, NetSpec
+from fakegan.detector import Detector, NetSpec
 from fakegan.errors import FakeganError, UsageError
-from fakegan.evaluation import results
-from fakegan.evaluation.results import FaceScores, read_metrics, read_scores, write_scores
 from fakegan.labels import FAKE, REAL
 from fakegan.nets.autogan import AutoGAN
 from fakegan.nets.simple_cnn import SimpleCNN
-from fakegan.pictures import png
-from fakegan.pipeline import ledger, report_reconstruction
-from fakegan.pipeline.artifacts import Reconstructions
-from fakegan.pipeline.reconstruct import load_autoencoder
-from fakegan.pipeline.settings import RunSettings
-from fakegan.places import PROJECT
-from fakegan.progress import STATUS_FILE, Status, read_status, write_status
-from fakegan.sweep import table, words
-from fakegan.sweep.search import BEST_FILE, closing_words
-
-from .conftest import Compose, smooth_faces
+from fakegan.reports import reconstruction as report_reconstruction
+from fakegan.runs import checkpoints, ledger, results
+from fakegan.runs import compose as composing
+from fakegan.runs import config_file as runs
+from fakegan.runs.artifacts import Reconstructions
+from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
+from fakegan.runs.folder import BEST_FILE, DETECTOR_FILE, STATUS_FILE
+from fakegan.runs.results import FaceScores, read_metrics, read_scores, write_scores
+from fakegan.runs.settings import RunSettings
+from fakegan.runs.status import Status, read_status, write_status
+from fakegan.stages.reconstruct import load_autoencoder
+from fakegan.sweep import command as words
+from fakegan.sweep import table
+from fakegan.sweep.search import closing_words
+from fakegan.system.places import PROJECT
+from tests.conftest import Compose
+from tests.helpers import smooth_faces
 
 pytestmark = pytest.mark.timeout(900)  # a guard that is missing shows as a test that never ends
 LONGEST_SENTENCE = 800  # characters, the test's own long paths among them

@@ -1,7 +1,6 @@
 """read_face: every kind of picture by the rule its docstring gives, and refusals in plain words."""
 
 import hashlib
-import io
 import math
 import struct
 import warnings
@@ -12,24 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fakegan.data.images import (
-    Geometry,
-    ImageError,
-    face_from_pixels,
-    grey,
-    looks,
-    read_face,
-    read_face_file,
-)
+from fakegan.data.images import Geometry, ImageError, face_from_pixels, grey, looks, read_face, read_face_file
+from tests.helpers import encode
 
 GEOMETRY = Geometry()
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
-
-
-def encode(picture: Image.Image, format: str = "PNG", **options) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, format, **options)
-    return file.getvalue()
 
 
 def scene(width: int = 96, height: int = 80) -> Image.Image:

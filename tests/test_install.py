@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import fakegan
-from tests.conftest import smooth_faces
+from tests.helpers import smooth_faces
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fakegan import devices
 from fakegan.errors import UsageError
 from fakegan.nets import layers
 from fakegan.nets.alexnet import AlexNet
@@ -16,6 +15,7 @@ from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.nets.dcgan import DCGANDiscriminator
 from fakegan.nets.layers import InstanceNorm2d, ReflectConv2d, UpsampleConv2d, forms, quick_layout
 from fakegan.nets.simple_cnn import SimpleCNN
+from fakegan.system import devices
 
 DTYPES = [(torch.float64, 1e-10), (torch.float32, 3e-5)]
 

@@ -15,15 +15,15 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.loggers.logger import DummyLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fakegan import ranks
+from fakegan.config.overrides import as_meant, typed
 from fakegan.errors import FakeganError, UsageError
-from fakegan.loggers import show
-from fakegan.pipeline import stages, writers
-from fakegan.pipeline.settings import RunSettings
-from fakegan.pipeline.writers import hyperparameters, loggers
-from fakegan.words import as_meant, typed
-
-from .conftest import Compose
+from fakegan.runs.settings import RunSettings
+from fakegan.stages import run as stages
+from fakegan.system import ranks
+from fakegan.training import loggers as writers
+from fakegan.training.loggers import hyperparameters, loggers
+from fakegan.training.pictures import show
+from tests.conftest import Compose
 
 PICTURES = {
     *("autoencoder/reconstructions", "classifier/samples"),
@@ -116,7 +116,10 @@ def test_a_logger_of_ones_own_gets_scalars_hyperparameters_and_pictures(compose_
     [
         (("logger.csv.prefix=x",), r"logger\.csv.*: logger\.csv\._target_=package"),
         (("logger.mine._target_=nowhere.Logger",), r"logger\.mine\._target_=nowhere\.Logger cannot be imported"),
-        (("logger.mine._target_=fakegan.callbacks.Last",), r"logger\.mine\._target_=.* makes no Logger, but a Last"),
+        (
+            ("logger.mine._target_=fakegan.training.callbacks.Last",),
+            r"logger\.mine\._target_=.* makes no Logger",
+        ),
         (("logger.tensorboard.log_dir=x",), r"tensorboard\.log_dir is not a config key"),
         (("logger.tensorboard.flush_sec=9",), r"flush_sec is not a config key: did you mean .*\.flush_secs\?"),
     ],

@@ -1,6 +1,5 @@
 """The ten mistakes of the study this project follows: each must be impossible here. One test for each."""
 
-import csv
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,6 @@ from torch import nn
 from torch.optim import Adam
 
 from fakegan import prepare
-from fakegan.composing import CONF
 from fakegan.data.batches import FaceBatches, StoreOrder, loader, on_device
 from fakegan.data.faces import open_faces
 from fakegan.data.images import Geometry, face_from_pixels
@@ -22,20 +20,17 @@ from fakegan.data.store import FaceStore, Row, StoreWriter
 from fakegan.detector import Detector, NetSpec, reconstruct
 from fakegan.errors import FakeganError
 from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
-from fakegan.modules.autoencoder import AdversarialAutoencoder
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.nets.recon_error import ReconError
 from fakegan.nets.simple_cnn import SimpleCNN
-from fakegan.pipeline import parts, stages
-from fakegan.pipeline import reconstruct as reconstruct_stage
+from fakegan.runs.compose import CONF
+from fakegan.stages import reconstruct as reconstruct_stage
+from fakegan.stages import run as stages
+from fakegan.training import parts
+from fakegan.training.autoencoder import AdversarialAutoencoder
 from fakegan.training.datamodules import RealFacesDataModule
-
-from .conftest import Compose
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+from tests.conftest import Compose
+from tests.helpers import csv_rows
 
 
 def test_1_inputs_and_reconstructions_share_one_range() -> None:
@@ -68,7 +63,7 @@ def test_3_one_label_convention_from_store_to_score(compose_settings: Compose) -
     assert LABEL_CONVENTION == {"real": REAL, "fake": FAKE} == {"real": 0, "fake": 1}
     stages.run(compose_settings("pipeline=classify", "budget.classifier.max_epochs=6"))
     run_dir = compose_settings().paths.run_dir
-    rows = _rows(run_dir / "scores.csv")
+    rows = csv_rows(run_dir / "scores.csv")
     assert {(row["source"] == "camera", row["label"]) for row in rows} == {(True, "0"), (False, "1")}
     scores = {kind: [float(r["score"]) for r in rows if r["label"] == kind] for kind in "01"}
     assert np.mean(scores["1"]) > np.mean(scores["0"]) + 0.1  # an easy store: fakes score high, never low
@@ -79,7 +74,7 @@ def test_4_the_test_split_is_what_is_tested(compose_settings: Compose) -> None:
     settings = compose_settings("pipeline=classify")
     stages.run(settings)
     faces = open_faces(settings.data, settings.paths.data_dir, needs={})
-    tested = [row["file"] for row in _rows(settings.paths.run_dir / "scores.csv")]
+    tested = [row["file"] for row in csv_rows(settings.paths.run_dir / "scores.csv")]
     assert tested == faces.store.files[faces.splits.test].tolist()
     assert not set(tested) & set(faces.store.files[faces.splits.val])
 

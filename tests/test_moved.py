@@ -10,14 +10,15 @@ from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.store import FaceStore, Row, StoreWriter
 from fakegan.detector import Detector
 from fakegan.errors import FakeganError, UsageError
-from fakegan.pipeline import evaluating, stages
-from fakegan.pipeline.evaluating import compare, evaluate
-from fakegan.pipeline.examples import own_faces
-from fakegan.pipeline.ledger import read_ledger
-from fakegan.pipeline.settings import FACES_FILE, EvaluateSettings, RunSettings
-from fakegan.runs import give_places, read_run, write_down
-
-from .conftest import Compose
+from fakegan.reports import evaluating
+from fakegan.reports.evaluating import compare, evaluate
+from fakegan.runs.config_file import give_places, read_run, write_down
+from fakegan.runs.folder import FACES_FILE
+from fakegan.runs.ledger import read_ledger
+from fakegan.runs.settings import EvaluateSettings, RunSettings
+from fakegan.stages import run as stages
+from fakegan.stages.examples import own_faces
+from tests.conftest import Compose
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ from fakegan.data.colour import UNUSABLE
 from fakegan.data.formats import NO_PICTURE
 from fakegan.data.images import Geometry, ImageError, read_face
 from fakegan.data.store import FaceStore
-from fakegan.detector import DETECTOR_FILE
-from tests.test_images import encode, png_header, scene
+from fakegan.runs.folder import DETECTOR_FILE
+from tests.helpers import encode
+from tests.test_images import png_header, scene
 from tests.test_predict import detector
 
 

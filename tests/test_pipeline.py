@@ -1,6 +1,5 @@
 """Whole runs in miniature, in this process, on the generated store."""
 
-import csv
 import json
 import re
 from dataclasses import replace
@@ -12,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from fakegan.callbacks import ReconstructionGrid, StopOnDivergence, reconstruction_grid
-from fakegan.checkpoints import load_checkpoint
 from fakegan.data.faces import Faces, open_faces
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.pixels import to_unit
@@ -22,20 +19,24 @@ from fakegan.detector import Detector, reconstruct
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.calibration import fit_temperature, probability
 from fakegan.evaluation.metrics import choose_threshold
-from fakegan.evaluation.results import FaceScores, write_scores
-from fakegan.modules.autoencoder import AdversarialAutoencoder
-from fakegan.modules.classifier import Classifier
-from fakegan.modules.means import EpochMeans
 from fakegan.nets.recon_error import ERROR_NORMS
-from fakegan.pipeline import stages, test, train_autoencoder
-from fakegan.pipeline.artifacts import Reconstructions, fingerprint
-from fakegan.pipeline.evaluating import compare, evaluate
-from fakegan.pipeline.examples import examples, own_faces
-from fakegan.pipeline.ledger import read_ledger
-from fakegan.pipeline.settings import EvaluateSettings, RunSettings
-from fakegan.places import PROJECT
+from fakegan.reports.evaluating import compare, evaluate
+from fakegan.runs.artifacts import Reconstructions, fingerprint
+from fakegan.runs.checkpoints import load_checkpoint
+from fakegan.runs.ledger import read_ledger
+from fakegan.runs.results import FaceScores, write_scores
+from fakegan.runs.settings import EvaluateSettings, RunSettings
+from fakegan.stages import run as stages
+from fakegan.stages import test, train_autoencoder
+from fakegan.stages.examples import examples, own_faces
+from fakegan.system.places import PROJECT
+from fakegan.training.autoencoder import AdversarialAutoencoder
+from fakegan.training.callbacks import ReconstructionGrid, StopOnDivergence, reconstruction_grid
+from fakegan.training.classifier import Classifier
+from fakegan.training.means import EpochMeans
+from tests.conftest import Compose
+from tests.helpers import csv_rows, smooth_faces
 
-from .conftest import Compose, smooth_faces
 from .test_config import EXPERIMENTS
 
 MEASURES = (
@@ -46,11 +47,6 @@ MEASURES = (
 
 def _json(path: Path) -> Any:
     return json.loads(path.read_text())
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _elsewhere(settings: RunSettings, name: str) -> RunSettings:
@@ -86,7 +82,7 @@ def test_a_finished_run_holds_what_it_promises(finished: RunSettings, store: Fac
     assert metrics["data_fingerprint"] == store.fingerprint
     assert metrics["objective"] == metrics["val"]["auroc"]["value"]
     faces = open_faces(finished.data, finished.paths.data_dir, needs={})
-    scores = _rows(run_dir / "scores.csv")
+    scores = csv_rows(run_dir / "scores.csv")
     assert list(scores[0]) == ["file", "source", "label", "score", "verdict"]
     assert [row["file"] for row in scores] == store.files[faces.splits.test].tolist()  # store order
     assert {row["label"] for row in scores} == {"0", "1"}
@@ -128,18 +124,18 @@ def test_evaluating_says_what_it_computes_on_and_how(finished: RunSettings, caps
 def test_evaluating_chosen_sources_and_the_same_store_as_a_foreign_one(finished: RunSettings) -> None:
     run_dir = finished.paths.run_dir
     _evaluate(finished, sources=("camera", "gan_b"))
-    assert {r["source"] for r in _rows(run_dir / "evaluations" / "faces" / "scores.csv")} == {"camera", "gan_b"}
+    assert {r["source"] for r in csv_rows(run_dir / "evaluations" / "faces" / "scores.csv")} == {"camera", "gan_b"}
     with pytest.raises(UsageError, match=r"no 'gan_c'.*gan_a"):
         _evaluate(finished, sources=("gan_c",))
     with pytest.raises(FakeganError, match="no fake faces"):
         _evaluate(finished, sources=("camera",))
     other_split = replace(finished.data, split=replace(finished.data.split, seed=9))
     _evaluate(finished, data=other_split)  # the store again, but named: still the run's own test split
-    assert _rows(run_dir / "evaluations" / "faces-2" / "scores.csv") == _rows(run_dir / "scores.csv")
+    assert csv_rows(run_dir / "evaluations" / "faces-2" / "scores.csv") == csv_rows(run_dir / "scores.csv")
     (run_dir / "faces.sha256").write_text("as if the store were another\n")
     assert "took part in training and are left out" in _evaluate(finished, data=finished.data)
-    left = {r["file"] for r in _rows(run_dir / "evaluations" / "faces-3" / "scores.csv")}
-    assert left >= {r["file"] for r in _rows(run_dir / "scores.csv")}
+    left = {r["file"] for r in csv_rows(run_dir / "evaluations" / "faces-3" / "scores.csv")}
+    assert left >= {r["file"] for r in csv_rows(run_dir / "scores.csv")}
     seen = Detector.load(run_dir).knows(faces_of(finished).store.sha256)
     assert not left & set(faces_of(finished).store.files[seen])
 
@@ -385,7 +381,7 @@ def test_a_stopped_run_that_was_moved_keeps_its_best_checkpoint(compose_settings
 
     moved = _elsewhere(settings, "moved")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fakegan.modules.classifier.Classifier", Rigged)
+        patch.setattr("fakegan.training.classifier.Classifier", Rigged)
         with pytest.raises(Killed):
             stages.run(settings)
         settings.paths.run_dir.rename(moved.paths.run_dir)
@@ -535,7 +531,7 @@ def test_swapped_labels_give_one_minus_every_score_and_are_refused_by_a_trained_
     scores = []
     for settings in (as_is, other):
         stages.run(settings)
-        scores.append(np.array([float(row["score"]) for row in _rows(settings.paths.run_dir / "scores.csv")]))
+        scores.append(np.array([float(row["score"]) for row in csv_rows(settings.paths.run_dir / "scores.csv")]))
     assert scores[0].std() > 0.01
     np.testing.assert_allclose(scores[1], 1 - scores[0], atol=5e-3)  # rounding differs, and Adam enlarges it
     with pytest.raises(FakeganError, match="real and fake are swapped"):
@@ -559,13 +555,13 @@ def test_experiment_2_is_tested_on_generated_fakes_and_on_its_own_task(
     run_dir, faces = settings.paths.run_dir, faces_of(settings)
     metrics = _json(run_dir / "metrics.json")
     test_files = faces.store.files[faces.splits.test]
-    assert [row["file"] for row in _rows(run_dir / "scores.csv")] == test_files.tolist()
+    assert [row["file"] for row in csv_rows(run_dir / "scores.csv")] == test_files.tolist()
     assert set(metrics["test"]["by_source"]) == {"camera", "gan_a", "gan_b"}
     assert set(metrics["test_reconstructed"]["by_source"]) == {"camera", "reconstructed"}
     real = int((faces.store.labels[faces.splits.test] == 0).sum())
     assert metrics["test_reconstructed"]["n_real"] == metrics["test_reconstructed"]["n_fake"] == real
-    own = _rows(run_dir / "test_reconstructed" / "scores.csv")
-    assert {row["file"] for row in own[:real]} == {row["file"] for row in _rows(run_dir / "scores.csv")[:real]}
+    own = csv_rows(run_dir / "test_reconstructed" / "scores.csv")
+    assert {row["file"] for row in own[:real]} == {row["file"] for row in csv_rows(run_dir / "scores.csv")[:real]}
     detector = Detector.load(run_dir)
     fakes = faces.store.labels == 1
     assert not detector.knows(faces.store.sha256[fakes]).any()  # no stage saw a generated fake

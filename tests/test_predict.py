@@ -19,12 +19,13 @@ from fakegan import predict, prepare
 from fakegan.data.familiarity import UNLIKE, Familiarity
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.store import FaceStore
-from fakegan.detector import DETECTOR_FILE, Detector, NetSpec, sha256_bytes
+from fakegan.detector import Detector, NetSpec, sha256_bytes
 from fakegan.errors import UsageError
 from fakegan.nets.autogan import AutoGAN
 from fakegan.nets.simple_cnn import SimpleCNN
-from fakegan.places import PROJECT
-from tests.conftest import smooth_faces
+from fakegan.runs.folder import DETECTOR_FILE
+from fakegan.system.places import PROJECT
+from tests.helpers import smooth_faces
 
 NET = {"_target_": "fakegan.nets.simple_cnn.SimpleCNN", "in_channels": 3, "dropout": 0.0}
 AUTOGAN = {"_target_": "fakegan.nets.autogan.AutoGAN", "depth": 1, "width": 4}

@@ -14,13 +14,14 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 import fakegan
-from fakegan import FakeganError, UsageError, places
-from fakegan.detector import DETECTOR_FILE
-from tests.conftest import smooth_faces
+from fakegan import FakeganError, UsageError
+from fakegan.runs.folder import DETECTOR_FILE
+from fakegan.system import places
+from tests.helpers import smooth_faces
 from tests.test_predict import detector
 
 ROOT = Path(__file__).parent.parent
-ANSWER = "import sys; from fakegan import reply; "
+ANSWER = "import sys; from fakegan.system import reply; "
 
 
 def test_importing_it_loads_no_library() -> None:
@@ -55,7 +56,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Puts this code in the place of train.py."""
 
     def write(code: str) -> None:
-        (tmp_path / "train.py").write_text(f"import os, signal, sys, time\nfrom fakegan import reply\n{code}")
+        (tmp_path / "train.py").write_text(f"import os, signal, sys, time\nfrom fakegan.system import reply\n{code}")
         monkeypatch.setattr(places, "SCRIPTS", tmp_path)
 
     return write
@@ -110,7 +111,7 @@ def test_ctrl_c_is_passed_on_and_the_run_saves_first(script, tmp_path: Path) -> 
     script(
         "saved = []\n"
         "signal.signal(signal.SIGINT, lambda *_: saved.append(1))\n"
-        "from fakegan import processes\n"
+        "from fakegan.system import processes\n"
         "processes.hear_signals()\n"
         f"reply.give(folder={str(tmp_path / 'run')!r})\n"
         "os.kill(os.getppid(), signal.SIGINT)\n"

@@ -13,19 +13,20 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
-from fakegan import composing, processes, ranks
-from fakegan.checkpoints import load_checkpoint
 from fakegan.cli import start
+from fakegan.config.overrides import opened
 from fakegan.data.batches import DealtStoreOrder, TrainOrder
 from fakegan.data.store import FaceStore
 from fakegan.errors import ToldError, UsageError
-from fakegan.modules.batchnorm import said_of_several, share_statistics
-from fakegan.modules.pool import ReconstructionPool
 from fakegan.nets.dropout import Dropout
-from fakegan.pipeline.settings import RunSettings
-from fakegan.places import PROJECT
+from fakegan.runs import compose as composing
+from fakegan.runs.checkpoints import load_checkpoint
+from fakegan.runs.settings import RunSettings
+from fakegan.system import processes, ranks
+from fakegan.system.places import PROJECT
+from fakegan.training.batchnorm import said_of_several, share_statistics
 from fakegan.training.datamodules import RealFacesDataModule
-from fakegan.words import opened
+from fakegan.training.pool import ReconstructionPool
 
 from . import recorded
 
@@ -263,7 +264,7 @@ def test_statistics_of_a_shared_batch_are_those_of_the_whole(tmp_path: Path) -> 
 import torch
 from torch import nn
 from fakegan import ranks
-from fakegan.modules.batchnorm import share_statistics
+from fakegan.training.batchnorm import share_statistics
 torch.manual_seed(0)
 net = nn.Sequential(
     nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4, affine=False), nn.Flatten(), nn.Linear(196, 5),

@@ -14,14 +14,13 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from fakegan.building import TARGET
-from fakegan.checkpoints import load_checkpoint, save_checkpoint
+from fakegan.config.building import TARGET
 from fakegan.data import demo
 from fakegan.data.faces import Faces, open_faces
 from fakegan.nets.autogan import AutoGAN
-from fakegan.pipeline import analyse, reconstruct, train_autoencoder
-
-from .conftest import Compose
+from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
+from fakegan.stages import analyse, reconstruct, train_autoencoder
+from tests.conftest import Compose
 
 AUTOGAN = "fakegan.nets.autogan.AutoGAN"
 RECIPES = {"training": 1, "reconstructing": 1, "analysis": 2, "drawing": 1}  # those that the numbers below belong to

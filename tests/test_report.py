@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fakegan.evaluation.report import (
+from fakegan.data.sheets import png
+from fakegan.reports.render import (
     Answer,
     Caution,
     FaceRow,
@@ -28,7 +29,6 @@ from fakegan.evaluation.report import (
     to_markdown,
     visible,
 )
-from fakegan.pictures import png
 
 NASTY = 'a<b>&"c"|*d*_e_\udcff\x00'
 VOID = {"meta", "img", "br", "link", "hr", "input"}

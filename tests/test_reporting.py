@@ -17,22 +17,23 @@ import numpy as np
 import pytest
 
 from fakegan.data.faces import open_faces
+from fakegan.data.sheets import png
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation import plots
 from fakegan.evaluation.metrics import auroc, measures
-from fakegan.evaluation.report import Answer
-from fakegan.evaluation.results import FaceScores, write_metrics, write_scores
-from fakegan.pictures import png
-from fakegan.pipeline import ledger
-from fakegan.pipeline.finished import FinishedRun, same_faces
-from fakegan.pipeline.report_answers import answers
-from fakegan.pipeline.report_groups import grouped, of_seeds
-from fakegan.pipeline.report_numbers import in_lines, over
-from fakegan.pipeline.report_reconstruction import autoencoders
-from fakegan.pipeline.reporting import report_sweep, write_report
-from fakegan.pipeline.settings import FACES_FILE, RunSettings
+from fakegan.reports.answers import answers
+from fakegan.reports.groups import grouped, of_seeds
+from fakegan.reports.numbers import in_lines, over
+from fakegan.reports.reconstruction import autoencoders
+from fakegan.reports.render import Answer
+from fakegan.reports.write import report_sweep, write_report
+from fakegan.runs import ledger
+from fakegan.runs.finished import FinishedRun, same_faces
+from fakegan.runs.folder import FACES_FILE
+from fakegan.runs.results import FaceScores, write_metrics, write_scores
+from fakegan.runs.settings import RunSettings
+from tests.conftest import Compose
 
-from .conftest import Compose
 from .test_report import parse
 
 Finish = Callable[..., FinishedRun]

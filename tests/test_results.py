@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fakegan.evaluation.metrics import measures
-from fakegan.evaluation.results import columns, shortened, table
+from fakegan.runs.results import columns, shortened, table
 
 LONG = [f"stylegan2_ffhq_config_f_truncation_psi_{psi}_seeds_0_to_50000" for psi in ("0.5", "0.7")]
 

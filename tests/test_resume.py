@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from fakegan.checkpoints import load_checkpoint, save_checkpoint
-from fakegan.pipeline.settings import RunSettings
-from fakegan.places import PROJECT
+from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
+from fakegan.runs.settings import RunSettings
+from fakegan.system.places import PROJECT
 
 from .test_ranks import begin
 from .test_slurm import be_job_17

@@ -11,13 +11,16 @@ from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from fakegan import composing, runs, sample
-from fakegan.checkpoints import save_checkpoint
+from fakegan import sample
 from fakegan.data.build import Recipe, Source, build_store
 from fakegan.data.store import FaceStore
 from fakegan.labels import FAKE
-from fakegan.nets.dcgan import GENERATOR_FILE, DCGANGenerator
-from fakegan.pipeline.settings import RunSettings
+from fakegan.nets.dcgan import DCGANGenerator
+from fakegan.runs import compose as composing
+from fakegan.runs import config_file as runs
+from fakegan.runs.checkpoints import save_checkpoint
+from fakegan.runs.folder import GENERATOR_FILE
+from fakegan.runs.settings import RunSettings
 
 OPTIONS = {"latent": 5, "width": 4, "out_channels": 3}
 

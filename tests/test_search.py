@@ -17,15 +17,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from fakegan import composing
+from fakegan.config.typed import flat, to_mapping
 from fakegan.errors import FakeganError, UsageError
-from fakegan.places import PROJECT
+from fakegan.runs import compose as composing
+from fakegan.runs.folder import BEST_FILE, COMMAND_FILE, STUDY_FILE
 from fakegan.sweep import search
-from fakegan.sweep.search import BEST_FILE, STUDY_FILE, Search, closing_words
-from fakegan.sweep.words import COMMAND_FILE
-from fakegan.typed import flat, to_mapping
-
-from .conftest import Compose
+from fakegan.sweep.search import Search, closing_words
+from fakegan.system.places import PROJECT
+from tests.conftest import Compose
 
 optuna = pytest.importorskip("optuna")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fakegan.places import PROJECT
+from fakegan.system.places import PROJECT
 
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 # A module whose import raises a signal where Python lets no exception out, as when an import lets go of its lock.
@@ -34,7 +34,9 @@ except BaseException:
 
 def _python(script: str, folder: Path, module: str = "") -> subprocess.CompletedProcess[str]:
     (folder / "library.py").write_text(module)
-    heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nfrom fakegan import signals\n"
+    heard = (
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nfrom fakegan.system import signals\n"
+    )
     environment = os.environ | {"PYTHONPATH": f"{PROJECT}{os.pathsep}{folder}"}
     return subprocess.run(
         [sys.executable, "-c", heard + script], check=False, capture_output=True, text=True, env=environment
@@ -77,7 +79,7 @@ def test_what_python_cannot_raise_and_is_no_stop_is_shown(tmp_path: Path) -> Non
     assert "ZeroDivisionError" in _python(script, tmp_path).stderr
 
 
-HEARD = "from fakegan import signals; signals.begin(); print('heard', flush=True)\n"
+HEARD = "from fakegan.system import signals; signals.begin(); print('heard', flush=True)\n"
 TRAIN = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
 
 

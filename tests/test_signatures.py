@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from fakegan.building import build, completed
+from fakegan.config.building import build, completed
+from fakegan.config.signatures import COMPUTED, REQUIRED, signature
+from fakegan.config.typed import checked
 from fakegan.errors import UsageError
-from fakegan.signatures import COMPUTED, REQUIRED, signature
-from fakegan.typed import checked
 
 SOURCE = """
 from dataclasses import dataclass

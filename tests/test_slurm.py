@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from fakegan import processes, slurm
-from fakegan.folders import Claim, Claiming
-from fakegan.places import PROJECT
-from fakegan.runs import CONFIG_FILE
+from fakegan.runs.claim import Claim, Claiming
+from fakegan.runs.folder import CONFIG_FILE
+from fakegan.system import processes, slurm
+from fakegan.system.places import PROJECT
 
 from .test_ranks import begin
 
@@ -138,7 +138,7 @@ def test_several_processes_save_before_the_one_that_started_them_asks(
     program = f"""
 import os, signal, sys
 sys.path.insert(0, {str(PROJECT)!r})
-from fakegan import processes, slurm
+from fakegan.system import processes, slurm
 slurm.requeue_when_told()
 if os.environ["RANK"] == "0":
     os.kill(os.getppid(), signal.SIGUSR1)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 
-from fakegan import stopping
-from fakegan.checkpoints import load_checkpoint
 from fakegan.data.store import FaceStore
-from fakegan.stopping import SaveAndStop, Stopped
+from fakegan.runs.checkpoints import load_checkpoint
+from fakegan.training import stopping
 from fakegan.training.checkpoint_io import AtomicCheckpointIO
 from fakegan.training.datamodules import RealFacesDataModule
+from fakegan.training.stopping import SaveAndStop, Stopped
 
 from .test_autoencoder import autoencoder, fit
 

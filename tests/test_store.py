@@ -14,6 +14,7 @@ from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.store import FaceStore, Row, StoreWriter
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
+from tests.helpers import snapshot
 
 
 def flat(level: int, size: int = 64) -> np.ndarray:
@@ -30,10 +31,6 @@ def write_store(path: Path, levels=(10, 20, 30), overwrite: bool = False, groups
         if groups:
             writer.regroup(groups)
     return FaceStore.open(path)
-
-
-def snapshot(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_round_trip(tmp_path):

@@ -5,11 +5,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fakegan.evaluation import plots
-from fakegan.evaluation.results import FaceScores
-from fakegan.pipeline.scoring import ScoredFaces
-from fakegan.pipeline.summary import HPARAM_METRICS, log_test
-
-from .conftest import Compose
+from fakegan.runs.results import FaceScores
+from fakegan.stages.scoring import ScoredFaces
+from fakegan.stages.summary import HPARAM_METRICS, log_test
+from tests.conftest import Compose
 
 
 def _shown(compose_settings: Compose, learnt_from: set[str]) -> EventAccumulator:

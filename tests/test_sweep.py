@@ -22,22 +22,24 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobReturn
 from omegaconf import OmegaConf
 
-from fakegan import composing
 from fakegan.cli import entry
+from fakegan.config.overrides import opened
 from fakegan.errors import FakeganError, ToldError, UsageError
-from fakegan.pipeline.ledger import COMMAND_VARIABLE
-from fakegan.pipeline.settings import RunSettings
-from fakegan.places import PROJECT
-from fakegan.progress import Status, write_status
-from fakegan.sweep import launcher, lifecycle, machine, table, words
+from fakegan.runs import compose as composing
+from fakegan.runs.folder import LOG_FILE
+from fakegan.runs.ledger import COMMAND_VARIABLE
+from fakegan.runs.settings import RunSettings
+from fakegan.runs.status import Status, write_status
+from fakegan.sweep import command as words
+from fakegan.sweep import launcher, lifecycle, machine, table
 from fakegan.sweep.display import Display, clock
-from fakegan.sweep.jobs import LOG_FILE, TAIL, Ending, Job, Running, Watcher, last_lines, run_jobs
+from fakegan.sweep.jobs import TAIL, Ending, Job, Running, Watcher, last_lines, run_jobs
 from fakegan.sweep.machine import Machine, check_room, gpus_of_one, this_machine, threads_of_one
 from fakegan.sweep.planning import Folders
 from fakegan.sweep.table import Row, read_rows, write_rows
-from fakegan.words import here, opened
-
-from .conftest import Compose
+from fakegan.system.places import PROJECT
+from fakegan.system.shell import here
+from tests.conftest import Compose
 
 # Each is run with its folder as the working directory.
 FINISH = "open('metrics.json', 'w').write('{\"objective\": 0.5}')"
@@ -928,7 +930,8 @@ def test_a_run_is_no_sweep_to_go_on_with(word: str) -> None:
 def test_at_its_end_a_process_is_not_to_be_stopped() -> None:
     """What torch does as it is unloaded takes seconds, and shows a trace where Ctrl-C comes between."""
     code = (
-        "import os, signal\nfrom fakegan.processes import deaf_afterwards\nwith deaf_afterwards(): print('done')\n"
+        "import os, signal\nfrom fakegan.system.processes import deaf_afterwards\n"
+        "with deaf_afterwards(): print('done')\n"
         "for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1): os.kill(os.getpid(), number)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)

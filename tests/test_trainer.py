@@ -15,23 +15,24 @@ from torch import Tensor, nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LRScheduler
 
-from fakegan import devices, ranks, signals
-from fakegan.callbacks import ClipGradients, Patience
-from fakegan.checkpoints import load_checkpoint
 from fakegan.data.faces import open_faces
-from fakegan.devices import describe
 from fakegan.errors import UsageError
-from fakegan.modules.by_turns import ByTurns
-from fakegan.modules.classifier import Classifier
-from fakegan.modules.schedules import constant
-from fakegan.pipeline import fitting, parts, stages, trainer
-from fakegan.pipeline.examples import examples
-from fakegan.pipeline.settings import RunSettings
-from fakegan.pipeline.train_autoencoder import train_autoencoder
-from fakegan.pipeline.train_classifier import train_classifier
-from fakegan.pipeline.trainer_settings import TrainerSettings
+from fakegan.runs.checkpoints import load_checkpoint
+from fakegan.runs.settings import RunSettings
+from fakegan.runs.trainer_settings import TrainerSettings
+from fakegan.stages import run as stages
+from fakegan.stages.examples import examples
+from fakegan.stages.train_autoencoder import train_autoencoder
+from fakegan.stages.train_classifier import train_classifier
+from fakegan.system import devices, ranks, signals
+from fakegan.system.devices import describe
+from fakegan.training import fitting, parts, trainer
+from fakegan.training.by_turns import ByTurns
+from fakegan.training.callbacks import ClipGradients, Patience
+from fakegan.training.classifier import Classifier
+from fakegan.training.schedules import constant
+from tests.conftest import Compose
 
-from .conftest import Compose
 from .own_parts import StopsOnce
 from .test_resume import same
 

@@ -15,29 +15,30 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import nn
 
-from fakegan import composing, predict, sample
-from fakegan.building import build
-from fakegan.checkpoints import save_checkpoint
+from fakegan import predict, sample
 from fakegan.cli import start
+from fakegan.config.building import build
+from fakegan.config.trust import trust_names, trusted_object
 from fakegan.data.images import Geometry
+from fakegan.data.sheets import png
 from fakegan.data.store import FaceStore
-from fakegan.detector import DETECTOR_FILE, Detector, NetSpec
+from fakegan.detector import Detector, NetSpec
 from fakegan.errors import FakeganError, UntrustedError, UsageError
 from fakegan.nets.autogan import AutoGAN
-from fakegan.nets.dcgan import GENERATOR_FILE, DCGANGenerator
+from fakegan.nets.dcgan import DCGANGenerator
 from fakegan.nets.simple_cnn import SimpleCNN
-from fakegan.pictures import png
-from fakegan.pipeline import parts
-from fakegan.pipeline.reconstruct import load_autoencoder
-from fakegan.pipeline.settings import RunSettings
-from fakegan.places import PROJECT
-from fakegan.processes import resuming
-from fakegan.runs import read_run, write_down
+from fakegan.runs import compose as composing
+from fakegan.runs.checkpoints import save_checkpoint
+from fakegan.runs.config_file import read_run, write_down
+from fakegan.runs.folder import DETECTOR_FILE, GENERATOR_FILE
+from fakegan.runs.settings import RunSettings
+from fakegan.stages.reconstruct import load_autoencoder
+from fakegan.system.places import PROJECT
+from fakegan.system.processes import resuming
+from fakegan.training import parts
 from fakegan.training.checkpoint_io import AtomicCheckpointIO
-from fakegan.trust import trust_names, trusted_object
 from fakegan.views import View
-
-from .conftest import Compose
+from tests.conftest import Compose
 
 pytestmark = pytest.mark.timeout(300)
 T = "_target_"
@@ -157,15 +158,15 @@ TARGETS: list[tuple[Any, str]] = [
     ("fakegan.own_nets.Net", NOT_THERE),
     ("fakegan.nets.simple_cnn.Nothing", NOT_THERE),
     ("torch.nn.modules.module.functools.partial", NOT_OWN),
-    ("fakegan.signals.os.system", "cannot be imported|is no Module of"),
-    ("fakegan.runs.os.mkdir", NOT_OWN),
+    ("fakegan.system.signals.os.system", "cannot be imported|is no Module of"),
+    ("fakegan.runs.config_file.os.mkdir", NOT_OWN),
     ("torchvision.models.resnet.torch.hub.load", NOT_OWN),
     ("torchvision.models._api.load_state_dict_from_url", NOT_OWN),
     ("torch.nn.modules.module.torch.load", NOT_OWN),
-    ("fakegan.checkpoints.save_checkpoint", NO_NET),
+    ("fakegan.runs.checkpoints.save_checkpoint", NO_NET),
     ("fakegan.prepare.main", NO_NET),
-    ("fakegan.processes.start", NO_NET),
-    ("fakegan.building.build", NO_NET),
+    ("fakegan.system.processes.start", NO_NET),
+    ("fakegan.config.building.build", NO_NET),
     ("fakegan.detector.Detector.load", NOT_OWN),
     ("fakegan.sweep.launcher.ProcessLauncher", NO_NET),
     ("torch.nn.Module.load_state_dict", NO_NET),
@@ -178,8 +179,8 @@ TARGETS: list[tuple[Any, str]] = [
     ("torchvision.models._api.register_model", NO_NET),
     ("torchvision.models.resnet._resnet", NO_NET),
     ("fakegan.detector.trusted_net", NO_NET),
-    ("fakegan.pipeline.reconstruct.load_autoencoder", NO_NET),
-    ("fakegan.pipeline.parts.module", NO_NET),
+    ("fakegan.stages.reconstruct.load_autoencoder", NO_NET),
+    ("fakegan.training.parts.module", NO_NET),
     ("torchvision.models.get_weight", NO_NET),
     ("f\u0430kegan.nets.simple_cnn.SimpleCNN", NO_NAME),  # a Cyrillic a
     ("\uff46akegan.nets.simple_cnn.SimpleCNN", NO_NAME),  # a wide f, which Python's own parser takes for f
@@ -444,12 +445,12 @@ CONFIGS: list[tuple[str, Any, str]] = [
     ("classifier.net._target_", "os.system", PYTHONS),
     ("classifier._target_", "own_nets.Net", UNTRUSTED),
     ("classifier._target_", "fakegan.nets.simple_cnn.SimpleCNN", "is no LightningModule"),
-    ("classifier._target_", "fakegan.checkpoints.save_checkpoint", "is no LightningModule"),
+    ("classifier._target_", "fakegan.runs.checkpoints.save_checkpoint", "is no LightningModule"),
     ("classifier.net._target_", "torch.optim.SGD", "is no Module"),
     ("classifier.loss", {T: "torch.optim.SGD"}, "is no Module"),
     ("classifier.optimizer._target_", "torch.nn.Linear", "is no Optimizer"),
     ("classifier.optimizer._target_", "torch.optim.optimizer.functools.partial", "is no Optimizer of"),
-    ("model.schedule._target_", "fakegan.modules.schedules.move", "is no LRScheduler"),
+    ("model.schedule._target_", "fakegan.training.schedules.move", "is no LRScheduler"),
     ("model.schedule._target_", "fakegan.prepare.main", "is no LRScheduler"),
     ("callbacks.mine", {T: "own_nets.Watch"}, UNTRUSTED),
     ("callbacks.mine", {T: "fakegan.detector.Detector"}, "is no Callback"),

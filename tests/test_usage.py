@@ -11,14 +11,14 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from fakegan import composing, usage
-from fakegan.cli import entry
-from fakegan.composing import CONF
+from fakegan.cli import entry, usage
+from fakegan.config.overrides import as_meant
+from fakegan.config.typed import flat, nearest
 from fakegan.errors import UsageError
-from fakegan.pipeline.settings import EvaluateSettings, RunSettings
-from fakegan.places import PROJECT
-from fakegan.typed import flat, nearest
-from fakegan.words import as_meant
+from fakegan.runs import compose as composing
+from fakegan.runs.compose import CONF
+from fakegan.runs.settings import EvaluateSettings, RunSettings
+from fakegan.system.places import PROJECT
 
 GROUPS = ("data", "model", "classifier", "pipeline", "budget", "trainer", "callbacks", "logger", "paths")
 HEAVY = ("torch", "pytorch_lightning", "torchmetrics", "scipy", "matplotlib")

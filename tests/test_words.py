@@ -13,16 +13,20 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from fakegan import commands, composing, prepare, runs, words
+from fakegan import prepare
+from fakegan.cli import commands
+from fakegan.config import overrides as words
 from fakegan.detector import Detector
 from fakegan.errors import FakeganError, UsageError
-from fakegan.pipeline import ledger
-from fakegan.pipeline.settings import EvaluateSettings
-from fakegan.pipeline.stages import _closing_words
-from fakegan.places import PROJECT
-from fakegan.sweep import words as sweep_words
-
-from .conftest import Compose
+from fakegan.runs import compose as composing
+from fakegan.runs import config_file as runs
+from fakegan.runs import ledger
+from fakegan.runs.settings import EvaluateSettings
+from fakegan.stages.run import _closing_words
+from fakegan.sweep import command as sweep_words
+from fakegan.system import shell
+from fakegan.system.places import PROJECT
+from tests.conftest import Compose
 
 NASTY = [
     *("a b", "a=b", "a,b", "[v2]", "it's", 'say "x"', "été (1)", "顔", "~", "~me", "a#b&c", "a;b|c", "$x", "*", "50%"),
@@ -46,11 +50,11 @@ def _printed(line: str, key: str) -> str:
 
 @pytest.mark.parametrize("name", NASTY)
 def test_a_printed_word_arrives_as_it_was_meant(name: str) -> None:
-    line = words.command("train.py", words.word("data.root", Path(name)))
+    line = shell.command("train.py", shell.word("data.root", Path(name)))
     assert Path(_printed(line, "data.root")) == Path(name)
     plain = shlex.split(line)[-1]  # without as_meant, too: Hydra's own reading
     assert Path(_value(plain)) == Path(name)
-    both = ",".join(words.quoted(one) for one in (name, "b"))
+    both = ",".join(shell.quoted(one) for one in (name, "b"))
     assert _value(words.as_meant([f"sources=[{both}]"])[0]) == [name, "b"]
 
 
@@ -67,8 +71,8 @@ def test_every_command_that_is_printed_names_its_folder_from_where_the_user_stan
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(tmp_path / "above")
-    sweep_words.keep_command(folder, ["train.py", "-m", "seed=1,2", words.word("data.root", Path(name))])
-    settings = compose_settings("pipeline=classify", f"paths.run_dir={words.quoted(str(folder))}")
+    sweep_words.keep_command(folder, ["train.py", "-m", "seed=1,2", shell.word("data.root", Path(name))])
+    settings = compose_settings("pipeline=classify", f"paths.run_dir={shell.quoted(str(folder))}")
     for here in (tmp_path / "above", elsewhere):
         monkeypatch.chdir(here)
         with pytest.raises(FakeganError) as unfinished:
@@ -102,7 +106,7 @@ def test_the_interpreter_is_named_so_that_the_shell_finds_it(tmp_path: Path, mon
         if not first:
             monkeypatch.setattr(sys, "executable", str(tmp_path / "with space/bin/python"))
             monkeypatch.setenv("PATH", str(tmp_path / "with space/bin"))
-        assert words.program("python") == called
+        assert shell.program("python") == called
 
 
 @pytest.mark.parametrize(
@@ -208,6 +212,7 @@ def test_what_a_word_lacks_is_said(word: str, sentence: str) -> None:
 
 
 def test_no_store_at_all_is_not_the_built_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    composing.register_resolvers()
     with initialize_config_dir(str(composing.CONF), version_base="1.3"):
         cfg = compose("evaluate", ["run=x", "data=faces", "data.root=null"])
     monkeypatch.setattr(composing, "_chosen", {"data": "faces"}.get)
@@ -245,17 +250,17 @@ def test_what_is_printed_runs_when_pasted(tmp_path: Path, store_path: Path, name
     """From store to evaluation by what each command prints, in a folder that is not the project's."""
     here = tmp_path / name
     here.mkdir()
-    faces = words.word("data.root", store_path)
+    faces = shell.word("data.root", store_path)
     tiny = f"pipeline=classify data=faces {shlex.quote(faces)} +debug=fast trainer=cpu paths.artifact_dir=art"
-    folder = shlex.quote(words.word("hydra.run.dir", f"./{name}"))
+    folder = shlex.quote(shell.word("hydra.run.dir", f"./{name}"))
 
-    def shell(line: str) -> str:
+    def in_bash(line: str) -> str:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
         done = subprocess.run(["bash", "-c", line], cwd=here, env=environment, capture_output=True, text=True)  # noqa: PLW1510
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    said = shell(f"{shlex.quote(sys.executable)} {shlex.quote(str(PROJECT / 'train.py'))} {tiny} {folder}")
+    said = in_bash(f"{shlex.quote(sys.executable)} {shlex.quote(str(PROJECT / 'train.py'))} {tiny} {folder}")
     again = next(line for line in said.splitlines() if line.startswith("again:")).partition("again: ")[2].strip()
-    assert "results: " in shell(again)
+    assert "results: " in in_bash(again)
     assert list((here / name / "evaluations").iterdir())

@@ -20,13 +20,15 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from fakegan import own_code, places, processes, reply
-from fakegan.composing import HYDRAS_ERRORS, explain, of_hydra, register_resolvers, searched, settings_of
+from fakegan.config.overrides import as_meant
+from fakegan.config.typed import to_mapping
 from fakegan.errors import FakeganError, UsageError
-from fakegan.evaluation.results import METRICS_FILE, read_metrics
-from fakegan.pipeline.settings import RunSettings
-from fakegan.typed import to_mapping
-from fakegan.words import CONFIG_DIR, as_meant, config_dir, word
+from fakegan.runs.compose import HYDRAS_ERRORS, explain, of_hydra, register_resolvers, searched, settings_of
+from fakegan.runs.folder import METRICS_FILE
+from fakegan.runs.results import read_metrics
+from fakegan.runs.settings import RunSettings
+from fakegan.system import own_code, places, processes, reply
+from fakegan.system.shell import CONFIG_DIR, config_dir, word
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from fakegan.detector import Detector

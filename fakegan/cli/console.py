@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import runpy
 
-from fakegan import places
+from fakegan.system import places
 
 
 def train() -> None:

@@ -20,19 +20,22 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import fakegan
-from fakegan import own_code, processes, signals, usage
+from fakegan.cli import usage
+from fakegan.cli.commands import begin, let_go_of_stdout
 from fakegan.cli.start import give_up, sweeping, to_go_on
-from fakegan.commands import begin, let_go_of_stdout
-from fakegan.composing import SETTINGS, check_keys, folders, known, one_sentence, register_resolvers, searched
+from fakegan.config.options import options
+from fakegan.config.overrides import as_meant
+from fakegan.config.typed import flat
 from fakegan.errors import FakeganError, ToldError, UntrustedError, UsageError
-from fakegan.folders import Claim, Claiming
-from fakegan.options import options
-from fakegan.pipeline.ledger import COMMAND_VARIABLE
-from fakegan.places import CONF
-from fakegan.runs import CONFIG_FILE
-from fakegan.sweep import lifecycle, words
-from fakegan.typed import flat
-from fakegan.words import as_meant, config_dir
+from fakegan.runs.claim import Claim, Claiming
+from fakegan.runs.compose import SETTINGS, check_keys, folders, known, one_sentence, register_resolvers, searched
+from fakegan.runs.folder import CONFIG_FILE
+from fakegan.runs.ledger import COMMAND_VARIABLE
+from fakegan.sweep import command as words
+from fakegan.sweep import lifecycle
+from fakegan.system import own_code, processes, signals
+from fakegan.system.places import CONF
+from fakegan.system.shell import config_dir
 
 
 def entry_point(

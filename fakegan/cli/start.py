@@ -10,16 +10,18 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from fakegan import processes, ranks, reply, slurm
-from fakegan.composing import make_lasting, root_of, settings_of
+from fakegan.config.overrides import typed
+from fakegan.config.trust import RUN_SOURCES, refuse_foreign_run, refuse_unreadable, trust_names
+from fakegan.config.typed import to_mapping
 from fakegan.errors import UsageError
-from fakegan.folders import Claiming
-from fakegan.pipeline.settings import RunSettings
-from fakegan.runs import CONFIG_FILE, PLACES, give_places, read_plain, read_run, run_at, runs_under, write_down
-from fakegan.sweep import words
-from fakegan.trust import RUN_SOURCES, refuse_foreign_run, refuse_unreadable, trust_names
-from fakegan.typed import to_mapping
-from fakegan.words import command, trusting, typed, word
+from fakegan.runs.claim import Claiming
+from fakegan.runs.compose import make_lasting, root_of, settings_of
+from fakegan.runs.config_file import PLACES, give_places, read_plain, read_run, run_at, runs_under, write_down
+from fakegan.runs.folder import CONFIG_FILE
+from fakegan.runs.settings import RunSettings
+from fakegan.sweep import command as words
+from fakegan.system import processes, ranks, reply, slurm
+from fakegan.system.shell import command, trusting, word
 
 
 class Started:

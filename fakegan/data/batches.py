@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from fakegan import ranks
 from fakegan.data.arrays import RowArray, Rows
 from fakegan.data.pixels import to_unit
-from fakegan.processes import STOPPING
+from fakegan.system import ranks
+from fakegan.system.processes import STOPPING
 
 
 @dataclass(frozen=True)

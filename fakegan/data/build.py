@@ -33,7 +33,7 @@ from fakegan.data.store import Row, StoreWriter
 from fakegan.data.summary import SourceSummary, Summary
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import REAL
-from fakegan.processes import signals_held, start_worker
+from fakegan.system.processes import signals_held, start_worker
 
 CHUNK = 32  # pictures a worker reads at a time: 400 kB of faces on the way back
 _GROUP_KEY = re.compile("[0-9a-f]{16}")  # a group named like the one that a picture has of itself

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from fakegan.data.portrait import SIDE, Colour, portrait
-from fakegan.processes import cores, signals_held, start_worker
+from fakegan.system.processes import cores, signals_held, start_worker
 
 Pixels = NDArray[np.uint8]  # (64, 64, 3)
 

@@ -10,6 +10,7 @@ import filelock
 import numpy as np
 from tqdm import tqdm
 
+from fakegan.config.typed import unknown
 from fakegan.data import demo
 from fakegan.data.arrays import Rows
 from fakegan.data.images import Geometry, face_from_pixels
@@ -17,8 +18,7 @@ from fakegan.data.splits import CLASSIFIER, ClassRatio, Needs, SplitConfig, Spli
 from fakegan.data.store import FaceStore, Row, StoreWriter, StringArray
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
-from fakegan.processes import cores
-from fakegan.typed import unknown
+from fakegan.system.processes import cores
 
 _HEADINGS = {
     "autoencoder_train": "autoencoder",

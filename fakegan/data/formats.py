@@ -14,7 +14,7 @@ from typing import IO, NamedTuple
 from PIL import Image
 
 from fakegan.errors import FakeganError
-from fakegan.places import install
+from fakegan.system.places import install
 
 MAX_FILE_BYTES = 512 * 2**20
 NO_PICTURE = "not a JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF or HEIC picture"

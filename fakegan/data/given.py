@@ -14,7 +14,7 @@ from PIL import Image
 from fakegan.data.build import Outcome
 from fakegan.data.images import Geometry, ImageError, read_face_file, read_face_in_memory
 from fakegan.errors import UsageError
-from fakegan.words import expanded
+from fakegan.system.shell import expanded
 
 # A file's path, a PIL image, or uint8 (H, W, 3) RGB, or (H, W) grey, of any size.
 Picture: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import combinations, product
 from typing import TYPE_CHECKING, Any
 
-from fakegan.words import quoted
+from fakegan.system.shell import quoted
 
 if TYPE_CHECKING:
     from fakegan.data.splits import SplitConfig

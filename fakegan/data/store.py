@@ -32,9 +32,9 @@ import fakegan
 from fakegan.data.arrays import map_array
 from fakegan.data.images import Face, Geometry, Pixels
 from fakegan.errors import FakeganError, UsageError
-from fakegan.files import entries, stays
 from fakegan.labels import CLASS_NAMES, FAKE, LABEL_CONVENTION, REAL
-from fakegan.words import here
+from fakegan.system.files import entries, stays
+from fakegan.system.shell import here
 
 FORMAT_VERSION = 1
 KEPT_SPLITS = ("", "train", "val", "test")

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from fakegan.checks import at_least
 from fakegan.nets.layers import QuickLayout
 
-GENERATOR_FILE = "generator.pt"  # in a run directory: what the generator learnt
 _WEIGHT_STD = 0.02  # of every convolution's weights around 0 and every BatchNorm's scales around 1
 
 

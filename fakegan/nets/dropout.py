@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fakegan import ranks
+from fakegan.system import ranks
 
 
 class Dropout(nn.Dropout):

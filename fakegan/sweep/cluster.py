@@ -22,16 +22,15 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from fakegan.errors import FakeganError, UsageError
-from fakegan.evaluation.results import METRICS_FILE
-from fakegan.pipeline.ledger import COMMAND_VARIABLE
-from fakegan.pipeline.trainer_settings import TrainerSettings
-from fakegan.processes import signals_noted
-from fakegan.progress import STATUS_FILE
-from fakegan.sweep.jobs import LOG_FILE, TAIL, Ending, Job, Watcher, reason
+from fakegan.runs.folder import LOG_FILE, METRICS_FILE, STATUS_FILE
+from fakegan.runs.ledger import COMMAND_VARIABLE
+from fakegan.runs.trainer_settings import TrainerSettings
+from fakegan.sweep.jobs import TAIL, Ending, Job, Watcher, reason
 from fakegan.sweep.launcher import ProcessLauncher
 from fakegan.sweep.plugins import make_known
 from fakegan.sweep.queue import LOOK, Queue
 from fakegan.sweep.submitted import CODE, Queued, Submitted
+from fakegan.system.processes import signals_noted
 
 _POLL = 0.5  # seconds
 _ASKED_TO_END = 2.0  # seconds between two looks at jobs that were asked to end, SLURM asked each time

@@ -8,9 +8,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-from fakegan.sweep import words
-from fakegan.sweep.jobs import LOG_FILE, Ending, Job, Running
-from fakegan.words import here
+from fakegan.runs.folder import LOG_FILE
+from fakegan.sweep import command as words
+from fakegan.sweep.jobs import Ending, Job, Running
+from fakegan.system.shell import here
 
 _REDRAW = 0.5  # seconds
 _UP_AND_CLEAR = "\x1b[{}F\x1b[J"  # to the beginning of the line so many lines up, and clear from there

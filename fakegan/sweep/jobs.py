@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from fakegan.errors import FakeganError, UsageError
-from fakegan.evaluation.results import METRICS_FILE
-from fakegan.processes import end_session, pass_on, signals_noted, start
-from fakegan.progress import STATUS_FILE, read_status
+from fakegan.runs.folder import LOG_FILE, METRICS_FILE, STATUS_FILE
+from fakegan.runs.status import read_status
 from fakegan.sweep.machine import environment_of
+from fakegan.system.processes import end_session, pass_on, signals_noted, start
 
-LOG_FILE = "log.txt"  # in a job's folder
 TAIL = 15  # lines of a failed job's log that are shown
 _TAIL_BYTES = 16384
 _WIDEST = 300  # characters of a shown line

@@ -21,22 +21,24 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from fakegan.composing import explain, make_lasting, root_of, settings_of
+from fakegan.config.overrides import as_typed, typed
 from fakegan.data.faces import open_faces
 from fakegan.errors import FakeganError, ToldError, UsageError
-from fakegan.evaluation.results import METRICS_FILE
-from fakegan.pipeline.ledger import COMMAND_VARIABLE
-from fakegan.pipeline.settings import RunSettings
-from fakegan.pipeline.trainer_settings import TrainerSettings
-from fakegan.processes import resuming
-from fakegan.runs import CONFIG_FILE, give_places, read_run, write_down
-from fakegan.sweep import search, table, words
+from fakegan.runs.compose import explain, make_lasting, root_of, settings_of
+from fakegan.runs.config_file import give_places, read_run, write_down
+from fakegan.runs.folder import CONFIG_FILE, METRICS_FILE
+from fakegan.runs.ledger import COMMAND_VARIABLE
+from fakegan.runs.settings import RunSettings
+from fakegan.runs.trainer_settings import TrainerSettings
+from fakegan.sweep import command as words
+from fakegan.sweep import search, table
 from fakegan.sweep.display import Display
 from fakegan.sweep.jobs import Ending, Job, Running, run_jobs
 from fakegan.sweep.machine import Machine, check_room, gpus_of_one, own_environment, this_machine, threads_of_one
 from fakegan.sweep.planning import Folders
 from fakegan.sweep.table import Row
-from fakegan.words import as_typed, here, typed
+from fakegan.system.processes import resuming
+from fakegan.system.shell import here
 
 
 def runs_in(folder: Path, told: Callable[[str], None] = lambda _: None) -> dict[Path, RunSettings]:

@@ -13,20 +13,22 @@ import filelock
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
-from fakegan import ranks, reply
-from fakegan.composing import one_sentence
+from fakegan.config.overrides import opened
 from fakegan.errors import FakeganError, UsageError
-from fakegan.folders import Claim, has_clock
-from fakegan.pipeline.reporting import report_sweep
-from fakegan.runs import CONFIG_FILE
-from fakegan.sweep import cluster, search, table, words
+from fakegan.reports.write import report_sweep
+from fakegan.runs.claim import Claim, has_clock
+from fakegan.runs.compose import one_sentence
+from fakegan.runs.folder import COMMAND_FILE, CONFIG_FILE, JOBS_FILE
+from fakegan.sweep import cluster, search, table
+from fakegan.sweep import command as words
 from fakegan.sweep.launcher import ProcessLauncher, runs_in
 from fakegan.sweep.plugins import SCOPE, make_known
-from fakegan.words import command, here, opened
+from fakegan.system import ranks, reply
+from fakegan.system.shell import command, here
 
 _LOCK_FILE = ".sweep.lock"
 # What lies in the folder of a sweep that was refused before a job began.
-_OF_THE_SWEEP = {"multirun.yaml", words.COMMAND_FILE, table.JOBS_FILE, _LOCK_FILE, ".submitit"}
+_OF_THE_SWEEP = {"multirun.yaml", COMMAND_FILE, JOBS_FILE, _LOCK_FILE, ".submitit"}
 
 
 def register() -> None:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fakegan.errors import UsageError
-from fakegan.pipeline.trainer_settings import TrainerSettings
-from fakegan.processes import cores
-from fakegan.ranks import without_ranks
+from fakegan.runs.trainer_settings import TrainerSettings
+from fakegan.system.processes import cores
+from fakegan.system.ranks import without_ranks
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _THREADS = "OMP_NUM_THREADS"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fakegan.pipeline.settings import RunSettings
+from fakegan.runs.settings import RunSettings
 
 
 @dataclass(frozen=True)

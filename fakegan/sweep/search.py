@@ -36,15 +36,15 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from fakegan.config.overrides import opened, typed
 from fakegan.errors import FakeganError, UsageError
-from fakegan.files import replacing
-from fakegan.places import install
-from fakegan.runs import read_plain
+from fakegan.runs.config_file import read_plain
+from fakegan.runs.folder import BEST_FILE, STUDY_FILE
 from fakegan.sweep.plugins import make_known
-from fakegan.words import here, opened, typed
+from fakegan.system.files import replacing
+from fakegan.system.places import install
+from fakegan.system.shell import here
 
-STUDY_FILE = "study.db"  # in a search's folder: every trial, by Optuna
-BEST_FILE = "optimization_results.yaml"
 SAMPLERS = ("tpe", "random")
 _SEARCHED = "searched"  # of a study: the words that it was begun with
 _RUN = "run of trial {}"  # of a study: that trial's run folder

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fakegan.sweep.jobs import LOG_FILE, Running, last_lines
+from fakegan.runs.folder import LOG_FILE
+from fakegan.sweep.jobs import Running, last_lines
 from fakegan.sweep.queue import Queue
 
 CODE = "ended with exit code "  # the closing line in a job's log

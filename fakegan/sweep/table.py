@@ -11,14 +11,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from fakegan.errors import FakeganError
-from fakegan.evaluation.results import METRICS_FILE, read_metrics
-from fakegan.files import replacing
-from fakegan.sweep import words
+from fakegan.runs.folder import JOBS_FILE, LOG_FILE, METRICS_FILE
+from fakegan.runs.results import read_metrics
+from fakegan.sweep import command as words
 from fakegan.sweep.display import clock
-from fakegan.sweep.jobs import LOG_FILE
-from fakegan.words import here
+from fakegan.system.files import replacing
+from fakegan.system.shell import here
 
-JOBS_FILE = "jobs.csv"  # in a sweep's folder
 _MAX_BYTES = 64 * 2**20  # of a job it takes some hundred
 OBJECTIVE = "objective: AUROC, or PSNR in dB of an autoencoder alone, on validation faces"
 

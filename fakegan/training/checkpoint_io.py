@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from fakegan.checkpoints import load_checkpoint, save_checkpoint
+from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

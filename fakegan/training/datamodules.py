@@ -10,12 +10,12 @@ import pytorch_lightning as pl
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fakegan import ranks
 from fakegan.data.arrays import RowArray, Rows
 from fakegan.data.batches import DealtStoreOrder, FaceBatches, TrainOrder, limited, loader, on_device
 from fakegan.data.splits import ClassRatio
 from fakegan.errors import UsageError
 from fakegan.labels import FAKE, REAL
+from fakegan.system import ranks
 
 
 class FaceDataModule(pl.LightningDataModule):

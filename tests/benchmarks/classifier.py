@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from fakegan.nets.autogan import AutoGAN
 from fakegan.nets.simple_cnn import SimpleCNN
-from fakegan.pipeline.artifacts import Reconstructions
+from fakegan.runs.artifacts import Reconstructions
 from fakegan.views import VIEWS
 from tests.benchmarks import machine, modules, study
 from tests.benchmarks.harness import Side, Turns, repeating, take_turns

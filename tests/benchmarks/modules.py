@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from fakegan.modules.autoencoder import AdversarialAutoencoder
-from fakegan.modules.classifier import Classifier
-from fakegan.modules.dcgan import DCGANClassifier
-from fakegan.modules.schedules import cosine
 from fakegan.nets.alexnet import AlexNet
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from fakegan.nets.simple_cnn import SimpleCNN
+from fakegan.training.autoencoder import AdversarialAutoencoder
+from fakegan.training.classifier import Classifier
 from fakegan.training.datamodules import RealFakeDataModule
+from fakegan.training.dcgan import DCGANClassifier
+from fakegan.training.schedules import cosine
 
 ADAMW = partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.0, fused=True)
 SGD = partial(torch.optim.SGD, lr=0.1, weight_decay=5e-4, fused=True)  # the study's

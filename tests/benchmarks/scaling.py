@@ -175,11 +175,11 @@ def feed(turns: Turns, folder: Path, faces: int) -> None:
 
 def reconstruct(turns: Turns, folder: Path, faces: int) -> None:
     """The stage that reconstructs, writing its file, with a net of depth 1 and width 2."""
-    from fakegan.checkpoints import save_checkpoint
     from fakegan.data.arrays import map_array
     from fakegan.nets.autogan import AutoGAN
-    from fakegan.pipeline.reconstruct import reconstruct_faces
-    from fakegan.pipeline.settings import RunSettings
+    from fakegan.runs.checkpoints import save_checkpoint
+    from fakegan.runs.settings import RunSettings
+    from fakegan.stages.reconstruct import reconstruct_faces
 
     options: dict[str, Any] = {"depth": 1, "width": 2}
     net, file = AutoGAN(**options), folder / "autoencoder.pt"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from fakegan.callbacks import StepSeed
+from fakegan.training.callbacks import StepSeed
 from tests.benchmarks.harness import Turns
 from tests.benchmarks.machine import synchronizer
 

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import pytest
 
-from fakegan.places import PROJECT
-from fakegan.progress import read_status
+from fakegan.runs.status import read_status
+from fakegan.system.places import PROJECT
 
 from . import own
 from .own import asked

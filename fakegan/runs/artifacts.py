@@ -1,0 +1,184 @@
+"""Trained autoencoders and reconstructions that several runs may use, found again by fingerprint.
+
+An artifact is a folder `artifact_dir/KIND/NAME-FINGERPRINT`. The fingerprint is of what it is made from and of its
+kind's RECIPE, a number that stands beside the code that makes it: raise it when the same ingredients give other
+numbers (tests/test_recipes.py notices), and each artifact of that kind is made anew.
+
+An artifact is made in a folder beside its place and renamed into it, under a lock that dies with its process, so that
+two runs never make the same one twice. Where a run has several processes, its first looks, locks and renames; all of
+them make. Until it is finished a file beside it names the run that makes it, so that another run can go on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import numpy.typing as npt
+
+from fakegan.data.arrays import map_array
+from fakegan.errors import FakeganError
+from fakegan.system import ranks
+from fakegan.system.files import replacing
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished artifact."""
+
+    path: Path
+    reused: bool  # whether it was there already
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What it was made from, by whom, and what came out."""
+        content: dict[str, Any] = json.loads((self.path / MANIFEST).read_text())
+        return content
+
+
+def fingerprint(ingredients: dict[str, Any]) -> str:
+    """sha256 of plain values in canonical JSON, 16 hex digits."""
+    return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def file_digest(*paths: Path) -> str:
+    """sha256 over the bytes of files, in order, 16 hex digits."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def names_digest(names: npt.NDArray[np.str_]) -> str:
+    """sha256 over a set of names in any order, 16 hex digits."""
+    return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:16]
+
+
+def obtain(
+    root: Path,  # paths.artifact_dir
+    kind: str,  # "autoencoder", "reconstructions" or "analysis"
+    name: str,  # for people; the fingerprint decides
+    recipe: int,  # the kind's RECIPE
+    ingredients: dict[str, Any],
+    make: Callable[[Path], dict[str, Any]],  # fills an empty folder, in every process; returns results for the manifest
+) -> Artifact:
+    """The artifact made from these ingredients: found, waited for, or made now."""
+    path = root / kind / f"{name}-{fingerprint({**ingredients, 'recipe': recipe})}"
+    building = path.with_name(f".{path.name}.building")
+
+    def begun() -> bool:
+        if (path / MANIFEST).is_file():
+            return False
+        for outdated in _by_other_recipes(path.parent, name, recipe, ingredients):
+            print(f"{kind}: {outdated} is from another version of FakeGAN: made anew, and not deleted", flush=True)
+        shutil.rmtree(building, ignore_errors=True)  # left by a run that died: the lock says that it is not alive
+        building.mkdir()
+        return True
+
+    if ranks.on_first((path / MANIFEST).is_file):
+        return Artifact(path, reused=True)
+    with ranks.first_within(lambda: _locked(path)):
+        if not ranks.on_first(begun):
+            return Artifact(path, reused=True)
+        manifest = {"kind": kind, "recipe": recipe, "ingredients": ingredients, "results": make(building)}
+        ranks.wait()
+        if ranks.is_first():
+            (building / MANIFEST).write_text(json.dumps(manifest, indent=2))
+            shutil.rmtree(path, ignore_errors=True)  # without a manifest it is no artifact
+            os.replace(building, path)
+            _note(building).unlink(missing_ok=True)
+    return Artifact(path, reused=False)
+
+
+def _by_other_recipes(folder: Path, name: str, recipe: int, ingredients: dict[str, Any]) -> list[Path]:
+    """The finished artifacts in a kind's folder that are made from the same, by another recipe or version."""
+    found = []
+    for manifest in sorted(folder.glob(f"*/{MANIFEST}")):
+        try:
+            content = json.loads(manifest.read_text())
+            made_from = dict(content["ingredients"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # damaged: nothing is said of it, and nothing is lost
+        made_from.pop("code", None)  # which stood for the recipe in version 0.1.0
+        told_otherwise = made_from.keys() != ingredients.keys() and manifest.parent.name.startswith(f"{name}-")
+        alike = all(made_from.get(key) == ingredients.get(key) for key in ("seed", "faces", "rows"))
+        if (made_from == ingredients and content.get("recipe") != recipe) or (told_otherwise and alike):
+            found.append(manifest.parent)
+    return found
+
+
+def begun_by(building: Path, stage: Path) -> Path | None:
+    """Asked in `make`, by the first process: the folder of the run that began to make this artifact, if one did.
+
+    It was stopped or killed since. `stage`, this run's folder, is noted in its place.
+    """
+    note = _note(building)
+    before = Path(note.read_text("utf-8", "surrogateescape").strip()) if note.is_file() else None
+    with replacing(note) as written:
+        written.write_text(f"{stage.absolute()}\n", "utf-8", "surrogateescape")
+    return before
+
+
+def _note(building: Path) -> Path:
+    return building.with_suffix(".begun_by")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            print(f"another run is making {path.name}; waiting for it", flush=True)
+            lock.acquire()
+    except OSError as error:
+        raise FakeganError(f"{path.parent} cannot be written ({error}): set paths.artifact_dir=DIR") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class Reconstructions:
+    """Reconstructions of some store rows, memory-mapped: uint8, indexed by store row.
+
+    Raises:
+        FakeganError: damaged.
+        KeyError: a row that was not reconstructed (a test face never is, before the test).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        damaged = FakeganError(f"{folder} is damaged or of another version: delete it, and the next run makes it again")
+        try:
+            self.images: npt.NDArray[np.uint8] = map_array(folder / "images.npy")
+            rows: npt.NDArray[np.int64] = map_array(folder / "rows.npy")
+        except ValueError as error:
+            raise damaged from error
+        if rows.dtype != np.int64 or rows.ndim != 1 or not (rows[1:] > rows[:-1]).all():
+            raise damaged
+        if self.images.dtype != np.uint8 or self.images.shape != (len(rows), 64, 64, 3):
+            raise damaged
+        self.rows = np.array(rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:  # (B,) -> (B, 64, 64, 3)
+        place = np.searchsorted(self.rows, rows)
+        found = self.rows[np.minimum(place, len(self.rows) - 1)] == rows
+        if not found.all():
+            raise KeyError(f"store row {rows[~found][0]} has no reconstruction")
+        return self.images[place]

@@ -1,0 +1,214 @@
+"""Checkpoint files: written so that a kill loses nothing, read so that no file can run code.
+
+Every file carries a stamp (format, label convention), and a mismatch is an error before any number is made.
+"""
+
+from __future__ import annotations
+
+import os
+import pickletools
+import re
+import reprlib
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from fakegan.errors import FakeganError, UntrustedError
+from fakegan.labels import LABEL_CONVENTION
+
+FORMAT = 3
+_STAMP = "fakegan"
+# What the limits below leave room for: the largest checkpoint of the shipped settings has some 100 MB in 150 members,
+# 21 kB of them pickled. A wider or deeper net may have a hundred times as much.
+_MAX_BYTES = 16 * 2**30
+_MAX_MEMBERS = 20_000
+_MAX_PICKLE_BYTES = 4 * 2**20
+# All that a pickle of tensors, numbers, texts, lists and dicts names. torch's restricted unpickler knows more, some of
+# which takes any amount of memory in a few bytes: `bytearray`, `torch.Tensor`.
+_PICKLED_NAMES = re.compile(r"collections OrderedDict|torch \w+Storage|torch\._utils _rebuild_tensor_v2")
+_BY_NAME = {"GLOBAL", "INST", "STACK_GLOBAL"}  # the last takes the name from elsewhere, and is refused for that
+_MISFITS = (  # what torch and Python raise for keys, options and weights that are not what they should be
+    ArithmeticError,
+    AttributeError,
+    FakeganError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+_END, _ZIP64_LOCATOR, _ZIP64_END = b"PK\x05\x06", b"PK\x06\x07", b"PK\x06\x06"  # of a zip archive: its last records
+_END_BYTES, _ZIP64_LOCATOR_BYTES, _ZIP64_END_BYTES = 22, 20, 56
+
+
+def stamp() -> dict[str, Any]:
+    """What every checkpoint says about itself."""
+    return {"format": FORMAT, "label_convention": dict(LABEL_CONVENTION)}
+
+
+def save_checkpoint(content: dict[str, Any], path: Path) -> None:
+    """Write `content` beside `path`, flush it to disk and rename it into place, stamped.
+
+    Raises:
+        FakeganError: the disk is full or the folder cannot be written; an earlier file is left as it was.
+    """
+    building = path.with_name(f".{path.name}.building-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in path.parent.glob(f".{path.name}.building-*"):  # of a process that was killed
+            leftover.unlink()
+        with building.open("wb") as file:
+            torch.save({**content, _STAMP: stamp()}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        building.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
+        building.unlink(missing_ok=True)
+        raise FakeganError(
+            f"{path} could not be written ({error}); free some space or choose another folder"
+        ) from error
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU, read with torch's restricted unpickler once its size is checked.
+
+    Raises:
+        FakeganError: no such file, a URL, damaged, not FakeGAN's, of another format or label convention, or one that
+            would take more memory than the file is large.
+    """
+    if re.match(r"[\w+.-]{2,}:/", str(path)):  # Path folds "//" into "/"
+        raise FakeganError(f"{path} is a URL: download the checkpoint first and name the file")
+    if not path.is_file():  # a folder, a pipe, a device or a link to itself is none
+        raise FakeganError(f"there is no checkpoint at {path}")
+    try:
+        with path.open("rb") as file:
+            _refuse_archive(file)
+            file.seek(0)
+            content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+            _refuse_large_tensors(content, os.fstat(file.fileno()).st_size)
+    except PermissionError as error:
+        raise FakeganError(f"{path} cannot be read ({error.strerror}): change its permissions") from error
+    except Exception as error:  # damage surfaces as anything, IndexError in the unpickler among it
+        why = f" ({error})" if isinstance(error, _Refused) else ""
+        raise FakeganError(
+            f"{path} is damaged or not a FakeGAN checkpoint{why}: name another, or train again"
+        ) from error
+    own = content.get(_STAMP) if isinstance(content, dict) else None
+    if not isinstance(own, dict):
+        raise FakeganError(f"{path} is not a FakeGAN checkpoint: name a .ckpt or .pt file from a run directory")
+    if own.get("format") != FORMAT:
+        raise FakeganError(
+            f"{path} has checkpoint format {reprlib.repr(own.get('format'))}, this version reads {FORMAT}: train again"
+        )
+    if own.get("label_convention") != LABEL_CONVENTION:
+        raise FakeganError(
+            f"{path} was trained with the labels {reprlib.repr(own.get('label_convention'))}, but here they are "
+            f"{LABEL_CONVENTION}: its scores would mean the opposite; train again"
+        )
+    return content
+
+
+@contextmanager
+def refusing_misfits(path: Path) -> Iterator[None]:
+    """Networks and numbers are made within of what `load_checkpoint` gave; where that does not fit, the file is wrong.
+
+    Raises:
+        FakeganError: it does not fit.
+        UntrustedError: it names code that nobody has said to trust.
+    """
+    try:
+        yield
+    except UntrustedError as error:
+        raise error.of(path) from error
+    except _MISFITS as error:
+        raise FakeganError(f"{path} is damaged or of another version: name another, or train again") from error
+
+
+class _Refused(Exception):
+    """Why a file is no checkpoint of ours."""
+
+
+def _refuse_archive(file: IO[bytes]) -> None:
+    """Refuse what torch.save does not write, before anything of it is unpacked or unpickled.
+
+    Raises:
+        _Refused: no archive, one that unpacks to more than the file, or one whose pickle names other things than data.
+        zipfile.BadZipFile, ValueError, ...: damaged.
+    """
+    size = file.seek(0, os.SEEK_END)
+    if size > _MAX_BYTES:
+        raise _Refused(f"it is larger than {_MAX_BYTES // 2**30} GiB")
+    file.seek(0)
+    if file.read(4) != b"PK\x03\x04":  # torch would take it for its old format, a plain pickle
+        raise _Refused("it is no archive of torch.save")
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        if _directory_offset(file, size) != archive.start_dir:
+            raise _Refused("its end is not an archive's")
+        if len(members) > _MAX_MEMBERS or sum(member.file_size for member in members) > size:
+            raise _Refused("it would unpack to more than the file holds")
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise _Refused("it is compressed")
+        pickles = [member for member in members if member.filename.lower().endswith("/data.pkl")]  # torch folds case
+        if len(pickles) != 1 or pickles[0].file_size > _MAX_PICKLE_BYTES:
+            raise _Refused("it does not hold one pickle of usual size")
+        _refuse_names(archive.read(pickles[0]))
+
+
+def _directory_offset(file: IO[bytes], size: int) -> int | None:
+    """Where the archive's last records say that its directory begins; None where they do not stand at the very end.
+
+    Python looks for the directory before those records and torch where they say: of an archive in which the two
+    differ, Python would check one content and torch load another.
+    """
+    file.seek(max(size - _END_BYTES - _ZIP64_LOCATOR_BYTES - _ZIP64_END_BYTES, 0))
+    tail = file.read()
+    end, locator = tail[-_END_BYTES:], tail[-_END_BYTES - _ZIP64_LOCATOR_BYTES : -_END_BYTES]
+    if not end.startswith(_END):
+        return None
+    if not locator.startswith(_ZIP64_LOCATOR):
+        return int.from_bytes(end[16:20], "little")
+    stands_before = int.from_bytes(locator[8:16], "little") == size - len(tail) and tail.startswith(_ZIP64_END)
+    return int.from_bytes(tail[48:56], "little") if stands_before else None
+
+
+def _refuse_names(pickled: bytes) -> None:
+    for operation, argument, _ in pickletools.genops(pickled):
+        if operation.name in _BY_NAME and not _PICKLED_NAMES.fullmatch(str(argument)):
+            raise _Refused(f"it names {str(argument)[:80]!r}, which is no data")
+
+
+def _refuse_large_tensors(content: Any, size: int) -> None:
+    """No tensor may be larger than what the file holds of it: a stride of 0 makes one number into a million million.
+
+    Raises:
+        _Refused: one is, or all together are larger than the file.
+    """
+    stored: dict[int, int] = {}  # bytes, by where they lie
+    for tensor in _tensors(content):
+        storage = tensor.untyped_storage()
+        stored[storage.data_ptr()] = storage.nbytes()
+        if tensor.numel() * tensor.element_size() > storage.nbytes():
+            raise _Refused("a tensor is larger than what the file holds of it")
+    if sum(stored.values()) > size:
+        raise _Refused("its tensors are larger than the file")
+
+
+def _tensors(content: Any) -> Iterator[torch.Tensor]:
+    """All that stand in a checkpoint's content, at any depth."""
+    ahead, met = [content], set()
+    while ahead:
+        value = ahead.pop()
+        if id(value) in met:  # it stands there twice, or in itself
+            continue
+        met.add(id(value))
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, dict):
+            ahead += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple | set):
+            ahead += value

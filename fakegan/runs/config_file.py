@@ -1,0 +1,232 @@
+"""A run's config.yaml: written before it runs, read back, from a run of whatever origin, to go on or to score it."""
+
+from __future__ import annotations
+
+import os
+import re
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]  # OmegaConf's own reader
+from omegaconf import OmegaConf
+
+from fakegan.config.typed import from_mapping, to_mapping
+from fakegan.errors import FakeganError, UntrustedError, UsageError
+from fakegan.runs.folder import CONFIG_FILE, METRICS_FILE
+from fakegan.runs.settings import RunSettings
+from fakegan.system.files import replacing
+from fakegan.system.shell import command, word
+
+PLACES = ("data.root", "model.checkpoint", "paths.data_dir", "paths.artifact_dir")  # what a run may find elsewhere
+# Where classes of version 0.1.0 stand now, for runs that it began.
+_MOVED = {
+    "fakegan.modules.": "fakegan.training.",
+    "fakegan.callbacks.": "fakegan.training.callbacks.",
+    "fakegan.epochs.": "fakegan.training.progress.",
+    "fakegan.stopping.": "fakegan.training.stopping.",
+}
+_MAX_CONFIG_BYTES = 100_000  # train.py writes some 1,500
+_MAX_CONFIG_DEPTH = 30  # train.py's is some 5; a net of nets may have more
+
+
+def write_down(settings: RunSettings, run_dir: Path) -> None:
+    """Write a run's config.yaml: all of its settings, those that no file and no word has named, too.
+
+    Raises:
+        UsageError: another run is there.
+        FakeganError: the folder cannot be written.
+    """
+    values = to_mapping(settings)
+    del values["trust"]  # a file does not say what is to be trusted
+    text = OmegaConf.to_yaml(OmegaConf.create(values))
+    try:
+        try:
+            _write_new(text, run_dir)
+        except FileNotFoundError:  # the command that made the folder was refused, and has taken it away
+            _write_new(text, run_dir)
+    except FileExistsError:
+        raise UsageError(
+            f"{run_dir} holds a run already: choose another hydra.run.dir, or continue it with "
+            f"{command('train.py', word('resume', run_dir))}"
+        ) from None
+    except OSError as error:
+        raise FakeganError(f"{run_dir} cannot be written ({error}): choose another hydra.run.dir") from error
+
+
+def _write_new(text: str, run_dir: Path) -> None:
+    building = run_dir / f".{CONFIG_FILE}.{os.getpid()}"
+    run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        building.write_text(text, encoding="utf-8")
+        _rename_new(building, run_dir / CONFIG_FILE)
+    finally:
+        building.unlink(missing_ok=True)
+
+
+def _rename_new(path: Path, target: Path) -> None:
+    """Rename a file; a FileExistsError where there is one of that name, be it since a moment ago."""
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if target.exists():
+            raise FileExistsError(target) from None
+        path.rename(target)
+
+
+def run_at(place: Path) -> Path:
+    """The run that a path names: its folder, or a file in it.
+
+    Raises:
+        UsageError: no run; where there are some in it, it names them.
+    """
+    folder = place.parent if place.is_file() else place
+    if (folder / CONFIG_FILE).is_file():
+        return folder
+    inside = runs_under(place) if place.is_dir() else []
+    if not inside:
+        raise UsageError(f"{place} is not a run: it has no {CONFIG_FILE}; name a directory that train.py wrote")
+    finished = [run for run in inside if (run / METRICS_FILE).is_file()] or inside
+    examples = ", ".join(str(run) for run in finished[-3:])
+    raise UsageError(f"{place} is no run, but a folder of {len(inside)}: name one of them, such as {examples}")
+
+
+def read_run(run_dir: str) -> RunSettings:
+    """The settings that a run was started with, its paths.run_dir where it stands now.
+
+    A run may come from elsewhere: its config is held against the settings' keys, types and names, nothing in it is
+    resolved, and no object is made of it but the settings.
+
+    Raises:
+        FakeganError: no run there, or a config.yaml that is damaged or not of train.py's making.
+    """
+    folder = run_at(Path(run_dir))
+    path, run_dir = folder / CONFIG_FILE, str(folder)
+    values = read_plain(path)
+    if "trust" in values:
+        raise UntrustedError(f"{path} says itself what is to be trusted, which train.py never writes")
+    if isinstance(values.get("paths"), dict):
+        values["paths"]["run_dir"] = run_dir
+    try:
+        return from_mapping(RunSettings, values)
+    except (UsageError, OverflowError) as error:
+        raise UsageError(f"{path}: {error!s:.300}; it may be of another version of FakeGAN") from error
+
+
+def give_places(
+    run_dir: str,
+    places: Mapping[str, str],  # by key, one of PLACES
+) -> RunSettings:
+    """The settings of a run that finds its faces and so on elsewhere from now on; its config.yaml says so, too.
+
+    Raises:
+        FakeganError: as `read_run`; other faces are there than the run began with.
+    """
+    path, run = Path(run_dir) / CONFIG_FILE, read_run(run_dir)
+    values = read_plain(path)
+    moved = []
+    for key, place in places.items():
+        group, name = key.split(".")
+        if values[group].get(name) != place:
+            moved.append((key, f"{key} is {place} from now on; it was {values[group].get(name)}"))
+            values[group][name] = place
+    if moved:
+        run = from_mapping(RunSettings, {**values, "paths": {**values["paths"], "run_dir": run_dir}})
+        run.check_places([key for key, _ in moved])
+        with replacing(path) as building:
+            building.write_text(OmegaConf.to_yaml(OmegaConf.create(values)), encoding="utf-8")
+        print("\n".join(f"{run_dir}: {sentence}" for _, sentence in moved), flush=True)
+    return run
+
+
+def read_plain(path: Path) -> dict[str, Any]:
+    """The values of a YAML file of train.py's as they stand there: texts, numbers, lists and groups of keys.
+
+    Raises:
+        FakeganError: damaged, or with something in it that train.py never writes: it may come from elsewhere.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise FakeganError(f"{path} cannot be read ({error.strerror}): change its permissions") from error
+    if len(content) > _MAX_CONFIG_BYTES:
+        raise FakeganError(f"{path} is damaged: no config has more than {_MAX_CONFIG_BYTES // 1000} kB")
+    try:
+        text = content.decode("utf-8")
+        _refuse_foreign(path, text)
+        values = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except FakeganError:
+        raise
+    except Exception as error:  # a YAML error of any kind
+        raise FakeganError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(values, dict):
+        raise FakeganError(f"{path} is damaged: it is no list of keys")
+    return typing.cast("dict[str, Any]", _renamed(values))
+
+
+def _renamed(values: Any) -> Any:
+    """Values in which every `_target_` of version 0.1.0 that has moved since is named as it is now."""
+    if isinstance(values, list):
+        return [_renamed(value) for value in values]
+    if not isinstance(values, dict):
+        return values
+    renamed = {key: _renamed(value) for key, value in values.items()}
+    target = renamed.get("_target_")
+    for old, new in _MOVED.items():
+        if isinstance(target, str) and target.startswith(old):
+            renamed["_target_"] = new + target.removeprefix(old)
+    return renamed
+
+
+def _refuse_foreign(path: Path, text: str) -> None:
+    """Raise a FakeganError for YAML that train.py never writes: it may ask for code, for secrets or for all memory."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        found = "too many brackets" if depth > _MAX_CONFIG_DEPTH else _foreign(event)
+        if found is not None:
+            line = event.start_mark.line + 1
+            raise FakeganError(f"{path} has {found} in line {line}, which train.py never writes: do not trust this run")
+
+
+def _foreign(event: yaml.Event) -> str | None:
+    value = getattr(event, "value", "")
+    if getattr(event, "tag", None) is not None:
+        return "a tag"
+    if getattr(event, "anchor", None) is not None:  # an alias's, too: a few lines of them are a million values
+        return "an alias"
+    if "${" in value:
+        return "an interpolation"
+    return "a control character" if re.search(r"[\x00-\x1f\x7f-\x9f]", value) else None
+
+
+def read_runs(places: Sequence[str]) -> list[RunSettings]:
+    """The settings of several runs: run directories, or folders that hold some at any depth.
+
+    Raises:
+        UsageError: none named, or no run in a place.
+    """
+    if not places:
+        raise UsageError("name a run with run=DIR, or several with 'runs=[DIR,DIR]'")
+    found: dict[Path, RunSettings] = {}
+    for place in places:
+        runs = runs_under(Path(place))
+        if not runs:
+            raise UsageError(f"there is no run at {place}: name directories that train.py wrote, or a folder of them")
+        found |= {run.resolve(): read_run(str(run)) for run in runs}
+    return list(found.values())
+
+
+def runs_under(folder: Path) -> list[Path]:
+    """The folder itself where it is a run, else the runs in it, by name."""
+    if (folder / CONFIG_FILE).is_file():
+        return [folder]
+
+    def order(path: Path) -> tuple[str | int, ...]:  # 10_x after 9_x
+        return tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", str(path)))  # type: ignore[misc]
+
+    return sorted((path.parent for path in folder.rglob(CONFIG_FILE)), key=order)

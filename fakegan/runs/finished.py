@@ -1,0 +1,209 @@
+"""Finished runs as a report or a comparison takes them: settings, numbers, scores of each face."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fakegan.config.overrides import told
+from fakegan.errors import FakeganError, UsageError
+from fakegan.evaluation.metrics import measures
+from fakegan.runs.folder import METRICS_FILE, SCORES_FILE
+from fakegan.runs.results import FaceScores, read_metrics, read_scores
+from fakegan.runs.settings import RunSettings
+from fakegan.system.shell import here
+
+# In metrics.json:
+LEARNT_FROM = "learnt_from"  # the sources whose faces trained or validated the classifier
+SCORED = "scored"  # of an evaluation: which faces, in words
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run with its results on some faces: its own test split, or those of one of its evaluations."""
+
+    settings: RunSettings
+    folder: Path  # of metrics.json and scores.csv: the run's own, or one under its evaluations/
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """metrics.json."""
+        return read_metrics(self.folder / METRICS_FILE)
+
+    @cached_property
+    def scores(self) -> FaceScores:
+        """scores.csv, with the group of each face."""
+        return read_scores(self.folder / SCORES_FILE)
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.settings.paths.run_dir
+
+    @property
+    def scored(self) -> str:
+        """Which faces it was scored on, in words."""
+        earlier = f"faces of {Path(self.metrics['store']).name}" if "store" in self.metrics else "test split"
+        return str(self.metrics.get(SCORED, earlier))
+
+    @property
+    def learnt_from(self) -> frozenset[str]:
+        """The sources that its classifier has learnt from."""
+        return learnt_from(self.metrics)
+
+    @property
+    def classifies(self) -> bool:
+        """Whether it ends with scores: pipeline=autoencoder does not."""
+        return "test" in self.metrics
+
+
+@dataclass(frozen=True)
+class PartOfRun(FinishedRun):
+    """A finished run as if it had been scored on some sources alone: measures and scores are those of their faces."""
+
+    whole: FinishedRun
+    sources: tuple[str, ...]
+
+    @cached_property
+    def scores(self) -> FaceScores:
+        """Those of scores.csv that are of the sources."""
+        return self.whole.scores.kept(np.isin(self.whole.scores.sources, self.sources))
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """metrics.json, with the test measured again on these faces."""
+        found, said = self.scores, self.whole.metrics
+        faces = (found.scores, found.labels, found.sources, found.groups, said["threshold"])
+        return {**said, "test": measures(*faces, learnt_from=self.whole.learnt_from)}
+
+
+def learnt_from(metrics: dict[str, Any]) -> frozenset[str]:
+    """The sources that a run's classifier learnt or was validated on; of an earlier version, those of validation."""
+    return frozenset(metrics.get(LEARNT_FROM) or metrics.get("val", {}).get("by_source", ()))
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Runs that differ by their seed alone."""
+
+    name: str
+    runs: tuple[FinishedRun, ...]  # by seed
+
+    @property
+    def settings(self) -> RunSettings:
+        """Of the first; of all, but for the seed."""
+        return self.runs[0].settings
+
+
+def configurations(runs: Sequence[FinishedRun]) -> list[Configuration]:
+    """Runs brought together by configuration, in order of appearance, each with a name of its own.
+
+    Where two would have the same name, what differs between them is added to it.
+
+    Raises:
+        UsageError: the same configuration and seed twice.
+    """
+    together: list[list[FinishedRun]] = []
+    for run in runs:
+        alike = next((t for t in together if _alike(t[0], run)), None)
+        if alike is None:
+            together.append([run])
+            continue
+        twin = next((r for r in alike if r.settings.seed == run.settings.seed), None)
+        if twin is not None:
+            raise UsageError(f"{run.path} and {twin.path} are the same configuration and seed: name one of them")
+        alike.append(run)
+    names = _names([runs_of_one[0].settings for runs_of_one in together])
+    return [
+        Configuration(name, tuple(sorted(alike, key=lambda run: run.settings.seed)))
+        for name, alike in zip(names, together, strict=True)
+    ]
+
+
+def same_faces(runs: Sequence[FinishedRun]) -> FaceScores:
+    """The faces that all runs were scored on, with the first run's scores.
+
+    Raises:
+        FakeganError: the runs were scored on different faces.
+    """
+    first = runs[0].scores
+    for run in runs[1:]:
+        ours, theirs = set(first.files), set(run.scores.files)
+        if ours != theirs:
+            raise FakeganError(
+                f"{runs[0].folder} and {run.folder} were scored on different faces ({len(ours - theirs)} and "
+                f"{len(theirs - ours)} of their own){_reason(runs[0], run)}: compare runs of one store and split, "
+                "or add data=faces data.root=DIR"
+            )
+        same_store = run.metrics["data_fingerprint"] == runs[0].metrics["data_fingerprint"]
+        if not same_store or not np.array_equal(first.labels, run.scores.labels):
+            raise FakeganError(
+                f"{runs[0].folder} and {run.folder} name the same faces, but come from stores of other content: "
+                "compare runs of one store, or add data=faces data.root=DIR"
+            )
+    return first
+
+
+def _reason(one: FinishedRun, other: FinishedRun) -> str:
+    """Why their faces differ, as far as the data's settings tell."""
+    ours, theirs = (flat(run.settings.configuration()["data"], "data") for run in (one, other))
+    why = differences_of(ours, theirs)
+    if one.metrics.get("data_fingerprint") != other.metrics.get("data_fingerprint"):
+        roots = [run.settings.data.root for run in (one, other)]
+        places = " against ".join("the built-in faces" if root is None else str(root) for root in roots)
+        why = [f"stores of other content ({places})", *why]
+    return f", because of {'; '.join(why)}" if why else ""
+
+
+def _alike(one: FinishedRun, other: FinishedRun) -> bool:
+    """Of one configuration, on faces of the same content wherever they lie."""
+    same_store = one.metrics["data_fingerprint"] == other.metrics["data_fingerprint"]
+    return same_store and one.settings.configuration() == other.settings.configuration()
+
+
+def _names(settings: Sequence[RunSettings]) -> list[str]:
+    labels = [s.label() for s in settings]
+    tables = [dict(told(key, value) for key, value in flat(s.configuration()).items()) for s in settings]
+    names = []
+    for i, label in enumerate(labels):
+        same = [tables[j] for j, other in enumerate(labels) if other == label]
+        differing = sorted(key for key in tables[i] if any(other.get(key) != tables[i][key] for other in same))
+        leaves = [key.rsplit(".", 1)[-1] for key in differing]
+        words = [leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(differing, leaves, strict=True)]
+        names.append(
+            " ".join([label, *(f"{word}={tables[i][key]}" for key, word in zip(differing, words, strict=True))])
+        )
+    return names
+
+
+def differences_of(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Keys in which two flat tables differ, in words with both values."""
+    return [
+        f"{key}={_typed(one.get(key))} against {_typed(other.get(key))}"
+        for key in sorted({*one, *other})
+        if one.get(key) != other.get(key)
+    ]
+
+
+def _typed(value: Any) -> str:
+    """A value as the command line takes it: null, true, false."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+
+
+def shown_path(path: Path) -> str:
+    """As one types it in this folder."""
+    return here(path.absolute())
+
+
+def flat(content: Any, at: str = "") -> dict[str, Any]:
+    """Nested tables as one, with keys as the command line has them: model.depth."""
+    if not isinstance(content, dict):
+        return {at: content}
+    inner = {f"{at}.{name}".strip("."): value for name, value in content.items()}
+    return {key: leaf for name, value in inner.items() for key, leaf in flat(value, name).items()}

@@ -1,0 +1,67 @@
+"""The ledger of a run: each time its test faces are scored, when and with which command.
+
+A test split that is scored again and again, with something changed in between, is no longer unseen.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shlex
+import sys
+from dataclasses import astuple, dataclass, fields
+from datetime import datetime, timezone
+from pathlib import Path
+
+from fakegan.config.overrides import lasting
+from fakegan.errors import FakeganError
+from fakegan.runs.folder import LEDGER_FILE
+
+COMMAND_VARIABLE = "FAKEGAN_COMMAND"  # of a process that another started: a sweep's job, one of a run's processes
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One time that test faces were scored."""
+
+    time: str  # UTC, ISO 8601
+    command: str
+    faces: str  # how many
+    fingerprint: str  # of their store
+
+
+def record(run_dir: Path, faces: int, fingerprint: str) -> None:
+    """Add a line: test faces are scored now, by this process's command."""
+    path = run_dir / LEDGER_FILE
+    time = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    entry = Entry(time, command(), str(faces), fingerprint)
+    with path.open("a", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        if not file.tell():  # new, or its writer was killed
+            rows.writerow([f.name for f in fields(Entry)])
+        rows.writerow(astuple(entry))
+
+
+def read_ledger(run_dir: Path) -> list[Entry]:
+    """Every line, oldest first; none for a run that has not been tested.
+
+    Raises:
+        FakeganError: damaged.
+    """
+    path = run_dir / LEDGER_FILE
+    if not path.is_file():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            rows = list(csv.reader(file))[1:]
+    except csv.Error as error:
+        raise FakeganError(
+            f"{path} is damaged or of another version: put it aside, and note by hand how often the run was tested"
+        ) from error
+    return [Entry(*row) for row in rows if len(row) == len(fields(Entry))]
+
+
+def command() -> str:
+    """What was typed to start this process, or what would start it alone: no interpreter, absolute paths."""
+    script, *typed = sys.argv
+    return os.environ.get(COMMAND_VARIABLE) or shlex.join([Path(script).name, *lasting(typed)])

@@ -1,0 +1,246 @@
+"""The files a finished run is read by, metrics.json and scores.csv, and the table people see."""
+
+from __future__ import annotations
+
+import csv
+import json
+import textwrap
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fakegan.errors import FakeganError
+from fakegan.evaluation.metrics import Measure, judged
+from fakegan.runs.folder import GROUPS_FILE
+from fakegan.system.files import replacing
+
+VERDICTS = ("real", "fake")
+NAME_WIDTH, FACES_WIDTH, CELL_WIDTH = 33, 6, 20  # columns of a terminal
+TABLE_WIDTH = NAME_WIDTH + FACES_WIDTH + 2 * CELL_WIDTH  # 79: some terminals break a line of 80
+# A run may come from elsewhere: nothing of it is read that is far larger than such a file ever is.
+_MAX_JSON_BYTES = 64 * 2**20  # some 10 kB for each source
+_MAX_COLUMN_CHARACTERS = 2**30  # 4 GiB
+
+
+@dataclass(frozen=True)
+class FaceScores:
+    """Scored faces, in store order."""
+
+    files: npt.NDArray[np.str_]  # (N,)
+    sources: npt.NDArray[np.str_]  # (N,)
+    labels: npt.NDArray[np.int64]  # (N,), 0 real and 1 fake
+    groups: npt.NDArray[np.str_]  # (N,), identity or origin: what an interval draws
+    scores: npt.NDArray[np.float64]  # (N,), P(fake)
+    called_fake: npt.NDArray[np.bool_]  # (N,), the verdict
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def kept(self, keep: npt.NDArray[np.bool_]) -> FaceScores:  # (N,)
+        """Some of the faces."""
+        return FaceScores(**{f.name: getattr(self, f.name)[keep] for f in fields(self)})
+
+    def checked(self) -> FaceScores:
+        """Itself.
+
+        Raises:
+            ValueError: no face, a label other than 0 and 1, a score that is no probability.
+        """
+        if not len(self) or not np.isin(self.labels, (0, 1)).all():
+            raise ValueError("no faces, or other labels than 0 and 1")
+        if not ((self.scores >= 0) & (self.scores <= 1)).all():  # also false for NaN
+            raise ValueError("scores outside 0 to 1")
+        return self
+
+
+def write_scores(path: Path, scored: FaceScores) -> None:
+    """scores.csv, a row a face: file, source, label (0 real, 1 fake), score P(fake), verdict; groups.csv beside it."""
+    verdicts = [VERDICTS[int(fake)] for fake in scored.called_fake]
+    scores = [f"{score:.17g}" for score in scored.scores]
+    columns = (scored.files, scored.sources, scored.labels, scores, verdicts)
+    _write_csv(path.with_name(GROUPS_FILE), ("file", "group"), (scored.files, scored.groups))
+    _write_csv(path, ("file", "source", "label", "score", "verdict"), columns)
+
+
+def _write_csv(path: Path, header: Sequence[str], columns: Sequence[Iterable[Any]]) -> None:
+    with (
+        replacing(path) as building,
+        building.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,  # as faces.csv
+    ):
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(header)
+        rows.writerows(zip(*columns, strict=True))
+
+
+def read_scores(path: Path) -> FaceScores:
+    """What `write_scores` wrote.
+
+    Raises:
+        FakeganError: no such files, or damaged ones.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = list(csv.DictReader(file))
+        with path.with_name(GROUPS_FILE).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            group_of = {row["file"]: row["group"] for row in csv.DictReader(file)}
+        return FaceScores(
+            files=_texts([row["file"] for row in rows]),
+            sources=_texts([row["source"] for row in rows]),
+            labels=np.array([int(row["label"]) for row in rows], dtype=np.int64),
+            groups=_texts([group_of[row["file"]] for row in rows]),
+            scores=np.array([float(row["score"]) for row in rows]),
+            called_fake=np.array([VERDICTS.index(row["verdict"]) == 1 for row in rows], dtype=bool),
+        ).checked()
+    except FileNotFoundError as error:
+        raise FakeganError(
+            f"{path.parent} has no {Path(error.filename).name}: it has not finished, or is of an earlier version; "
+            "score it again with evaluate.py run=..."
+        ) from error
+    except (KeyError, ValueError, TypeError, OverflowError, csv.Error) as error:
+        raise FakeganError(
+            f"{path} or {GROUPS_FILE} beside it is damaged or of another version: score the run again"
+        ) from error
+
+
+def _texts(cells: list[str]) -> npt.NDArray[np.str_]:
+    """A column in memory, where each cell takes as much as the longest."""
+    if len(cells) * max(map(len, cells), default=0) > _MAX_COLUMN_CHARACTERS:
+        raise ValueError("one cell is far longer than the others")
+    return np.array(cells, dtype=np.str_)
+
+
+def write_metrics(path: Path, content: dict[str, Any]) -> None:
+    """metrics.json, beside and renamed: its presence says that a run has finished."""
+    with replacing(path, durable=True) as building, building.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2, allow_nan=False)
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """What `write_metrics` wrote.
+
+    Raises:
+        FakeganError: no such file, or damaged.
+    """
+    if not path.is_file():
+        raise FakeganError(f"{path.parent} has not finished: it has no {path.name}")
+    return read_json(path, "run the test stage again after deleting it")
+
+
+def read_json(
+    path: Path,
+    cure: str,  # what to do where it is damaged
+) -> dict[str, Any]:
+    """The table in a JSON file of a run.
+
+    Raises:
+        FakeganError: it holds none, or is far larger than any that a run writes.
+    """
+    try:
+        content = None if path.stat().st_size > _MAX_JSON_BYTES else json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):  # the latter from brackets in brackets in ...
+        content = None
+    if not isinstance(content, dict):
+        raise FakeganError(f"{path} is damaged or of another version: {cure}")
+    return content
+
+
+def table(metrics: dict[str, Any]) -> str:
+    """A split's measures for a terminal of 80 columns, with 95% intervals: the whole, its parts, a line a source.
+
+    Where some generators were seen in training and others not, they have a line each and are never taken together.
+    """
+    parts: dict[str, dict[str, Any]] = {name: metrics[name] for name in ("seen", "unseen") if name in metrics}
+    fakes = [m for m in metrics["by_source"].values() if m["label"] == "fake"]
+    apart = {f"{name} generators": part for name, part in parts.items()}
+    none_seen = not parts and not any(m.get("seen", True) for m in fakes)
+    whole = apart or {"unseen generators" if none_seen else "all": metrics}
+    rows = [(name, m["n_real"] + m["n_fake"], m["accuracy"], m["auroc"]) for name, m in whole.items()]
+    rows.append(("  real faces", metrics["n_real"], metrics["real_accuracy"], None))
+    rows += [
+        (f"  {f'{name} fakes' if parts else 'fake faces'}", m["n_fake"], m["fake_accuracy"], None)
+        for name, m in (parts or {"": metrics}).items()
+    ]
+    kinds = [f" ({m['label']}{'' if m.get('seen', True) else ', unseen'})" for m in metrics["by_source"].values()]
+    names = shortened(metrics["by_source"], [NAME_WIDTH - len(kind) for kind in kinds])
+    rows += [
+        # a real source's AUROC is against all fakes, seen and unseen
+        (name + kind, m["n"], m["accuracy"], None if parts and m["label"] == "real" else m["auroc"])
+        for name, kind, m in zip(names, kinds, metrics["by_source"].values(), strict=True)
+    ]
+    lines = [_line("", "faces", "accuracy", "AUROC")]
+    lines += [_line(name, str(n), _cell(accuracy), _cell(auroc)) for name, n, accuracy, auroc in rows]
+    lines += _over_thresholds(parts or {"": metrics}, several=len(fakes) > 1)
+    return "\n".join([*lines, *_worse_than_guessing(rows)])
+
+
+def _over_thresholds(parts: dict[str, dict[str, Any]], several: bool) -> list[str]:
+    """What needs no threshold, a column for each kind of generators."""
+    rows = [
+        (f"fakes found at {limit:.0%} false alarms", [_cell(m[f"tpr_at_fpr_{limit}"]) for m in parts.values()])
+        for limit in (0.01, 0.05)
+    ]
+    rows.append(("equal error rate (EER)", [_cell(m["eer"]) for m in parts.values()]))
+    if several:
+        over = [m["over_generators"] for m in parts.values()]
+        rows.append(("mean AUROC over generators", [_cell(m["mean_auroc"]) for m in over]))
+        worst = shortened([m["worst"] for m in over], [CELL_WIDTH - 1] * len(over))
+        rows.append(("worst generator", worst))
+        rows.append(("  its AUROC", [_cell(m["worst_auroc"]) for m in over]))
+    head = [_line("", "", *parts)] if len(parts) > 1 else []
+    return [*head, *(_line(name, "", *cells) for name, cells in rows)]
+
+
+def _worse_than_guessing(rows: Sequence[tuple[str, int, Measure, Measure | None]]) -> list[str]:
+    """A sentence where an AUROC's whole interval lies below 0.5: such scores say the opposite of what they should."""
+    worse = [name for name, _, _, auroc in rows if auroc is not None and judged(auroc) < 0]
+    if not worse:
+        return []
+    return textwrap.wrap(f"worse than guessing (AUROC below 0.5): {', '.join(worse)}", TABLE_WIDTH)
+
+
+def shortened(names: Iterable[str], widths: Sequence[int]) -> list[str]:
+    """Names that fit, in the columns of a terminal: the middle of a longer one becomes dots; none is like another."""
+    short: list[str] = []
+    for i, (name, width) in enumerate(zip(names, widths, strict=True)):
+        shown = _fitted(name, width)
+        short.append(shown if shown == name or shown not in short else _fitted(name, width, f"..{i + 1}.."))
+    return short
+
+
+def _fitted(name: str, width: int, dots: str = "..") -> str:
+    if columns(name) <= width:
+        return name
+    head, tail = "", ""
+    for first, last in zip(name, reversed(name), strict=True):
+        if columns(head + first + dots + tail) > width:
+            break
+        head += first
+        if columns(head + dots + last + tail) > width:
+            break
+        tail = last + tail
+    return head + dots + tail
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal a text takes: two for a Chinese sign, none for an accent of its own."""
+    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
+
+
+def _line(name: str, faces: str, *cells: str) -> str:
+    padding = " " * (NAME_WIDTH - columns(name))
+    right = (" " * (CELL_WIDTH - columns(cell)) + cell for cell in cells)
+    return f"{name}{padding}{faces:>{FACES_WIDTH}}{''.join(right)}".rstrip()
+
+
+def _cell(measure: Measure | None) -> str:
+    if measure is None:
+        return ""
+    value, low, high = (measure[name] for name in ("value", "low", "high"))
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.2f}, {high:.2f}]"

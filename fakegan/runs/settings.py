@@ -1,0 +1,410 @@
+"""What a run is asked to do: the config tree as typed, frozen values.
+
+No torch here, so that what cannot be is refused before the seconds that takes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Hashable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from fakegan.checks import at_least
+from fakegan.config.building import TARGET, Node, completed, retargeted
+from fakegan.config.trust import NET_SOURCES, needed_to_go_on, own_packages, trust_names
+from fakegan.config.typed import REST, to_mapping, unknown
+from fakegan.data.faces import DataSettings
+from fakegan.data.splits import AUTOENCODER, CLASSIFIER, Needs, seeds
+from fakegan.data.store import stored_fingerprint
+from fakegan.errors import FakeganError, UsageError
+from fakegan.labels import FAKE, REAL
+from fakegan.runs.folder import FACES_FILE
+from fakegan.runs.trainer_settings import FEW, TrainerSettings
+from fakegan.views import VIEWS, View, view
+
+_LABEL = re.compile(r"\w[\w .+=-]{0,63}")
+
+
+def began_with(run_dir: Path) -> str:
+    """The fingerprint of the store that a run began with; empty where it has opened none yet."""
+    path = run_dir / FACES_FILE
+    return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
+
+
+def labels(**values: str) -> None:
+    """Raise a UsageError for a name that is not the same in a path, a page and a terminal; in keys __ is a dot."""
+    for key, value in values.items():
+        if not _LABEL.fullmatch(value):
+            raise UsageError(
+                f"{key.replace('__', '.')}={value!r:.100} must be a short name: up to 64 letters, digits, spaces and "
+                "_ . + = -, a letter, digit or _ first"
+            )
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """conf/model: the adversarial autoencoder, a node that `fakegan.config.building` builds, and what is said of it."""
+
+    name: str  # in tables and folders
+    budget: str = "autoencoder"  # the one of conf/budget that it trains by
+    checkpoint: Path | None = None  # a trained autoencoder.pt, or a run that holds one, instead of training
+    node: Node = field(default_factory=dict, metadata=REST)
+
+    def __post_init__(self) -> None:
+        _has(self.node, "model", "net")
+
+    @property
+    def depth(self) -> int:
+        """Its residual blocks; 0 where its net has no such option."""
+        depth = self.node["net"].get("depth", 0)
+        return depth if isinstance(depth, int) else 0
+
+    @property
+    def code_channels(self) -> int | None:
+        """Of the net's code, where it has such an option."""
+        channels = self.node["net"].get("code_channels")
+        return channels if isinstance(channels, int) else None
+
+
+@dataclass(frozen=True)
+class ClassifierSettings:
+    """conf/classifier: a node that `fakegan.config.building` builds, and what is said of it."""
+
+    name: str  # in tables and folders
+    budget: str = "classifier"  # the one of conf/budget that it trains by
+    adversarial: bool = False  # trained against a generator: a game has no best epoch, so nothing ends it early
+    node: Node = field(default_factory=dict, metadata=REST)
+
+    def __post_init__(self) -> None:
+        _has(self.node, "classifier", "net")
+
+
+def _has(node: Node, at: str, *parts: str) -> None:
+    """Raise a UsageError where a node does not name what it builds, or a part of it does not."""
+    for place, inner in {at: node, **{f"{at}.{part}": node.get(part) for part in parts}}.items():
+        if not isinstance(inner, dict) or not isinstance(inner.get(TARGET), str):
+            raise UsageError(f"{place} must name what it builds: {place}.{TARGET}=package.module.Class")
+
+
+@dataclass(frozen=True)
+class Shows:
+    """Of a view: what a run must know of it before it is called."""
+
+    channels: int
+    arrays: tuple[str, ...]
+    trains: bool
+
+
+@dataclass(frozen=True)
+class PipelineSettings:
+    """conf/pipeline: what the classifier sees, and which fakes it learns from."""
+
+    name: str  # in tables and folders
+    view: str | None  # what the classifier sees, of fakegan/views.py; null: there is none
+    fakes: Literal["generated", "reconstructed"] = "generated"  # to learn from; the test is always on generated ones
+    shows: Shows | None = None  # what a view of the user's own says of itself; written down when a run is composed
+
+    def __post_init__(self) -> None:
+        if self.view is not None and self.view not in VIEWS and (self.shows is None or "." not in self.view):
+            own = "or package.module.name of your own"
+            raise UsageError(f"pipeline.view={self.view!r} does not exist: choose {', '.join(VIEWS)}, {own}")
+
+    @property
+    def seen(self) -> View | None:
+        """The view by its name; one of the user's own is imported only when it is called, since a file may name it."""
+        if self.view is None or self.view in VIEWS:
+            return None if self.view is None else VIEWS[self.view]
+        assert self.shows is not None
+        name = self.view
+        return View(**vars(self.shows), function=lambda *arrays: view(name).function(*arrays))
+
+    @property
+    def needs_autoencoder(self) -> bool:
+        """Whether the first stage is to train one."""
+        return self.seen is None or self.seen.needs_recon or self.fakes == "reconstructed"
+
+    @property
+    def needs(self) -> Needs:
+        """The classes that each split must hold."""
+        wanted: dict[str, tuple[int, ...]] = dict(AUTOENCODER) if self.needs_autoencoder else {}
+        if self.seen is None:
+            return wanted
+        if self.fakes == "reconstructed":
+            return {**wanted, "train": (REAL,), "val": (REAL,), "test": (REAL, FAKE)}
+        return {**wanted, **CLASSIFIER}
+
+    @property
+    def trains_classifier(self) -> bool:
+        """Whether a network learns to classify."""
+        return self.seen is not None and self.seen.trains
+
+
+@dataclass(frozen=True)
+class StageBudget:
+    """How long one network trains."""
+
+    max_epochs: int  # epochs at most; callbacks.early_stopping may end a classifier's training earlier
+    batch_size: int  # faces of a step, over all processes
+
+    def __post_init__(self) -> None:
+        at_least(1, max_epochs=self.max_epochs, batch_size=self.batch_size)
+
+
+@dataclass(frozen=True)
+class BudgetSettings:
+    """conf/budget: how much of everything."""
+
+    name: str  # in tables
+    width: int  # channels of the networks, for those that take it from here
+    stages: dict[str, StageBudget] = field(default_factory=dict, metadata=REST)  # by name
+
+    def of(self, name: str, at: str) -> StageBudget:
+        """The one of a name; `at` is the key that asks for it.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if name not in self.stages:
+            raise UsageError(f"{at}={name!r:.80} is not in conf/budget: choose {', '.join(self.stages)}")
+        return self.stages[name]
+
+
+EARLY_STOPPING = "early_stopping"  # in conf/callbacks: of a classifier that does not play against a generator
+_WATCHERS = ("LearningRateMonitor", "DeviceStatsMonitor", "RichProgressBar", "TQDMProgressBar", "Timer")
+
+
+def _only_looks(node: Any) -> bool:
+    """Whether a callback changes no number: Lightning's that only show, and FakeGAN's own, but for early stopping.
+
+    One that is told which metric to look at decides by it: model_checkpoint, which epoch a run keeps.
+    """
+    target = str(node.get(TARGET)) if isinstance(node, dict) else ""
+    if target.startswith("pytorch_lightning.callbacks."):
+        return target.endswith(_WATCHERS)
+    decides = target.endswith(".Patience") or any(node.get(key) is not None for key in ("monitor", "mode"))
+    return target.startswith("fakegan.") and not decides
+
+
+@dataclass(frozen=True)
+class PathSettings:
+    """conf/paths."""
+
+    run_dir: Path  # this run's own folder: hydra.run.dir, or that of resume
+    data_dir: Path  # where the built-in faces are kept
+    artifact_dir: Path  # trained autoencoders and reconstructions that several runs may use
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The whole of conf/train.yaml."""
+
+    seed: int  # of weights, orders, flips and noise; the split has its own: data.split.seed
+    resume: str | bool | None  # a run directory to continue, with its own config: only places go with it, such as
+    # data.root=DIR of a store that was moved, and trust; with -m and a sweep's words, true: the sweep in
+    # hydra.sweep.dir
+    data: DataSettings
+    model: ModelSettings
+    classifier: ClassifierSettings
+    pipeline: PipelineSettings
+    budget: BudgetSettings
+    trainer: TrainerSettings
+    callbacks: dict[str, Any]  # nodes by name; null: left out
+    paths: PathSettings
+    logger: dict[str, Any] | None = None  # nodes by name; null: none
+    trust: tuple[str, ...] = ()  # packages whose code the files of other runs may name, [my_package]
+
+    def __post_init__(self) -> None:
+        seeds(seed=self.seed)
+        trust_names(self.trust)
+        labels(data__name=self.data.name, model__name=self.model.name, classifier__name=self.classifier.name)
+        labels(pipeline__name=self.pipeline.name, budget__name=self.budget.name)
+        if self.trainer.quick:
+            few = max(FEW, *(size * self.trainer.quick for _, size in self.batch_sizes()), 0)
+            object.__setattr__(self, "data", replace(self.data, limit=min(few, self.data.limit or few)))
+
+    @property
+    def classifier_budget(self) -> StageBudget:
+        """How long this run's classifier trains."""
+        return self._trained_by(self.budget.of(self.classifier.budget, "classifier.budget"))
+
+    @property
+    def autoencoder_budget(self) -> StageBudget:
+        """How long this run's autoencoder trains."""
+        return self._trained_by(self.budget.of(self.model.budget, "model.budget"))
+
+    def _trained_by(self, budget: StageBudget) -> StageBudget:
+        return replace(budget, max_epochs=self.trainer.epochs(budget.max_epochs))
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """Packages whose code a file may name: those of `trust`, and what the run itself is composed of."""
+        return tuple(dict.fromkeys((*self.trust, *needed_to_go_on(to_mapping(self), self.paths.run_dir))))
+
+    @property
+    def needed_to_score(self) -> tuple[str, ...]:
+        """Packages that have to be trusted where this run's detector.pt is read."""
+        nets = [self.classifier.node["net"] if self.pipeline.trains_classifier else None]
+        nets += [self.model.node["net"] if self.pipeline.needs_autoencoder else None]
+        return own_packages({"nets": nets, "pipeline": {"view": self.pipeline.view}}, NET_SOURCES)
+
+    def batch_sizes(self) -> list[tuple[str, int]]:
+        """Key and size of each network's training batch, in the order of the stages."""
+        sizes = []
+        if self.pipeline.needs_autoencoder and self.model.checkpoint is None:
+            sizes.append((f"budget.{self.model.budget}.batch_size", self.autoencoder_budget.batch_size))
+        if self.pipeline.trains_classifier:
+            sizes.append((f"budget.{self.classifier.budget}.batch_size", self.classifier_budget.batch_size))
+        return sizes
+
+    def configuration(self) -> dict[str, Any]:
+        """What decides this run's numbers besides the seed, as plain values.
+
+        Two runs of one configuration are repetitions. What has no effect is left out: the autoencoder where none is
+        trained, the classifier where none is, how many processes feed it, where things are kept (the store's
+        fingerprint says whether the faces are the same).
+        """
+        data = to_mapping(self.data)
+        data["split"]["autoencoder_share"] = self.data.split.share
+        if self.data.root is not None:
+            del data["demo_faces"], data["demo_seed"]
+        del data["workers"], data["root"]
+        content: dict[str, Any] = {
+            "data": data,
+            "pipeline": asdict(self.pipeline),
+            "trainer": self.trainer.numbers,
+        }
+        trained = []
+        if self.pipeline.needs_autoencoder:
+            content["model"] = to_mapping(self.model)
+            content["autoencoder"] = asdict(self.autoencoder_budget)
+            trained.append(False)
+        if self.pipeline.trains_classifier:
+            content["classifier"] = to_mapping(self.classifier)
+            content["budget"] = asdict(self.classifier_budget)
+            trained.append(not self.classifier.adversarial)
+        if trained:
+            content["callbacks"] = self.callbacks_that_count(stops_early=any(trained))
+        plain: dict[str, Any] = json.loads(json.dumps(content, default=str, sort_keys=True))
+        return plain
+
+    def callbacks_that_count(
+        self,
+        stops_early: bool,  # whether early stopping is among them
+    ) -> Node:
+        """The callbacks that may change numbers: the user's own, early stopping, and what looks at a chosen metric."""
+        counted = {name: node for name, node in self.callbacks.items() if node is not None and not _only_looks(node)}
+        if not stops_early:
+            counted.pop(EARLY_STOPPING, None)
+        return counted
+
+    def processes(self) -> int:
+        """How many a run by itself starts."""
+        return self.trainer.processes
+
+    def identity(self) -> Hashable:
+        """Equal for two runs that would end with the same numbers, wherever their faces lie."""
+        root = self.data.root
+        faces = None if root is None else began_with(self.paths.run_dir) or stored_fingerprint(root) or root
+        return faces, self.seed, json.dumps(self.configuration(), sort_keys=True)
+
+    def check_places(
+        self,
+        given: Collection[str],  # keys of the config: those that are new to this run
+    ) -> None:
+        """Raise a FakeganError where a run that has begun cannot go on with what lies at its new places."""
+        run_dir, root, checkpoint = self.paths.run_dir, self.data.root, self.model.checkpoint
+        if "data.root" in given and self.data.name == "demo":
+            raise UsageError(f"{run_dir} learns from the built-in faces: give paths.data_dir, not data.root")
+        if "data.root" in given and root is not None:
+            found, wanted = stored_fingerprint(root), began_with(run_dir)
+            if found is None:
+                raise UsageError(f"data.root={root} is no face store: name the folder that the run's store is in now")
+            if wanted and found != wanted:
+                raise FakeganError(f"data.root={root} holds other faces than {run_dir} began with: start a new run")
+        if "model.checkpoint" in given and checkpoint is not None and not checkpoint.exists():
+            raise UsageError(f"model.checkpoint={checkpoint} does not exist: name a run or an autoencoder.pt")
+
+    def repeats(self, other: RunSettings) -> bool:
+        """Whether both would end with the same numbers."""
+        return self.identity() == other.identity()
+
+    def label(self) -> str:
+        """The configuration in a few words, for tables and pictures."""
+        words = [self.pipeline.name]
+        if self.pipeline.needs_autoencoder:
+            words.append(self.model.name)
+        if self.pipeline.trains_classifier:
+            words.append(self.classifier.name)
+        return " · ".join(words)
+
+
+def with_defaults(
+    plain: Mapping[str, Any],
+    said: Collection[str] = (),  # full keys that the words of the command name
+) -> dict[str, Any]:
+    """The values of a composed config, with what the signatures of the classes that it names give by themselves.
+
+    Where a word names another class than YAML does, options that only YAML's has are left out.
+
+    Raises:
+        UsageError: a key that such a class does not take, or a value of another type; a callback without a class.
+    """
+    for group in ("callbacks", "logger"):
+        for name, node in (plain.get(group) or {}).items():
+            if node is not None and not (isinstance(node, Mapping) and TARGET in node):
+                raise unknown(f"{group}.{name}", node, [f"{group}.{known}" for known in plain[group]])
+    for name, stage in plain.get("budget", {}).items():
+        if isinstance(stage, Mapping) and len(stage) < len(fields(StageBudget)):  # of another name than is meant
+            raise unknown(f"budget.{name}", stage, [f"budget.{known}" for known in plain["budget"]])
+    kinds: dict[str, Any] = {"model": ModelSettings, "classifier": ClassifierSettings, "trainer": TrainerSettings}
+    beside = {group: [f.name for f in fields(kind) if not f.metadata.get("rest")] for group, kind in kinds.items()}
+    aside = {group: beside.get(group, ()) for group in plain}
+    chosen = {group: retargeted(node, group, said, aside[group]) for group, node in plain.items()}
+    chosen |= {group: _named(chosen[group], group, said) for group in ("model", "classifier") if group in chosen}
+    complete = {group: completed(node, group, aside[group]) for group, node in chosen.items()}
+    return {**complete, "pipeline": _with_view(plain["pipeline"])} if "pipeline" in plain else complete
+
+
+def _named(node: Any, group: str, said: Collection[str]) -> Any:
+    """A group whose net or module a word has replaced is not called by the name that its YAML has for another one."""
+    for place, part in {f"{group}.net": node.get("net"), group: node}.items():
+        if f"{place}.{TARGET}" in said and f"{group}.name" not in said and isinstance(part, Mapping):
+            return {**node, "name": str(part[TARGET]).rpartition(".")[2]}
+    return node
+
+
+def _with_view(pipeline: Any) -> Any:
+    """conf/pipeline with what a view of the user's own says of itself, which is imported here."""
+    name = pipeline.get("view") if isinstance(pipeline, Mapping) else None
+    if not isinstance(name, str) or name in VIEWS or "." not in name:
+        return pipeline
+    try:
+        found = view(name)
+    except UsageError as error:
+        raise UsageError(f"pipeline.{error}") from error
+    shows = {"channels": found.channels, "arrays": list(found.arrays), "trains": found.trains}
+    return {**pipeline, "shows": shows}
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """The whole of conf/evaluate.yaml."""
+
+    run: str | None  # a run directory that train.py finished
+    runs: tuple[str, ...]  # or several: run directories, or folders that hold them
+    out: Path | None  # where the results go; null: a new folder of the run, for the report of several one in reports/
+    sources: tuple[str, ...]  # only these sources of the store, e.g. [ffhq,stylegan]; empty means all
+    device: Literal["auto", "cpu", "cuda", "mps"]  # auto, cpu, cuda, mps
+    data_dir: Path  # where the built-in faces are kept
+    data: DataSettings | None = None  # None: the run's own faces
+    trust: tuple[str, ...] = ()  # packages whose code the files of the runs may name, [my_package]
+
+    def __post_init__(self) -> None:
+        trust_names(self.trust)
+        if self.run is not None and self.runs:
+            raise UsageError("run is for one run alone: leave out runs, or name it in runs=[...]")
+        if self.data is not None and self.data.limit is not None:
+            raise UsageError("data.limit is for train.py: choose faces to score with sources=[...]")

@@ -1,0 +1,246 @@
+"""conf/trainer: Lightning's Trainer, by its own arguments: which of them a run can have, and which change its numbers.
+
+No torch here, so that what cannot be is refused before the seconds that takes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal
+
+from fakegan.config.building import TARGET, Node
+from fakegan.config.signatures import signature
+from fakegan.config.typed import REST
+from fakegan.errors import UsageError
+from fakegan.system.processes import cores
+
+# Arguments that FakeGAN answers itself: the one value that is what it does anyway, and why there is no other.
+_OWN: dict[str, tuple[Any, str]] = {
+    "logger": (None, "loggers are a group of their own: logger=csv, or logger=null for none"),
+    "callbacks": (None, "callbacks are a group of their own: callbacks.NAME._target_=package.module.Class"),
+    "plugins": (None, "a run has its own, which write its checkpoints and know its processes; leave it out"),
+    "default_root_dir": (None, "all files of a run are in its folder; give paths.run_dir=DIR"),
+    "enable_checkpointing": (True, "a run ends and goes on by its checkpoints; leave it out"),
+    "barebones": (False, "a run ends and goes on by its checkpoints and metrics; leave it out"),
+    "use_distributed_sampler": (False, "the data modules deal the faces to the processes; leave it out"),
+    "sync_batchnorm": (True, "BatchNorm sees the batch of all processes in any case; leave it out"),
+    "limit_test_batches": (1.0, "the test scores every face; for a quick try give data.limit=N"),
+    "limit_predict_batches": (1.0, "every face is reconstructed; for a quick try give data.limit=N"),
+    "model_registry": (None, "a run's networks stay in its folder; leave it out"),
+}
+# Arguments that change no number but for rounding, as the kind of device does.
+_NEUTRAL = frozenset(
+    {
+        "benchmark",
+        "detect_anomaly",
+        "deterministic",
+        "enable_autolog_hparams",
+        "enable_model_summary",
+        "enable_progress_bar",
+        "inference_mode",
+        "log_every_n_steps",
+        "num_nodes",
+        "num_sanity_val_steps",
+        "profiler",
+        "reload_dataloaders_every_n_epochs",
+        "strategy",
+    }
+)
+_STRATEGIES = (None, "auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
+_ALIASES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
+_PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true")
+_DURATION = re.compile(r"(\d+):(\d\d):(\d\d):(\d\d)")
+EVERY = "check_val_every_n_epoch"  # null is not its default: then val_check_interval counts on through the epochs
+FEW = 100  # faces of each source in each split that trainer.fast_dev_run takes, or those of a batch
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """conf/trainer: Lightning's Trainer. The number of devices changes no result, but for rounding."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"  # auto: a GPU if there is one, else the CPU
+    devices: int | str = 1  # processes, each with a GPU or a share of the CPU; auto: one for every GPU
+    precision: int | str = "32-true"  # or bf16-mixed, 16-mixed, ...: Lightning's names
+    max_epochs: int | None = None  # of each network, in place of the budget's
+    max_time: Any = None  # of each network's training: DD:HH:MM:SS, or {hours: 1, minutes: 30}
+    node: Node = field(default_factory=dict, metadata=REST)  # Lightning's other arguments
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "devices", "auto" if str(self.devices) in {"auto", "-1"} else self.devices)
+        object.__setattr__(self, "precision", _ALIASES.get(str(self.precision), self.precision))
+        if self.precision not in _PRECISIONS:
+            raise UsageError(f"trainer.precision={self.precision} must be one of {', '.join(_PRECISIONS)}")
+        if isinstance(self.devices, str) and self.devices != "auto":
+            raise UsageError(f"trainer.devices={self.devices!r} must be a number or auto")
+        self._refuse_small(devices=self.devices if isinstance(self.devices, int) else None, max_epochs=self.max_epochs)
+        self._refuse_what_a_run_answers()
+        self._refuse_what_a_run_needs()
+
+    def _refuse_what_a_run_answers(self) -> None:
+        for key, (accepted, why) in _OWN.items():
+            if self.node.get(key) not in (None, accepted):
+                raise UsageError(f"trainer.{key}={self.node[key]} is not for a run: {why}")
+        strategy = self.node.get("strategy")
+        if strategy not in _STRATEGIES:
+            raise UsageError(
+                f"trainer.strategy={strategy!s:.80} is not for a run: its processes share batches, noise and "
+                "statistics by ddp; choose trainer=ddp or trainer=ddp_cpu"
+            )
+
+    def _refuse_what_a_run_needs(self) -> None:
+        names = ("max_steps", "accumulate_grad_batches", EVERY, "min_epochs", "min_steps")
+        given = {name: self.node.get(name) for name in names}
+        if given["max_steps"] == -1:  # Lightning's word for: as many as there are
+            given["max_steps"] = None
+        self._refuse_small(**given)
+        for name in ("limit_train_batches", "limit_val_batches", "val_check_interval"):
+            if self.node.get(name) == 0:
+                raise UsageError(f"trainer.{name}=0 must be more: validation chooses the epoch that a run keeps")
+        clip = self.node.get("gradient_clip_val")
+        if clip is not None and not clip > 0:  # also true for NaN
+            raise UsageError(f"trainer.gradient_clip_val={clip} must be above 0; null: gradients are not clipped")
+        algorithm = self.node.get("gradient_clip_algorithm")
+        if algorithm is not None and (algorithm not in ("norm", "value") or clip is None):
+            raise UsageError(
+                f"trainer.gradient_clip_algorithm={algorithm!s:.80} must be norm or value, beside a "
+                "trainer.gradient_clip_val"
+            )
+        if self.node.get("deterministic") not in (None, True, False, "warn"):
+            raise UsageError(f"trainer.deterministic={self.node['deterministic']!s:.80} must be true, false or warn")
+        if self.validates_by_clock and self.devices != 1:
+            raise UsageError(
+                f"trainer.val_check_interval={self.node['val_check_interval']} is a time, and several processes have no"
+                " common clock: give a number of batches, or a share of an epoch"
+            )
+        if self.quick < 0:
+            raise UsageError(f"trainer.fast_dev_run={self.quick} must be true, false or a number of batches")
+        if self.seconds is not None and self.seconds <= 0:
+            raise UsageError(f"trainer.max_time={self.max_time} must be more than nothing")
+
+    @staticmethod
+    def _refuse_small(**counts: Any) -> None:
+        for name, count in counts.items():
+            if count is not None and not count >= 1:
+                raise UsageError(f"trainer.{name}={count} must be 1 or more")
+
+    @property
+    def quick(self) -> int:
+        """Batches of everything, where trainer.fast_dev_run asks for a quick try; else 0."""
+        return int(self.node.get("fast_dev_run") or 0)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long each network may train, where trainer.max_time says it."""
+        given = self.max_time
+        if given is None or self.quick:
+            return None
+        match = _DURATION.fullmatch(given) if isinstance(given, str) else None
+        units = ("days", "hours", "minutes", "seconds")
+        parts: Any = dict(zip(units, map(int, match.groups()), strict=True)) if match else given
+        try:
+            return timedelta(**parts).total_seconds()
+        except (TypeError, OverflowError):
+            raise UsageError(
+                f"trainer.max_time={given} must be 'DD:HH:MM:SS' or a group such as {{hours: 1, minutes: 30}}"
+            ) from None
+
+    @property
+    def arguments(self) -> Node:
+        """Lightning's other arguments, with what fast_dev_run means written out: checkpoints and loggers are kept."""
+        given = {k: v for k, v in self.node.items() if k not in _OWN and (v is not None or k == EVERY)}
+        if not self.quick:
+            return given
+        ends = {
+            *("fast_dev_run", "max_steps", "min_epochs", "min_steps", "overfit_batches"),
+            *(EVERY, "val_check_interval", "num_sanity_val_steps"),
+        }
+        few = {"limit_train_batches": self.quick, "limit_val_batches": self.quick}
+        return {k: v for k, v in given.items() if k not in ends} | few
+
+    @property
+    def validates_by_clock(self) -> bool:
+        """Whether it is time, and no number of batches, that says when to validate."""
+        return isinstance(self.arguments.get("val_check_interval"), str | dict)
+
+    def epochs(self, budget: int) -> int:
+        """How many a network trains at most, where its budget says `budget`."""
+        return 1 if self.quick else self.max_epochs or budget
+
+    @property
+    def numbers(self) -> Node:
+        """Of its arguments, those that may change a run's numbers, but for the epochs; defaults are left out."""
+        target = str(self.node.get(TARGET))
+        lightnings = target.startswith("pytorch_lightning.")
+        known = signature(target)
+        defaults = {} if known is None else {name: option.default for name, option in known.options.items()}
+        defaults |= {"limit_train_batches": 1.0, "limit_val_batches": 1.0, "val_check_interval": 1.0}
+        own = {k: v for k, v in self.arguments.items() if k not in _NEUTRAL and not _same(v, defaults.get(k))}
+        if lightnings:
+            own.pop(TARGET, None)
+        clock = {} if self.seconds is None else {"max_time": self.seconds}
+        return {"precision": self.precision} | clock | own
+
+    @property
+    def uses_gpus(self) -> bool:
+        """Whether each process takes a GPU on this machine."""
+        if self.accelerator != "auto":
+            return self.accelerator in {"gpu", "cuda"}
+        import torch
+
+        return torch.cuda.is_available()
+
+    @property
+    def processes(self) -> int:
+        """How many a run of its own starts on this machine.
+
+        Raises:
+            UsageError: more than there are GPUs, or, on the CPU, cores; two are always allowed.
+        """
+        gpus = _gpus() if self.uses_gpus else 0
+        if isinstance(self.devices, int):
+            if self.devices > gpus > 0:
+                raise UsageError(f"trainer.devices={self.devices}, but this machine has {gpus} GPUs: lower it")
+            if not self.uses_gpus and self.devices > max(cores(), 2):
+                raise UsageError(f"trainer.devices={self.devices}, but this machine has {cores()} cores: lower it")
+            return self.devices
+        return max(gpus, 1)
+
+    def precision_on(self, device: str) -> str:
+        """The precision that networks train in on a kind of device: a CPU has no 16-mixed."""
+        return "bf16-mixed" if (device, self.precision) == ("cpu", "16-mixed") else str(self.precision)
+
+    def said(self, device: str) -> list[str]:
+        """What is to be known of its arguments before anything starts; `device` is the kind of device."""
+        lines = []
+        if self.quick:
+            batches = "one batch" if self.quick == 1 else f"{self.quick} batches"
+            lines.append(
+                f"trainer.fast_dev_run: every network trains and validates on {batches}, and the other stages take few "
+                "faces; no result of it means anything"
+            )
+        if self.precision_on(device) != self.precision:
+            lines.append(f"trainer.precision={self.precision} is not for a CPU: {self.precision_on(device)} is taken")
+        if self.seconds is not None:
+            lines.append(
+                "trainer.max_time: a clock ends each training, so the same words, or going on after a stop, may end "
+                "with other numbers"
+            )
+        if self.validates_by_clock:
+            lines.append(
+                "trainer.val_check_interval: a clock says when to validate, so the same words, or going on after a "
+                "stop, may keep another moment"
+            )
+        return lines
+
+
+def _same(value: Any, default: Any) -> bool:
+    """1 is a number of batches, 1.0 a share of them."""
+    return value == default and isinstance(value, float) == isinstance(default, float)

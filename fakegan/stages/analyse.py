@@ -1,0 +1,274 @@
+"""Do reconstructed faces differ? Errors, codes and spectra of real and fake test faces, by the run's autoencoder.
+
+No classifier takes part: runs that share an autoencoder and faces share the work, as an artifact.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torchmetrics.functional.image import structural_similarity_index_measure as ssim
+from tqdm import tqdm
+
+from fakegan.data.arrays import Rows
+from fakegan.data.faces import Faces
+from fakegan.data.pixels import to_unit
+from fakegan.data.sheets import Picture, read_png, sheet, stack, write_png
+from fakegan.data.store import FaceStore
+from fakegan.detector import BATCH
+from fakegan.evaluation import error_plots, plots, probe, spectrum, statistics
+from fakegan.evaluation.reconstructed import BEYOND, COMPLEXITY, PROBES, differences
+from fakegan.evaluation.statistics import Values
+from fakegan.labels import CLASS_NAMES, FAKE, REAL
+from fakegan.runs.artifacts import MANIFEST, file_digest, names_digest, obtain
+from fakegan.runs.checkpoints import load_checkpoint
+from fakegan.runs.results import write_metrics
+from fakegan.runs.settings import RunSettings
+from fakegan.stages.reconstruct import LiveReconstructions
+from fakegan.system.devices import use_device
+from fakegan.system.places import install
+from fakegan.training.autoencoder import psnr
+from fakegan.training.loggers import in_a_stage
+from fakegan.training.pictures import show, show_codes, show_histogram
+from fakegan.views import RESIDUAL_GAIN
+
+ANALYSIS_FOLDER, ANALYSIS_FILE, ERRORS_FILE, CODES_FILE = "analysis", "analysis.json", "errors.csv", "codes.npy"
+COMPLEXITY_NAME = "total variation: mean absolute difference of neighbouring pixels of the grey face"
+PROJECTED = 1000  # faces whose codes are kept for TensorBoard's projector, at most
+_LEAST_POWER = 1e-8  # of a ring, where its logarithm is taken: far below what rounding to uint8 leaves
+RECIPE = 2  # of the analysis: raise it when the same autoencoder and faces give other numbers, files or pictures
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an autoencoder makes of some faces, in the order of their rows."""
+
+    rows: Rows  # (N,), of the store
+    errors: dict[str, Values]  # l1 in [-1, 1], psnr in dB, ssim, high_frequency in [-1, 1]: (N,) each
+    complexity: Values  # (N,)
+    code: Values  # (N, 2C): mean, then standard deviation, of each channel of the code over its places
+    code_places: int  # of each channel of the code; 16 * 16 of AutoGAN's
+    spectra: dict[str, Values]  # face, reconstruction, residual: (N, 46) each
+
+    @property
+    def probes(self) -> dict[str, Values]:
+        """What the linear probes look at, (N, K) each."""
+        power = np.log(np.maximum(self.spectra["residual"], _LEAST_POWER))
+        return {"code": self.code, "residual_spectrum": power}
+
+
+def analyse(settings: RunSettings, faces: Faces, autoencoder: Path) -> None:
+    """Write the run's folder `analysis`: numbers, errors of each test face, pictures; once, for the loggers too."""
+    folder = settings.paths.run_dir / ANALYSIS_FOLDER
+    if (folder / ANALYSIS_FILE).is_file():
+        return
+    splits = faces.splits
+    ingredients = {
+        "autoencoder": file_digest(autoencoder),
+        "faces": faces.store.fingerprint,
+        "rows": {name: names_digest(getattr(splits, name).astype(str)) for name in ("train", "val", "test")},
+        "unseen": list(settings.data.split.unseen),
+        "pictures": plots.available(),
+    }
+    artifact = obtain(
+        settings.paths.artifact_dir,
+        "analysis",
+        settings.model.name,
+        RECIPE,
+        ingredients,
+        lambda building: _write(settings, faces, autoencoder, building),
+    )
+    if artifact.reused:
+        print(f"analyse: found, {artifact.path.name}", flush=True)
+    building = folder.with_name(f".{folder.name}.building")
+    for leftover in (building, folder):  # of a run that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.copytree(artifact.path, building, ignore=shutil.ignore_patterns(MANIFEST))
+    _log(settings, faces, building)
+    os.replace(building, folder)
+
+
+def _write(settings: RunSettings, faces: Faces, autoencoder: Path, folder: Path) -> dict[str, Any]:
+    store, splits = faces.store, faces.splits
+    live = LiveReconstructions(autoencoder, store.images, use_device(settings.trainer.accelerator), settings.trusted)
+    real_val = splits.val[store.labels[splits.val] == REAL]
+    train, val, test = (
+        _measure(live, rows, what)
+        for rows, what in ((splits.train, "training"), (real_val, "validation"), (splits.test, "test"))
+    )
+    columns = _columns(store, train, val, test)
+    numbers = differences(columns, store.labels[test.rows], store.sources[test.rows], store.groups[test.rows])
+    numbers["complexity"]["name"] = COMPLEXITY_NAME
+    for name, features in train.probes.items():
+        numbers["probes"][name] |= {"features": features.shape[1], "n_train": len(train.rows)}
+    content = {
+        "n_real": int((store.labels[splits.test] == REAL).sum()),
+        "n_fake": int((store.labels[splits.test] == FAKE).sum()),
+        "autoencoder": _described(autoencoder, test.code.shape[1] // 2, test.code_places),
+        **numbers,
+        "unseen": list(settings.data.split.unseen),
+    }
+    _write_errors(folder / ERRORS_FILE, store, test, columns)
+    _write_pictures(folder, store, live, test)
+    picked = projected(test.rows)
+    np.save(folder / CODES_FILE, test.code[picked, : test.code.shape[1] // 2].astype(np.float32))
+    write_metrics(folder / ANALYSIS_FILE, content)
+    return {"test_faces": len(test.rows)}
+
+
+def _described(autoencoder: Path, channels: int, places: int) -> dict[str, Any]:
+    content = load_checkpoint(autoencoder)
+    options = content["net"]
+    return {
+        "depth": options.get("depth"),
+        "width": options.get("width"),
+        "code_channels": channels,
+        "code_numbers": channels * places,
+        "picture_numbers": 3 * spectrum.SIZE**2,
+        "psnr": content["metrics"]["val/psnr"],
+    }
+
+
+@torch.inference_mode()
+def _measure(live: LiveReconstructions, rows: Rows, what: str) -> Measured:
+    """Errors are those of reconstructions as stored, in uint8."""
+    codes: list[Tensor] = []
+    hook = cast(nn.Module, live.net.encoder).register_forward_hook(lambda net, inputs, code: codes.append(code))
+    parts: list[dict[str, Values]] = []
+    for start in tqdm(range(0, len(rows), BATCH), f"analysing {len(rows)} {what} faces", disable=None):
+        batch = rows[start : start + BATCH]
+        pixels = (torch.from_numpy(np.ascontiguousarray(x[batch])) for x in (live.images, live))
+        face, recon = (to_unit(x).contiguous() for x in pixels)  # planes: quicker for SSIM and spectra
+        parts.append(_of_batch(face, recon, codes.pop().float().cpu()))
+    hook.remove()
+    column = {name: np.concatenate([part[name] for part in parts]).astype(np.float64) for name in parts[0]}
+    return Measured(
+        rows,
+        errors={name: column[name] for name in error_plots.AXES},
+        complexity=column["complexity"],
+        code=column["code"],
+        code_places=int(column["code_places"].max(initial=0)),
+        spectra={name: column[name] for name in ("face", "reconstruction", "residual")},
+    )
+
+
+def _of_batch(
+    face: Tensor,  # (B, 3, 64, 64), in [-1, 1]
+    recon: Tensor,  # the same
+    code: Tensor,  # (B, C, 16, 16), of another net than AutoGAN (B, C, ...) or (B, C)
+) -> dict[str, Values]:
+    grey_face, grey_recon = (spectrum.grey(x.numpy()) for x in (face, recon))
+    residual = grey_recon - grey_face
+    places = code.reshape(*code.shape[:2], -1)  # (B, C, P)
+    similar = cast(Tensor, ssim(recon, face, data_range=(-1.0, 1.0), reduction="none"))
+    return {
+        "l1": (recon - face).abs().mean(dim=(1, 2, 3)).numpy(),
+        "psnr": psnr(recon, face).numpy(),
+        "ssim": similar.reshape(len(face)).numpy(),
+        "high_frequency": spectrum.high_frequency(residual),
+        "complexity": spectrum.total_variation(grey_face),
+        "code": torch.cat([places.mean(dim=2), places.std(dim=2, correction=int(places.shape[2] > 1))], dim=1).numpy(),
+        "code_places": np.full(len(face), places.shape[2]),
+        "face": spectrum.azimuthal_power(grey_face),
+        "reconstruction": spectrum.azimuthal_power(grey_recon),
+        "residual": spectrum.azimuthal_power(residual),
+    }
+
+
+def _columns(store: FaceStore, train: Measured, val: Measured, test: Measured) -> dict[str, Values]:
+    """What errors.csv says of each test face, (N,) each; `val` holds real faces only, new to the autoencoder.
+
+    The probes learn from `train`, whose real faces it has learnt from where data.split.autoencoder_share is 0. With one
+    class there, they have no column.
+    """
+    columns = {**test.errors, COMPLEXITY: test.complexity}
+    columns[BEYOND] = statistics.beyond_line(test.errors["l1"], test.complexity, val.errors["l1"], val.complexity)
+    labels = store.labels[train.rows]
+    if len(np.unique(labels)) == 2:
+        for name, column in PROBES.items():
+            columns[column] = probe.fit_probe(train.probes[name], labels).scores(test.probes[name])
+    return columns
+
+
+def _write_errors(path: Path, store: FaceStore, test: Measured, columns: dict[str, Values]) -> None:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # as faces.csv
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(("file", "source", "label", *columns))
+        for i, row in enumerate(test.rows):
+            numbers = (f"{values[i]:.9g}" for values in columns.values())
+            lines.writerow((store.files[row], store.sources[row], store.labels[row], *numbers))
+
+
+def _write_pictures(folder: Path, store: FaceStore, live: LiveReconstructions, test: Measured) -> None:
+    """Example faces, and figures where there is matplotlib."""
+    labels, sources = store.labels[test.rows], store.sources[test.rows]
+    write_png(folder / "examples.png", example_sheet(live, test, labels))
+    if plots.available():
+        distributions = error_plots.error_distributions(test.errors, labels, sources)
+        write_png(folder / "error_distributions.png", error_plots.rendered(distributions))
+        write_png(folder / "spectra.png", error_plots.rendered(error_plots.mean_spectra(test.spectra, labels)))
+    else:
+        print(f"no figures: they need matplotlib, {install('plots')}", flush=True)
+
+
+def projected(rows: Rows) -> Rows:
+    """Places among some faces, evenly taken from them: those whose codes are kept for TensorBoard's projector."""
+    return np.unique(np.linspace(0, len(rows) - 1, PROJECTED).astype(np.int64))
+
+
+def _log(
+    settings: RunSettings,
+    faces: Faces,
+    folder: Path,  # that holds the analysis; TensorBoard's files are written into it
+) -> None:
+    """Pictures, histograms of errors and codes, by the run's loggers: out of the files, which others may have made."""
+    store, rows = faces.store, faces.splits.test
+    labels = store.labels[rows]
+    with (folder / ERRORS_FILE).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        lines = list(csv.DictReader(file))
+    errors = {name: np.array([float(line[name]) for line in lines]) for name in error_plots.AXES}
+    picked = rows[projected(rows)]
+    words = {
+        "source": [str(source).encode("utf-8", "replace").decode() for source in store.sources[picked]],
+        "class": [CLASS_NAMES[int(label)] for label in store.labels[picked]],
+    }
+    with in_a_stage(settings, folder) as loggers:
+        for logger in loggers:
+            for path in sorted(folder.glob("*.png")):
+                show(logger, f"analysis/{path.stem}", read_png(path), 0)
+            for name, values in errors.items():
+                for label, class_name in CLASS_NAMES.items():
+                    if (labels == label).any():
+                        show_histogram(logger, f"analysis/{name}_{class_name}", values[labels == label])
+            show_codes(logger, "codes", np.load(folder / CODES_FILE), words, np.ascontiguousarray(store.images[picked]))
+
+
+def example_sheet(live: LiveReconstructions, test: Measured, labels: npt.NDArray[np.int64]) -> Picture:
+    """Face, reconstruction, residual of the two best, median and worst copied faces of each class, with their PSNR."""
+    sheets = []
+    for label, class_name in CLASS_NAMES.items():
+        own = np.flatnonzero(labels == label)
+        ranked = own[np.argsort(-test.errors["psnr"][own], kind="stable")]
+        n = len(ranked)
+        if not n:
+            continue
+        starts = {"worst": n - 2, "median": (n - 2) // 2, "best": 0}  # the later word wins where few faces share them
+        words = {place: word for word, start in starts.items() for place in (start, start + 1) if 0 <= place < n}
+        shown = ranked[sorted(words)]
+        captions = [
+            f"{class_name}, {word}\n{test.errors['psnr'][face]:.1f} dB"
+            for (_, word), face in zip(sorted(words.items()), shown, strict=True)
+        ]
+        faces, recons = (np.asarray(x[test.rows[shown]]) for x in (live.images, live))
+        apart = np.abs(recons.astype(np.int64) - faces) * RESIDUAL_GAIN
+        sheets.append(sheet([faces, recons, np.minimum(apart, 255).astype(np.uint8)], captions, zoom=2))
+    return stack(sheets)

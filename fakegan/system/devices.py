@@ -1,0 +1,82 @@
+"""The device that a process computes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from fakegan.errors import UsageError
+from fakegan.system import ranks
+
+
+def use_device(accelerator: str) -> torch.device:
+    """The device for networks, by the trainer's accelerator: this process's own.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    if accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available():
+        return torch.device("cuda", ranks.local_rank())
+    if accelerator in {"auto", "gpu", "mps"} and torch.backends.mps.is_available():
+        return torch.device("mps")
+    if accelerator in {"gpu", "cuda", "mps"}:
+        cure = "train with trainer=cpu, trainer=auto or trainer=ddp_cpu, score with device=auto"
+        raise UsageError(f"there is no {accelerator} on this machine: {cure}")
+    return torch.device("cpu")
+
+
+def describe(
+    device: torch.device,
+    forms: Iterable[str],  # from fakegan.nets.layers
+    precision: str = "",  # that networks train in, Lightning's name
+) -> str:
+    """A device, the precision, and what is done otherwise there to be quick, in a few words."""
+    words = [str(device)]
+    if device.type == "cpu":
+        threads = torch.get_num_threads()
+        words.append(f"{threads} threads" if threads > 1 else "1 thread")
+    words += [precision] if precision else []
+    if device.type == "cuda" and precision.startswith("32"):
+        words.append(_tf32())
+    return ", ".join([*words, *(forms if device.type == "cpu" else ())])
+
+
+def _tf32() -> str:
+    """Where training rounds float32 to TF32's 10 bits: torch's default is convolutions, on GPUs that have it."""
+    if torch.cuda.get_device_capability()[0] < 8:
+        return "no TF32"
+    owner, name, wide = _convolutions()
+    allowed = {
+        "convolutions": getattr(owner, name) not in {wide, False},
+        "matrix products": torch.get_float32_matmul_precision() != "highest",
+    }
+    used = [what for what, rounded in allowed.items() if rounded]
+    return f"TF32 in {' and '.join(used)}" if used else "no TF32"
+
+
+@contextmanager
+def float32_convolutions() -> Iterator[None]:
+    """Convolutions with all of float32's digits, on a GPU too; also a decorator.
+
+    There torch lets them round their inputs to TF32's 10 bits, so that a face would be reconstructed and scored
+    otherwise than on a CPU.
+    """
+    owner, name, exact = _convolutions()
+    before = getattr(owner, name)
+    setattr(owner, name, exact)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def _convolutions() -> tuple[Any, str, Any]:
+    """Where torch keeps whether convolutions may round to TF32, and the value that says no.
+
+    torch 2.9 brought other names for it, and may warn of the old one or refuse to have them mixed.
+    """
+    cudnn = torch.backends.cudnn
+    return (cudnn.conv, "fp32_precision", "ieee") if hasattr(cudnn, "conv") else (cudnn, "allow_tf32", False)

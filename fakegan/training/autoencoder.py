@@ -1,0 +1,147 @@
+"""The adversarial autoencoder: AutoGAN against a PatchGAN discriminator, on real faces only."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torchmetrics.functional.image import structural_similarity_index_measure as ssim
+
+from fakegan.checks import at_least
+from fakegan.nets.losses import autoencoder_loss, l1_loss, lsgan_discriminator_loss, lsgan_generator_loss
+from fakegan.system import ranks
+from fakegan.training.by_turns import ByTurns
+from fakegan.training.means import EpochMeans
+from fakegan.training.partial import make_whole, take_part
+from fakegan.training.pool import ReconstructionPool
+from fakegan.training.schedules import MakeOptimizer, MakeSchedule, move
+
+TRAIN_MEANS = ("l1", "adversarial", "discriminator", "disc_real", "disc_recon")
+VAL_MEANS = ("l1", "psnr", "ssim", "disc_real", "disc_recon")
+
+
+class AdversarialAutoencoder(ByTurns):
+    """AutoGAN as the study trains it (Zhang et al. 2019, arXiv:1907.06515), by manual optimization.
+
+    A batch is {"image": float (B, 3, 64, 64) in [-1, 1]}. Each step reconstructs once; the discriminator then
+    sees real faces and (pooled) reconstructions in one batch.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+
+    monitor, mode = "val/l1", "min"
+
+    def __init__(
+        self,
+        net: nn.Module,  # the autoencoder: (B, 3, 64, 64) -> (B, 3, 64, 64), both in [-1, 1]
+        discriminator: nn.Module,  # (B, 3, 64, 64) -> scores of any shape, first dimension B
+        optimizer: MakeOptimizer,  # of each network's parameters
+        schedule: MakeSchedule | None = None,  # of the learning rate
+        reconstruction_weight: float = 50.0,  # of L1 against the adversarial term; 0.8 in the study
+        pool_size: int = 50,  # past reconstructions shown to the discriminator
+        discriminator_floor: float = 0.05,  # it rests while its loss is below, so that it cannot win; 0 in the study
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.make_optimizer = optimizer
+        self.make_schedule = schedule
+        at_least(1, pool_size=pool_size)
+        at_least(0, reconstruction_weight=reconstruction_weight, discriminator_floor=discriminator_floor)
+        self.autoencoder = net
+        self.discriminator = discriminator
+        self.reconstruction_weight = reconstruction_weight
+        self.discriminator_floor = discriminator_floor
+        self.pool = ReconstructionPool(pool_size)
+        self.train_means = EpochMeans(*TRAIN_MEANS)
+        self.val_means = EpochMeans(*VAL_MEANS)
+
+    def forward(self, image: Tensor) -> Tensor:  # (B, 3, 64, 64) -> (B, 3, 64, 64), both in [-1, 1]
+        """The reconstruction of real or fake faces."""
+        recon: Tensor = self.autoencoder(image)
+        return recon
+
+    def configure_optimizers(self) -> tuple[list[Any], list[Any]]:
+        """One optimizer for each network, both on the same schedule."""
+        return self.optimized(self.autoencoder, self.discriminator)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """One step of each network: reconstruct once, then each learns from it in turn."""
+        real = batch["image"]
+        opt_ae, opt_disc = cast("list[LightningOptimizer]", self.optimizers())
+
+        with self.toggled_optimizer(opt_ae):
+            recon = self.autoencoder(real)
+            adversarial = lsgan_generator_loss(self.discriminator(recon))
+            l1 = l1_loss(recon, real)
+            self.learn(opt_ae, autoencoder_loss(adversarial, l1, self.reconstruction_weight))
+
+        with self.toggled_optimizer(opt_disc):
+            shown = self.pool(recon.detach())
+            real_score, recon_score = self.discriminator(torch.cat([real, shown])).chunk(2)
+            disc = lsgan_discriminator_loss(real_score, recon_score)
+            self.learn(opt_disc, disc, resting=ranks.mean(disc) < self.discriminator_floor)
+
+        move(self, "step")
+        self.train_means.update(
+            {
+                "l1": l1,
+                "adversarial": adversarial,
+                "discriminator": disc,
+                "disc_real": real_score.mean(),
+                "disc_recon": recon_score.mean(),
+            },
+            weight=len(real),
+        )
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """L1, PSNR and SSIM of the reconstructions, and what the discriminator thinks of both sides."""
+        real = batch["image"]
+        if not len(real):  # this process has no faces to validate on
+            return
+        recon = self(real).to(real.dtype)
+        with torch.autocast(real.device.type, enabled=False):  # SSIM's variances cancel badly in bf16
+            planes = recon.contiguous(), real.contiguous()  # it takes a quarter less time for them
+            structure = cast(Tensor, ssim(*planes, data_range=(-1.0, 1.0)))
+        self.val_means.update(
+            {
+                "l1": l1_loss(recon, real),
+                "psnr": psnr(recon, real).mean(),
+                "ssim": structure,
+                "disc_real": self.discriminator(real).mean(),
+                "disc_recon": self.discriminator(recon).mean(),
+            },
+            weight=len(real),
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The pools and running means of all processes."""
+        state = checkpoint["state_dict"]
+        state["pool.images"] = self.pool.own_images()
+        make_whole(checkpoint, "pool.images", "train_means.")
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The pool stays whole: each process takes from it what is its own."""
+        take_part(checkpoint, "train_means.")
+
+    def on_train_epoch_end(self) -> None:
+        """Write the epoch's means."""
+        super().on_train_epoch_end()
+        self._log_means("train", self.train_means)
+
+    def on_validation_epoch_end(self) -> None:
+        """Write the epoch's means; val/l1 selects the checkpoint."""
+        self._log_means("val", self.val_means)
+
+    def _log_means(self, split: str, means: EpochMeans) -> None:
+        values = {f"{split}/{name}": value for name, value in means.compute().items()}
+        means.reset()
+        self.log_dict({**values, "step": float(self.current_epoch)})  # "step": TensorBoard's axis is the epoch
+
+
+def psnr(recon: Tensor, real: Tensor) -> Tensor:  # two (B, 3, H, W) in [-1, 1] -> (B,), in dB
+    """Peak signal-to-noise ratio of each image: 10 log10(range^2 / mean squared error), range 2."""
+    mse = (recon - real).square().mean(dim=(1, 2, 3))
+    return 10 * torch.log10(4 / mse.clamp(min=1e-10))

@@ -1,0 +1,272 @@
+"""What Lightning lacks: repeatable noise, a picture of reconstructions, a stop on divergence."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from torch.optim import Optimizer
+
+from fakegan.checks import at_least
+from fakegan.data.pixels import to_uint8
+from fakegan.data.sheets import Picture, sheet, write_png
+from fakegan.errors import FakeganError
+from fakegan.runs.folder import CHECKPOINTS
+from fakegan.system import ranks
+from fakegan.training.pictures import show
+from fakegan.views import residual
+
+
+class StepSeed(pl.Callback):
+    """Every step's noise (dropout, samples, the pool's draws) is a function of (seed, step), after a resume too.
+
+    `ranks.draw` deals the noise of the whole batch to all processes.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Seed the generators of the CPU and the device in use."""
+        key = np.random.SeedSequence((self.seed, trainer.current_epoch, batch_idx))
+        number = int(key.generate_state(1, np.uint64)[0] >> np.uint64(1))
+        ranks.seed_noise(number, module.device.type)
+
+
+class ClipGradients(pl.Callback):
+    """Before a step of any optimizer: gradients of a norm, or of values, above the limit are scaled to it, or cut.
+
+    In place of Lightning's own, which knows neither modules that optimize by hand nor, in mixed precision, fused
+    optimizers.
+    """
+
+    def __init__(
+        self,
+        limit: float,
+        algorithm: Literal["norm", "value"],  # of all gradients of an optimizer together, or of each number
+    ) -> None:
+        self.limit = limit
+        self.clip = clip_grad_value_ if algorithm == "value" else clip_grad_norm_
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Optimizer) -> None:
+        """Clip; a fused optimizer would have undone the scaling of 16-mixed itself, but later."""
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            scaler.unscale_(optimizer)
+        self.clip([p for group in optimizer.param_groups for p in group["params"]], self.limit)
+
+
+class EndAfter(pl.Callback):
+    """Ends a fit after so many steps, each of one batch or of those whose gradients are accumulated; it validates."""
+
+    def __init__(self, steps: int, of_an_epoch: int) -> None:
+        self.steps = steps
+        self.of_an_epoch = of_an_epoch
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop where they are done."""
+        whole = batch_idx + 1 >= trainer.num_training_batches
+        here = self.of_an_epoch if whole else (batch_idx + 1) // trainer.accumulate_grad_batches
+        if trainer.current_epoch * self.of_an_epoch + here >= self.steps:
+            trainer.should_stop = True
+
+
+class Patience(EarlyStopping):
+    """Stops after so many epochs without a better value; a fit that had stopped so does not go on when resumed."""
+
+    def __init__(
+        self,
+        monitor: str,
+        mode: Literal["min", "max"],
+        patience: int = 10,  # epochs without a better validation AUROC before the classifier stops
+    ) -> None:
+        at_least(1, patience=patience)
+        super().__init__(monitor, mode=mode, patience=patience, check_finite=False)
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Lightning does not keep its decision in the checkpoint, but its count."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+class Best(ModelCheckpoint):
+    """best.ckpt by a validation metric, of equals the latest; a run that was moved finds its own again."""
+
+    def __init__(self, folder: Path, monitor: str, mode: Literal["min", "max"]) -> None:
+        super().__init__(folder / CHECKPOINTS, "best", monitor, mode=mode, enable_version_counter=False)
+
+    def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
+        """Where a metric is perfect early, later epochs have still learnt: Lightning would keep the first."""
+        best = self.best_k_models.get(self.kth_best_model_path)
+        tied = current is not None and best is not None and bool(current == best)
+        return tied or super().check_monitor_top_k(trainer, current)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Lightning drops what it knows of the best where the folder's name has changed."""
+
+        def moved(path: str) -> str:
+            return str(Path(self.dirpath or "") / Path(path).name) if path else path
+
+        paths = ("best_model_path", "last_model_path", "kth_best_model_path")
+        best = {moved(path): value for path, value in state_dict["best_k_models"].items()}
+        here = {"dirpath": self.dirpath, "best_k_models": best, **{name: moved(state_dict[name]) for name in paths}}
+        super().load_state_dict({**state_dict, **here})
+
+
+class Last(ModelCheckpoint):
+    """last.ckpt after every epoch; Lightning's own save_last writes one only when the best has changed."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            folder / CHECKPOINTS, "last", monitor=None, save_on_train_epoch_end=True, enable_version_counter=False
+        )
+
+
+class MetricsInCheckpoint(pl.Callback):
+    """The metrics at the time of saving go into the file, under "metrics"; the learning rate is none."""
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add them as plain numbers."""
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        checkpoint["metrics"] = {name: value for name, value in metrics.items() if not name.startswith("lr-")}
+
+
+class StopOnDivergence(pl.Callback):
+    """A mean or a weight that is no longer a number ends the run with a sentence instead of hours of nothing.
+
+    First among the callbacks: what the others show or save is of numbers.
+    """
+
+    EVERY = 50  # steps between two looks at the means: a look waits for the device
+
+    def __init__(self, stage: str) -> None:
+        self.key = f"{'model' if stage == 'autoencoder' else stage}.optimizer.lr"  # to lower
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Check the means of the epoch so far."""
+        if (batch_idx + 1) % self.EVERY == 0:
+            self._refuse(trainer, {f"train/{name}": mean for name, mean in _means(module).items()})
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Check the epoch's metrics and what it has learnt."""
+        self._refuse(trainer, {**trainer.callback_metrics, **dict(module.named_parameters())})
+
+    def _refuse(self, trainer: pl.Trainer, values: dict[str, Tensor]) -> None:
+        wrong = next((name for name, value in values.items() if not torch.isfinite(value).all()), None)
+        if ranks.largest(int(wrong is not None)):
+            raise FakeganError(
+                f"training diverged: {wrong or 'a mean'} is not a number in epoch {trainer.current_epoch + 1}; "
+                f"lower {self.key}"
+            )
+
+
+def _means(module: pl.LightningModule) -> dict[str, Tensor]:
+    """Sums over this process's training faces in the epoch so far, where the module keeps `train_means`."""
+    means: Any = getattr(module, "train_means", None)
+    return {} if means is None else dict(zip(means.names, means.totals, strict=True))
+
+
+class Sheet(pl.Callback, ABC):
+    """A picture every few epochs and at the last, as PNG in `folder` and by the loggers."""
+
+    name: str  # of the files, name_NNN.png, and for the loggers
+
+    def __init__(
+        self,
+        folder: Path,
+        every: int = 5,  # epochs between two pictures
+        faces: int = 8,  # in a picture, at most
+    ) -> None:
+        at_least(1, every=every, faces=faces)
+        self.folder = folder
+        self.every = every
+        self.faces = faces
+
+    @abstractmethod
+    def picture(self, module: pl.LightningModule) -> Picture | None:
+        """What is to be shown, if this module has it to show; it is in eval mode."""
+
+    @torch.no_grad()
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Draw the picture where it is due."""
+        epoch = trainer.current_epoch
+        last = epoch + 1 == trainer.max_epochs
+        if not trainer.is_global_zero or (epoch % self.every and not last):
+            return
+        try:
+            picture = self.picture(module)
+            if picture is None:
+                return
+        except ValueError as error:  # to_uint8's
+            what = f"training diverged: {self.name} of epoch {epoch + 1} are no pictures"
+            raise FakeganError(f"{what} ({error}); lower the learning rate") from error
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_png(self.folder / f"{self.name}_{epoch:03d}.png", picture)
+        for logger in trainer.loggers:
+            show(logger, self.name, picture, epoch)
+
+
+class ReconstructionGrid(Sheet):
+    """The same validation faces: face, reconstruction and residual, one row each."""
+
+    name = "reconstructions"
+
+    def __init__(self, folder: Path, **options: int) -> None:
+        super().__init__(folder, **options)
+        self.shown: Tensor | None = None  # (F, 3, 64, 64) in [-1, 1]
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        outputs: Any,
+        batch: dict[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the first faces, where the module learns from faces alone."""
+        if self.shown is None and "image" in batch:
+            self.shown = batch["image"][: self.faces].clone()
+
+    def picture(self, module: pl.LightningModule) -> Picture | None:
+        """Of the faces that were kept."""
+        return None if self.shown is None else reconstruction_grid(self.shown, module(self.shown).float())
+
+
+@runtime_checkable
+class Generates(Protocol):
+    """A module with a generator."""
+
+    def samples(self, count: int) -> Tensor:
+        """(N, C, 64, 64) in [-1, 1], of noise that stays the same."""
+
+
+class GeneratedSamples(Sheet):
+    """What a generator makes of the same noise; of a view of more than three channels, the first."""
+
+    name = "samples"
+
+    def picture(self, module: pl.LightningModule) -> Picture | None:
+        """Of the module's own noise, where it has a generator."""
+        if not isinstance(module, Generates):
+            return None
+        return sheet([to_uint8(module.samples(self.faces)[:, :3].float()).cpu().numpy()])
+
+
+def reconstruction_grid(real: Tensor, recon: Tensor) -> Picture:
+    """Three rows of faces, (3 * 66 + 2, F * 66 + 2, 3) uint8, from two (F, 3, 64, 64) in [-1, 1].
+
+    The third row is the residual as views show it, four times as large: black is a perfect copy.
+    """
+    return sheet([to_uint8(x).cpu().numpy() for x in (real, recon, residual(real, recon))])

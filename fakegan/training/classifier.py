@@ -1,0 +1,112 @@
+"""The classifier: any net with two logits, trained to tell fake (1) from real (0)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryAveragePrecision
+
+from fakegan.labels import FAKE
+from fakegan.training.means import EpochMeans
+from fakegan.training.partial import make_whole, take_in_nothing, take_part
+from fakegan.training.schedules import MakeOptimizer, MakeSchedule, follow
+
+
+def fake_probability(logits: Tensor) -> Tensor:  # (B, 2) -> (B,), in [0, 1]
+    """P(fake), the score of everything here."""
+    return logits.float().softmax(dim=1)[:, FAKE]
+
+
+class Classifier(pl.LightningModule):
+    """A net with two logits that learns to tell fake (1) from real (0); selected by validation AUROC.
+
+    A batch is {"x": float (B, C, 64, 64), "label": int64 (B,)} with REAL = 0 and FAKE = 1.
+    """
+
+    monitor, mode = "val/auroc", "max"
+    keeps: ClassVar[dict[str, str]] = {}  # networks besides `net` that a finished run keeps: file name, attribute
+
+    def __init__(
+        self,
+        net: nn.Module,  # (B, C, 64, 64) -> (B, 2) logits of (real, fake)
+        optimizer: MakeOptimizer,  # of its parameters
+        schedule: MakeSchedule | None = None,  # of the learning rate
+        loss: nn.Module | None = None,  # of logits and labels; null: cross entropy
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.make_optimizer = optimizer
+        self.make_schedule = schedule
+        self.loss = loss or nn.CrossEntropyLoss()
+        self.train_means = EpochMeans("loss", "accuracy")
+        self.val_means = EpochMeans("loss")
+        self.val_metrics = MetricCollection(
+            {
+                "auroc": BinaryAUROC(),
+                "average_precision": BinaryAveragePrecision(),
+                "accuracy": BinaryAccuracy(),
+            },
+            compute_groups=False,  # found on a first update, which a process without faces does not see
+        )
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) -> (B, 2) logits
+        """Logits of (real, fake)."""
+        logits: Tensor = self.net(x)
+        return logits
+
+    def setup(self, stage: str) -> None:
+        """Fetch ImageNet weights where the net starts from them; a resumed fit overwrites them again."""
+        if stage == "fit" and getattr(self.net, "imagenet", False):
+            cast(Any, self.net).load_imagenet()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer and schedule that the config names."""
+        optimizer = self.make_optimizer(self.net.parameters())
+        return {"optimizer": optimizer, "lr_scheduler": follow(self.make_schedule, optimizer, self)}  # type: ignore[return-value]
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> STEP_OUTPUT:
+        """Cross entropy of one batch."""
+        logits, loss = self._step(batch)
+        accuracy = (logits.argmax(dim=1) == batch["label"]).float().mean()
+        self.train_means.update({"loss": loss, "accuracy": accuracy}, weight=len(logits))
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Loss and scores of one batch; the metrics are exact over the whole split."""
+        if not len(batch["label"]):  # this process has no faces to validate on
+            take_in_nothing(self.val_metrics)
+            return
+        logits, loss = self._step(batch)
+        self.val_means.update({"loss": loss}, weight=len(logits))
+        self.val_metrics.update(fake_probability(logits), batch["label"])
+
+    def _step(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        logits = self(batch["x"])
+        return logits, self.loss(logits, batch["label"])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The running means of all processes."""
+        make_whole(checkpoint, "train_means.", "train_metrics.")
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What had been summed goes on being so, once."""
+        take_part(checkpoint, "train_means.", "train_metrics.")
+
+    def on_train_epoch_end(self) -> None:
+        """Write the epoch's means."""
+        self._log("train", self.train_means)
+
+    def on_validation_epoch_end(self) -> None:
+        """Write the epoch's metrics; val/auroc selects the checkpoint."""
+        self._log("val", self.val_means, self.val_metrics)
+
+    def _log(self, split: str, *metrics: EpochMeans | MetricCollection) -> None:
+        values = {f"{split}/{name}": value for metric in metrics for name, value in metric.compute().items()}
+        for metric in metrics:
+            metric.reset()
+        self.log_dict({**values, "step": torch.tensor(float(self.current_epoch))})

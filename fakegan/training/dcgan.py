@@ -1,0 +1,140 @@
+"""The DCGAN classifier: a discriminator that learns labelled faces and, beside them, its generator's samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, cast
+
+import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torchmetrics import MetricCollection
+from torchmetrics.classification import BinaryRecall, BinarySpecificity
+
+from fakegan.labels import FAKE
+from fakegan.nets.losses import dcgan_discriminator_loss, dcgan_generator_loss
+from fakegan.runs.folder import GENERATOR_FILE
+from fakegan.system import ranks
+from fakegan.training.by_turns import ByTurns
+from fakegan.training.classifier import Classifier
+from fakegan.training.means import EpochMeans
+from fakegan.training.schedules import MakeOptimizer, MakeSchedule, move
+
+FIXED_SAMPLES = 64  # of the noise that stays the same: judged in every validation, the first of them drawn
+
+TRAIN_MEANS = ("loss", "discriminator_loss", "generator_loss", "accuracy", "accuracy_generated")
+
+
+class DCGANClassifier(ByTurns, Classifier):
+    """A Classifier whose net also learns a generator's samples as fakes, by manual optimization (arXiv:1511.06434).
+
+    Each step samples once; the generator learns to have its samples taken for real, then the discriminator learns
+    the labelled batch and those samples. `train/loss` is the labelled batch's alone, as with every classifier.
+    """
+
+    keeps: ClassVar[dict[str, str]] = {GENERATOR_FILE: "generator"}
+
+    def __init__(
+        self,
+        net: nn.Module,  # the discriminator: (B, C, 64, 64) -> (B, 2) logits of (real, fake)
+        generator: nn.Module,  # (B, latent) noise -> (B, C, 64, 64) in [-1, 1]; its attribute `latent` is their number
+        optimizer: MakeOptimizer,  # of each network's parameters
+        schedule: MakeSchedule | None = None,  # of the learning rate
+    ) -> None:
+        super().__init__(net, optimizer, schedule)
+        self.automatic_optimization = False
+        self.generator = generator
+        self.latent = int(cast(Any, generator).latent)
+        self.register_buffer("fixed_noise", torch.randn(FIXED_SAMPLES, self.latent))
+        self.fixed_noise: Tensor
+        self.train_means = EpochMeans(*TRAIN_MEANS)
+        self.train_metrics = MetricCollection(_accuracy_by_class())
+        self.train_metrics.persistent(True)
+        self.val_metrics.add_metrics(_accuracy_by_class())
+        self.val_generated = EpochMeans("accuracy_generated")
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """One optimizer for each network, both on the same schedule."""
+        return self.optimized(self.generator, self.net)
+
+    def samples(self, count: int) -> Tensor:  # -> (N, C, 64, 64) in [-1, 1]
+        """What the generator makes of the noise that stays the same, as many as there are of it at most."""
+        made: Tensor = self.generator(self.fixed_noise[:count])
+        return made
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """One step of each network: sample once, then each learns in turn."""
+        label = batch["label"]
+        opt_gen, opt_disc = cast("list[LightningOptimizer]", self.optimizers())
+
+        with self.toggled_optimizer(opt_gen):
+            noise = ranks.draw(lambda n: torch.randn(n, self.latent, device=self.device), len(label))
+            samples = self.generator(noise)
+            with running_statistics_kept(self.net):
+                gen = dcgan_generator_loss(self(samples))
+            self.learn(opt_gen, gen)
+
+        with self.toggled_optimizer(opt_disc):
+            logits, loss = self._step(batch)
+            with running_statistics_kept(self.net):
+                sample_logits = self(samples.detach())
+            disc = dcgan_discriminator_loss(logits, label, sample_logits)
+            self.learn(opt_disc, disc)
+
+        move(self, "step")
+        verdict = logits.argmax(dim=1)
+        self.train_metrics.update(verdict, label)
+        self.train_means.update(
+            {
+                "loss": loss,
+                "discriminator_loss": disc,
+                "generator_loss": gen,
+                "accuracy": (verdict == label).float().mean(),
+                "accuracy_generated": accuracy_of_fakes(sample_logits),
+            },
+            weight=len(label),
+        )
+
+    def on_train_epoch_end(self) -> None:
+        """Write the epoch's means."""
+        move(self, "epoch")
+        self._log("train", self.train_means, self.train_metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        """Judge the samples of the fixed noise and write the epoch's metrics; val/auroc selects the checkpoint."""
+        accuracy = accuracy_of_fakes(self(self.samples(FIXED_SAMPLES)))
+        self.val_generated.update({"accuracy_generated": accuracy}, weight=FIXED_SAMPLES)
+        self._log("val", self.val_means, self.val_metrics, self.val_generated)
+
+
+def accuracy_of_fakes(logits: Tensor) -> Tensor:  # (S, 2) -> scalar
+    """Share of fakes that are recognised."""
+    return (logits.argmax(dim=1) == FAKE).float().mean()
+
+
+@contextmanager
+def running_statistics_kept(net: nn.Module) -> Iterator[None]:
+    """BatchNorm in train mode that normalises by its batch and forgets it.
+
+    Samples pass through the discriminator as a batch of their own, as DCGAN does it. But it is labelled faces that it
+    will score, in eval mode, so its running statistics are theirs: samples, grey blobs at first, would displace them.
+    """
+    norms = [part for part in net.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+def _accuracy_by_class() -> dict[str, Any]:
+    """Accuracy on the labelled faces of either class, 0 where there were none."""
+    return {
+        "accuracy_real": BinarySpecificity(validate_args=False),  # validation would wait for the device in every step
+        "accuracy_fake": BinaryRecall(validate_args=False),
+    }

@@ -1,0 +1,66 @@
+"""The pool of past reconstructions that keeps the discriminator from chasing only the newest ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fakegan.system import ranks
+
+
+class ReconstructionPool(nn.Module):
+    """Up to `size` past reconstructions (Shrivastava et al. 2017, arXiv:1612.07828, section 2.3).
+
+    It fills first. Then each new reconstruction is, with probability 1/2, exchanged for a past one: the past one
+    is shown, the new one takes its place. Slots are dealt to the places of a batch (of B faces, place p has the slots
+    p, p + B, p + 2B, ...), and a reconstruction is exchanged within those of its place. So the exchange is one gather
+    and one scatter on the device, of the same shapes in every step, and no host waits for it; and as places are dealt
+    to processes, each keeps a pool of its own, and together they show what a single one would.
+
+    Draws come from torch's CPU generator. Pictures and counts go into the checkpoint.
+    """
+
+    def __init__(self, size: int = 50) -> None:
+        super().__init__()
+        self.size = size
+        self.steps = 0  # batches taken in
+        self.batch = 0  # faces of each, over all processes
+        self.register_buffer("images", torch.zeros(size, 3, 64, 64))
+        self.images: Tensor
+
+    def forward(self, recon: Tensor) -> Tensor:  # (B, 3, 64, 64) detached -> the same shape, some of them older
+        """Exchange some of `recon` for past reconstructions."""
+        self.batch = batch = len(recon) * ranks.count()
+        place = ranks.dealt(torch.arange(min(batch, self.size)))  # (P,), those with slots: a batch may be larger
+        slots = (self.size - place + batch - 1) // batch  # of each place
+        chance, choice = ranks.draw(lambda faces: torch.rand(faces, 2), len(recon))[: len(place)].unbind(dim=1)
+        filling = slots > self.steps
+        exchanging = ~filling & (chance < 0.5)
+        slot = place + batch * torch.where(filling, self.steps, (choice * slots).long())
+        slot, taken, kept = _copied(torch.stack([slot, exchanging, filling | exchanging]), recon.device)
+        taken, kept = (chosen.bool().view(-1, 1, 1, 1) for chosen in (taken, kept))
+
+        new, past = recon[: len(place)], self.images[slot]  # (P, 3, 64, 64)
+        self.images[slot] = torch.where(kept, new.to(past.dtype), past)
+        self.steps += 1
+        return torch.cat([torch.where(taken, past.to(new.dtype), new), recon[len(place) :]])
+
+    def own_images(self) -> Tensor:  # (size, 3, 64, 64)
+        """This process's slots, zeros in the others': their sum over the processes is the whole pool."""
+        own = torch.arange(self.size) % max(self.batch, 1) % ranks.count() == ranks.rank()
+        return self.images * own.view(-1, 1, 1, 1).to(self.images)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """How many batches it has taken in, and of which size: part of the state dict."""
+        return {"steps": self.steps, "batch": self.batch}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore what `get_extra_state` gave."""
+        self.steps, self.batch = int(state["steps"]), int(state["batch"])
+
+
+def _copied(plan: Tensor, device: torch.device) -> Tensor:
+    """A plan of the CPU's on the device, without waiting for what the device still computes."""
+    return plan.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else plan.to(device)

@@ -1,0 +1,104 @@
+"""Learning-rate schedules, as config nodes name them, and how a module follows one."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytorch_lightning as pl
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+
+from fakegan.checks import at_least
+from fakegan.data.batches import limited
+from fakegan.training.callbacks import EndAfter
+
+MakeOptimizer = Callable[..., Optimizer]  # of parameters
+MakeSchedule = Callable[..., Any]  # of an optimizer, and of total_steps and steps_per_epoch if it has such parameters
+
+
+def constant(optimizer: Optimizer) -> LambdaLR:
+    """The learning rate that the optimizer has."""
+    return LambdaLR(optimizer, lambda step: 1.0)
+
+
+def cosine(
+    optimizer: Optimizer,
+    total_steps: int,  # of the whole fit
+    warmup: float = 0.05,  # share of the steps that it climbs before it falls
+) -> LambdaLR:
+    """Up in a line, then down along half a cosine to nothing (Loshchilov and Hutter 2017, arXiv:1608.03983)."""
+    at_least(0, warmup=warmup)
+    climb = max(warmup * total_steps, 1)
+    return LambdaLR(
+        optimizer,
+        lambda step: min((step + 1) / climb, 0.5 * (1 + math.cos(math.pi * min(step / total_steps, 1)))),
+    )
+
+
+def falling(
+    optimizer: Optimizer,
+    steps_per_epoch: int,
+    step_epochs: int = 30,  # epochs between two falls
+    factor: float = 0.1,  # of each fall
+) -> LambdaLR:
+    """Falls every so many epochs, to a tenth each time."""
+    at_least(1, step_epochs=step_epochs)
+    at_least(0, factor=factor)
+    return LambdaLR(optimizer, lambda step: factor ** (step // steps_per_epoch // step_epochs))
+
+
+def training_steps(trainer: pl.Trainer) -> tuple[int, int]:
+    """Optimizer steps of the whole fit at most, and of an epoch.
+
+    Lightning's estimate would make the loader's iterator here and now, before a resumed fit is told where it stands.
+    """
+    data = cast("Any", trainer).datamodule
+    if data is None:  # loaders alone, which cannot be resumed in the middle of an epoch
+        steps = int(trainer.estimated_stepping_batches)
+        return steps, max(steps // (trainer.max_epochs or 1), 1)
+    batches = limited(len(data.train_dataloader()), trainer.limit_train_batches)
+    of_an_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
+    callbacks: list[pl.Callback] = cast("Any", trainer).callbacks
+    ends = [callback.steps for callback in callbacks if isinstance(callback, EndAfter)]
+    return min([(trainer.max_epochs or 1) * of_an_epoch, *ends]), of_an_epoch
+
+
+def follow(
+    schedule: MakeSchedule | None,  # None: constant
+    optimizer: Optimizer,
+    module: pl.LightningModule,
+) -> dict[str, Any]:
+    """Lightning's description of the schedule of an optimizer.
+
+    A schedule that asks for `total_steps` or `steps_per_epoch` moves with each step, another with each epoch. One that
+    waits for a better value looks at the module's `monitor`, in its direction.
+    """
+    make = schedule or constant
+    scheduler = scheduled(make, optimizer, *training_steps(module.trainer), str(module.mode))
+    by_step = {"total_steps", "steps_per_epoch"} & set(inspect.signature(make).parameters)
+    return {"scheduler": scheduler, "interval": "step" if by_step else "epoch", "monitor": module.monitor}
+
+
+def scheduled(make: MakeSchedule, optimizer: Optimizer, total_steps: int, steps_per_epoch: int, mode: str) -> Any:
+    """The schedule of an optimizer, given what it asks for; `mode` is the better direction, min or max."""
+    offered: dict[str, Any] = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+    if getattr(make, "func", make) is ReduceLROnPlateau:
+        offered["mode"] = mode
+    known, bound = inspect.signature(make).parameters, getattr(make, "keywords", {})
+    return make(optimizer, **{name: value for name, value in offered.items() if name in known and name not in bound})
+
+
+def move(module: pl.LightningModule, interval: str) -> None:
+    """Move the schedules of a module that optimizes by hand, after a "step" or an "epoch"."""
+    for config in module.trainer.lr_scheduler_configs:
+        if config.interval != interval:
+            continue
+        if isinstance(config.scheduler, ReduceLROnPlateau):
+            value = module.trainer.callback_metrics.get(str(config.monitor))
+            if value is not None:  # not before the first validation
+                config.scheduler.step(value)
+        else:
+            config.scheduler.step()

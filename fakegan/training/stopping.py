@@ -1,0 +1,125 @@
+"""Stopping without losing anything: a signal is noted, the step ends, the fit is saved, then the process goes.
+
+Ctrl-C exits with 130, SIGTERM with 143. Where SLURM ends a job for its time or for others, the fit is saved before
+`fakegan.system.slurm`, or submitit, puts the job into the queue again.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+
+from fakegan.checks import at_least
+from fakegan.runs.folder import CHECKPOINTS, LAST
+from fakegan.system import ranks, signals
+from fakegan.system.processes import REQUEUED
+from fakegan.system.slurm import ANNOUNCING, requeue
+
+_AGAIN = 1.0  # seconds after which a second Ctrl-C is a second one
+_DUE = 1  # what processes tell each other after a step: 0 nothing, 1 it is time to save, else a signal's number
+
+
+class Stopped(BaseException):
+    """Asked to stop by a signal; what the fit has learnt has been saved."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class SaveAndStop(pl.Callback):
+    """Writes last.ckpt between two steps of an epoch: when a signal asks to stop, and every few minutes.
+
+    What comes out of a fit that goes on from there is the same as if it had never stopped.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        minutes: float = 5,  # between two checkpoints within an epoch; one comes after every epoch
+    ) -> None:
+        at_least(0, minutes=minutes)
+        self.path = folder / CHECKPOINTS / LAST
+        self.minutes = minutes
+        self.noted = 0  # the signal that asks to stop
+        self.noted_at = 0.0
+        self.saved = 0.0
+        self.before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *ANNOUNCING)}
+
+    def note(self, number: int, _frame: FrameType | None) -> None:
+        """A signal's handler. A second Ctrl-C, a while later, does not wait; other repeats are the same request.
+
+        SLURM, say, signals every process of a job, and a run's first process passes on what it gets to the others.
+        """
+        now = time.monotonic()
+        if self.noted == number == signal.SIGINT and now - self.noted_at > _AGAIN:
+            raise KeyboardInterrupt
+        if not self.noted:
+            self.noted, self.noted_at = number, now
+            if number == signal.SIGINT and sys.stderr.isatty():
+                print("\nsaving and stopping; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Start the clock, and take the signals over: Lightning has set handlers of its own on entering the fit."""
+        self.saved = time.monotonic()
+        for number, handler in self.before.items():
+            signal.signal(number, self.note if _is_ours(number, handler) else handler)
+        self.noted = self.noted or signals.asked()  # and a library went on
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save where it is time, or asked for."""
+        ends = trainer.should_stop and trainer.current_epoch >= (trainer.min_epochs or 0)
+        if batch_idx + 1 >= trainer.num_training_batches or ends:
+            return  # validation comes next; the epoch's end saves
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return  # gradients that wait for a step are not in a checkpoint
+        due = time.monotonic() - self.saved >= 60 * self.minutes
+        said = ranks.largest(self.noted or (_DUE if due and ranks.is_first() else 0))
+        if said:
+            trainer.save_checkpoint(self.path)
+            self.saved = time.monotonic()
+        if said > _DUE:
+            raise Stopped(said)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """The epoch before has been saved."""
+        self.saved = time.monotonic()
+        said = ranks.largest(self.noted)
+        if said:
+            raise Stopped(said)
+
+    def follow(self, number: int) -> None:
+        """After the fit: what the signal asks for, if there was one (else 0).
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C.
+            SystemExit: with 143, SIGTERM; with 75, the job has been put into the queue again.
+        """
+        if not number:
+            return
+        for other in self.before:
+            signal.signal(other, signal.SIG_IGN)  # it is on its way
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        handler = self.before[signal.Signals(number)]
+        if not callable(handler):
+            raise SystemExit(128 + number)
+        handler(number, None)
+        time.sleep(60)  # submitit's does nothing in all processes but the first, which ends the job
+        raise SystemExit(REQUEUED)
+
+
+def _is_ours(number: signal.Signals, handler: Any) -> bool:
+    if number in ANNOUNCING:  # slurm's `requeue`, or submitit's
+        return callable(handler)
+    if number == signal.SIGTERM:
+        return handler in (signal.SIG_DFL, signals.stop, requeue)
+    return handler is not signal.SIG_IGN  # in the background of a shell script, Ctrl-C is for others

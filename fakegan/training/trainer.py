@@ -1,0 +1,205 @@
+"""Lightning's Trainer for one network of a run: its arguments, as this run's processes and stages need them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from pytorch_lightning.callbacks import Timer
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.profilers import PassThroughProfiler
+from pytorch_lightning.strategies import DDPStrategy, Strategy
+from pytorch_lightning.utilities.model_helpers import is_overridden
+
+from fakegan.config.building import Node, build
+from fakegan.errors import UsageError
+from fakegan.runs.settings import RunSettings
+from fakegan.runs.trainer_settings import EVERY, TrainerSettings
+from fakegan.system import ranks
+from fakegan.system.devices import use_device
+from fakegan.training.batchnorm import share_statistics
+from fakegan.training.callbacks import ClipGradients, EndAfter
+from fakegan.training.checkpoint_io import AtomicCheckpointIO
+from fakegan.training.datamodules import FaceDataModule
+
+_ANSWERED = ("enable_model_summary", "enable_progress_bar", "num_nodes", "strategy")  # here, or by `fit`
+
+
+def make_trainer(
+    settings: RunSettings,
+    max_epochs: int,  # of the network's budget
+    folder: Path,  # the stage's
+    found: Sequence[pl.Callback],
+    writers: list[Logger],
+    made: pl.LightningModule,
+    data: pl.LightningDataModule | None,  # None: nothing will train, the arguments are tried
+) -> pl.Trainer:
+    """conf/trainer: Lightning's Trainer, as this run's processes need it.
+
+    Raises:
+        UsageError: an argument that it, the module or the data refuse.
+    """
+    for library in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    asked = settings.trainer
+    own = {key: value for key, value in asked.arguments.items() if key not in _ANSWERED}
+    _refuse(asked, own, made, max_epochs)
+    if isinstance(data, FaceDataModule):
+        _limit(own, data)
+    epochs, ends = _ends(asked, own, max_epochs, data)
+    clips = [] if made.automatic_optimization and is_overridden("configure_gradient_clipping", made) else _clips(own)
+    # Named, so that Lightning neither guesses from SLURM's variables nor starts processes itself.
+    place: ClusterEnvironment = LightningEnvironment() if ranks.count() == 1 else TorchElasticEnvironment()
+    options = {
+        "num_sanity_val_steps": 0,
+        **own,
+        "max_epochs": epochs,
+        "default_root_dir": str(folder),
+        "enable_model_summary": False,
+        "enable_progress_bar": any(isinstance(callback, pl.callbacks.ProgressBar) for callback in found),
+        "accelerator": asked.accelerator,
+        "precision": asked.precision_on(use_device(asked.accelerator).type),
+        "devices": ranks.local_count(),
+        "num_nodes": ranks.count() // ranks.local_count(),
+        "use_distributed_sampler": False,
+    }
+    objects = {
+        "logger": writers or False,
+        "callbacks": [*clips, *ends, *found],
+        "plugins": [AtomicCheckpointIO(), place],
+        "strategy": _strategy(made, asked.node.get("strategy")),
+    }
+    built = _built(options, objects)
+    vars(built).setdefault("val_check_interval", math.inf)  # early stopping asks for it where a clock decides
+    profiler: Any = vars(built)["profiler"]
+    if not isinstance(profiler, PassThroughProfiler):  # its words would go to a log that nobody sees
+        profiler.dirpath = profiler.dirpath or folder
+        profiler.filename = profiler.filename or "profile"
+    return built
+
+
+def _refuse(asked: TrainerSettings, own: Node, made: pl.LightningModule, max_epochs: int) -> None:
+    """Raise a UsageError for an argument that does not go with the module, the budget or the processes."""
+    accumulated = own.get("accumulate_grad_batches", 1)
+    if accumulated != 1 and not made.automatic_optimization:
+        raise UsageError(
+            f"trainer.accumulate_grad_batches={accumulated} is not for {type(made).__name__}, whose networks learn by "
+            "turns: raise its batch_size in conf/budget instead"
+        )
+    for name in ("min_epochs", EVERY):
+        if (own.get(name) or 0) > max_epochs and not ("max_steps" in own and asked.max_epochs is None):
+            raise UsageError(
+                f"trainer.{name}={own[name]} is more than the epochs, {max_epochs}: give trainer.max_epochs=N"
+            )
+    machines = ranks.count() // ranks.local_count()
+    if asked.node.get("num_nodes", machines) not in (None, machines):
+        raise UsageError(
+            f"trainer.num_nodes={asked.node['num_nodes']}, but this run is on {machines}: start it by torchrun or srun "
+            "on each machine, which say how many there are"
+        )
+
+
+def _limit(own: Node, data: FaceDataModule) -> None:
+    """Our faces know how many batches are taken: of the whole, however many processes share them.
+
+    Lightning would count those of each process.
+    """
+    data.train_order.repeats = bool(own.get("overfit_batches"))
+    both = own.pop("overfit_batches", None) or None
+    for order, key in ((data.train_order, "limit_train_batches"), (data.val_order, "limit_val_batches")):
+        given, all_of_them = own.pop(key, None), order.batches
+        order.take(given if both is None else both)
+        if not order.batches:
+            asked = f"{key}={given}" if both is None else f"overfit_batches={both}"
+            raise UsageError(f"trainer.{asked} leaves none of {all_of_them} batches: raise it")
+    interval = own.get("val_check_interval")
+    if isinstance(interval, int) and own.get(EVERY, 1) and interval > data.train_order.batches:
+        raise UsageError(
+            f"trainer.val_check_interval={interval} is more than the {data.train_order.batches} batches of an epoch: "
+            "lower it, or add trainer.check_val_every_n_epoch=null to count on through the epochs"
+        )
+
+
+def _ends(
+    asked: TrainerSettings, own: Node, epochs: int, data: pl.LightningDataModule | None
+) -> tuple[int, list[pl.Callback]]:
+    """Epochs at most, and what ends a training before, in place of max_time, max_steps and min_steps.
+
+    Lightning counts the steps of every optimizer, and ends at max_steps without the validation that a run needs.
+    """
+    most, least = own.pop("max_steps", -1), own.pop("min_steps", None)
+    ends: list[pl.Callback] = []
+    if asked.seconds is not None:
+        ends.append(Timer(timedelta(seconds=asked.seconds), verbose=False))
+    by_epoch = own.get(EVERY, 1) is not None and not asked.validates_by_clock
+    if data is None or (most == -1 and least is None and by_epoch):
+        return epochs, ends
+    steps = math.ceil(len(data.train_dataloader()) / own.get("accumulate_grad_batches", 1))
+    if most != -1:
+        _refuse_short(most, steps, min_steps=least or 0, min_epochs=own.get("min_epochs", 0))
+    if least is not None:
+        own["min_epochs"] = max(own.get("min_epochs", 1), math.ceil(least / steps))
+    if most != -1:
+        if "min_epochs" in own:
+            own["min_epochs"] = min(own["min_epochs"], most // steps)  # the last step may be within an epoch
+        needed = math.ceil(most / steps)
+        epochs = needed if asked.max_epochs is None else min(epochs, needed)
+    if most != -1 or not by_epoch:  # the last step of all is followed by a validation
+        ends.append(EndAfter(most if most != -1 else epochs * steps, steps))
+    return epochs, ends
+
+
+def _refuse_short(most: int, steps: int, min_steps: int, min_epochs: int) -> None:
+    """Raise a UsageError for a max_steps that is less than what is asked for at least; Lightning would pass over it."""
+    for asked, needed in ((f"min_steps={min_steps}", min_steps), (f"min_epochs={min_epochs}", min_epochs * steps)):
+        if needed > most:
+            raise UsageError(
+                f"trainer.max_steps={most} ends before trainer.{asked}, which needs {needed} steps: raise it"
+            )
+
+
+def _clips(own: Node) -> list[pl.Callback]:
+    value, algorithm = own.pop("gradient_clip_val", None), own.pop("gradient_clip_algorithm", None)
+    return [] if value is None else [ClipGradients(value, algorithm or "norm")]
+
+
+def _built(options: Mapping[str, Any], objects: Mapping[str, Any]) -> pl.Trainer:
+    """The Trainer; what it refuses gets the key without which it would not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return build(options, "trainer", pl.Trainer, **objects)
+        except UsageError as error:
+            said = str(error).removeprefix("trainer: ")
+            wrong = next((key for key in options if said == str(error) or _passes(options, objects, key)), None)
+            if wrong is None or said == str(error):
+                raise
+            raise UsageError(f"trainer.{wrong}={options[wrong]}: {said}") from error
+
+
+def _passes(options: Mapping[str, Any], objects: Mapping[str, Any], without: str) -> bool:
+    try:
+        build({key: value for key, value in options.items() if key != without}, "trainer", pl.Trainer, **objects)
+    except UsageError:
+        return False
+    return True
+
+
+def _strategy(made: pl.LightningModule, asked: str | None) -> Strategy | str:
+    """One process, or the run's: they average gradients; where networks learn by turns, not all have some."""
+    if ranks.count() == 1:
+        return "auto"
+    share_statistics(made)
+    some_rest = not made.automatic_optimization or asked == "ddp_find_unused_parameters_true"
+    # Buffers are statistics, the same everywhere, or a process's own pool: the first's must not replace them.
+    options: dict[str, Any] = {"find_unused_parameters": some_rest, "broadcast_buffers": False}
+    return DDPStrategy(**options)
