@@ -10,37 +10,24 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tests.benchmarks import (
-    autoencoder,
-    classifier,
-    dcgan,
-    experiment,
-    feed,
-    layers,
-    machine,
-    prepare,
-    profiles,
-    reconstruct,
-    scaling,
-    startup,
-)
-from tests.benchmarks.page import line, page
+from tests.benchmarks import experiment, feed, layers, machine, profiles, scaling, steps
+from tests.benchmarks.page import page
 from tests.benchmarks.results import NotMeasured, Result
 
 # The GPU's come last: what fails there costs the others nothing.
 CASES: dict[str, Callable[[bool], Iterator[Result]]] = {
     "feed": feed.rows,
-    "prepare": prepare.rows,
+    "prepare": feed.prepare_rows,
     "layers": layers.rows,
-    "autoencoder": autoencoder.rows,
-    "dcgan": dcgan.rows,
-    "classifier": classifier.step_rows,
-    "epoch": classifier.epoch_rows,
-    "reconstruct": reconstruct.rows,
-    "startup": startup.rows,
+    "autoencoder": steps.autoencoder_rows,
+    "dcgan": steps.dcgan_rows,
+    "classifier": steps.classifier_rows,
+    "epoch": steps.epoch_rows,
+    "reconstruct": steps.reconstruct_rows,
+    "startup": experiment.startup_rows,
     "scaling": scaling.rows,
     "profiles": profiles.rows,
-    "gpu": autoencoder.gpu_rows,
+    "gpu": steps.gpu_rows,
     "experiment": experiment.rows,
 }
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
@@ -60,38 +47,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started, load_before = time.monotonic(), os.getloadavg()[0]
     description = machine.describe()
     print(description, flush=True)
-    results, failures, code = measure(asked.only, asked.quick)
+    results, code = measure(asked.only, asked.quick)
     minutes = (time.monotonic() - started) / 60
     load = f"Load average {load_before:.1f} before, {os.getloadavg()[0]:.1f} after; {minutes:.1f} minutes."
     print(load)
-    if out is not None and results:
-        out.write_text(page([*results, *failures], description, load), encoding="utf-8")
+    if out is not None and not all(isinstance(result, NotMeasured) for result in results):
+        out.write_text(page(results, description, load), encoding="utf-8")
         print(f"written: {out}")
     return code
 
 
-def measure(names: Sequence[str], quick: bool) -> tuple[list[Result], list[NotMeasured], int]:
-    """What the cases yield, which of them failed and why, and the exit code. Ctrl-C ends it with what there is."""
+def measure(names: Sequence[str], quick: bool) -> tuple[list[Result], int]:
+    """What the cases yield, last which of them failed and why; the exit code. Ctrl-C ends it with what there is."""
     results: list[Result] = []
-    failures: list[NotMeasured] = []
-
-    def fail(name: str, why: str) -> None:
-        failures.append(NotMeasured(f"case {name}, or the rest of it", why))
-        print(line(failures[-1]), flush=True)
-
-    for i, name in enumerate(names):
+    failures: list[Result] = []
+    code = 0
+    for name in names:
         try:
+            if code == INTERRUPTED:
+                raise KeyboardInterrupt
             for result in CASES[name](quick):
                 results.append(result)
-                print(line(result), flush=True)
+                print(result, flush=True)
         except KeyboardInterrupt:
-            for left in names[i:]:
-                fail(left, "interrupted")
-            return results, failures, INTERRUPTED
+            code, why = INTERRUPTED, "interrupted"
         except Exception as error:  # whatever a case meets, the others are measured
             traceback.print_exc()
-            fail(name, " ".join(f"it failed with {type(error).__name__}: {error}"[:500].split()))
-    return results, failures, FAILED if failures else 0
+            code, why = FAILED, " ".join(f"it failed with {type(error).__name__}: {error}"[:500].split())
+        else:
+            continue
+        failures.append(NotMeasured(f"case {name}, or the rest of it", why))
+        print(failures[-1], flush=True)
+    return [*results, *failures], code
 
 
 if __name__ == "__main__":

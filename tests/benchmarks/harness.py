@@ -1,8 +1,8 @@
 """How sides are timed: each in a process of its own, by turns, seconds per unit of work, round by round.
 
-A side of its own process has its own allocator, thread pool and imports: what one sets helps and hurts no other. While
-one works the others are blocked in a read of their pipe. A side imports the module that it is written in, with all that
-this imports, and not the suite: `python -m` keeps `__main__` out of other processes. So there is no torch here.
+A process of its own has its own allocator, thread pool and imports: what a side sets helps and hurts no other. While
+one side works, the others are blocked in a read of their pipe. A side's process imports the module that the side is
+written in, so there is no torch here: `python -m` keeps `__main__` out of other processes.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
+from unittest.mock import patch
 
 Work = Callable[[int], None]  # does that many units: batches, steps, faces
-_GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,11 @@ class Side:
 
     start: Callable[..., None]  # of a module's top level: it is called in another process
     arguments: tuple[Any, ...] = ()
-    sees_gpus: bool = False  # False: there are none in its process, so that a machine with GPUs measures the same
-
-    def __str__(self) -> str:
-        return f"{self.start.__module__}.{self.start.__name__}"
+    sees_gpus: bool = False  # False: its process has none, so that a machine with GPUs measures the same
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """A side's last word in place of a reply."""
+class _Failure(NamedTuple):
+    """What a side replies when it fails."""
 
     kind: str  # the exception's name
     message: str
@@ -46,10 +42,10 @@ class SideError(RuntimeError):
     """A side ended before its time."""
 
     def __init__(self, side: Side, failure: _Failure | None = None) -> None:
-        said = f": {failure.kind}: {failure.message}" if failure else ""
-        super().__init__(f"{side} ended early{said}")
+        why = f": {failure.kind}: {failure.message}" if failure else ""
+        super().__init__(f"{side.start.__module__}.{side.start.__name__} ended early{why}")
         # torch's OutOfMemoryError, or an error of a library of CUDA's
-        self.out_of_memory = failure is not None and "outofmemory" in f"{failure}".lower().replace(" ", "")
+        self.out_of_memory = "outofmemory" in why.lower().replace(" ", "")
 
 
 class Turns:
@@ -80,18 +76,18 @@ class Turns:
 
 
 class Player:
-    """The caller's end: gives one side its turns."""
+    """The caller's end of the pipe: gives one side its turns."""
 
     def __init__(self, side: Side, pipe: Connection) -> None:
         self.side, self.pipe = side, pipe
 
     def turn(self, units: int = 1) -> Any:
-        """Let it do so many units; its reply.
+        """Let the side do so many units; its reply.
 
         Raises:
             SideError: the side ended instead.
         """
-        with suppress(OSError):  # it has ended; its last word can still be read
+        with suppress(OSError):  # the side has ended; its reply can still be read
             self.pipe.send(units)
         try:
             reply = self.pipe.recv()
@@ -111,9 +107,9 @@ def playing(
     ours, its = multiprocessing.Pipe()
     if apart:
         worker: Any = multiprocessing.get_context("spawn").Process(target=_play, args=(side, its))
-        with _environment_of(side):
+        with patch.dict(os.environ, {} if side.sees_gpus else {"CUDA_VISIBLE_DEVICES": ""}):
             worker.start()
-        its.close()  # else its early end would leave the pipe open
+        its.close()  # else the side's early end would leave the pipe open
     else:
         worker = threading.Thread(target=_play, args=(side, its), daemon=True)
         worker.start()
@@ -125,27 +121,10 @@ def playing(
         worker.join()
 
 
-@contextmanager
-def _environment_of(side: Side) -> Iterator[None]:
-    """The variables that a process started within begins with."""
-    if side.sees_gpus:
-        yield
-        return
-    before = os.environ.get(_GPUS)
-    os.environ[_GPUS] = ""
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_GPUS]
-        else:
-            os.environ[_GPUS] = before
-
-
 def _play(side: Side, pipe: Connection) -> None:
     try:
         side.start(Turns(pipe), *side.arguments)
-    except KeyboardInterrupt:  # the terminal's, which the caller has got too
+    except KeyboardInterrupt:  # from the terminal, which has interrupted the caller, too
         pass
     except Exception as error:
         with suppress(OSError):  # the caller has gone
@@ -179,4 +158,4 @@ def take_turns(
         for player, count in zip(players, warm_ups, strict=True):
             player.turn(count)
         times = [[p.turn(count) for p, count in zip(players, units, strict=True)] for _ in range(rounds)]
-    return [tuple(side) for side in zip(*times, strict=True)]
+    return list(zip(*times, strict=True))

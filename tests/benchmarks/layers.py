@@ -36,46 +36,24 @@ def upsample_then_convolve(in_channels: int, out_channels: int) -> nn.Sequential
     return nn.Sequential(nn.Upsample(scale_factor=2), conv)
 
 
-def pairs(quick: bool) -> list[Pair]:
+def pairs(quick: bool) -> Iterator[Pair]:
     """Every form, in the sizes of autoencoders of width 16 to 64."""
-    if quick:
-        return [
-            _reflect(64, 2, 8, (2, 1)),
-            _upsample(8, 4, 2, 8, (2, 1)),
-            _norm(8, 2, 8, (2, 1)),
-        ]
-    return [
-        _reflect(64, 50, 16, (5, 4)),
-        _reflect(128, 50, 16, (5, 2)),
-        _reflect(256, 50, 16, (3, 1)),
-        _upsample(128, 64, 50, 32, (3, 1)),
-        _norm(64, 50, 64, (5, 2)),
-        _norm(256, 50, 16, (5, 4)),
-    ]
-
-
-def _reflect(channels: int, batch: int, side: int, turns: tuple[int, int]) -> Pair:
-    what = f"ReflectConv2d({channels}, {channels}) at {side}x{side}"
-    ours = partial(ReflectConv2d, channels, channels, bias=False)
-    return Pair(what, ours, "nn.Conv2d, padding_mode=reflect", _plain(channels), (batch, channels, side, side), *turns)
-
-
-def _plain(channels: int) -> Build:
-    return partial(nn.Conv2d, channels, channels, 3, padding=1, padding_mode="reflect", bias=False)
-
-
-def _upsample(in_channels: int, out_channels: int, batch: int, side: int, turns: tuple[int, int]) -> Pair:
-    what = f"UpsampleConv2d({in_channels}, {out_channels}) from {side}x{side}"
-    ours = partial(UpsampleConv2d, in_channels, out_channels, bias=False)
-    plain = partial(upsample_then_convolve, in_channels, out_channels)
-    return Pair(what, ours, "nn.Upsample, then nn.Conv2d", plain, (batch, in_channels, side, side), *turns)
-
-
-def _norm(channels: int, batch: int, side: int, turns: tuple[int, int]) -> Pair:
-    what = f"InstanceNorm2d of {channels} channels at {side}x{side}, channels last"
-    plain = partial(nn.InstanceNorm2d, channels)
-    against = "nn.InstanceNorm2d, channels last too"
-    return Pair(what, InstanceNorm2d, against, plain, (batch, channels, side, side), *turns, both_last=True)
+    batch = 2 if quick else 50
+    for c, side, *turns in [(64, 8, 2, 1)] if quick else [(64, 16, 5, 4), (128, 16, 5, 2), (256, 16, 3, 1)]:
+        ours = partial(ReflectConv2d, c, c, bias=False)
+        plain = partial(nn.Conv2d, c, c, 3, padding=1, padding_mode="reflect", bias=False)
+        what = f"ReflectConv2d({c}, {c}) at {side}x{side}"
+        yield Pair(what, ours, "nn.Conv2d, padding_mode=reflect", plain, (batch, c, side, side), *turns)
+    c, side, *turns = (8, 8, 2, 1) if quick else (128, 32, 3, 1)
+    ours = partial(UpsampleConv2d, c, c // 2, bias=False)
+    plain = partial(upsample_then_convolve, c, c // 2)
+    what = f"UpsampleConv2d({c}, {c // 2}) from {side}x{side}"
+    yield Pair(what, ours, "nn.Upsample, then nn.Conv2d", plain, (batch, c, side, side), *turns)
+    for c, side, *turns in [(8, 8, 2, 1)] if quick else [(64, 64, 5, 2), (256, 16, 5, 4)]:
+        what = f"InstanceNorm2d of {c} channels at {side}x{side}, channels last"
+        plain = partial(nn.InstanceNorm2d, c)
+        against = "nn.InstanceNorm2d, channels last too"
+        yield Pair(what, InstanceNorm2d, against, plain, (batch, c, side, side), *turns, both_last=True)
 
 
 def passes(turns: Turns, build: Build, shape: Shape, last: bool) -> None:

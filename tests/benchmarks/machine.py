@@ -15,7 +15,6 @@ from tests.benchmarks.harness import Turns, repeating
 from tests.benchmarks.results import Share
 
 ROOT = Path(__file__).parents[2]
-
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "numpy", "pillow")
 COPIED = 2**27  # bytes: far more than any cache holds
 PRODUCT = 2048  # rows and columns of the matrices
@@ -26,11 +25,13 @@ def describe() -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     waiting = os.environ.get("OMP_WAIT_POLICY", "as OpenMP likes")
     cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads (waiting: {waiting})"
-    gpu = "no GPU"
-    if torch.cuda.is_available():
-        gpu = f"GPU {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
+    gpu = f"GPU {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}" if torch.cuda.is_available() else "no GPU"
     system = f"{platform.system()}, Python {platform.python_version()}"
-    return f"{_processor()}, {cores}, {gpu}; {system}, {packages}{_commit()}."
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    processor = next(names, platform.processor() or platform.machine())
+    return f"{processor}, {cores}, {gpu}; {system}, {packages}{_commit()}."
 
 
 def _commit() -> str:
@@ -47,15 +48,6 @@ def _commit() -> str:
     return f", commit {commit}{' with changes' if changes else ''}"
 
 
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
 def copy(turns: Turns, size: int = COPIED) -> None:
     """A side: a unit copies so many bytes in memory."""
     source = torch.ones(size, dtype=torch.uint8)
@@ -63,11 +55,11 @@ def copy(turns: Turns, size: int = COPIED) -> None:
     turns.serve(repeating(lambda: target.copy_(source)))
 
 
-def multiply(turns: Turns, size: int = PRODUCT, device: str = "cpu") -> None:
+def multiply(turns: Turns, size: int = PRODUCT) -> None:
     """A side: a unit is one float32 product of two square matrices of that size."""
-    a, b = torch.rand(2, size, size, device=device)
+    a, b = torch.rand(2, size, size)
     out = torch.empty_like(a)
-    turns.serve(repeating(lambda: torch.mm(a, b, out=out)), synchronizer(device))
+    turns.serve(repeating(lambda: torch.mm(a, b, out=out)))
 
 
 def arithmetic_share(

@@ -1,10 +1,27 @@
-"""What a case yields: ratios, shares of a limit, bounds, profiles, points of a curve."""
+"""What a case yields: ratios, bounds, profiles, points of a curve; each is a line on the terminal and of a table."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from statistics import median
+
+
+def shown_time(seconds: float) -> str:
+    """Seconds for people."""
+    if seconds >= 1:
+        return f"{seconds:.2f} s" if seconds < 100 else f"{seconds:.0f} s"
+    return f"{1000 * seconds:.3g} ms"
+
+
+def shown_memory(megabytes: float | None) -> str:
+    return "-" if megabytes is None else f"{megabytes:.0f} MB"
+
+
+def _reached(reached: bool | None, if_missed: str) -> str:
+    if reached is False:
+        return f"**no**: {if_missed}" if if_missed else "**no**"
+    return "yes" if reached else "-"
 
 
 @dataclass(frozen=True)
@@ -34,10 +51,33 @@ class Row:
         """None where there is no bar."""
         return None if self.bar is None else self.ratio >= self.bar
 
+    def shown(self, ratio: float) -> str:
+        """A ratio for people; below 1 with three digits, so that a bar of 1 / 1.15 differs from a near miss."""
+        return f"{ratio:.0f}x" if ratio >= 20 else f"{ratio:.2f}x" if ratio >= 1 else f"{ratio:.3f}x"
 
-@dataclass(frozen=True)
+    def shown_bar(self, bar: float) -> str:
+        return f"{bar:.3g}x" if bar >= 1 else self.shown(bar)
+
+    def cells(self) -> tuple[str, ...]:
+        spread = f"{self.shown(min(self.ratios))} - {self.shown(max(self.ratios))}"
+        sides = (f"{shown_time(median(side))} / {self.unit}" for side in (self.ours, self.theirs))
+        bar = "-" if self.bar is None else self.shown_bar(self.bar)
+        reached = _reached(self.reached, self.if_missed)
+        return self.what, self.against, bar, f"**{self.shown(self.ratio)}**", spread, *sides, reached
+
+    def __str__(self) -> str:
+        spread = f"{self.shown(min(self.ratios))} - {self.shown(max(self.ratios))}"
+        missed = ": NOT reached" if self.reached is False else ""
+        return f"{self.what}, against {self.against}: {self.shown(self.ratio)} ({spread}){missed}"
+
+
 class Share(Row):
     """FakeGAN beside a limit of the machine: `theirs` is the time that the limit allows, the ratio a share of it."""
+
+    def shown(self, ratio: float) -> str:
+        return f"{ratio:.0%}"
+
+    shown_bar = shown
 
 
 @dataclass(frozen=True)
@@ -49,7 +89,6 @@ class Bound:
     values: tuple[float, ...]  # one a round
     at_most: float
     note: str = ""
-    if_missed: str = ""  # as a Row's
 
     @property
     def value(self) -> float:
@@ -61,14 +100,15 @@ class Bound:
         """Whether it stays within."""
         return self.value <= self.at_most
 
+    def cells(self) -> tuple[str, ...]:
+        unit = f" {self.unit}" if self.unit else ""
+        spread = f"{min(self.values):.3g} - {max(self.values):.3g}" if len(self.values) > 1 else "-"
+        measured = f"**{self.value:.3g}{unit}**"
+        return self.what, f"{self.at_most:g}{unit}", measured, spread, _reached(self.reached, ""), self.note
 
-@dataclass(frozen=True)
-class Operator:
-    """One line of a profile."""
-
-    name: str  # torch's: aten::convolution_backward
-    share: float  # of the step's time
-    calls: float  # a step
+    def __str__(self) -> str:
+        missed = "" if self.reached else ": NOT reached"
+        return f"{self.what}: {self.value:.2f} {self.unit}, at most {self.at_most:g}{missed}"
 
 
 @dataclass(frozen=True)
@@ -78,7 +118,11 @@ class Profile:
     what: str
     device: str  # CPU or GPU, and the precision
     seconds: float  # of operators, a step
-    operators: tuple[Operator, ...]
+    operators: tuple[tuple[str, float, float], ...]  # torch's name, the share of the step's time, calls a step
+
+    def __str__(self) -> str:
+        top = ", ".join(f"{name} {share:.0%}" for name, share, _ in self.operators[:3])
+        return f"profile of {self.what}, {self.device}: {top}"
 
 
 @dataclass(frozen=True)
@@ -97,6 +141,15 @@ class Point:
         """The exponent p of time ~ faces^p between the two."""
         return math.log(self.seconds / smaller.seconds) / math.log(self.faces / smaller.faces)
 
+    def cells(self, smaller: Point | None) -> tuple[str, ...]:
+        growth = "-" if smaller is None else f"{self.growth_from(smaller):.2f}"
+        times = (shown_time(self.seconds), shown_time(1000 * self.seconds / self.faces))
+        memory = (shown_memory(megabytes) for megabytes in (self.peak, self.own, self.child))
+        return self.what, f"{self.faces:,}", *times, growth, *memory
+
+    def __str__(self) -> str:
+        return f"{self.what}, {self.faces:,} faces: {shown_time(self.seconds)}, peak {shown_memory(self.peak)}"
+
 
 @dataclass(frozen=True)
 class NotMeasured:
@@ -104,6 +157,9 @@ class NotMeasured:
 
     what: str
     why: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: not measured: {self.why}"
 
 
 Result = Row | Bound | Profile | Point | NotMeasured

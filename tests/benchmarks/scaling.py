@@ -1,4 +1,7 @@
-"""Cost against the number of faces: time and peak memory, each point in a fresh process."""
+"""Cost against the number of faces: time and peak memory, each point in a fresh process.
+
+What a point needs is imported as it is measured: its process holds no more than the command would.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -24,13 +27,14 @@ BATCH = 128
 RESAMPLES = 1000
 FLAT = 100.0  # MB that 200,000 faces may take more than 2,000
 LINEAR = 1.1  # the exponent of a cost that is linear or better, as near as single measurements tell
-LOOKS = 0.02  # seconds from one look at the memory to the next
+INTERVAL = 0.02  # seconds between two readings of the memory
 FRAMES = 200  # of a film
 FACE = 64 * 64 * 3  # bytes
 FILE = 4096  # bytes on the disk, of a JPEG
 
 Hashes = npt.NDArray[np.uint64]  # (N,)
 Thumbs = npt.NDArray[np.uint8]  # (N, 64)
+Prepared = Callable[[], object]  # what is timed
 
 
 class Memory:
@@ -41,25 +45,30 @@ class Memory:
         self.own: float | None = None
         self.child: float | None = None
         self._ended = threading.Event()
-        self._looking = threading.Thread(target=self._look, daemon=True)
+        self._reading = threading.Thread(target=self._read_again_and_again, daemon=True)
 
     def __enter__(self) -> Memory:
-        self._looking.start()
+        self._reading.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._looking.join()
-        self._look_once()  # what was shorter than the time between two looks
+        self._reading.join()
+        self._read()  # what was shorter than the time between two readings
         self.peak = _status("self").get("VmHWM")
 
-    def _look(self) -> None:
-        while not self._ended.wait(LOOKS):
-            self._look_once()
+    def _read_again_and_again(self) -> None:
+        while not self._ended.wait(INTERVAL):
+            self._read()
 
-    def _look_once(self) -> None:
+    def _read(self) -> None:
         self.own = _most(self.own, _status("self").get("RssAnon"))
-        self.child = _most(self.child, *(_status(child).get("VmHWM") for child in _children()))
+        for task in Path("/proc/self/task").glob("*/children"):
+            try:
+                children = task.read_text().split()
+            except OSError:  # the thread has ended
+                continue
+            self.child = _most(self.child, *(_status(child).get("VmHWM") for child in children))
 
 
 def _most(*values: float | None) -> float | None:
@@ -70,63 +79,56 @@ def _status(process: str) -> dict[str, float]:
     """Figures of /proc/PID/status in MB."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:  # no Linux, or it has ended
+    except OSError:  # no Linux, or the process has ended
         return {}
     fields = (line.split() for line in lines if line.endswith(" kB"))
     return {name.rstrip(":"): int(value) * 1024 / 1e6 for name, value, _ in fields}
 
 
-def _children() -> list[str]:
-    found: list[str] = []
-    for task in Path("/proc/self/task").glob("*/children"):
-        try:
-            found += task.read_text().split()
-        except OSError:
-            continue
-    return found
+def measured(turns: Turns, kind: Callable[[Path, int], Prepared], folder: Path, faces: int) -> None:
+    """A side: its one turn makes ready, then times the work; the reply is (seconds, peak, own, child)."""
+    work = kind(folder, faces)
+    if turns.wait() is not None:
+        with Memory() as memory:
+            started = time.perf_counter()
+            work()
+            seconds = time.perf_counter() - started
+        turns.done((seconds, memory.peak, memory.own, memory.child))
+        turns.wait()
 
 
-def _measure(turns: Turns, work: Callable[[], object]) -> None:
-    """One turn: the reply is (seconds, peak, own, child)."""
-    if turns.wait() is None:
-        return
-    with Memory() as memory:
-        started = time.perf_counter()
-        work()
-        seconds = time.perf_counter() - started
-    turns.done((seconds, memory.peak, memory.own, memory.child))
-    turns.wait()
-
-
-def prepare(turns: Turns, folder: Path, faces: int) -> None:
+def prepare(folder: Path, faces: int) -> Prepared:
     """JPEGs of 64x64 into a face store, with two workers."""
     from fakegan.data.build import Recipe, Source, build_store
     from fakegan.labels import FAKE, REAL
 
     files = folder / f"files-{faces}"
     recipe = Recipe([Source("real", REAL, files / "real"), Source("fake", FAKE, files / "fake")])
-    _measure(turns, lambda: build_store(recipe, folder / f"store-{faces}", workers=2))
+    return lambda: build_store(recipe, folder / f"store-{faces}", workers=2)
 
 
-def split(turns: Turns, folder: Path, faces: int) -> None:
+def split(folder: Path, faces: int) -> Prepared:
     """All splits of a store in which every fourth face shares a group with another."""
     from fakegan.data.splits import SplitConfig, split_faces
 
     rows = np.arange(faces)
-    sources = np.array(["camera", "gan_a", "camera", "gan_b"])[rows % 4]
     groups = np.char.add("group", (rows - (rows % 8 == 2) * 2).astype(np.str_))
     kept = np.full(faces, "", dtype="<U5")
-    _measure(turns, lambda: split_faces(rows % 2, sources, groups, kept, SplitConfig()))
+    return lambda: split_faces(rows % 2, _sources(rows), groups, kept, SplitConfig())
 
 
-def duplicates(turns: Turns, folder: Path, faces: int) -> None:
+def _sources(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.str_]:
+    return np.array(["camera", "gan_a", "camera", "gan_b"])[rows % 4]
+
+
+def duplicates(folder: Path, faces: int) -> Prepared:
     """Near duplicates among faces without any, by their hashes and thumbnails."""
-    _find_duplicates(turns, *(array[:faces].copy() for array in _looks(folder)))
+    return _finding(*(array[:faces].copy() for array in _hashes_and_thumbnails(folder)))
 
 
-def films(turns: Turns, folder: Path, faces: int) -> None:
+def films(folder: Path, faces: int) -> Prepared:
     """The same among frames of films, by turns real and fake: within a film all are near copies."""
-    _find_duplicates(turns, *film_frames(*_looks(folder), faces))
+    return _finding(*film_frames(*_hashes_and_thumbnails(folder), faces))
 
 
 def film_frames(hashes: Hashes, thumbs: Thumbs, count: int) -> tuple[Hashes, Thumbs]:
@@ -143,37 +145,34 @@ def film_frames(hashes: Hashes, thumbs: Thumbs, count: int) -> tuple[Hashes, Thu
     return frames, levels.clip(0, 255).astype(np.uint8)
 
 
-def _looks(folder: Path) -> tuple[Hashes, Thumbs]:
-    """The made-up faces' hashes and thumbnails."""
+def _hashes_and_thumbnails(folder: Path) -> tuple[Hashes, Thumbs]:
     return np.load(folder / "hashes.npy", mmap_mode="r"), np.load(folder / "thumbs.npy", mmap_mode="r")
 
 
-def _find_duplicates(turns: Turns, hashes: Hashes, thumbs: Thumbs) -> None:
+def _finding(hashes: Hashes, thumbs: Thumbs) -> Prepared:
     from fakegan.data.duplicates import find_duplicates
 
     keys = np.arange(len(hashes), dtype=np.uint64)
-    labels = np.arange(len(hashes)) % 2
-    _measure(turns, lambda: find_duplicates(keys, keys, keys, hashes, thumbs, labels))
+    return lambda: find_duplicates(keys, keys, keys, hashes, thumbs, np.arange(len(hashes)) % 2)
 
 
-def feed(turns: Turns, folder: Path, faces: int) -> None:
+def feed(folder: Path, faces: int) -> Prepared:
     """One epoch of shuffled, mirrored batches in [-1, 1]."""
     from fakegan.data.arrays import map_array
     from fakegan.views import VIEWS
-    from tests.benchmarks import modules
+    from tests.benchmarks.trainer import real_and_fake
 
     images, rows = map_array(folder / "images.npy")[:faces], np.arange(faces)
-    batch = min(BATCH, faces)
-    data = modules.real_and_fake({"image": images}, rows % 2, VIEWS["pixels"], rows, batch)
+    data = real_and_fake({"image": images}, rows % 2, VIEWS["pixels"], rows, min(BATCH, faces))
 
     def epoch() -> None:
         for batch in data.train_dataloader():
             data.on_after_batch_transfer(batch, 0)
 
-    _measure(turns, epoch)
+    return epoch
 
 
-def reconstruct(turns: Turns, folder: Path, faces: int) -> None:
+def reconstruct(folder: Path, faces: int) -> Prepared:
     """The stage that reconstructs, writing its file, with a net of depth 1 and width 2."""
     from fakegan.data.arrays import map_array
     from fakegan.nets.autogan import AutoGAN
@@ -183,8 +182,7 @@ def reconstruct(turns: Turns, folder: Path, faces: int) -> None:
 
     options: dict[str, Any] = {"depth": 1, "width": 2}
     net, file = AutoGAN(**options), folder / "autoencoder.pt"
-    node = {"_target_": "fakegan.nets.autogan.AutoGAN", **options}
-    save_checkpoint({"net": node, "weights": net.state_dict()}, file)
+    save_checkpoint({"net": {"_target_": "fakegan.nets.autogan.AutoGAN", **options}, "weights": net.state_dict()}, file)
     settings = SimpleNamespace(
         paths=SimpleNamespace(artifact_dir=folder / "artifacts"),
         model=SimpleNamespace(name="scaling"),
@@ -192,38 +190,35 @@ def reconstruct(turns: Turns, folder: Path, faces: int) -> None:
         trusted=(),
     )
     images, rows = map_array(folder / "images.npy"), np.arange(faces)
-    _measure(turns, lambda: reconstruct_faces(cast(RunSettings, settings), images, str(faces), rows, file))
+    return lambda: reconstruct_faces(cast(RunSettings, settings), images, str(faces), rows, file)
 
 
-def evaluate(turns: Turns, folder: Path, faces: int) -> None:
+def evaluate(folder: Path, faces: int) -> Prepared:
     """All that metrics.json says of a split, with 95% intervals from 1,000 resamples."""
     from fakegan.evaluation.metrics import measures
 
-    rng = np.random.default_rng(0)
     rows = np.arange(faces)
     labels = rows % 2
-    scores = 1 / (1 + np.exp(-rng.normal(2 * labels - 1, 1.5)))
-    sources = np.array(["camera", "gan_a", "camera", "gan_b"])[rows % 4]
+    scores = 1 / (1 + np.exp(-np.random.default_rng(0).normal(2 * labels - 1, 1.5)))
     groups = np.char.add("group", rows.astype(np.str_))
-    _measure(turns, lambda: measures(scores, labels, sources, groups, 0.5, resamples=RESAMPLES))
+    return lambda: measures(scores, labels, _sources(rows), groups, 0.5, resamples=RESAMPLES)
 
 
-def make(turns: Turns, folder: Path, sizes: tuple[int, ...]) -> None:
+def make(turns: Turns, folder: Path, sizes: Sequence[int]) -> None:
     """Not measured: writes the faces, in a process that ends before the first point."""
     from tests.benchmarks.made_up import link_face_files, write_face_files, write_faces
 
-    if turns.wait() is None:
-        return
-    write_faces(folder, max(sizes))
-    write_face_files(np.load(folder / "images.npy", mmap_mode="r"), folder / f"files-{max(sizes)}")
-    for size in sizes:
-        if size != max(sizes):
-            link_face_files(folder / f"files-{max(sizes)}", folder / f"files-{size}", size)
-    turns.done(None)
-    turns.wait()
+    if turns.wait() is not None:
+        *fewer, most = sizes
+        write_faces(folder, most)
+        write_face_files(np.load(folder / "images.npy", mmap_mode="r"), folder / f"files-{most}")
+        for size in fewer:
+            link_face_files(folder / f"files-{most}", folder / f"files-{size}", size)
+        turns.done(None)
+        turns.wait()
 
 
-KINDS: dict[str, Callable[..., None]] = {
+KINDS: dict[str, Callable[[Path, int], Prepared]] = {
     "prepare, 64x64 JPEGs, two workers": prepare,
     "split": split,
     "near-duplicate search": duplicates,
@@ -253,55 +248,41 @@ def rows(quick: bool) -> Iterator[Result]:
                     why = "the time goes into the net, which does the same for every batch: minutes that tell nothing"
                     yield NotMeasured(f"{what}, {faces:,} faces", why)
                     continue
-                with playing(Side(kind, (folder, faces)), apart=not quick) as player:
+                with playing(Side(measured, (kind, folder, faces)), apart=not quick) as player:
                     points.append(Point(what, faces, *player.turn()))
-                _remove_what_it_made(folder, kind, faces)
+                for made in (f"store-{faces}", f"files-{faces}") if kind is prepare else ("artifacts",):
+                    shutil.rmtree(folder / made, ignore_errors=kind is not reconstruct)  # no other point uses it
                 yield points[-1]
             yield growth(points)
-            if kind is prepare:
-                yield flatness_of_prepare(points)
-            elif kind is feed:
-                yield flatness_of_feed(points)
+            if kind in (prepare, feed):
+                yield flatness(points, streams_files=kind is prepare)
 
 
-def _remove_what_it_made(folder: Path, kind: Callable[..., None], faces: int) -> None:
-    """The files of a point, which no other uses, so that the disk holds those of one only."""
-    if kind is prepare:
-        shutil.rmtree(folder / f"store-{faces}")
-        shutil.rmtree(folder / f"files-{faces}")
-    elif kind is reconstruct:
-        shutil.rmtree(folder / "artifacts")
-
-
-def growth(points: list[Point]) -> Bound:
+def growth(points: Sequence[Point]) -> Bound:
     """The exponent between the two largest numbers of faces."""
     fewer, most = points[-2:]
     what = f"{most.what}: growth p of time ~ faces^p from {fewer.faces:,} to {most.faces:,} faces"
     return Bound(what, "", (most.growth_from(fewer),), LINEAR, "linear or better")
 
 
-def flatness_of_prepare(points: list[Point]) -> Result:
-    """How much more memory the most faces take than the fewest, in its process or in a worker."""
+def flatness(
+    points: Sequence[Point],
+    streams_files: bool,  # by worker processes; False: it maps one file, whose pages are not its own memory
+) -> Result:
+    """How much more memory the most faces take than the fewest: of a process or worker, or of its own."""
     few, many = points[0], points[-1]
-    what = _flatness(few, many)
-    if many.peak is None or few.peak is None or many.child is None or few.child is None:
-        return NotMeasured(what, "the system does not say how much its process and its workers take")
-    process, worker = many.peak - few.peak, many.child - few.child
-    note = f"peak resident memory (VmHWM): its process {process:.0f}, its largest worker {worker:.0f}"
-    return Bound(what, "MB", (max(process, worker),), FLAT, note)
-
-
-def flatness_of_feed(points: list[Point]) -> Result:
-    """How much more memory of its own the most faces take than the fewest: without the mapped file's pages."""
-    few, many = points[0], points[-1]
-    what = _flatness(few, many)
-    if many.peak is None or few.peak is None or many.own is None or few.own is None:
-        return NotMeasured(what, "the system does not say how much its process takes")
-    own = f"own memory (RssAnon, sampled every {1000 * LOOKS:.0f} ms)"
+    what = f"{many.what}: memory at {many.faces:,} faces less that at {few.faces:,}"
+    peak, own, child = (
+        None if less is None or more is None else more - less
+        for less, more in ((few.peak, many.peak), (few.own, many.own), (few.child, many.child))
+    )
+    if peak is None or (child if streams_files else own) is None:
+        return NotMeasured(what, "the system does not say how much its processes take")
+    if streams_files:
+        assert child is not None
+        note = f"peak resident memory (VmHWM): its process {peak:.0f}, its largest worker {child:.0f}"
+        return Bound(what, "MB", (max(peak, child),), FLAT, note)
+    assert own is not None
     pages = "the pages of the mapped images.npy, which the system takes back at need"
-    note = f"{own}; peak resident memory (VmHWM), with {pages}: {many.peak - few.peak:.0f}"
-    return Bound(what, "MB", (many.own - few.own,), FLAT, note)
-
-
-def _flatness(few: Point, many: Point) -> str:
-    return f"{many.what}: memory at {many.faces:,} faces less that at {few.faces:,}"
+    read = f"own memory (RssAnon, sampled every {1000 * INTERVAL:.0f} ms)"
+    return Bound(what, "MB", (own,), FLAT, f"{read}; peak resident memory (VmHWM), with {pages}: {peak:.0f}")

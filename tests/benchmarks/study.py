@@ -7,6 +7,7 @@ a norm have no bias, ReLUs work in place, and a discriminator that only judges t
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -25,52 +26,30 @@ def autoencoder(
     norm: bool = True,  # InstanceNorm, as in the study; False: none, as FakeGAN's default has it
 ) -> nn.Sequential:
     """AutoGAN (Zhang et al. 2019, arXiv:1907.06515): (B, 3, 64, 64) -> the same, in [-1, 1]."""
-    w = width
-    return nn.Sequential(
-        nn.ReflectionPad2d(3),
-        nn.Conv2d(3, w, 7, bias=not norm),
-        *_norm(w, norm),
-        nn.ReLU(inplace=True),
-        *_down(w, norm),
-        *_down(2 * w, norm),  # (B, 4W, 16, 16)
-        *(ResidualBlock(4 * w, norm) for _ in range(depth)),
-        *_up(4 * w, norm),
-        *_up(2 * w, norm),
-        nn.ReflectionPad2d(3),
-        nn.Conv2d(w, 3, 7),
-        nn.Tanh(),
-    )
+    layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(3, width, 7, bias=not norm), *_norm(width, norm)]
+    for c in (width, 2 * width):
+        conv = nn.Conv2d(c, 2 * c, 3, stride=2, padding=1, bias=not norm)
+        layers += [nn.ReLU(inplace=True), conv, *_norm(2 * c, norm)]
+    layers += [nn.ReLU(inplace=True), *(ResidualBlock(4 * width, norm) for _ in range(depth))]  # (B, 4W, 16, 16)
+    for c in (4 * width, 2 * width):
+        conv = nn.Conv2d(c, c // 2, 3, padding=1, bias=not norm)
+        layers += [nn.Upsample(scale_factor=2), conv, *_norm(c // 2, norm), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, 3, 7), nn.Tanh())
 
 
 def _norm(channels: int, norm: bool) -> list[nn.Module]:
     return [nn.InstanceNorm2d(channels)] if norm else []
 
 
-def _down(channels: int, norm: bool) -> list[nn.Module]:
-    conv = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1, bias=not norm)
-    return [conv, *_norm(2 * channels, norm), nn.ReLU(inplace=True)]
-
-
-def _up(channels: int, norm: bool) -> list[nn.Module]:
-    conv = nn.Conv2d(channels, channels // 2, 3, padding=1, bias=not norm)
-    return [nn.Upsample(scale_factor=2), conv, *_norm(channels // 2, norm), nn.ReLU(inplace=True)]
-
-
-class ResidualBlock(nn.Module):
+class ResidualBlock(nn.Sequential):
     def __init__(self, channels: int, norm: bool) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, 3, bias=not norm),
-            *_norm(channels, norm),
-            nn.ReLU(inplace=True),
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, 3, bias=not norm),
-            *_norm(channels, norm),
-        )
+        def convolved() -> list[nn.Module]:
+            return [nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3, bias=not norm), *_norm(channels, norm)]
+
+        super().__init__(*convolved(), nn.ReLU(inplace=True), *convolved())
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.body(x)
+        out: Tensor = x + super().forward(x)
         return out
 
 
@@ -137,20 +116,16 @@ class ImagePool:
 
     def query(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> the same
         """Each picture, or with probability 1/2, once the pool is full, one from the past in its place."""
-        if self.size == 0:
-            return images
         shown = []
         for picture in images.unsqueeze(1):
             if len(self.images) < self.size:
                 self.images.append(picture)
-                shown.append(picture)
-            elif random.uniform(0, 1) > 0.5:
+            elif self.size and random.uniform(0, 1) > 0.5:
                 place = random.randrange(self.size)
-                past = self.images[place].clone()
+                shown.append(self.images[place].clone())
                 self.images[place] = picture
-                shown.append(past)
-            else:
-                shown.append(picture)
+                continue
+            shown.append(picture)
         return torch.cat(shown)
 
 
@@ -210,28 +185,21 @@ class DCGANStep:
         self.opt_disc.zero_grad()
         on_labelled = F.cross_entropy(self.discriminator(x), label)
         on_labelled.backward()
-        if self.draws_again:
-            with torch.no_grad():
-                samples = self._draw(x)
-        else:
-            samples = self._draw(x)
+        with torch.set_grad_enabled(not self.draws_again):
+            samples = self.generator(torch.randn(len(x), 100, 1, 1))
         on_samples = F.cross_entropy(self.discriminator(samples.detach()), torch.full_like(label, FAKE))
         on_samples.backward()
         self.opt_disc.step()
 
-        self.discriminator.requires_grad_(not self.draws_again)
         if self.draws_again:
-            samples = self._draw(x)
+            self.discriminator.requires_grad_(False)
+            samples = self.generator(torch.randn(len(x), 100, 1, 1))
         self.opt_gen.zero_grad()
         generator = F.cross_entropy(self.discriminator(samples), torch.full_like(label, REAL))
         generator.backward()
         self.opt_gen.step()
         self.discriminator.requires_grad_(True)
         return {"labelled": on_labelled.detach(), "samples": on_samples.detach(), "generator": generator.detach()}
-
-    def _draw(self, x: Tensor) -> Tensor:
-        samples: Tensor = self.generator(torch.randn(len(x), 100, 1, 1, device=x.device))
-        return samples
 
 
 def classifier_step(net: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, label: Tensor) -> Tensor:
@@ -244,18 +212,17 @@ def classifier_step(net: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor,
 
 
 def autoencoder_steps(turns: Turns, depth: int, width: int, batch: int, norm: bool = True, device: str = "cpu") -> None:
-    """A side: a unit is one step on the same batch."""
+    """A side: a unit is one step on the same batch, in float32."""
     real = torch.rand(batch, 3, 64, 64, device=device) * 2 - 1
     step = AutoencoderStep(autoencoder(depth, width, norm).to(device), patch_discriminator(width).to(device))
     turns.serve(repeating(lambda: step(real)), synchronizer(device))
 
 
-def dcgan_steps(turns: Turns, width: int, batch: int, draws_again: bool, device: str = "cpu") -> None:
+def dcgan_steps(turns: Turns, width: int, batch: int, draws_again: bool) -> None:
     """A side: a unit is one step on the same batch."""
-    x = torch.rand(batch, 3, 64, 64, device=device) * 2 - 1
-    label = torch.arange(batch, device=device) % 2
-    step = DCGANStep(dcgan_generator(width).to(device), dcgan_discriminator(width).to(device), draws_again)
-    turns.serve(repeating(lambda: step(x, label)), synchronizer(device))
+    x, label = torch.rand(batch, 3, 64, 64) * 2 - 1, torch.arange(batch) % 2
+    step = DCGANStep(dcgan_generator(width), dcgan_discriminator(width), draws_again)
+    turns.serve(repeating(lambda: step(x, label)))
 
 
 def classifier_steps(turns: Turns, batch: int) -> None:
@@ -268,8 +235,7 @@ def classifier_steps(turns: Turns, batch: int) -> None:
 
 def classifier_epochs_on_the_fly(turns: Turns, faces: int, batch: int, depth: int, width: int) -> None:
     """A side: a unit is an epoch of the simple CNN that reconstructs each batch before it learns from it."""
-    images = torch.randint(0, 256, (faces, 3, 64, 64), dtype=torch.uint8)
-    labels = torch.arange(faces) % 2
+    images, labels = torch.randint(0, 256, (faces, 3, 64, 64), dtype=torch.uint8), torch.arange(faces) % 2
     net, ae = simple_cnn(), autoencoder(depth, width).eval()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=5e-4)
 
@@ -300,41 +266,46 @@ def reconstruct_one_by_one(net: nn.Module, faces: Tensor) -> Tensor:  # uint8 (N
     return out
 
 
+def _flops(once: Callable[[], object]) -> int:
+    """What a call computes, by torch's count; no number is computed."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        once()
+    return counter.get_total_flops()
+
+
 def autoencoder_step_flops(depth: int, width: int, batch: int) -> int:
     """What the adversarial step needs: each network's forward once, and no gradient that nobody uses."""
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        net, disc = autoencoder(depth, width), patch_discriminator(width)
-        real = torch.rand(1, 3, 64, 64)
+
+    def once() -> None:
+        net, disc, real = autoencoder(depth, width), patch_discriminator(width), torch.rand(1, 3, 64, 64)
         disc.requires_grad_(False)
         recon = net(real)
         (disc(recon).square().mean() + (recon - real).abs().mean()).backward()
         disc.requires_grad_(True)
         disc(torch.cat([real, recon.detach()])).square().mean().backward()
-    return batch * counter.get_total_flops()
+
+    return batch * _flops(once)
 
 
 def dcgan_step_flops(width: int, batch: int) -> int:
     """What the DCGAN classifier's step needs: samples drawn once, judged for G, then learnt by D."""
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        gen, disc = dcgan_generator(width), dcgan_discriminator(width)
-        x = torch.rand(2, 3, 64, 64)  # BatchNorm takes no batch of one
+
+    def once() -> None:
+        gen, disc, x = dcgan_generator(width), dcgan_discriminator(width), torch.rand(2, 3, 64, 64)
         disc.requires_grad_(False)
         samples = gen(torch.rand(2, 100, 1, 1))
         disc(samples).mean().backward()
         disc.requires_grad_(True)
         (disc(x).mean() + disc(samples.detach()).mean()).backward()
-    return batch * counter.get_total_flops() // 2
+
+    return batch * _flops(once) // 2  # BatchNorm takes no batch of one
 
 
 def classifier_step_flops(batch: int) -> int:
     """What a step of the simple CNN needs."""
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        simple_cnn()(torch.rand(2, 3, 64, 64)).mean().backward()
-    return batch * counter.get_total_flops() // 2
+    return batch * _flops(lambda: simple_cnn()(torch.rand(2, 3, 64, 64)).mean().backward()) // 2
 
 
 def reconstruction_flops(depth: int, width: int) -> int:
     """What one face's reconstruction needs."""
-    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
-        autoencoder(depth, width)(torch.rand(1, 3, 64, 64))
-    return counter.get_total_flops()
+    return _flops(lambda: autoencoder(depth, width)(torch.rand(1, 3, 64, 64)))
