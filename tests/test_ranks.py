@@ -17,7 +17,7 @@ from fakegan.cli import start
 from fakegan.config.overrides import opened
 from fakegan.data.batches import DealtStoreOrder, TrainOrder
 from fakegan.data.store import FaceStore
-from fakegan.errors import ToldError, UsageError
+from fakegan.errors import AlreadyReportedError, UsageError
 from fakegan.nets.dropout import Dropout
 from fakegan.runs import compose as composing
 from fakegan.runs.checkpoints import load_checkpoint
@@ -196,7 +196,7 @@ def test_a_fresh_run_inherits_no_place_among_processes() -> None:
 
 
 def _together(tmp_path: Path, program: str, count: int = 2) -> None:
-    processes.together([sys.executable, "-c", program], count, tmp_path)
+    processes.run_ranks([sys.executable, "-c", program], count, tmp_path)
 
 
 @pytest.mark.slow
@@ -206,7 +206,7 @@ def test_one_that_fails_ends_the_others_and_its_words_are_shown(
     program = (
         "import os, sys, time; os.environ['RANK'] == '1' and sys.exit('error: disk of the second'); time.sleep(60)"
     )
-    with pytest.raises(ToldError) as told:
+    with pytest.raises(AlreadyReportedError) as told:
         _together(tmp_path, program)
     assert told.value.exit_code == 1
     assert "error: disk of the second" in capfd.readouterr().err
@@ -218,11 +218,11 @@ def test_the_cause_is_shown_and_not_only_that_a_process_was_lost(
 ) -> None:
     program = """
 import sys
-from fakegan import ranks
+from fakegan.system import ranks
 from fakegan.errors import FakeganError
 ranks.connect()
 try:
-    with ranks.loss_told():
+    with ranks.peer_failure_as_error():
         if ranks.rank():
             sys.exit("error: disk of the second")
         ranks.total(__import__("torch").zeros(3))
@@ -230,7 +230,7 @@ except FakeganError as error:
     print(error, file=sys.stderr)
     sys.exit(error.exit_code)
 """
-    with pytest.raises(ToldError):
+    with pytest.raises(AlreadyReportedError):
         _together(tmp_path, program)
     said = capfd.readouterr().err
     assert "error: disk of the second" in said
@@ -263,7 +263,7 @@ def test_statistics_of_a_shared_batch_are_those_of_the_whole(tmp_path: Path) -> 
     program = f"""
 import torch
 from torch import nn
-from fakegan import ranks
+from fakegan.system import ranks
 from fakegan.training.batchnorm import share_statistics
 torch.manual_seed(0)
 net = nn.Sequential(
@@ -287,7 +287,7 @@ got = [ranks.mean(p.grad) for p in net.parameters()] + list(net.buffers())
 torch.testing.assert_close(out, ranks.dealt(expected))
 for a, b in zip(got, wanted, strict=True):
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
-ranks.on_first(lambda: open({str(tmp_path / "done")!r}, "w").close())
+ranks.on_rank_zero(lambda: open({str(tmp_path / "done")!r}, "w").close())
 """
     _together(tmp_path, program)
     assert (tmp_path / "done").is_file()
@@ -309,7 +309,7 @@ def record(settings: RunSettings, *modes: str) -> list[dict[str, float]]:
     run_dir, out = settings.paths.run_dir, settings.paths.run_dir / "steps.json"
     command = [sys.executable, "-m", "tests.recorded", str(run_dir), str(out), *modes]
     if settings.trainer.processes > 1:
-        processes.together(command, settings.trainer.processes, run_dir)
+        processes.run_ranks(command, settings.trainer.processes, run_dir)
     else:
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=PROJECT)
     return recorded.read(out)

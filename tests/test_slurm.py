@@ -146,13 +146,13 @@ while signal.SIGUSR1 not in signal.sigpending():
     pass
 assert not os.path.exists({str(job)!r})
 open({str(tmp_path)!r} + "/saved_" + os.environ["RANK"], "w").close()
-processes.hear_signals()
+processes.unblock_signals()
 """
     before = signal.getsignal(signal.SIGUSR1)
     slurm.requeue_when_told()
     try:
         with pytest.raises(SystemExit) as ended:
-            processes.together([sys.executable, "-c", program], 2, tmp_path)
+            processes.run_ranks([sys.executable, "-c", program], 2, tmp_path)
     finally:
         signal.signal(signal.SIGUSR1, before)
         signal.signal(signal.SIGUSR2, signal.SIG_DFL)

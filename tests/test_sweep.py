@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 
 from fakegan.cli import entry
 from fakegan.config.overrides import opened
-from fakegan.errors import FakeganError, ToldError, UsageError
+from fakegan.errors import AlreadyReportedError, FakeganError, UsageError
 from fakegan.runs import compose as composing
 from fakegan.runs.folder import LOG_FILE
 from fakegan.runs.ledger import COMMAND_VARIABLE
@@ -725,7 +725,7 @@ def test_a_job_that_cannot_be_composed_fails_alone_where_a_search_proposed_it(
     assert start.states == ["finished", "failed"]
     assert "job 1 failed: model=autogan9 does not exist: did you mean autogan" in capsys.readouterr().out
     assert answers[0].return_value == 0.5
-    with pytest.raises(ToldError):
+    with pytest.raises(AlreadyReportedError):
         _ = answers[1].return_value
     with pytest.raises(UsageError, match="model=autogan8 does not exist"):
         start("model=autogan8", "model=autogan9")
@@ -890,7 +890,7 @@ def _raising(error: Exception) -> Callable[[], object]:
     [
         (UsageError("too few GPUs"), FakeganError("1 of 2 jobs failed"), "too few GPUs"),
         (UsageError("too few GPUs"), OSError("the disk is full"), "too few GPUs"),
-        (ToldError(1), FakeganError("1 of 2 jobs failed"), "1 of 2 jobs failed"),
+        (AlreadyReportedError(1), FakeganError("1 of 2 jobs failed"), "1 of 2 jobs failed"),
     ],
 )
 def test_what_ended_a_sweep_is_told_whatever_comes_after(
@@ -930,8 +930,8 @@ def test_a_run_is_no_sweep_to_go_on_with(word: str) -> None:
 def test_at_its_end_a_process_is_not_to_be_stopped() -> None:
     """What torch does as it is unloaded takes seconds, and shows a trace where Ctrl-C comes between."""
     code = (
-        "import os, signal\nfrom fakegan.system.processes import deaf_afterwards\n"
-        "with deaf_afterwards(): print('done')\n"
+        "import os, signal\nfrom fakegan.system.processes import ignore_signals_after\n"
+        "with ignore_signals_after(): print('done')\n"
         "for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1): os.kill(os.getpid(), number)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)

@@ -21,12 +21,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 import fakegan
 from fakegan.cli import usage
-from fakegan.cli.commands import begin, let_go_of_stdout
+from fakegan.cli.commands import begin, discard_stdout
 from fakegan.cli.start import give_up, sweeping, to_go_on
 from fakegan.config.options import options
 from fakegan.config.overrides import as_meant
 from fakegan.config.typed import flat
-from fakegan.errors import FakeganError, ToldError, UntrustedError, UsageError
+from fakegan.errors import AlreadyReportedError, FakeganError, UntrustedError, UsageError
 from fakegan.runs.claim import Claim, Claiming
 from fakegan.runs.compose import SETTINGS, check_keys, folders, known, one_sentence, register_resolvers, searched
 from fakegan.runs.folder import CONFIG_FILE
@@ -59,7 +59,7 @@ def entry_point(
             if sweeps:
                 lifecycle.register()
             with one_sentence():
-                processes.hear_signals()
+                processes.unblock_signals()
                 sys.argv[1:] = as_meant(sys.argv[1:])
                 own_code.find_beside(config_dir(sys.argv[1:]))
             if "--version" in sys.argv[1:]:
@@ -70,8 +70,8 @@ def entry_point(
                     _say(_help(name, sys.modules[task.__module__].__doc__ or "", sweeps))
                 return None
             composed = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
-            farewell = signals.parting(_stopped if sweeps else lambda _: None)
-            with one_sentence(), processes.deaf_afterwards(), farewell:
+            farewell = signals.before_exit(_stopped if sweeps else lambda _: None)
+            with one_sentence(), processes.ignore_signals_after(), farewell:
                 run = composed(functools.wraps(task)(functools.partial(_job, task)))
                 return _concluded(run) if sweeps else run()
 
@@ -98,7 +98,7 @@ def _say(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        let_go_of_stdout()
+        discard_stdout()
 
 
 def _concluded(run: Callable[[], Any]) -> Any:
@@ -109,7 +109,7 @@ def _concluded(run: Callable[[], Any]) -> Any:
         try:
             lifecycle.conclude()
         except (FakeganError, OSError):
-            if isinstance(error, ToldError):
+            if isinstance(error, AlreadyReportedError):
                 raise
         raise error
     except (KeyboardInterrupt, SystemExit) as stop:
@@ -121,7 +121,7 @@ def _concluded(run: Callable[[], Any]) -> Any:
 
 def _stopped(code: object) -> None:
     """A stopped sweep says how to go on."""
-    if code in {128 + number for number in processes.STOPPING}:
+    if code in {128 + number for number in processes.STOP_SIGNALS}:
         lifecycle.stopped()
 
 
@@ -137,7 +137,7 @@ def _job(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
     except FakeganError as error:
         said = error.in_words() if isinstance(error, UntrustedError) else error
         print(f"job {job.job.num} failed: {said}", file=sys.stderr, flush=True)
-        raise ToldError(error.exit_code) from error
+        raise AlreadyReportedError(error.exit_code) from error
 
 
 @contextlib.contextmanager
@@ -157,7 +157,7 @@ def _tidy(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
         found = frozenset(path.name for path in run_dir.iterdir())
         Claiming.claim = Claim(run_dir, made=not found, found=found)
     try:
-        with signals.parting(_part), signals.kept():
+        with signals.before_exit(_part), signals.stop_over_error():
             return task(cfg)
     except FakeganError as error:
         give_up(refused=error.exit_code == UsageError.exit_code)
@@ -172,7 +172,7 @@ def _part(code: object) -> None:
     run_dir = Path(HydraConfig.get().runtime.output_dir)  # another one, where SLURM has started its job again
     told = processes.is_child() or sweeping()  # by who started it, or at a sweep's end
     told |= Claiming.claim is None  # evaluate.py, or another process of the run than the first
-    for_good = code in {128 + number for number in processes.STOPPING}  # SLURM itself goes on with what it requeued
+    for_good = code in {128 + number for number in processes.STOP_SIGNALS}  # SLURM itself goes on with what it requeued
     if not (run_dir / CONFIG_FILE).is_file():
         give_up()
     elif for_good and not told:

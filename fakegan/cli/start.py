@@ -62,11 +62,11 @@ def _new(cfg: DictConfig) -> RunSettings:
     if cfg.get("resume") and not sweeping():
         raise UsageError("resume=true is for sweeps, with -m and hydra.sweep.dir=DIR; go on with a run by resume=DIR")
     make_lasting(cfg)
-    run_dir = Path(ranks.on_first(lambda: str(cfg.paths.run_dir)))  # a clock is in its name, and clocks differ
+    run_dir = Path(ranks.on_rank_zero(lambda: str(cfg.paths.run_dir)))  # a clock is in its name, and clocks differ
     if str(run_dir) != str(cfg.paths.run_dir):
         OmegaConf.update(cfg, "paths.run_dir", str(run_dir))
     checked = settings_of(RunSettings, cfg)
-    return ranks.on_first(lambda: _begin(cfg, checked, run_dir))
+    return ranks.on_rank_zero(lambda: _begin(cfg, checked, run_dir))
 
 
 def _begin(cfg: DictConfig, checked: RunSettings, run_dir: Path) -> RunSettings:
@@ -80,7 +80,7 @@ def _begin(cfg: DictConfig, checked: RunSettings, run_dir: Path) -> RunSettings:
         twin = _twin(cfg, checked, run_dir)
         if twin is not None:
             return twin
-    for begun in slurm.begun_earlier(run_dir):
+    for begun in slurm.earlier_runs(run_dir):
         then = read_run(str(begun)) if (begun / CONFIG_FILE).is_file() else None
         if then is not None and then.repeats(checked):  # the job was put into the queue again, with the same words
             then = _trusted(begun, checked.trusted)
@@ -89,11 +89,11 @@ def _begin(cfg: DictConfig, checked: RunSettings, run_dir: Path) -> RunSettings:
                 _go_on_in(begun)
             return then
     refuse_unreadable(to_mapping(checked), "", checked.trusted, RUN_SOURCES)
-    with processes.signals_held():
+    with processes.block_signals():
         write_down(checked, run_dir)
     if Claiming.claim is not None:
         Claiming.claim.began = True
-    slurm.note_job(run_dir)
+    slurm.record_job(run_dir)
     return checked
 
 
@@ -127,7 +127,7 @@ def _resumed(cfg: DictConfig, place: str) -> RunSettings:
     make_lasting(cfg)
     moved = {key: str(OmegaConf.select(cfg, key)) for key in PLACES if key in given.values()}
     run = _trusted(Path(place), _trust_of(cfg))
-    return replace(ranks.on_first(lambda: give_places(place, moved)), trust=run.trust) if moved else run
+    return replace(ranks.on_rank_zero(lambda: give_places(place, moved)), trust=run.trust) if moved else run
 
 
 def _trust_of(cfg: DictConfig) -> tuple[str, ...]:

@@ -27,10 +27,10 @@ from fakegan.runs.ledger import COMMAND_VARIABLE
 from fakegan.runs.trainer_settings import TrainerSettings
 from fakegan.sweep.jobs import TAIL, Ending, Job, Watcher, reason
 from fakegan.sweep.launcher import ProcessLauncher
-from fakegan.sweep.plugins import make_known
+from fakegan.sweep.plugins import register_plugin
 from fakegan.sweep.queue import LOOK, Queue
 from fakegan.sweep.submitted import CODE, Queued, Submitted
-from fakegan.system.processes import signals_noted
+from fakegan.system.processes import record_signals
 
 _POLL = 0.5  # seconds
 _ASKED_TO_END = 2.0  # seconds between two looks at jobs that were asked to end, SLURM asked each time
@@ -43,8 +43,8 @@ _SHARED = {"timeout_min", "cpus_per_task", "gpus_per_node", "mem_gb", "name", "s
 
 def register() -> None:
     """Make the launchers known to Hydra, which conf/hydra/launcher/slurm.yaml and slurm_local.yaml choose."""
-    make_known(SlurmLauncher)
-    make_known(LocalSlurmLauncher)
+    register_plugin(SlurmLauncher)
+    register_plugin(LocalSlurmLauncher)
 
 
 class SlurmLauncher(ProcessLauncher):
@@ -151,7 +151,7 @@ def run_jobs(jobs: Sequence[Job], executor: Any, watcher: Watcher) -> int:
         UsageError: they were not taken into the queue; their folders are as they were.
     """
     noted: list[int] = []
-    with signals_noted(noted):
+    with record_signals(noted):
         running, queue = _submit(jobs, executor) if jobs else ([], None)
         for one in running:
             watcher.started(one)

@@ -19,7 +19,7 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.folder import LOG_FILE, METRICS_FILE, STATUS_FILE
 from fakegan.runs.status import read_status
 from fakegan.sweep.machine import environment_of
-from fakegan.system.processes import end_session, pass_on, signals_noted, start
+from fakegan.system.processes import end_session, record_signals, send_signal, start_child
 
 TAIL = 15  # lines of a failed job's log that are shown
 _TAIL_BYTES = 16384
@@ -111,7 +111,7 @@ def run_jobs(
     A signal is passed on: running jobs save and end. A second one ends them at once.
     """
     noted: list[int] = []
-    with signals_noted(noted):
+    with record_signals(noted):
         _Runner(jobs, side_by_side, gpus, threads, stop_on_failure, watcher, noted).run()
     return noted[0] if noted else 0
 
@@ -152,7 +152,7 @@ class _Runner:
     def _leave_none(self) -> None:
         """After an error of our own: those that run save and end."""
         for running in self.running:
-            pass_on(running.process, signal.SIGTERM)
+            send_signal(running.process, signal.SIGTERM)
         deadline, signals = time.monotonic() + _GRACE, len(self.noted)
         while any(running.process.poll() is None for running in self.running):
             if time.monotonic() > deadline or len(self.noted) > signals:
@@ -177,7 +177,7 @@ class _Runner:
         gpus = tuple(self.free[: job.gpus])
         with (job.folder / LOG_FILE).open("ab") as log:
             environment = environment_of(job.environment, gpus, self.threads)
-            process = start(job.command, environment, log)
+            process = start_child(job.command, environment, log)
             running = _Process(job=job, process=process, gpus=gpus, log_from=log.tell())
         self.free = self.free[job.gpus :]
         self.running.append(running)
@@ -219,7 +219,7 @@ class _Runner:
         self.deadline = time.monotonic() + _GRACE
         self.watcher.stopping(reason)
         for running in self.running:
-            pass_on(running.process, number)
+            send_signal(running.process, number)
         while self.waiting:
             self.watcher.ended(self.waiting.pop(0), Ending("stopped", 0.0, f"not started: {reason}"))
 

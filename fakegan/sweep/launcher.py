@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fakegan.config.overrides import as_typed, typed
 from fakegan.data.faces import open_faces
-from fakegan.errors import FakeganError, ToldError, UsageError
+from fakegan.errors import AlreadyReportedError, FakeganError, UsageError
 from fakegan.runs.compose import explain, make_lasting, root_of, settings_of
 from fakegan.runs.config_file import give_places, read_run, write_down
 from fakegan.runs.folder import CONFIG_FILE, METRICS_FILE
@@ -37,7 +37,7 @@ from fakegan.sweep.jobs import Ending, Job, Running, run_jobs
 from fakegan.sweep.machine import Machine, check_room, gpus_of_one, own_environment, this_machine, threads_of_one
 from fakegan.sweep.planning import Folders
 from fakegan.sweep.table import Row
-from fakegan.system.processes import resuming
+from fakegan.system.processes import resume_command
 from fakegan.system.shell import here
 
 
@@ -57,8 +57,8 @@ class FailedReturn(JobReturn):
 
     @property
     def return_value(self) -> Any:
-        """Raises a ToldError; what went wrong is in `_return_value`."""
-        raise ToldError(FakeganError.exit_code)
+        """Raises a AlreadyReportedError; what went wrong is in `_return_value`."""
+        raise AlreadyReportedError(FakeganError.exit_code)
 
     @return_value.setter
     def return_value(self, value: Any) -> None:
@@ -243,7 +243,7 @@ class ProcessLauncher(Launcher):
             number=number,
             name=name,
             folder=folder,
-            command=tuple(resuming(folder, settings.trusted)),
+            command=tuple(resume_command(folder, settings.trusted)),
             environment={**own_environment(), COMMAND_VARIABLE: words.alone(self.config.hydra, planned.overrides)},
             gpus=planned.gpus,
             prepare=lambda: _move_along(own, folder) if begun else write_down(settings, folder),

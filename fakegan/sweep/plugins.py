@@ -13,7 +13,7 @@ from hydra.plugins.plugin import Plugin
 SCOPE = "hydra_plugins.fakegan"  # Hydra takes plugins from no other namespace
 
 
-def make_known(plugin: type[Plugin]) -> None:
+def register_plugin(plugin: type[Plugin]) -> None:
     """Let `_target_: hydra_plugins.fakegan.NAME` mean this class."""
     plugin.__module__ = SCOPE
     Plugins.instance().register(plugin)

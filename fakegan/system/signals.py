@@ -3,7 +3,7 @@
 Python turns a signal into an exception wherever it happens to be, and there are places that do not let it out: the
 callback with which an import lets go of its module's lock, and every other callback from C; OmegaConf, whose nodes it
 leaves half changed, so that another error comes of it. So a signal ends the process at once while there is nothing
-to be undone. Later it raises, and is noted: `raise_if_asked` stops what a library has let go on.
+to be undone. Later it raises, and is noted: `raise_if_stopped` stops what a library has let go on.
 """
 
 from __future__ import annotations
@@ -46,13 +46,14 @@ def stop(number: int, _frame: FrameType | None = None) -> NoReturn:
     """The handler of SIGINT and SIGTERM where nothing has to be saved.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C; and SystemExit with 143: SIGTERM. Within `at_once`, and before `unwind`, none.
+        KeyboardInterrupt: Ctrl-C; and SystemExit with 143: SIGTERM. None within `exit_at_once` and before
+            `raise_from_now_on`.
     """
     _state.asked = _state.asked or number
-    leave(128 + number)
+    end_process(128 + number)
 
 
-def leave(code: int) -> NoReturn:
+def end_process(code: int) -> NoReturn:
     """End the process from a signal's handler: at once, or by SystemExit, which is a KeyboardInterrupt for 130."""
     if _state.at_once:
         with contextlib.suppress(Exception):  # a stream within whose writing the signal came
@@ -66,14 +67,14 @@ def leave(code: int) -> NoReturn:
     raise KeyboardInterrupt if code == 128 + signal.SIGINT else SystemExit(code)
 
 
-def unwind() -> None:
+def raise_from_now_on() -> None:
     """From now on there is something to be undone: signals raise."""
-    raise_if_asked()
+    raise_if_stopped()
     _state.at_once = False
 
 
 @contextlib.contextmanager
-def at_once() -> Iterator[None]:
+def exit_at_once() -> Iterator[None]:
     """Within, where libraries are loaded, a signal ends the process at once, if it is `stop` that hears it."""
     before, _state.at_once = _state.at_once, True
     try:
@@ -83,7 +84,7 @@ def at_once() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def parting(words: Callable[[int], None]) -> Iterator[None]:
+def before_exit(words: Callable[[int], None]) -> Iterator[None]:
     """Within, this is called before the process ends at once; it gets the exit code."""
     before, _state.parting = _state.parting, words
     try:
@@ -92,26 +93,26 @@ def parting(words: Callable[[int], None]) -> Iterator[None]:
         _state.parting = before
 
 
-def asked() -> int:
+def requested_stop() -> int:
     """The signal that asked this process to stop, 0 if none did."""
     return _state.asked
 
 
-def raise_if_asked() -> None:
+def raise_if_stopped() -> None:
     """Stop, where that has been asked for and a library has swallowed it."""
     if _state.asked:
-        leave(128 + _state.asked)
+        end_process(128 + _state.asked)
 
 
 @contextlib.contextmanager
-def kept() -> Iterator[None]:
+def stop_over_error() -> Iterator[None]:
     """Within: an error that a library makes of a stop is that stop."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException:
-        raise_if_asked()
+        raise_if_stopped()
         raise
 
 

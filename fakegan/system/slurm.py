@@ -20,16 +20,16 @@ from typing import NoReturn
 
 from fakegan.system import signals
 from fakegan.system.files import replacing
-from fakegan.system.processes import REQUEUED, STOPPING, is_child
+from fakegan.system.processes import REQUEUED, STOP_SIGNALS, is_child
 
 JOB_FILE = "slurm_job.txt"  # in a run directory
 _ANSWER = 20.0  # seconds that a busy SLURM has to answer: a job that it ends is killed after 30
-ANNOUNCING = tuple(number for number in STOPPING if number not in {signal.SIGINT, signal.SIGTERM})
+REQUEUE_SIGNALS = tuple(number for number in STOP_SIGNALS if number not in {signal.SIGINT, signal.SIGTERM})
 
 
 def requeue_when_told() -> None:
     """From now on these signals put the job into the queue again; elsewhere than under SLURM nothing changes."""
-    for number in (signal.SIGTERM, *ANNOUNCING):
+    for number in (signal.SIGTERM, *REQUEUE_SIGNALS):
         if "SLURM_JOB_ID" in os.environ and signal.getsignal(number) in {signal.SIG_DFL, signals.stop}:
             signal.signal(number, requeue)
 
@@ -43,15 +43,15 @@ def requeue(number: int, _frame: FrameType | None = None) -> NoReturn:
         SystemExit: with 75, or, where SLURM refused or a SIGTERM was meant for good, with 128 and the signal's number.
     """
     if is_child() or os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
-        signals.leave(REQUEUED)
+        signals.end_process(REQUEUED)
     meant = _meant_by_sigterm() if number == signal.SIGTERM else "requeue"
     if meant == "end":
         signals.stop(number)
     if meant == "requeue" and not _scontrol("requeue", _job()):
         print(f"SLURM did not put job {_job()} into the queue again: submit it anew", file=sys.stderr, flush=True)
-        signals.leave(128 + number)
+        signals.end_process(128 + number)
     print(f"job {_job()} is in the queue again", file=sys.stderr, flush=True)
-    signals.leave(REQUEUED)
+    signals.end_process(REQUEUED)
 
 
 def _meant_by_sigterm() -> str:
@@ -66,14 +66,14 @@ def _meant_by_sigterm() -> str:
     return "requeue" if preempted and fields.get("JobState") == "RUNNING" else "end"
 
 
-def note_job(run_dir: Path) -> None:
+def record_job(run_dir: Path) -> None:
     """Under SLURM: write down in a run which job began it, so that this job finds it when it is started again."""
     if "SLURM_JOB_ID" in os.environ and not is_child():
         with suppress(OSError), replacing(run_dir / JOB_FILE) as building:
             building.write_text(f"{_job()}\n")
 
 
-def begun_earlier(run_dir: Path) -> list[Path]:
+def earlier_runs(run_dir: Path) -> list[Path]:
     """Where SLURM has started this job again: the runs that it may have begun in place of `run_dir`; else none.
 
     The one there, then those beside it that are this job's: the name of a run's folder has a clock in it.
