@@ -76,9 +76,5 @@ def main(run_dir: str, out: str, *modes: str) -> None:
     ranks.disconnect()  # else the process that ends last may be aborted
 
 
-def read(out: Path) -> list[dict[str, Any]]:
-    return json.loads(out.read_text())
-
-
 if __name__ == "__main__":
     main(*sys.argv[1:])

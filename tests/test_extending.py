@@ -43,8 +43,8 @@ from fakegan.training import parts, trials
 from fakegan.training.classifier import Classifier
 from fakegan.training.schedules import follow
 from tests.conftest import Compose
+from tests.helpers import record
 
-from .test_ranks import record
 from .test_resume import same_run, steps_done
 
 PAGE = (PROJECT / "docs" / "extending.md").read_text()

@@ -10,25 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from torch import nn
 
-from fakegan.cli import start
-from fakegan.config.overrides import opened
 from fakegan.data.batches import DealtStoreOrder, TrainOrder
 from fakegan.data.store import FaceStore
 from fakegan.errors import AlreadyReportedError, UsageError
 from fakegan.nets.dropout import Dropout
-from fakegan.runs import compose as composing
 from fakegan.runs.checkpoints import load_checkpoint
-from fakegan.runs.settings import RunSettings
 from fakegan.system import processes, ranks
 from fakegan.system.places import PROJECT
 from fakegan.training.batchnorm import said_of_several, share_statistics
 from fakegan.training.datamodules import RealFacesDataModule
 from fakegan.training.pool import ReconstructionPool
-
-from . import recorded
+from tests.helpers import begin, record
 
 As = Callable[[int, int], None]
 
@@ -291,28 +285,6 @@ ranks.on_rank_zero(lambda: open({str(tmp_path / "done")!r}, "w").close())
 """
     _together(tmp_path, program)
     assert (tmp_path / "done").is_file()
-
-
-def begin(store_path: Path, run_dir: Path, *words: str) -> RunSettings:
-    """A tiny run, written down but not run."""
-    composing.register_resolvers()
-    fixed = [
-        *("data=faces", f"data.root={store_path}", "+debug=fast", "logger=csv", f"paths.run_dir={run_dir}"),
-        *(f"paths.artifact_dir={run_dir}/artifacts", f"paths.data_dir={run_dir}/data"),
-    ]
-    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
-        return start.start_run(compose("train", [*fixed, *map(opened, words)]))
-
-
-def record(settings: RunSettings, *modes: str) -> list[dict[str, float]]:
-    """Run it in processes of its own, as many as it asks for, and return what every training step's means were."""
-    run_dir, out = settings.paths.run_dir, settings.paths.run_dir / "steps.json"
-    command = [sys.executable, "-m", "tests.recorded", str(run_dir), str(out), *modes]
-    if settings.trainer.processes > 1:
-        processes.run_ranks(command, settings.trainer.processes, run_dir)
-    else:
-        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=PROJECT)
-    return recorded.read(out)
 
 
 MODULES = {

@@ -12,24 +12,7 @@ from fakegan.runs.claim import Claim, Claiming
 from fakegan.runs.folder import CONFIG_FILE
 from fakegan.system import processes, slurm
 from fakegan.system.places import PROJECT
-
-from .test_ranks import begin
-
-_CLEAN = ("RANK", "SLURM_PROCID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT", "FAKEGAN_PARENT")
-
-
-def be_job_17(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int = 0) -> Path:
-    """What scontrol is asked is written to this file; it ends with `answer`. It shows a job as in `shown` beside it."""
-    scontrol = tmp_path / "bin" / "scontrol"
-    scontrol.parent.mkdir()
-    asked = f'case "$1" in --oneliner) cat {tmp_path}/shown ;; *) echo "$@" > {tmp_path}/asked; exit {answer} ;; esac'
-    scontrol.write_text(f"#!/bin/sh\n{asked}\n")
-    scontrol.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{scontrol.parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("SLURM_JOB_ID", "17")
-    for name in _CLEAN:
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path / "asked"
+from tests.helpers import be_job_17, begin
 
 
 @pytest.fixture
