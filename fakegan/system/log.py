@@ -1,7 +1,7 @@
 """Progress, notes and warnings, through Python's logging: `logging.getLogger(__name__).info(...)` in any module.
 
 Only rank 0 of a run speaks. Notes go to stdout, warnings to stderr. Errors do not come here: a command raises them, and
-its entry point says them.
+its entry point prints them.
 """
 
 from __future__ import annotations
