@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,9 @@ from fakegan.cli.start import start_run
 from fakegan.config.overrides import opened
 from fakegan.runs.compose import register_resolvers, settings_of
 from fakegan.runs.settings import RunSettings
+from fakegan.sweep.jobs import Ending, Job, Running
+from fakegan.sweep.progress import Progress
+from fakegan.sweep.table import Row
 from fakegan.system import processes
 from fakegan.system.places import CONF, PROJECT
 
@@ -93,3 +97,38 @@ def be_job_17(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int = 0) 
     for name in (*places, "FAKEGAN_PARENT"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "asked"
+
+
+class Recorded(Progress):
+    """The progress of a sweep's jobs, which remembers how they ended and may act on its way."""
+
+    def __init__(self, folder: Path, jobs: Sequence[Job], when_started: Callable[[Running], None] = lambda _: None):
+        super().__init__(folder)
+        self.rows = {job.number: Row(job.number, job.name, "waiting", folder=job.folder.name) for job in jobs}
+        self.when_started = when_started
+        self.when_going: Callable[[], None] = lambda: None
+        self.endings: dict[int, Ending] = {}
+        self.stops: list[str] = []
+        self.most = 0  # jobs that ran at once
+
+    def started(self, running: Running) -> None:
+        super().started(running)
+        self.when_started(running)
+
+    def going(self, jobs: Sequence[Running]) -> None:
+        super().going(jobs)
+        self.most = max(self.most, len(jobs))
+        self.when_going()
+
+    def stopping(self, reason: str) -> None:
+        super().stopping(reason)
+        self.stops.append(reason)
+
+    def ended(self, job: Job, ending: Ending) -> None:
+        assert job.number not in self.endings
+        self.endings[job.number] = ending
+        super().ended(job, ending)
+
+    @property
+    def states(self) -> list[str]:
+        return [row.state for row in self.rows.values()]
