@@ -100,7 +100,7 @@ def test_scoring_and_reports_load_no_lightning() -> None:
 @pytest.mark.parametrize(
     ("library", "owners"),
     [
-        ("hydra", HYDRAS | {"plugins.py"}),
+        ("hydra", HYDRAS | {"lifecycle.py"}),
         ("omegaconf", HYDRAS | {"config_file.py", "command.py"}),
         ("optuna", {"study.py"}),
         ("submitit", {"cluster.py", "submitted.py", "ranks.py"}),

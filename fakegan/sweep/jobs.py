@@ -97,31 +97,22 @@ def run_jobs(
     """
     noted: list[int] = []
     with record_signals(noted):
-        _Runner(jobs, side_by_side, gpus, threads, stop_on_failure, progress, noted).run()
+        _Runner(list(jobs), side_by_side, list(gpus), threads, stop_on_failure, progress, noted).run()
     return noted[0] if noted else 0
 
 
+@dataclass
 class _Runner:
-    def __init__(
-        self,
-        jobs: Sequence[Job],
-        side_by_side: int,
-        gpus: Sequence[str],
-        threads: int | None,
-        stop_on_failure: bool,
-        progress: Progress,
-        noted: Sequence[int],  # signals, as they come
-    ) -> None:
-        self.waiting = list(jobs)
-        self.running: list[_Process] = []
-        self.side_by_side = side_by_side
-        self.free = list(gpus)
-        self.threads = threads
-        self.stop_on_failure = stop_on_failure
-        self.progress = progress
-        self.noted = noted
-        self.deadline: float | None = None  # when jobs that were asked to stop are killed; None: none was asked
-        self.answered = 0  # signals that were passed on; one more kills the jobs
+    waiting: list[Job]
+    side_by_side: int
+    free: list[str]  # GPUs
+    threads: int | None
+    stop_on_failure: bool
+    progress: Progress
+    noted: Sequence[int]  # signals, as they come
+    running: list[_Process] = field(default_factory=list)
+    deadline: float | None = None  # when jobs that were asked to stop are killed; None: none was asked
+    answered: int = 0  # signals that were passed on; one more kills the jobs
 
     def run(self) -> None:
         try:

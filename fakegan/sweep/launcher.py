@@ -66,11 +66,7 @@ class ProcessLauncher(Launcher):
         self.overrides: dict[int, Sequence[str]] = {}  # likewise, also of jobs that cannot be
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Hydra hands over what it knows.
-
-        Raises:
-            UsageError: an option of the launcher that is out of range.
-        """
+        """Hydra hands over what it knows. Raises a UsageError: an option of the launcher that is out of range."""
         self.config = config
         self.loader = hydra_context.config_loader
         for name, value in (("jobs", self.side_by_side), ("devices_per_job", self.devices_per_job or 1)):

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import shutil
 import sys
+import types
+
+from hydra.core.plugins import Plugins
 
 from fakegan.errors import FakeganError
 from fakegan.reports.write import report_sweep
@@ -15,15 +19,20 @@ from fakegan.sweep.cluster import LocalSlurmLauncher, SlurmLauncher
 from fakegan.sweep.command import to_go_on
 from fakegan.sweep.launcher import ProcessLauncher
 from fakegan.sweep.planning import runs_in
-from fakegan.sweep.plugins import register_plugin
 from fakegan.sweep.search import Search, closing_words, is_search
 from fakegan.sweep.table import as_text, read_rows
 
 
 def register() -> None:
-    """Make known to Hydra what conf/hydra/launcher/ and conf/hydra/sweeper/ choose."""
+    """Let `_target_: hydra_plugins.fakegan.NAME` in conf/hydra/launcher/ and conf/hydra/sweeper/ mean our plugins."""
+    for name in ("hydra_plugins", opening.SCOPE):
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(name)
+        sys.modules.setdefault(name, types.ModuleType(name))
     for plugin in (ProcessLauncher, SlurmLauncher, LocalSlurmLauncher, Search):
-        register_plugin(plugin)
+        plugin.__module__ = opening.SCOPE
+        Plugins.instance().register(plugin)
+        setattr(sys.modules[opening.SCOPE], plugin.__name__, plugin)
 
 
 def conclude() -> None:

@@ -18,11 +18,11 @@ from fakegan.runs.claim import Claim, has_clock
 from fakegan.runs.compose import one_sentence
 from fakegan.runs.folder import CONFIG_FILE
 from fakegan.sweep.command import is_sweep, keep_command
-from fakegan.sweep.plugins import SCOPE
 from fakegan.system import ranks, reply
 from fakegan.system.shell import command, here
 
 LOCK_FILE = ".sweep.lock"
+SCOPE = "hydra_plugins.fakegan"  # Hydra takes plugins from no other namespace
 
 
 @dataclass

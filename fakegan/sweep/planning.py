@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,14 +76,10 @@ class Folders:
         """The name under this number, or under the next number that no folder has."""
         if name(number) == name(number + 1):  # hydra.sweep.subdir is without a number
             names = itertools.chain([name(number)], (f"{name(number)}_{i}" for i in itertools.count(2)))
-            return next(n for n in names if n not in self.taken)
-        numbered = re.compile(r"\d+(?=_)")
-        numbers = {found[0] for taken in self.taken if (found := numbered.match(taken))}
-        for name_ in map(name, itertools.count(number)):
-            found = numbered.match(name_)
-            if name_ not in self.taken and (found is None or found[0] not in numbers):
-                return name_
-        raise AssertionError("there is no last number")
+        else:
+            numbers = {taken.partition("_")[0] for taken in self.taken}
+            names = itertools.chain(name(i) for i in itertools.count(number) if str(i) not in numbers)
+        return next(free for free in names if free not in self.taken)
 
 
 @dataclass(frozen=True)

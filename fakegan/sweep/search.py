@@ -35,11 +35,7 @@ def is_search(folder: Path) -> bool:
 
 
 def closing_words(folder: Path) -> str:
-    """A line about the best trial of a search so far.
-
-    Raises:
-        FakeganError: the file that names it is damaged.
-    """
+    """A line about the best trial of a search so far. Raises a FakeganError: the file that names it is damaged."""
     path = folder / BEST_FILE
     if not path.is_file():
         return "no trial went well"
