@@ -59,13 +59,13 @@ class UntrustedError(FakeganError):
         return f"{self.said}: {advice}"
 
 
-class LostError(FakeganError):
+class PeerLostError(FakeganError):
     """Another process of this run is gone: it was killed, or says itself why."""
 
     exit_code = 76
 
 
-class ToldError(FakeganError):
+class AlreadyReportedError(FakeganError):
     """A process that was started for this one failed, and has said why."""
 
     def __init__(self, exit_code: int) -> None:

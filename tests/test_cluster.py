@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,15 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from fakegan.errors import UsageError
-from fakegan.runs import compose as composing
+from fakegan.runs.compose import register_resolvers
 from fakegan.runs.ledger import COMMAND_VARIABLE
-from fakegan.sweep import cluster, lifecycle
-from fakegan.sweep.cluster import SlurmLauncher, run_jobs
-from fakegan.sweep.jobs import Ending, Job, Running
-from fakegan.system.places import PROJECT
+from fakegan.sweep import lifecycle, submitted
+from fakegan.sweep.cluster import SlurmLauncher
+from fakegan.sweep.jobs import Job
+from fakegan.sweep.submitted import run_jobs
+from fakegan.system.places import CONF, PROJECT
 from tests.conftest import Compose
+from tests.helpers import Recorded
 
 submitit = pytest.importorskip("submitit")
 pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
@@ -59,7 +60,7 @@ if word in ("waits", "deaf") and not (folder / "begun").exists():
         (folder / "saved").touch()
         sys.exit(130)
 if place.global_rank == 0:
-    (folder / "metrics.json").write_text("{}")
+    (folder / "metrics.json").write_text('{"objective": 0.5}')
 """
 
 # What is asked of SLURM: sbatch runs an array's jobs at once, srun a job's processes; beside them lie a file of
@@ -123,26 +124,6 @@ for job in jobs:
 SQUEUE = "#!/bin/sh\ncat $(dirname $0)/*.state\n"
 
 
-class Watching:
-    """Keeps what a watcher is told."""
-
-    def __init__(self) -> None:
-        self.endings: dict[int, Ending] = {}
-        self.stopped_by: list[str] = []
-
-    def started(self, running: Running) -> None:
-        pass
-
-    def going(self, running: Sequence[Running], waiting: int) -> None:
-        pass
-
-    def stopping(self, reason: str) -> None:
-        self.stopped_by.append(reason)
-
-    def ended(self, job: Job, ending: Ending) -> None:
-        self.endings[job.number] = ending
-
-
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with sbatch, srun, squeue and scancel; where they are."""
@@ -156,10 +137,10 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _launcher(tmp_path: Path, *words: str) -> SlurmLauncher:
-    composing.register_resolvers()
+    register_resolvers()
     lifecycle.register()
     words = (*words, f"hydra.sweep.dir={tmp_path / 'sweep'}")
-    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", list(words), return_hydra_config=True)
     made = instantiate(cfg.hydra.launcher)
     assert isinstance(made, SlurmLauncher)
@@ -178,13 +159,19 @@ def _jobs(tmp_path: Path, *told: str) -> list[Job]:
     return jobs
 
 
+def _run(tmp_path: Path, jobs: list[Job], where: str = "slurm_local", *words: str) -> Recorded:
+    told = Recorded(tmp_path, jobs)
+    assert run_jobs(jobs, _launcher(tmp_path, f"hydra/launcher={where}", *words).make_executor(), told) == 0
+    return told
+
+
 def test_what_slurm_is_asked_for(tmp_path: Path, slurm: Path) -> None:
     made = _launcher(
         tmp_path,
         *("hydra/launcher=slurm", "hydra.launcher.partition=big", "hydra.launcher.nodes=2"),
         *("hydra.launcher.gpus_per_node=4", "hydra.launcher.timeout_min=90", "hydra.launcher.account=us"),
     )
-    executor = made._executor()
+    executor = made.make_executor()
     assert executor._executor.max_num_timeout == 10
     asked = dict(re.findall(r"#SBATCH --([\w-]+)=(.*)", executor._executor._make_submission_file_text("x", "1")))
     expected = {
@@ -195,9 +182,14 @@ def test_what_slurm_is_asked_for(tmp_path: Path, slurm: Path) -> None:
     assert asked["output"].startswith(str(tmp_path / "sweep" / ".submitit"))
 
 
-def test_without_a_gpu_a_job_is_one_process(tmp_path: Path) -> None:
+def test_a_job_has_a_process_for_each_gpu_or_one_without(tmp_path: Path, compose_settings: Compose) -> None:
+    """And a job of several processes is one that trains on as many."""
     assert _launcher(tmp_path, "hydra/launcher=slurm_local").tasks_per_node == 1
     assert _launcher(tmp_path, "hydra/launcher=slurm_local", "hydra.launcher.gpus_per_node=3").tasks_per_node == 3
+    made = _launcher(tmp_path, "hydra/launcher=slurm_local", "hydra.launcher.tasks_per_node=2")
+    assert [made._gpus(compose_settings(word).trainer) for word in ("trainer=ddp_cpu", "trainer=ddp")] == [0, 0]
+    with pytest.raises(UsageError, match=r"2 processes, but trainer\.devices=1: add trainer=ddp"):
+        made._gpus(compose_settings("trainer=cpu").trainer)
 
 
 @pytest.mark.parametrize(
@@ -212,27 +204,13 @@ def test_what_cannot_be_submitted_is_one_sentence(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))  # no srun
     with pytest.raises(UsageError, match=sentence):
-        _launcher(tmp_path, *words)._executor()
-
-
-def test_a_job_of_many_processes_is_one_that_trains_on_as_many(tmp_path: Path, compose_settings: Compose) -> None:
-    made = _launcher(tmp_path, "hydra/launcher=slurm_local", "hydra.launcher.tasks_per_node=2")
-    for word, refused in (("trainer=cpu", True), ("trainer=ddp_cpu", False), ("trainer=ddp", False)):
-        trainer = compose_settings(word).trainer
-        if refused:
-            with pytest.raises(UsageError, match=r"2 processes, but trainer\.devices=1: add trainer=ddp"):
-                made._gpus(trainer)
-        else:
-            assert made._gpus(trainer) == 0
+        _launcher(tmp_path, *words).make_executor()
 
 
 @pytest.mark.parametrize("where", ["slurm_local", "slurm"])
 def test_jobs_run_where_they_are_submitted(tmp_path: Path, slurm: Path, where: str) -> None:
-    made = _launcher(tmp_path, f"hydra/launcher={where}", "hydra.launcher.tasks_per_node=2")
-    watching = Watching()
     jobs = _jobs(tmp_path, "finishes", "finishes too")
-    assert run_jobs(jobs, made._executor(), watching) == 0
-    assert {number: ending.state for number, ending in watching.endings.items()} == {0: "finished", 1: "finished"}
+    assert _run(tmp_path, jobs, where, "hydra.launcher.tasks_per_node=2").states == ["finished", "finished"]
     for job, word in zip(jobs, ("finishes", "finishes too"), strict=True):
         assert {path.name for path in job.folder.glob("rank_*")} == {"rank_0", "rank_1"}
         assert (job.folder / "rank_1").read_text() == "2 1"
@@ -240,54 +218,40 @@ def test_jobs_run_where_they_are_submitted(tmp_path: Path, slurm: Path, where: s
 
 
 def test_a_job_that_fails_shows_why_and_stops_no_other(tmp_path: Path) -> None:
-    watching = Watching()
-    executor = _launcher(tmp_path, "hydra/launcher=slurm_local")._executor()
-    run_jobs(_jobs(tmp_path, "fails", "finishes"), executor, watching)
-    assert watching.endings[1].state == "finished"
-    failed = watching.endings[0]
-    assert (failed.state, failed.reason, failed.refused) == ("failed", "training diverged", False)
+    told = _run(tmp_path, _jobs(tmp_path, "fails", "finishes", "refuses"))
+    assert told.states == ["failed", "finished", "failed"]
+    failed, refused = told.endings[0], told.endings[2]
+    assert (failed.reason, failed.refused) == ("training diverged", False)
     assert failed.tail[-2:] == ("error: training diverged", "ended with exit code 1")
-
-
-def test_what_a_job_cannot_be_is_told_from_what_fails(tmp_path: Path) -> None:
-    watching = Watching()
-    executor = _launcher(tmp_path, "hydra/launcher=slurm_local")._executor()
-    run_jobs(_jobs(tmp_path, "refuses"), executor, watching)
-    assert (watching.endings[0].reason, watching.endings[0].refused) == ("data.root holds no store", True)
+    assert (refused.reason, refused.refused) == ("data.root holds no store", True)
 
 
 def test_a_job_that_dies_without_a_word_has_the_state_that_slurm_gives_it(tmp_path: Path, slurm: Path) -> None:
-    watching = Watching()
-    executor = _launcher(tmp_path, "hydra/launcher=slurm")._executor()
-    run_jobs(_jobs(tmp_path, "dies"), executor, watching)
-    assert watching.endings[0].state == "failed"
-    assert watching.endings[0].reason == "it has left no result; its state is FAILED"
+    (ending,) = _run(tmp_path, _jobs(tmp_path, "dies"), "slurm").endings.values()
+    assert (ending.state, ending.reason) == ("failed", "it has left no result; its state is FAILED")
 
 
 def test_a_result_that_comes_late_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "run"
-    folder.mkdir()
     waits: list[float] = []
 
     def sleep(seconds: float) -> None:
         waits.append(seconds)
         if len(waits) == 3:
-            (folder / "metrics.json").touch()
+            (tmp_path / "metrics.json").touch()
 
-    monkeypatch.setattr(cluster.time, "sleep", sleep)
-    assert not cluster._has_result(folder, looks=1)
-    assert cluster._has_result(folder, looks=3)
+    monkeypatch.setattr(submitted.time, "sleep", sleep)
+    assert not submitted.has_result(tmp_path, looks=1)
+    assert submitted.has_result(tmp_path, looks=3)
     assert waits == [0, 0, 1]
 
 
 def test_what_slurm_refuses_is_one_sentence_and_leaves_no_folder(tmp_path: Path, slurm: Path) -> None:
     (slurm / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: bg' >&2\nexit 1\n")
-    executor = _launcher(tmp_path, "hydra/launcher=slurm")._executor()
     begun, new = _jobs(tmp_path, "one", "two")
     begun.folder.mkdir()
     begun = dataclasses.replace(begun, prepare=lambda: None)
     with pytest.raises(UsageError, match=r"^the jobs were not taken .*: invalid partition specified: bg$"):
-        run_jobs([begun, new], executor, Watching())
+        _run(tmp_path, [begun, new], "slurm")
     assert begun.folder.is_dir()
     assert not new.folder.exists()
 
@@ -295,69 +259,53 @@ def test_what_slurm_refuses_is_one_sentence_and_leaves_no_folder(tmp_path: Path,
 def test_without_a_job_left_nothing_is_submitted(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert run_jobs([], _launcher(tmp_path, "hydra/launcher=slurm_local")._executor(), Watching()) == 0
+        _run(tmp_path, [])
 
 
 def test_a_job_that_must_make_room_is_put_into_the_queue_again(tmp_path: Path) -> None:
-    watching = Watching()
-    (job,) = _jobs(tmp_path, "waits")
-    executor = _launcher(tmp_path, "hydra/launcher=slurm_local")._executor()
+    (job,) = jobs = _jobs(tmp_path, "waits")
+    told = Recorded(tmp_path, jobs)
+    asked: list[int] = []
 
-    def going(running: Sequence[Running], waiting: int) -> None:
+    def going() -> None:
+        """Signal the process that runs the job; submitit names its files by the process that watches it."""
         if (job.folder / "begun").exists() and not asked:
-            asked.append(_process_of(tmp_path / "sweep" / ".submitit"))
+            (stored,) = (tmp_path / "sweep" / ".submitit").glob("*_submitted.pkl")
+            watcher = stored.name.split("_")[0]
+            found = subprocess.run(["pgrep", "-P", watcher], capture_output=True, text=True, check=True)
+            asked.append(int(found.stdout.split()[0]))
             os.kill(asked[0], signal.SIGUSR2)
 
-    asked: list[int] = []
-    watching.going = going  # type: ignore[method-assign]
-    run_jobs([job], executor, watching)
-    assert watching.endings[0].state == "finished"
+    told.when_going = going
+    run_jobs(jobs, _launcher(tmp_path, "hydra/launcher=slurm_local").make_executor(), told)
+    assert told.states == ["finished"]
     log = (job.folder / "log.txt").read_text()
     assert "this job is preempted" in log
     assert log.count("told waits job0") == 2
 
 
-def _process_of(folder: Path) -> int:
-    """The process that runs a job of submitit's, whose own number is that of the process which watches it."""
-    (stored,) = folder.glob("*_submitted.pkl")
-    parent = stored.name.split("_")[0]
-    found = subprocess.run(["pgrep", "-P", parent], capture_output=True, text=True, check=True)
-    return int(found.stdout.split()[0])
-
-
-def test_a_signal_cancels_the_jobs(tmp_path: Path) -> None:
-    watching = Watching()
-    (job,) = _jobs(tmp_path, "waits")
-    executor = _launcher(tmp_path, "hydra/launcher=slurm_local")._executor()
-
-    def going(running: Sequence[Running], waiting: int) -> None:
-        if (job.folder / "begun").exists():
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    watching.going = going  # type: ignore[method-assign]
-    assert run_jobs([job], executor, watching) == signal.SIGTERM
-    assert watching.endings[0].state == "stopped"
-    assert watching.stopped_by == ["SIGTERM"]
-
-
-@pytest.mark.parametrize(("word", "signals", "saves"), [("waits", 1, True), ("deaf", 2, False)])
-def test_slurm_lets_jobs_save_until_a_second_signal(
-    tmp_path: Path, slurm: Path, word: str, signals: int, saves: bool
+@pytest.mark.parametrize(
+    ("where", "word", "signals", "saves"),
+    [("slurm_local", "waits", 1, False), ("slurm", "waits", 1, True), ("slurm", "deaf", 2, False)],
+)
+def test_a_signal_lets_slurms_jobs_save_and_a_second_cancels_them(
+    tmp_path: Path, slurm: Path, where: str, word: str, signals: int, saves: bool
 ) -> None:
-    watching = Watching()
-    (job,) = _jobs(tmp_path, word)
-    executor = _launcher(tmp_path, "hydra/launcher=slurm")._executor()
+    """On this machine, which has no queue, the first one cancels them."""
+    (job,) = jobs = _jobs(tmp_path, word)
+    told = Recorded(tmp_path, jobs)
+    sent: list[float] = []
 
-    def going(running: Sequence[Running], waiting: int) -> None:
+    def going() -> None:
         due = not sent or time.monotonic() - sent[-1] > 1  # nearer to it, a second one would be the same one
         if (job.folder / "begun").exists() and len(sent) < signals and due:
             sent.append(time.monotonic())
             os.kill(os.getpid(), signal.SIGTERM)
 
-    sent: list[float] = []
-    watching.going = going  # type: ignore[method-assign]
-    assert run_jobs([job], executor, watching) == signal.SIGTERM
-    assert watching.endings[0].state == "stopped"
+    told.when_going = going
+    executor = _launcher(tmp_path, f"hydra/launcher={where}").make_executor()
+    assert run_jobs(jobs, executor, told) == signal.SIGTERM
+    assert (told.states, told.stops) == (["stopped"], ["SIGTERM"])
     assert (job.folder / "saved").exists() == saves
     assert len(sent) == signals
 
@@ -371,7 +319,7 @@ def test_a_sweep_by_submitit_ends_in_a_table_and_a_report(tmp_path: Path, store_
     ]
     processes = ("hydra/launcher=slurm_local", "hydra.launcher.tasks_per_node=2", "trainer=ddp_cpu")
     found: dict[str, list[Any]] = {}
-    for name, own in (("cluster", processes), ("here", ("hydra/launcher=basic", "trainer=cpu"))):
+    for name, own in (("cluster", processes), ("here", ("trainer=cpu",))):
         command = [sys.executable, str(PROJECT / "train.py"), *words, *own, f"hydra.sweep.dir={tmp_path / name}"]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         result = subprocess.run(
@@ -379,7 +327,6 @@ def test_a_sweep_by_submitit_ends_in_a_table_and_a_report(tmp_path: Path, store_
         )
         assert result.returncode == 0, result.stderr
         assert result.stdout.count("  finished  ") == 2
-        assert (tmp_path / name / "jobs.csv").is_file()
         assert (tmp_path / name / "report.html").is_file()
         runs = sorted((tmp_path / name).glob("*/metrics.json"))
         found[name] = [json.loads(path.read_text())["objective"] for path in runs]

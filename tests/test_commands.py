@@ -137,6 +137,7 @@ def test_a_combination_that_cannot_be_is_a_failed_job_and_the_others_run(
         (("-m", "seed=1,2", "hydra.launcher.jobs=0"), ("hydra.launcher.jobs=0",)),
         (("-m", "seed=1,2", "resume=somewhere"), ("resume=true",)),
         (("-m", "seed=1,2", "resume=true"), ("hydra.sweep.dir=DIR",)),
+        (("-m", "seed=1,2", "hydra/launcher=basic"), ("choose processes (the default), slurm or slurm_local",)),
         (("resume=true",), ("-m", "hydra.sweep.dir=DIR")),
     ],
 )
@@ -151,27 +152,6 @@ def test_a_sweep_does_not_start_within_a_run_of_several_processes(
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     _refused(_run("train.py", "-m", "seed=1,2", cwd=tmp_path), 2, "without torchrun")
-
-
-def test_a_sweep_in_one_process_is_for_runs_of_one_process(tmp_path: Path) -> None:
-    words = ("-m", "hydra/launcher=basic", "trainer=ddp_cpu", "pipeline=classify", "+debug=fast", "seed=1,2")
-    result = _run("train.py", *words, cwd=tmp_path)
-    assert result.returncode == 2, result.stderr
-    assert "trainer.devices=2 starts processes, and hydra/launcher=basic is for one" in result.stderr
-    assert not list(tmp_path.glob("outputs/*/*"))
-
-
-def test_a_sweep_in_one_process_goes_on_too(tmp_path: Path, own_faces: tuple[str, ...]) -> None:
-    words = ("hydra/launcher=basic", "pipeline=classify", "model=autogan1,autogan4", "seed=1,2", *own_faces)
-    result = _sweep(tmp_path, *words)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count(" is the same run as ") == 2
-    assert [row["state"] for row in csv_rows(tmp_path / "sweep")] == ["finished"] * 2
-    metrics = [json.loads(path.read_text()) for path in sorted((tmp_path / "sweep").glob("*/metrics.json"))]
-    assert [" seed=1 " in m["command"] for m in metrics] == [True, False]
-    again = _sweep(tmp_path, *words, "resume=true")
-    assert again.returncode == 0, again.stderr
-    assert "training" not in again.stdout
 
 
 def _until(is_so: Callable[[], bool], job: subprocess.Popen[bytes]) -> None:

@@ -20,7 +20,7 @@ from fakegan.runs.folder import LOCK_FILE
 from fakegan.runs.settings import RunSettings
 from fakegan.stages import run as stages
 from fakegan.sweep import command as words
-from fakegan.sweep import lifecycle
+from fakegan.sweep import opening as sweeps
 from fakegan.system.places import PROJECT
 
 
@@ -186,8 +186,9 @@ def _open(folder: Path | None = None) -> Path:
     """A sweep's opening, as in a process of its own."""
     cfg = _hydras(*([] if folder is None else [f"hydra.sweep.dir={folder}"]))
     OmegaConf.register_new_resolver("now", lambda _: "noon", replace=True)
-    lifecycle.Opening().on_multirun_start(cfg)
-    assert lifecycle.Opening.folder == Path(cfg.hydra.sweep.dir)
+    sweeps.Opening().on_multirun_start(cfg)
+    assert sweeps.current is not None
+    assert sweeps.current.claim.folder == Path(cfg.hydra.sweep.dir)
     return Path(cfg.hydra.sweep.dir)
 
 
@@ -195,8 +196,7 @@ def _open(folder: Path | None = None) -> Path:
 def opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["train.py", "-m", "seed=1,2"])
-    for name in ("folder", "made_folder", "found", "others_launch", "lock"):
-        monkeypatch.setattr(lifecycle.Opening, name, getattr(lifecycle.Opening, name))
+    monkeypatch.setattr(sweeps, "current", None)
 
 
 @pytest.mark.usefixtures("opening")
@@ -204,20 +204,20 @@ def test_sweeps_of_the_same_second_have_folders_of_their_own() -> None:
     held = []
     for end in ("", "-2", "-3"):
         assert _open().name == f"sweep_noon{end}"
-        held.append(lifecycle.Opening.lock)  # by as many processes
+        held.append(sweeps.current)  # by as many processes
 
 
 @pytest.mark.usefixtures("opening")
 def test_a_sweep_that_another_began_and_ended_while_this_one_came_to_its_lock_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder, locked = tmp_path / "sweep", lifecycle._locked
+    folder, locked = tmp_path / "sweep", sweeps._locked
 
     def first_the_other(path: Path) -> filelock.BaseFileLock:
         words.keep_command(path, ["train.py", "-m", "seed=8,9"])
         return locked(path)
 
-    monkeypatch.setattr(lifecycle, "_locked", first_the_other)
+    monkeypatch.setattr(sweeps, "_locked", first_the_other)
     with pytest.raises(SystemExit):
         _open(folder)
     assert "holds a sweep already" in capsys.readouterr().err

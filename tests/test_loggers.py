@@ -96,7 +96,7 @@ def test_a_run_without_a_logger(compose_settings: Compose, words: tuple[str, ...
 def test_other_processes_than_the_first_write_nothing(
     compose_settings: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranks, "is_first", lambda: False)
+    monkeypatch.setattr(ranks, "is_rank_zero", lambda: False)
     found = loggers(compose_settings("logger=[csv,tensorboard,mlflow]"), tmp_path / "stage")
     assert [type(logger) for logger in found] == [DummyLogger] * 3
     assert not (tmp_path / "mlflow.db").exists()

@@ -112,7 +112,7 @@ def test_ctrl_c_is_passed_on_and_the_run_saves_first(script, tmp_path: Path) -> 
         "saved = []\n"
         "signal.signal(signal.SIGINT, lambda *_: saved.append(1))\n"
         "from fakegan.system import processes\n"
-        "processes.hear_signals()\n"
+        "processes.unblock_signals()\n"
         f"reply.give(folder={str(tmp_path / 'run')!r})\n"
         "os.kill(os.getppid(), signal.SIGINT)\n"
         "while not saved: time.sleep(0.01)\n"

@@ -27,9 +27,9 @@ class Played:
         self.lines: list[str] = []
         self.code, self.complaint = 0, ""
         self.told: list[str] = []
-        monkeypatch.setattr(queue, "_said", self.said)
+        monkeypatch.setattr(queue, "_ask", self.ask)
 
-    def said(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def ask(self, *command: str) -> subprocess.CompletedProcess[str]:
         self.told.append(" ".join(command))
         return subprocess.CompletedProcess(command, self.code, "\n".join(self.lines), self.complaint)
 

@@ -10,25 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from torch import nn
 
-from fakegan.cli import start
-from fakegan.config.overrides import opened
 from fakegan.data.batches import DealtStoreOrder, TrainOrder
 from fakegan.data.store import FaceStore
-from fakegan.errors import ToldError, UsageError
+from fakegan.errors import AlreadyReportedError, UsageError
 from fakegan.nets.dropout import Dropout
-from fakegan.runs import compose as composing
 from fakegan.runs.checkpoints import load_checkpoint
-from fakegan.runs.settings import RunSettings
 from fakegan.system import processes, ranks
 from fakegan.system.places import PROJECT
 from fakegan.training.batchnorm import said_of_several, share_statistics
 from fakegan.training.datamodules import RealFacesDataModule
 from fakegan.training.pool import ReconstructionPool
-
-from . import recorded
+from tests.helpers import begin, record
 
 As = Callable[[int, int], None]
 
@@ -196,7 +190,7 @@ def test_a_fresh_run_inherits_no_place_among_processes() -> None:
 
 
 def _together(tmp_path: Path, program: str, count: int = 2) -> None:
-    processes.together([sys.executable, "-c", program], count, tmp_path)
+    processes.run_ranks([sys.executable, "-c", program], count, tmp_path)
 
 
 @pytest.mark.slow
@@ -206,7 +200,7 @@ def test_one_that_fails_ends_the_others_and_its_words_are_shown(
     program = (
         "import os, sys, time; os.environ['RANK'] == '1' and sys.exit('error: disk of the second'); time.sleep(60)"
     )
-    with pytest.raises(ToldError) as told:
+    with pytest.raises(AlreadyReportedError) as told:
         _together(tmp_path, program)
     assert told.value.exit_code == 1
     assert "error: disk of the second" in capfd.readouterr().err
@@ -218,11 +212,11 @@ def test_the_cause_is_shown_and_not_only_that_a_process_was_lost(
 ) -> None:
     program = """
 import sys
-from fakegan import ranks
+from fakegan.system import ranks
 from fakegan.errors import FakeganError
 ranks.connect()
 try:
-    with ranks.loss_told():
+    with ranks.peer_failure_as_error():
         if ranks.rank():
             sys.exit("error: disk of the second")
         ranks.total(__import__("torch").zeros(3))
@@ -230,7 +224,7 @@ except FakeganError as error:
     print(error, file=sys.stderr)
     sys.exit(error.exit_code)
 """
-    with pytest.raises(ToldError):
+    with pytest.raises(AlreadyReportedError):
         _together(tmp_path, program)
     said = capfd.readouterr().err
     assert "error: disk of the second" in said
@@ -263,7 +257,7 @@ def test_statistics_of_a_shared_batch_are_those_of_the_whole(tmp_path: Path) -> 
     program = f"""
 import torch
 from torch import nn
-from fakegan import ranks
+from fakegan.system import ranks
 from fakegan.training.batchnorm import share_statistics
 torch.manual_seed(0)
 net = nn.Sequential(
@@ -287,32 +281,10 @@ got = [ranks.mean(p.grad) for p in net.parameters()] + list(net.buffers())
 torch.testing.assert_close(out, ranks.dealt(expected))
 for a, b in zip(got, wanted, strict=True):
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
-ranks.on_first(lambda: open({str(tmp_path / "done")!r}, "w").close())
+ranks.on_rank_zero(lambda: open({str(tmp_path / "done")!r}, "w").close())
 """
     _together(tmp_path, program)
     assert (tmp_path / "done").is_file()
-
-
-def begin(store_path: Path, run_dir: Path, *words: str) -> RunSettings:
-    """A tiny run, written down but not run."""
-    composing.register_resolvers()
-    fixed = [
-        *("data=faces", f"data.root={store_path}", "+debug=fast", "logger=csv", f"paths.run_dir={run_dir}"),
-        *(f"paths.artifact_dir={run_dir}/artifacts", f"paths.data_dir={run_dir}/data"),
-    ]
-    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
-        return start.start_run(compose("train", [*fixed, *map(opened, words)]))
-
-
-def record(settings: RunSettings, *modes: str) -> list[dict[str, float]]:
-    """Run it in processes of its own, as many as it asks for, and return what every training step's means were."""
-    run_dir, out = settings.paths.run_dir, settings.paths.run_dir / "steps.json"
-    command = [sys.executable, "-m", "tests.recorded", str(run_dir), str(out), *modes]
-    if settings.trainer.processes > 1:
-        processes.together(command, settings.trainer.processes, run_dir)
-    else:
-        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=PROJECT)
-    return recorded.read(out)
 
 
 MODULES = {

@@ -18,9 +18,7 @@ import torch
 from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.runs.settings import RunSettings
 from fakegan.system.places import PROJECT
-
-from .test_ranks import begin
-from .test_slurm import be_job_17
+from tests.helpers import be_job_17, begin
 
 pytestmark = pytest.mark.slow
 

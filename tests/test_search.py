@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,17 @@ from omegaconf import OmegaConf
 
 from fakegan.config.typed import flat, to_mapping
 from fakegan.errors import FakeganError, UsageError
-from fakegan.runs import compose as composing
 from fakegan.runs.folder import BEST_FILE, COMMAND_FILE, STUDY_FILE
-from fakegan.sweep import search
+from fakegan.sweep import lifecycle, search
 from fakegan.sweep.search import Search, closing_words
-from fakegan.system.places import PROJECT
+from fakegan.system.places import CONF, PROJECT
 from tests.conftest import Compose
 
 optuna = pytest.importorskip("optuna")
+study_module = pytest.importorskip("fakegan.sweep.study")
+parse, overrides_of = study_module.parse, study_module.overrides_of
 
-SWEEPS = sorted(p.stem for p in (composing.CONF / "sweep").glob("*.yaml"))
+SWEEPS = sorted(p.stem for p in (CONF / "sweep").glob("*.yaml"))
 PARAMS = {"x": "interval(0.0, 1.0)", "width": "choice(8,16)"}
 Words = dict[str, str]
 
@@ -65,14 +66,33 @@ def _search(
     n_trials: int = 6,
     n_jobs: int = 1,
     words: Sequence[str] = ("seed=1",),
+    params: Mapping[str, str] = PARAMS,
+    sampler: str = "tpe",
 ) -> dict[int, Words]:
     """Run a search; returns what was launched, by number. Where the launcher raises, so does this."""
     launcher = PlayedLauncher(folder, outcome)
-    searcher = Search(n_trials, n_jobs, 1, PARAMS)
+    searcher = Search(n_trials, n_jobs, 1, params, sampler)
     searcher.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(folder)}}})
     searcher.launcher = launcher  # type: ignore[assignment]
     searcher.sweep(list(words))
     return launcher.asked
+
+
+def _set_up(sampler: str = "tpe", **launcher: object) -> None:
+    config = OmegaConf.create({"hydra": {"launcher": launcher}})
+    Search(1, 1, 1, PARAMS, sampler).setup(hydra_context=None, task_function=lambda _: None, config=config)  # type: ignore[arg-type]
+
+
+def _failing(failures: Mapping[int, FakeganError | float]) -> Callable[[int, Words], float]:
+    """Trials that go well, but for those that raise, or have another objective."""
+
+    def outcome(number: int, words: Words) -> float:
+        failure = failures.get(number, _by_x(number, words))
+        if isinstance(failure, FakeganError):
+            raise failure
+        return failure
+
+    return outcome
 
 
 def _stopping_at(number: int) -> Callable[[int, Words], float]:
@@ -108,15 +128,12 @@ def test_a_search_runs_as_many_trials_as_asked_and_names_the_best(tmp_path: Path
 
 
 def test_any_option_can_be_searched_and_the_best_is_told_as_it_is_typed(tmp_path: Path) -> None:
-    launcher = PlayedLauncher(tmp_path, lambda *_: 0.5)
-    searcher = Search(1, 1, 1, {"classifier.net.dropout": "choice(0.1,0.1)"})
-    searcher.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
-    searcher.launcher = launcher  # type: ignore[assignment]
-    searcher.sweep(["++model.pool_size=5"])
-    assert launcher.asked[0] == {"++classifier.net.dropout": "0.1", "++model.pool_size": "5"}  # Hydra knows neither
+    params = {"classifier.net.dropout": "choice(0.1,0.1)"}
+    asked = _search(tmp_path, lambda *_: 0.5, 1, words=["++model.pool_size=5"], params=params)
+    assert asked[0] == {"++classifier.net.dropout": "0.1", "++model.pool_size": "5"}  # Hydra knows neither
     assert OmegaConf.load(tmp_path / BEST_FILE).words == ["classifier.net.dropout=0.1"]
     with pytest.raises(UsageError, match=r"holds another search, by model\.pool_size=5 model\.pool_size=6: choose"):
-        searcher.sweep(["++model.pool_size=6"])
+        _search(tmp_path, words=["++model.pool_size=6"], params=params)
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -160,49 +177,31 @@ def test_of_a_study_made_by_hand_only_what_is_missing_is_run(tmp_path: Path) -> 
     assert "best of 6 trials (1 failed)" in closing_words(tmp_path)
 
 
-def test_a_failed_trial_is_one_of_many(tmp_path: Path) -> None:
-    def outcome(number: int, words: Words) -> float:
-        if number == 1:
-            raise FakeganError("training diverged")
-        return math.nan if number == 2 else _by_x(number, words)
+CANNOT_BE, DIVERGED = UsageError("width must be even"), FakeganError("training diverged")
 
-    _search(tmp_path, outcome)
-    assert _states(tmp_path) == ["COMPLETE", "FAIL", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+
+@pytest.mark.parametrize(
+    ("failures", "n_jobs"),
+    [
+        ({1: DIVERGED, 2: math.nan}, 1),
+        ({0: DIVERGED, 1: CANNOT_BE}, 1),  # a later trial that cannot be: it is not the command that is wrong
+        ({0: CANNOT_BE, 1: DIVERGED}, 2),  # of the first trials, which ran together
+    ],
+)
+def test_a_failed_trial_is_one_of_many(
+    tmp_path: Path, failures: Mapping[int, FakeganError | float], n_jobs: int
+) -> None:
+    _search(tmp_path, _failing(failures), n_jobs=n_jobs)
+    assert _states(tmp_path) == ["FAIL" if number in failures else "COMPLETE" for number in range(6)]
     assert "best of 6 trials (2 failed)" in closing_words(tmp_path)
 
 
-def test_a_trial_that_cannot_be_is_one_of_many(tmp_path: Path) -> None:
-    """The second of a search whose first diverged: it is not the command that is wrong."""
-
-    def outcome(number: int, words: Words) -> float:
-        if number < 2:
-            raise (UsageError("width must be even") if number else FakeganError("training diverged"))
-        return _by_x(number, words)
-
-    _search(tmp_path, outcome)
-    assert _states(tmp_path) == ["FAIL", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE", "COMPLETE"]
-
-
 def test_an_interrupted_trial_that_can_be_no_more_does_not_block_the_search(tmp_path: Path) -> None:
-    def refusing_one(number: int, words: Words) -> float:
-        if number == 1:
-            raise UsageError("width must be even")
-        return _by_x(number, words)
-
     with pytest.raises(KeyboardInterrupt):
         _search(tmp_path, _stopping_at(1))
-    assert list(_search(tmp_path, refusing_one)) == [1, 2, 3, 4, 5]
+    assert closing_words(tmp_path).startswith("best of 1 trials: ")  # the best so far
+    assert list(_search(tmp_path, _failing({1: CANNOT_BE}))) == [1, 2, 3, 4, 5]
     assert _states(tmp_path) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE", "COMPLETE"]
-
-
-def test_of_the_first_trials_one_that_cannot_be_costs_the_others_nothing(tmp_path: Path) -> None:
-    def outcome(number: int, words: Words) -> float:
-        if number == 0:
-            raise UsageError("width must be even")
-        return _by_x(number, words)
-
-    _search(tmp_path, outcome, n_trials=2, n_jobs=2)
-    assert _states(tmp_path) == ["FAIL", "COMPLETE"]
 
 
 def test_where_every_trial_fails_so_does_the_search(tmp_path: Path) -> None:
@@ -212,19 +211,10 @@ def test_where_every_trial_fails_so_does_the_search(tmp_path: Path) -> None:
 
 
 def test_a_command_that_no_trial_can_run_costs_none(tmp_path: Path) -> None:
-    def refusing(*_: object) -> float:
-        raise UsageError("data.root must be given")
-
-    with pytest.raises(UsageError, match=r"data\.root"):
-        _search(tmp_path, refusing, words=("data=faces",))
+    with pytest.raises(UsageError, match=r"width"):
+        _search(tmp_path, _failing({0: CANNOT_BE, 1: CANNOT_BE}), words=("data=faces",), n_jobs=2)
     assert not (tmp_path / STUDY_FILE).exists()
     assert len(_search(tmp_path)) == 6
-
-
-def test_the_best_so_far_is_known_before_the_search_ends(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        _search(tmp_path, _stopping_at(2))
-    assert closing_words(tmp_path).startswith("best of 2 trials: ")
 
 
 def test_a_study_that_breaks_while_trials_run_is_one_sentence(tmp_path: Path) -> None:
@@ -245,8 +235,8 @@ def test_choices_reach_the_trials_as_they_were_typed() -> None:
         "c": "choice([1,2],[3])",
         "d": "choice(true,7)",
     }
-    space, _ = search._parsed([f"{key}={value}" for key, value in typed.items()])
-    taken = {key: [_as_hydra_reads(search._words({key: v}, space)) for v in space[key].choices] for key in typed}
+    space, _ = parse([f"{key}={value}" for key, value in typed.items()])
+    taken = {key: [_as_hydra_reads(overrides_of({key: v}, space)) for v in space[key].choices] for key in typed}
     assert taken == {"a": [0.123456, 1e-12], "b": ["p,q", "it's", "r"], "c": [[1, 2], [3]], "d": [True, 7]}
 
 
@@ -256,19 +246,17 @@ def _as_hydra_reads(words: list[str]) -> object:
 
 
 def test_drawn_numbers_have_few_digits_and_stay_within_their_interval() -> None:
-    space, _ = search._parsed(["x=interval(0.0,0.99999)", "y=tag(log,interval(1e-5,1.0))", "z=range(0.1,1.0,0.1)"])
-    assert search._words({"x": 0.123456, "y": 1.23456e-5, "z": 0.1 + 0.2}, space) == [
+    space, _ = parse(["x=interval(0.0,0.99999)", "y=tag(log,interval(1e-5,1.0))", "z=range(0.1,1.0,0.1)"])
+    assert overrides_of({"x": 0.123456, "y": 1.23456e-5, "z": 0.1 + 0.2}, space) == [
         "x=0.1235",
         "y=1.235e-05",
         "z=0.3",
     ]
-    assert search._words({"x": 0.999989}, space) == ["x=0.99999"]  # not 1
+    assert overrides_of({"x": 0.999989}, space) == ["x=0.99999"]  # not 1
 
 
 def test_whole_numbers_are_searched_where_they_are_asked_for() -> None:
-    space, _ = search._parsed(
-        ["a=int(interval(8,16))", "b=interval(8,16)", "c=range(8,16,4)", "d=int(tag(log,interval(1,9)))"]
-    )
+    space, _ = parse(["a=int(interval(8,16))", "b=interval(8,16)", "c=range(8,16,4)", "d=int(tag(log,interval(1,9)))"])
     kinds = {key: (type(values).__name__, values.low, values.high, values.step) for key, values in space.items()}
     assert kinds == {
         "a": ("IntDistribution", 8, 16, 1),
@@ -293,26 +281,15 @@ def test_a_trial_that_was_killed_while_its_values_were_drawn_counts_for_nothing(
 
 def test_proposals_are_drawn_by_the_sampler_that_is_named(tmp_path: Path) -> None:
     """The first ten of TPE are random, too."""
-    named = {}
-    for sampler in search.SAMPLERS:
-        searcher = Search(14, 1, 1, PARAMS, sampler)
-        searcher.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path / sampler)}}})
-        searcher.launcher = launcher = PlayedLauncher(tmp_path / sampler, _by_x)  # type: ignore[assignment]
-        searcher.sweep(["seed=1"])
-        named[sampler] = [launcher.asked[number] for number in range(14)]
-    assert named["tpe"][10:] != named["random"][10:]
+    named = {name: _search(tmp_path / name, n_trials=14, sampler=name) for name in search.SAMPLERS}
+    assert [named["tpe"][i] for i in range(10, 14)] != [named["random"][i] for i in range(10, 14)]
+
+
+def test_options_that_a_search_cannot_have_are_refused() -> None:
     with pytest.raises(UsageError, match=r"hydra\.sweeper\.sampler=grid must be tpe or random"):
-        Search(1, 1, 1, PARAMS, "grid").setup(
-            hydra_context=None,  # type: ignore[arg-type]
-            task_function=lambda _: None,
-            config=OmegaConf.create(),
-        )
-
-
-def test_a_search_is_not_stopped_by_one_failure() -> None:
-    config = OmegaConf.create({"hydra": {"launcher": {"stop_on_failure": True}}})
+        _set_up("grid")
     with pytest.raises(UsageError, match=r"hydra\.launcher\.stop_on_failure=true: .*leave it out"):
-        Search(1, 1, 1, PARAMS).setup(hydra_context=None, task_function=lambda _: None, config=config)  # type: ignore[arg-type]
+        _set_up(stop_on_failure=True)
 
 
 @pytest.mark.parametrize("words", [("seed=2",), ("seed=1", "x=interval(0,2.0)"), ("seed=1", "x=0.5"), ()])
@@ -345,21 +322,20 @@ def test_a_damaged_study_is_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize("library", ["optuna", "sqlalchemy"])
 def test_without_the_extra_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
     monkeypatch.setitem(sys.modules, library, None)  # as where it is not installed
-    searcher = Search(1, 1, 1, PARAMS)
     with pytest.raises(UsageError, match=r"pip install -e '\.\[optuna\]'"):
-        searcher.setup(hydra_context=None, task_function=lambda _: None, config=OmegaConf.create())  # type: ignore[arg-type]
+        _set_up()
 
 
 @pytest.mark.parametrize("sweep", SWEEPS)
 def test_every_shipped_search_is_over_keys_that_exist_and_values_they_take(
     compose_settings: Compose, sweep: str
 ) -> None:
-    search.register()
-    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
+    lifecycle.register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", [f"+sweep={sweep}"], return_hydra_config=True)
     assert cfg.hydra.mode.name == "MULTIRUN"
     params = cfg.hydra.sweeper.params
-    space, fixed = search._parsed([f"{key}={value}" for key, value in params.items()])
+    space, fixed = parse([f"{key}={value}" for key, value in params.items()])
     assert set(space) == set(params)
     assert not fixed
     for end in (0, -1):  # of every range

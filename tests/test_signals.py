@@ -48,14 +48,15 @@ def _python(script: str, folder: Path, module: str = "") -> subprocess.Completed
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("signals.begin()\nwith signals.parting(print): import library\nprint('goes on')", True),
+        ("signals.begin()\nwith signals.before_exit(print): import library\nprint('goes on')", True),
         (
-            "with signals.kept(), signals.at_once():\n signal.signal(signal.{name}, signals.stop)\n import library",
+            "with signals.stop_over_error(), signals.exit_at_once():\n signal.signal(signal.{name}, signals.stop)\n"
+            " import library",
             False,
         ),
         (
-            "signals.begin(); signals.unwind()\ntry:\n with signals.kept():\n  import library\n"
-            "  signals.raise_if_asked()\nexcept KeyboardInterrupt: raise SystemExit(130)\nprint('goes on')",
+            "signals.begin(); signals.raise_from_now_on()\ntry:\n with signals.stop_over_error():\n  import library\n"
+            "  signals.raise_if_stopped()\nexcept KeyboardInterrupt: raise SystemExit(130)\nprint('goes on')",
             False,
         ),
     ],

@@ -12,24 +12,7 @@ from fakegan.runs.claim import Claim, Claiming
 from fakegan.runs.folder import CONFIG_FILE
 from fakegan.system import processes, slurm
 from fakegan.system.places import PROJECT
-
-from .test_ranks import begin
-
-_CLEAN = ("RANK", "SLURM_PROCID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT", "FAKEGAN_PARENT")
-
-
-def be_job_17(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int = 0) -> Path:
-    """What scontrol is asked is written to this file; it ends with `answer`. It shows a job as in `shown` beside it."""
-    scontrol = tmp_path / "bin" / "scontrol"
-    scontrol.parent.mkdir()
-    asked = f'case "$1" in --oneliner) cat {tmp_path}/shown ;; *) echo "$@" > {tmp_path}/asked; exit {answer} ;; esac'
-    scontrol.write_text(f"#!/bin/sh\n{asked}\n")
-    scontrol.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{scontrol.parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("SLURM_JOB_ID", "17")
-    for name in _CLEAN:
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path / "asked"
+from tests.helpers import be_job_17, begin
 
 
 @pytest.fixture
@@ -146,13 +129,13 @@ while signal.SIGUSR1 not in signal.sigpending():
     pass
 assert not os.path.exists({str(job)!r})
 open({str(tmp_path)!r} + "/saved_" + os.environ["RANK"], "w").close()
-processes.hear_signals()
+processes.unblock_signals()
 """
     before = signal.getsignal(signal.SIGUSR1)
     slurm.requeue_when_told()
     try:
         with pytest.raises(SystemExit) as ended:
-            processes.together([sys.executable, "-c", program], 2, tmp_path)
+            processes.run_ranks([sys.executable, "-c", program], 2, tmp_path)
     finally:
         signal.signal(signal.SIGUSR1, before)
         signal.signal(signal.SIGUSR2, signal.SIG_DFL)

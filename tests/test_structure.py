@@ -35,9 +35,11 @@ HYDRAS = {
     "compose.py",
     "entry.py",
     "launcher.py",
-    "lifecycle.py",
+    "opening.py",
+    "planning.py",
     "search.py",
     "start.py",
+    "study.py",
 }
 
 
@@ -98,10 +100,10 @@ def test_scoring_and_reports_load_no_lightning() -> None:
 @pytest.mark.parametrize(
     ("library", "owners"),
     [
-        ("hydra", HYDRAS | {"plugins.py"}),
+        ("hydra", HYDRAS | {"lifecycle.py"}),
         ("omegaconf", HYDRAS | {"config_file.py", "command.py"}),
-        ("optuna", {"search.py"}),
-        ("submitit", {"cluster.py", "ranks.py"}),
+        ("optuna", {"study.py"}),
+        ("submitit", {"cluster.py", "submitted.py", "ranks.py"}),
         ("yaml", {"config_file.py"}),
         ("simplejpeg", {"damage.py"}),
         ("PIL", {"colour.py", "formats.py", "given.py", "images.py", "demo.py", "portrait.py", "sheets.py"}),

@@ -228,7 +228,10 @@ def test_a_command_records_paths_that_are_right_everywhere(tmp_path: Path, monke
     recorded = shlex.split(ledger.command())
     sweep = OmegaConf.create({"job": {"name": "train"}, "overrides": {"hydra": ["hydra.mode=MULTIRUN"]}})
     assert recorded == ["train.py", f'data.root="{tmp_path}/a b"', "seed=1", f"runs=[{tmp_path}/x,{tmp_path}/y]"]
-    assert shlex.split(sweep_words.alone(sweep, ["data.root=a"])) == ["train.py", f"data.root={tmp_path}/a"]
+    assert shlex.split(sweep_words.standalone_command(sweep, ["data.root=a"])) == [
+        "train.py",
+        f"data.root={tmp_path}/a",
+    ]
 
 
 def test_commands_without_hydra_know_a_home_too(monkeypatch: pytest.MonkeyPatch) -> None:

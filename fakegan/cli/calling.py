@@ -89,8 +89,10 @@ def _follow(command: Sequence[str], environment: Mapping[str, str]) -> int:
         while True:
             try:
                 if child is None:
-                    with processes.signals_held():  # so that no child is left unknown
-                        child = processes.start(command, {**os.environ, "PYTHONPATH": found, **environment}, write_end)
+                    with processes.block_signals():  # so that no child is left unknown
+                        child = processes.start_child(
+                            command, {**os.environ, "PYTHONPATH": found, **environment}, write_end
+                        )
                         if write_end is not None:
                             write_end.close()
                 show()
@@ -98,7 +100,7 @@ def _follow(command: Sequence[str], environment: Mapping[str, str]) -> int:
             except KeyboardInterrupt:  # it saves and ends; it does not hear the terminal's own
                 if child is None:
                     raise
-                processes.pass_on(child, signal.SIGINT)
+                processes.send_signal(child, signal.SIGINT)
 
 
 def compose(*words: str) -> DictConfig:

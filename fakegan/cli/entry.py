@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +14,20 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import fakegan
 from fakegan.cli import usage
-from fakegan.cli.commands import begin, let_go_of_stdout
-from fakegan.cli.start import give_up, sweeping, to_go_on
+from fakegan.cli.commands import begin, discard_stdout
+from fakegan.cli.start import give_up, to_go_on
 from fakegan.config.options import options
 from fakegan.config.overrides import as_meant
 from fakegan.config.typed import flat
-from fakegan.errors import FakeganError, ToldError, UntrustedError, UsageError
-from fakegan.runs.claim import Claim, Claiming
+from fakegan.errors import AlreadyReportedError, FakeganError, UsageError
+from fakegan.runs.claim import Claiming
 from fakegan.runs.compose import SETTINGS, check_keys, folders, known, one_sentence, register_resolvers, searched
 from fakegan.runs.folder import CONFIG_FILE
-from fakegan.runs.ledger import COMMAND_VARIABLE
-from fakegan.sweep import command as words
 from fakegan.sweep import lifecycle
 from fakegan.system import own_code, processes, signals
 from fakegan.system.places import CONF
@@ -59,7 +55,7 @@ def entry_point(
             if sweeps:
                 lifecycle.register()
             with one_sentence():
-                processes.hear_signals()
+                processes.unblock_signals()
                 sys.argv[1:] = as_meant(sys.argv[1:])
                 own_code.find_beside(config_dir(sys.argv[1:]))
             if "--version" in sys.argv[1:]:
@@ -70,9 +66,9 @@ def entry_point(
                     _say(_help(name, sys.modules[task.__module__].__doc__ or "", sweeps))
                 return None
             composed = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
-            farewell = signals.parting(_stopped if sweeps else lambda _: None)
-            with one_sentence(), processes.deaf_afterwards(), farewell:
-                run = composed(functools.wraps(task)(functools.partial(_job, task)))
+            farewell = signals.before_exit(_stopped if sweeps else lambda _: None)
+            with one_sentence(), processes.ignore_signals_after(), farewell:
+                run = composed(functools.wraps(task)(functools.partial(_tidy, task)))
                 return _concluded(run) if sweeps else run()
 
         return command
@@ -98,7 +94,7 @@ def _say(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        let_go_of_stdout()
+        discard_stdout()
 
 
 def _concluded(run: Callable[[], Any]) -> Any:
@@ -109,7 +105,7 @@ def _concluded(run: Callable[[], Any]) -> Any:
         try:
             lifecycle.conclude()
         except (FakeganError, OSError):
-            if isinstance(error, ToldError):
+            if isinstance(error, AlreadyReportedError):
                 raise
         raise error
     except (KeyboardInterrupt, SystemExit) as stop:
@@ -121,43 +117,15 @@ def _concluded(run: Callable[[], Any]) -> Any:
 
 def _stopped(code: object) -> None:
     """A stopped sweep says how to go on."""
-    if code in {128 + number for number in processes.STOPPING}:
+    if code in {128 + number for number in processes.STOP_SIGNALS}:
         lifecycle.stopped()
 
 
-def _job(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
-    """One job of Hydra's. In a sweep a failed job does not stop the others; the sweep's exit code is its own."""
-    job = HydraConfig.get()
-    if job.mode != RunMode.MULTIRUN:
-        with one_sentence():
-            return _tidy(task, cfg)
-    try:
-        with _own_command(job):
-            return _tidy(task, cfg)
-    except FakeganError as error:
-        said = error.in_words() if isinstance(error, UntrustedError) else error
-        print(f"job {job.job.num} failed: {said}", file=sys.stderr, flush=True)
-        raise ToldError(error.exit_code) from error
-
-
-@contextlib.contextmanager
-def _own_command(job: Any) -> Iterator[None]:
-    """What is recorded of this job of a sweep is the command that would run it alone."""
-    os.environ[COMMAND_VARIABLE] = words.alone(job, job.overrides.task)
-    try:
-        yield
-    finally:
-        del os.environ[COMMAND_VARIABLE]
-
-
+@one_sentence()  # within Hydra, which would print of its own about an error
 def _tidy(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
     """Run the task; one that comes to nothing leaves no folder, one that is stopped says how to go on."""
-    if sweeping():
-        run_dir = Path(HydraConfig.get().runtime.output_dir)  # Hydra has made it
-        found = frozenset(path.name for path in run_dir.iterdir())
-        Claiming.claim = Claim(run_dir, made=not found, found=found)
     try:
-        with signals.parting(_part), signals.kept():
+        with signals.before_exit(_part), signals.stop_over_error():
             return task(cfg)
     except FakeganError as error:
         give_up(refused=error.exit_code == UsageError.exit_code)
@@ -170,9 +138,9 @@ def _tidy(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
 def _part(code: object) -> None:
     """A run that is stopped says how to go on; one that has not begun leaves no folder."""
     run_dir = Path(HydraConfig.get().runtime.output_dir)  # another one, where SLURM has started its job again
-    told = processes.is_child() or sweeping()  # by who started it, or at a sweep's end
+    told = processes.is_child()  # by the process that started it
     told |= Claiming.claim is None  # evaluate.py, or another process of the run than the first
-    for_good = code in {128 + number for number in processes.STOPPING}  # SLURM itself goes on with what it requeued
+    for_good = code in {128 + number for number in processes.STOP_SIGNALS}  # SLURM itself goes on with what it requeued
     if not (run_dir / CONFIG_FILE).is_file():
         give_up()
     elif for_good and not told:

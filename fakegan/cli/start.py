@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from fakegan.config.overrides import typed
@@ -15,7 +14,7 @@ from fakegan.config.trust import RUN_SOURCES, refuse_foreign_run, refuse_unreada
 from fakegan.config.typed import to_mapping
 from fakegan.errors import UsageError
 from fakegan.runs.claim import Claiming
-from fakegan.runs.compose import make_lasting, root_of, settings_of
+from fakegan.runs.compose import make_lasting, settings_of
 from fakegan.runs.config_file import PLACES, give_places, read_plain, read_run, run_at, runs_under, write_down
 from fakegan.runs.folder import CONFIG_FILE
 from fakegan.runs.settings import RunSettings
@@ -41,8 +40,6 @@ def to_go_on(run_dir: Path) -> str:
 def start_run(cfg: DictConfig) -> RunSettings:
     """The settings of a run, written down as config.yaml before it runs; with `resume`, those of the run it names.
 
-    In a sweep, a job that would repeat another gets that one's settings.
-
     Raises:
         UsageError: the run directory is another run's.
         UntrustedError: the config.yaml to go on from names what nobody trusts.
@@ -59,28 +56,18 @@ def _started(cfg: DictConfig) -> RunSettings:
 
 
 def _new(cfg: DictConfig) -> RunSettings:
-    if cfg.get("resume") and not sweeping():
+    if cfg.get("resume"):
         raise UsageError("resume=true is for sweeps, with -m and hydra.sweep.dir=DIR; go on with a run by resume=DIR")
     make_lasting(cfg)
-    run_dir = Path(ranks.on_first(lambda: str(cfg.paths.run_dir)))  # a clock is in its name, and clocks differ
+    run_dir = Path(ranks.on_rank_zero(lambda: str(cfg.paths.run_dir)))  # a clock is in its name, and clocks differ
     if str(run_dir) != str(cfg.paths.run_dir):
         OmegaConf.update(cfg, "paths.run_dir", str(run_dir))
     checked = settings_of(RunSettings, cfg)
-    return ranks.on_first(lambda: _begin(cfg, checked, run_dir))
+    return ranks.on_rank_zero(lambda: _begin(cfg, checked, run_dir))
 
 
 def _begin(cfg: DictConfig, checked: RunSettings, run_dir: Path) -> RunSettings:
-    if sweeping() and checked.processes() > 1:
-        launcher = f"hydra/launcher={HydraConfig.get().runtime.choices['hydra/launcher']}"
-        raise UsageError(
-            f"trainer.devices={OmegaConf.select(cfg, 'trainer.devices')} starts processes, and {launcher} is for one: "
-            "leave that out, and each job has its own"
-        )
-    if sweeping():
-        twin = _twin(cfg, checked, run_dir)
-        if twin is not None:
-            return twin
-    for begun in slurm.begun_earlier(run_dir):
+    for begun in slurm.earlier_runs(run_dir):
         then = read_run(str(begun)) if (begun / CONFIG_FILE).is_file() else None
         if then is not None and then.repeats(checked):  # the job was put into the queue again, with the same words
             then = _trusted(begun, checked.trusted)
@@ -89,11 +76,11 @@ def _begin(cfg: DictConfig, checked: RunSettings, run_dir: Path) -> RunSettings:
                 _go_on_in(begun)
             return then
     refuse_unreadable(to_mapping(checked), "", checked.trusted, RUN_SOURCES)
-    with processes.signals_held():
+    with processes.block_signals():
         write_down(checked, run_dir)
     if Claiming.claim is not None:
         Claiming.claim.began = True
-    slurm.note_job(run_dir)
+    slurm.record_job(run_dir)
     return checked
 
 
@@ -103,11 +90,6 @@ def _go_on_in(run_dir: Path) -> None:
         runtime: Any = HydraConfig.get().runtime
         with read_write(runtime):
             runtime.output_dir = str(run_dir)
-
-
-def sweeping() -> bool:
-    """Whether this process is runs a sweep, or jobs of one."""
-    return HydraConfig.initialized() and bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
 def _resumed(cfg: DictConfig, place: str) -> RunSettings:
@@ -127,7 +109,7 @@ def _resumed(cfg: DictConfig, place: str) -> RunSettings:
     make_lasting(cfg)
     moved = {key: str(OmegaConf.select(cfg, key)) for key in PLACES if key in given.values()}
     run = _trusted(Path(place), _trust_of(cfg))
-    return replace(ranks.on_first(lambda: give_places(place, moved)), trust=run.trust) if moved else run
+    return replace(ranks.on_rank_zero(lambda: give_places(place, moved)), trust=run.trust) if moved else run
 
 
 def _trust_of(cfg: DictConfig) -> tuple[str, ...]:
@@ -146,22 +128,6 @@ def _trusted(run_dir: Path, trust: tuple[str, ...]) -> RunSettings:
     run = read_run(str(run_dir))
     refuse_foreign_run(read_plain(run_dir / CONFIG_FILE), run_dir / CONFIG_FILE, trust)
     return replace(run, trust=trust)
-
-
-def _twin(cfg: DictConfig, checked: RunSettings, run_dir: Path) -> RunSettings | None:
-    """The run of the sweep that would end with this job's numbers: its own, begun by an earlier sweep, or another's."""
-    number = HydraConfig.get().job.num
-    for sibling in runs_under(run_dir.parent):
-        if not read_run(str(sibling)).repeats(checked):
-            continue
-        other = _trusted(sibling, checked.trusted)
-        if sibling == run_dir:
-            print(f"job {number} goes on with {sibling.name}", flush=True)
-            return replace(give_places(str(sibling), root_of(cfg)), trust=other.trust)
-        print(f"job {number} is the same run as {sibling.name}", flush=True)
-        give_up()
-        return other
-    return None
 
 
 def give_up(refused: bool = True) -> None:

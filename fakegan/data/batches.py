@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from fakegan.data.arrays import RowArray, Rows
 from fakegan.data.pixels import to_unit
 from fakegan.system import ranks
-from fakegan.system.processes import STOPPING
+from fakegan.system.processes import STOP_SIGNALS
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _leave_signals_to_the_run(_worker: int) -> None:
     """
     if hasattr(os, "setpgrp"):
         os.setpgrp()
-    for number in STOPPING:
+    for number in STOP_SIGNALS:
         if number != signal.SIGTERM:
             signal.signal(number, signal.SIG_IGN)
 

@@ -33,7 +33,7 @@ from fakegan.data.store import Row, StoreWriter
 from fakegan.data.summary import SourceSummary, Summary
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import REAL
-from fakegan.system.processes import signals_held, start_worker
+from fakegan.system.processes import block_signals, start_worker
 
 CHUNK = 32  # pictures a worker reads at a time: 400 kB of faces on the way back
 _GROUP_KEY = re.compile("[0-9a-f]{16}")  # a group named like the one that a picture has of itself
@@ -433,7 +433,7 @@ def _read_chunks(chunks: Iterable[Chunk], geometry: Geometry, workers: int) -> I
     under_way: deque[tuple[Chunk, Future[_Packed]]] = deque()
     try:
         for chunk in chunks:
-            with signals_held():  # submitting may start a worker, which inherits what is held back
+            with block_signals():  # submitting may start a worker, which inherits what is held back
                 future = pool.submit(_read_packed, chunk.container, chunk.names, geometry)
             under_way.append((chunk, future))
             if len(under_way) > 2 * workers:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from fakegan.data.portrait import SIDE, Colour, portrait
-from fakegan.system.processes import cores, signals_held, start_worker
+from fakegan.system.processes import block_signals, cores, start_worker
 
 Pixels = NDArray[np.uint8]  # (64, 64, 3)
 
@@ -211,7 +211,7 @@ def _in_processes(chunks: list[range], seed: int, workers: int) -> Iterator[Demo
     context = multiprocessing.get_context("spawn")  # forking a process that has threads can hang
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker)
     try:
-        with signals_held():  # it starts the processes now
+        with block_signals():  # it starts the processes now
             ahead = deque(pool.submit(_draw_chunk, seed, chunk) for chunk in chunks[: 2 * workers])
         for chunk in chunks[2 * workers :]:
             yield from ahead.popleft().result()

@@ -86,14 +86,14 @@ def obtain(
         building.mkdir()
         return True
 
-    if ranks.on_first((path / MANIFEST).is_file):
+    if ranks.on_rank_zero((path / MANIFEST).is_file):
         return Artifact(path, reused=True)
-    with ranks.first_within(lambda: _locked(path)):
-        if not ranks.on_first(begun):
+    with ranks.rank_zero_context(lambda: _locked(path)):
+        if not ranks.on_rank_zero(begun):
             return Artifact(path, reused=True)
         manifest = {"kind": kind, "recipe": recipe, "ingredients": ingredients, "results": make(building)}
         ranks.wait()
-        if ranks.is_first():
+        if ranks.is_rank_zero():
             (building / MANIFEST).write_text(json.dumps(manifest, indent=2))
             shutil.rmtree(path, ignore_errors=True)  # without a manifest it is no artifact
             os.replace(building, path)

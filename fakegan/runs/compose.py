@@ -22,7 +22,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from fakegan.config.options import keys
 from fakegan.config.overrides import as_typed, one_value, unreadable
 from fakegan.config.typed import flat, from_mapping, nearest, unknown
-from fakegan.errors import FakeganError, ToldError, UnknownKeyError, UntrustedError, UsageError
+from fakegan.errors import AlreadyReportedError, FakeganError, UnknownKeyError, UntrustedError, UsageError
 from fakegan.runs.settings import EvaluateSettings, RunSettings, with_defaults
 from fakegan.system import places, reply
 from fakegan.system.places import CONF
@@ -77,7 +77,7 @@ def one_sentence() -> Iterator[None]:
 
 
 def _fail(error: Exception, sentence: str, code: int) -> typing.NoReturn:
-    if isinstance(error, ToldError):
+    if isinstance(error, AlreadyReportedError):
         sys.exit(code)
     if os.environ.get("FAKEGAN_DEBUG"):
         raise error

@@ -1,4 +1,4 @@
-"""A sweep's command, kept in its folder, so that everything that stops can say in full how to go on."""
+"""A sweep's command, kept in its folder, so that whatever stops can say in full how to resume."""
 
 from __future__ import annotations
 
@@ -17,23 +17,21 @@ from fakegan.runs.folder import COMMAND_FILE
 from fakegan.system.files import replacing
 from fakegan.system.shell import CONFIG_DIR, command, word
 
-_OF_THE_FOLDER = ("resume=", "hydra.sweep.dir=")
-_VALUES = {"true", "false", "null", "inf", "nan"}  # that say nothing without their key
 _MAX_CHARACTERS = 100_000
-ACTS_ON_A_TERMINAL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # control, and turned around
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # and those that reverse a text
 
 
-def keep_command(folder: Path, typed: Sequence[str]) -> None:
-    """Write down what was typed, script first, as the command of the sweep in this folder.
+def keep_command(folder: Path, argv: Sequence[str]) -> None:
+    """Write down a command, script first, as the command of the sweep in this folder.
 
     Raises:
         UsageError: it could not be shown again.
     """
-    script, *words = typed
-    kept = lasting([word for word in words if not word.startswith(_OF_THE_FOLDER)])
-    for one in kept:
-        if ACTS_ON_A_TERMINAL.search(one):
-            raise UsageError(f"{one!r:.100} holds a tab or another control character: put a space in its place")
+    script, *overrides = argv
+    kept = lasting([o for o in overrides if not o.startswith(("resume=", "hydra.sweep.dir="))])
+    for override in kept:
+        if CONTROL_CHARACTERS.search(override):
+            raise UsageError(f"{override!r:.100} holds a tab or another control character: put a space in its place")
     with replacing(folder / COMMAND_FILE) as building:
         building.write_text(f"{shlex.join([Path(script).name, *kept])}\n", encoding="utf-8")
 
@@ -44,54 +42,49 @@ def is_sweep(folder: Path) -> bool:
 
 
 def to_go_on(folder: Path) -> str:
-    """The whole command that goes on with the sweep in this folder.
+    """The whole command that resumes the sweep in this folder, whose file may come from elsewhere.
 
     Raises:
         FakeganError: the file there holds no command of train.py's.
     """
-    script, *words = _kept(folder / COMMAND_FILE)
-    return command(script, *from_here(words), "resume=true", word("hydra.sweep.dir", folder.absolute()))
-
-
-def _kept(path: Path) -> list[str]:
-    """What was typed, as the file says: it may come from elsewhere, and what is shown is there to be typed again."""
+    path = folder / COMMAND_FILE
     with path.open(encoding="utf-8", errors="replace") as file:
         text = file.read(_MAX_CHARACTERS + 1).strip()
     try:
-        words = shlex.split(text)
+        script, *overrides = shlex.split(text) or [""]
     except ValueError:  # a quotation that does not end
-        words = []
-    if words[:1] != ["train.py"] or len(text) > _MAX_CHARACTERS or ACTS_ON_A_TERMINAL.search(text):
+        script, overrides = "", []
+    if script != "train.py" or len(text) > _MAX_CHARACTERS or CONTROL_CHARACTERS.search(text):
         raise FakeganError(f"{path} is damaged or of another version: it holds no command of train.py's; do not use it")
-    return words
+    return command(script, *from_here(overrides), "resume=true", word("hydra.sweep.dir", folder.absolute()))
 
 
-def alone(
-    sweep: Any,  # Hydra's node of the config
-    overrides: Sequence[str],  # of one job, in Hydra's words
+def standalone_command(
+    hydra: Any,  # Hydra's node of the config
+    overrides: Sequence[str],  # of one job
 ) -> str:
-    """What would be typed to run this job without its sweep."""
-    words = [word for word in overrides if not word.startswith("resume=")]
-    of_hydra = map(str, OmegaConf.to_container(sweep.overrides.hydra) or ())  # as typed: nothing in them is resolved
-    asked = any(word.startswith("hydra.mode=") for word in of_hydra)  # which -m does
-    mode = [] if asked else ["hydra.mode=RUN"]  # an experiment among them makes any command a sweep
-    beside = [word for word in sys.argv if word.startswith(CONFIG_DIR)]
-    return shlex.join([f"{sweep.job.name}.py", *lasting([*beside, *words]), *mode])
+    """The command that runs this job without its sweep."""
+    given = [o for o in overrides if not o.startswith("resume=")]
+    of_hydra = map(str, OmegaConf.to_container(hydra.overrides.hydra) or ())  # as typed: nothing in them is resolved
+    # Hydra makes hydra.mode of -m. Without -m an experiment swept by itself, and would do so again.
+    mode = [] if any(o.startswith("hydra.mode=") for o in of_hydra) else ["hydra.mode=RUN"]
+    config_dir = [argument for argument in sys.argv if argument.startswith(CONFIG_DIR)]
+    return shlex.join([f"{hydra.job.name}.py", *lasting([*config_dir, *given]), *mode])
 
 
-def telling(jobs: Mapping[int, Sequence[str]]) -> dict[int, str]:
-    """By job, the words that it does not share with all others; all of them where it is the only one."""
-    shared = set.intersection(*(set(words) for words in jobs.values())) if len(jobs) > 1 else set()
-    return {number: shlex.join(typed(word) for word in words if word not in shared) for number, words in jobs.items()}
+def differing_overrides(jobs: Mapping[int, Sequence[str]]) -> dict[int, str]:
+    """By job, the overrides that not all jobs share; all of them where it is the only job."""
+    shared = set.intersection(*map(set, jobs.values())) if len(jobs) > 1 else set()
+    return {number: shlex.join(typed(o) for o in overrides if o not in shared) for number, overrides in jobs.items()}
 
 
 def short(name: str) -> str:
-    """What tells a job from others, for a narrow line: of a choice its name alone, of a key its last part."""
-    return " ".join(_short(word) for word in shlex.split(name))
-
-
-def _short(word: str) -> str:
-    key, equals, value = word.partition("=")
-    key, value = told(key, value)
-    named = "." not in key and re.fullmatch(r"[A-Za-z]\w*", value) and value.lower() not in _VALUES
-    return value if named else f"{key.rpartition('.')[2]}{equals}{value}"
+    """A job's differing overrides, for a narrow line: of a choice its name alone, of a key its last part."""
+    shown = []
+    for override in shlex.split(name):
+        key, equals, value = override.partition("=")
+        key, value = told(key, value)
+        is_choice = "." not in key and re.fullmatch(r"[A-Za-z]\w*", value)
+        named = is_choice and value.lower() not in {"true", "false", "null", "inf", "nan"}
+        shown.append(value if named else f"{key.rpartition('.')[2]}{equals}{value}")
+    return " ".join(shown)

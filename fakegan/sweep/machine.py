@@ -2,74 +2,50 @@
 
 from __future__ import annotations
 
-import contextlib
-import glob
 import os
+import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
 from fakegan.errors import UsageError
 from fakegan.runs.trainer_settings import TrainerSettings
 from fakegan.system.processes import cores
-from fakegan.system.ranks import without_ranks
 
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
-_THREADS = "OMP_NUM_THREADS"
-_DRIVERS = ("/dev/nvidia*", "/dev/nvhost*", "/dev/nvmap", "/dev/dxg", "/dev/kfd")  # NVIDIA's files, WSL's and AMD's
-_PCI_VENDORS = "/sys/bus/pci/devices/*/vendor"
-_MAKERS = {"0x10de", "0x1002"}  # NVIDIA and AMD, whose driver may make its device files only when it is first asked
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+THREADS = "OMP_NUM_THREADS"
 
 
-@dataclass(frozen=True)
-class Machine:
-    """What a sweep may use."""
+def visible_gpus() -> tuple[str, ...]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them.
 
-    gpus: tuple[str, ...]  # as CUDA_VISIBLE_DEVICES names them
-    threads: int
-
-
-def this_machine(environment: Mapping[str, str]) -> Machine:
-    """What this process may use; no CUDA context is made."""
-    count = _gpu_count()
-    named = environment.get(_VISIBLE)
-    threads = environment.get(_THREADS, "").split(",")[0]  # of nested levels the first
-    names = [str(i) for i in range(count)] if named is None else [name.strip() for name in named.split(",")]
-    return Machine(tuple(names[:count]), int(threads) if threads.isdigit() else cores())
+    A process of its own asks torch: the sweep's process, which waits for hours, stays small and has no CUDA context.
+    """
+    asking = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
+    answer = subprocess.run(asking, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False).stdout
+    count = int(answer) if answer.strip().isdecimal() else 0
+    named = os.environ.get(VISIBLE)
+    names = map(str, range(count)) if named is None else (name.strip() for name in named.split(","))
+    return tuple(names)[:count]
 
 
-def _gpu_count() -> int:
-    """How many GPUs torch sees; it is loaded, which takes seconds, only where there may be one."""
-    if "torch" not in sys.modules and sys.platform == "linux" and not _may_have_gpus():
-        return 0
-    import torch
-
-    return torch.cuda.device_count()
-
-
-def _may_have_gpus() -> bool:
-    return any(map(glob.glob, _DRIVERS)) or any(_read(path) in _MAKERS for path in glob.glob(_PCI_VENDORS))
-
-
-def _read(path: str) -> str:
-    with contextlib.suppress(OSError):
-        return Path(path).read_text(encoding="ascii", errors="replace").strip()
-    return ""
+def threads_of_one(side_by_side: int) -> int:
+    """The threads of each of several jobs."""
+    given = os.environ.get(THREADS, "").split(",")[0]  # of nested levels the first
+    return max((int(given) if given.isdigit() else cores()) // side_by_side, 1)
 
 
 def gpus_of_one(
-    machine: Machine,
+    there: int,  # GPUs of this machine
     trainer: TrainerSettings,  # the job's
-    devices_per_job: int | None,  # that it is to have with trainer.devices=auto; None: an equal share
+    devices_per_job: int | None,  # GPUs that it has with trainer.devices=auto; None: an equal share
     side_by_side: int,
 ) -> int:
     """The GPUs that a job needs for itself; 0: it computes on the CPU.
 
     Raises:
-        UsageError: more than there are, or another number than it is to have.
+        UsageError: more than there are, or another number than `devices_per_job`.
     """
-    there, asked = len(machine.gpus), trainer.devices
+    asked = trainer.devices
     if trainer.accelerator == "cpu" or not there:
         return 0
     if isinstance(asked, int) and devices_per_job not in {None, asked}:
@@ -85,7 +61,7 @@ def gpus_of_one(
 
 
 def check_room(
-    machine: Machine,
+    there: int,  # GPUs of this machine
     needed: Sequence[int],  # GPUs of each job, up to all; 0: it computes on the CPU
     side_by_side: int,
 ) -> None:
@@ -94,8 +70,7 @@ def check_room(
     Raises:
         UsageError: there are too few; says how many jobs can run side by side.
     """
-    most, there = max(needed, default=0), len(machine.gpus)
-    together = sum(sorted(needed, reverse=True)[:side_by_side])
+    most, together = max(needed, default=0), sum(sorted(needed, reverse=True)[:side_by_side])
     if together > there:
         raise UsageError(
             f"hydra.launcher.jobs={side_by_side} needs {_gpus(together)}, up to {most} a job, but there {_are(there)}: "
@@ -109,23 +84,3 @@ def _gpus(count: int) -> str:
 
 def _are(count: int) -> str:
     return f"{'is' if count == 1 else 'are'} {_gpus(count)}"
-
-
-def threads_of_one(machine: Machine, side_by_side: int) -> int:
-    """The threads of each of several jobs."""
-    return max(machine.threads // side_by_side, 1)
-
-
-def environment_of(
-    environment: Mapping[str, str],
-    gpus: Sequence[str],  # the job's own; empty: it sees none
-    threads: int | None,  # None: as many as it likes
-) -> dict[str, str]:
-    """An environment in which a process finds its own devices and no others."""
-    given = {**environment, _VISIBLE: ",".join(gpus)}
-    return given if threads is None else {**given, _THREADS: str(threads)}
-
-
-def own_environment() -> dict[str, str]:
-    """This process's environment, without its place among others."""
-    return without_ranks(os.environ)

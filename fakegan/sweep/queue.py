@@ -1,4 +1,4 @@
-"""What SLURM's queue says of jobs, asked of all at once, and what it is told of them.
+"""SLURM's queue: the states of all of a sweep's jobs by one question, and the commands that end jobs.
 
 Only squeue is asked: unlike sacct it needs no accounts, and knows of a job for minutes after its end.
 """
@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 _OVER = ""
 _RUNS = "running"
-# Every state that squeue's manual names, as people read it. In one that is named nowhere a job lives.
+# Every state that squeue's manual names, as it is shown. A state that is named nowhere ends no job.
 STATES = {
     **dict.fromkeys(("PENDING", "REQUEUED", "REQUEUE_FED"), "in the queue"),
     **dict.fromkeys(("REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"), "held in the queue"),
@@ -23,10 +23,11 @@ STATES = {
 _GONE = "no longer known to SLURM"
 LOOK = 5.0  # seconds between two questions, however many jobs there are
 _ANSWER = 30.0  # seconds that a busy SLURM has to answer
+_FIELDS = "--Format=JobArrayID:40,State:20,TimeUsed:20,RestartCnt:10"
 
 
 class Queue:
-    """Jobs that were put into SLURM's queue, by SLURM's names for them: 17, or 17_0 of an array."""
+    """Jobs that were submitted, by SLURM's names for them: 17, or 17_0 of an array."""
 
     def __init__(self, names: Collection[str]) -> None:
         self.names = list(names)
@@ -39,10 +40,13 @@ class Queue:
         """Ask anew, if the last answer is older; while SLURM does not answer, the last answer stands."""
         if time.monotonic() - self.looked < every:
             return
-        found = _asked(sorted({name.split("_")[0] for name in self.names}))
+        jobs = ",".join(sorted({name.split("_")[0] for name in self.names}))
+        answer = _ask("squeue", "--noheader", "--array", "--states=all", f"--jobs={jobs}", _FIELDS)
         self.looked = time.monotonic()
-        if found is None:
+        if answer is None or (answer.returncode and "Invalid job id" not in answer.stderr):
             return
+        lines = [line.split() for line in answer.stdout.splitlines()]
+        found = {line[0]: (line[1], _seconds(line[2]), line[3]) for line in lines if len(line) == 4}
         for name in self.names:
             state, seconds, start = found.get(name, (_GONE, 0.0, ""))
             self.states[name] = state
@@ -51,44 +55,34 @@ class Queue:
                 self.spent[name, start] = seconds
 
     def is_over(self, name: str) -> bool:
-        """Whether it has ended: twice in a row, for SLURM may put it into the queue again a moment later."""
+        """Whether it has ended: twice in a row, for SLURM may requeue it a moment later."""
         return self.ends[name] > 1
 
     def doing(self, name: str) -> str:
-        """Where it stands, for people; empty where it runs."""
-        word = STATES.get(self.states[name], self.states[name])
-        return "" if word in {_OVER, _RUNS} else word
+        """Its state, as it is shown; empty where it runs."""
+        shown = STATES.get(self.states[name], self.states[name])
+        return "" if shown in {_OVER, _RUNS} else shown
 
     def seconds(self, name: str) -> float:
         """That it has run, over all its starts."""
         since = time.monotonic() - self.looked if self.states[name] == "RUNNING" else 0
-        return sum(seconds for (one, _), seconds in self.spent.items() if one == name) + since
+        return sum(seconds for (job, _), seconds in self.spent.items() if job == name) + since
 
     def let_save(self, names: Collection[str]) -> None:
-        """Cancel those that wait, and let those that run save and end as after Ctrl-C: all of them at once.
+        """Cancel jobs that wait, and let jobs that run save and end as after Ctrl-C.
 
-        To signal one that waits, scancel would try for a minute and a half.
+        To signal a job that waits, scancel would try for a minute and a half.
         """
         self.cancel(names, "--state=PENDING")
         self.cancel(names, "--state=RUNNING", "--signal=INT")
 
     def cancel(self, names: Collection[str], *options: str) -> None:
-        """End them, or what the options say, by one command; one without an answer is not waited for."""
+        """Call scancel for jobs, all at once; a missing answer is not waited for."""
         if names:
-            _said("scancel", "--quiet", *options, *names)
+            _ask("scancel", "--quiet", *options, *names)
 
 
-def _asked(jobs: Collection[str]) -> dict[str, tuple[str, float, str]] | None:
-    """By job: its state, the seconds of this start, and the start's number; None without an answer."""
-    fields = "--Format=JobArrayID:40,State:20,TimeUsed:20,RestartCnt:10"
-    answer = _said("squeue", "--noheader", "--array", "--states=all", f"--jobs={','.join(jobs)}", fields)
-    if answer is None or (answer.returncode and "Invalid job id" not in answer.stderr):
-        return None
-    lines = [line.split() for line in answer.stdout.splitlines()]
-    return {line[0]: (line[1], _seconds(line[2]), line[3]) for line in lines if len(line) == 4}
-
-
-def _said(*command: str) -> subprocess.CompletedProcess[str] | None:
+def _ask(*command: str) -> subprocess.CompletedProcess[str] | None:
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""jobs.csv, a row for each job of a sweep, kept up to date while it runs; the table people see at its end."""
+"""jobs.csv, a row for each job of a sweep, kept up to date while it runs; the table that is shown at its end."""
 
 from __future__ import annotations
 
@@ -6,33 +6,44 @@ import csv
 import math
 import os
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from fakegan.errors import FakeganError
 from fakegan.runs.folder import JOBS_FILE, LOG_FILE, METRICS_FILE
 from fakegan.runs.results import read_metrics
-from fakegan.sweep import command as words
-from fakegan.sweep.display import clock
+from fakegan.sweep.command import CONTROL_CHARACTERS, differing_overrides
 from fakegan.system.files import replacing
 from fakegan.system.shell import here
 
-_MAX_BYTES = 64 * 2**20  # of a job it takes some hundred
+_MAX_BYTES = 64 * 2**20  # a job takes some hundred
 OBJECTIVE = "objective: AUROC, or PSNR in dB of an autoencoder alone, on validation faces"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One job of a sweep."""
+    """One job of a sweep. Its fields are the columns of jobs.csv."""
 
     job: int
-    words: str  # that it was given, for a shell
+    words: str  # its overrides, for a shell
     state: str  # finished, failed, stopped, repeats NUMBER; while the sweep runs also waiting and running
     objective: float | None = None  # its selection score, once it has finished
     seconds: float | None = None  # that it ran, over all starts that its sweep saw the end of; None: none
     folder: str = ""  # in the sweep's folder; empty: it never had one
     reason: str = ""  # why it has not finished
+
+    @property
+    def repeats(self) -> bool:
+        """Whether it would be the same run as another job, and so has no folder of its own."""
+        return self.state.startswith("repeats ")
+
+
+def clock(seconds: float) -> str:
+    """0:07, 12:34, 1:02:03."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 def objective_of(run_dir: Path) -> float | None:
@@ -58,74 +69,43 @@ def write_rows(folder: Path, rows: Sequence[Row]) -> None:
     ):
         writer = csv.DictWriter(file, [f.name for f in fields(Row)], lineterminator="\n")
         writer.writeheader()
-        writer.writerows({**asdict(row), "seconds": _rounded(row.seconds)} for row in rows)
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 1)
+        for row in rows:
+            writer.writerow(asdict(row) | {"seconds": None if row.seconds is None else round(row.seconds, 1)})
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """The rows of jobs.csv; none where there is no such file, or it is not ours."""
+    """The rows of jobs.csv, which may come from elsewhere; none where there is no such file, or it is not ours."""
+    rows = []
     try:
         with (folder / JOBS_FILE).open(newline="", encoding="utf-8", errors="replace") as file:
             if os.fstat(file.fileno()).st_size > _MAX_BYTES:
                 return []
-            return [_row(values) for values in csv.DictReader(file)]
+            for line in csv.DictReader(file):
+                texts = {k: CONTROL_CHARACTERS.sub(" ", line[k]) for k in ("words", "state", "folder", "reason")}
+                shlex.split(texts["words"])  # a ValueError where a quotation does not end
+                objective, seconds = (float(line[k]) if line[k] else None for k in ("objective", "seconds"))
+                if not math.isfinite(seconds or 0):
+                    return []
+                rows.append(Row(int(line["job"]), objective=objective, seconds=seconds, **texts))
     except (OSError, ValueError, KeyError, TypeError, csv.Error):
         return []
-
-
-def _row(values: Mapping[str, str]) -> Row:
-    """A line of a file that may come from elsewhere.
-
-    Raises:
-        ValueError, KeyError, TypeError: it is none of ours.
-    """
-    texts = {name: words.ACTS_ON_A_TERMINAL.sub(" ", values[name]) for name in ("words", "state", "folder", "reason")}
-    shlex.split(texts["words"])
-    seconds = float(values["seconds"]) if values["seconds"] else None
-    if not math.isfinite(seconds or 0):
-        raise ValueError("no time")
-    objective = float(values["objective"]) if values["objective"] else None
-    return Row(job=int(values["job"]), objective=objective, seconds=seconds, **texts)
-
-
-def rows_of_folders(runs: Sequence[Path]) -> list[Row]:
-    """What the folders of a sweep tell of its jobs, where another launcher ran them."""
-    rows = []
-    for number, run_dir in enumerate(runs):
-        row = Row(number, "", "failed", folder=run_dir.name)
-        try:
-            objective = objective_of(run_dir)
-            if objective is not None:
-                given = str(read_metrics(run_dir / METRICS_FILE).get("command", "")).partition(" ")[2]
-                row = replace(row, words=given, state="finished", objective=objective)
-        except FakeganError as error:
-            row = replace(row, reason=str(error))
-        rows.append(row)
     return rows
 
 
 def as_text(rows: Sequence[Row], folder: Path) -> str:
-    """The table: what tells the jobs apart, how they ended, how good they were, and where they are."""
-    names = words.telling({i: shlex.split(row.words) for i, row in enumerate(rows)})
+    """The table: how the jobs differ, how they ended, how good they were, and where they are."""
+    names = differing_overrides({i: shlex.split(row.words) for i, row in enumerate(rows)})
     cells = [("job", "", "state", "objective", "time", "folder")]
     for i, row in enumerate(rows):
         objective = "" if row.objective is None else f"{row.objective:.4f}"
         time = "" if row.seconds is None else clock(row.seconds)
         cells.append((str(row.job), names[i], row.state, objective, time, row.folder))
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    right = {0, 3, 4}
-    lines = [
-        "  ".join(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
-        for line in cells
-    ]
-    failed = [row for row in rows if row.state == "failed"]
-    lines += [f"job {row.job} failed: {row.reason or 'see its log'}{_log(row, folder)}" for row in failed]
-    return "\n".join([line.rstrip() for line in lines] + [f"jobs: {here(folder / JOBS_FILE)}; {OBJECTIVE}"])
-
-
-def _log(row: Row, folder: Path) -> str:
-    log = folder / row.folder / LOG_FILE
-    return f" ({here(log)})" if row.folder and log.is_file() else ""
+    w = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    form = f"{{:>{w[0]}}}  {{:<{w[1]}}}  {{:<{w[2]}}}  {{:>{w[3]}}}  {{:>{w[4]}}}  {{}}"
+    lines = [form.format(*line).rstrip() for line in cells]
+    for row in rows:
+        if row.state == "failed":
+            log = folder / row.folder / LOG_FILE
+            where = f" ({here(log)})" if row.folder and log.is_file() else ""
+            lines.append(f"job {row.job} failed: {row.reason or 'see its log'}{where}")
+    return "\n".join([*lines, f"jobs: {here(folder / JOBS_FILE)}; {OBJECTIVE}"])

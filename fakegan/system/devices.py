@@ -40,21 +40,16 @@ def describe(
         words.append(f"{threads} threads" if threads > 1 else "1 thread")
     words += [precision] if precision else []
     if device.type == "cuda" and precision.startswith("32"):
-        words.append(_tf32())
+        # Where training rounds float32 to TF32's 10 bits: torch's default is convolutions, on GPUs that have it.
+        owner, name, exact = _convolutions()
+        allowed = {
+            "convolutions": getattr(owner, name) not in {exact, False},
+            "matrix products": torch.get_float32_matmul_precision() != "highest",
+        }
+        has_it = torch.cuda.get_device_capability()[0] >= 8
+        used = [operation for operation, rounded in allowed.items() if rounded and has_it]
+        words.append(f"TF32 in {' and '.join(used)}" if used else "no TF32")
     return ", ".join([*words, *(forms if device.type == "cpu" else ())])
-
-
-def _tf32() -> str:
-    """Where training rounds float32 to TF32's 10 bits: torch's default is convolutions, on GPUs that have it."""
-    if torch.cuda.get_device_capability()[0] < 8:
-        return "no TF32"
-    owner, name, wide = _convolutions()
-    allowed = {
-        "convolutions": getattr(owner, name) not in {wide, False},
-        "matrix products": torch.get_float32_matmul_precision() != "highest",
-    }
-    used = [what for what, rounded in allowed.items() if rounded]
-    return f"TF32 in {' and '.join(used)}" if used else "no TF32"
 
 
 @contextmanager

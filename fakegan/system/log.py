@@ -1,7 +1,7 @@
 """Progress, notes and warnings, through Python's logging: `logging.getLogger(__name__).info(...)` in any module.
 
 Only rank 0 of a run speaks. Notes go to stdout, warnings to stderr. Errors do not come here: a command raises them, and
-its entry point says them.
+its entry point prints them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class _Handler(logging.Handler):
     """Writes to the streams as they are at that moment, which rank 0 and a notebook may have replaced."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if ranks.is_first():
+        if ranks.is_rank_zero():
             print(self.format(record), file=sys.stderr if record.levelno > logging.INFO else sys.stdout, flush=True)
 
 

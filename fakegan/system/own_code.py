@@ -1,4 +1,4 @@
-"""Where code of the user's own is found: the working directory, a config folder of one's own, the one it lies in."""
+"""Where code of the user's own is found: in the working directory, and in or beside a config folder of the user's."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ _VARIABLE = "FAKEGAN_CODE"  # folders of code, for the processes that this one s
 
 
 def find(folders: Iterable[Path] = ()) -> None:
-    """Let packages in the working directory and in these folders be imported, where nothing else has their names.
+    """Let packages in the working directory and in these folders be imported, here and in processes started from here.
 
-    So it is in the processes that this one starts, too.
+    What is installed comes first: a user's random.py does not take the place of Python's.
     """
     inherited = filter(None, os.environ.get(_VARIABLE, "").split(os.pathsep))
     known = dict.fromkeys([*inherited, *(str(folder.absolute()) for folder in folders)])
-    for folder in [os.getcwd(), *known]:
-        if folder not in sys.path:
-            sys.path.append(folder)  # the end: a user's random.py must not stand in for Python's
+    sys.path += [folder for folder in dict.fromkeys([os.getcwd(), *known]) if folder not in sys.path]
     if known:
         os.environ[_VARIABLE] = os.pathsep.join(known)
 
 
 def find_beside(conf: Path | None) -> None:
     """Code that a config folder of the user's own names may lie in it, or beside it."""
-    if conf is not None:
-        find((conf, conf.parent))
+    find((conf, conf.parent) if conf is not None else ())

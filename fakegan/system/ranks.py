@@ -1,8 +1,8 @@
-"""The processes of one run: who this one is, what they agree on, how they share work and noise.
+"""The processes of one run, its ranks: which one this is, what they agree on, how they share work and noise.
 
-A run of one process is the ordinary case, and everything here then costs nothing. Where a run has several, they are
-started from outside (by torchrun, SLURM, submitit, or `system.processes`), before the first stage, and all of them
-walk through the same stages: networks train together, files are written by the first.
+A run of one process is the ordinary case, and everything here then costs nothing, not even the import of torch. The
+processes of other runs are started from outside (by torchrun, SLURM, submitit, or `processes.run_ranks`) before the
+first stage. All of them walk through the same stages: networks train together, and rank 0 writes the files.
 """
 
 from __future__ import annotations
@@ -15,72 +15,66 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fakegan.errors import FakeganError, LostError, ToldError, UsageError
+from fakegan.errors import AlreadyReportedError, FakeganError, PeerLostError, UsageError
 
 if TYPE_CHECKING:  # a command that is refused does not wait for torch
     from torch import Tensor
 
 T = TypeVar("T")
 
-# What torchrun, Lightning and SLURM tell a process about its place among others; a fresh run must not inherit it.
+# What torchrun, Lightning and SLURM tell a process of its rank; a fresh run must not inherit it.
 _PREFIXES = ("TORCHELASTIC_", "SUBMITIT_", "SLURM_")
 _NAMES = (
     *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "ROLE_RANK", "ROLE_NAME", "MASTER_ADDR", "MASTER_PORT"),
     *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE"),
 )
-_WAIT = timedelta(days=30)  # another run may train for long what this one waits for
+_WAIT = timedelta(days=30)  # a run may wait for another run that trains for long
 
+_dist: Any = None  # torch.distributed, once `connect` has loaded it
 _control: Any = None  # the group for agreements, on the CPU; None: one process
-_alone = False  # within `on_first`: the others wait
+_alone = False  # within `on_rank_zero`: the others wait
 _common: dict[str, Any] = {}  # by kind of device: the state of the noise that all processes draw alike
 
 
 def started() -> int:
-    """How many processes this one was started among: by torchrun, submitit or SLURM; 1 where by hand.
+    """How many processes torchrun, submitit or SLURM started this one among; 1 where it was started by hand.
 
-    What torch.distributed needs to know is in the environment afterwards.
+    The environment holds afterwards what torch.distributed needs to know.
     """
-    if "RANK" not in os.environ:
-        _from_submitit() if "SUBMITIT_EXECUTOR" in os.environ else _from_slurm()
+    if "RANK" not in os.environ and "SUBMITIT_EXECUTOR" in os.environ:
+        from submitit.helpers import TorchDistributedEnvironment
+
+        place = TorchDistributedEnvironment()
+        if place.world_size > 1:
+            place.export(set_cuda_visible_devices=False)
+    elif "RANK" not in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        # Only srun sets that variable: sbatch starts one process.
+        from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+
+        slurm = SLURMEnvironment(auto_requeue=False)
+        own_rank, nodes = slurm.global_rank(), int(os.environ.get("SLURM_NNODES", "1"))
+        os.environ |= {
+            "MASTER_ADDR": slurm.main_address,
+            "MASTER_PORT": str(slurm.main_port),
+            "RANK": str(own_rank),
+            "LOCAL_RANK": str(slurm.local_rank()),
+            "WORLD_SIZE": str(slurm.world_size()),
+            "LOCAL_WORLD_SIZE": str(slurm.world_size() // nodes),
+        }
     return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
-def _from_submitit() -> None:
-    from submitit.helpers import TorchDistributedEnvironment
-
-    place = TorchDistributedEnvironment()
-    if place.world_size > 1:
-        place.export(set_cuda_visible_devices=False)
-
-
-def _from_slurm() -> None:
-    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) < 2:  # only srun sets it: sbatch starts one process
-        return
-    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-
-    slurm = SLURMEnvironment(auto_requeue=False)
-    here, nodes = slurm.global_rank(), int(os.environ.get("SLURM_NNODES", "1"))
-    os.environ |= {
-        "MASTER_ADDR": slurm.main_address,
-        "MASTER_PORT": str(slurm.main_port),
-        "RANK": str(here),
-        "LOCAL_RANK": str(slurm.local_rank()),
-        "WORLD_SIZE": str(slurm.world_size()),
-        "LOCAL_WORLD_SIZE": str(slurm.world_size() // nodes),
-    }
-
-
 def without_ranks(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a fresh run: nothing of this process's place among others."""
+    """The environment for a fresh run: nothing of this process's rank."""
     return {k: v for k, v in environment.items() if k not in _NAMES and not k.startswith(_PREFIXES)}
 
 
 def connect() -> None:
     """Meet the other processes, where there are some; they stay connected until they end.
 
-    Every process but the first is silent from then on, but for its errors.
+    Every process but rank 0 prints nothing to stdout from then on.
     """
-    global _control  # noqa: PLW0603
+    global _dist, _control
     if started() == 1:
         return
     import torch
@@ -93,62 +87,41 @@ def connect() -> None:
         dist.init_process_group(backend, init_method="env://")
     except (dist.DistError, RuntimeError, ValueError) as error:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-        raise FakeganError(
-            f"the run's processes did not meet at {where}: {' '.join(str(error).split())[:150]}"
-        ) from error
-    _control = dist.new_group(backend="gloo", timeout=_WAIT)
-    if backend == "gloo":
-        atexit.register(_leave)
+        why = " ".join(str(error).split())[:150]
+        raise FakeganError(f"the run's processes did not meet at {where}: {why}") from error
+    _dist, _control = dist, dist.new_group(backend="gloo", timeout=_WAIT)
+    if backend == "gloo":  # gloo's threads, left alone, may abort a process that ends without `disconnect`
+        atexit.register(lambda: dist.destroy_process_group() if dist.is_initialized() else None)
     if dist.get_rank():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def disconnect() -> None:
     """Leave the others, at the end of a run that went well."""
-    import torch.distributed as dist
-
     global _control  # noqa: PLW0603
-    if dist.is_initialized():
+    if _control is not None:
         wait()
-        dist.destroy_process_group()
+        _dist.destroy_process_group()
     _control = None
-
-
-def _leave() -> None:
-    """At the end of a process that has not disconnected: gloo's threads, left alone, may abort it on its way out."""
-    import torch.distributed as dist
-
-    if dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def rank() -> int:
     """This process's number, from 0; 0 where it works alone."""
-    if count() == 1:
-        return 0
-    import torch.distributed as dist
-
-    return dist.get_rank()
+    return 0 if count() == 1 else int(_dist.get_rank())
 
 
 def count() -> int:
     """How many processes work together here and now."""
-    if _control is None or _alone:
-        return 1
-    import torch.distributed as dist
-
-    return dist.get_world_size()
+    return 1 if _control is None or _alone else int(_dist.get_world_size())
 
 
-def is_first() -> bool:
+def is_rank_zero() -> bool:
     """Whether this is the process that writes files and speaks."""
-    import torch.distributed as dist
-
-    return not dist.is_initialized() or dist.get_rank() == 0
+    return _control is None or bool(_dist.get_rank() == 0)
 
 
 def local_rank() -> int:
-    """This process's number on its machine: that of its GPU."""
+    """This process's number on its machine, which is the number of its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0")) if _control is not None else 0
 
 
@@ -157,38 +130,36 @@ def local_count() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if _control is not None else 1
 
 
-def on_first(task: Callable[[], T]) -> T:
-    """What `task` returns, done by the first process alone while the others wait.
+def on_rank_zero(task: Callable[[], T]) -> T:
+    """What `task` returns, done by rank 0 alone while the others wait.
 
     Raises:
-        FakeganError: what it raised there; in the other processes a ToldError.
+        FakeganError: what it raised there; in the other processes an AlreadyReportedError.
     """
     global _alone  # noqa: PLW0603
     if count() == 1:
         return task()
-    import torch.distributed as dist
-
-    said: list[Any] = [None, None]
-    if is_first():
+    outcome: list[Any] = [None, None]  # what it returned, what it raised
+    if is_rank_zero():
         _alone = True
         try:
-            said = [task(), None]
+            outcome = [task(), None]
         except FakeganError as error:
-            said = [None, error]
+            outcome = [None, error]
         finally:
             _alone = False
-    dist.broadcast_object_list(said, src=0, group=_control)
-    if said[1] is not None:
-        raise said[1] if is_first() else ToldError(said[1].exit_code)
-    result: T = said[0]
+    _dist.broadcast_object_list(outcome, src=0, group=_control)
+    if outcome[1] is not None:
+        raise outcome[1] if is_rank_zero() else AlreadyReportedError(outcome[1].exit_code)
+    result: T = outcome[0]
     return result
 
 
 @contextlib.contextmanager
-def first_within(context: Callable[[], contextlib.AbstractContextManager[None]]) -> Iterator[None]:
-    """The first process enters the context before any goes on, and leaves it when all are done."""
+def rank_zero_context(context: Callable[[], contextlib.AbstractContextManager[None]]) -> Iterator[None]:
+    """Rank 0 enters the context before any process goes on, and leaves it when all are done."""
     with contextlib.ExitStack() as stack:
-        if is_first():
+        if is_rank_zero():
             stack.enter_context(context())
         wait()
         yield
@@ -196,28 +167,25 @@ def first_within(context: Callable[[], contextlib.AbstractContextManager[None]])
 
 
 @contextlib.contextmanager
-def loss_told() -> Iterator[None]:
-    """Within: a library's error that another process is gone becomes a sentence.
+def peer_failure_as_error() -> Iterator[None]:
+    """Make a sentence of a library's error that another process is gone.
 
     Raises:
-        LostError: another process is gone.
+        PeerLostError: another process is gone.
     """
-    import torch.distributed as dist
-
     try:
         yield
     except RuntimeError as error:  # gloo's and NCCL's
-        if count() > 1 and (isinstance(error, dist.DistBackendError) or "by peer" in str(error)):
-            raise LostError(f"process {rank()} of {count()} has lost another, which was killed or failed") from error
+        if count() > 1 and (isinstance(error, _dist.DistBackendError) or "by peer" in str(error)):
+            lost = f"process {rank()} of {count()} has lost another, which was killed or failed"
+            raise PeerLostError(lost) from error
         raise
 
 
 def wait() -> None:
-    """Until every process is here."""
+    """Wait until every process is here."""
     if count() > 1:
-        import torch.distributed as dist
-
-        dist.barrier(group=_control)
+        _dist.barrier(group=_control)
 
 
 def largest(number: int) -> int:
@@ -225,10 +193,9 @@ def largest(number: int) -> int:
     if count() == 1:
         return number
     import torch
-    import torch.distributed as dist
 
     numbers = torch.tensor(number)
-    dist.all_reduce(numbers, op=dist.ReduceOp.MAX, group=_control)
+    _dist.all_reduce(numbers, op=_dist.ReduceOp.MAX, group=_control)
     return int(numbers)
 
 
@@ -236,9 +203,7 @@ def total(value: Tensor) -> Tensor:
     """The sum of a tensor over the processes, in a new tensor."""
     summed = value.detach().clone()
     if count() > 1:
-        import torch.distributed as dist
-
-        dist.all_reduce(summed)
+        _dist.all_reduce(summed)
     return summed
 
 
@@ -248,20 +213,20 @@ def mean(value: Tensor) -> Tensor:
 
 
 def share(items: Sequence[T]) -> Sequence[T]:
-    """This process's part of some items, one after another of them: what it is to do of common work."""
-    size, here, everyone = len(items), rank(), count()
-    return items[size * here // everyone : size * (here + 1) // everyone]
+    """This process's part of work that is shared out: a piece without gaps."""
+    size, own, everyone = len(items), rank(), count()
+    return items[size * own // everyone : size * (own + 1) // everyone]
 
 
 def dealt(items: T) -> T:
-    """Every count-th item of an array or tensor, from this process's number: its faces of a training batch."""
+    """This process's faces of a training batch: every count-th item of an array or tensor, from its own number."""
     return items[rank() :: count()]  # type: ignore[index,no-any-return]
 
 
 def seed_noise(seed: int, device: str) -> None:
     """Begin the noise of a training step, a function of the seed; `device` is the kind of device that computes.
 
-    With several processes there are two kinds. That of `draw` is the whole batch's, the same as one process draws.
+    With several processes there are two kinds. The noise of `draw` is the whole batch's, the same as one process draws.
     Whatever else draws, such as torch's Dropout2d, gets noise that differs between the processes.
     """
     import torch
@@ -285,7 +250,7 @@ def draw(noise: Callable[[int], Tensor], faces: int) -> Tensor:
     """
     if count() == 1:
         return noise(faces)
-    generators = {kind: generator for kind in _common for generator in [_generators(kind)[kind]]}
+    generators = {kind: _generators(kind)[kind] for kind in _common}
     own = {kind: generator.get_state() for kind, generator in generators.items()}
     for kind, generator in generators.items():
         generator.set_state(_common[kind])
@@ -297,7 +262,7 @@ def draw(noise: Callable[[int], Tensor], faces: int) -> Tensor:
 
 
 def _generators(device: str) -> dict[str, Any]:
-    """Torch's generators that a training step draws from: the CPU's, and that of the device."""
+    """Torch's generators that a training step draws from: the CPU's and the device's."""
     import torch
 
     found = {"cpu": torch.default_generator}

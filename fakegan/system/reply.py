@@ -16,19 +16,17 @@ def wanted() -> bool:
     return _file is not None
 
 
-def give(**said: str) -> bool:
-    """Write it down, beside what has been said; returns whether anybody wants to know."""
-    if _file is None:
-        return False
-    path = Path(_file)
-    path.write_text(json.dumps({**read(path), **said}), encoding="utf-8")
-    return True
+def give(**reply: str) -> bool:
+    """Add to the reply; returns whether a program waits for it."""
+    if _file is not None:
+        Path(_file).write_text(json.dumps({**read(Path(_file)), **reply}), encoding="utf-8")
+    return wanted()
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What a command has said so far; nothing where it has not, or was killed while it did."""
+    """A command's reply so far; empty where there is none, or the command was killed while it wrote."""
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        reply = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return said if isinstance(said, dict) else {}
+    return reply if isinstance(reply, dict) else {}

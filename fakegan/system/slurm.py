@@ -1,9 +1,8 @@
-"""SLURM's word that a job must end, at whatever moment of a command; its second start.
+"""SLURM's signals that a job must end, at whatever moment of a command; and the job's second start.
 
-SIGUSR1 or SIGUSR2: its time is over. SIGTERM: it makes room for another, has been put into the queue again, or is
-cancelled, which only SLURM can tell. The job is put into the queue again by `scontrol requeue`, asked by the first of
-its processes; where its time is over and submitit has started it, by that. Nothing here takes long to import: a signal
-may come while the libraries are loading.
+SIGUSR1 and SIGUSR2 mean that its time is over. SIGTERM means that it makes room for another job, has been requeued, or
+is cancelled, which only SLURM can tell. Rank 0 requeues the job by `scontrol requeue`; where its time is over and
+submitit has started it, submitit does. Nothing here takes long to import: a signal may come while libraries load.
 """
 
 from __future__ import annotations
@@ -20,74 +19,67 @@ from typing import NoReturn
 
 from fakegan.system import signals
 from fakegan.system.files import replacing
-from fakegan.system.processes import REQUEUED, STOPPING, is_child
+from fakegan.system.processes import REQUEUED, is_child
 
 JOB_FILE = "slurm_job.txt"  # in a run directory
 _ANSWER = 20.0  # seconds that a busy SLURM has to answer: a job that it ends is killed after 30
-ANNOUNCING = tuple(number for number in STOPPING if number not in {signal.SIGINT, signal.SIGTERM})
+REQUEUE_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
 
 
 def requeue_when_told() -> None:
-    """From now on these signals put the job into the queue again; elsewhere than under SLURM nothing changes."""
-    for number in (signal.SIGTERM, *ANNOUNCING):
+    """From now on these signals requeue the job; elsewhere than under SLURM nothing changes."""
+    for number in (signal.SIGTERM, *REQUEUE_SIGNALS):
         if "SLURM_JOB_ID" in os.environ and signal.getsignal(number) in {signal.SIG_DFL, signals.stop}:
             signal.signal(number, requeue)
 
 
 def requeue(number: int, _frame: FrameType | None = None) -> NoReturn:
-    """A signal's handler: the first process asks SLURM, then all end.
+    """A signal's handler: rank 0 asks SLURM, then all processes end.
 
-    A process that another one started leaves the asking to that.
+    A process that another one started leaves the asking to its parent.
 
     Raises:
-        SystemExit: with 75, or, where SLURM refused or a SIGTERM was meant for good, with 128 and the signal's number.
+        SystemExit: with 75, or, where SLURM refused or a SIGTERM cancels the job, with 128 and the signal's number.
     """
     if is_child() or os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
-        signals.leave(REQUEUED)
-    meant = _meant_by_sigterm() if number == signal.SIGTERM else "requeue"
-    if meant == "end":
-        signals.stop(number)
-    if meant == "requeue" and not _scontrol("requeue", _job()):
-        print(f"SLURM did not put job {_job()} into the queue again: submit it anew", file=sys.stderr, flush=True)
-        signals.leave(128 + number)
-    print(f"job {_job()} is in the queue again", file=sys.stderr, flush=True)
-    signals.leave(REQUEUED)
+        signals.end_process(REQUEUED)
+    job = _job()
+    requeued = False
+    if number == signal.SIGTERM:
+        # A preempted job may have a time of grace, in which it runs. A job that ends within has ended for SLURM.
+        fields = dict(re.findall(r"(\w+)=(\S*)", _scontrol("--oneliner", "show", "job", job)))
+        requeued = int(fields.get("Restarts", "0")) > int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+        preempted = fields.get("PreemptTime", "None") not in {"None", "N/A", "Unknown"}
+        if not requeued and not (preempted and fields.get("JobState") == "RUNNING"):
+            signals.stop(number)  # it is cancelled
+    # Printed: logging may not be set up when the signal comes.
+    if not requeued and not _scontrol("requeue", job):
+        print(f"SLURM did not put job {job} into the queue again: submit it anew", file=sys.stderr, flush=True)
+        signals.end_process(128 + number)
+    print(f"job {job} is in the queue again", file=sys.stderr, flush=True)
+    signals.end_process(REQUEUED)
 
 
-def _meant_by_sigterm() -> str:
-    """What SLURM wants of this job: "requeue", "nothing" where it has done that already, or its "end".
-
-    A job that must make room may have a time of grace, in which it runs. What ends in it has ended for SLURM.
-    """
-    fields = dict(re.findall(r"(\w+)=(\S*)", _scontrol("--oneliner", "show", "job", _job())))
-    if int(fields.get("Restarts", "0")) > int(os.environ.get("SLURM_RESTART_COUNT", "0")):
-        return "nothing"
-    preempted = fields.get("PreemptTime", "None") not in {"None", "N/A", "Unknown"}
-    return "requeue" if preempted and fields.get("JobState") == "RUNNING" else "end"
-
-
-def note_job(run_dir: Path) -> None:
+def record_job(run_dir: Path) -> None:
     """Under SLURM: write down in a run which job began it, so that this job finds it when it is started again."""
     if "SLURM_JOB_ID" in os.environ and not is_child():
         with suppress(OSError), replacing(run_dir / JOB_FILE) as building:
             building.write_text(f"{_job()}\n")
 
 
-def begun_earlier(run_dir: Path) -> list[Path]:
+def earlier_runs(run_dir: Path) -> list[Path]:
     """Where SLURM has started this job again: the runs that it may have begun in place of `run_dir`; else none.
 
-    The one there, then those beside it that are this job's: the name of a run's folder has a clock in it.
+    First the run there, then the runs beside it that this job began: the name of a run's folder has a clock in it.
     """
     if "SLURM_RESTART_COUNT" not in os.environ:
         return []
-    beside = sorted(run_dir.parent.glob(f"*/{JOB_FILE}"))
-    return [run_dir, *(path.parent for path in beside if path.parent != run_dir and _text(path) == _job())]
-
-
-def _text(path: Path) -> str:
-    with suppress(OSError, ValueError):
-        return path.read_text().strip()
-    return ""
+    found = [run_dir]
+    for path in sorted(run_dir.parent.glob(f"*/{JOB_FILE}")):
+        with suppress(OSError, ValueError):
+            if path.parent != run_dir and path.read_text().strip() == _job():
+                found.append(path.parent)
+    return found
 
 
 def _job() -> str:
@@ -97,7 +89,7 @@ def _job() -> str:
 
 
 def _scontrol(*words: str) -> str:
-    """What it answers, at least a blank; empty where it refuses, or does not answer."""
+    """Its answer, at least a blank; empty where it refuses, or does not answer."""
     try:
         done = subprocess.run(["scontrol", *words], stdout=subprocess.PIPE, text=True, timeout=_ANSWER, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -22,7 +22,7 @@ def make_whole(checkpoint: dict[str, Any], *prefixes: str) -> None:
 def take_part(checkpoint: dict[str, Any], *prefixes: str) -> None:
     """On loading, in every process: the first has the sums, the others begin at zero."""
     state = checkpoint["state_dict"]
-    if not ranks.is_first():
+    if not ranks.is_rank_zero():
         for name in _names(state, prefixes):
             state[name] = torch.zeros_like(state[name])
 

@@ -19,7 +19,7 @@ from fakegan.checks import at_least
 from fakegan.runs.folder import CHECKPOINTS, LAST
 from fakegan.system import ranks, signals
 from fakegan.system.processes import REQUEUED
-from fakegan.system.slurm import ANNOUNCING, requeue
+from fakegan.system.slurm import REQUEUE_SIGNALS, requeue
 
 _AGAIN = 1.0  # seconds after which a second Ctrl-C is a second one
 _DUE = 1  # what processes tell each other after a step: 0 nothing, 1 it is time to save, else a signal's number
@@ -50,7 +50,7 @@ class SaveAndStop(pl.Callback):
         self.noted = 0  # the signal that asks to stop
         self.noted_at = 0.0
         self.saved = 0.0
-        self.before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *ANNOUNCING)}
+        self.before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *REQUEUE_SIGNALS)}
 
     def note(self, number: int, _frame: FrameType | None) -> None:
         """A signal's handler. A second Ctrl-C, a while later, does not wait; other repeats are the same request.
@@ -70,7 +70,7 @@ class SaveAndStop(pl.Callback):
         self.saved = time.monotonic()
         for number, handler in self.before.items():
             signal.signal(number, self.note if _is_ours(number, handler) else handler)
-        self.noted = self.noted or signals.asked()  # and a library went on
+        self.noted = self.noted or signals.requested_stop()  # and a library went on
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -82,7 +82,7 @@ class SaveAndStop(pl.Callback):
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return  # gradients that wait for a step are not in a checkpoint
         due = time.monotonic() - self.saved >= 60 * self.minutes
-        said = ranks.largest(self.noted or (_DUE if due and ranks.is_first() else 0))
+        said = ranks.largest(self.noted or (_DUE if due and ranks.is_rank_zero() else 0))
         if said:
             trainer.save_checkpoint(self.path)
             self.saved = time.monotonic()
@@ -118,7 +118,7 @@ class SaveAndStop(pl.Callback):
 
 
 def _is_ours(number: signal.Signals, handler: Any) -> bool:
-    if number in ANNOUNCING:  # slurm's `requeue`, or submitit's
+    if number in REQUEUE_SIGNALS:  # slurm's `requeue`, or submitit's
         return callable(handler)
     if number == signal.SIGTERM:
         return handler in (signal.SIG_DFL, signals.stop, requeue)

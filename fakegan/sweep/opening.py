@@ -1,0 +1,117 @@
+"""How a sweep begins: may it? Then its folder is made and locked, and its command written down."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict, read_write
+
+from fakegan.config.overrides import opened
+from fakegan.errors import FakeganError, UsageError
+from fakegan.runs.claim import Claim, has_clock
+from fakegan.runs.compose import one_sentence
+from fakegan.runs.folder import CONFIG_FILE
+from fakegan.sweep.command import is_sweep, keep_command
+from fakegan.system import ranks, reply
+from fakegan.system.shell import command, here
+
+LOCK_FILE = ".sweep.lock"
+SCOPE = "hydra_plugins.fakegan"  # Hydra takes plugins from no other namespace
+
+
+@dataclass
+class Sweep:
+    """The sweep that this process runs."""
+
+    claim: Claim  # its folder
+    lock: filelock.BaseFileLock  # held until this process ends
+    begun: bool = False  # jobs were launched, or none was left to launch: there is something to show at the end
+
+
+# Hydra makes the callback, the sweeper and the launcher itself, and hands them nothing of ours: here they meet.
+current: Sweep | None = None
+
+
+def mark_begun() -> None:
+    """Note that this process's sweep was not refused."""
+    if current is not None:
+        current.begun = True
+
+
+class Opening(Callback):
+    """Hydra's first call in a sweep."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Open the sweep. Where it may not begin, the process ends with a sentence."""
+        global current  # noqa: PLW0603
+        with one_sentence():  # Hydra would make a warning of an error
+            if reply.wanted():
+                raise UsageError(f"this is a sweep, not one run: it is a command, {command('train.py', *sys.argv[1:])}")
+            _check_plugins(config.hydra)
+            resume, folder = config.get("resume"), Path(config.hydra.sweep.dir).absolute()
+            _check_command(resume, config.hydra.overrides.task)
+            automatic = has_clock(config.hydra.sweep) and not resume
+            if not automatic:
+                _check_folder(folder, resume)
+            claim = Claim.on(folder, automatic)
+            with read_write(config.hydra.sweep):  # another name, where one of an automatic folder was taken
+                config.hydra.sweep.dir = str(claim.folder)
+            lock = _locked(claim.folder)
+            _check_folder(claim.folder, resume)  # again: another command may have held it in between
+            if not is_sweep(claim.folder):
+                keep_command(claim.folder, sys.argv)
+            current = Sweep(claim, lock)
+
+
+def _check_plugins(hydra: DictConfig) -> None:
+    """Check who launches the jobs, and let what is swept be any option, as the words of the command may.
+
+    Raises:
+        UsageError: another launcher than FakeGAN's, or hydra.sweeper.params is no table.
+    """
+    if not str(hydra.launcher._target_).startswith(f"{SCOPE}."):
+        chosen = hydra.runtime.choices["hydra/launcher"]
+        raise UsageError(
+            f"hydra/launcher={chosen} cannot run FakeGAN's jobs: choose processes (the default), slurm or slurm_local"
+        )
+    params = hydra.sweeper.get("params")
+    if params is not None and not isinstance(params, DictConfig):
+        raise UsageError(f"hydra.sweeper.params={params!r} must be keys and values: leave it out, or params.KEY=1,2")
+    if params:
+        swept = {opened(f"{key!s}=")[:-1]: values for key, values in params.items()}
+        with read_write(hydra.sweeper), open_dict(hydra.sweeper):  # a sweeper reads them from there
+            hydra.sweeper.params = swept
+
+
+def _check_command(
+    resume: object,
+    overrides: Sequence[str],  # as typed, those with several values among them
+) -> None:
+    if ranks.started() > 1:
+        raise UsageError("a sweep starts the processes of its jobs by itself: start it without torchrun or srun")
+    several = [o for o in overrides if o.startswith("resume=") and not isinstance(resume, bool)]
+    if several:
+        raise UsageError(f"{several[-1]} goes on with one run, without -m; resume=true goes on with a sweep")
+
+
+def _check_folder(folder: Path, resume: object) -> None:
+    there = is_sweep(folder) or any(folder.glob(f"*/{CONFIG_FILE}"))
+    if resume and not there:
+        raise UsageError(f"{here(folder)} holds no sweep to go on with: name its folder with hydra.sweep.dir=DIR")
+    if there and not resume:
+        raise UsageError(f"{here(folder)} holds a sweep already: add resume=true to go on with it, or name another")
+
+
+def _locked(folder: Path) -> filelock.BaseFileLock:
+    lock = filelock.FileLock(folder / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise FakeganError(f"{here(folder)}: another process runs this sweep; stop it, or let it finish") from None
+    return lock

@@ -1,0 +1,379 @@
+"""Sweeps without training: what jobs are made of the words, where they belong, how a sweep begins, goes on and ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.utils import JobReturn
+from omegaconf import OmegaConf
+
+from fakegan.cli import entry
+from fakegan.config.overrides import opened
+from fakegan.errors import AlreadyReportedError, FakeganError, UsageError
+from fakegan.runs.claim import Claim
+from fakegan.runs.compose import register_resolvers
+from fakegan.runs.folder import CONFIG_FILE, JOBS_FILE, METRICS_FILE
+from fakegan.runs.ledger import COMMAND_VARIABLE
+from fakegan.sweep import command, launcher, lifecycle, opening
+from fakegan.sweep.jobs import Ending, Job, Running
+from fakegan.sweep.planning import Folders, runs_in
+from fakegan.sweep.progress import Progress
+from fakegan.sweep.table import read_rows, write_rows
+from fakegan.system.places import CONF
+from fakegan.system.shell import here
+from tests.conftest import Compose
+
+
+class Started:
+    """A sweep as Hydra's sweeper starts it, on jobs that finish at once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, fixed: Sequence[str]) -> None:
+        self.folder, self.fixed = folder, [*fixed, f"hydra.sweep.dir={folder}"]
+        self.ran: list[Job] = []
+        self.threads: int | None = None
+        self.gpus = 0
+        monkeypatch.setattr(sys, "argv", ["train.py", "-m", "seed=1,2"])
+        monkeypatch.setattr(launcher, "run_jobs", self._play)
+        monkeypatch.setattr(launcher, "visible_gpus", lambda: tuple(map(str, range(self.gpus))))
+
+    def _play(
+        self, jobs: Sequence[Job], side: int, gpus: Sequence[str], threads: int | None, stop: bool, progress: Progress
+    ) -> int:
+        self.threads = threads
+        for job in jobs:
+            job.prepare()
+            progress.started(Running(job=job, log_from=0))
+            (job.folder / METRICS_FILE).write_text('{"objective": 0.5}')
+            progress.ended(job, Ending("finished", 2.0))
+        self.ran += jobs
+        return 0
+
+    def __call__(self, *jobs: str, options: Sequence[str] = ()) -> Sequence[JobReturn]:
+        """Start it on jobs of an override each; what ran is in `ran`."""
+        self.ran = []
+        register_resolvers()
+        lifecycle.register()
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            master = compose("train", [*map(opened, self.fixed), *options], return_hydra_config=True)
+            made = launcher.ProcessLauncher(**{k: v for k, v in master.hydra.launcher.items() if k != "_target_"})
+            made.config, made.loader = master, GlobalHydra.instance().config_loader()
+            self.folder.mkdir(exist_ok=True)
+            return made.launch([[*map(opened, [*self.fixed, word])] for word in jobs], 0)
+
+    @property
+    def states(self) -> list[str]:
+        return [row.state for row in read_rows(self.folder)]
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store_path: Path) -> Started:
+    fixed = ("data=faces", f"data.root={store_path}", "+debug=fast", "trainer=cpu", "pipeline=classify")
+    return Started(monkeypatch, tmp_path / "sweep", fixed)
+
+
+def _name(number: int) -> str:
+    return f"{number}_x"
+
+
+def test_a_job_that_would_repeat_another_gets_no_folder_of_its_own(tmp_path: Path, compose_settings: Compose) -> None:
+    folders = Folders(tmp_path, {})
+    jobs = [("model=autogan1",), ("model=autogan1", "seed=2"), ("model=autogan4",)]  # classify has no autoencoder
+    places = [folders.place(i, compose_settings("pipeline=classify", *o).identity(), _name) for i, o in enumerate(jobs)]
+    assert [place.folder.name for place in places] == ["0_x", "1_x", "0_x"]
+    assert [(place.kind, place.owner) for place in places] == [("new", 0), ("new", 1), ("repeats", 0)]
+
+
+def test_a_sweep_that_got_more_values_finds_its_jobs_again_and_takes_free_numbers(
+    tmp_path: Path, compose_settings: Compose
+) -> None:
+    """seed=1,2 with two learning rates had jobs 0 to 3; with seed=1,2,3 the fourth is another."""
+    rates = ("classifier.optimizer.lr=0.1", "classifier.optimizer.lr=0.2")
+    jobs = {(rate, seed): compose_settings(rate, f"seed={seed}") for rate in rates for seed in (1, 2, 3)}
+    before = [job for (_, seed), job in jobs.items() if seed < 3]
+    for i in range(4):
+        (tmp_path / _name(i)).mkdir()
+    folders = Folders(tmp_path, {tmp_path / _name(i): job for i, job in enumerate(before)})
+    places = [folders.place(i, job.identity(), _name) for i, job in enumerate(jobs.values())]
+    assert [place.folder.name for place in places] == ["0_x", "1_x", "4_x", "2_x", "3_x", "5_x"]
+    assert [place.kind for place in places] == ["begun", "begun", "new", "begun", "begun", "new"]
+
+
+@pytest.mark.parametrize("fixed", ["run", "1_run"])
+def test_folders_without_a_number_of_the_job_get_one(tmp_path: Path, fixed: str) -> None:
+    folders = Folders(tmp_path, {})
+    places = [folders.place(i, f"identity {i}", lambda _: fixed) for i in range(3)]
+    assert [place.folder.name for place in places] == [fixed, f"{fixed}_2", f"{fixed}_3"]
+
+
+@pytest.mark.parametrize("subdir", ["${seed}/run", "..", "runs/"])
+def test_a_jobs_folder_lies_in_that_of_its_sweep(start: Started, subdir: str) -> None:
+    start.fixed.append(f"hydra.sweep.subdir='{subdir}'")
+    with pytest.raises(UsageError, match=r"hydra\.sweep\.subdir=.* leave out the /"):
+        start("seed=1", "seed=2")
+
+
+def test_names_of_jobs_and_commands_are_as_overrides_are_typed(start: Started) -> None:
+    start.fixed.append("hydra.sweep.subdir='${hydra.job.num}_${hydra.job.override_dirname}'")
+    start.fixed.append("hydra.job.config.override_dirname.exclude_keys=[data,debug,pipeline,trainer,data.root]")
+    start("classifier.net.dropout=0.1", "classifier.net.dropout=0.3")
+    assert [job.name for job in start.ran] == ["classifier.net.dropout=0.1", "classifier.net.dropout=0.3"]
+    assert [job.folder.name for job in start.ran] == ["0_classifier.net.dropout=0.1", "1_classifier.net.dropout=0.3"]
+    assert start.ran[0].environment[COMMAND_VARIABLE].endswith(" classifier.net.dropout=0.1 hydra.mode=RUN")
+    assert "++" not in (start.folder / JOBS_FILE).read_text()
+
+
+def test_a_job_is_written_down_as_it_was_composed(start: Started) -> None:
+    """The classes that an experiment sweeps stand in no override of the sweep itself, only in those of its jobs."""
+    start.fixed.append("classifier=dcgan")
+    classes = (
+        "classifier.optimizer._target_=torch.optim.SGD",
+        "classifier.net._target_=fakegan.nets.simple_cnn.SimpleCNN",
+    )
+    for _ in range(2):
+        start(*classes)
+        assert start.states == ["finished", "finished"]
+    assert start.ran == []  # the second time: each is known again
+    first, second = runs_in(start.folder).values()
+    assert "betas" not in first.classifier.node["optimizer"]
+    assert second.classifier.name == "SimpleCNN"
+
+
+def test_a_job_that_cannot_be_fails_alone_and_only_if_none_can_be_the_sweep_is_refused(
+    start: Started, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("classifier.drpout=0.1", "classifier.net.dropout=high", "model=autogan9", "classifier.net.dropout=0.3")
+    answers = start(*words)
+    assert [job.number for job in start.ran] == [3]
+    reasons = [row.reason for row in read_rows(start.folder)]
+    assert reasons[0] == "classifier.drpout is not a config key: did you mean classifier.net.dropout?"
+    assert reasons[1] == "classifier.net.dropout='high' must be a number"
+    assert "job 2 failed: model=autogan9 does not exist: did you mean autogan" in capsys.readouterr().out
+    assert answers[3].return_value == 0.5
+    with pytest.raises(AlreadyReportedError):
+        _ = answers[2].return_value
+    with pytest.raises(UsageError, match=r"did you mean classifier\.net\.dropout"):
+        start("classifier.drpout=0.1", "model=autogan8")
+    assert start.ran == []
+
+
+def test_a_split_that_cannot_be_is_refused_before_the_first_job(
+    start: Started, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UsageError, match=r"val split has no real faces .* give data\.split\.val=0\.15"):
+        start("data.split.val=0", "data.split.val=0.0001")
+    assert start.ran == []
+    start("data.split.unseen=[gan_a,gan_b]", "data.split.unseen=[gan_a]", "data.split.unseen=[]")
+    assert [job.number for job in start.ran] == [1, 2]
+    assert "job 0 failed: the train split has no fake faces" in capsys.readouterr().out
+    assert len(list(start.folder.glob(f"*/{CONFIG_FILE}"))) == 2
+
+
+def test_the_same_run_twice_is_told_from_what_has_no_effect(start: Started, capsys: pytest.CaptureFixture[str]) -> None:
+    start("seed=1", "seed=1", "model=autogan1")
+    said = capsys.readouterr().out.splitlines()
+    folder = next(path.name for path in start.folder.iterdir() if path.is_dir())
+    assert f"job 1 is the same run as {folder}" in said
+    assert f"job 2 is the same run as {folder}: what is swept has no effect on it" in said
+    assert start.states == ["finished", "repeats 0", "repeats 0"]
+
+
+def test_damaged_results_and_configs_cost_the_other_jobs_nothing(
+    start: Started, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start("seed=1", "seed=2", "seed=3")
+    folders = sorted(path for path in start.folder.iterdir() if path.is_dir())
+    (folders[0] / METRICS_FILE).write_text("{")
+    (folders[1] / CONFIG_FILE).write_text("")
+    capsys.readouterr()
+    start("seed=1", "seed=2", "seed=3", "seed=4")
+    said = capsys.readouterr().out
+    assert start.states == ["failed", "finished", "finished", "finished"]
+    assert [job.number for job in start.ran] == [1, 3]
+    assert f"job 0 failed: {folders[0] / METRICS_FILE} is damaged" in said
+    assert f"{here(folders[1])} is left as it is, and is no job's: " in said
+    assert "jobs finished before: 1; begun before and resumed now: 0" in said
+    assert len(runs_in(start.folder)) == 4  # what the report is on: not the damaged one
+
+
+def test_a_resumed_sweep_mends_the_table_of_a_killed_one_and_keeps_its_seconds(start: Started) -> None:
+    start("seed=1", "seed=2")
+    rows = read_rows(start.folder)
+    write_rows(start.folder, [dataclasses.replace(rows[0], state="running"), rows[1]])
+    (start.folder / rows[1].folder / METRICS_FILE).unlink()
+    start("seed=1", "seed=2")
+    found = [(row.state, row.objective, row.seconds) for row in read_rows(start.folder)]
+    assert found == [("finished", 0.5, 2.0), ("finished", 0.5, 4.0)]
+
+
+def test_a_jobs_threads_do_not_depend_on_how_many_jobs_are_left(
+    start: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "6")
+    start("seed=1", "seed=2", "seed=3", options=["hydra.launcher.jobs=3"])
+    assert start.threads == 2
+    start("seed=1", "seed=2", "seed=3", "seed=4", options=["hydra.launcher.jobs=3"])
+    assert [job.number for job in start.ran] == [3]
+    assert start.threads == 2
+
+
+def test_a_job_that_cannot_have_its_gpus_fails_alone_and_owns_no_folder(start: Started) -> None:
+    start.gpus = 2
+    start.fixed += ["trainer=auto", "hydra.launcher.devices_per_job=1"]
+    start("trainer.devices=2", "trainer.devices=1", "trainer=cpu")
+    assert start.states == ["failed", "finished", "repeats 1"]
+    assert "devices_per_job=1, but trainer.devices=2" in read_rows(start.folder)[0].reason
+    assert [job.gpus for job in start.ran] == [1]
+
+
+def test_a_finished_job_stays_finished_where_there_are_fewer_gpus_than_it_had(start: Started) -> None:
+    start.fixed += ["trainer=auto", "trainer.accelerator=gpu", "trainer.devices=4"]
+    start.gpus = 4
+    start("seed=1")
+    start.gpus = 2
+    answers = start("seed=1", "seed=2")
+    assert start.states == ["finished", "failed"]
+    assert answers[0].return_value == 0.5
+    assert "needs 4 GPUs" in read_rows(start.folder)[1].reason
+
+
+def test_too_few_gpus_side_by_side_are_told_before_the_sweep_has_begun(start: Started) -> None:
+    start.gpus = 2
+    start.fixed += ["trainer=auto", "trainer.devices=2", "hydra.launcher.jobs=2"]
+    with pytest.raises(UsageError, match=r"jobs=2 needs 4 GPUs.*at most hydra\.launcher\.jobs=1"):
+        start("seed=1", "seed=2")
+    assert not list(start.folder.iterdir())
+
+
+def test_a_sweep_on_the_cpu_asks_for_no_gpus(start: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "visible_gpus", None)
+    start("seed=1")
+    assert start.states == ["finished"]
+
+
+# The command of a sweep
+
+
+def test_a_sweep_says_the_whole_command_that_resumes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "a sweep"
+    folder.mkdir()
+    assert not command.is_sweep(folder)
+    typed = ["seed=1,2", "data.split.unseen=[a, b]", "hydra.sweep.dir=a sweep", "resume=true"]
+    command.keep_command(folder, ["/somewhere/train.py", "-m", *typed])
+    assert command.is_sweep(folder)
+    assert command.to_go_on(folder).endswith(
+        "train.py -m seed=1,2 'data.split.unseen=[a,b]' resume=true 'hydra.sweep.dir=\"a sweep\"'"
+    )
+
+
+def test_an_override_that_could_not_be_shown_again_is_refused_before_anything_begins(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"'model\.optimizer\.betas=\[0,\\t0\]' holds a tab"):
+        command.keep_command(tmp_path, ["train.py", "-m", "model.optimizer.betas=[0,\t0]"])
+    assert not command.is_sweep(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["hydra.mode=MULTIRUN"], "train.py seed=2 'x=[1, 2]'"),  # what Hydra makes of -m
+        ([], "train.py seed=2 'x=[1, 2]' hydra.mode=RUN"),  # an experiment sweeps by itself
+    ],
+)
+def test_a_jobs_own_command_starts_it_without_its_sweep(typed: list[str], expected: str) -> None:
+    hydra = OmegaConf.create({"job": {"name": "train"}, "overrides": {"hydra": typed}})
+    assert command.standalone_command(hydra, ["seed=2", "resume=true", "x=[1, 2]"]) == expected
+
+
+def test_jobs_are_named_by_what_they_do_not_share() -> None:
+    assert command.differing_overrides({0: ["a=1", "seed=1"], 1: ["a=1", "seed=2"]}) == {0: "seed=1", 1: "seed=2"}
+    assert command.differing_overrides({0: ["a=1"]}) == {0: "a=1"}
+
+
+# How a sweep begins and ends
+
+
+def _hydra(target: str = "hydra_plugins.fakegan.ProcessLauncher", params: object = None) -> OmegaConf:
+    choices = {"choices": {"hydra/launcher": "joblib"}}
+    return OmegaConf.create({"launcher": {"_target_": target}, "sweeper": {"params": params}, "runtime": choices})
+
+
+def test_what_an_experiment_sweeps_may_be_any_option() -> None:
+    hydra = _hydra(params={"seed": "1,2", "classifier.net.dropout": "0.1,0.3"})
+    opening._check_plugins(hydra)
+    assert hydra.sweeper.params == {"seed": "1,2", "++classifier.net.dropout": "0.1,0.3"}
+    with pytest.raises(UsageError, match="must be keys and values"):
+        opening._check_plugins(_hydra(params="seed"))
+
+
+def test_another_launcher_is_refused_with_the_names_of_ours() -> None:
+    with pytest.raises(UsageError, match=r"hydra/launcher=joblib cannot .*: choose processes .*slurm or slurm_local"):
+        opening._check_plugins(_hydra("hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"))
+
+
+@pytest.mark.parametrize("word", ["resume=outputs/a", "resume=outputs/a,outputs/b", "'resume=choice(a,b)'"])
+def test_a_run_is_no_sweep_to_go_on_with(word: str) -> None:
+    resume = word.removeprefix("resume=") if word == "resume=outputs/a" else None  # Hydra leaves swept ones out
+    with pytest.raises(UsageError, match="goes on with one run, without -m"):
+        opening._check_command(resume, [word.strip("'"), "seed=1"])
+
+
+def _sweep_in(folder: Path, made: bool = False, found: frozenset[str] = frozenset()) -> opening.Sweep:
+    return opening.Sweep(Claim(folder, made, found), lock=None)  # type: ignore[arg-type]
+
+
+def test_a_refused_sweep_leaves_a_folder_that_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for made, found in ((True, frozenset[str]()), (False, frozenset({JOBS_FILE}))):
+        folder = tmp_path / str(made)
+        folder.mkdir()
+        command.keep_command(folder, ["train.py"])
+        (folder / ".submitit").mkdir()
+        for name in found:
+            (folder / name).write_text("their own")
+        monkeypatch.setattr(opening, "current", _sweep_in(folder, made, found))
+        lifecycle.conclude()
+        assert folder.exists() != made
+    assert [path.name for path in folder.iterdir()] == [JOBS_FILE]
+
+
+def _raising(error: BaseException) -> Callable[[], object]:
+    def run() -> object:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("failure", "closing", "told"),
+    [
+        (UsageError("too few GPUs"), FakeganError("1 of 2 jobs failed"), "too few GPUs"),
+        (UsageError("too few GPUs"), OSError("the disk is full"), "too few GPUs"),
+        (AlreadyReportedError(1), FakeganError("1 of 2 jobs failed"), "1 of 2 jobs failed"),
+    ],
+)
+def test_what_ended_a_sweep_is_told_whatever_comes_after(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception, closing: Exception, told: str
+) -> None:
+    monkeypatch.setattr(lifecycle, "conclude", _raising(closing))
+    with pytest.raises((FakeganError, OSError), match=told):
+        entry._concluded(_raising(failure))
+
+
+@pytest.mark.parametrize(("stop", "heard"), [(KeyboardInterrupt(), 1), (SystemExit(143), 1), (SystemExit(2), 0)])
+def test_a_sweep_that_is_stopped_anywhere_says_how_to_resume(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stop: BaseException,
+    heard: int,
+) -> None:
+    command.keep_command(tmp_path, ["train.py", "-m", "seed=1,2"])
+    monkeypatch.setattr(opening, "current", _sweep_in(tmp_path))
+    with pytest.raises(type(stop)):
+        entry._concluded(_raising(stop))
+    assert capsys.readouterr().err.count("train.py -m seed=1,2 resume=true") == heard
