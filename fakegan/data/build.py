@@ -11,12 +11,12 @@ import multiprocessing
 import os
 import re
 from array import array
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
+from functools import partial
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
 from pathlib import Path
@@ -33,7 +33,7 @@ from fakegan.data.store import Row, StoreWriter
 from fakegan.data.summary import SourceSummary, Summary
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import REAL
-from fakegan.system.processes import signals_held, start_worker
+from fakegan.system.pool import in_order
 
 CHUNK = 32  # pictures a worker reads at a time: 400 kB of faces on the way back
 _GROUP_KEY = re.compile("[0-9a-f]{16}")  # a group named like the one that a picture has of itself
@@ -423,39 +423,15 @@ def _summarise(
 
 
 def _read_chunks(chunks: Iterable[Chunk], geometry: Geometry, workers: int) -> Iterator[tuple[Chunk, list[Outcome]]]:
-    """Reads chunks in their order; at most two a worker are under way, so memory stays bounded."""
-    if workers <= 1:
-        for chunk in chunks:
-            yield chunk, _read_chunk(chunk.container, chunk.names, geometry)
-        return
-    context = multiprocessing.get_context("spawn")  # forking a process that has threads can hang
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_reader, initargs=(context.Lock(),))
-    under_way: deque[tuple[Chunk, Future[_Packed]]] = deque()
+    """Reads chunks in their order, in worker processes."""
+    begin = partial(take_turns, multiprocessing.get_context("spawn").Lock()) if workers > 1 else None
     try:
-        for chunk in chunks:
-            with signals_held():  # submitting may start a worker, which inherits what is held back
-                future = pool.submit(_read_packed, chunk.container, chunk.names, geometry)
-            under_way.append((chunk, future))
-            if len(under_way) > 2 * workers:
-                yield _result(under_way)
-        while under_way:
-            yield _result(under_way)
+        for chunk, packed in in_order(partial(_read_chunk, geometry), chunks, workers, begin):
+            yield chunk, packed.outcomes()
     except BrokenProcessPool as error:
         raise FakeganError(
             "a worker process died, most likely for want of memory: try fewer --workers, or a lower --max-megapixels"
         ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_reader(lock: AbstractContextManager[Any]) -> None:
-    start_worker()
-    take_turns(lock)
-
-
-def _result(under_way: deque[tuple[Chunk, Future[_Packed]]]) -> tuple[Chunk, list[Outcome]]:
-    chunk, future = under_way.popleft()
-    return chunk, future.result().outcomes()
 
 
 class _Packed(NamedTuple):
@@ -479,12 +455,8 @@ class _Packed(NamedTuple):
 _but_pixels = attrgetter(*(field.name for field in fields(Face) if field.name != "pixels"))
 
 
-def _read_packed(container: Container, names: Sequence[str], geometry: Geometry) -> _Packed:
-    return _Packed.of(_read_chunk(container, names, geometry), geometry.size)
-
-
-def _read_chunk(container: Container, names: Sequence[str], geometry: Geometry) -> list[Outcome]:
-    return [_read_one(container, name, geometry) for name in names]
+def _read_chunk(geometry: Geometry, chunk: Chunk) -> _Packed:
+    return _Packed.of([_read_one(chunk.container, name, geometry) for name in chunk.names], geometry.size)
 
 
 def _read_one(container: Container, name: str, geometry: Geometry) -> Outcome:

@@ -7,18 +7,14 @@ way in. Also the home of the one label convention.
 from __future__ import annotations
 
 import csv
-import errno
 import hashlib
-import io
 import json
 import math
 import os
 import re
-import secrets
 import shlex
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -26,14 +22,13 @@ from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock, Timeout
 
 import fakegan
-from fakegan.data.arrays import map_array
+from fakegan.data.arrays import HEADER_BYTES, map_array, npy_header
 from fakegan.data.images import Face, Geometry, Pixels
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import CLASS_NAMES, FAKE, LABEL_CONVENTION, REAL
-from fakegan.system.files import entries, stays
+from fakegan.system.files import building_folder, csv_table, disk_errors, entries, leftovers, replacing
 from fakegan.system.shell import here
 
 FORMAT_VERSION = 1
@@ -42,10 +37,7 @@ KEPT_SPLITS = ("", "train", "val", "test")
 COLUMNS = ["file", "label", "source", "group", "sha256", "width", "height", "format"]
 COLUMNS += ["jpeg_quantiser_mean", "phash", "split"]
 _IMAGES, _FACES, _MANIFEST, _REJECTED = "images.npy", "faces.csv", "manifest.json", "rejected.csv"
-_STORE_FILES = (_REJECTED, _FACES, _IMAGES, _MANIFEST)  # the last says that all are there
-_LOCK = "building.lock"
-_BUILDING, _REPLACED = ".building-", ".replaced-"  # in the names of a writer's own folders
-_HEADER_BYTES = 128  # of images.npy, whatever the number of rows, so that it can be filled in last
+_STORE_FILES = {_REJECTED, _FACES, _IMAGES, _MANIFEST}  # the last says that all are there
 _SHA256 = re.compile("[0-9a-f]{64}")
 # A store may come from elsewhere: nothing of it is read that is far larger than such a file ever is.
 _MAX_MANIFEST_BYTES = 16 * 2**20  # some 100 for each source
@@ -154,7 +146,7 @@ class FaceStore:
         """
         digest = hashlib.sha256()
         with (self.path / _IMAGES).open("rb") as file:
-            file.seek(_HEADER_BYTES)
+            file.seek(HEADER_BYTES)
             _digest_file(digest, file)
         with (self.path / _FACES).open("rb") as file:
             _digest_file(digest, file)
@@ -193,29 +185,18 @@ class StoreWriter:
         self._digest = hashlib.sha256()
 
     def __enter__(self) -> StoreWriter:
-        with _plain_disk_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.swept = _sweep(self.path)
+        with disk_errors(self.path), ExitStack() as stack:
+            self.swept = bool(leftovers(self.path))
+            self._folder = stack.enter_context(building_folder(self.path, last=_MANIFEST, durable=True))
             self._refuse_taken()
-            self._within = stays(self.path)
-            place = self.path if self._within else self.path.parent
-            self._folder = place / f".{self.path.name}{_BUILDING}{os.getpid()}-{secrets.token_hex(2)}"
-            self._folder.mkdir()
-            self._lock = FileLock(self._folder / _LOCK, timeout=0)
-            try:
-                self._lock.acquire()
-                self._open_files()
-            except BaseException:
-                shutil.rmtree(self._folder, ignore_errors=True)
-                raise
+            self._files = stack.enter_context(ExitStack())
+            self._images = self._files.enter_context((self._folder / _IMAGES).open("wb"))
+            self._images.write(npy_header(0, self.geometry.size))
+            self._rows = self._files.enter_context(csv_table(self._folder / _FACES, COLUMNS))
+            rejected = csv_table(self._folder / _REJECTED, ("file", "source", "reason"))
+            self._rejected = self._files.enter_context(rejected)
+            self._building = stack.pop_all()
         return self
-
-    def _open_files(self) -> None:
-        self._images = (self._folder / _IMAGES).open("wb")
-        self._images.write(_npy_header(0, self.geometry.size))
-        self._rows_file, self._rows = _csv_writer(self._folder / _FACES, COLUMNS)
-        columns = ("file", "source", "reason")
-        self._rejected_file, self._rejected = _csv_writer(self._folder / _REJECTED, columns)
 
     def append(self, pixels: Pixels, row: Row) -> None:
         """Adds one face, (size, size, 3) uint8; rows keep the order of the calls."""
@@ -230,7 +211,7 @@ class StoreWriter:
             if row.label not in CLASS_NAMES or row.split not in KEPT_SPLITS or not row.group:
                 raise ValueError(f"not a row of a store: {row}")
         content = b"".join(pixels.tobytes() for pixels in faces)
-        with _plain_disk_errors(self.path):
+        with disk_errors(self.path):
             self._images.write(content)
             self._rows.writerows(row.cells() for row in rows)
         self._digest.update(content)
@@ -242,7 +223,7 @@ class StoreWriter:
 
     def reject(self, file: str, source: str, reason: str) -> None:
         """Notes a picture that could not be used in rejected.csv."""
-        with _plain_disk_errors(self.path):
+        with disk_errors(self.path):
             self._rejected.writerow([file, source, reason])
         self._of_source(source)["rejected"] += 1
 
@@ -264,13 +245,13 @@ class StoreWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                with _plain_disk_errors(self.path):
-                    self._finish_files()
-                    self._move_into_place()
-        finally:
-            self._discard()
+        if error is not None:
+            with suppress(OSError):  # a full disk raises once more when the buffers are written
+                self._building.__exit__(kind, error, trace)
+            return
+        with disk_errors(self.path), self._building:
+            self._finish_files()
+            self._refuse_taken()  # again: someone else may have written there in the meantime
 
     def _of_source(self, source: str) -> dict[str, int]:
         return self._sources.setdefault(source, {"label": -1, "count": 0, "rejected": 0})
@@ -283,18 +264,17 @@ class StoreWriter:
             raise UsageError(f"{path} is a link to itself: choose another --out")
         if path.exists() and not path.is_dir():
             raise UsageError(f"{path} is a file: choose another --out")
-        found = {name for name in entries(path) if not name.startswith(f".{path.name}{_BUILDING}")}
-        if found - set(_STORE_FILES):
-            other = sorted(found - set(_STORE_FILES))[0]
+        found = entries(path)
+        if found - _STORE_FILES:
+            other = min(found - _STORE_FILES)
             raise UsageError(f"{path} holds other things than a face store ({other}): choose another --out")
         if found and not self.overwrite:
             raise UsageError(f"{path} holds a face store already: add --overwrite, or choose another --out")
 
     def _finish_files(self) -> None:
         self._images.seek(0)
-        self._images.write(_npy_header(self.count, self.geometry.size))
-        for file in (self._images, self._rows_file, self._rejected_file):
-            _sync_and_close(file)
+        self._images.write(npy_header(self.count, self.geometry.size))
+        self._files.close()
         if self._groups is not None:
             _replace_groups(self._folder / _FACES, self._groups)
         with (self._folder / _FACES).open("rb") as faces:
@@ -302,7 +282,6 @@ class StoreWriter:
         with (self._folder / _MANIFEST).open("w", encoding="utf-8") as file:
             json.dump(self._manifest(), file, indent=2)
             file.write("\n")
-            _sync_and_close(file)
 
     def _manifest(self) -> dict[str, Any]:
         size = self.geometry.size
@@ -320,109 +299,14 @@ class StoreWriter:
             **self._notes,
         }
 
-    def _move_into_place(self) -> None:
-        """As one step as a file system allows: the old store is there until the new one is complete."""
-        self._refuse_taken()  # again: someone else may have finished in the meantime
-        self._lock.release()
-        (self._folder / _LOCK).unlink(missing_ok=True)
-        _sync_folder(self._folder)
-        aside = self._folder.with_name(self._folder.name.replace(_BUILDING, _REPLACED))
-        try:
-            if self._within:
-                aside.mkdir()
-                _move(self.path, aside, reversed(_STORE_FILES))
-                _move(self._folder, self.path, _STORE_FILES)
-            else:
-                if self.path.exists():
-                    self.path.rename(aside)
-                self._folder.rename(self.path)
-            _sync_folder(self.path if self._within else self.path.parent)
-        finally:
-            _settle(aside, self.path)
-
-    def _discard(self) -> None:
-        for file in (self._images, self._rows_file, self._rejected_file):
-            with suppress(OSError):  # a full disk raises once more when the buffer is flushed
-                file.close()
-        self._lock.release()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _sweep(path: Path) -> bool:
-    """Removes what killed writers of `path` left; puts back an old store that one had set aside."""
-    swept = False
-    for folder in _left(path, _REPLACED):
-        _settle(folder, path)
-        swept = True
-    for folder in _left(path, _BUILDING):
-        try:
-            with FileLock(folder / _LOCK, timeout=0):  # free: its writer is dead, the lock died with it
-                shutil.rmtree(folder, ignore_errors=True)
-                swept = True
-        except Timeout:
-            continue
-    return swept
-
-
-def _settle(aside: Path, path: Path) -> None:
-    """Put back the old store that was set aside, unless a new one has taken its place: then it goes."""
-    if aside.parent == path and not (path / _MANIFEST).exists():
-        _move(aside, path, _STORE_FILES)
-    elif aside.exists() and not path.exists():
-        aside.rename(path)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _left(path: Path, kind: str) -> list[Path]:
-    """Folders beside `path` and in it that writers of `path` have made."""
-    found: list[Path] = []
-    for place in (path.parent, path):
-        with suppress(OSError):  # not there, a file, or closed to us
-            found += sorted(entry for entry in place.iterdir() if entry.name.startswith(f".{path.name}{kind}"))
-    return found
-
-
-def _move(source: Path, target: Path, names: Iterable[str]) -> None:
-    for name in names:
-        if (source / name).exists():
-            (source / name).replace(target / name)
-
-
-@contextmanager
-def _plain_disk_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise FakeganError(
-                f"the disk that holds {path} is full: nothing was written; free some space or choose another --out"
-            ) from error
-        raise FakeganError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def _npy_header(count: int, size: int) -> bytes:
-    header = io.BytesIO()
-    shape = (count, size, size, 3)
-    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    content = header.getvalue()
-    if len(content) != _HEADER_BYTES:
-        raise AssertionError(f"NumPy wrote an array header of {len(content)} bytes")
-    return content
-
-
-def _csv_writer(path: Path, columns: Iterable[str]) -> tuple[IO[str], Any]:
-    # surrogateescape: file names that are not UTF-8 survive the round trip
-    file = path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(columns)
-    return file, writer
-
 
 def _replace_groups(path: Path, groups: Iterable[str]) -> None:
-    grouped = path.with_suffix(".grouped")
-    file, writer = _csv_writer(grouped, COLUMNS)
     column = COLUMNS.index("group")
-    with file, path.open(encoding="utf-8", errors="surrogateescape", newline="") as rows:
+    with (
+        replacing(path) as grouped,
+        csv_table(grouped, COLUMNS) as writer,
+        path.open(encoding="utf-8", errors="surrogateescape", newline="") as rows,
+    ):
         reader = csv.reader(rows)
         next(reader)
         try:
@@ -431,24 +315,6 @@ def _replace_groups(path: Path, groups: Iterable[str]) -> None:
                 writer.writerow(cells)
         except ValueError as error:
             raise ValueError(f"not as many groups as rows in {path.name}") from error
-        _sync_and_close(file)
-    grouped.replace(path)
-
-
-def _sync_and_close(file: IO[Any]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-    file.close()
-
-
-def _sync_folder(path: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _digest_file(digest: Any, file: IO[bytes]) -> None:
@@ -534,7 +400,7 @@ def _map_images(file: Path, manifest: dict[str, Any]) -> npt.NDArray[np.uint8]:
     size, count = manifest["geometry"]["size"], manifest.get("count")
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, 3):
         raise _damaged(file, f"{images.dtype!s:.80} {images.shape} instead of uint8 (N, {size}, {size}, 3)")
-    if file.stat().st_size != _HEADER_BYTES + images.nbytes or images.shape[0] != count:
+    if file.stat().st_size != HEADER_BYTES + images.nbytes or images.shape[0] != count:
         raise _damaged(file, f"it holds {len(images)} images, the manifest says {_shown(count)}")
     return images
 

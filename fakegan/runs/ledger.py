@@ -16,6 +16,7 @@ from pathlib import Path
 from fakegan.config.overrides import lasting
 from fakegan.errors import FakeganError
 from fakegan.runs.folder import LEDGER_FILE
+from fakegan.system.files import csv_table
 
 COMMAND_VARIABLE = "FAKEGAN_COMMAND"  # of a process that another started: a sweep's job, one of a run's processes
 
@@ -35,10 +36,7 @@ def record(run_dir: Path, faces: int, fingerprint: str) -> None:
     path = run_dir / LEDGER_FILE
     time = datetime.now(timezone.utc).isoformat(timespec="seconds")
     entry = Entry(time, command(), str(faces), fingerprint)
-    with path.open("a", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        if not file.tell():  # new, or its writer was killed
-            rows.writerow([f.name for f in fields(Entry)])
+    with csv_table(path, [f.name for f in fields(Entry)], errors="backslashreplace", append=True) as rows:
         rows.writerow(astuple(entry))
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import math
-import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 from fakegan.errors import FakeganError
@@ -15,7 +13,7 @@ from fakegan.runs.folder import JOBS_FILE, LOG_FILE, METRICS_FILE
 from fakegan.runs.results import read_metrics
 from fakegan.sweep import command as words
 from fakegan.sweep.display import clock
-from fakegan.system.files import replacing
+from fakegan.system.files import csv_table, read_csv, replacing
 from fakegan.system.shell import here
 
 _MAX_BYTES = 64 * 2**20  # of a job it takes some hundred
@@ -54,11 +52,9 @@ def write_rows(folder: Path, rows: Sequence[Row]) -> None:
     """Replace the sweep's jobs.csv."""
     with (
         replacing(folder / JOBS_FILE) as building,
-        building.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+        csv_table(building, [f.name for f in fields(Row)], errors="backslashreplace") as lines,
     ):
-        writer = csv.DictWriter(file, [f.name for f in fields(Row)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({**asdict(row), "seconds": _rounded(row.seconds)} for row in rows)
+        lines.writerows(astuple(replace(row, seconds=_rounded(row.seconds))) for row in rows)
 
 
 def _rounded(seconds: float | None) -> float | None:
@@ -68,11 +64,10 @@ def _rounded(seconds: float | None) -> float | None:
 def read_rows(folder: Path) -> list[Row]:
     """The rows of jobs.csv; none where there is no such file, or it is not ours."""
     try:
-        with (folder / JOBS_FILE).open(newline="", encoding="utf-8", errors="replace") as file:
-            if os.fstat(file.fileno()).st_size > _MAX_BYTES:
-                return []
-            return [_row(values) for values in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        if (folder / JOBS_FILE).stat().st_size > _MAX_BYTES:
+            return []
+        return [_row(values) for values in read_csv(folder / JOBS_FILE, errors="replace")]
+    except (OSError, ValueError, KeyError, TypeError):
         return []
 
 

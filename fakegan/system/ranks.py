@@ -185,7 +185,7 @@ def on_first(task: Callable[[], T]) -> T:
 
 
 @contextlib.contextmanager
-def first_within(context: Callable[[], contextlib.AbstractContextManager[None]]) -> Iterator[None]:
+def first_within(context: Callable[[], contextlib.AbstractContextManager[object]]) -> Iterator[None]:
     """The first process enters the context before any goes on, and leaves it when all are done."""
     with contextlib.ExitStack() as stack:
         if is_first():
