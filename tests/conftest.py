@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from fakegan.data.images import Geometry, face_from_pixels
-from fakegan.data.store import FaceStore, Row, StoreWriter
+from fakegan.data.store import FaceStore
+from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.labels import FAKE, REAL
 from fakegan.runs.settings import RunSettings
 from fakegan.system import log, signals

@@ -16,7 +16,8 @@ from fakegan.data.batches import FaceBatches, StoreOrder, loader, on_device
 from fakegan.data.faces import open_faces
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.pixels import to_uint8
-from fakegan.data.store import FaceStore, Row, StoreWriter
+from fakegan.data.store import FaceStore
+from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.detector import Detector, NetSpec, reconstruct
 from fakegan.errors import FakeganError
 from fakegan.labels import FAKE, LABEL_CONVENTION, REAL

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from fakegan.data.faces import DataSettings, open_faces
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.splits import AUTOENCODER, CLASSIFIER, SplitConfig, Splits, split_faces
-from fakegan.data.store import Row, StoreWriter
+from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import FAKE, REAL
 

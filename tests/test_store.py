@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from fakegan.data.images import Geometry, face_from_pixels
-from fakegan.data.store import FaceStore, Row, StoreWriter
+from fakegan.data.store import FaceStore
+from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
 from tests.helpers import snapshot
@@ -29,7 +30,7 @@ def write_store(path: Path, levels=(10, 20, 30), overwrite: bool = False, groups
             row = Row.of(face, file=f"s{label}/{number}.png", label=label, source=f"s{label}", split="val")
             writer.append(face.pixels, row)
         if groups:
-            writer.regroup(groups)
+            writer.groups = groups
     return FaceStore.open(path)
 
 
