@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,31 @@ def encode(picture: Image.Image, format: str = "PNG", **options: object) -> byte
     content = io.BytesIO()
     picture.save(content, format, **options)
     return content.getvalue()
+
+
+def picture(seed: int, side: int = 48) -> Image.Image:
+    """Blobs of colour: no two seeds are near copies."""
+    blobs = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return Image.fromarray(blobs).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def fill(folder: Path, count: int, first_seed: int = 0, suffix: str = "png") -> Path:
+    """Picture files 000.png and so on in a folder, made where it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        content = encode(picture(first_seed + number), "JPEG" if suffix == "jpg" else suffix)
+        (folder / f"{number:03d}.{suffix}").write_bytes(content)
+    return folder
+
+
+def as_zip(folder: Path) -> Path:
+    """The PNG files below a folder as an archive beside it, with what a Mac adds."""
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*.png"), reverse=True):
+            archive.write(file, file.relative_to(folder))
+        archive.writestr("__MACOSX/._000.png", b"resource fork")
+    return path
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
