@@ -41,22 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run("prepare", _prepare, arguments, stopped)
 
 
-def _prepare(words: list[str]) -> int:
-    options = _parser().parse_args(words)
+def _prepare(given: list[str]) -> int:
+    options = _parser().parse_args(given)
     if options.groups and options.group_by:
         raise UsageError("--groups says itself what belongs together: leave out --group-by")
-    recipe = Recipe(
-        sources=_sources(options),
-        geometry=Geometry(
-            crop=not options.no_crop,
-            max_megapixels=options.max_megapixels,
-            to_srgb=not options.ignore_profiles,
-        ),
-        groups=options.groups,
-        group_by=options.group_by,
-        limit=options.limit,
-        value_range=options.npy_range,
+    geometry = Geometry(
+        crop=not options.no_crop, max_megapixels=options.max_megapixels, to_srgb=not options.ignore_profiles
     )
+    grouping = options.groups, options.group_by
+    recipe = Recipe(_sources(options), geometry, *grouping, options.limit, options.npy_range)
     started = time.monotonic()
     with ProgressLine() as progress:
         summary = build_store(
@@ -108,17 +101,12 @@ def _sources(options: argparse.Namespace) -> list[Source]:
         raise UsageError(f"{option} needs --root DIR with DIR/real, DIR/fake or DIR/train, DIR/val, DIR/test")
     if not named:
         raise UsageError("nothing to prepare: give --real NAME=PATH, --fake NAME=PATH or --root DIR")
-    _refuse_twice(named)
-    return sorted(named, key=lambda source: source.label)
-
-
-def _refuse_twice(sources: Sequence[Source]) -> None:
-    """Only the folders of --root, which have a prefix, may make up one source together."""
     seen: dict[str, Source] = {}
-    for source in sources:
+    for source in named:  # only the folders of --root, which have a prefix, may make up one source together
         other = seen.setdefault(source.name, source)
         if other is not source and not (other.prefix and source.prefix):
             raise UsageError(f"two sources are called {source.name}: give each a NAME of its own")
+    return sorted(named, key=lambda source: source.label)
 
 
 def _named(text: str, label: int) -> Source:

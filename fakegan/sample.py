@@ -8,16 +8,12 @@ if __name__ == "__main__":
     signals.begin()  # before what takes long to load
 
 import argparse
-import errno
 import shlex
-import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from fakegan.cli.commands import Parser, at_least, new_path, path, run
@@ -25,7 +21,7 @@ from fakegan.config.trust import trust_names
 from fakegan.data.sheets import write_png
 from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.config_file import read_run
-from fakegan.system.files import entries, stays
+from fakegan.system.files import building_folder, disk_errors, entries
 from fakegan.system.places import shown
 from fakegan.system.shell import called, command, here, word
 
@@ -72,13 +68,19 @@ def sample(run_dir: Path, out: Path, count: int, seed: int, device: torch.device
     _refuse_taken(out)
     generator = _load_generator(run_dir, trust).to(device).eval()
     noise = torch.Generator().manual_seed(seed)  # the CPU's, so that every device is given the same noise
-    with _made_beside(out) as folder, torch.inference_mode(), tqdm(total=count, disable=None, unit="faces") as progress:
+    with (
+        disk_errors(out),
+        building_folder(out) as folder,
+        torch.inference_mode(),
+        tqdm(total=count, disable=None, unit="faces") as progress,
+    ):
         for start in range(0, count, _BATCH):
             size = min(_BATCH, count - start)
             faces = to_uint8(generator(torch.randn(size, int(cast(Any, generator).latent), generator=noise).to(device)))
             for number, face in enumerate(faces.cpu().numpy(), start):
                 write_png(folder / f"{number:06d}.png", face)
             progress.update(size)
+        _refuse_taken(out)  # again: someone else may have written it in the meantime
 
 
 def _load_generator(run_dir: Path, trust: Sequence[str]) -> nn.Module:
@@ -136,46 +138,9 @@ def _no_generator(run_dir: Path) -> FakeganError:
 
 
 def _refuse_taken(out: Path) -> None:
-    own = {f".{out.name}.building", f".{out.name}.lock"}
-    free = not out.exists() or (out.is_dir() and entries(out) <= own)
+    free = not out.exists() or (out.is_dir() and not entries(out))
     if not free or out == Path.cwd():
         raise UsageError(f"{out} is there already: choose another --out")
-
-
-@contextmanager
-def _made_beside(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place at the end; what a killed process left there goes.
-
-    Where `out` cannot be renamed, as a container's volume, the folder is in it, and its files move up at the end.
-    """
-    within = stays(out)
-    building = (out if within else out.parent) / f".{out.name}.building"
-    lock = FileLock(building.with_suffix(".lock"), timeout=0)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with lock:  # dies with its process
-            shutil.rmtree(building, ignore_errors=True)
-            building.mkdir()
-            try:
-                yield building
-                _refuse_taken(out)  # again: someone else may have written it in the meantime
-                if within:
-                    for picture in sorted(building.iterdir()):
-                        picture.rename(out / picture.name)
-                else:
-                    if out.exists():
-                        out.rmdir()
-                    building.rename(out)
-            finally:
-                shutil.rmtree(building, ignore_errors=True)
-                Path(lock.lock_file).unlink(missing_ok=True)
-    except Timeout:
-        raise FakeganError(f"another process is writing {out}: wait for it, or choose another --out") from None
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        reason = "the disk is full" if full else error.strerror or error
-        advice = "free some space or choose another --out" if full else "choose another --out"
-        raise FakeganError(f"{out} could not be written ({reason}): {advice}") from error
 
 
 def _parser() -> argparse.ArgumentParser:

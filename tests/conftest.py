@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from fakegan import prepare
 from fakegan.data.images import Geometry, face_from_pixels
-from fakegan.data.store import FaceStore, Row, StoreWriter
+from fakegan.data.store import FaceStore
+from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.labels import FAKE, REAL
 from fakegan.runs.settings import RunSettings
 from fakegan.system import log, signals
@@ -74,6 +76,31 @@ def compose_settings(store_path: Path, tmp_path: Path) -> Compose:
         return compose_run(*fixed, *overrides)
 
     return make
+
+
+@pytest.fixture
+def run_prepare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Calls prepare in this process with --out tmp_path/faces; returns exit code, stdout, stderr."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        out = [] if "--out" in words else ["--out", tmp_path / "faces"]
+        workers = [] if "--workers" in words else ["--workers", 1]
+        code = prepare.main([str(word) for word in [*words, *out, *workers]])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, run_prepare: Callable[..., tuple[int, str, str]]) -> Callable[..., FaceStore]:
+    """The same where it succeeds, over what is there; returns the store."""
+
+    def call(*words: object) -> FaceStore:
+        code, _, err = run_prepare(*words, "--overwrite")
+        assert code == 0, err
+        return FaceStore.open(tmp_path / "faces")
+
+    return call
 
 
 @pytest.fixture(autouse=True)

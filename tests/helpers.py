@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from fakegan.cli.start import start_run
-from fakegan.config.overrides import opened
+from fakegan.config.overrides import to_hydra
 from fakegan.runs.compose import register_resolvers, settings_of
 from fakegan.runs.settings import RunSettings
 from fakegan.sweep.jobs import Ending, Job, Running
@@ -43,6 +44,31 @@ def encode(picture: Image.Image, format: str = "PNG", **options: object) -> byte
     return content.getvalue()
 
 
+def picture(seed: int, side: int = 48) -> Image.Image:
+    """Blobs of colour: no two seeds are near copies."""
+    blobs = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return Image.fromarray(blobs).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def fill(folder: Path, count: int, first_seed: int = 0, suffix: str = "png") -> Path:
+    """Picture files 000.png and so on in a folder, made where it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        content = encode(picture(first_seed + number), "JPEG" if suffix == "jpg" else suffix)
+        (folder / f"{number:03d}.{suffix}").write_bytes(content)
+    return folder
+
+
+def as_zip(folder: Path) -> Path:
+    """The PNG files below a folder as an archive beside it, with what a Mac adds."""
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*.png"), reverse=True):
+            archive.write(file, file.relative_to(folder))
+        archive.writestr("__MACOSX/._000.png", b"resource fork")
+    return path
+
+
 def snapshot(folder: Path) -> dict[str, bytes]:
     """The content of every file below a folder, by its path there."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
@@ -57,7 +83,7 @@ def compose_run(*overrides: str) -> RunSettings:
     """The settings that `python train.py` makes of these words, but for the run's folder, if they do not name it."""
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", list(map(opened, overrides)))
+        cfg = compose("train", list(map(to_hydra, overrides)))
     return settings_of(RunSettings, cfg, overrides)
 
 
@@ -69,7 +95,7 @@ def begin(store_path: Path, run_dir: Path, *words: str) -> RunSettings:
         *(f"paths.artifact_dir={run_dir}/artifacts", f"paths.data_dir={run_dir}/data"),
     ]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return start_run(compose("train", [*fixed, *map(opened, words)]))
+        return start_run(compose("train", [*fixed, *map(to_hydra, words)]))
 
 
 def record(settings: RunSettings, *modes: str) -> list[dict[str, float]]:

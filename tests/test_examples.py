@@ -9,7 +9,7 @@ import torch
 
 from fakegan.data.faces import Faces, open_faces
 from fakegan.data.images import Geometry, face_from_pixels
-from fakegan.data.store import Row, StoreWriter
+from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.labels import FAKE, REAL
 from fakegan.nets.autogan import AutoGAN
 from fakegan.runs.checkpoints import save_checkpoint

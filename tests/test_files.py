@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fakegan.system.files import replacing
+from fakegan.errors import FakeganError
+from fakegan.system.files import building_folder, csv_table, read_csv, replacing
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -27,3 +28,49 @@ def test_the_last_good_file_stays_until_the_new_one_is_whole(tmp_path: Path, dur
         building.write_text("new")
     assert [p.name for p in tmp_path.iterdir()] == ["status.json"]
     assert path.read_text() == "new"
+
+
+def _fill(path: Path, **contents: str) -> None:
+    with building_folder(path, last="manifest", durable=True) as building:
+        for name, content in contents.items():
+            (building / name).write_text(content)
+
+
+def test_the_last_good_folder_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "faces"
+    _fill(path, images="old", rejected="old", manifest="old")
+
+    def fails() -> None:
+        with building_folder(path) as building:
+            (building / "images").write_text("ne")
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        fails()
+    assert [p.name for p in tmp_path.iterdir()] == ["faces"]
+    assert (path / "images").read_text() == "old"
+    _fill(path, images="new", manifest="new")
+    assert [p.name for p in tmp_path.iterdir()] == ["faces"]
+    assert {p.name: p.read_text() for p in path.iterdir()} == {"images": "new", "manifest": "new"}
+
+
+def test_a_folder_is_built_by_one_process_at_a_time(tmp_path: Path) -> None:
+    with building_folder(tmp_path / "faces") as building:
+        (building / "images").write_text("whole")
+        with pytest.raises(FakeganError, match="another process is writing"), building_folder(tmp_path / "faces"):
+            pass
+    assert (tmp_path / "faces" / "images").read_text() == "whole"
+
+
+def test_a_table_keeps_every_name_and_is_begun_once(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    for name in ("a,\n b", "\udcff"):
+        with csv_table(path, ("file", "score"), append=True) as rows:
+            rows.writerow((name, 1))
+    assert read_csv(path) == [{"file": "a,\n b", "score": "1"}, {"file": "\udcff", "score": "1"}]
+    with csv_table(path, ("file",), errors="backslashreplace") as rows:
+        rows.writerow(("\udcff",))
+    assert path.read_bytes() == b"file\n\\udcff\n"
+    path.write_bytes(b"file\n" + b"x" * 200_000)
+    with pytest.raises(ValueError, match=r"table\.csv is no table"):  # a field larger than the library's limit
+        read_csv(path)

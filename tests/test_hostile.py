@@ -26,7 +26,8 @@ from fakegan.data.familiarity import Familiarity
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.sheets import png
 from fakegan.data.sources import open_container
-from fakegan.data.store import COLUMNS, FaceStore, Row, StoreWriter
+from fakegan.data.store import COLUMNS, FaceStore
+from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.detector import Detector, NetSpec
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import FAKE, REAL
@@ -315,8 +316,8 @@ def test_a_store_with_a_pickle_for_images_runs_nothing(small_store: Path, marker
         (lambda store: cell(store, "sha256", "\x1b[2J" * 99), "faces.csv", "a sha256 is"),
         (lambda store: cell(store, "label", "\x1b[2J" * 99), "faces.csv", "a label is"),
         (lambda store: cell(store, "split", "\x1b[2J" * 99), "faces.csv", "a split is"),
-        (lambda store: cell(store, "width", "9" * 40), "faces.csv", "no whole number"),
-        (lambda store: cell(store, "height", "0"), "faces.csv", "no picture's"),
+        (lambda store: cell(store, "width", "9" * 40), "faces.csv", "a width is"),
+        (lambda store: cell(store, "height", "0"), "faces.csv", "a height is"),
     ],
 )
 def test_a_store_that_lies_is_one_sentence(small_store: Path, harm: Callable[[Path], Any], file: str, why: str) -> None:

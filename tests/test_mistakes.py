@@ -1,5 +1,6 @@
 """The ten mistakes of the study this project follows: each must be impossible here. One test for each."""
 
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,8 @@ from fakegan.data.batches import FaceBatches, StoreOrder, loader, on_device
 from fakegan.data.faces import open_faces
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.pixels import to_uint8
-from fakegan.data.store import FaceStore, Row, StoreWriter
+from fakegan.data.store import FaceStore
+from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.detector import Detector, NetSpec, reconstruct
 from fakegan.errors import FakeganError
 from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
@@ -30,7 +32,7 @@ from fakegan.training import parts
 from fakegan.training.autoencoder import AdversarialAutoencoder
 from fakegan.training.datamodules import RealFacesDataModule
 from tests.conftest import Compose
-from tests.helpers import csv_rows
+from tests.helpers import csv_rows, fill, picture
 
 
 def test_1_inputs_and_reconstructions_share_one_range() -> None:
@@ -58,25 +60,27 @@ def test_2_floats_never_become_uint8_by_a_cast(tmp_path: Path) -> None:
         writer.append(np.zeros((64, 64, 3), np.float32), row)  # type: ignore[arg-type]
 
 
-def test_3_one_label_convention_from_store_to_score(compose_settings: Compose) -> None:
-    """There: real = 1 in one notebook and 0 in the other, so that 57.2 should read 42.8."""
+def test_3_one_label_convention_from_store_to_score_4_and_the_test_split_is_what_is_tested(
+    compose_settings: Compose, store_path: Path, tmp_path: Path
+) -> None:
+    """There: real = 1 in one notebook and 0 in the other, so that 57.2 should read 42.8; validation faces tested."""
     assert LABEL_CONVENTION == {"real": REAL, "fake": FAKE} == {"real": 0, "fake": 1}
-    stages.run(compose_settings("pipeline=classify", "budget.classifier.max_epochs=6"))
-    run_dir = compose_settings().paths.run_dir
-    rows = csv_rows(run_dir / "scores.csv")
+    settings = compose_settings("pipeline=classify", "budget.classifier.max_epochs=6")
+    stages.run(settings)
+    rows = csv_rows(settings.paths.run_dir / "scores.csv")
     assert {(row["source"] == "camera", row["label"]) for row in rows} == {(True, "0"), (False, "1")}
     scores = {kind: [float(r["score"]) for r in rows if r["label"] == kind] for kind in "01"}
     assert np.mean(scores["1"]) > np.mean(scores["0"]) + 0.1  # an easy store: fakes score high, never low
 
-
-def test_4_the_test_split_is_what_is_tested(compose_settings: Compose) -> None:
-    """There: the validation split was evaluated."""
-    settings = compose_settings("pipeline=classify")
-    stages.run(settings)
     faces = open_faces(settings.data, settings.paths.data_dir, needs={})
-    tested = [row["file"] for row in csv_rows(settings.paths.run_dir / "scores.csv")]
+    tested = [row["file"] for row in rows]
     assert tested == faces.store.files[faces.splits.test].tolist()
     assert not set(tested) & set(faces.store.files[faces.splits.val])
+
+    manifest = Path(shutil.copytree(store_path, tmp_path / "flipped")) / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"real": 0', '"real": 1').replace('"fake": 1', '"fake": 0'))
+    with pytest.raises(FakeganError, match="label"):
+        FaceStore.open(manifest.parent)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
@@ -124,14 +128,10 @@ def test_8_classes_that_differ_in_shape_or_codec_are_called_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """There: 218x178 JPEGs against square pictures of another codec."""
-    from PIL import Image
-
-    rng = np.random.default_rng(0)
-    for kind, size, suffix in (("real", (89, 109), "jpg"), ("fake", (64, 64), "png")):
-        (tmp_path / kind).mkdir()
-        for i in range(6):
-            noise = rng.integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
-            Image.fromarray(noise).save(tmp_path / kind / f"{i}.{suffix}")
+    fill(tmp_path / "real", 6, suffix="jpg")
+    for i in range(6):
+        (tmp_path / "fake").mkdir(exist_ok=True)
+        picture(10 + i).resize((64, 80)).save(tmp_path / "fake" / f"{i}.png")
     assert prepare.main(["--root", str(tmp_path), "--out", str(tmp_path / "store"), "--workers", "1"]) == 0
     printed = capsys.readouterr()
     warning = next(line for line in (printed.out + printed.err).splitlines() if "warning" in line)
@@ -186,15 +186,3 @@ def test_10_reconstructing_is_one_pass_in_large_batches(
     splits = open_faces(settings.data, settings.paths.data_dir, needs={}).splits
     count = len(np.union1d(splits.train, splits.val))
     assert sizes == [100] * (count // 100) + [count % 100]
-
-
-def test_a_store_with_flipped_labels_is_refused(store_path: Path, tmp_path: Path) -> None:
-    """The third mistake once more, from disk."""
-    import shutil
-
-    copy = tmp_path / "copy"
-    shutil.copytree(store_path, copy)
-    manifest = copy / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"real": 0', '"real": 1').replace('"fake": 1', '"fake": 0'))
-    with pytest.raises(FakeganError, match="label"):
-        FaceStore.open(copy)

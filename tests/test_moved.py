@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fakegan.data.images import Geometry, face_from_pixels
-from fakegan.data.store import FaceStore, Row, StoreWriter
+from fakegan.data.store import FaceStore
+from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.detector import Detector
 from fakegan.errors import FakeganError, UsageError
 from fakegan.reports import evaluating

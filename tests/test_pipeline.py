@@ -14,7 +14,8 @@ import torch
 from fakegan.data.faces import Faces, open_faces
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.pixels import to_unit
-from fakegan.data.store import FaceStore, Row, StoreWriter
+from fakegan.data.store import FaceStore
+from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.detector import Detector, reconstruct
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.calibration import fit_temperature, probability

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from fakegan.data.images import Geometry, face_from_pixels
-from fakegan.data.store import FaceStore, Row, StoreWriter
+from fakegan.data.store import FaceStore
+from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
 from tests.helpers import snapshot
@@ -21,16 +22,27 @@ def flat(level: int, size: int = 64) -> np.ndarray:
     return np.full((size, size, 3), level, dtype=np.uint8)
 
 
-def write_store(path: Path, levels=(10, 20, 30), overwrite: bool = False, groups=None) -> FaceStore:
+def write_store(path: Path, levels=(10, 20, 30), overwrite: bool = False, groups=None, at_once=False) -> FaceStore:
+    faces = [face_from_pixels(flat(level)) for level in levels]
+    rows = [
+        Row.of(face, file=f"s{i % 2}/{i}.png", label=FAKE if i % 2 else REAL, source=f"s{i % 2}", split="val")
+        for i, face in enumerate(faces)
+    ]
     with StoreWriter(path, Geometry(), overwrite=overwrite) as writer:
-        for number, level in enumerate(levels):
-            face = face_from_pixels(flat(level))
-            label = FAKE if number % 2 else REAL
-            row = Row.of(face, file=f"s{label}/{number}.png", label=label, source=f"s{label}", split="val")
-            writer.append(face.pixels, row)
-        if groups:
-            writer.regroup(groups)
+        if at_once:
+            writer.extend([face.pixels for face in faces], rows)
+        else:
+            for face, row in zip(faces, rows, strict=True):
+                writer.append(face.pixels, row)
+        writer.groups = groups
     return FaceStore.open(path)
+
+
+def verified(path: Path) -> list[int]:
+    """The levels of the store's flat faces."""
+    store = FaceStore.open(path)
+    store.verify()
+    return store.images[:, 0, 0, 0].tolist()
 
 
 def test_round_trip(tmp_path):
@@ -52,16 +64,11 @@ def test_round_trip(tmp_path):
     store.verify()
 
 
-def test_a_face_without_a_group_is_in_its_own(tmp_path):
-    store = write_store(tmp_path / "faces", levels=(1, 1, 2))
-    assert store.groups[0] == store.groups[1] == store.sha256[0][:16]
-    assert store.groups[2] == store.sha256[2][:16]
-
-
-def test_same_rows_same_bytes(tmp_path):
-    write_store(tmp_path / "a" / "faces")
-    write_store(tmp_path / "b" / "faces")
+def test_the_same_rows_are_the_same_bytes_at_once_or_one_by_one(tmp_path):
+    store = write_store(tmp_path / "a" / "faces", levels=(1, 1, 2))
+    write_store(tmp_path / "b" / "faces", levels=(1, 1, 2), at_once=True)
     assert snapshot(tmp_path / "a") == snapshot(tmp_path / "b")
+    assert store.groups.tolist() == [sha256[:16] for sha256 in store.sha256]  # a face alone is in a group of its own
 
 
 def test_file_names_that_are_not_utf8_survive(tmp_path):
@@ -96,93 +103,68 @@ def test_an_existing_store_is_kept_unless_asked(tmp_path):
 def test_a_folder_that_is_no_store_is_never_replaced(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "me.jpg").write_text("dear to me")
-    with pytest.raises(UsageError, match=r"me\.jpg"):
-        write_store(tmp_path / "photos", overwrite=True)
+    (tmp_path / "loop").symlink_to("loop")
+    for name, told in (("photos", r"me\.jpg"), ("photos/me.jpg", "is a file"), ("loop", "a link to itself")):
+        with pytest.raises(UsageError, match=told):
+            write_store(tmp_path / name, overwrite=True)
     assert (tmp_path / "photos" / "me.jpg").read_text() == "dear to me"
     (tmp_path / "empty").mkdir()
     assert len(write_store(tmp_path / "empty")) == 3
 
 
-def write_and_give_up(path: Path) -> None:
-    with StoreWriter(path, Geometry(), overwrite=True) as writer:
-        face = face_from_pixels(flat(9))
-        writer.append(face.pixels, Row.of(face, file="s/1", label=REAL, source="s"))
-        raise RuntimeError("midway")
+@pytest.mark.parametrize(
+    ("harm", "error", "told"),
+    [
+        (RuntimeError("midway"), RuntimeError, "midway"),
+        (["one", "two"], ValueError, "not as many groups"),
+        (["one", "two", "three", "four"], ValueError, "not as many groups"),
+        (OSError(errno.ENOSPC, "No space"), FakeganError, "disk that holds .*faces is full: nothing was written"),
+    ],
+)
+def test_a_failure_leaves_nothing_and_the_old_store_whole(tmp_path, monkeypatch, harm, error, told):
+    def fails(*_):
+        raise harm
 
-
-def test_an_exception_leaves_nothing_and_the_old_store_whole(tmp_path):
     write_store(tmp_path / "faces")
     before = snapshot(tmp_path)
-    with pytest.raises(RuntimeError, match="midway"):
-        write_and_give_up(tmp_path / "faces")
+    if isinstance(harm, RuntimeError):
+        monkeypatch.setattr(StoreWriter, "append", fails)
+    elif isinstance(harm, OSError):
+        monkeypatch.setattr("os.fsync", fails)
+    with pytest.raises(error, match=told):
+        write_store(tmp_path / "faces", overwrite=True, groups=harm if isinstance(harm, list) else None)
     assert snapshot(tmp_path) == before
-
-
-def test_groups_that_are_not_as_many_as_the_rows_leave_nothing(tmp_path):
-    for groups in (["one", "two"], ["one", "two", "three", "four"]):
-        with pytest.raises(ValueError, match="not as many groups"):
-            write_store(tmp_path / "faces", groups=groups)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_several_at_once_are_the_same_bytes_as_one_by_one(tmp_path):
-    write_store(tmp_path / "a" / "faces")
-    stored = [face_from_pixels(flat(level)) for level in (10, 20, 30)]
-    rows = [
-        Row.of(face, file=f"s{i % 2}/{i}.png", label=i % 2, source=f"s{i % 2}", split="val")
-        for i, face in enumerate(stored)
-    ]
-    with StoreWriter(tmp_path / "b" / "faces", Geometry()) as writer:
-        writer.extend([], [])
-        writer.extend([face.pixels for face in stored], rows)
-    assert snapshot(tmp_path / "a") == snapshot(tmp_path / "b")
-
-
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("fakegan.data.store.os.fsync", full)
-    with pytest.raises(FakeganError, match=r"disk that holds .*faces is full: nothing was written"):
-        write_store(tmp_path / "faces")
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"faces"}
 
 
 def test_leftovers_of_a_dead_writer_are_swept_those_of_a_living_one_not(tmp_path):
-    dead = tmp_path / ".faces.building-1-abcd"
-    dead.mkdir()
-    (dead / "images.npy").write_bytes(b"half")
+    for name in (".faces.building", ".faces.building-1-abcd"):  # the second by an earlier version
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "images.npy").write_bytes(b"half")
     with StoreWriter(tmp_path / "faces", Geometry()) as living:
         assert living.swept
-        assert not dead.exists()
-        with pytest.raises(RuntimeError, match="midway"):
-            write_and_give_up(tmp_path / "faces")
-        assert len(list(tmp_path.glob(".faces.building-*"))) == 1
+        assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [".faces.building"]
+        with pytest.raises(FakeganError, match="another process is writing"):
+            write_store(tmp_path / "faces", levels=(8,))
         face = face_from_pixels(flat(9))
         living.append(face.pixels, Row.of(face, file="s/1", label=REAL, source="s"))
-    assert len(FaceStore.open(tmp_path / "faces")) == 1
+    assert verified(tmp_path / "faces") == [9]
 
 
-def test_of_two_writers_the_later_to_finish_gives_way(tmp_path):
+def test_a_store_that_came_to_the_place_in_the_meantime_stays(tmp_path):
+    write_store(tmp_path / "other")
     with pytest.raises(UsageError, match="--overwrite"), StoreWriter(tmp_path / "faces", Geometry()):
-        write_store(tmp_path / "faces")
+        (tmp_path / "other").rename(tmp_path / "faces")
     assert len(FaceStore.open(tmp_path / "faces")) == 3
     assert {path.name for path in tmp_path.iterdir()} == {"faces"}
 
 
 def test_a_store_set_aside_by_a_killed_swap_comes_back(tmp_path):
     write_store(tmp_path / "faces")
-    (tmp_path / "faces").rename(tmp_path / ".faces.replaced-1-abcd")
+    (tmp_path / "faces").rename(tmp_path / ".faces.replaced")
     with pytest.raises(UsageError, match="--overwrite"):
         write_store(tmp_path / "faces", levels=(9,))
     assert len(FaceStore.open(tmp_path / "faces")) == 3
-
-
-def verified(path: Path) -> list[int]:
-    """The levels of the store's flat faces."""
-    store = FaceStore.open(path)
-    store.verify()
-    return store.images[:, 0, 0, 0].tolist()
 
 
 def test_a_store_in_a_mount_point_is_built_and_replaced_within_it(tmp_path, mounted):
@@ -211,7 +193,7 @@ def test_a_swap_within_a_mount_point_that_is_killed_costs_no_store(mounted, monk
 
     with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
         patch.setattr("os.replace", replace)
-        patch.setattr("fakegan.data.store._settle", lambda *_: None)  # a killed process does nothing more
+        patch.setattr("fakegan.system.files._settle", lambda *_: None)  # a killed process does nothing more
         write_store(volume, levels=(8,), overwrite=True)
     with pytest.raises(UsageError, match="--overwrite"):  # what it has left is put in order first
         write_store(volume, levels=(7,))
@@ -235,6 +217,17 @@ def test_a_link_to_a_store_stays_and_the_store_behind_it_is_replaced(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"disk", "link", "dangling"}
 
 
+def edit(path: Path, key: str, value: object) -> None:
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps(manifest | {key: value}))
+
+
+def swap(path: Path, old: str, new: str) -> None:
+    content = (path / "faces.csv").read_text()
+    assert old in content
+    (path / "faces.csv").write_text(content.replace(old, new))
+
+
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
@@ -245,7 +238,7 @@ def test_a_link_to_a_store_stays_and_the_store_behind_it_is_replaced(tmp_path):
         (lambda path: edit(path, "label_convention", {"real": 1, "fake": 0}), "labels mean"),
         (lambda path: edit(path, "count", 4), r"images\.npy is damaged: it holds 3 images"),
         (lambda path: edit(path, "geometry", {"size": 64}), "geometry"),
-        (lambda path: cut(path / "images.npy"), r"images\.npy is damaged: not a whole array"),
+        (lambda path: os.truncate(path / "images.npy", 12_288), r"images\.npy is damaged: not a whole array"),
         (lambda path: np.save(path / "images.npy", np.zeros((3, 64, 64, 3))), "float64"),
         (lambda path: np.save(path / "images.npy", np.array([{}]), allow_pickle=True), "not a whole array"),
         (lambda path: swap(path, "0,s0", "2,s0"), "a label is '2' instead of 0"),
@@ -275,18 +268,3 @@ def test_verify_sees_a_changed_pixel_and_a_changed_row(tmp_path):
     swap(tmp_path / "faces", "s0/2.png", "s0/3.png")
     with pytest.raises(FakeganError, match="fingerprint"):
         store.verify()
-
-
-def edit(path: Path, key: str, value: object) -> None:
-    manifest = json.loads((path / "manifest.json").read_text())
-    (path / "manifest.json").write_text(json.dumps(manifest | {key: value}))
-
-
-def cut(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:-100])
-
-
-def swap(path: Path, old: str, new: str) -> None:
-    content = (path / "faces.csv").read_text()
-    assert old in content
-    (path / "faces.csv").write_text(content.replace(old, new))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+HEADER_BYTES = 128  # of the array of pictures, whatever their number, so that the header can be written last
 Rows = npt.NDArray[np.int64]  # store rows
 
 
@@ -31,3 +33,12 @@ def map_array(path: Path) -> npt.NDArray[Any]:
             return np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # a header is parsed as Python: TokenError, RecursionError, OverflowError, MemoryError
         raise ValueError(f"{path} is no whole array") from error
+
+
+def npy_header(count: int, size: int) -> bytes:
+    """What a .npy file of pictures, uint8 (count, size, size, 3), begins with: `HEADER_BYTES` bytes."""
+    header = io.BytesIO()
+    shape = (count, size, size, 3)
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    assert header.tell() == HEADER_BYTES
+    return header.getvalue()

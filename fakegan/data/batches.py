@@ -1,9 +1,8 @@
 """Whole batches of faces from the memory map to the device; order and flips depend on (seed, epoch, row) alone.
 
-A batch leaves the store as uint8 in one gather. Flips and the conversion to [-1, 1] happen on the device, after the
-transfer, so nothing is done in Python per picture. Where several processes train together, each training batch is
-dealt to them face by face, and batches to validate on are divided among them: the same faces in the same order as in
-one process, and none twice.
+A batch leaves the store as uint8 in one gather; flips and the conversion to [-1, 1] happen on the device. Where several
+processes train together, each training batch is dealt to them face by face, and whole batches to validate on: the same
+faces in the same order as in one process, and none twice.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def limited(
     batches: int,
     limit: float | None,  # as Lightning's limit_train_batches: a whole number, or a share
 ) -> int:
-    """Of so many batches, those that are taken."""
+    """How many of the batches are taken."""
     if limit is None:
         return batches
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
@@ -72,7 +71,7 @@ class TrainOrder(Sampler[Draw]):
         self.trained: Callable[[], tuple[int, int]] = lambda: (0, self.batches)  # batches so far, and of an epoch
 
     def take(self, limit: float | None) -> None:
-        """Of each epoch so many batches at most, or such a share; None: all."""
+        """Keep the first `limit` batches of each epoch, or such a share of them; None: all."""
         self.batches = limited(self.batches, limit)
 
     def __len__(self) -> int:
@@ -105,18 +104,20 @@ class StoreOrder(Sampler[Draw]):
         return math.ceil(len(self.rows) / self.batch_size)
 
     def take(self, limit: float | None) -> None:
-        """So many batches at most, or such a share of them, the first ones; None: all."""
+        """Keep the first `limit` batches, or such a share of them; None: all."""
         self.rows = self.rows[: limited(self.batches, limit) * self.batch_size]
 
+    def own(self) -> range:
+        """The numbers of this process's batches."""
+        return range(self.batches)
+
     def __len__(self) -> int:
-        return self.batches
+        return len(self.own())
 
     def __iter__(self) -> Iterator[Draw]:
-        for start in range(0, len(self.rows), self.batch_size):
-            yield self._draw(self.rows[start : start + self.batch_size])
-
-    def _draw(self, rows: Rows) -> Draw:
-        return Draw(rows, np.zeros(len(rows), dtype=bool))
+        for batch in self.own():
+            rows = self.rows[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield Draw(rows, np.zeros(len(rows), dtype=bool))
 
 
 class DealtStoreOrder(StoreOrder):
@@ -125,18 +126,9 @@ class DealtStoreOrder(StoreOrder):
     With fewer batches than processes, some get one without faces: all of them must meet at the end of a validation.
     """
 
-    def __len__(self) -> int:
-        return max(len(self._own()), 1)
-
-    def __iter__(self) -> Iterator[Draw]:
-        own = self._own()
-        if not own:
-            yield self._draw(self.rows[:0])
-        for batch in own:
-            yield self._draw(self.rows[batch * self.batch_size : (batch + 1) * self.batch_size])
-
-    def _own(self) -> range:
-        return ranks.dealt(range(self.batches))
+    def own(self) -> range:
+        """The numbers of this process's batches; the one after the last has no faces."""
+        return ranks.dealt(range(self.batches)) or range(self.batches, self.batches + 1)
 
 
 class FaceBatches(Dataset[dict[str, Tensor]]):
@@ -147,13 +139,10 @@ class FaceBatches(Dataset[dict[str, Tensor]]):
         self.labels = labels
 
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
-        pictures = {name: torch.from_numpy(np.ascontiguousarray(a[draw.rows])) for name, a in self.arrays.items()}
-        return {
-            **pictures,
-            "label": torch.from_numpy(self.labels[draw.rows]),
-            "row": torch.from_numpy(draw.rows),
-            "flip": torch.from_numpy(draw.flips),
-        }
+        batch: dict[str, npt.NDArray[Any]]
+        batch = {name: np.ascontiguousarray(pictures[draw.rows]) for name, pictures in self.arrays.items()}
+        batch |= {"label": self.labels[draw.rows], "row": draw.rows, "flip": draw.flips}
+        return {name: torch.from_numpy(array) for name, array in batch.items()}
 
 
 def loader(
@@ -176,18 +165,16 @@ def loader(
 
 
 def _leave_signals_to_the_run(_worker: int) -> None:
-    """In a loader's process: a terminal, a wrapper or SLURM tells a whole group of processes to stop.
+    """In a loader's process: a terminal, a wrapper or SLURM asks a whole group of processes to stop.
 
-    The run's own process answers, and to save it needs its loaders until the end of the step. By SIGTERM it ends them.
+    The run's own process answers; to save, it needs its loaders until the end of the step, and ends them by SIGTERM.
     """
-    if hasattr(os, "setpgrp"):
-        os.setpgrp()
-    for number in STOP_SIGNALS:
-        if number != signal.SIGTERM:
-            signal.signal(number, signal.SIG_IGN)
+    os.setpgrp()
+    for number in set(STOP_SIGNALS) - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)
 
 
-def _as_it_is(batch: Any) -> Any:  # dict[str, Tensor]; DataLoader's stub knows of lists of items only
+def _as_it_is(batch: Any) -> Any:
     """In place of DataLoader's own search through each batch for arrays to convert: there are tensors only."""
     return batch
 
@@ -200,13 +187,9 @@ def on_device(batch: dict[str, Tensor], names: tuple[str, ...]) -> dict[str, Ten
 def mirrored(pixels: Tensor, flip: Tensor) -> Tensor:  # uint8 (B, 64, 64, 3), bool (B,) -> (B, 64, 64, 3)
     """The pictures, those of `flip` mirrored left to right.
 
-    Torch has a fast mirror image for pixels of three bytes if it is told that they are channels. All are mirrored, and
-    chosen by words of eight bytes: that takes less than picking out some.
+    Torch mirrors pixels of three bytes fast if it is told that they are channels. All are mirrored, and then chosen
+    by words of eight bytes, (B, 1536): that takes less than picking out some.
     """
     all_mirrored = pixels.permute(0, 3, 1, 2).flip(3).permute(0, 2, 3, 1)
-    choice = torch.where(flip.view(-1, 1), _words(all_mirrored), _words(pixels))
-    return choice.view(torch.uint8).view(pixels.shape)
-
-
-def _words(pixels: Tensor) -> Tensor:  # uint8 (B, 64, 64, 3) -> int64 (B, 1536)
-    return pixels.flatten(1).view(torch.int64)
+    a, b = (picture.flatten(1).view(torch.int64) for picture in (all_mirrored, pixels))
+    return torch.where(flip.view(-1, 1), a, b).view(torch.uint8).view(pixels.shape)

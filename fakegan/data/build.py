@@ -5,18 +5,17 @@ Also `read_pictures`, the same reading without a store, for prediction.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import multiprocessing
 import os
 import re
 from array import array
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
+from functools import partial
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
 from pathlib import Path
@@ -26,22 +25,18 @@ import numpy as np
 
 from fakegan.data.duplicates import Duplicates, find_duplicates
 from fakegan.data.formats import ImageError, describe_left_out
-from fakegan.data.frames import GroupBy, Names, group_of
-from fakegan.data.images import Face, Geometry, Pixels, read_face_file, take_turns
-from fakegan.data.sources import Container, ValueRange, open_container
-from fakegan.data.store import Row, StoreWriter
+from fakegan.data.frames import GroupBy, Names
+from fakegan.data.grouping import Grouping
+from fakegan.data.images import Face, Geometry, take_turns
+from fakegan.data.sources import Container, Folder, ValueRange, open_container
+from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.data.summary import SourceSummary, Summary
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import REAL
-from fakegan.system.processes import block_signals, start_worker
+from fakegan.system.pool import in_order
 
 CHUNK = 32  # pictures a worker reads at a time: 400 kB of faces on the way back
-_GROUP_KEY = re.compile("[0-9a-f]{16}")  # a group named like the one that a picture has of itself
-
-_NO_GROUP = {
-    "folder": "none lies in a folder below its source's own",
-    "name": "none is numbered, with a name before the number",
-}
+_OWN_GROUP = re.compile("[0-9a-f]{16}")  # the name of the group of a picture that is alone in it
 
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
 Outcome = Face | str  # the reason where there is no face
@@ -61,21 +56,30 @@ class Source:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the store is made of: all that decides its bytes."""
+    """All that decides the bytes of a store."""
 
     sources: Sequence[Source]
     geometry: Geometry = field(default_factory=Geometry)
     groups: Path | None = None  # CSV with the columns file, group
     group_by: GroupBy | None = None  # without such a CSV
     limit: int | None = None  # the first so many of each source
-    value_range: ValueRange | None = None  # what float arrays span
+    value_range: ValueRange | None = None  # of the values in float arrays
 
 
-class Chunk(NamedTuple):
+class _Unreadable(NamedTuple):
+    """In place of a container that holds no pictures, or cannot be opened."""
+
+    reason: str
+
+    def read(self, name: str, geometry: Geometry) -> Face:
+        raise ImageError(self.reason)
+
+
+class _Chunk(NamedTuple):
     """Pictures that one worker reads in one go."""
 
     source: Source
-    container: Container
+    container: Container | _Unreadable
     names: list[str]
 
 
@@ -94,37 +98,146 @@ def build_store(
         UsageError: a source without pictures, an array or a groups file of the wrong kind, `out` taken.
         FakeganError: a source of which nothing could be read, a full disk, a dead worker.
     """
-    declared = DeclaredGroups.read(recipe.groups) if recipe.groups else DeclaredGroups({})
+    grouping = Grouping.of_recipe(recipe.groups, recipe.group_by)
     containers = [open_container(source.path, recipe.value_range, source.inside) for source in recipe.sources]
     with ExitStack() as stack:
         writer = None if dry_run else stack.enter_context(StoreWriter(out, recipe.geometry, overwrite))
         summaries, total = _count(recipe, containers)
-        found = _Found()
-        chunks = _chunks(recipe, containers)
-        done = 0
-        for chunk, outcomes in _read_chunks(chunks, recipe.geometry, min(workers, -(-total // CHUNK))):
-            summary = summaries[chunk.source.name]
-            groups = _groups(chunk, recipe.group_by, declared)
-            _keep(chunk, outcomes, summary=summary, groups=groups, found=found, writer=writer)
+        found, done = _Found(), 0
+        for chunk, outcomes in _read_chunks(_chunks(recipe, containers), recipe.geometry, workers, total):
+            _keep(chunk, outcomes, grouping, summaries[chunk.source.name], found, writer)
             done += len(outcomes)
             if progress:
                 progress(done, total)
-        _refuse_nothing_read(summaries)
-        declared.refuse_all_unused(recipe.groups)
-        if recipe.group_by and not found.group_names:
-            raise UsageError(f"--group-by {recipe.group_by}: no picture has such a group: {_NO_GROUP[recipe.group_by]}")
+        for summary in summaries.values():
+            summary.refuse_empty()
+        grouping.refuse_unused(any_group=bool(found.group_names))
         duplicates = found.duplicates()
+        result = _summarise(recipe, list(summaries.values()), found, duplicates, grouping)
         if writer:
-            writer.regroup(found.groups(duplicates))
-        result = _summarise(summaries, found, duplicates, declared, writer)
-        result.grouped = (recipe.group_by, len(found.group_names)) if recipe.group_by else None
-        if writer and recipe.group_by:
-            writer.note("group_by", recipe.group_by)
-        if not recipe.groups and not recipe.group_by:
-            result.frames = found.frames()
-        if writer:
-            writer.warn(result.warnings())
+            result.swept = writer.swept
+            writer.groups = found.groups(duplicates)
+            writer.notes = {"warnings": result.warnings()}
+            if recipe.group_by:
+                writer.notes["group_by"] = recipe.group_by
         return result
+
+
+def _count(recipe: Recipe, containers: Sequence[Container]) -> tuple[dict[str, SourceSummary], int]:
+    """A summary to fill for each source, and the number of pictures in all."""
+    summaries: dict[str, SourceSummary] = {}
+    pictures: Counter[str] = Counter()
+    for source, container in zip(recipe.sources, containers, strict=True):
+        summary = summaries.setdefault(source.name, SourceSummary(source.name, source.label))
+        others = Counter(other for _, other in container.entries())
+        found = others.pop("", 0)
+        if not found:
+            raise UsageError(f"{source.path / source.inside} {_no_pictures(others)}")
+        summary.left_out += others
+        pictures[source.name] += found
+    return summaries, sum(min(count, recipe.limit or count) for count in pictures.values())
+
+
+def _no_pictures(left_out: Counter[str]) -> str:
+    return f"holds no pictures; {describe_left_out(left_out)}" if left_out else "holds no pictures: it is empty"
+
+
+def _chunks(recipe: Recipe, containers: Sequence[Container]) -> Iterator[_Chunk]:
+    taken: Counter[str] = Counter()  # a source may be made up of several folders
+    for source, container in zip(recipe.sources, containers, strict=True):
+        left = None if recipe.limit is None else recipe.limit - taken[source.name]
+        names = islice((name for name, other in container.entries() if not other), left)
+        while part := list(islice(names, CHUNK)):
+            taken[source.name] += len(part)
+            yield _Chunk(source, container, part)
+
+
+def _keep(
+    chunk: _Chunk,
+    outcomes: Sequence[Outcome],
+    grouping: Grouping,
+    summary: SourceSummary,
+    found: _Found,
+    writer: StoreWriter | None,
+) -> None:
+    """The faces of a chunk go into the store, its failures into rejected.csv."""
+    source = chunk.source
+    prefix = source.prefix or source.name
+    faces, rows = [], []
+    for name, outcome in zip(chunk.names, outcomes, strict=True):
+        file, group = f"{prefix}/{name}", grouping.of(prefix, name)
+        if isinstance(outcome, str):
+            summary.reject(outcome)
+            if writer:
+                writer.reject(file, source.name, outcome)
+            continue
+        row = Row.of(outcome, file=file, label=source.label, source=source.name, group=group, split=source.split)
+        summary.add(outcome)
+        found.add(outcome, row, name)
+        faces.append(outcome.pixels)
+        rows.append(row)
+    if writer:
+        writer.extend(faces, rows)
+
+
+class _Found:
+    """What is kept of every row to find duplicates: about 110 bytes a picture, and 150 more during the search."""
+
+    def __init__(self) -> None:
+        self.group_names: dict[int, str] = {}  # by key; other groups are called by their key
+        self.group_keys, self.file_keys, self.pixel_keys, self.hashes = (array("Q") for _ in range(4))  # 64 bits each
+        self.thumbs = bytearray()
+        self.labels = array("b")
+        self.source_numbers: dict[str, int] = {}
+        self.sources = array("I")  # their numbers
+        self.names = Names()
+
+    def add(self, face: Face, row: Row, name: str) -> None:
+        if _OWN_GROUP.fullmatch(row.group):
+            key = int(row.group, 16)
+        else:
+            digest = hashlib.blake2b(row.group.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+            key = int.from_bytes(digest, "big")
+            self.group_names[key] = row.group
+        self.group_keys.append(key)
+        self.labels.append(row.label)
+        self.sources.append(self.source_numbers.setdefault(row.source, len(self.source_numbers)))
+        self.file_keys.append(int(face.sha256[:16], 16))
+        self.pixel_keys.append(face.pixel_key)
+        self.hashes.append(face.phash)
+        self.thumbs += face.thumbnail
+        self.names.add(name)
+
+    def duplicates(self) -> Duplicates:
+        columns = (self.group_keys, self.file_keys, self.pixel_keys, self.hashes)
+        group_keys, file_keys, pixel_keys, hashes = (np.frombuffer(column, dtype=np.uint64) for column in columns)
+        thumbs = np.frombuffer(self.thumbs, dtype=np.uint8).reshape(-1, 64)
+        return find_duplicates(
+            group_keys, file_keys, pixel_keys, hashes, thumbs, labels=np.frombuffer(self.labels, dtype=np.int8)
+        )
+
+    def groups(self, duplicates: Duplicates) -> Iterator[str]:
+        """The merged groups, each named after that of its first row."""
+        for row in duplicates.first:
+            key = self.group_keys[row]
+            yield self.group_names.get(key) or f"{key:016x}"
+
+
+def _summarise(
+    recipe: Recipe, sources: list[SourceSummary], found: _Found, duplicates: Duplicates, grouping: Grouping
+) -> Summary:
+    numbers = np.frombuffer(found.sources, dtype=np.uintc)
+    for source in sources:
+        own = numbers == found.source_numbers[source.name]
+        source.exact, source.near = int(duplicates.exact[own].sum()), int(duplicates.near[own].sum())
+    summary = Summary(sources, both_classes=duplicates.both_classes, unused_groups=grouping.unused)
+    if recipe.group_by:
+        summary.grouped = recipe.group_by, len(found.group_names)
+    elif not recipe.groups:
+        names = list(found.source_numbers)
+        thumbs = np.frombuffer(found.thumbs, dtype=np.uint8).reshape(-1, 64)
+        summary.frames = [(names[source], by, count) for source, by, count in found.names.found(numbers, thumbs)]
+    return summary
 
 
 def read_pictures(
@@ -141,7 +254,7 @@ def read_pictures(
     with their number.
     """
     chunks = _path_chunks(paths, Counter() if left_out is None else left_out)
-    for chunk, outcomes in _read_chunks(chunks, geometry, min(workers, -(-count_pictures(paths) // CHUNK))):
+    for chunk, outcomes in _read_chunks(chunks, geometry, workers, count_pictures(paths)):
         names = (f"{chunk.source.prefix}{name}" for name in chunk.names)
         yield from zip(names, outcomes, strict=True)
 
@@ -151,36 +264,18 @@ def count_pictures(paths: Sequence[Path]) -> int:
     return sum(1 for _ in _pictures(paths, Counter()))
 
 
-@dataclass(frozen=True)
-class _Files:
-    """Any files, named by their paths."""
-
-    def entries(self) -> Iterator[tuple[str, str]]:
-        return iter(())
-
-    def read(self, name: str, geometry: Geometry) -> Face:
-        return read_face_file(Path(name), geometry)
+def _path_chunks(paths: Sequence[Path], left_out: Counter[str]) -> Iterator[_Chunk]:
+    for (container, prefix), pictures in groupby(_pictures(paths, left_out), key=itemgetter(0, 1)):
+        while part := [name for _, _, name in islice(pictures, CHUNK)]:
+            yield _Chunk(Source("", REAL, Path(), prefix=prefix), container, part)
 
 
-@dataclass(frozen=True)
-class _Nothing:
-    """What holds no pictures that could be read, and why."""
-
-    reason: str
-
-    def entries(self) -> Iterator[tuple[str, str]]:
-        return iter(())
-
-    def read(self, name: str, geometry: Geometry) -> Face:
-        raise ImageError(self.reason)
-
-
-def _pictures(paths: Sequence[Path], left_out: Counter[str]) -> Iterator[tuple[Container, str, str]]:
+def _pictures(paths: Sequence[Path], left_out: Counter[str]) -> Iterator[tuple[Container | _Unreadable, str, str]]:
     """Each picture's container, the prefix of its name, and its name there; counts what is left out."""
     for path in paths:
         is_folder = os.path.isdir(path)  # unlike Path.is_dir, no error where a folder above is closed to us
         if not is_folder and not (path.suffix.lower() == ".zip" and os.path.isfile(path)):
-            yield _Files(), "", str(path)
+            yield Folder(Path()), "", str(path)
             continue
         found = False
         others: Counter[str] = Counter()
@@ -193,269 +288,29 @@ def _pictures(paths: Sequence[Path], left_out: Counter[str]) -> Iterator[tuple[C
                     found = True
                     yield container, f"{path}{os.sep}", name
         except FakeganError as error:
-            yield _Nothing(f"{error}; the rest of it was not read" if found else str(error)), "", str(path)
+            yield _Unreadable(f"{error}; the rest of it was not read" if found else str(error)), "", str(path)
         else:
             if not found:
-                yield _Nothing(_no_pictures(others)), "", str(path)
+                yield _Unreadable(_no_pictures(others)), "", str(path)
         left_out += others
 
 
-def _no_pictures(left_out: Counter[str]) -> str:
-    return f"holds no pictures; {describe_left_out(left_out)}" if left_out else "holds no pictures: it is empty"
-
-
-def _path_chunks(paths: Sequence[Path], left_out: Counter[str]) -> Iterator[Chunk]:
-    for (container, prefix), pictures in groupby(_pictures(paths, left_out), key=itemgetter(0, 1)):
-        while part := [name for _, _, name in islice(pictures, CHUNK)]:
-            yield Chunk(Source("", REAL, Path(), prefix=prefix), container, part)
-
-
-@dataclass
-class DeclaredGroups:
-    """The lines of --groups: a file, as faces.csv names it or as its source does, and its group."""
-
-    group_of: dict[str, str]
-    used: dict[str, str] = field(default_factory=dict)  # what stands in the CSV -> the file in the store
-
-    @classmethod
-    def read(cls, path: Path) -> DeclaredGroups:
-        """Raises UsageError where the file is missing or is not such a table."""
-        group_of: dict[str, str] = {}
-        try:
-            with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-                for row in csv.DictReader(lines):
-                    file, group = row.get("file"), row.get("group")
-                    if not file or not group:
-                        raise UsageError(
-                            f"{path}: line {len(group_of) + 2} lacks a file or a group; the first line is file,group"
-                        )
-                    if group_of.setdefault(file, group) != group:
-                        raise UsageError(f"{path}: {file} is in two groups, {group_of[file]} and {group}")
-        except (OSError, csv.Error) as error:
-            raise UsageError(f"{path}: cannot be read as --groups: {getattr(error, 'strerror', error)}") from None
-        if not group_of:
-            raise UsageError(f"{path}: names no file; its first line is file,group, then one line a file")
-        return cls(group_of)
-
-    def of(self, file: str, name: str) -> str:
-        """The declared group, or "" where there is none.
-
-        Raises:
-            UsageError: a bare name that fits pictures of two sources, which have nothing to do with each other.
-        """
-        for key in (file, name):
-            if key in self.group_of:
-                if self.used.setdefault(key, file) != file:
-                    other = self.used[key]
-                    raise UsageError(f"--groups: {key} could be {other} or {file}: name the file as {file} in the CSV")
-                return self.group_of[key]
-        return ""
-
-    @property
-    def unused(self) -> int:
-        """Lines that named no picture."""
-        return len(self.group_of) - len(self.used)
-
-    def refuse_all_unused(self, path: Path | None) -> None:
-        """Raises UsageError where not one line named a picture: the names are of another kind."""
-        if self.group_of and not self.used:
-            raise UsageError(
-                f"{path}: none of its files is among the pictures: name them as below their source's folder, "
-                f"such as 0001.jpg, not {next(iter(self.group_of))}"
-            )
-
-
-@dataclass
-class _Found:
-    """What finding duplicates needs of every row: about 110 bytes a picture, and 150 more while it looks."""
-
-    group_names: dict[int, str] = field(default_factory=dict)  # the declared ones; others are called by their key
-    group_keys: array[int] = field(default_factory=lambda: array("Q"))  # 64 bits: no chance collisions
-    labels: array[int] = field(default_factory=lambda: array("b"))
-    source_numbers: dict[str, int] = field(default_factory=dict)
-    sources: array[int] = field(default_factory=lambda: array("I"))  # their numbers
-    file_keys: array[int] = field(default_factory=lambda: array("Q"))
-    pixel_keys: array[int] = field(default_factory=lambda: array("Q"))
-    hashes: array[int] = field(default_factory=lambda: array("Q"))
-    thumbs: bytearray = field(default_factory=bytearray)
-    names: Names = field(default_factory=Names)
-
-    def add(self, face: Face, row: Row) -> None:
-        self.group_keys.append(self._group_key(row.group))
-        self.labels.append(row.label)
-        self.sources.append(self.source_numbers.setdefault(row.source, len(self.source_numbers)))
-        self.file_keys.append(int(face.sha256[:16], 16))
-        self.pixel_keys.append(face.pixel_key)
-        self.hashes.append(face.phash)
-        self.thumbs += face.thumbnail
-
-    def _group_key(self, group: str) -> int:
-        if _GROUP_KEY.fullmatch(group):
-            return int(group, 16)
-        digest = hashlib.blake2b(group.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-        key = int.from_bytes(digest, "big")
-        self.group_names[key] = group
-        return key
-
-    def duplicates(self) -> Duplicates:
-        group_keys, file_keys, pixel_keys, hashes = (
-            np.frombuffer(keys, dtype=np.uint64)
-            for keys in (self.group_keys, self.file_keys, self.pixel_keys, self.hashes)
-        )
-        thumbs = np.frombuffer(self.thumbs, dtype=np.uint8).reshape(-1, 64)
-        labels = np.frombuffer(self.labels, dtype=np.int8)
-        return find_duplicates(group_keys, file_keys, pixel_keys, hashes, thumbs, labels)
-
-    def frames(self) -> list[tuple[str, GroupBy, int]]:
-        """Sources whose pictures look like frames of some things: name, how to group them, how many groups."""
-        names = list(self.source_numbers)
-        thumbs = np.frombuffer(self.thumbs, dtype=np.uint8).reshape(-1, 64)
-        found = self.names.found(np.frombuffer(self.sources, dtype=np.uintc), thumbs)
-        return [(names[source], by, count) for source, by, count in found]
-
-    def groups(self, duplicates: Duplicates) -> Iterator[str]:
-        """The merged groups, each named after that of its first row."""
-        for row in duplicates.first:
-            key = self.group_keys[row]
-            yield self.group_names.get(key) or f"{key:016x}"
-
-
-def _count(recipe: Recipe, containers: Sequence[Container]) -> tuple[dict[str, SourceSummary], int]:
-    """A summary to fill for each source, and the number of pictures in all."""
-    summaries: dict[str, SourceSummary] = {}
-    pictures: Counter[str] = Counter()
-    for source, container in zip(recipe.sources, containers, strict=True):
-        summary = summaries.setdefault(source.name, SourceSummary(source.name, source.label))
-        others: Counter[str] = Counter()
-        for _, other in container.entries():
-            others[other] += 1
-        found = others.pop("", 0)
-        if not found:
-            raise UsageError(f"{source.path / source.inside} {_no_pictures(others)}")
-        summary.left_out += others
-        pictures[source.name] += found
-    return summaries, sum(min(count, recipe.limit or count) for count in pictures.values())
-
-
-def _chunks(recipe: Recipe, containers: Sequence[Container]) -> Iterator[Chunk]:
-    taken: Counter[str] = Counter()  # a source may be made up of several folders
-    for source, container in zip(recipe.sources, containers, strict=True):
-        left = None if recipe.limit is None else recipe.limit - taken[source.name]
-        names = islice((name for name, other in container.entries() if not other), left)
-        while part := list(islice(names, CHUNK)):
-            taken[source.name] += len(part)
-            yield Chunk(source, container, part)
-
-
-def _groups(chunk: Chunk, by: GroupBy | None, declared: DeclaredGroups) -> list[str]:
-    """The group of each picture that --groups or --group-by gives it, else ""."""
-    prefix = chunk.source.prefix or chunk.source.name
-    if by is None:
-        return [declared.of(f"{prefix}/{name}", name) for name in chunk.names]
-    groups = [group_of(name, by) for name in chunk.names]
-    return [f"{prefix}/{group}" if group else "" for group in groups]
-
-
-def _keep(
-    chunk: Chunk,
-    outcomes: Sequence[Outcome],
-    *,
-    summary: SourceSummary,
-    groups: Sequence[str],  # of each picture; "" for one that is alone
-    found: _Found,
-    writer: StoreWriter | None,
-) -> None:
-    """One chunk's faces into the store, its failures into rejected.csv."""
-    source = chunk.source
-    faces: list[Pixels] = []
-    rows: list[Row] = []
-    for name, group, outcome in zip(chunk.names, groups, outcomes, strict=True):
-        file = f"{source.prefix or source.name}/{name}"
-        if isinstance(outcome, str):
-            summary.reject(outcome)
-            if writer:
-                writer.reject(file, source.name, outcome)
-            continue
-        row = Row.of(
-            outcome,
-            file=file,
-            label=source.label,
-            source=source.name,
-            group=group,
-            split=source.split,
-        )
-        summary.add(outcome)
-        found.add(outcome, row)
-        found.names.add(name)
-        faces.append(outcome.pixels)
-        rows.append(row)
-    if writer:
-        writer.extend(faces, rows)
-
-
-def _refuse_nothing_read(summaries: dict[str, SourceSummary]) -> None:
-    for summary in summaries.values():
-        if not summary.count:
-            reason, times = summary.reasons.most_common(1)[0]
-            raise FakeganError(
-                f"none of the {summary.rejected} pictures of {summary.name} could be used; most often: "
-                f"{reason} ({times})"
-            )
-
-
-def _summarise(
-    summaries: dict[str, SourceSummary],
-    found: _Found,
-    duplicates: Duplicates,
-    declared: DeclaredGroups,
-    writer: StoreWriter | None,
-) -> Summary:
-    sources = np.frombuffer(found.sources, dtype=np.uintc)
-    for name, number in found.source_numbers.items():
-        summaries[name].exact = int(duplicates.exact[sources == number].sum())
-        summaries[name].near = int(duplicates.near[sources == number].sum())
-    return Summary(
-        sources=list(summaries.values()),
-        both_classes=duplicates.both_classes,
-        unused_groups=declared.unused,
-        swept=bool(writer and writer.swept),
-    )
-
-
-def _read_chunks(chunks: Iterable[Chunk], geometry: Geometry, workers: int) -> Iterator[tuple[Chunk, list[Outcome]]]:
-    """Reads chunks in their order; at most two a worker are under way, so memory stays bounded."""
-    if workers <= 1:
-        for chunk in chunks:
-            yield chunk, _read_chunk(chunk.container, chunk.names, geometry)
-        return
-    context = multiprocessing.get_context("spawn")  # forking a process that has threads can hang
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_reader, initargs=(context.Lock(),))
-    under_way: deque[tuple[Chunk, Future[_Packed]]] = deque()
+def _read_chunks(
+    chunks: Iterable[_Chunk],
+    geometry: Geometry,
+    workers: int,  # at most: no more than there are chunks
+    count: int,  # of pictures
+) -> Iterator[tuple[_Chunk, list[Outcome]]]:
+    """Reads chunks in their order, in worker processes."""
+    workers = min(workers, -(-count // CHUNK))
+    begin = partial(take_turns, multiprocessing.get_context("spawn").Lock()) if workers > 1 else None
     try:
-        for chunk in chunks:
-            with block_signals():  # submitting may start a worker, which inherits what is held back
-                future = pool.submit(_read_packed, chunk.container, chunk.names, geometry)
-            under_way.append((chunk, future))
-            if len(under_way) > 2 * workers:
-                yield _result(under_way)
-        while under_way:
-            yield _result(under_way)
+        for chunk, packed in in_order(partial(_read_chunk, geometry), chunks, workers, begin):
+            yield chunk, packed.outcomes()
     except BrokenProcessPool as error:
         raise FakeganError(
             "a worker process died, most likely for want of memory: try fewer --workers, or a lower --max-megapixels"
         ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_reader(lock: AbstractContextManager[Any]) -> None:
-    start_worker()
-    take_turns(lock)
-
-
-def _result(under_way: deque[tuple[Chunk, Future[_Packed]]]) -> tuple[Chunk, list[Outcome]]:
-    chunk, future = under_way.popleft()
-    return chunk, future.result().outcomes()
 
 
 class _Packed(NamedTuple):
@@ -465,12 +320,6 @@ class _Packed(NamedTuple):
     size: int
     others: list[tuple[Any, ...] | str]  # a face's other fields; the reason where there is no face
 
-    @classmethod
-    def of(cls, outcomes: Sequence[Outcome], size: int) -> _Packed:
-        pixels = b"".join(outcome.pixels.tobytes() for outcome in outcomes if isinstance(outcome, Face))
-        others = [outcome if isinstance(outcome, str) else _but_pixels(outcome) for outcome in outcomes]
-        return cls(pixels, size, others)
-
     def outcomes(self) -> list[Outcome]:
         pixels = iter(np.frombuffer(self.pixels, dtype=np.uint8).reshape(-1, self.size, self.size, 3))
         return [other if isinstance(other, str) else Face(next(pixels), *other) for other in self.others]
@@ -479,16 +328,15 @@ class _Packed(NamedTuple):
 _but_pixels = attrgetter(*(field.name for field in fields(Face) if field.name != "pixels"))
 
 
-def _read_packed(container: Container, names: Sequence[str], geometry: Geometry) -> _Packed:
-    return _Packed.of(_read_chunk(container, names, geometry), geometry.size)
-
-
-def _read_chunk(container: Container, names: Sequence[str], geometry: Geometry) -> list[Outcome]:
-    return [_read_one(container, name, geometry) for name in names]
-
-
-def _read_one(container: Container, name: str, geometry: Geometry) -> Outcome:
-    try:
-        return container.read(name, geometry)
-    except ImageError as error:
-        return str(error)
+def _read_chunk(geometry: Geometry, chunk: _Chunk) -> _Packed:
+    pixels = bytearray()
+    others: list[tuple[Any, ...] | str] = []
+    for name in chunk.names:
+        try:
+            face = chunk.container.read(name, geometry)
+        except ImageError as error:
+            others.append(str(error))
+        else:
+            pixels += face.pixels.tobytes()
+            others.append(_but_pixels(face))
+    return _Packed(bytes(pixels), geometry.size, others)

@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import argparse
 import io
-import multiprocessing
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from fakegan.data.portrait import SIDE, Colour, portrait
-from fakegan.system.processes import block_signals, cores, start_worker
+from fakegan.system.pool import in_order
+from fakegan.system.processes import cores
 
 Pixels = NDArray[np.uint8]  # (64, 64, 3)
 
@@ -200,26 +198,8 @@ def demo_faces(
     of its own, so no fake shows a real one's face.
     """
     chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
-    workers = min(workers or cores(), len(chunks))
-    if workers > 1:
-        return _in_processes(chunks, seed, workers)
-    return chain.from_iterable(_draw_chunk(seed, chunk) for chunk in chunks)
-
-
-def _in_processes(chunks: list[range], seed: int, workers: int) -> Iterator[DemoFace]:
-    """The chunks' faces in order, with never more than a few chunks drawn ahead of the reader."""
-    context = multiprocessing.get_context("spawn")  # forking a process that has threads can hang
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker)
-    try:
-        with block_signals():  # it starts the processes now
-            ahead = deque(pool.submit(_draw_chunk, seed, chunk) for chunk in chunks[: 2 * workers])
-        for chunk in chunks[2 * workers :]:
-            yield from ahead.popleft().result()
-            ahead.append(pool.submit(_draw_chunk, seed, chunk))
-        while ahead:
-            yield from ahead.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    for _, faces in in_order(partial(_draw_chunk, seed), chunks, min(workers or cores(), len(chunks))):
+        yield from faces
 
 
 def contact_sheet(

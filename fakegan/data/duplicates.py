@@ -5,11 +5,10 @@ thumbnails correlate at 0.98 or more. The hash finds candidates fast but is coar
 thumbnail decides. Measured on 7,400 faces (CelebA, FFHQ, StyleGAN, three small GANs): every copy that was
 recompressed at quality 40, halved, made 10% brighter or 10% flatter is found; a 2% crop in half the cases.
 
-What it costs: 84 sortings of the hashes, and a comparison for every two that share a key. Of unrelated faces these
-are 5 a face among 20,000 and 54 among 200,000: so far the sortings take most of the time, which grows as N^1.1 or so;
-from about half a million on the comparisons do, and it tends to N^2. Frames of a film are compared until it is known
-that they are near copies, not each with each, unless real frames are like fake ones: such pairs are counted, so each
-costs its comparison. Memory: some MB and about 150 bytes a face; pairs are dealt with as they are found.
+Time: 84 sortings of the hashes, and a comparison for every two that share a key: 5 a face among 20,000 unrelated
+faces, 54 among 200,000. Up to half a million faces the sortings take most of it, and it grows about as N^1.1. Frames of
+a film are compared until it is known that they are near copies, not each with each; but pairs of a real and a fake
+frame are counted, and each costs its comparison. Memory: some MB and about 150 bytes a face.
 """
 
 from __future__ import annotations
@@ -58,18 +57,17 @@ def find_duplicates(
     """
     rows = np.arange(len(labels))
     same_file, same_pixels = _first_of_equal(file_keys), _first_of_equal(pixel_keys)
-    exact = (same_file < rows) | (same_pixels < rows)
-    groups = Groups(labels)
+    groups = _Groups(labels)
     groups.merge(_first_of_equal(group_keys), rows)
     groups.add_copies(same_file, rows)
     also = same_pixels != same_file
     groups.add_copies(same_pixels[also], rows[also])
-    distinct = np.flatnonzero(~exact)
-    find_near_copies(groups, distinct, hashes, thumbs)
+    exact = (same_file < rows) | (same_pixels < rows)
+    _find_near_copies(groups, np.flatnonzero(~exact), hashes, thumbs)
     return Duplicates(groups.first, exact, groups.near, groups.both_classes)
 
 
-class Groups:
+class _Groups:
     """The groups of N rows as far as they are merged, and what is counted on the way."""
 
     def __init__(self, labels: npt.NDArray[np.integer]) -> None:
@@ -100,8 +98,8 @@ class Groups:
         self.near[np.maximum(a, b)] = True
         self.add_copies(a, b)
 
-    def kin(self, rows: Indices) -> Indices:
-        """A number for each row: if those of two are equal, nothing would follow from their being near copies.
+    def settled_keys(self, rows: Indices) -> Indices:
+        """A number for each row: for two of equal number, nothing would follow from their being near copies.
 
         They share a group and a class, and the later one is known to be near: it is marked, and the earlier is marked
         too or is the group's first row.
@@ -110,42 +108,19 @@ class Groups:
         known = self.near[rows] | (first == rows)
         return np.asarray(2 * np.where(known, first, len(self.first) + rows) + self.labels[rows], dtype=np.int64)
 
-    def matter(self, a: Indices, b: Indices) -> Mask:
+    def unsettled(self, a: Indices, b: Indices) -> Mask:
         """Whether anything would follow from a[i] and b[i] being near copies."""
         in_one = (self.first[a] == self.first[b]) & (self.labels[a] == self.labels[b])
         return np.asarray(~(in_one & self.near[np.maximum(a, b)]), dtype=bool)
 
 
-def find_near_copies(
-    groups: Groups,  # learns of them
-    rows: Indices,  # those to search, ascending
-    hashes: Hashes,  # (N,)
-    thumbs: npt.NDArray[np.uint8],  # (N, 64)
-) -> None:
-    """Near copies among these rows.
+def _find_near_copies(groups: _Groups, rows: Indices, hashes: Hashes, thumbs: npt.NDArray[np.uint8]) -> None:
+    """Adds the near copies among these rows, ascending, to the groups.
 
     Equal hashes are compared with the first of them only, so that a thousand blank pictures cost a thousand
     comparisons, not a million.
     """
-    rows = _merge_equal(groups, rows, hashes, thumbs)
-    kin, changed = rows, True
-    for table in TABLES:
-        if changed:
-            kin = groups.kin(rows)
-            order = np.argsort(kin, kind="stable")
-            rows, kin = rows[order], kin[order]
-            changed = False
-        for places in pairs_of_table(table, hashes[rows], kin):
-            pairs = rows[places]
-            pairs = pairs[:, groups.matter(*pairs)]
-            pairs = pairs[:, look_alike(thumbs, *pairs)]
-            groups.add_near_copies(*pairs)
-            changed |= pairs.size > 0
-
-
-def _merge_equal(groups: Groups, rows: Indices, hashes: Hashes, thumbs: npt.NDArray[np.uint8]) -> Indices:
-    """Merges rows with the first of equal hash and look; gives those that were merged with no earlier one."""
-    kept = []
+    kept = [rows[:0]]
     while len(rows):  # each turn settles the first look of every hash
         pairs = np.stack([rows[_first_of_equal(hashes[rows])], rows])
         later = pairs[0] != pairs[1]
@@ -154,15 +129,28 @@ def _merge_equal(groups: Groups, rows: Indices, hashes: Hashes, thumbs: npt.NDAr
         alike = look_alike(thumbs, *pairs)
         groups.add_near_copies(*pairs[:, alike])
         rows = pairs[1, ~alike]
-    return np.sort(np.concatenate(kept)) if kept else rows
+    rows, changed = np.sort(np.concatenate(kept)), True
+    settled = rows
+    for table in TABLES:
+        if changed:
+            settled = groups.settled_keys(rows)
+            order = np.argsort(settled, kind="stable")
+            rows, settled = rows[order], settled[order]
+            changed = False
+        for places in pairs_of_table(table, hashes[rows], settled):
+            pairs = rows[places]
+            pairs = pairs[:, groups.unsettled(*pairs)]
+            pairs = pairs[:, look_alike(thumbs, *pairs)]
+            groups.add_near_copies(*pairs)
+            changed |= pairs.size > 0
 
 
 def pairs_of_table(
     table: tuple[int, ...],  # one of TABLES
     hashes: Hashes,  # (N,)
-    kin: Indices,  # (N,), ascending
+    settled: Indices,  # (N,), ascending: keys of `_Groups.settled_keys`
 ) -> Iterator[Indices]:  # (2, M)
-    """Places of hashes within reach of each other but not of kin, some at a time.
+    """Places of hashes within reach of each other and of different settled keys, some at a time.
 
     All tables together give every such pair once. Hashes that differ in at most 6 bits agree in full on two or more of
     their 8 octets. If on three, sorting by these three brings them next to each other; of the tables of three, only
@@ -171,29 +159,21 @@ def pairs_of_table(
     whichever are less, brings them next to each other. Such keys have 21 to 24 bits: few unrelated faces share one.
     """
     octets = _bits_of(table)
-    settled = _bits_of(range(table[-1] + 1) if len(table) == 3 else range(8))  # where no other octets may agree
-    at, begins = _runs(_keys(table, hashes))
-    hashes, kin = hashes[at], kin[at]
-    begins_kin = begins | _differ_from_last(kin)
-    for a, b in _spans(_ends(begins_kin), _ends(begins)):
+    compared = _bits_of(range(table[-1] + 1) if len(table) == 3 else range(8))  # where no other octets may agree
+    keys = np.zeros(len(hashes), dtype=np.uint64)
+    for octet in table:
+        keys = keys << np.uint64(8) | _octets(hashes)[:, octet]
+    if len(table) == 2:
+        parities = np.packbits(_bit_count(_octets(hashes)) & 1) & ~octets
+        keys = keys << np.uint64(8) | np.minimum(parities, parities ^ ~octets)
+    at, begins = _runs(keys)
+    hashes, settled = hashes[at], settled[at]
+    for a, b in _spans(_ends(begins | _differs(settled)), _ends(begins)):
         differ = hashes[a] ^ hashes[b]
         close = np.flatnonzero(_bit_count(differ) <= MAX_HASH_DISTANCE)
         agree = np.packbits(_octets(differ[close]) == 0)
-        close = close[agree & settled == octets]
+        close = close[agree & compared == octets]
         yield at[np.stack([a[close], b[close]])]
-
-
-def _keys(table: tuple[int, ...], hashes: Hashes) -> Hashes:
-    """What a table is sorted by: 24 bits at most."""
-    octets = _octets(hashes)
-    keys = np.zeros(len(hashes), dtype=np.uint64)
-    for octet in table:
-        keys = keys << np.uint64(8) | octets[:, octet]
-    if len(table) == 3:
-        return keys
-    others = ~_bits_of(table)
-    parities = np.packbits(_bit_count(octets) & 1) & others
-    return np.asarray(keys << np.uint64(8) | np.minimum(parities, parities ^ others), dtype=np.uint64)
 
 
 def _bits_of(octets: Iterable[int]) -> np.uint8:
@@ -204,13 +184,13 @@ def _bits_of(octets: Iterable[int]) -> np.uint8:
 def _runs(keys: Hashes) -> tuple[Indices, Mask]:
     """Places of keys that are not alone, equal ones together and in their order; and where each such run begins."""
     ordered = np.sort(keys << np.uint64(32) | np.arange(len(keys), dtype=np.uint64))  # quicker than argsort
-    begins = _differ_from_last(ordered >> np.uint64(32))
+    begins = _differs(ordered >> np.uint64(32))
     alone = begins.copy()
     alone[:-1] &= begins[1:]
     return (ordered[~alone] & np.uint64(0xFFFFFFFF)).astype(np.int64), begins[~alone]
 
 
-def _differ_from_last(values: npt.NDArray[np.generic]) -> Mask:
+def _differs(values: npt.NDArray[np.generic]) -> Mask:
     """Whether each differs from the one before; the first does."""
     differs = np.ones(len(values), dtype=bool)
     differs[1:] = values[1:] != values[:-1]
@@ -228,7 +208,7 @@ def _spans(start: Indices, stop: Indices) -> Iterator[tuple[Indices, Indices]]:
     counts = stop - start
     places = np.flatnonzero(counts)
     blocks = np.cumsum(counts[places]) // _BLOCK
-    for part in np.split(places, np.flatnonzero(_differ_from_last(blocks))[1:]):
+    for part in np.split(places, np.flatnonzero(_differs(blocks))[1:]):
         count = counts[part]
         before = np.cumsum(count) - count
         a = np.repeat(part, count)

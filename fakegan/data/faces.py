@@ -15,19 +15,14 @@ from fakegan.data import demo
 from fakegan.data.arrays import Rows
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.splits import CLASSIFIER, ClassRatio, Needs, SplitConfig, Splits, seeds, split_faces
-from fakegan.data.store import FaceStore, Row, StoreWriter, StringArray
+from fakegan.data.store import MANIFEST, FaceStore
+from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
 from fakegan.system.processes import cores
 
-_HEADINGS = {
-    "autoencoder_train": "autoencoder",
-    "autoencoder_val": "its val",
-    "train": "train",
-    "val": "val",
-    "test": "test",
-}
-SPLITS = tuple(_HEADINGS)
+_HEADINGS = {"autoencoder_train": "autoencoder", "autoencoder_val": "its val"}  # of the splits, in a table
+_HEADINGS |= {"train": "train", "val": "val", "test": "test"}
 _LONGEST_NAME = 24  # of a source, in a table of 80 columns
 _TRAININGS = ("autoencoder", "classifier")  # each with a data module
 _MAX_WORKERS = 64  # a config may come from elsewhere
@@ -67,19 +62,17 @@ class Faces:
 
     def by_stage(self, needs: Needs) -> str:
         """A line for each source with its faces in each split, those of the autoencoder first; 80 columns at most."""
-        store, counts = self.store, self.splits.counts(self.store.sources)
         shown = [i for i, split in enumerate(_HEADINGS) if split in needs or (split in CLASSIFIER and "test" in needs)]
         headings = [list(_HEADINGS.values())[i] for i in shown]
-        rows = [("faces", headings)]
-        for source, row in counts.items():
-            label = CLASS_NAMES[int(store.labels[store.sources == source][0])]
+        rows = [["faces", *headings]]
+        for source, counts in self.splits.counts(self.store.sources).items():
+            label = CLASS_NAMES[int(self.store.labels[self.store.sources == source][0])]
             name = source if len(source) <= _LONGEST_NAME else f"{source[: _LONGEST_NAME - 3]}..."
-            rows.append((f"{name} ({label})", [f"{row[i]:,}" for i in shown]))
-        width = max(len(name) for name, _ in rows)
-        widths = [width, *(max(len(heading), 7) for heading in headings)]
-        cells = [(name.ljust(width), *numbers) for name, numbers in rows]
-        lines = ["  ".join(f"{c:>{w}}" for c, w in zip(row, widths, strict=True)) for row in cells]
-        return "\n".join(lines)
+            rows.append([f"{name} ({label})", *(f"{counts[i]:,}" for i in shown)])
+        width = max(len(row[0]) for row in rows)
+        widths = [max(len(heading), 7) for heading in headings]
+        numbers = ["".join(f"  {n:>{w}}" for n, w in zip(row[1:], widths, strict=True)) for row in rows]
+        return "\n".join(row[0].ljust(width) + cells for row, cells in zip(rows, numbers, strict=True))
 
 
 def open_faces(
@@ -101,29 +94,25 @@ def open_faces(
 
 
 def divided(store: FaceStore, settings: DataSettings, needs: Needs) -> Splits:
-    """The splits of a store, of each source in each of them data.limit faces at most.
+    """The splits of a store; of each source in each split data.limit faces at most, evenly from first to last.
 
     Raises:
         FakeganError: a split without the classes in `needs`.
     """
-    splits = split_faces(store.labels, store.sources, store.groups, store.kept_split, settings.split, needs=needs)
-    return splits if settings.limit is None else _limited(splits, store.sources, settings.limit)
-
-
-def _limited(splits: Splits, sources: StringArray, limit: int) -> Splits:
-    """Of each source in each split so many rows, evenly from the first to the last; no group comes to other sides."""
+    sources, limit = store.sources, settings.limit
+    splits = split_faces(store.labels, sources, store.groups, store.kept_split, settings.split, needs=needs)
+    if limit is None:
+        return splits
     chosen: dict[str, Any] = {}
-    left_out = np.zeros(len(sources), dtype=bool)
-    for name in SPLITS:
+    for name in _HEADINGS:
         rows: Rows = getattr(splits, name)
         of_sources = [rows[sources[rows] == source] for source in np.unique(sources[rows])]
         kept = [own[np.linspace(0, len(own) - 1, min(limit, len(own))).astype(np.int64)] for own in of_sources]
         chosen[name] = np.sort(np.concatenate([rows[:0], *kept]))
-        left_out[rows] = True
-    for rows in chosen.values():
-        left_out[rows] = False
-    reason = {f"data.limit={limit} for each source in each split": int(left_out.sum())} if left_out.any() else {}
-    return replace(splits, **chosen, left_out={**splits.left_out, **reason})
+    all_rows = np.concatenate([getattr(splits, name) for name in chosen])
+    left_out = len(np.setdiff1d(all_rows, np.concatenate(list(chosen.values()))))
+    reason = {f"data.limit={limit} for each source in each split": left_out} if left_out else {}
+    return replace(splits, **chosen, left_out=splits.left_out | reason)
 
 
 def built_in_store(settings: DataSettings, data_dir: Path) -> Path:
@@ -131,22 +120,19 @@ def built_in_store(settings: DataSettings, data_dir: Path) -> Path:
     if settings.demo_faces < len(demo.SOURCES) * 2:
         raise UsageError(f"data.demo_faces={settings.demo_faces} is too few: ask for 100 or more")
     path = data_dir / f"demo-{settings.demo_faces}-{settings.demo_seed}-r{demo.RECIPE}"
-    if (path / "manifest.json").is_file():
+    if (path / MANIFEST).is_file():
         return path
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FakeganError(f"{data_dir} cannot be written ({error}): choose another data_dir") from error
     with filelock.FileLock(data_dir / f".{path.name}.lock"):
-        if not (path / "manifest.json").is_file():
-            _draw_store(path, settings)
+        if (path / MANIFEST).is_file():  # drawn by another run in the meantime
+            return path
+        faces = demo.demo_faces(settings.demo_faces, settings.demo_seed, workers=cores())
+        with StoreWriter(path, Geometry()) as writer:
+            for drawn in tqdm(faces, f"drawing {path.name}", settings.demo_faces, mininterval=0.5, disable=None):
+                face = face_from_pixels(drawn.image, format="DRAWN")
+                label = FAKE if drawn.is_fake else REAL
+                writer.append(face.pixels, Row.of(face, file=drawn.file, label=label, source=drawn.source))
     return path
-
-
-def _draw_store(path: Path, settings: DataSettings) -> None:
-    faces = demo.demo_faces(settings.demo_faces, settings.demo_seed, workers=cores())
-    with StoreWriter(path, Geometry()) as writer:
-        for drawn in tqdm(faces, f"drawing {path.name}", settings.demo_faces, mininterval=0.5, disable=None):
-            face = face_from_pixels(drawn.image, format="DRAWN")
-            label = FAKE if drawn.is_fake else REAL
-            writer.append(face.pixels, Row.of(face, file=drawn.file, label=label, source=drawn.source))

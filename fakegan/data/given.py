@@ -28,22 +28,17 @@ def read_given(pictures: Iterable[Picture], geometry: Geometry) -> Iterator[tupl
     Raises:
         UsageError: no list of pictures, an empty one, or something in it that is no picture; before any is read.
     """
-    listed = [_checked(number, picture) for number, picture in enumerate(_listed(pictures))]
+    single = isinstance(pictures, (str, bytes, os.PathLike, Image.Image))
+    if isinstance(pictures, np.ndarray):  # of several pictures, or of several paths, it is a list
+        single = pictures.ndim != 4 and not (pictures.ndim == 1 and pictures.dtype.kind in "UO")
+    if single or not isinstance(pictures, Iterable):
+        raise UsageError(f"{_described(pictures)} is no list of pictures: give a list, as in predict([picture])")
+    listed = [_checked(number, picture) for number, picture in enumerate(pictures)]
     if not listed:
         raise UsageError(f"there are no pictures in the list: give {EXPECTED}")
     if all(isinstance(picture, Path) and not os.path.exists(picture) for picture in listed):
         raise UsageError(f"{listed[0]} does not exist: give {EXPECTED}")
     return _read(listed, geometry)
-
-
-def _listed(pictures: Any) -> Sequence[Any]:
-    """A list as it is meant; an array of several pictures, or of several paths, is one."""
-    single = isinstance(pictures, (str, bytes, os.PathLike, Image.Image))
-    if isinstance(pictures, np.ndarray):
-        single = pictures.ndim != 4 and not (pictures.ndim == 1 and pictures.dtype.kind in "UO")
-    if single or not isinstance(pictures, Iterable):
-        raise UsageError(f"{_described(pictures)} is no list of pictures: give a list, as in predict([picture])")
-    return list(pictures)
 
 
 def _checked(number: int, picture: Any) -> Path | Image.Image:
@@ -58,10 +53,9 @@ def _checked(number: int, picture: Any) -> Path | Image.Image:
         return path
     if isinstance(picture, Image.Image) and all(picture.size):
         return picture
-    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.size:
-        channels = picture.shape[2:]
-        if picture.ndim >= 2 and channels in {(), (3,)}:
-            return Image.fromarray(picture)
+    is_array = isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.size and picture.ndim >= 2
+    if is_array and picture.shape[2:] in {(), (3,)}:
+        return Image.fromarray(picture)
     raise UsageError(f"picture {number} is {_described(picture)}: give {EXPECTED}")
 
 

@@ -1,17 +1,19 @@
 """Where pictures come from: a folder, a zip archive or a NumPy array, each as names and a way to read one.
 
-A container is small and can be pickled: worker processes get it with the names they are to read.
+A container is small and can be pickled: worker processes get it with the names of the pictures to read. Each has
+`entries`: every file's name in a fixed order, with "" or, for a file that is left out, the kind that counts it; and
+`read`: the face of a name, or an ImageError where the picture cannot be used.
 """
 
 from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,44 +27,9 @@ MAX_ZIP_MEMBERS = 2_000_000
 MAX_ZIP_BYTES = 2**40  # unpacked, as declared
 MAX_ZIP_RATIO = 100  # pictures are compressed already; a bomb reaches a thousand
 _RATIO_MATTERS_FROM = 2**20  # bytes; a small blank picture may well compress that far
+_PROBED = 64  # pictures of an array whose values are looked at before all are read
 
 ValueRange = tuple[float, float]
-
-
-class Container(Protocol):
-    """Names in a fixed order, and the face that belongs to a name."""
-
-    def entries(self) -> Iterator[tuple[str, str]]:
-        """Every file: its name, and "" or what it is counted as where it is left out."""
-        ...
-
-    def read(self, name: str, geometry: Geometry) -> Face:
-        """Raises ImageError where the picture cannot be used."""
-        ...
-
-
-def open_container(
-    path: Path,
-    value_range: ValueRange | None = None,  # what float arrays span
-    inside: str = "",  # of a folder or an archive only what is below this one, "train/real/"
-) -> Container:
-    """What `path` holds, by its kind.
-
-    Raises:
-        UsageError: nothing there, or nothing of these kinds, or an array of the wrong kind.
-        FakeganError: a damaged archive or array.
-    """
-    if path.is_dir():
-        return Folder(path / inside)
-    if not path.exists():
-        raise UsageError(f"{path} does not exist: give a folder, a .zip or a .npy file")
-    if path.suffix.lower() == ".zip":
-        _check_zip(path)
-        return ZipArchive(path, inside)
-    if path.suffix.lower() == ".npy":
-        _check_array(path, _open_array(path), value_range)
-        return ArrayFile(path, value_range)
-    raise UsageError(f"{path} is neither a folder nor a .zip nor a .npy file")
 
 
 @dataclass(frozen=True)
@@ -71,8 +38,40 @@ class Folder:
 
     path: Path
 
-    def entries(self) -> Iterator[tuple[str, str]]:  # noqa: D102 - see Container
+    def entries(self) -> Iterator[tuple[str, str]]:
+        """See the module."""
         yield from self._below("", set())
+
+    def _below(self, inside: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
+        names, folders, closed = self._listed(inside)
+        status = (self.path / inside).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            return
+        seen.add((status.st_dev, status.st_ino))
+        for name in names:
+            if name in folders:
+                yield from self._below(f"{inside}{name}/", seen)
+            else:
+                yield f"{inside}{name}", "no file" if name in closed else left_out(f"{inside}{name}")
+
+    def _listed(self, inside: str) -> tuple[list[str], set[str], set[str]]:
+        """Sorted names, which of them are folders, and which neither folder nor file.
+
+        A list of `os.DirEntry` would take three times the memory.
+        """
+        names: list[str] = []
+        folders, closed = set[str](), set[str]()
+        try:
+            with os.scandir(self.path / inside) as listing:
+                for entry in listing:
+                    names.append(entry.name)
+                    if _is(entry.is_dir):
+                        folders.add(entry.name)
+                    elif not _is(entry.is_file) and (not entry.is_symlink() or os.path.exists(entry.path)):
+                        closed.add(entry.name)
+        except OSError as error:
+            raise FakeganError(f"cannot list {self.path / inside}: {error.strerror or error}") from error
+        return sorted(names), folders, closed
 
     def top(self) -> tuple[list[str], int]:
         """The folders directly in it, and how many pictures lie beside them."""
@@ -81,46 +80,12 @@ class Folder:
         return [name for name in names if name in folders], loose
 
     def below(self, folder: str) -> Folder:
-        """One of its folders."""
+        """A folder in it."""
         return Folder(self.path / folder)
 
-    def _listed(self, inside: str) -> tuple[list[str], set[str], set[str]]:
-        try:
-            with os.scandir(self.path / inside) as listing:
-                return _sorted_names(listing)
-        except OSError as error:
-            raise FakeganError(f"cannot list {self.path / inside}: {error.strerror or error}") from error
-
-    def _below(self, inside: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
-        names, folders, closed = self._listed(inside)
-        status = (self.path / inside).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            return
-        seen.add((status.st_dev, status.st_ino))
-        for entry in names:
-            name = f"{inside}{entry}"
-            if entry in folders:
-                yield from self._below(f"{name}/", seen)
-            else:
-                yield name, "no file" if entry in closed else left_out(name)
-
-    def read(self, name: str, geometry: Geometry) -> Face:  # noqa: D102
+    def read(self, name: str, geometry: Geometry) -> Face:
+        """See the module."""
         return read_face_file(os.path.join(self.path, name), geometry)
-
-
-def _sorted_names(listing: Iterable[os.DirEntry[str]]) -> tuple[list[str], set[str], set[str]]:
-    """All names, those of folders, those of what is no file either; a list of entries would take three times that."""
-    names: list[str] = []
-    folders: set[str] = set()
-    closed: set[str] = set()
-    for entry in listing:
-        names.append(entry.name)
-        if _is(entry.is_dir):
-            folders.add(entry.name)
-        elif not _is(entry.is_file) and (not entry.is_symlink() or os.path.exists(entry.path)):
-            closed.add(entry.name)
-    names.sort()
-    return names, folders, closed
 
 
 def _is(kind: Callable[[], bool]) -> bool:
@@ -131,9 +96,6 @@ def _is(kind: Callable[[], bool]) -> bool:
         return False
 
 
-_PROBED = 64  # pictures of an array whose values are looked at before all are read
-
-
 @dataclass(frozen=True)
 class ZipArchive:
     """A zip archive, read member by member and never unpacked to disk."""
@@ -141,7 +103,8 @@ class ZipArchive:
     path: Path
     inside: str = ""  # only what is below this folder of it, "train/real/"
 
-    def entries(self) -> Iterator[tuple[str, str]]:  # noqa: D102 - see Container
+    def entries(self) -> Iterator[tuple[str, str]]:
+        """See the module."""
         for name in _members(self.path):
             if name.startswith(self.inside):
                 yield name[len(self.inside) :], left_out(name)
@@ -158,16 +121,17 @@ class ZipArchive:
         return sorted(folders), loose
 
     def below(self, folder: str) -> ZipArchive:
-        """One of its folders."""
+        """A folder in it."""
         return ZipArchive(self.path, f"{self.inside}{folder}/")
 
-    def read(self, name: str, geometry: Geometry) -> Face:  # noqa: D102
+    def read(self, name: str, geometry: Geometry) -> Face:
+        """See the module."""
         archive = _open_zip(self.path)
-        member_name = f"{self.inside}{name}"
-        _refuse_member(archive.getinfo(member_name))
+        member = archive.getinfo(f"{self.inside}{name}")
+        _refuse_member(member)
         try:
-            with archive.open(member_name) as member:
-                content = read_bounded(member, archive.getinfo(member_name).file_size)
+            with archive.open(member) as file:
+                content = read_bounded(file, member.file_size)
         except ImageError:
             raise
         except NotImplementedError:
@@ -177,35 +141,6 @@ class ZipArchive:
         except Exception as error:  # broken members raise BadZipFile, zlib.error, EOFError, OSError, ...
             raise ImageError("damaged in the archive") from error
         return read_face(content, geometry)
-
-
-@dataclass(frozen=True)
-class ArrayFile:
-    """uint8 N x 64 x 64 x 3 or N x 3 x 64 x 64, or floats that span a declared range; memory-mapped."""
-
-    path: Path
-    value_range: ValueRange | None = None
-
-    def entries(self) -> Iterator[tuple[str, str]]:  # noqa: D102 - see Container
-        for index in range(len(_open_array(self.path))):
-            yield f"{index:07d}", ""
-
-    def read(self, name: str, geometry: Geometry) -> Face:  # noqa: D102
-        pixels = np.asarray(_open_array(self.path)[int(name)])
-        if pixels.shape != (geometry.size, geometry.size, 3):
-            pixels = pixels.transpose(1, 2, 0)
-        if pixels.dtype != np.uint8:
-            pixels = _to_levels(pixels, self.value_range or (0.0, 1.0))
-        return face_from_pixels(pixels)
-
-
-def _to_levels(values: npt.NDArray[Any], value_range: ValueRange) -> npt.NDArray[np.uint8]:
-    low, high = value_range
-    slack = 1e-3 * (high - low)  # rounding of a tanh or of half precision
-    if not (values.min() >= low - slack and values.max() <= high + slack):  # also for NaN
-        raise ImageError(f"values outside {low:g} to {high:g} (--npy-range)")
-    levels = (values.astype(np.float64) - low) * (255 / (high - low))
-    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 
 @lru_cache(maxsize=4)  # once a process, not once a picture
@@ -221,14 +156,6 @@ def _members(path: Path) -> list[str]:
     return sorted({member.filename for member in _open_zip(path).infolist() if not member.is_dir()})
 
 
-def _check_zip(path: Path) -> None:
-    members = _open_zip(path).infolist()
-    if len(members) > MAX_ZIP_MEMBERS:
-        raise FakeganError(f"{path} holds more than {MAX_ZIP_MEMBERS:,} files: unpack it and give the folder")
-    if sum(member.file_size for member in members) > MAX_ZIP_BYTES:
-        raise FakeganError(f"{path} unpacks to more than {MAX_ZIP_BYTES // 2**30} GiB: refused")
-
-
 def _refuse_member(member: zipfile.ZipInfo) -> None:
     parts = PurePosixPath(member.filename.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts or (parts.parts and parts.parts[0].endswith(":")):
@@ -240,6 +167,33 @@ def _refuse_member(member: zipfile.ZipInfo) -> None:
         raise ImageError(f"compressed {ratio:.0f} times in the archive, more than any picture")
 
 
+@dataclass(frozen=True)
+class ArrayFile:
+    """uint8 N x 64 x 64 x 3 or N x 3 x 64 x 64, or floats that span a declared range; memory-mapped."""
+
+    path: Path
+    value_range: ValueRange | None = None
+
+    def entries(self) -> Iterator[tuple[str, str]]:
+        """See the module."""
+        for index in range(len(_open_array(self.path))):
+            yield f"{index:07d}", ""
+
+    def read(self, name: str, geometry: Geometry) -> Face:
+        """See the module."""
+        pixels = np.asarray(_open_array(self.path)[int(name)])
+        if pixels.shape != (geometry.size, geometry.size, 3):
+            pixels = pixels.transpose(1, 2, 0)
+        if pixels.dtype != np.uint8:
+            low, high = self.value_range or (0.0, 1.0)
+            slack = 1e-3 * (high - low)  # rounding of a tanh or of half precision
+            if not (pixels.min() >= low - slack and pixels.max() <= high + slack):  # also for NaN
+                raise ImageError(f"values outside {low:g} to {high:g} (--npy-range)")
+            levels = (pixels.astype(np.float64) - low) * (255 / (high - low))
+            pixels = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+        return face_from_pixels(pixels)
+
+
 @lru_cache(maxsize=4)
 def _open_array(path: Path) -> npt.NDArray[Any]:
     try:
@@ -248,17 +202,48 @@ def _open_array(path: Path) -> npt.NDArray[Any]:
         raise FakeganError(f"{path} is no readable .npy array of numbers: truncated, or something else") from error
 
 
+Container = Folder | ZipArchive | ArrayFile
+
+
+def open_container(
+    path: Path,
+    value_range: ValueRange | None = None,  # of the values in float arrays
+    inside: str = "",  # of a folder or an archive only what is below this folder, "train/real/"
+) -> Container:
+    """The container at `path`, by its kind.
+
+    Raises:
+        UsageError: nothing is there, or nothing of these kinds, or an array of the wrong kind.
+        FakeganError: a damaged archive or array, or an archive that is far too large.
+    """
+    if path.is_dir():
+        return Folder(path / inside)
+    if not path.exists():
+        raise UsageError(f"{path} does not exist: give a folder, a .zip or a .npy file")
+    if path.suffix.lower() == ".zip":
+        members = _open_zip(path).infolist()
+        if len(members) > MAX_ZIP_MEMBERS:
+            raise FakeganError(f"{path} holds more than {MAX_ZIP_MEMBERS:,} files: unpack it and give the folder")
+        if sum(member.file_size for member in members) > MAX_ZIP_BYTES:
+            raise FakeganError(f"{path} unpacks to more than {MAX_ZIP_BYTES // 2**30} GiB: refused")
+        return ZipArchive(path, inside)
+    if path.suffix.lower() == ".npy":
+        _check_array(path, _open_array(path), value_range)
+        return ArrayFile(path, value_range)
+    raise UsageError(f"{path} is neither a folder nor a .zip nor a .npy file")
+
+
 def _check_array(path: Path, array: npt.NDArray[Any], value_range: ValueRange | None) -> None:
     if array.ndim != 4 or array.shape[1:] not in ((64, 64, 3), (3, 64, 64)):
         raise UsageError(f"{path} has shape {array.shape}: give N x 64 x 64 x 3 or N x 3 x 64 x 64")
-    is_float = np.issubdtype(array.dtype, np.floating)
-    if array.dtype != np.uint8 and not is_float:
+    if array.dtype == np.uint8:
+        return
+    if not np.issubdtype(array.dtype, np.floating):
         raise UsageError(f"{path} holds {array.dtype}: save it as uint8, 0 to 255")
-    if is_float and value_range is None:
+    if value_range is None:
         raise UsageError(f"{path} holds {array.dtype}: say what it spans, --npy-range=-1,1 or --npy-range=0,1")
-    if is_float and value_range is not None and value_range[0] < 0 and len(array):
-        some = array[:: max(len(array) // _PROBED, 1)]
-        if (
-            some.min() >= 0 and some.max() <= value_range[1]
-        ):  # taken at its word, every picture would come out washed out, and its class with it
-            raise UsageError(f"{path} holds no value below 0: is --npy-range=0,{value_range[1]:g} meant?")
+    low, high = value_range
+    some = array[:: max(len(array) // _PROBED, 1)]
+    # Read as -1 to 1, values from 0 to 1 would make washed-out pictures, and give their class away.
+    if low < 0 and len(array) and some.min() >= 0 and some.max() <= high:
+        raise UsageError(f"{path} holds no value below 0: is --npy-range=0,{high:g} meant?")

@@ -48,8 +48,7 @@ def _changes(config: SplitConfig, names: Collection[str]) -> Iterator[dict[str, 
                 yield dict(zip(keys, values, strict=True))
     most = {key: values[-1] for key, values in alternatives.items() if key != "seed"}
     yield most
-    for seed in alternatives["seed"]:
-        yield {**most, "seed": seed}
+    yield from ({**most, "seed": seed} for seed in alternatives["seed"])
 
 
 def _alternatives(config: SplitConfig, names: Collection[str]) -> dict[str, list[Any]]:
@@ -59,12 +58,9 @@ def _alternatives(config: SplitConfig, names: Collection[str]) -> dict[str, list
         given = getattr(config, key)
         fewer = [tuple(n for n in given if n != name) for name in given if name in names][:_NAMES]
         found[key] = list(dict.fromkeys([*fewer, ()])) if given else []
-    for key, others, value in (
-        ("autoencoder_share", (0.5, 0.0), config.share),
-        ("val", (0.15, _PLENTY), config.val),
-        ("test", (0.15, _PLENTY), config.test),
-    ):
-        found[key] = [other for other in others if other != value]
+    found["autoencoder_share"] = [share for share in (0.5, 0.0) if share != config.share]
+    for key in ("val", "test"):
+        found[key] = [share for share in (0.15, _PLENTY) if share != getattr(config, key)]
     found["seed"] = [config.seed + i if config.seed + i < 2**64 else i for i in range(1, _SEEDS + 1)]
     return {key: values for key, values in found.items() if values}
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +24,12 @@ from fakegan.errors import UsageError
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
 
 ClassRatio = Literal["balanced", "natural"]  # of real and fake in a training epoch
-Number = TypeVar("Number", np.int64, np.bool_)
 
-# Of the places a group's rows ask for the largest wins; the others of the group are left out.
+# Rows of a group may ask for several places: the largest wins, and the rows with another are left out.
 _NOWHERE, _AUTOENCODER_TRAIN, _AUTOENCODER_VAL, _TRAIN, _VAL, _TEST = range(-1, 5)
 _PLACES = ("autoencoder_train", "autoencoder_val", "train", "val", "test")
 
-# What a use of the splits cannot do without: the classes that each split must hold. Combine with |.
+# The classes that each split must hold for a use of the splits. Combine with |.
 Needs = Mapping[str, tuple[int, ...]]
 AUTOENCODER: dict[str, tuple[int, ...]] = {"autoencoder_train": (REAL,), "autoencoder_val": (REAL,)}
 CLASSIFIER: dict[str, tuple[int, ...]] = dict.fromkeys(("train", "val", "test"), (REAL, FAKE))
@@ -61,10 +60,7 @@ class SplitConfig:
 
     @property
     def share(self) -> float:
-        """Of the real train groups, for the autoencoder alone: as asked for, else half, or none beside own sources.
-
-        0 without autoencoder_sources: autoencoder and classifier share them.
-        """
+        """Of the real train groups, for the autoencoder alone; 0 without own sources: the classifier shares them."""
         if self.autoencoder_share is None:
             return 0.0 if self.autoencoder_sources else 0.5
         return self.autoencoder_share
@@ -121,19 +117,18 @@ def split_faces(
             raise UsageError(f"the store holds no {name} faces: prepare it again with --{name} NAME=PATH{alone}")
     table = _Table(labels, sources, kept_split, groups)
     splits = table.divided(config)
-    lacking = _lacking(splits, labels, needs)
-    if lacking is None:
+    if (lacking := table.lacking(splits, needs)) is None:
         return splits
     split, label = lacking
-    in_store = int((labels == label).sum())
+    own = labels == label
     like = cache(table.like)
     cure = advice(
         config,
-        np.unique(sources[labels == label]).tolist(),
+        np.unique(sources[own]).tolist(),
         has_kept=bool((kept_split != "").any()),
         works=lambda other, kept, more: like(kept, more).works(other, needs),
     )
-    raise UsageError(f"the {split} split has no {CLASS_NAMES[label]} faces ({in_store} in the store): {cure}")
+    raise UsageError(f"the {split} split has no {CLASS_NAMES[label]} faces ({own.sum()} in the store): {cure}")
 
 
 class _Table:
@@ -150,25 +145,6 @@ class _Table:
         self.names, self.group = np.unique(groups, return_inverse=True)  # (G,), and for each row which of them
         self._hashes: dict[tuple[int, str], npt.NDArray[np.float64]] = {}
 
-    def divided(self, config: SplitConfig) -> Splits:
-        """The splits, empty ones too. Raises UsageError as `split_faces` does."""
-        _check_config(config, self.labels, self.sources)
-        kept, notes = self._kept_places(config)
-        places, reasons = self._places(config, kept)
-        rows = {name: np.flatnonzero(places == place) for place, name in enumerate(_PLACES)}
-        if config.share == 0 and not config.autoencoder_sources:
-            rows["autoencoder_train"] = rows["train"][self.labels[rows["train"]] == REAL]
-            rows["autoencoder_val"] = rows["val"][self.labels[rows["val"]] == REAL]
-        left_out = Counter(reasons[reasons != ""].tolist())
-        return Splits(**rows, left_out=dict(sorted(left_out.items())), notes=notes)
-
-    def works(self, config: SplitConfig, needs: Needs) -> bool:
-        """Whether a config gives all that `needs` asks for."""
-        try:
-            return _lacking(self.divided(config), self.labels, needs) is None
-        except UsageError:
-            return False
-
     def like(self, kept: bool, more: bool) -> _Table:
         """This store without its kept splits, or with many more faces and groups of its kinds."""
         if kept and not more:
@@ -176,24 +152,94 @@ class _Table:
         split = self.kept_split if kept else np.full_like(self.kept_split, "")
         times = 10 + 2_000 // len(self.labels) if more else 1
         groups = [np.char.add(self.names, f" {i}" if i else "")[self.group] for i in range(times)]
-        return _Table(
-            np.tile(self.labels, times), np.tile(self.sources, times), np.tile(split, times), np.concatenate(groups)
+        labels, sources = np.tile(self.labels, times), np.tile(self.sources, times)
+        return _Table(labels, sources, np.tile(split, times), np.concatenate(groups))
+
+    def works(self, config: SplitConfig, needs: Needs) -> bool:
+        """Whether a config gives all that `needs` asks for."""
+        try:
+            return self.lacking(self.divided(config), needs) is None
+        except UsageError:
+            return False
+
+    def lacking(self, splits: Splits, needs: Needs) -> tuple[str, int] | None:
+        """The first split and class that `needs` asks for in vain."""
+        for split, classes in needs.items():
+            for label in classes:
+                if label not in self.labels[getattr(splits, split)]:
+                    return split, label
+        return None
+
+    def divided(self, config: SplitConfig) -> Splits:
+        """The splits, empty ones too. Raises UsageError as `split_faces` does."""
+        self._check(config)
+        kept, notes = self._kept_places(config)
+        places, reasons = self._places(config, kept)
+        rows = {name: np.flatnonzero(places == place) for place, name in enumerate(_PLACES)}
+        if config.share == 0 and not config.autoencoder_sources:
+            for name in ("train", "val"):
+                rows[f"autoencoder_{name}"] = rows[name][self.labels[rows[name]] == REAL]
+        left_out = Counter(reasons[reasons != ""].tolist())
+        return Splits(**rows, left_out=dict(sorted(left_out.items())), notes=notes)
+
+    def _check(self, config: SplitConfig) -> None:
+        for key, value in (("val", config.val), ("test", config.test), ("autoencoder_share", config.share)):
+            if not 0 <= value <= 1:
+                raise UsageError(f"data.split.{key} is {value!r}: give a fraction from 0 to 1")
+        both = config.val + config.test
+        if both >= 1:
+            raise UsageError(f"data.split.val + data.split.test is {both:g}: nothing is left to train on; give less")
+        known = np.unique(self.sources).tolist()
+        for key in ("unseen", "autoencoder_sources"):
+            for source in getattr(config, key):
+                if source not in known:
+                    near = " or ".join(difflib.get_close_matches(source, known, n=3, cutoff=0.4) or known[:5])
+                    why = "which the store does not hold"
+                    raise UsageError(f"data.split.{key} names {source}, {why}: did you mean {near}?")
+        if twice := set(config.unseen) & set(config.autoencoder_sources):
+            raise UsageError(f"{min(twice)} is in data.split.unseen and data.split.autoencoder_sources: keep one")
+        if fakes := set(self.sources[self.labels == FAKE].tolist()) & set(config.autoencoder_sources):
+            raise UsageError(
+                f"data.split.autoencoder_sources names {min(fakes)}, which holds fake faces: the autoencoder "
+                f"learns from real ones only"
+            )
+
+    def _kept_places(self, config: SplitConfig) -> tuple[Rows, tuple[str, ...]]:
+        """The place that each row came with, and a sentence on each split that was taken from train instead."""
+        came = np.full(len(self.kept_split), _NOWHERE)
+        for name, place in (("train", _TRAIN), ("val", _VAL), ("test", _TEST)):
+            came[self.kept_split == name] = place
+        kept = came.copy()
+        taken: dict[int, list[str]] = {}
+        shares = {_TEST: config.test, _VAL: config.val}
+        for label, class_name in CLASS_NAMES.items():
+            train = (self.labels == label) & (came == _TRAIN)
+            missing = set(shares) - set(came[self.labels == label].tolist())
+            if not train.any() or not missing:
+                continue
+            left = 1 - sum(share for place, share in shares.items() if place not in missing)
+            hashed = self._hashed(config, {place: shares[place] / left for place in shares if place in missing})
+            kept[train] = hashed[self.group[train]]
+            for place in missing:
+                taken.setdefault(place, []).append(class_name)
+        return kept, tuple(
+            f"no {_PLACES[place]} split came with the {' and '.join(classes)} faces: it is taken from train"
+            for place, classes in sorted(taken.items())
         )
 
     def _places(self, config: SplitConfig, kept: Rows) -> tuple[Rows, StringArray]:
         """For each row its place, and the reason where it has none."""
-        group, groups = self.group, len(self.names)
-        real = self.labels == REAL
+        group, real = self.group, self.labels == REAL
         unseen = np.isin(self.sources, np.array(config.unseen, dtype=np.str_))
         dedicated = np.isin(self.sources, np.array(config.autoencoder_sources, dtype=np.str_))
 
-        kept_in_group = _largest_of_group(kept, group, groups)
+        kept_in_group = self._largest_of_group(kept)
         hashed = self._hashed(config, {_TEST: config.test, _VAL: config.val})
         decided = np.where(kept_in_group == _NOWHERE, hashed, kept_in_group)
         own = np.where(kept == _NOWHERE, decided[group], kept)
         is_val = self._at(config, "autoencoder val") < config.val / (1 - config.test)
         inner = np.where(is_val, _AUTOENCODER_VAL, _AUTOENCODER_TRAIN)[group]
-        has_real = _largest_of_group(real & ~unseen & ~dedicated, group, groups)
+        has_real = np.bincount(group[real & ~unseen & ~dedicated], minlength=len(self.names)) > 0
         chosen = has_real & (self._at(config, "autoencoder") < config.share)
         handed_over = chosen[group] & (own == _TRAIN)
 
@@ -208,34 +254,19 @@ class _Table:
         holds = [rule[0] for rule in rules]
         places = np.select(holds, [np.asarray(rule[1]) for rule in rules], default=own)
         reasons = np.select(holds, [np.asarray(rule[2]) for rule in rules], default=np.asarray(""))
-        return _one_place_a_group(places, reasons, group, groups)
 
-    def _kept_places(self, config: SplitConfig) -> tuple[Rows, tuple[str, ...]]:
-        """The place that each row came with, and a sentence on what was taken from train because it had none."""
-        kept = np.full(len(self.kept_split), _NOWHERE)
-        for name, place in (("train", _TRAIN), ("val", _VAL), ("test", _TEST)):
-            kept[self.kept_split == name] = place
-        taken: dict[int, list[str]] = {}
-        came = kept.copy()
-        for label, class_name in CLASS_NAMES.items():
-            train = (self.labels == label) & (came == _TRAIN)
-            there = set(came[self.labels == label].tolist())
-            missing = {_TEST, _VAL} - there
-            if not train.any() or not missing:
-                continue
-            shares = {_TEST: config.test, _VAL: config.val}
-            left = 1 - sum(share for place, share in shares.items() if place not in missing)
-            hashed = self._hashed(config, {place: shares[place] / left for place in shares if place in missing})
-            kept[train] = hashed[self.group[train]]
-            for place in missing:
-                taken.setdefault(place, []).append(class_name)
-        return kept, tuple(
-            f"no {_PLACES[place]} split came with the {' and '.join(classes)} faces: it is taken from train"
-            for place, classes in sorted(taken.items())
-        )
+        winner = self._largest_of_group(places)[group]
+        lost = (places != winner) & (places != _NOWHERE)
+        because = np.array([f"its group is in {name}" for name in _PLACES])[winner]
+        return np.where(lost, _NOWHERE, places), np.where(lost, because, reasons)
+
+    def _largest_of_group(self, places: Rows) -> Rows:  # (N,) -> (G,)
+        largest = np.full(len(self.names), _NOWHERE)
+        np.maximum.at(largest, self.group, places)
+        return largest
 
     def _hashed(self, config: SplitConfig, shares: Mapping[int, float]) -> Rows:
-        """(G,): by hash one of the places, each with its share of the groups; else train."""
+        """(G,): by hash a place out of `shares`, each with its share of the groups; else train."""
         at, places, below = self._at(config, "split"), np.full(len(self.names), _TRAIN), 0.0
         for place, share in shares.items():
             places[(at >= below) & (at < below + share)] = place
@@ -243,82 +274,12 @@ class _Table:
         return places
 
     def _at(self, config: SplitConfig, purpose: str) -> npt.NDArray[np.float64]:
-        """(G,): `_unit_hashes` of the groups, which are worth keeping while configs are tried."""
+        """(G,): a number in [0, 1) by a hash of a group's name, the seed and the purpose; kept for other configs."""
         key = config.seed, purpose
         if key not in self._hashes:
-            self._hashes[key] = _unit_hashes(self.names, *key)
+            names = (f"{purpose}/{config.seed}/{name}" for name in self.names.tolist())
+            encoded = (name.encode("utf-8", "surrogateescape") for name in names)
+            words = b"".join(hashlib.blake2b(name, digest_size=8).digest() for name in encoded)
+            top = np.frombuffer(words, dtype=">u8") >> np.uint64(11)  # 53 bits: exact in a float
+            self._hashes[key] = top.astype(np.float64) / 2**53
         return self._hashes[key]
-
-
-def _one_place_a_group(
-    places: Rows,
-    reasons: StringArray,
-    group: Rows,  # (N,)
-    groups: int,
-) -> tuple[Rows, StringArray]:
-    """Leaves out the rows that would put their group on two sides."""
-    winner = _largest_of_group(places, group, groups)[group]
-    lost = (places != winner) & (places != _NOWHERE)
-    because = np.array([f"its group is in {name}" for name in _PLACES])[winner]
-    return np.where(lost, _NOWHERE, places), np.where(lost, because, reasons)
-
-
-def _largest_of_group(
-    values: npt.NDArray[Number],  # (N,)
-    group: Rows,  # (N,)
-    groups: int,
-) -> npt.NDArray[Number]:  # (groups,)
-    largest = np.full(groups, _NOWHERE if values.dtype != bool else False, dtype=values.dtype)
-    np.maximum.at(largest, group, values)
-    return largest
-
-
-def _unit_hashes(names: StringArray, seed: int, purpose: str) -> npt.NDArray[np.float64]:
-    """For each name a number in [0, 1) that depends on nothing else."""
-    start = hashlib.blake2b(f"{purpose}/{seed}/".encode(), digest_size=8)
-    words = bytearray()
-    for name in names.tolist():
-        digest = start.copy()
-        digest.update(name.encode("utf-8", "surrogateescape"))
-        words += digest.digest()
-    top = np.frombuffer(bytes(words), dtype=">u8") >> np.uint64(11)  # 53 bits: exact in a float
-    return top.astype(np.float64) / 2**53
-
-
-def _check_config(config: SplitConfig, labels: npt.NDArray[np.int64], sources: StringArray) -> None:
-    for key, value in (("val", config.val), ("test", config.test), ("autoencoder_share", config.share)):
-        if not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise UsageError(f"data.split.{key} is {value!r}: give a fraction from 0 to 1")
-    if config.val + config.test >= 1:
-        raise UsageError(
-            f"data.split.val + data.split.test is {config.val + config.test:g}: nothing is left to train on; give less"
-        )
-    known = set(np.unique(sources).tolist())
-    for key in ("unseen", "autoencoder_sources"):
-        for source in getattr(config, key):
-            if source not in known:
-                raise UsageError(_unknown_source(key, source, known))
-    both = sorted(set(config.unseen) & set(config.autoencoder_sources))
-    if both:
-        raise UsageError(f"{both[0]} is in data.split.unseen and data.split.autoencoder_sources: keep one")
-    fakes = set(np.unique(sources[labels == FAKE]).tolist()) & set(config.autoencoder_sources)
-    if fakes:
-        raise UsageError(
-            f"data.split.autoencoder_sources names {min(fakes)}, which holds fake faces: the autoencoder "
-            f"learns from real ones only"
-        )
-
-
-def _unknown_source(key: str, source: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(source, sorted(known), n=3, cutoff=0.4) or sorted(known)[:5]
-    return f"data.split.{key} names {source}, which the store does not hold: did you mean {' or '.join(near)}?"
-
-
-def _lacking(splits: Splits, labels: npt.NDArray[np.int64], needs: Needs) -> tuple[str, int] | None:
-    """The first split and class that `needs` asks for in vain."""
-    for split, classes in needs.items():
-        present = labels[getattr(splits, split)]
-        for label in classes:
-            if label not in present:
-                return split, label
-    return None

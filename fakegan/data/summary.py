@@ -1,10 +1,9 @@
-"""What `prepare` saw, for each source and class, and what a classifier might learn from that alone."""
+"""What `prepare` saw of each source, and what a classifier might learn from the files alone."""
 
 from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,23 +13,14 @@ from fakegan.data.colour import UNUSABLE
 from fakegan.data.formats import describe_left_out
 from fakegan.data.frames import GroupBy
 from fakegan.data.images import Face
+from fakegan.errors import FakeganError
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
 
 _STANDARD_QUANTISER_MEAN = 57.625  # libjpeg's luma table at quality 50
-_OFTEN = 0.05  # formats: shares that differ by more are worth a warning
+_OFTEN = 0.05  # formats, profiles: shares that differ by more are worth a warning
 _GREY = 2  # levels that red, green and blue of a grey picture are apart at most
 _MUCH = 1.1  # sizes, quantisers: so is this factor at the 10th, 50th or 90th percentile
-_COLUMNS = (
-    "source",
-    "class",
-    "pictures",
-    "rejected",
-    "format",
-    "size",
-    "JPEG",  # its quality, about
-    "copies",
-    "near",
-)
+_COLUMNS = ["source", "class", "pictures", "rejected", "format", "size", "JPEG", "copies", "near"]  # JPEG: its quality
 
 Numbers = npt.NDArray[np.float64]
 
@@ -59,11 +49,11 @@ class SourceSummary:
         return len(self.widths)
 
     def add(self, face: Face) -> None:
-        """Counts a picture and what its file was like."""
+        """Counts a picture and the properties of its file."""
         self.formats[face.format] += 1
         if face.profile:
             self.profiles[face.profile] += 1
-        self.grey += _is_grey(face)
+        self.grey += bool(np.ptp(face.pixels.astype(np.int16), axis=2).max() <= _GREY)
         self.widths.append(face.width)
         self.heights.append(face.height)
         if face.jpeg_quantiser_mean == face.jpeg_quantiser_mean:  # not NaN
@@ -73,6 +63,29 @@ class SourceSummary:
         """Counts a picture that could not be used."""
         self.rejected += 1
         self.reasons[reason] += 1
+
+    def refuse_empty(self) -> None:
+        """Raises FakeganError where no picture could be used."""
+        if not self.count:
+            reason, times = self.reasons.most_common(1)[0]
+            raise FakeganError(
+                f"none of the {self.rejected} pictures of {self.name} could be used; most often: {reason} ({times})"
+            )
+
+    def cells(self) -> list[str]:
+        """In the order of `_COLUMNS`."""
+        formats = [f"{name}:{times}" for name, times in self.formats.most_common()]
+        format = next(iter(self.formats)) if len(formats) == 1 else " ".join(formats) or "-"
+        size = quality = "-"
+        if self.count:
+            width, height = np.asarray(self.widths, np.float64), np.asarray(self.heights, np.float64)
+            ends = [f"{width[i]:.0f}x{height[i]:.0f}" for i in (np.argmin(width * height), np.argmax(width * height))]
+            size = ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}, median {_median_size(width, height)}"
+        if self.quantisers:
+            best, middle, worst = map(_quality, np.percentile(np.asarray(self.quantisers, np.float64), (0, 50, 100)))
+            quality = f"{middle}" if best == worst else f"{middle} ({worst} to {best})"
+        numbers = [str(self.count), str(self.rejected)]
+        return [self.name, CLASS_NAMES[self.label], *numbers, format, size, quality, str(self.exact), str(self.near)]
 
 
 @dataclass
@@ -84,7 +97,7 @@ class Summary:
     unused_groups: int = 0  # lines of --groups that named no picture
     swept: bool = False  # what a stopped run had left was removed
     grouped: tuple[GroupBy, int] | None = None  # --group-by, and how many groups that gave
-    frames: list[tuple[str, GroupBy, int]] = field(default_factory=list)  # sources that should be: by what, how many
+    frames: list[tuple[str, GroupBy, int]] = field(default_factory=list)  # sources to group: by what, how many groups
 
     @property
     def count(self) -> int:
@@ -98,8 +111,8 @@ class Summary:
 
     def lines(self) -> list[str]:
         """The table, the reasons for rejections, the warnings."""
-        table = [_COLUMNS] + [_cells(source) for source in self.sources]
-        widths = [max(len(row[column]) for row in table) for column in range(len(_COLUMNS))]
+        table = [_COLUMNS] + [source.cells() for source in self.sources]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
         reasons = sum((source.reasons for source in self.sources), Counter[str]())
         lines += [f"rejected: {reason} ({times})" for reason, times in reasons.most_common(5)]
@@ -107,24 +120,18 @@ class Summary:
             lines.append(f"rejected: for {len(reasons) - 5} other reasons, see rejected.csv")
         if self.grouped:
             lines.append(f"grouped by {self.grouped[0]}: {self.grouped[1]:,} groups")
-        lines += [f"{name}: {said}" for name, said in self._left_out() if said]
+        lines += [f"{source.name}: {describe_left_out(source.left_out)}" for source in self.sources if source.left_out]
         return [line.rstrip() for line in lines] + [f"warning: {warning}" for warning in self.warnings()]
-
-    def _left_out(self) -> Iterator[tuple[str, str]]:
-        return ((source.name, describe_left_out(source.left_out)) for source in self.sources)
 
     def warnings(self) -> list[str]:
         """What tells the classes apart before anyone has looked at a face."""
         warnings = []
-        if self.classes == {REAL, FAKE}:
-            differing = self._differences()
-            if differing:
-                warnings.append(
-                    f"real and fake pictures differ in {', '.join(differing)}: a classifier may learn just "
-                    f"that, and say nothing about fakes; bring both to one format and size first"
-                )
-        unusable = sum(source.profiles[UNUSABLE] for source in self.sources)
-        if unusable:
+        if self.classes == {REAL, FAKE} and (differing := self._differences()):
+            warnings.append(
+                f"real and fake pictures differ in {', '.join(differing)}: a classifier may learn just "
+                f"that, and say nothing about fakes; bring both to one format and size first"
+            )
+        if unusable := sum(source.profiles[UNUSABLE] for source in self.sources):
             warnings.append(f"colour profiles that cannot be used, so that the colours count as sRGB: {unusable}")
         if self.both_classes:
             warnings.append(
@@ -142,66 +149,50 @@ class Summary:
         return warnings
 
     def _differences(self) -> list[str]:
-        real, fake = (_Looks.of([s for s in self.sources if s.label == label]) for label in (REAL, FAKE))
+        both = [_Files.of([source for source in self.sources if source.label == label]) for label in (REAL, FAKE)]
+        real, fake = both
         found = []
         if any(abs(real.formats[name] - fake.formats[name]) > _OFTEN for name in real.formats | fake.formats):
-            found.append(f"format ({real.describe_formats()} / {fake.describe_formats()})")
+            shares = [[f"{share:.0%} {name}" for name, share in sorted(files.formats.items())] for files in both]
+            found.append(f"format ({' + '.join(shares[0])} / {' + '.join(shares[1])})")
         if _apart(real.sides, fake.sides) or _apart(real.aspects, fake.aspects):
             found.append(f"size ({real.size} / {fake.size})")
         if len(real.quantisers) and len(fake.quantisers) and _apart(real.quantisers, fake.quantisers):
-            qualities = [_quality(float(np.median(looks.quantisers))) for looks in (real, fake)]
+            qualities = [_quality(float(np.median(files.quantisers))) for files in both]
             found.append(f"JPEG quality (about {qualities[0]} / {qualities[1]})")
-        found += _differing_shares(real.shares, fake.shares)
+        for name in sorted(real.profiles | fake.profiles):
+            if abs(real.profiles[name] - fake.profiles[name]) > _OFTEN:
+                what = "grey pictures" if name == "grey" else f"colour profile {name}"
+                found.append(f"{what} ({real.profiles[name]:.0%} / {fake.profiles[name]:.0%})")
         return found
 
 
 @dataclass(frozen=True)
-class _Looks:
+class _Files:
     """What the files of one class are like."""
 
     formats: Counter[str]  # as shares; a Counter for its zero of what is missing
+    profiles: Counter[str]  # shares of pictures with a profile, and of grey ones
     sides: Numbers  # square root of the area
     aspects: Numbers  # width / height
     quantisers: Numbers
     size: str
-    shares: dict[str, float]  # of pictures that are grey, or have some profile
 
     @classmethod
-    def of(cls, sources: list[SourceSummary]) -> _Looks:
+    def of(cls, sources: list[SourceSummary]) -> _Files:
         formats = sum((source.formats for source in sources), Counter[str]())
-        shares: Counter[str] = Counter()
-        for name, times in formats.items():
-            shares[name] = times / formats.total()  # type: ignore[assignment]
+        profiles = sum((source.profiles for source in sources), Counter[str]())
+        profiles["grey"] = sum(source.grey for source in sources)
+        pictures = formats.total()
+        for shares in (profiles, formats):
+            for name in shares:
+                shares[name] /= pictures  # type: ignore[assignment]
         width, height, quantisers = (
             np.concatenate([np.asarray(getattr(source, name), dtype=np.float64) for source in sources])
             for name in ("widths", "heights", "quantisers")
         )
-        odd = sum((source.profiles for source in sources), Counter[str]())
-        odd["grey"] = sum(source.grey for source in sources)
-        return cls(
-            formats=shares,
-            sides=np.sqrt(width * height),
-            aspects=width / height,
-            quantisers=quantisers,
-            size=_median_size(width, height),
-            shares={name: times / len(width) for name, times in odd.items()},
-        )
-
-    def describe_formats(self) -> str:
-        return " + ".join(f"{share:.0%} {name}" for name, share in sorted(self.formats.items()))
-
-
-def _differing_shares(real: dict[str, float], fake: dict[str, float]) -> Iterator[str]:
-    for name in sorted(real.keys() | fake.keys()):
-        shares = [shares.get(name, 0.0) for shares in (real, fake)]
-        if abs(shares[0] - shares[1]) > _OFTEN:
-            what = "grey pictures" if name == "grey" else f"colour profile {name}"
-            yield f"{what} ({shares[0]:.0%} / {shares[1]:.0%})"
-
-
-def _is_grey(face: Face) -> bool:
-    pixels = face.pixels.astype(np.int16)
-    return bool(np.ptp(pixels, axis=2).max() <= _GREY)
+        sides, aspects = np.sqrt(width * height), width / height
+        return cls(formats, profiles, sides, aspects, quantisers, _median_size(width, height))
 
 
 def _apart(a: Numbers, b: Numbers) -> bool:
@@ -217,33 +208,3 @@ def _quality(quantiser_mean: float) -> int:
     """The libjpeg quality whose standard table has this mean, roughly."""
     ratio = quantiser_mean / _STANDARD_QUANTISER_MEAN
     return round(100 - 50 * ratio if ratio <= 1 else 50 / ratio)
-
-
-def _cells(source: SourceSummary) -> tuple[str, ...]:
-    numbers = (source.count, source.rejected)
-    copies = (str(source.exact), str(source.near))
-    looks = (_describe_formats(source), _describe_sizes(source), _describe_quality(source))
-    return (source.name, CLASS_NAMES[source.label], *map(str, numbers), *looks, *copies)
-
-
-def _describe_formats(source: SourceSummary) -> str:
-    if len(source.formats) == 1:
-        return next(iter(source.formats))
-    return " ".join(f"{name}:{times}" for name, times in source.formats.most_common()) or "-"
-
-
-def _describe_sizes(source: SourceSummary) -> str:
-    if not source.count:
-        return "-"
-    width, height = np.asarray(source.widths, dtype=np.float64), np.asarray(source.heights, dtype=np.float64)
-    small, large = int(np.argmin(width * height)), int(np.argmax(width * height))
-    ends = [f"{width[i]:.0f}x{height[i]:.0f}" for i in (small, large)]
-    return ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}, median {_median_size(width, height)}"
-
-
-def _describe_quality(source: SourceSummary) -> str:
-    if not source.quantisers:
-        return "-"
-    low, middle, high = np.percentile(np.asarray(source.quantisers, dtype=np.float64), (0, 50, 100))
-    spread = "" if _quality(low) == _quality(high) else f" ({_quality(high)} to {_quality(low)})"
-    return f"{_quality(middle)}{spread}"

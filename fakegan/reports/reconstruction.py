@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from fakegan.reports.render import Block, Caution, Figure, Gallery, Section, Tab
 from fakegan.runs.results import read_json
 from fakegan.runs.finished import FinishedRun
 from fakegan.reports.numbers import in_lines, measured, number, over, p_cell
+from fakegan.system.files import read_csv
 
 ANALYSIS, ERRORS_FILE = "analysis", "errors.csv"  # folder in a run, and a file of it
 ERRORS = {  # key of analysis.json -> how it is called
@@ -137,13 +137,12 @@ def _errors(path: Path, files: Sequence[str]) -> dict[str, npt.NDArray[np.float6
     try:
         if path.stat().st_size > _MAX_ERRORS_BYTES:
             raise ValueError
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            lines = {line.pop("file"): line for line in csv.DictReader(file)}
+        lines = {line.pop("file"): line for line in read_csv(path)}
         names = [name for name in next(iter(lines.values())) if name not in ("source", "label")]
         columns = {name: np.array([float(lines[file][name]) for file in files]) for name in names}
         if not {*ERRORS, COMPLEXITY} <= set(columns):
             raise ValueError
-    except (OSError, ValueError, KeyError, TypeError, StopIteration, csv.Error) as error:
+    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
         raise FakeganError(f"{path} is damaged or of another version: {_CURE}") from error
     return columns
 

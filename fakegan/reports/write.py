@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import shutil
 import textwrap
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -17,7 +14,7 @@ from fakegan.runs.folder import PICTURES_FOLDER
 from fakegan.reports.render import Answer, Block, Items, Report, Section, Text, figures, to_html, to_markdown
 from fakegan.runs.folder import METRICS_FILE
 from fakegan.runs.results import TABLE_WIDTH, columns
-from fakegan.system.files import replacing
+from fakegan.system.files import building_folder, csv_table, replacing
 from fakegan.runs.finished import FinishedRun, shown_path
 from fakegan.runs.ledger import command as own_command
 from fakegan.reports.answers import answers
@@ -77,7 +74,11 @@ def write_report(
     _write(folder / "comparison.json", json.dumps(comparison, indent=2, allow_nan=False))
     rows = seed_rows(groups)
     if rows:
-        _write(folder / "seeds.csv", _csv(rows))
+        with (
+            replacing(folder / "seeds.csv") as building,
+            csv_table(building, list(rows[0]), errors="backslashreplace") as lines,
+        ):
+            lines.writerows([row.get(name, "") for name in rows[0]] for row in rows)
     _write(folder / "report.md", to_markdown(report))
     _write(folder / REPORT_FILE, to_html(report))
     return _closing_words(groups, said, folder / REPORT_FILE)
@@ -134,26 +135,14 @@ def _of_group(
 
 
 def _write_pictures(folder: Path, report: Report) -> None:
-    building = folder.with_name(f".{folder.name}.building")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir()
-    for figure in figures(report.sections):
-        (building / f"{figure.name}.png").write_bytes(figure.png)
-    shutil.rmtree(folder, ignore_errors=True)
-    building.replace(folder)
+    with building_folder(folder) as building:
+        for figure in figures(report.sections):
+            (building / f"{figure.name}.png").write_bytes(figure.png)
 
 
 def _write(path: Path, text: str) -> None:
     with replacing(path) as building:
         building.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
-
-
-def _csv(rows: Sequence[dict[str, object]]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
 
 
 def _closing_words(groups: Sequence[Group], said: Sequence[Answer], report: Path) -> str:

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +26,7 @@ import numpy.typing as npt
 from fakegan.data.arrays import map_array
 from fakegan.errors import FakeganError
 from fakegan.system import ranks
-from fakegan.system.files import replacing
+from fakegan.system.files import building_folder, building_place, replacing
 
 MANIFEST = "manifest.json"
 
@@ -75,28 +73,21 @@ def obtain(
 ) -> Artifact:
     """The artifact made from these ingredients: found, waited for, or made now."""
     path = root / kind / f"{name}-{fingerprint({**ingredients, 'recipe': recipe})}"
-    building = path.with_name(f".{path.name}.building")
-
-    def begun() -> bool:
-        if (path / MANIFEST).is_file():
-            return False
-        for outdated in _by_other_recipes(path.parent, name, recipe, ingredients):
-            print(f"{kind}: {outdated} is from another version of FakeGAN: made anew, and not deleted", flush=True)
-        shutil.rmtree(building, ignore_errors=True)  # left by a run that died: the lock says that it is not alive
-        building.mkdir()
-        return True
-
     if ranks.on_rank_zero((path / MANIFEST).is_file):
         return Artifact(path, reused=True)
     with ranks.rank_zero_context(lambda: _locked(path)):
-        if not ranks.on_rank_zero(begun):
+        if ranks.on_rank_zero((path / MANIFEST).is_file):
             return Artifact(path, reused=True)
-        manifest = {"kind": kind, "recipe": recipe, "ingredients": ingredients, "results": make(building)}
-        ranks.wait()
         if ranks.is_rank_zero():
-            (building / MANIFEST).write_text(json.dumps(manifest, indent=2))
-            shutil.rmtree(path, ignore_errors=True)  # without a manifest it is no artifact
-            os.replace(building, path)
+            for outdated in _by_other_recipes(path.parent, name, recipe, ingredients):
+                print(f"{kind}: {outdated} is from another version of FakeGAN: made anew, and not deleted", flush=True)
+        building = building_place(path)
+        with ranks.rank_zero_context(lambda: building_folder(path)):
+            manifest = {"kind": kind, "recipe": recipe, "ingredients": ingredients, "results": make(building)}
+            ranks.wait()
+            if ranks.is_rank_zero():
+                (building / MANIFEST).write_text(json.dumps(manifest, indent=2))
+        if ranks.is_rank_zero():
             _note(building).unlink(missing_ok=True)
     return Artifact(path, reused=False)
 

@@ -19,6 +19,7 @@ import torch
 
 from fakegan.errors import FakeganError, UntrustedError
 from fakegan.labels import LABEL_CONVENTION
+from fakegan.system.files import replacing
 
 FORMAT = 3
 _STAMP = "fakegan"
@@ -56,18 +57,11 @@ def save_checkpoint(content: dict[str, Any], path: Path) -> None:
     Raises:
         FakeganError: the disk is full or the folder cannot be written; an earlier file is left as it was.
     """
-    building = path.with_name(f".{path.name}.building-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in path.parent.glob(f".{path.name}.building-*"):  # of a process that was killed
-            leftover.unlink()
-        with building.open("wb") as file:
+        with replacing(path, durable=True) as building, building.open("wb") as file:
             torch.save({**content, _STAMP: stamp()}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        building.replace(path)
     except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
-        building.unlink(missing_ok=True)
         raise FakeganError(
             f"{path} could not be written ({error}); free some space or choose another folder"
         ) from error

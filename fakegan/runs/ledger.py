@@ -13,9 +13,10 @@ from dataclasses import astuple, dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 
-from fakegan.config.overrides import lasting
+from fakegan.config.overrides import with_absolute_paths
 from fakegan.errors import FakeganError
 from fakegan.runs.folder import LEDGER_FILE
+from fakegan.system.files import csv_table
 
 COMMAND_VARIABLE = "FAKEGAN_COMMAND"  # of a process that another started: a sweep's job, one of a run's processes
 
@@ -35,10 +36,7 @@ def record(run_dir: Path, faces: int, fingerprint: str) -> None:
     path = run_dir / LEDGER_FILE
     time = datetime.now(timezone.utc).isoformat(timespec="seconds")
     entry = Entry(time, command(), str(faces), fingerprint)
-    with path.open("a", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        if not file.tell():  # new, or its writer was killed
-            rows.writerow([f.name for f in fields(Entry)])
+    with csv_table(path, [f.name for f in fields(Entry)], errors="backslashreplace", append=True) as rows:
         rows.writerow(astuple(entry))
 
 
@@ -64,4 +62,4 @@ def read_ledger(run_dir: Path) -> list[Entry]:
 def command() -> str:
     """What was typed to start this process, or what would start it alone: no interpreter, absolute paths."""
     script, *typed = sys.argv
-    return os.environ.get(COMMAND_VARIABLE) or shlex.join([Path(script).name, *lasting(typed)])
+    return os.environ.get(COMMAND_VARIABLE) or shlex.join([Path(script).name, *with_absolute_paths(typed)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import textwrap
 import unicodedata
@@ -17,7 +16,7 @@ import numpy.typing as npt
 from fakegan.errors import FakeganError
 from fakegan.evaluation.metrics import Measure, judged
 from fakegan.runs.folder import GROUPS_FILE
-from fakegan.system.files import replacing
+from fakegan.system.files import csv_table, read_csv, replacing
 
 VERDICTS = ("real", "fake")
 NAME_WIDTH, FACES_WIDTH, CELL_WIDTH = 33, 6, 20  # columns of a terminal
@@ -68,12 +67,7 @@ def write_scores(path: Path, scored: FaceScores) -> None:
 
 
 def _write_csv(path: Path, header: Sequence[str], columns: Sequence[Iterable[Any]]) -> None:
-    with (
-        replacing(path) as building,
-        building.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,  # as faces.csv
-    ):
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(header)
+    with replacing(path) as building, csv_table(building, header) as rows:
         rows.writerows(zip(*columns, strict=True))
 
 
@@ -84,10 +78,8 @@ def read_scores(path: Path) -> FaceScores:
         FakeganError: no such files, or damaged ones.
     """
     try:
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = list(csv.DictReader(file))
-        with path.with_name(GROUPS_FILE).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            group_of = {row["file"]: row["group"] for row in csv.DictReader(file)}
+        rows = read_csv(path)
+        group_of = {row["file"]: row["group"] for row in read_csv(path.with_name(GROUPS_FILE))}
         return FaceScores(
             files=_texts([row["file"] for row in rows]),
             sources=_texts([row["source"] for row in rows]),
@@ -101,7 +93,7 @@ def read_scores(path: Path) -> FaceScores:
             f"{path.parent} has no {Path(error.filename).name}: it has not finished, or is of an earlier version; "
             "score it again with evaluate.py run=..."
         ) from error
-    except (KeyError, ValueError, TypeError, OverflowError, csv.Error) as error:
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise FakeganError(
             f"{path} or {GROUPS_FILE} beside it is damaged or of another version: score the run again"
         ) from error

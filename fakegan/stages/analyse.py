@@ -5,8 +5,6 @@ No classifier takes part: runs that share an autoencoder and faces share the wor
 
 from __future__ import annotations
 
-import csv
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +33,7 @@ from fakegan.runs.results import write_metrics
 from fakegan.runs.settings import RunSettings
 from fakegan.stages.reconstruct import LiveReconstructions
 from fakegan.system.devices import use_device
+from fakegan.system.files import building_folder, csv_table, read_csv
 from fakegan.system.places import install
 from fakegan.training.autoencoder import psnr
 from fakegan.training.loggers import in_a_stage
@@ -89,12 +88,9 @@ def analyse(settings: RunSettings, faces: Faces, autoencoder: Path) -> None:
     )
     if artifact.reused:
         print(f"analyse: found, {artifact.path.name}", flush=True)
-    building = folder.with_name(f".{folder.name}.building")
-    for leftover in (building, folder):  # of a run that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
-    shutil.copytree(artifact.path, building, ignore=shutil.ignore_patterns(MANIFEST))
-    _log(settings, faces, building)
-    os.replace(building, folder)
+    with building_folder(folder) as building:
+        shutil.copytree(artifact.path, building, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
+        _log(settings, faces, building)
 
 
 def _write(settings: RunSettings, faces: Faces, autoencoder: Path, folder: Path) -> dict[str, Any]:
@@ -200,9 +196,7 @@ def _columns(store: FaceStore, train: Measured, val: Measured, test: Measured) -
 
 
 def _write_errors(path: Path, store: FaceStore, test: Measured, columns: dict[str, Values]) -> None:
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # as faces.csv
-        lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(("file", "source", "label", *columns))
+    with csv_table(path, ("file", "source", "label", *columns)) as lines:
         for i, row in enumerate(test.rows):
             numbers = (f"{values[i]:.9g}" for values in columns.values())
             lines.writerow((store.files[row], store.sources[row], store.labels[row], *numbers))
@@ -233,8 +227,7 @@ def _log(
     """Pictures, histograms of errors and codes, by the run's loggers: out of the files, which others may have made."""
     store, rows = faces.store, faces.splits.test
     labels = store.labels[rows]
-    with (folder / ERRORS_FILE).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        lines = list(csv.DictReader(file))
+    lines = read_csv(folder / ERRORS_FILE)
     errors = {name: np.array([float(line[name]) for line in lines]) for name in error_plots.AXES}
     picked = rows[projected(rows)]
     words = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch import nn
 from tqdm import tqdm
 
 from fakegan.config.trust import trust_names
-from fakegan.data.arrays import RowArray, Rows
+from fakegan.data.arrays import RowArray, Rows, npy_header
 from fakegan.detector import BATCH, reconstruct, trusted_net
 from fakegan.runs.artifacts import Reconstructions, file_digest, names_digest, obtain
 from fakegan.runs.checkpoints import load_checkpoint, refusing_misfits
@@ -61,7 +60,7 @@ def _write_reconstructions(
 ) -> dict[str, Any]:
     """Each process writes its share of the batches into its place in the one file."""
     live = LiveReconstructions(autoencoder, images, use_device(settings.trainer.accelerator), settings.trusted)
-    header = _npy_header(len(rows))
+    header = npy_header(len(rows), 64)
     starts = ranks.share(range(0, len(rows), BATCH))
     if ranks.is_rank_zero():
         np.save(folder / "rows.npy", rows)
@@ -73,13 +72,6 @@ def _write_reconstructions(
         for start in tqdm(starts, f"reconstructing {len(rows)} faces", disable=hidden):
             out.write(live[rows[start : start + BATCH]].tobytes())
     return {"count": len(rows)}
-
-
-def _npy_header(count: int) -> bytes:
-    header = io.BytesIO()
-    shape = (count, 64, 64, 3)
-    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    return header.getvalue()
 
 
 class LiveReconstructions:

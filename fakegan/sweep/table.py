@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import math
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -14,7 +12,7 @@ from fakegan.errors import FakeganError
 from fakegan.runs.folder import JOBS_FILE, LOG_FILE, METRICS_FILE
 from fakegan.runs.results import read_metrics
 from fakegan.sweep.command import CONTROL_CHARACTERS, differing_overrides
-from fakegan.system.files import replacing
+from fakegan.system.files import csv_table, read_csv, replacing
 from fakegan.system.shell import here
 
 _MAX_BYTES = 64 * 2**20  # a job takes some hundred
@@ -65,29 +63,27 @@ def write_rows(folder: Path, rows: Sequence[Row]) -> None:
     """Replace the sweep's jobs.csv."""
     with (
         replacing(folder / JOBS_FILE) as building,
-        building.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+        csv_table(building, [f.name for f in fields(Row)], errors="backslashreplace") as lines,
     ):
-        writer = csv.DictWriter(file, [f.name for f in fields(Row)], lineterminator="\n")
-        writer.writeheader()
         for row in rows:
-            writer.writerow(asdict(row) | {"seconds": None if row.seconds is None else round(row.seconds, 1)})
+            seconds = None if row.seconds is None else round(row.seconds, 1)
+            lines.writerow((asdict(row) | {"seconds": seconds}).values())
 
 
 def read_rows(folder: Path) -> list[Row]:
     """The rows of jobs.csv, which may come from elsewhere; none where there is no such file, or it is not ours."""
     rows = []
     try:
-        with (folder / JOBS_FILE).open(newline="", encoding="utf-8", errors="replace") as file:
-            if os.fstat(file.fileno()).st_size > _MAX_BYTES:
+        if (folder / JOBS_FILE).stat().st_size > _MAX_BYTES:
+            return []
+        for line in read_csv(folder / JOBS_FILE, errors="replace"):
+            texts = {k: CONTROL_CHARACTERS.sub(" ", line[k]) for k in ("words", "state", "folder", "reason")}
+            shlex.split(texts["words"])  # a ValueError where a quotation does not end
+            objective, seconds = (float(line[k]) if line[k] else None for k in ("objective", "seconds"))
+            if not math.isfinite(seconds or 0):
                 return []
-            for line in csv.DictReader(file):
-                texts = {k: CONTROL_CHARACTERS.sub(" ", line[k]) for k in ("words", "state", "folder", "reason")}
-                shlex.split(texts["words"])  # a ValueError where a quotation does not end
-                objective, seconds = (float(line[k]) if line[k] else None for k in ("objective", "seconds"))
-                if not math.isfinite(seconds or 0):
-                    return []
-                rows.append(Row(int(line["job"]), objective=objective, seconds=seconds, **texts))
-    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+            rows.append(Row(int(line["job"]), objective=objective, seconds=seconds, **texts))
+    except (OSError, ValueError, KeyError, TypeError):
         return []
     return rows
 

@@ -1,13 +1,20 @@
-"""Files that are written whole: a process that is killed, or a disk that fills up, leaves the last good one."""
+"""Files and folders that are written whole: after a kill, or on a full disk, the last good one is still there."""
 
 from __future__ import annotations
 
+import csv
 import errno
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from fakegan.errors import FakeganError
 
 _OF_A_DISK = {"lost+found"}  # what a file system's own top folder may hold before anyone writes there
 
@@ -25,6 +32,11 @@ def new_folder(wanted: Path) -> Path:
             return folder
 
 
+def building_place(path: Path) -> Path:
+    """Where a file or folder is built, beside its place."""
+    return path.with_name(f".{path.name}.building")
+
+
 @contextmanager
 def replacing(
     path: Path,
@@ -34,22 +46,106 @@ def replacing(
 
     For one writer of a path at a time; what a killed one has left, the next one replaces.
     """
-    building = path.with_name(f".{path.name}.building")
+    building = building_place(path)
     try:
         yield building
         if durable:
-            with building.open("rb+") as file:
-                os.fsync(file.fileno())
+            _flush(building)
         building.replace(path)
     except BaseException:
         building.unlink(missing_ok=True)
         raise
 
 
-def stays(folder: Path) -> bool:
+@contextmanager
+def building_folder(
+    path: Path,
+    last: str = "",  # the file that says that a folder is whole: it comes last and goes first
+    durable: bool = False,  # on the disk before it takes its place
+) -> Iterator[Path]:
+    """Fill the folder that this gives; at the end of the block it becomes `path`, after an error it is removed.
+
+    It is built beside `path`. A `path` that cannot be renamed, such as a container's volume, is filled from a folder
+    within it, file by file. A folder that was there before is set aside until the new one has taken its place. What a
+    killed process has left is put in order first: an old folder that was set aside comes back, the rest is removed.
+
+    Raises:
+        FakeganError: another process builds the same folder.
+    """
+    place = path if _cannot_be_renamed(path) else path.parent
+    place.mkdir(parents=True, exist_ok=True)
+    building, aside, lock_file = (place / f".{path.name}.{kind}" for kind in ("building", "replaced", "building.lock"))
+    try:
+        lock = FileLock(lock_file).acquire(timeout=0)  # it dies with its process
+    except Timeout:
+        raise FakeganError(f"another process is writing {path}: wait for it, or choose another folder") from None
+    with lock:
+        try:
+            for leftover in leftovers(path):
+                _settle(leftover, path, last)
+            building.mkdir()
+            yield building
+            if durable:
+                for built in (*building.iterdir(), building):
+                    _flush(built)
+            if place == path:
+                aside.mkdir()
+                _move(path, aside, sorted(entries(path), key=lambda name: name != last))
+                _move(building, path, sorted(os.listdir(building), key=lambda name: name == last))
+            else:
+                with suppress(FileNotFoundError):
+                    path.rename(aside)
+                building.rename(path)
+            if durable:
+                _flush(place)
+        finally:
+            for leftover in (aside, building):
+                _settle(leftover, path, last)
+            lock_file.unlink(missing_ok=True)
+
+
+def leftovers(path: Path) -> list[Path]:
+    """What `building_folder` has left of `path`, beside and in it, if its process was killed."""
+    found: list[Path] = []
+    for place in (path.parent, path):
+        with suppress(OSError):  # not there, a file, or closed to us
+            found += [entry for entry in place.iterdir() if entry.name.startswith(_own(path)) and entry.is_dir()]
+    return found
+
+
+def _own(path: Path) -> tuple[str, str]:
+    """How the names of the folders begin that `building_folder` makes; earlier versions had something behind them."""
+    return f".{path.name}.building", f".{path.name}.replaced"
+
+
+def _settle(leftover: Path, path: Path, last: str) -> None:
+    """Put an old folder that was set aside back, unless a new one has taken its place; remove what is left."""
+    if leftover.name.startswith(f".{path.name}.replaced") and leftover.exists():
+        if leftover.parent == path and not (path / last).exists():
+            _move(leftover, path, os.listdir(leftover))
+        elif not path.exists():
+            leftover.rename(path)
+    shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _move(source: Path, target: Path, names: Iterable[str]) -> None:
+    for name in names:
+        (source / name).replace(target / name)
+
+
+def _flush(path: Path) -> None:
+    """Have a file's content, or the names in a folder, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _cannot_be_renamed(folder: Path) -> bool:
     """Whether a folder is there that cannot be renamed: a mount point, such as a container's volume, above all.
 
-    The system is asked by a rename that cannot succeed, since the other folder is not empty: what refuses it tells.
+    The system is asked by a rename that cannot succeed, since the other folder is not empty: its error tells.
     """
     if not folder.is_dir():
         return False
@@ -62,6 +158,22 @@ def stays(folder: Path) -> bool:
     return False
 
 
+@contextmanager
+def disk_errors(
+    path: Path,
+    advice: str = "choose another --out",
+) -> Iterator[None]:
+    """An error of the disk within the block becomes a FakeganError: one sentence that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise FakeganError(
+                f"the disk that holds {path} is full: nothing was written; free some space or {advice}"
+            ) from error
+        raise FakeganError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
+
+
 def why_not_writable(folder: Path) -> str | None:
     """Why no file can be made in a folder, in a few words; None where one can."""
     try:
@@ -72,5 +184,33 @@ def why_not_writable(folder: Path) -> str | None:
 
 
 def entries(folder: Path) -> set[str]:
-    """The names in a folder, but for what a new disk has in it."""
-    return {entry.name for entry in folder.iterdir()} - _OF_A_DISK
+    """The names in a folder, but for what a new disk has in it and what `building_folder` puts there."""
+    return {name for name in os.listdir(folder) if not name.startswith(_own(folder))} - _OF_A_DISK
+
+
+@contextmanager
+def csv_table(
+    path: Path,
+    header: Sequence[str],
+    errors: str = "surrogateescape",  # file names that are not UTF-8 keep their bytes; "backslashreplace": all is text
+    append: bool = False,  # to the rows that are there; only a new file begins with the header
+) -> Iterator[Any]:
+    """A writer of rows, with `writerow` and `writerows`, into a table of comma-separated values."""
+    with path.open("a" if append else "w", encoding="utf-8", errors=errors, newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if not file.tell():
+            writer.writerow(header)
+        yield writer
+
+
+def read_csv(path: Path, errors: str = "surrogateescape") -> list[dict[str, str]]:
+    """The rows of a table, by the names in its first line; a short row has None for what it lacks.
+
+    Raises:
+        OSError, ValueError: there is no such file, or it is no table.
+    """
+    with path.open(encoding="utf-8", errors=errors, newline="") as lines:
+        try:
+            return list(csv.DictReader(lines))
+        except csv.Error as error:
+            raise ValueError(f"{path} is no table") from error

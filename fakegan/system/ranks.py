@@ -156,7 +156,7 @@ def on_rank_zero(task: Callable[[], T]) -> T:
 
 
 @contextlib.contextmanager
-def rank_zero_context(context: Callable[[], contextlib.AbstractContextManager[None]]) -> Iterator[None]:
+def rank_zero_context(context: Callable[[], contextlib.AbstractContextManager[object]]) -> Iterator[None]:
     """Rank 0 enters the context before any process goes on, and leaves it when all are done."""
     with contextlib.ExitStack() as stack:
         if is_rank_zero():

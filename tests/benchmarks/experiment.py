@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from fakegan.data.images import Geometry, face_from_pixels
-from fakegan.data.store import Row, StoreWriter
+from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.labels import FAKE, REAL
 from tests.benchmarks.machine import ROOT
 from tests.benchmarks.made_up import smooth_faces
