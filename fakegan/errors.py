@@ -46,11 +46,11 @@ class UntrustedError(FakeganError):
         """The same of a file."""
         return UntrustedError(f"{path}: {self.said}", self.packages, self.trusted, self.advice)
 
-    def in_words(self) -> str:
+    def with_overrides(self) -> str:
         """The sentence in the words of train.py and evaluate.py."""
         return self._with(f"trust=[{','.join((*self.trusted, *self.packages))}]")
 
-    def in_options(self) -> str:
+    def with_options(self) -> str:
         """The sentence in the options of the other commands."""
         return self._with(" ".join(f"--trust {name}" for name in self.packages))
 
@@ -65,7 +65,7 @@ class LostError(FakeganError):
     exit_code = 76
 
 
-class ToldError(FakeganError):
+class AlreadyReportedError(FakeganError):
     """A process that was started for this one failed, and has said why."""
 
     def __init__(self, exit_code: int) -> None:

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from fakegan.cli import start
-from fakegan.config.overrides import opened
-from fakegan.config.trust import own_packages
+from fakegan.config.overrides import to_hydra
+from fakegan.config.trust import packages_to_trust
 from fakegan.errors import FakeganError, UsageError
 from fakegan.runs import compose as composing
 from fakegan.runs import config_file as runs
@@ -223,7 +223,7 @@ def test_what_is_wrong_with_a_config_is_one_sentence(overrides: list[str], words
     composing.register_resolvers()
     with pytest.raises((HydraException, UsageError)) as caught:  # noqa: PT012
         with initialize_config_dir(str(composing.CONF), version_base="1.3"):
-            cfg = compose("train", ["paths.run_dir=x", *map(opened, overrides)])
+            cfg = compose("train", ["paths.run_dir=x", *map(to_hydra, overrides)])
         settings = composing.settings_of(RunSettings, cfg)
         parts.autoencoder(settings), parts.classifier(settings)
         parts.callbacks(settings, Path("x"), nn.Module(), True, True)  # type: ignore[arg-type]
@@ -259,7 +259,7 @@ def test_a_damaged_or_hostile_config_is_one_sentence(tmp_path: Path, content: st
 def test_every_config_names_trusted_code_only() -> None:
     for path in composing.CONF.rglob("*.yaml"):
         if not path.is_relative_to(composing.CONF / "hydra"):
-            assert not own_packages(OmegaConf.to_container(OmegaConf.load(path))), path
+            assert not packages_to_trust(OmegaConf.to_container(OmegaConf.load(path))), path
 
 
 @pytest.mark.parametrize("links", [True, False])

@@ -14,10 +14,10 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 
 from fakegan.cli import start
-from fakegan.config.overrides import opened
+from fakegan.config.overrides import to_hydra
 from fakegan.data.batches import DealtStoreOrder, TrainOrder
 from fakegan.data.store import FaceStore
-from fakegan.errors import ToldError, UsageError
+from fakegan.errors import AlreadyReportedError, UsageError
 from fakegan.nets.dropout import Dropout
 from fakegan.runs import compose as composing
 from fakegan.runs.checkpoints import load_checkpoint
@@ -206,7 +206,7 @@ def test_one_that_fails_ends_the_others_and_its_words_are_shown(
     program = (
         "import os, sys, time; os.environ['RANK'] == '1' and sys.exit('error: disk of the second'); time.sleep(60)"
     )
-    with pytest.raises(ToldError) as told:
+    with pytest.raises(AlreadyReportedError) as told:
         _together(tmp_path, program)
     assert told.value.exit_code == 1
     assert "error: disk of the second" in capfd.readouterr().err
@@ -230,7 +230,7 @@ except FakeganError as error:
     print(error, file=sys.stderr)
     sys.exit(error.exit_code)
 """
-    with pytest.raises(ToldError):
+    with pytest.raises(AlreadyReportedError):
         _together(tmp_path, program)
     said = capfd.readouterr().err
     assert "error: disk of the second" in said
@@ -301,7 +301,7 @@ def begin(store_path: Path, run_dir: Path, *words: str) -> RunSettings:
         *(f"paths.artifact_dir={run_dir}/artifacts", f"paths.data_dir={run_dir}/data"),
     ]
     with initialize_config_dir(str(composing.CONF), version_base="1.3"):
-        return start.start_run(compose("train", [*fixed, *map(opened, words)]))
+        return start.start_run(compose("train", [*fixed, *map(to_hydra, words)]))
 
 
 def record(settings: RunSettings, *modes: str) -> list[dict[str, float]]:

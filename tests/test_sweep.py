@@ -23,8 +23,8 @@ from hydra.core.utils import JobReturn
 from omegaconf import OmegaConf
 
 from fakegan.cli import entry
-from fakegan.config.overrides import opened
-from fakegan.errors import FakeganError, ToldError, UsageError
+from fakegan.config.overrides import to_hydra
+from fakegan.errors import AlreadyReportedError, FakeganError, UsageError
 from fakegan.runs import compose as composing
 from fakegan.runs.folder import LOG_FILE
 from fakegan.runs.ledger import COMMAND_VARIABLE
@@ -700,12 +700,12 @@ class Started:
         composing.register_resolvers()
         lifecycle.register()
         with initialize_config_dir(str(composing.CONF), version_base="1.3"):
-            master = compose("train", [*map(opened, self.fixed), *options], return_hydra_config=True)
+            master = compose("train", [*map(to_hydra, self.fixed), *options], return_hydra_config=True)
             made = launcher.ProcessLauncher(**{k: v for k, v in master.hydra.launcher.items() if k != "_target_"})
             made.config, made.folder = master, self.folder
             made.loader = GlobalHydra.instance().config_loader()
             self.folder.mkdir(exist_ok=True)
-            return made.launch([[*map(opened, [*self.fixed, word])] for word in jobs], 0)
+            return made.launch([[*map(to_hydra, [*self.fixed, word])] for word in jobs], 0)
 
     @property
     def states(self) -> list[str]:
@@ -725,7 +725,7 @@ def test_a_job_that_cannot_be_composed_fails_alone_where_a_search_proposed_it(
     assert start.states == ["finished", "failed"]
     assert "job 1 failed: model=autogan9 does not exist: did you mean autogan" in capsys.readouterr().out
     assert answers[0].return_value == 0.5
-    with pytest.raises(ToldError):
+    with pytest.raises(AlreadyReportedError):
         _ = answers[1].return_value
     with pytest.raises(UsageError, match="model=autogan8 does not exist"):
         start("model=autogan8", "model=autogan9")
@@ -890,7 +890,7 @@ def _raising(error: Exception) -> Callable[[], object]:
     [
         (UsageError("too few GPUs"), FakeganError("1 of 2 jobs failed"), "too few GPUs"),
         (UsageError("too few GPUs"), OSError("the disk is full"), "too few GPUs"),
-        (ToldError(1), FakeganError("1 of 2 jobs failed"), "1 of 2 jobs failed"),
+        (AlreadyReportedError(1), FakeganError("1 of 2 jobs failed"), "1 of 2 jobs failed"),
     ],
 )
 def test_what_ended_a_sweep_is_told_whatever_comes_after(

@@ -363,8 +363,8 @@ def test_own_code_within_trusted_code_is_named_with_all_that_is_needed(tmp_path:
     assert refused(load, NOBODYS).endswith('if you trust more_nets and own_nets, add trust=["more_nets", "own_nets"]')
     with pytest.raises(UntrustedError) as caught:
         load(trust=["own_nets"])
-    assert caught.value.in_words().endswith("add trust=[own_nets,more_nets]")
-    assert caught.value.in_options().endswith("add --trust more_nets")
+    assert caught.value.with_overrides().endswith("add trust=[own_nets,more_nets]")
+    assert caught.value.with_options().endswith("add --trust more_nets")
 
 
 def test_a_package_that_is_not_there_is_said(tmp_path: Path) -> None:
@@ -512,10 +512,12 @@ def test_what_the_user_says_to_trust_goes_on_and_is_passed_on(
     write_down(settings, run_dir)
     with pytest.raises(UntrustedError) as caught:
         start._trusted(run_dir, ())
-    assert caught.value.in_words().endswith("if you trust own_nets, add trust=[own_nets]")
+    assert caught.value.with_overrides().endswith("if you trust own_nets, add trust=[own_nets]")
     with pytest.raises(UntrustedError) as caught:
         start._trusted(run_dir, ("own_nets",))
-    assert caught.value.in_words().endswith("if you trust pytorch_lightning, add trust=[own_nets,pytorch_lightning]")
+    assert caught.value.with_overrides().endswith(
+        "if you trust pytorch_lightning, add trust=[own_nets,pytorch_lightning]"
+    )
     assert not imported.exists()
     again = start._trusted(run_dir, settings.trusted)
     assert again.trusted == settings.trusted
@@ -556,7 +558,7 @@ def test_each_command_says_it_in_its_own_words(
     assert capsys.readouterr().err.endswith("if you trust own_nets, add --trust own_nets\n")
     assert not (tmp_path / "out").exists()
     folder = written(composed, "classifier.net", {T: "own_nets.Net"})
-    with contextlib.suppress(SystemExit), composing.one_sentence():
+    with contextlib.suppress(SystemExit), composing.errors_as_sentences():
         start._trusted(folder, ())
     told = "is code from elsewhere, which a file may not name by itself: if you trust own_nets, add trust=[own_nets]"
     assert capsys.readouterr().err == f"error: {folder / 'config.yaml'}: classifier.net._target_=own_nets.Net {told}\n"

@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from fakegan.cli import entry, usage
-from fakegan.config.overrides import as_meant
+from fakegan.config.overrides import hydra_argv
 from fakegan.config.typed import flat, nearest
 from fakegan.errors import UsageError
 from fakegan.runs import compose as composing
@@ -242,7 +242,7 @@ def test_a_wrong_key_gets_the_right_one(monkeypatch: pytest.MonkeyPatch, typed: 
     monkeypatch.setattr(sys, "argv", ["train.py"])
     composing.register_resolvers()
     with pytest.raises((UsageError, HydraException)) as caught:  # noqa: PT012
-        words = as_meant([typed])
+        words = hydra_argv([typed])
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = compose("train", [*words, "paths.run_dir=x"])
         composing.settings_of(RunSettings, cfg)
@@ -258,7 +258,7 @@ def test_a_choice_that_is_not_there_gets_the_one_that_is() -> None:
 
 def test_other_faces_need_their_choice_of_data(monkeypatch: pytest.MonkeyPatch) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("evaluate", as_meant(["run=x", "data.root=y"]))
+        cfg = compose("evaluate", hydra_argv(["run=x", "data.root=y"]))
     with pytest.raises(UsageError, match=r"data\.root needs a choice of data beside it: add data=faces"):
         composing.settings_of(EvaluateSettings, cfg)
 

@@ -115,7 +115,7 @@ def run(
     except FakeganError as error:
         if os.environ.get("FAKEGAN_DEBUG"):
             raise
-        said = error.in_options() if isinstance(error, UntrustedError) else error
+        said = error.with_options() if isinstance(error, UntrustedError) else error
         print(f"{shown(name)}: {said}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader, such as head, has seen enough

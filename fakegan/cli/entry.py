@@ -24,11 +24,11 @@ from fakegan.cli import usage
 from fakegan.cli.commands import begin, let_go_of_stdout
 from fakegan.cli.start import give_up, sweeping, to_go_on
 from fakegan.config.options import options
-from fakegan.config.overrides import as_meant
+from fakegan.config.overrides import hydra_argv
 from fakegan.config.typed import flat
-from fakegan.errors import FakeganError, ToldError, UntrustedError, UsageError
+from fakegan.errors import AlreadyReportedError, FakeganError, UntrustedError, UsageError
 from fakegan.runs.claim import Claim, Claiming
-from fakegan.runs.compose import SETTINGS, check_keys, folders, known, one_sentence, register_resolvers, searched
+from fakegan.runs.compose import SETTINGS, check_keys, errors_as_sentences, folders, known, register_resolvers, searched
 from fakegan.runs.folder import CONFIG_FILE
 from fakegan.runs.ledger import COMMAND_VARIABLE
 from fakegan.sweep import command as words
@@ -58,20 +58,20 @@ def entry_point(
             processes.end_with_parent()
             if sweeps:
                 lifecycle.register()
-            with one_sentence():
+            with errors_as_sentences():
                 processes.hear_signals()
-                sys.argv[1:] = as_meant(sys.argv[1:])
+                sys.argv[1:] = hydra_argv(sys.argv[1:])
                 own_code.find_beside(config_dir(sys.argv[1:]))
             if "--version" in sys.argv[1:]:
                 _say(f"FakeGAN {fakegan.__version__}")
                 return None
             if {"--help", "-h"} & set(sys.argv[1:]):
-                with one_sentence():
+                with errors_as_sentences():
                     _say(_help(name, sys.modules[task.__module__].__doc__ or "", sweeps))
                 return None
             composed = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
             farewell = signals.parting(_stopped if sweeps else lambda _: None)
-            with one_sentence(), processes.deaf_afterwards(), farewell:
+            with errors_as_sentences(), processes.deaf_afterwards(), farewell:
                 run = composed(functools.wraps(task)(functools.partial(_job, task)))
                 return _concluded(run) if sweeps else run()
 
@@ -109,7 +109,7 @@ def _concluded(run: Callable[[], Any]) -> Any:
         try:
             lifecycle.conclude()
         except (FakeganError, OSError):
-            if isinstance(error, ToldError):
+            if isinstance(error, AlreadyReportedError):
                 raise
         raise error
     except (KeyboardInterrupt, SystemExit) as stop:
@@ -129,15 +129,15 @@ def _job(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
     """One job of Hydra's. In a sweep a failed job does not stop the others; the sweep's exit code is its own."""
     job = HydraConfig.get()
     if job.mode != RunMode.MULTIRUN:
-        with one_sentence():
+        with errors_as_sentences():
             return _tidy(task, cfg)
     try:
         with _own_command(job):
             return _tidy(task, cfg)
     except FakeganError as error:
-        said = error.in_words() if isinstance(error, UntrustedError) else error
+        said = error.with_overrides() if isinstance(error, UntrustedError) else error
         print(f"job {job.job.num} failed: {said}", file=sys.stderr, flush=True)
-        raise ToldError(error.exit_code) from error
+        raise AlreadyReportedError(error.exit_code) from error
 
 
 @contextlib.contextmanager

@@ -22,7 +22,9 @@ from fakegan.config.typed import checked, unknown
 from fakegan.errors import FakeganError, UsageError
 
 TARGET = "_target_"
-HYDRAS = frozenset({TARGET, "_partial_", "_recursive_", "_convert_", "_args_"})  # keys of a node that are no options
+HYDRA_KEYS = frozenset(
+    {TARGET, "_partial_", "_recursive_", "_convert_", "_args_"}
+)  # keys of a node that are no options
 _DOWNLOADED = (
     "weights",
     "weights_backbone",
@@ -63,7 +65,7 @@ def _completed(node: Node, target: Any, at: str, others: Sequence[str]) -> Node:
     known = signature(target)
     if known is None:
         return node
-    given = {key: value for key, value in node.items() if key not in HYDRAS}
+    given = {key: value for key, value in node.items() if key not in HYDRA_KEYS}
     for key, value in given.items():
         if key in known.options:
             checked(known.options[key].annotation, value, f"{at}.{key}")
@@ -74,7 +76,7 @@ def _completed(node: Node, target: Any, at: str, others: Sequence[str]) -> Node:
         plain = {name: value for name, value in defaults.items() if value is not REQUIRED and _is_of_a_config(value)}
         order = [name for name in known.options if name in plain or name in given]
         given = {name: given[name] if name in given else plain[name] for name in order} | given
-    return {key: value for key, value in node.items() if key in HYDRAS} | given
+    return {key: value for key, value in node.items() if key in HYDRA_KEYS} | given
 
 
 def _is_of_a_config(default: Any) -> bool:
@@ -136,7 +138,7 @@ def retargeted(
     known = signature(str(node.get(TARGET))) if f"{at}.{TARGET}" in said else None
     if known is None or known.takes_others:
         return node
-    kept = {*HYDRAS, *beside, *known.options}
+    kept = {*HYDRA_KEYS, *beside, *known.options}
     return {k: v for k, v in node.items() if k in kept or any(f"{key}.".startswith(f"{at}.{k}.") for key in said)}
 
 
@@ -173,7 +175,7 @@ def _check_keys(make: Callable[..., Any], node: Mapping[str, Any], at: str, give
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     for key in node:
-        if key not in HYDRAS and key not in parameters:
+        if key not in HYDRA_KEYS and key not in parameters:
             raise unknown(f"{at}.{key}", node[key], [f"{at}.{name}" for name in parameters])
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any
 
-from fakegan.config.building import HYDRAS, TARGET
+from fakegan.config.building import HYDRA_KEYS, TARGET
 from fakegan.config.signatures import COMPUTED, REQUIRED, library, signature
 
 # By group: options that follow from the rest of the config, or from the stage; fakegan/training/parts.py gives them.
@@ -79,7 +79,9 @@ def _of_node(node: Any, at: str, said: str = "", beside: Collection[str] = ()) -
     stated = {} if known is None else known.options
     following = FOLLOWING.get(at.partition(".")[0], ())
     plain = [name for name, option in stated.items() if option.default is not REQUIRED and name not in following]
-    given = [name for name in node if name not in HYDRAS and (known is None or known.takes_others or name in stated)]
+    given = [
+        name for name in node if name not in HYDRA_KEYS and (known is None or known.takes_others or name in stated)
+    ]
     of_library = isinstance(target, str) and library(target)
     if target is not None:
         yield Option(f"{at}.{TARGET}", target, said or (known.said if known and not of_library else ""))

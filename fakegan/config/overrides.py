@@ -49,7 +49,7 @@ _ESCAPED = re.compile(r"\\([()\[\]{}:=, \t\\])")  # what Hydra takes for the sec
 _FUNCTION = re.compile(r"(choice|range|interval|glob|tag|sort|shuffle|str|int|float|bool)\s*\(.*\)", re.DOTALL)
 
 
-def as_meant(words: Sequence[str]) -> list[str]:
+def hydra_argv(words: Sequence[str]) -> list[str]:
     """A command's words as Hydra has to read them: paths and names are text, and a path's ~ is the home folder.
 
     A config folder of the user's own becomes one word, --config-dir=DIR.
@@ -62,7 +62,7 @@ def as_meant(words: Sequence[str]) -> list[str]:
             raise UsageError(f"{word!r:.100} {WINDOWS_LINE_END}")
         if re.fullmatch(r"~[a-z]\w*(=.*)?", word):
             raise UsageError(f"{word} takes away what every run needs: leave it out; ~GROUP.NAME takes away one key")
-    return [opened(_rewritten(word, expanded)) for word in _joined(_with_config_dir(words))]
+    return [to_hydra(_rewritten(word, expanded)) for word in _joined(_with_config_dir(words))]
 
 
 def _with_config_dir(words: Sequence[str]) -> list[str]:
@@ -86,7 +86,7 @@ def _with_config_dir(words: Sequence[str]) -> list[str]:
     return [*named, *others]
 
 
-def opened(word: str) -> str:
+def to_hydra(word: str) -> str:
     """A word for a key within a group, which may be any option of what the group builds.
 
     Hydra by itself knows only the keys that a YAML file names, takes others with a plus, and no logger is [] to it.
@@ -96,29 +96,29 @@ def opened(word: str) -> str:
     return f"++{word}" if _WITHIN_A_GROUP.match(word) else word
 
 
-def typed(word: str) -> str:
+def from_hydra(word: str) -> str:
     """An opened word as it was typed."""
     if word == _NO_LOGGER[1]:
         return _NO_LOGGER[0]
     return word[2:] if word.startswith("++") and _WITHIN_A_GROUP.match(word[2:]) else word
 
 
-def as_typed(text: str) -> str:
+def text_from_hydra(text: str) -> str:
     """A text of Hydra's with the opened words in it as they were typed."""
     return re.sub(rf"\+\+(?={_A_GROUP})", "", text)
 
 
-def told(key: str, value: str) -> tuple[str, str]:
+def short_target(key: str, value: str) -> tuple[str, str]:
     """A key and its value for people: of a class that is built its own name, classifier.optimizer and SGD."""
     return (key.removesuffix("._target_"), value.rpartition(".")[2]) if key.endswith("._target_") else (key, value)
 
 
-def lasting(words: Sequence[str]) -> list[str]:
+def with_absolute_paths(words: Sequence[str]) -> list[str]:
     """Hydra's words as one would type them, and as they mean the same in every folder: paths are absolute."""
-    return [_rewritten(typed(word), lambda path: str(Path(path).absolute())) for word in words]
+    return [_rewritten(from_hydra(word), lambda path: str(Path(path).absolute())) for word in words]
 
 
-def from_here(words: Sequence[str]) -> list[str]:
+def with_relative_paths(words: Sequence[str]) -> list[str]:
     """Words that were made lasting, as one would type them in this folder."""
     return [_rewritten(word, here) for word in words]
 

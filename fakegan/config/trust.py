@@ -63,7 +63,7 @@ def _pythons() -> frozenset[str]:
     return sys.stdlib_module_names
 
 
-def own_packages(node: Any, sources: Collection[str] = RUN_SOURCES) -> tuple[str, ...]:
+def packages_to_trust(node: Any, sources: Collection[str] = RUN_SOURCES) -> tuple[str, ...]:
     """What would have to be trusted for a file to name what a node names: packages, of shared libraries modules."""
     found = {str(target) for _, target in _named_in(node) if not _is_among(str(target), sources)}
     return tuple(sorted({_word(target) for target in found if _top(target) not in _pythons()}))
@@ -87,7 +87,7 @@ def _is_among(path: str, sources: Collection[str]) -> bool:
     return any(path.startswith(f"{source}.") for source in sources)
 
 
-def refuse_foreign(
+def refuse_untrusted(
     node: Any,  # that came out of a file
     where: str,  # that file, or what of it
     trust: Collection[str] = (),  # packages that the user trusts
@@ -130,13 +130,13 @@ def refuse_unreadable(
     sources: Collection[str] = NET_SOURCES,
     kinds: Callable[[str], type] | None = None,
 ) -> None:
-    """As `refuse_foreign`, for what a run is about to write: it must be able to read it again.
+    """As `refuse_untrusted`, for what a run is about to write: it must be able to read it again.
 
     Raises:
         UsageError: it could not.
     """
     try:
-        refuse_foreign(node, at, trust, sources, kinds)
+        refuse_untrusted(node, at, trust, sources, kinds)
     except UntrustedError as error:
         if isinstance(error.__cause__, FakeganError):  # it cannot be imported
             here = ": put it into the folder where you type the command, or install it"
@@ -248,7 +248,7 @@ def _refuse_values(node: Any, where: str) -> None:
 # A run's config.yaml
 
 
-def refuse_foreign_run(
+def refuse_untrusted_run(
     values: Mapping[str, Any],  # of config.yaml
     path: Path,  # that file, in the run's folder
     trust: Collection[str],  # packages that the user trusts
@@ -261,13 +261,13 @@ def refuse_foreign_run(
             than in the run's folder, or send the run to some server.
     """
     names = trust_names(trust)
-    refuse_foreign(values, str(path), names, RUN_SOURCES)
+    refuse_untrusted(values, str(path), names, RUN_SOURCES)
     for key, value, package in _reaching_out(values, path.parent):
         if package not in names:
             why = "would write elsewhere than in the run's folder, or send it somewhere"
             said = f"{path}: {key}={_shown(value)} {why}, which a file may not ask for by itself"
             raise UntrustedError(said, [package], names)
-    refuse_foreign(values, str(path), names, RUN_SOURCES, _kind_at)
+    refuse_untrusted(values, str(path), names, RUN_SOURCES, _kind_at)
 
 
 def _kind_at(key: str) -> type:
@@ -276,10 +276,10 @@ def _kind_at(key: str) -> type:
     return typing.cast("type", getattr(importlib.import_module(module), name))
 
 
-def needed_to_go_on(values: Mapping[str, Any], run_dir: Path) -> tuple[str, ...]:
+def packages_to_resume(values: Mapping[str, Any], run_dir: Path) -> tuple[str, ...]:
     """The packages that have to be trusted where a run of such a config goes on from its config.yaml."""
     reaching = [package for _, _, package in _reaching_out(values, run_dir)]
-    return tuple(sorted({*own_packages(values), *reaching}))
+    return tuple(sorted({*packages_to_trust(values), *reaching}))
 
 
 def _reaching_out(values: Mapping[str, Any], run_dir: Path) -> Iterator[tuple[str, str, str]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from fakegan.config.overrides import from_here, lasting, told, typed
+from fakegan.config.overrides import from_hydra, short_target, with_absolute_paths, with_relative_paths
 from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.folder import COMMAND_FILE
 from fakegan.system.files import replacing
@@ -30,7 +30,7 @@ def keep_command(folder: Path, typed: Sequence[str]) -> None:
         UsageError: it could not be shown again.
     """
     script, *words = typed
-    kept = lasting([word for word in words if not word.startswith(_OF_THE_FOLDER)])
+    kept = with_absolute_paths([word for word in words if not word.startswith(_OF_THE_FOLDER)])
     for one in kept:
         if ACTS_ON_A_TERMINAL.search(one):
             raise UsageError(f"{one!r:.100} holds a tab or another control character: put a space in its place")
@@ -50,7 +50,7 @@ def to_go_on(folder: Path) -> str:
         FakeganError: the file there holds no command of train.py's.
     """
     script, *words = _kept(folder / COMMAND_FILE)
-    return command(script, *from_here(words), "resume=true", word("hydra.sweep.dir", folder.absolute()))
+    return command(script, *with_relative_paths(words), "resume=true", word("hydra.sweep.dir", folder.absolute()))
 
 
 def _kept(path: Path) -> list[str]:
@@ -76,13 +76,15 @@ def alone(
     asked = any(word.startswith("hydra.mode=") for word in of_hydra)  # which -m does
     mode = [] if asked else ["hydra.mode=RUN"]  # an experiment among them makes any command a sweep
     beside = [word for word in sys.argv if word.startswith(CONFIG_DIR)]
-    return shlex.join([f"{sweep.job.name}.py", *lasting([*beside, *words]), *mode])
+    return shlex.join([f"{sweep.job.name}.py", *with_absolute_paths([*beside, *words]), *mode])
 
 
 def telling(jobs: Mapping[int, Sequence[str]]) -> dict[int, str]:
     """By job, the words that it does not share with all others; all of them where it is the only one."""
     shared = set.intersection(*(set(words) for words in jobs.values())) if len(jobs) > 1 else set()
-    return {number: shlex.join(typed(word) for word in words if word not in shared) for number, words in jobs.items()}
+    return {
+        number: shlex.join(from_hydra(word) for word in words if word not in shared) for number, words in jobs.items()
+    }
 
 
 def short(name: str) -> str:
@@ -92,6 +94,6 @@ def short(name: str) -> str:
 
 def _short(word: str) -> str:
     key, equals, value = word.partition("=")
-    key, value = told(key, value)
+    key, value = short_target(key, value)
     named = "." not in key and re.fullmatch(r"[A-Za-z]\w*", value) and value.lower() not in _VALUES
     return value if named else f"{key.rpartition('.')[2]}{equals}{value}"

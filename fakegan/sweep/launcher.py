@@ -21,10 +21,10 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from fakegan.config.overrides import as_typed, typed
+from fakegan.config.overrides import from_hydra, text_from_hydra
 from fakegan.data.faces import open_faces
-from fakegan.errors import FakeganError, ToldError, UsageError
-from fakegan.runs.compose import explain, make_lasting, root_of, settings_of
+from fakegan.errors import AlreadyReportedError, FakeganError, UsageError
+from fakegan.runs.compose import explain, make_paths_absolute, root_of, settings_of
 from fakegan.runs.config_file import give_places, read_run, write_down
 from fakegan.runs.folder import CONFIG_FILE, METRICS_FILE
 from fakegan.runs.ledger import COMMAND_VARIABLE
@@ -57,8 +57,8 @@ class FailedReturn(JobReturn):
 
     @property
     def return_value(self) -> Any:
-        """Raises a ToldError; what went wrong is in `_return_value`."""
-        raise ToldError(FakeganError.exit_code)
+        """Raises an AlreadyReportedError; what went wrong is in `_return_value`."""
+        raise AlreadyReportedError(FakeganError.exit_code)
 
     @return_value.setter
     def return_value(self, value: Any) -> None:
@@ -141,7 +141,7 @@ class ProcessLauncher(Launcher):
 
     def _plan(self, number: int, overrides: list[str]) -> _Planned:
         """What a job is to be, and where; a failed one where that cannot be."""
-        planned = _Planned(Row(number, shlex.join(map(typed, overrides)), "waiting"), overrides)
+        planned = _Planned(Row(number, shlex.join(map(from_hydra, overrides)), "waiting"), overrides)
         try:
             self._compose(planned)
         except (FakeganError, HydraException, OmegaConfBaseException) as error:
@@ -349,7 +349,7 @@ def _own_part(cfg: DictConfig) -> tuple[DictConfig, RunSettings]:
     own = copy.deepcopy(cfg)
     with read_write(own), open_dict(own):
         del own["hydra"]
-    make_lasting(own)
+    make_paths_absolute(own)
     OmegaConf.resolve(own)
     return own, settings_of(RunSettings, own)
 
@@ -359,7 +359,7 @@ def _subdir(cfg: DictConfig, number: int) -> str:
     before = cfg.hydra.job.num
     with read_write(cfg.hydra):
         cfg.hydra.job.num = number
-        name = as_typed(str(cfg.hydra.sweep.subdir))
+        name = text_from_hydra(str(cfg.hydra.sweep.subdir))
         cfg.hydra.job.num = before
     if name != Path(name).name or name == "..":
         raise UsageError(f"hydra.sweep.subdir={name} must name one folder in that of the sweep: leave out the /")

@@ -13,11 +13,11 @@ import filelock
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
-from fakegan.config.overrides import opened
+from fakegan.config.overrides import to_hydra
 from fakegan.errors import FakeganError, UsageError
 from fakegan.reports.write import report_sweep
 from fakegan.runs.claim import Claim, has_clock
-from fakegan.runs.compose import one_sentence
+from fakegan.runs.compose import errors_as_sentences
 from fakegan.runs.folder import COMMAND_FILE, CONFIG_FILE, JOBS_FILE
 from fakegan.sweep import cluster, search, table
 from fakegan.sweep import command as words
@@ -101,7 +101,7 @@ class Opening(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Ends the process with a sentence where the sweep may not begin."""
-        with one_sentence():  # Hydra would make a warning of an error
+        with errors_as_sentences():  # Hydra would make a warning of an error
             _open_params(config.hydra.sweeper)
             folder = Path(config.hydra.sweep.dir).absolute()
             resume = config.get("resume")
@@ -134,7 +134,7 @@ def _open_params(sweeper: DictConfig) -> None:
     if params is not None and not isinstance(params, DictConfig):
         raise UsageError(f"hydra.sweeper.params={params!r} must be keys and values: leave it out, or params.KEY=1,2")
     if params:
-        swept = {opened(f"{key!s}=")[:-1]: values for key, values in params.items()}
+        swept = {to_hydra(f"{key!s}=")[:-1]: values for key, values in params.items()}
         with read_write(sweeper), open_dict(sweeper):
             sweeper.params = swept
 

@@ -36,7 +36,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from fakegan.config.overrides import opened, typed
+from fakegan.config.overrides import from_hydra, to_hydra
 from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.config_file import read_plain
 from fakegan.runs.folder import BEST_FILE, STUDY_FILE
@@ -235,7 +235,7 @@ def _distribution(override: Override) -> Any:
         whole = all(isinstance(number, int) for number in (*ends, *options.values()))
         return IntDistribution(*ends, **options) if whole else FloatDistribution(*ends, **options)
     except ValueError as error:
-        raise UsageError(f"{typed(str(override.input_line))} cannot be searched: {error}") from error
+        raise UsageError(f"{from_hydra(str(override.input_line))} cannot be searched: {error}") from error
 
 
 def _typed(value: Any) -> str:
@@ -246,7 +246,7 @@ def _typed(value: Any) -> str:
 
 
 def _words(values: Mapping[str, Any], space: Mapping[str, Any]) -> list[str]:
-    return [opened(f"{key}={_rounded(value, space[key])}") for key, value in values.items()]
+    return [to_hydra(f"{key}={_rounded(value, space[key])}") for key, value in values.items()]
 
 
 def _rounded(value: Any, distribution: Any) -> Any:
@@ -266,7 +266,7 @@ def _study(folder: Path, space: Mapping[str, Any], fixed: Sequence[str]) -> Any:
     study = _open(folder / STUDY_FILE)
     before = study.user_attrs.get(_SEARCHED, searched)
     if before != searched:
-        differing = " ".join(typed(word) for word in sorted(set(before) ^ set(searched)))
+        differing = " ".join(from_hydra(word) for word in sorted(set(before) ^ set(searched)))
         raise UsageError(f"{here(folder)} holds another search, by {differing}: choose another hydra.sweep.dir")
     study.set_user_attr(_SEARCHED, searched)
     ended = len(_ended(study, space))
@@ -339,7 +339,7 @@ def _keep_best(study: Any, folder: Path, space: Mapping[str, Any]) -> None:
         return
     best = study.best_trial
     found = {
-        "words": [typed(word) for word in _words(best.params, best.distributions)],
+        "words": [from_hydra(word) for word in _words(best.params, best.distributions)],
         "objective": best.value,
         "trial": best.number,
         "run": study.user_attrs[_RUN.format(best.number)],

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from fakegan.errors import FakeganError, LostError, ToldError
+from fakegan.errors import AlreadyReportedError, FakeganError, LostError
 from fakegan.system import places
 from fakegan.system.shell import trusting, word
 
@@ -189,7 +189,7 @@ def together(script: Sequence[str], count: int, logs: Path) -> None:
     and act on this process once the others have ended. The command calls `hear_signals` when it can answer them.
 
     Raises:
-        ToldError: one of them failed; the others were stopped.
+        AlreadyReportedError: one of them failed; the others were stopped.
         KeyboardInterrupt: it was stopped by Ctrl-C.
         SystemExit: it was stopped by another signal.
     """
@@ -275,4 +275,4 @@ def _answer(
             print(
                 f"process {i} of {len(codes)} was killed by {signal.Signals(-code).name}", file=sys.stderr, flush=True
             )
-    raise ToldError(2 if 2 in codes else 1)
+    raise AlreadyReportedError(2 if 2 in codes else 1)

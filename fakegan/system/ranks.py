@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fakegan.errors import FakeganError, LostError, ToldError, UsageError
+from fakegan.errors import AlreadyReportedError, FakeganError, LostError, UsageError
 
 if TYPE_CHECKING:  # a command that is refused does not wait for torch
     from torch import Tensor
@@ -161,7 +161,7 @@ def on_first(task: Callable[[], T]) -> T:
     """What `task` returns, done by the first process alone while the others wait.
 
     Raises:
-        FakeganError: what it raised there; in the other processes a ToldError.
+        FakeganError: what it raised there; in the other processes an AlreadyReportedError.
     """
     global _alone  # noqa: PLW0603
     if count() == 1:
@@ -179,7 +179,7 @@ def on_first(task: Callable[[], T]) -> T:
             _alone = False
     dist.broadcast_object_list(said, src=0, group=_control)
     if said[1] is not None:
-        raise said[1] if is_first() else ToldError(said[1].exit_code)
+        raise said[1] if is_first() else AlreadyReportedError(said[1].exit_code)
     result: T = said[0]
     return result
 
