@@ -327,9 +327,9 @@ def test_code_beside_the_command_and_the_config_folder_is_found_last_and_by_chil
 def test_help_and_unknown_names_know_the_config_folder(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fakegan.cli import entry
 
-    monkeypatch.setattr(sys, "argv", ["train.py", f"{CONFIG_DIR}{study}/mystudy/conf", "classifier=mine"])
+    monkeypatch.setattr(sys, "argv", ["train.py", f"{CONFIG_DIR}{study}/mystudy/conf", "classifier=mine", "--help"])
     composing.register_resolvers()
-    text = entry._help("train", "One run.\n\npython train.py    # it\n", sweeps=True)
+    text = entry._shown("train", "One run.\n\npython train.py    # it\n", sweeps=True)
     assert re.search(r"\* classifier=mine +Our net\.", text)
     assert re.search(r"  classifier=simple_cnn ", text)
     with pytest.raises(Exception, match="mien") as caught:  # noqa: SIM117

@@ -61,7 +61,9 @@ def _help_of(monkeypatch: pytest.MonkeyPatch, *words: str, columns: int = 100) -
     monkeypatch.setattr(sys, "argv", ["train.py", *words, "--help"])
     monkeypatch.setenv("COLUMNS", str(columns))
     composing.register_resolvers()
-    return entry._help("train", "One run.\n\npython train.py seed=2    # another seed\n", sweeps=True)
+    shown = entry._shown("train", "One run.\n\npython train.py seed=2    # another seed\n", sweeps=True)
+    assert shown is not None
+    return shown
 
 
 def _rows(text: str) -> dict[str, str]:
@@ -232,7 +234,7 @@ def test_further_arguments_of_a_library_are_named(monkeypatch: pytest.MonkeyPatc
         ("+learning_rate=1", "did you mean model.optimizer.lr or classifier.optimizer.lr?"),
         ("+seed=2", "seed has a value already: leave out the plus: seed=2"),
         ("+classifier=dcgan", "give it once, without a plus: classifier=dcgan"),
-        ("~seed", "~seed takes away what every run needs"),
+        ("~seed", "~seed removes what every run needs"),
         ("~data.split.val", "it is as its class has it; data.split.val=VALUE changes it"),
         ("~callbacks.early_stoping", "did you mean callbacks.early_stopping?"),
         ("classifier/net=alexnet", "name what is to be built with classifier.net._target_=package.module.Class"),

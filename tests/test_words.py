@@ -1,5 +1,6 @@
 """Words as users type them, and those that the program prints: both mean the same after a shell and Hydra."""
 
+import copy
 import os
 import shlex
 import subprocess
@@ -9,9 +10,10 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict, read_write
 
 from fakegan import prepare
 from fakegan.cli import commands
@@ -213,13 +215,16 @@ def test_what_a_word_lacks_is_said(word: str, sentence: str) -> None:
 
 def test_no_store_at_all_is_not_the_built_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
     composing.register_resolvers()
-    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
-        cfg = compose("evaluate", ["run=x", "data=faces", "data.root=null"])
-    monkeypatch.setattr(composing, "_chosen", {"data": "faces"}.get)
+    cfg = composing.composed("evaluate", ["run=x", "data=faces", "data.root=null"])
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", cfg)
+    own = copy.deepcopy(cfg)
+    with read_write(own), open_dict(own):
+        del own["hydra"]
     with pytest.raises(UsageError, match=r"data\.root=null names no faces"):
-        composing.settings_of(EvaluateSettings, cfg)
-    monkeypatch.setattr(composing, "_chosen", {"data": "demo"}.get)
-    assert composing.settings_of(EvaluateSettings, cfg).data is not None
+        composing.settings_of(EvaluateSettings, own)
+    with read_write(cfg.hydra.runtime.choices):
+        cfg.hydra.runtime.choices["data"] = "demo"
+    assert composing.settings_of(EvaluateSettings, own).data is not None
 
 
 def test_a_command_records_paths_that_are_right_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
