@@ -23,7 +23,7 @@ from fakegan.config.options import keys
 from fakegan.config.overrides import one_value, text_from_hydra, unreadable
 from fakegan.config.typed import flat, from_mapping, nearest, unknown
 from fakegan.errors import AlreadyReportedError, FakeganError, UnknownKeyError, UntrustedError, UsageError
-from fakegan.runs.settings import EvaluateSettings, RunSettings, with_defaults
+from fakegan.runs.settings import EvaluateSettings, PipelineSettings, RunSettings, with_defaults
 from fakegan.system import places, reply
 from fakegan.system.places import CONF
 from fakegan.system.shell import config_dir, expanded, quoted
@@ -36,13 +36,32 @@ T = TypeVar("T")
 
 
 def register_resolvers() -> None:
-    """`${project:data}`: a folder of FakeGAN's own; `${run_dir:RESUME,NEW}`: the run to resume, or a new one."""
+    """`${project:data}`: a folder of FakeGAN's own; `${run_dir:RESUME,NEW}`: the run to resume, or a new one.
+
+    `${run_name:}` names a run's folder.
+    """
 
     def run_dir(resume: Any, new: Any) -> str:
         return resume if isinstance(resume, str) and resume else str(new)
 
     OmegaConf.register_new_resolver("project", lambda name: str(places.own(name)), replace=True)
     OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)
+    OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
+
+
+def _run_name(*, _root_: DictConfig) -> str:
+    """The pipeline's name, those of the autoencoder and the classifier that it has, and the seed."""
+    plain = {group: known(_root_[group]) for group in ("pipeline", "model", "classifier")}
+    needed = dict.fromkeys(plain, True)
+    with contextlib.suppress(UsageError):  # raised again when the run's settings are made
+        plain = with_defaults(plain, _typed_keys(_root_.hydra.overrides.task))
+        pipeline = from_mapping(PipelineSettings, plain["pipeline"])
+        needed |= {"model": pipeline.needs_autoencoder, "classifier": pipeline.trains_classifier}
+    return "_".join([*(str(node["name"]) for group, node in plain.items() if needed[group]), f"s{_root_.seed}"])
+
+
+def _typed_keys(overrides: Sequence[str]) -> list[str]:
+    return [override.lstrip("+~").partition("=")[0] for override in overrides]
 
 
 def composed(
@@ -102,7 +121,7 @@ def settings_of(
         raise UsageError("data.root=null names no faces: give the folder that prepare wrote, or choose data=demo")
     if overrides is None:
         overrides = hydra.overrides.task if hydra else []
-    typed = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    typed = _typed_keys(overrides)
     plain = typing.cast("Mapping[str, Any]", OmegaConf.to_container(cfg, resolve=True))
     check_keys(kind, plain, typed)
     with _hinting(kind, plain):

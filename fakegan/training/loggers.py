@@ -24,6 +24,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.loggers.logger import DummyLogger
 
 from fakegan.config.building import HYDRA_KEYS, TARGET, Node, build, takes
+from fakegan.config.options import FOLLOWING
 from fakegan.config.typed import flat, to_mapping, unknown
 from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.folder import IDS_FILE, MLFLOW_FILE
@@ -57,7 +58,7 @@ def _check_board(node: Node, at: str) -> None:
     for key in node.keys() - HYDRA_KEYS - handed_on:
         if not takes(node, key):
             own = set(inspect.signature(TensorBoardLogger).parameters)
-            known = (own | handed_on) - {"kwargs", "save_dir", "name", "version"}  # a run's own folder is filled in
+            known = (own | handed_on) - {"kwargs", *FOLLOWING["logger"]}  # a run's own folder is filled in
             raise unknown(f"{at}.{key}", node[key], [f"{at}.{option}" for option in known])
 
 
