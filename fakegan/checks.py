@@ -1,6 +1,6 @@
-"""What a constructor says of an option that is out of range: its name, its value and what it may be.
+"""Checks for constructors: a ValueError names the option, its value and what is allowed.
 
-`fakegan.config.building` puts the config key before it.
+`fakegan.config.building` adds the config key in front.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from collections.abc import Collection
 
 
 def at_least(lowest: float, **values: float) -> None:
-    """Raise a ValueError for the first option below `lowest`, or that is no number."""
+    """Raise a ValueError for the first option that is below `lowest` or not a number."""
     for name, value in values.items():
         if not value >= lowest:  # also true for NaN
             raise ValueError(f"{name}={value} must be {lowest} or more")
 
 
 def one_of(choices: Collection[str], **values: str) -> None:
-    """Raise a ValueError for the first option that is none of the choices."""
+    """Raise a ValueError for the first option that is not among the choices."""
     for name, value in values.items():
         if value not in choices:
             raise ValueError(f"{name}={value!r:.80} must be one of {', '.join(choices)}")

@@ -1,6 +1,6 @@
-"""The errors people see: one sentence that names the file or key and says what to do.
+"""The errors that people see: one sentence that names the file or key and says what to do.
 
-Entry scripts print the sentence and exit with `exit_code`; everything else lets them pass.
+Entry scripts print the sentence and exit with `exit_code`; all other code lets these errors pass.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from collections.abc import Collection
 
 
 class FakeganError(Exception):
-    """Something failed: a damaged file, a full disk, a split left empty."""
+    """Something failed: a damaged file, a full disk, an empty split."""
 
     exit_code = 1
 
 
 class UsageError(FakeganError):
-    """The command or the config asks for something that cannot be."""
+    """The command or the config asks for something that is not possible."""
 
     exit_code = 2
 
 
 class UnknownKeyError(UsageError):
-    """A key that no setting and no option has; whoever knows more of them gives a better hint."""
+    """A config key that does not exist; a caller who knows more keys may replace the hint."""
 
     def __init__(self, key: str, hint: str) -> None:
         super().__init__(f"{key} is not a config key: {hint}")
@@ -29,44 +29,44 @@ class UnknownKeyError(UsageError):
 
 
 class UntrustedError(FakeganError):
-    """A file names code that nobody has said to trust, or what no such file may name."""
+    """A file names code that the user has not said to trust, or something that no file may name."""
 
     def __init__(
         self,
-        said: str,
-        packages: Collection[str] = (),  # that would have to be trusted, where the user may do so
-        trusted: Collection[str] = (),  # that he trusts by now
-        advice: str = "do not trust this file",  # where he may not
+        reason: str,
+        packages: Collection[str] = (),  # the user may trust these
+        trusted: Collection[str] = (),  # the user trusts these already
+        advice: str = "do not trust this file",  # where there are no packages
     ) -> None:
-        self.said, self.packages, self.trusted, self.advice = said, tuple(packages), tuple(trusted), advice
-        names = ", ".join(f'"{name}"' for name in (*self.trusted, *self.packages))
-        super().__init__(self._with(f"trust=[{names}]"))
+        self.reason, self.packages, self.trusted, self.advice = reason, tuple(packages), tuple(trusted), advice
+        names = ", ".join(f'"{name}"' for name in (*trusted, *packages))
+        super().__init__(self._sentence(f"trust=[{names}]"))
 
     def of(self, path: object) -> UntrustedError:
-        """The same of a file."""
-        return UntrustedError(f"{path}: {self.said}", self.packages, self.trusted, self.advice)
+        """The same error, which also names the file."""
+        return UntrustedError(f"{path}: {self.reason}", self.packages, self.trusted, self.advice)
 
-    def in_words(self) -> str:
-        """The sentence in the words of train.py and evaluate.py."""
-        return self._with(f"trust=[{','.join((*self.trusted, *self.packages))}]")
+    def with_overrides(self) -> str:
+        """The sentence for train.py and evaluate.py, whose arguments are Hydra's overrides."""
+        return self._sentence(f"trust=[{','.join((*self.trusted, *self.packages))}]")
 
-    def in_options(self) -> str:
-        """The sentence in the options of the other commands."""
-        return self._with(" ".join(f"--trust {name}" for name in self.packages))
+    def with_options(self) -> str:
+        """The sentence for the other commands, whose arguments are options."""
+        return self._sentence(" ".join(f"--trust {name}" for name in self.packages))
 
-    def _with(self, words: str) -> str:
-        advice = f"if you trust {' and '.join(self.packages)}, add {words}" if self.packages else self.advice
-        return f"{self.said}: {advice}"
+    def _sentence(self, argument: str) -> str:
+        advice = f"if you trust {' and '.join(self.packages)}, add {argument}" if self.packages else self.advice
+        return f"{self.reason}: {advice}"
 
 
 class PeerLostError(FakeganError):
-    """Another process of this run is gone: it was killed, or says itself why."""
+    """Another process of this run is gone: it was killed, or it reports its own error."""
 
     exit_code = 76
 
 
 class AlreadyReportedError(FakeganError):
-    """A process that was started for this one failed, and has said why."""
+    """A process that this one started has failed and has printed why: nothing more is printed."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__("see above")

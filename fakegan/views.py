@@ -91,7 +91,7 @@ def view(name: str) -> View:
     try:
         found = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # whatever a module of the user's own raises
-        raise UsageError(f"view {name:.80} cannot be imported: {' '.join(str(error).split())[:300]}") from error
+        raise UsageError(f"view={name:.80} cannot be imported: {' '.join(str(error).split())[:300]}") from error
     if not isinstance(found, View):
-        raise UsageError(f"view {name:.80} is a {type(found).__name__}: it must be a fakegan.views.View")
+        raise UsageError(f"view={name:.80} is a {type(found).__name__}: it must be a fakegan.views.View")
     return found

@@ -16,10 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 from PIL import Image
 
 from fakegan.cli.start import start_run
-from fakegan.config.overrides import to_hydra
+from fakegan.config.overrides import hydra_argv, to_hydra
+from fakegan.errors import UsageError
+from fakegan.runs import compose as composing
 from fakegan.runs.compose import register_resolvers, settings_of
 from fakegan.runs.settings import RunSettings
 from fakegan.sweep.jobs import Ending, Job, Running
@@ -158,3 +161,36 @@ class Recorded(Progress):
     @property
     def states(self) -> list[str]:
         return [row.state for row in self.rows.values()]
+
+
+def composed(*arguments: str, name: str = "train") -> DictConfig:
+    """The config that Hydra composes for these arguments, as a user types them, with Hydra's own node."""
+    register_resolvers()
+    return composing.composed(name, hydra_argv(arguments))
+
+
+def own_config(*arguments: str, name: str = "train") -> DictConfig:
+    """The same without Hydra's node."""
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(name, hydra_argv(arguments))
+
+
+def refusal(*arguments: str, name: str = "train") -> str:
+    """The one sentence with which a command refuses these arguments before it builds anything; empty if it does not."""
+    try:
+        settings_of(composing.SETTINGS[name], own_config(*arguments, name=name), hydra_argv(arguments))
+    except UsageError as error:
+        return str(error)
+    except composing.HYDRAS_ERRORS as error:
+        return composing.explain(error)
+    return ""
+
+
+def run_script(script: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own, to its end: train.py, or fakegan/prepare.py as a module."""
+    given = os.environ | {"OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "", "PYTHONPATH": str(PROJECT)} | environment
+    module = script.removesuffix(".py").replace("/", ".")
+    called = ["-m", module] if "/" in script else [str(PROJECT / script)]
+    command = [sys.executable, *called, *arguments]
+    return subprocess.run(command, cwd=cwd, env=given, capture_output=True, text=True, timeout=1500, check=False)

@@ -31,7 +31,7 @@ def test_a_command_of_fakegan(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_command_of_hydra(monkeypatch: pytest.MonkeyPatch) -> None:
     printed = _notebook(monkeypatch)
     monkeypatch.setattr(sys, "argv", ["train.py", "--help"])
-    monkeypatch.setattr(entry, "_help", lambda *_: "autoencoder · é")
+    monkeypatch.setattr(entry, "_shown", lambda *_: "autoencoder · é")
     entry.entry_point("train")(lambda cfg: None)()
     assert printed.getvalue() == b"autoencoder \\xb7 \\xe9\n"
     assert os.environ["MPLBACKEND"] == "agg"

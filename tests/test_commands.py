@@ -17,34 +17,22 @@ import torch
 from PIL import Image
 
 from fakegan.system.places import PROJECT
-from tests.helpers import csv_rows, smooth_faces
+from tests.helpers import csv_rows, run_script, smooth_faces
 
 pytestmark = pytest.mark.slow
 
 
-def _command(script: str, *words: str, cwd: Path) -> list[str]:
+def _run(script: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     fresh = script == "train.py" and not any(word.startswith("resume=") for word in words)
     paths = [f"paths.{kind}_dir={cwd / kind}" for kind in ("artifact", "data")] if fresh else []
-    return [sys.executable, str(PROJECT / script), *words, *paths]
+    return run_script(script, *words, *paths, cwd=cwd)
 
 
-def _run(script: str, *words: str, cwd: Path, timeout: float = 900) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": ""}
-    return subprocess.run(
-        _command(script, *words, cwd=cwd),
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-
-
-def _run_module(module: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
-    command = [sys.executable, "-m", module, *words]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900, check=False)
+def _done(script: str, *words: str, cwd: Path) -> str:
+    """What a command that succeeds prints."""
+    result = _run(script, *words, cwd=cwd)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 def _refused(result: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
@@ -63,12 +51,10 @@ def own_faces(store_path: Path) -> tuple[str, str, str, str]:
 def test_train_and_evaluate_on_the_built_in_faces(tmp_path: Path) -> None:
     run_dir = tmp_path / "out"
     words = ("model=autogan4", "pipeline=recon_classify", "+debug=fast", f"hydra.run.dir={run_dir}")
-    trained = _run("train.py", *words, cwd=tmp_path)
-    assert trained.returncode == 0, trained.stderr
-    assert "demo_transposed (fake)" in trained.stdout
-    assert "validation AUROC" in trained.stdout
-    evaluated = _run("evaluate.py", f"run={run_dir}", cwd=tmp_path)
-    assert evaluated.returncode == 0, evaluated.stderr
+    trained = _done("train.py", *words, cwd=tmp_path)
+    assert "demo_transposed (fake)" in trained
+    assert "validation AUROC" in trained
+    _done("evaluate.py", f"run={run_dir}", cwd=tmp_path)
     scores = next((run_dir / "evaluations").glob("*/scores.csv"))
     assert scores.read_bytes() == (run_dir / "scores.csv").read_bytes()
     again = _run("train.py", *words, cwd=tmp_path)
@@ -76,7 +62,7 @@ def test_train_and_evaluate_on_the_built_in_faces(tmp_path: Path) -> None:
 
 
 def _sweep(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return _run("train.py", "-m", *words, f"hydra.sweep.dir={cwd / 'sweep'}", cwd=cwd, timeout=1500)
+    return _run("train.py", "-m", *words, f"hydra.sweep.dir={cwd / 'sweep'}", cwd=cwd)
 
 
 def test_a_sweep_runs_every_combination_side_by_side_and_trains_each_autoencoder_once(
@@ -88,7 +74,7 @@ def test_a_sweep_runs_every_combination_side_by_side_and_trains_each_autoencoder
     assert result.returncode == 0, result.stderr
     sweep = tmp_path / "sweep"
     assert [row["state"] for row in csv_rows(sweep)] == [*["finished"] * 4, "repeats 0", *["finished"] * 3]
-    same = "job 4 is the same run as 0_classify_autogan1_alexnet_s1: what is swept has no effect on it"
+    same = "job 4 is the same run as 0_classify_alexnet_s1: what is swept has no effect on it"
     assert same in result.stdout
     logs = {path.parent.name: path.read_text() for path in sweep.glob("*/log.txt")}
     assert len(logs) == 7
@@ -168,16 +154,17 @@ def test_a_sweep_that_was_stopped_goes_on_where_it_was(
     sweep = tmp_path / "sweep"
     long = ("budget.classifier.max_epochs=20,100,21", "callbacks.early_stopping.patience=999")
     words = ("pipeline=classify", *long, *own_faces)
-    command = [*_command("train.py", "-m", *words, cwd=tmp_path), "hydra.sweep.dir=sweep"]
+    places = [f"paths.{kind}_dir={tmp_path / kind}" for kind in ("artifact", "data")]
+    command = [sys.executable, str(PROJECT / "train.py"), "-m", *words, *places, "hydra.sweep.dir=sweep"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as job:
-        started = sweep / "1_classify_autogan4_alexnet_s1"
+        started = sweep / "1_classify_alexnet_s1"
         _until((started / "classifier" / "checkpoints" / "last.ckpt").exists, job)
         job.send_signal(number)
         stderr = job.communicate()[1].decode()
-    finished = sweep / "0_classify_autogan4_alexnet_s1" / "metrics.json"
+    finished = sweep / "0_classify_alexnet_s1" / "metrics.json"
     before = finished.stat().st_mtime_ns
     if number != signal.SIGKILL:
         assert job.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
@@ -199,49 +186,35 @@ def _epoch_lines(log: Path) -> list[str]:
 
 def test_the_second_experiment_is_one_command_and_ends_in_a_report(tmp_path: Path, own_faces: tuple[str, ...]) -> None:
     """Three classifiers on one autoencoder; then two of them side by side, and a generator's samples as a source."""
-    sweep = tmp_path / "sweep"
-    result = _run("train.py", "-m", "+experiment=paper_exp2", *own_faces, f"hydra.sweep.dir={sweep}", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    sweep, samples = tmp_path / "sweep", tmp_path / "samples"
+    _done("train.py", "-m", "+experiment=paper_exp2", *own_faces, f"hydra.sweep.dir={sweep}", cwd=tmp_path)
     assert len(list(sweep.glob("*/metrics.json"))) == 3
     assert sum(log.read_text().count("autoencoder: training") for log in sweep.glob("*/log.txt")) == 1
     for name in ("report.html", "report.md"):
         assert "generalise" in (sweep / name).read_text()
     cnn, dcgan = (next(sweep.glob(f"*_{name}_s1")) for name in ("simple_cnn", "dcgan"))
-    words = (f"runs=[{cnn},{dcgan}]", f"out={tmp_path / 'pair'}")
-    compared = _run("evaluate.py", *words, cwd=tmp_path)
-    assert compared.returncode == 0, compared.stderr
+    _done("evaluate.py", f"runs=[{cnn},{dcgan}]", f"out={tmp_path / 'pair'}", cwd=tmp_path)
     assert (tmp_path / "pair" / "comparison.json").is_file()
-    samples = tmp_path / "samples"
-    sampled = _run_module("fakegan.sample", "--run", str(dcgan), "--count", "12", "--out", str(samples), cwd=tmp_path)
-    assert sampled.returncode == 0, sampled.stderr
+    _done("fakegan/sample.py", "--run", str(dcgan), "--count", "12", "--out", str(samples), cwd=tmp_path)
     assert len(list(samples.glob("*.png"))) == 12
-    prepared = _run_module(
-        "fakegan.prepare", "--fake", f"own={samples}", "--out", str(tmp_path / "store"), cwd=tmp_path
-    )
-    assert prepared.returncode == 0, prepared.stderr
-    scored = _run("evaluate.py", f"run={cnn}", "data=faces", f"data.root={tmp_path / 'store'}", cwd=tmp_path)
-    assert scored.returncode == 0, scored.stderr
-    assert "own (fake, unseen)" in scored.stdout
+    _done("fakegan/prepare.py", "--fake", f"own={samples}", "--out", str(tmp_path / "store"), cwd=tmp_path)
+    scored = _done("evaluate.py", f"run={cnn}", "data=faces", f"data.root={tmp_path / 'store'}", cwd=tmp_path)
+    assert "own (fake, unseen)" in scored
 
 
 def test_predict_gives_the_scores_of_evaluate(tmp_path: Path, own_faces: tuple[str, ...]) -> None:
     run_dir = tmp_path / "run"
-    trained = _run("train.py", "pipeline=recon_classify", *own_faces, f"hydra.run.dir={run_dir}", cwd=tmp_path)
-    assert trained.returncode == 0, trained.stderr
+    _done("train.py", "pipeline=recon_classify", *own_faces, f"hydra.run.dir={run_dir}", cwd=tmp_path)
     rng = np.random.default_rng(3)
     for source, board in (("camera", 0.0), ("gan", 12.0)):
         (tmp_path / source).mkdir()
         for i, pixels in enumerate(smooth_faces(5, rng, board)):
             Image.fromarray(pixels).resize((90, 90)).save(tmp_path / source / f"{i}.jpg")
     words = ("--real", f"camera={tmp_path / 'camera'}", "--fake", f"gan={tmp_path / 'gan'}")
-    prepared = _run_module("fakegan.prepare", *words, "--out", str(tmp_path / "store"), cwd=tmp_path)
-    assert prepared.returncode == 0, prepared.stderr
-    evaluated = _run("evaluate.py", f"run={run_dir}", "data=faces", f"data.root={tmp_path / 'store'}", cwd=tmp_path)
-    assert evaluated.returncode == 0, evaluated.stderr
-    rows = ("camera", "gan", "--format", "csv", "--run", str(run_dir))
-    predicted = _run_module("fakegan.predict", *rows, cwd=tmp_path)
-    assert predicted.returncode == 0, predicted.stderr
-    ours = {Path(row["file"]): float(row["score"]) for row in csv.DictReader(predicted.stdout.splitlines())}
+    _done("fakegan/prepare.py", *words, "--out", str(tmp_path / "store"), cwd=tmp_path)
+    _done("evaluate.py", f"run={run_dir}", "data=faces", f"data.root={tmp_path / 'store'}", cwd=tmp_path)
+    predicted = _done("fakegan/predict.py", "camera", "gan", "--format", "csv", "--run", str(run_dir), cwd=tmp_path)
+    ours = {Path(row["file"]): float(row["score"]) for row in csv.DictReader(predicted.splitlines())}
     with next((run_dir / "evaluations").glob("*/scores.csv")).open() as file:
         theirs = {Path(row["file"]): float(row["score"]) for row in csv.DictReader(file)}
     assert len(ours) == 10
@@ -284,6 +257,18 @@ def test_what_a_bad_store_gets(tmp_path: Path, own_faces: tuple[str, ...], store
     manifest = own / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 9'))
     _refused(train(), 1, "manifest.json", "9")
+
+
+def test_a_quiet_command_says_its_result_and_its_errors_alone(tmp_path: Path, own_faces: tuple[str, ...]) -> None:
+    """Of two processes too, which inherit it."""
+    quiet = _run(
+        "train.py", "-q", "pipeline=classify", *own_faces, "trainer=ddp_cpu", "hydra.run.dir=run", cwd=tmp_path
+    )
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+    assert "validation AUROC" in quiet.stdout
+    again = _run("train.py", "resume=run", "--quiet", cwd=tmp_path)
+    assert "had finished already" not in again.stdout
+    _refused(_run("evaluate.py", "-q", "run=nowhere", cwd=tmp_path), 2, "nowhere is not a run")
 
 
 def test_a_run_without_checkpoints_says_how_to_go_on(tmp_path: Path) -> None:

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import filelock
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from fakegan.errors import FakeganError, UsageError
-from fakegan.runs import compose as composing
 from fakegan.runs import config_file as runs
 from fakegan.runs.claim import Claim, Claiming
 from fakegan.runs.folder import LOCK_FILE
@@ -22,14 +20,13 @@ from fakegan.stages import run as stages
 from fakegan.sweep import command as words
 from fakegan.sweep import opening as sweeps
 from fakegan.system.places import PROJECT
+from tests.helpers import compose_run, composed
 
 
 @cache
 def _content() -> RunSettings:
     """The settings of some run."""
-    composing.register_resolvers()
-    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
-        return composing.settings_of(RunSettings, compose("train", ["paths.run_dir=run"]))
+    return compose_run("paths.run_dir=run")
 
 
 def _begin(claim: Claim) -> None:
@@ -40,9 +37,7 @@ def _begin(claim: Claim) -> None:
 
 def _hydras(*overrides: str) -> DictConfig:
     """The config that Hydra's callbacks are given, its clock stopped."""
-    composing.register_resolvers()
-    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
-        return compose("train", [*overrides, "hydra.job.num=0"], return_hydra_config=True)
+    return composed(*overrides, "hydra.job.num=0")
 
 
 @pytest.mark.parametrize("winner_made_it", [True, False])
@@ -197,6 +192,31 @@ def opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["train.py", "-m", "seed=1,2"])
     monkeypatch.setattr(sweeps, "current", None)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("seed=2", "recon_classify_autogan4_alexnet_s2"),
+        ("pipeline=classify", "classify_alexnet_s1"),  # which needs no autoencoder
+        ("pipeline=recon_error model=autogan1", "recon_error_autogan1_s1"),  # nor this a classifier
+        ("pipeline=classify classifier.net._target_=torch.nn.Identity", "classify_Identity_s1"),
+        ("pipeline=classify classifier.net._target_=torch.nn.Identity classifier.name=mine", "classify_mine_s1"),
+        ("pipeline.view=no_package.view", "recon_classify_autogan4_alexnet_s1"),  # refused later
+    ],
+)
+def test_a_folder_s_name_is_of_what_the_run_has(words: str, name: str) -> None:
+    cfg = _hydras(*words.split())
+    assert str(cfg.hydra.sweep.subdir) == f"0_{name}"
+    assert str(cfg.hydra.run.dir).endswith(f"_{name}")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [("protocol=study", True), ("protocol=study budget=paper", False), ("", False)]
+)
+def test_a_protocol_that_changes_nothing_says_so(capsys: pytest.CaptureFixture[str], words: str, said: bool) -> None:
+    Claiming().on_multirun_start(_hydras(*words.split()))
+    assert ("protocol=study changes nothing with budget=quick" in capsys.readouterr().out) == said
 
 
 @pytest.mark.usefixtures("opening")

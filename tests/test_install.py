@@ -105,7 +105,7 @@ def test_processes_that_a_run_starts_find_it(shell: Shell, tmp_path: Path) -> No
     sweep = shell(f"fakegan-train -m {words} seed=1,2 hydra.launcher.jobs=2 hydra.sweep.dir=s", tmp_path).stdout
     assert "report: s/report.html" in sweep
     assert (tmp_path / "s" / "command.txt").read_text().startswith("train.py -m")
-    again = shell(f"fakegan-train -m {words} seed=1,2 hydra.sweep.dir=s/0_classify_autogan4_alexnet_s1/..", tmp_path, 2)
+    again = shell(f"fakegan-train -m {words} seed=1,2 hydra.sweep.dir=s/0_classify_alexnet_s1/..", tmp_path, 2)
     assert "add resume=true" in again.stderr
     shell(f"fakegan-train {words} trainer=ddp_cpu hydra.run.dir=two", tmp_path)
     program = f"import fakegan; print(fakegan.train(*{TINY!r}, 'seed=2').folder)"

@@ -363,8 +363,8 @@ def test_own_code_within_trusted_code_is_named_with_all_that_is_needed(tmp_path:
     assert refused(load, NOBODYS).endswith('if you trust more_nets and own_nets, add trust=["more_nets", "own_nets"]')
     with pytest.raises(UntrustedError) as caught:
         load(trust=["own_nets"])
-    assert caught.value.in_words().endswith("add trust=[own_nets,more_nets]")
-    assert caught.value.in_options().endswith("add --trust more_nets")
+    assert caught.value.with_overrides().endswith("add trust=[own_nets,more_nets]")
+    assert caught.value.with_options().endswith("add --trust more_nets")
 
 
 def test_a_package_that_is_not_there_is_said(tmp_path: Path) -> None:
@@ -482,14 +482,14 @@ def test_a_run_that_goes_on_builds_only_what_belongs_to_each_place(
     composed: RunSettings, imported: Path, key: str, value: Any, why: str
 ) -> None:
     folder = written(composed, key, value)
-    sentence = refused(lambda: start._trusted(folder, ()), why)
+    sentence = refused(lambda: start._read_trusted(folder, ()), why)
     assert str(folder / "config.yaml") in sentence
     assert not imported.exists()
 
 
 def test_what_train_py_writes_goes_on(composed: RunSettings) -> None:
     write_down(composed, composed.paths.run_dir)
-    assert start._trusted(composed.paths.run_dir, ()) == composed
+    assert start._read_trusted(composed.paths.run_dir, ()) == composed
     assert composed.trusted == ()
 
 
@@ -498,7 +498,7 @@ def test_what_train_py_writes_goes_on(composed: RunSettings) -> None:
 def test_every_shipped_choice_goes_on(compose_settings: Compose, classifier: str, logger: str) -> None:
     settings = compose_settings(f"classifier={classifier}", f"logger={logger}", "pipeline=recon_classify")
     write_down(settings, settings.paths.run_dir)
-    assert start._trusted(settings.paths.run_dir, ()).trusted == ()
+    assert start._read_trusted(settings.paths.run_dir, ()).trusted == ()
 
 
 def test_what_the_user_says_to_trust_goes_on_and_is_passed_on(
@@ -511,13 +511,15 @@ def test_what_the_user_says_to_trust_goes_on_and_is_passed_on(
     assert settings.needed_to_score == ("own_nets",)
     write_down(settings, run_dir)
     with pytest.raises(UntrustedError) as caught:
-        start._trusted(run_dir, ())
-    assert caught.value.in_words().endswith("if you trust own_nets, add trust=[own_nets]")
+        start._read_trusted(run_dir, ())
+    assert caught.value.with_overrides().endswith("if you trust own_nets, add trust=[own_nets]")
     with pytest.raises(UntrustedError) as caught:
-        start._trusted(run_dir, ("own_nets",))
-    assert caught.value.in_words().endswith("if you trust pytorch_lightning, add trust=[own_nets,pytorch_lightning]")
+        start._read_trusted(run_dir, ("own_nets",))
+    assert caught.value.with_overrides().endswith(
+        "if you trust pytorch_lightning, add trust=[own_nets,pytorch_lightning]"
+    )
     assert not imported.exists()
-    again = start._trusted(run_dir, settings.trusted)
+    again = start._read_trusted(run_dir, settings.trusted)
     assert again.trusted == settings.trusted
     assert resume_command(run_dir, again.trusted)[-1] == "trust=[own_nets,pytorch_lightning]"
 
@@ -556,8 +558,8 @@ def test_each_command_says_it_in_its_own_words(
     assert capsys.readouterr().err.endswith("if you trust own_nets, add --trust own_nets\n")
     assert not (tmp_path / "out").exists()
     folder = written(composed, "classifier.net", {T: "own_nets.Net"})
-    with contextlib.suppress(SystemExit), composing.one_sentence():
-        start._trusted(folder, ())
+    with contextlib.suppress(SystemExit), composing.errors_as_sentences():
+        start._read_trusted(folder, ())
     told = "is code from elsewhere, which a file may not name by itself: if you trust own_nets, add trust=[own_nets]"
     assert capsys.readouterr().err == f"error: {folder / 'config.yaml'}: classifier.net._target_=own_nets.Net {told}\n"
     assert not imported.exists()
@@ -567,9 +569,9 @@ def test_the_command_to_go_on_with_trusts_what_the_run_needs(
     compose_settings: Compose, imported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = compose_settings("classifier.net._target_=own_nets.Net")
-    monkeypatch.setattr(start.Started, "settings", settings)
-    assert start.to_go_on(settings.paths.run_dir).endswith("'trust=[own_nets]'")
-    assert "trust" not in start.to_go_on(settings.paths.run_dir / "another")
+    monkeypatch.setattr(start._process, "run", settings)
+    assert start.to_resume(settings.paths.run_dir).endswith("'trust=[own_nets]'")
+    assert "trust" not in start.to_resume(settings.paths.run_dir / "another")
 
 
 # What a training's checkpoint names

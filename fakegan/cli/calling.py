@@ -1,4 +1,4 @@
-"""train.py and its config, called by a Python program: what fakegan.train and fakegan.compose do."""
+"""train.py and its config for a Python program: fakegan.train and fakegan.compose."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-import hydra
-from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from fakegan.config.overrides import as_meant
+from fakegan.config.overrides import hydra_argv
 from fakegan.config.typed import to_mapping
 from fakegan.errors import FakeganError, UsageError
-from fakegan.runs.compose import HYDRAS_ERRORS, explain, of_hydra, register_resolvers, searched, settings_of
+from fakegan.runs.compose import HYDRAS_ERRORS, composed, explain, of_hydra, register_resolvers, settings_of
 from fakegan.runs.folder import METRICS_FILE
 from fakegan.runs.results import read_metrics
 from fakegan.runs.settings import RunSettings
@@ -33,7 +31,7 @@ from fakegan.system.shell import CONFIG_DIR, config_dir, word
 if TYPE_CHECKING:  # torch takes seconds to import
     from fakegan.detector import Detector
 
-_IN_A_RUN = "known in a run"  # the folder of one that has not begun
+_UNKNOWN = "known in a run"  # in place of the folder of a run that has not begun
 
 
 @dataclass(frozen=True)
@@ -44,36 +42,42 @@ class Run:
     metrics: dict[str, Any] = field(repr=False)  # metrics.json
 
     def detector(self, device: str = "auto", trust: Sequence[str] = ()) -> Detector:
-        """Its detector, as `fakegan.load` gives it.
-
-        Raises:
-            FakeganError: it trained an autoencoder only.
-        """
+        """The run's detector, as `fakegan.load` gives it; a FakeganError if it trained an autoencoder only."""
         import fakegan
 
         return fakegan.load(self.folder, device, trust)
 
 
-def train(*words: str) -> Run:
-    """Run train.py with these words in a process of its own, to its end; its output appears as this program's.
+class _PrintedAsYaml(DictConfig):
+    def __str__(self) -> str:
+        return OmegaConf.to_yaml(self)
+
+    __repr__ = __str__
+
+
+def train(*arguments: str) -> Run:
+    """One run, in a process of its own, to its end: its folder, metrics and detector.
+
+    The arguments are those of `python train.py`: "model=autogan1", "pipeline=classify", "resume=outputs/RUN". Its
+    output appears as this program's. Ctrl-C, or a notebook's stop, lets it save first.
 
     Raises:
-        UsageError: words that train.py refuses, several runs among them.
-        FakeganError: the run failed, for the reason that it says.
-        KeyboardInterrupt: Ctrl-C, or a notebook's stop: the run has saved, and it was said how to go on.
+        UsageError: arguments that train.py refuses; a sweep, which is more than one run.
+        FakeganError: the run failed; the message is the run's.
+        KeyboardInterrupt: it was stopped; the message says how to resume it.
     """
-    for given in words:
-        if not isinstance(given, str):
-            raise UsageError(f"{given!r:.100} is no word: train takes texts such as 'model=autogan1'")
+    for argument in arguments:
+        if not isinstance(argument, str):
+            raise UsageError(f"{argument!r:.100} is no word: train takes texts such as 'model=autogan1'")
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "reply.json"
-        code = _follow([sys.executable, str(places.script("train")), *words], {reply.VARIABLE: str(answer)})
+        code = _follow([sys.executable, str(places.script("train")), *arguments], {reply.VARIABLE: str(answer)})
         said = reply.read(answer)
     if code == 0 and "folder" in said:
         run_dir = Path(said["folder"])
         return Run(run_dir, read_metrics(run_dir / METRICS_FILE))
     if code == 0:
-        raise UsageError(f"{' '.join(words)}: no run was started; give words such as 'model=autogan1'")
+        raise UsageError(f"{' '.join(arguments)}: no run was started; give words such as 'model=autogan1'")
     again = f"; go on with fakegan.train({word('resume', Path(said['folder']))!r})" if "folder" in said else ""
     if code in {128 + signal.SIGINT, -signal.SIGINT}:
         raise KeyboardInterrupt(f"stopped{again}")
@@ -82,90 +86,69 @@ def train(*words: str) -> Run:
 
 
 def _follow(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a command, show its output as this program's, pass Ctrl-C on to it; returns its exit code."""
-    found = os.pathsep.join(path or os.getcwd() for path in sys.path)  # code of the user's own, as this program has it
-    with _output() as (write_end, show):
+    """The exit code of a command, whose output appears as this program's and which gets its Ctrl-C.
+
+    The stdout of a notebook, or one that a program has redirected, is no file that a child could write to: then the
+    child writes to a pipe, and this process prints what comes out of it.
+    """
+    modules = os.pathsep.join(path or os.getcwd() for path in sys.path)  # the user's own code, as this program finds it
+    redirected = sys.stdout is not sys.__stdout__ or sys.stderr is not sys.__stderr__
+    with contextlib.ExitStack() as files:
+        read_end, output = 0, None
+        if redirected:
+            read_end, write_end = os.pipe()
+            files.callback(os.close, read_end)
+            output = files.enter_context(os.fdopen(write_end, "wb"))
+        for own in filter(None, (sys.stdout, sys.stderr)):
+            own.flush()
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         child: subprocess.Popen[bytes] | None = None
         while True:
             try:
                 if child is None:
-                    with processes.block_signals():  # so that no child is left unknown
+                    with processes.block_signals():  # a signal must not come between the start and the assignment
                         child = processes.start_child(
-                            command, {**os.environ, "PYTHONPATH": found, **environment}, write_end
+                            command, {**os.environ, "PYTHONPATH": modules, **environment}, output
                         )
-                        if write_end is not None:
-                            write_end.close()
-                show()
+                        if output is not None:
+                            output.close()
+                while redirected and (content := os.read(read_end, 65_536)):
+                    print(decoder.decode(content), end="", flush=True)
                 return child.wait()
-            except KeyboardInterrupt:  # it saves and ends; it does not hear the terminal's own
+            except KeyboardInterrupt:  # the child does not get the terminal's own; it saves and ends
                 if child is None:
                     raise
                 processes.send_signal(child, signal.SIGINT)
 
 
-def compose(*words: str) -> DictConfig:
-    """The config.yaml of the run that train.py would begin with these words; its folder is missing.
+def compose(*overrides: str) -> DictConfig:
+    """The config of the run that `train` would begin with these arguments; printed, it is YAML.
+
+    It is the run's config.yaml, but for the run's folder, which is not known before: it is missing (???).
 
     Raises:
-        UsageError: words that train.py refuses, or resume: a run that is gone on with has a config.yaml.
+        UsageError: arguments that train.py refuses, or resume: a run that has begun has a config.yaml.
     """
     register_resolvers()
     theirs = GlobalHydra.instance().hydra, HydraConfig.instance().cfg  # of a program that uses Hydra itself
-    GlobalHydra.instance().clear()
     try:
-        meant = as_meant(words)
-        own_code.find_beside(config_dir(meant))
-        plain = [word for word in meant if not word.startswith(CONFIG_DIR)]
-        with initialize_config_dir(str(places.CONF), version_base="1.3"):
-            cfg = hydra.compose("train", [*plain, *searched(meant)], return_hydra_config=True)
-        HydraConfig.instance().set_config(cfg)  # which knows the words, and the choices among them
+        argv = hydra_argv(overrides)
+        own_code.find_beside(config_dir(argv))
+        cfg = composed("train", [argument for argument in argv if not argument.startswith(CONFIG_DIR)], argv)
+        HydraConfig.instance().set_config(cfg)  # `settings_of` asks it for the overrides, and for the choices
         with read_write(cfg), open_dict(cfg):
             del cfg["hydra"]
         if cfg.get("resume"):
             raise UsageError("resume goes on with a run as its own config.yaml says: read that")
         if OmegaConf.is_interpolation(cfg.paths, "run_dir"):
-            cfg.paths.run_dir = _IN_A_RUN
+            cfg.paths.run_dir = _UNKNOWN
         values = to_mapping(settings_of(RunSettings, cfg))
     except HYDRAS_ERRORS as error:
         if not of_hydra(error):
             raise
         raise UsageError(explain(error)) from error
     finally:
-        GlobalHydra.instance().hydra, HydraConfig.instance().cfg = theirs  # another GlobalHydra by now
-    if values["paths"]["run_dir"] == _IN_A_RUN:
+        GlobalHydra.instance().hydra, HydraConfig.instance().cfg = theirs
+    if values["paths"]["run_dir"] == _UNKNOWN:
         values["paths"]["run_dir"] = "???"
-    return Composed(values)
-
-
-class Composed(DictConfig):
-    """A config that prints as YAML."""
-
-    def __str__(self) -> str:
-        return OmegaConf.to_yaml(self)
-
-    __repr__ = __str__
-
-
-@contextlib.contextmanager
-def _output() -> Iterator[tuple[IO[bytes] | None, Any]]:
-    """Where a child writes, None for where this process does, and a function that shows it until its end.
-
-    A notebook's sys.stdout, or one that a program has redirected, is no file that a child could write to.
-    """
-    if sys.stdout is sys.__stdout__ and sys.stderr is sys.__stderr__:
-        for own in filter(None, (sys.stdout, sys.stderr)):
-            own.flush()
-        yield None, lambda: None
-        return
-    read_end, write_end = os.pipe()
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    def show() -> None:
-        while content := os.read(read_end, 65_536):
-            print(decoder.decode(content), end="", flush=True)
-
-    try:
-        with os.fdopen(write_end, "wb") as stream:
-            yield stream, show
-    finally:
-        os.close(read_end)
+    return _PrintedAsYaml(values)

@@ -1,4 +1,4 @@
-"""What the commands `python -m fakegan.NAME` share: their words, exit codes, one sentence for what goes wrong."""
+"""What the commands `python -m fakegan.NAME` share: types of arguments, exit codes, one sentence for an error."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ from fakegan.system import log, own_code, signals
 from fakegan.system.places import shown
 from fakegan.system.shell import called, expanded
 
-_LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
+QUIET = ("-q", "--quiet")
 
 
 def begin() -> None:
-    """What every command does first, so that where it is started does not matter.
+    """The first call of every command: it makes the command independent of where it is started.
 
-    A notebook's `!python` inherits the notebook's way of drawing, which only works there: matplotlib, which Lightning
-    imports, would fail. A terminal that has not all letters is given others in place of an end. Code of the user's own
-    beside his data is found.
+    A notebook's `!python` inherits the notebook's way of drawing, with which matplotlib, and so Lightning, would fail.
+    Letters that the terminal does not have are escaped. Code of the user's own in the working directory is found.
     """
     os.environ["MPLBACKEND"] = "agg"
     log.begin()
@@ -40,12 +39,18 @@ def begin() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+class _Quiet(argparse.Action):
+    def __call__(self, *_: object) -> None:
+        log.begin(quiet=True)
+
+
 class Parser(argparse.ArgumentParser):
-    """Whose errors are ours: one sentence, exit code 2; with --version."""
+    """A parser with --version and -q, whose error is one sentence with exit code 2."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.add_argument("--version", action="version", version=f"FakeGAN {fakegan.__version__}")
+        self.add_argument(*QUIET, action=_Quiet, nargs=0, help="warnings and errors alone, beside the result")
 
     def error(self, message: str) -> NoReturn:
         """Raises UsageError."""
@@ -65,7 +70,7 @@ def at_least(lowest: int) -> Callable[[str], int]:
 
 
 def add_max_megapixels(parser: argparse.ArgumentParser) -> None:
-    """The option that a picture above the limit is refused with; prepare and predict have the same."""
+    """Add the option for the largest picture that is read."""
     most = Geometry().max_megapixels
     parser.add_argument(
         "--max-megapixels",
@@ -77,7 +82,7 @@ def add_max_megapixels(parser: argparse.ArgumentParser) -> None:
 
 
 def path(text: str) -> Path:
-    """The type of an argument: a path, its ~ expanded; the shell leaves that of `--out=~/faces` alone."""
+    """The type of an argument: a path; its ~ is the home folder, which the shell does not expand in `--out=~/faces`."""
     try:
         return Path(expanded(text))
     except UsageError as error:
@@ -85,87 +90,79 @@ def path(text: str) -> Path:
 
 
 def new_path(text: str) -> Path:
-    """The type of an argument: a path to write to, such as a run can name later."""
+    """The type of an argument: a path to write to, which a run can name later."""
     if "${" in text or any(unicodedata.category(character) == "Cc" for character in text):
         raise argparse.ArgumentTypeError(f"{text!r:.100} holds a control character or ${{, which no run can name")
     return path(text)
 
 
 def run(
-    name: str,  # the command's: predict
-    task: Callable[[list[str]], int],  # takes the words behind the command, returns the exit code
+    name: str,  # of the command: predict
+    task: Callable[[list[str]], int],  # takes the command's arguments, returns the exit code
     arguments: Sequence[str] | None,  # None: those of this process, which a SIGTERM may then stop
-    stopped: str,  # what is left behind then, as a sentence
+    stopped: str,  # a sentence that says what a stop leaves behind
 ) -> int:
     """The exit code: the task's, 1 failure, 2 usage, 130 and 143 stopped. FAKEGAN_DEBUG=1 shows the trace."""
     begin()
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    again = f"{called(name)} {shlex.join(words)}"
-    goodbye = f"\nStopped: {stopped} Start again with: {again}"
+    argv = sys.argv[1:] if arguments is None else list(arguments)
 
-    def part(_code: object) -> None:
-        print(goodbye, file=sys.stderr)
+    def say_stopped(_code: object) -> None:
+        print(f"\nStopped: {stopped} Start again with: {called(name)} {shlex.join(argv)}", file=sys.stderr)
 
     try:
-        with signals.before_exit(part), signals.stop_over_error():
-            signals.raise_from_now_on()  # what is half made is removed
-            code = task(words)
+        with signals.before_exit(say_stopped), signals.stop_over_error():
+            signals.raise_from_now_on()  # unfinished files are removed
+            code = task(argv)
         sys.stdout.flush()  # a full disk shows here, not at exit
         return code
-    except FakeganError as error:
-        if os.environ.get("FAKEGAN_DEBUG"):
-            raise
-        said = error.in_options() if isinstance(error, UntrustedError) else error
-        print(f"{shown(name)}: {said}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:  # the reader, such as head, has seen enough
+    except BrokenPipeError:  # the reader, such as head, has closed the pipe
         discard_stdout()
         return 1
-    except OSError as error:  # a full disk, a folder that cannot be written
+    except (FakeganError, OSError) as error:
         if os.environ.get("FAKEGAN_DEBUG"):
             raise
-        print(f"{shown(name)}: {error.filename or 'the output'}: {error.strerror or error}", file=sys.stderr)
-        discard_stdout()
-        return FakeganError.exit_code
+        if isinstance(error, OSError):  # a full disk, a folder that cannot be written
+            discard_stdout()
+            print(f"{shown(name)}: {error.filename or 'the output'}: {error.strerror or error}", file=sys.stderr)
+            return FakeganError.exit_code
+        sentence = error.with_options() if isinstance(error, UntrustedError) else error
+        print(f"{shown(name)}: {sentence}", file=sys.stderr)
+        return error.exit_code
     except (KeyboardInterrupt, SystemExit) as stop:
-        if isinstance(stop, SystemExit) and not signals.requested_stop():  # --help, say
+        if isinstance(stop, SystemExit) and not signals.requested_stop():  # of --help, for one
             raise
-        part(stop)
+        say_stopped(stop)
         return 128 + (signals.requested_stop() or signal.SIGINT)
 
 
 def discard_stdout() -> None:
-    """What is still unwritten goes nowhere, so that flushing at exit does not fail again."""
+    """Discard what is not written yet, so that flushing at exit does not fail again."""
     with contextlib.suppress(OSError, ValueError):  # a test's stdout has no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class ProgressLine:
-    """One line that is rewritten on a terminal; elsewhere a line every ten seconds. On stderr."""
+    """On stderr, one line that is rewritten on a terminal, and a line every ten seconds elsewhere; nothing with -q."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
         self._started = self._shown = time.monotonic()
-        self._open = False
+        self._end = ""  # what ends the line that is shown
 
     def __enter__(self) -> ProgressLine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._open:
-            print(file=sys.stderr)
+        print(end=self._end, file=sys.stderr)
 
     def __call__(self, done: int, total: int) -> None:
-        """Shows the state, unless it was shown a moment ago."""
+        """Show the state, unless it was shown a moment ago."""
         now = time.monotonic()
-        if now - self._shown < (0.1 if self._terminal else _LINE_EVERY) and done < total:
+        recent = now - self._shown < (0.1 if self._terminal else 10.0)
+        if log.quiet() or (recent and done < total):
             return
         self._shown = now
-        rate = done / max(now - self._started, 1e-9)
-        text = f"{done:,} of {total:,} pictures, {rate:,.0f} a second"
+        text = f"{done:,} of {total:,} pictures, {done / max(now - self._started, 1e-9):,.0f} a second"
         if self._terminal:
-            filled = "#" * (30 * done // total)
-            print(f"\r[{filled:<30}] {text} ", end="", file=sys.stderr, flush=True)
-            self._open = True
-        else:
-            print(text, file=sys.stderr, flush=True)
+            text, self._end = f"\r[{'#' * (30 * done // total):<30}] {text} ", "\n"
+        print(text, end="" if self._terminal else "\n", file=sys.stderr, flush=True)

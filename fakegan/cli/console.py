@@ -1,40 +1,22 @@
-"""The commands fakegan-train and so on, of an installed package: each is its script or module, started as by Python."""
+"""The commands fakegan-train and so on of an installed package: each runs its script or module as Python would."""
 
 from __future__ import annotations
 
 import runpy
+from collections.abc import Callable
 
 from fakegan.system import places
 
 
-def train() -> None:
-    """Of fakegan-train: train.py."""
-    _script("train")
+def _command(name: str) -> Callable[[], None]:
+    def run() -> None:
+        script = places.script(name)
+        if script.is_file():  # train.py, evaluate.py
+            runpy.run_path(str(script), run_name="__main__")
+        else:
+            runpy.run_module(f"fakegan.{name}", run_name="__main__", alter_sys=True)
+
+    return run
 
 
-def evaluate() -> None:
-    """Of fakegan-evaluate: evaluate.py."""
-    _script("evaluate")
-
-
-def prepare() -> None:
-    """Of fakegan-prepare: python -m fakegan.prepare."""
-    _module("prepare")
-
-
-def predict() -> None:
-    """Of fakegan-predict: python -m fakegan.predict."""
-    _module("predict")
-
-
-def sample() -> None:
-    """Of fakegan-sample: python -m fakegan.sample."""
-    _module("sample")
-
-
-def _script(name: str) -> None:
-    runpy.run_path(str(places.script(name)), run_name="__main__")
-
-
-def _module(name: str) -> None:
-    runpy.run_module(f"fakegan.{name}", run_name="__main__", alter_sys=True)
+train, evaluate, prepare, predict, sample = map(_command, ("train", "evaluate", "prepare", "predict", "sample"))

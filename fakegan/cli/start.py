@@ -1,40 +1,46 @@
-"""How a run starts: a new one is written down, one that is named is gone on with, one that is repeated is found."""
+"""The start of a run: a new run is written down, a run that `resume` names is read back."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf
 
-from fakegan.config.overrides import typed
-from fakegan.config.trust import RUN_SOURCES, refuse_foreign_run, refuse_unreadable, trust_names
+from fakegan.config.overrides import from_hydra
+from fakegan.config.trust import RUN_SOURCES, refuse_unreadable, refuse_untrusted_run, trust_names
 from fakegan.config.typed import to_mapping
 from fakegan.errors import UsageError
-from fakegan.runs.claim import Claiming
-from fakegan.runs.compose import make_lasting, settings_of
+from fakegan.runs.claim import Claiming, give_up
+from fakegan.runs.compose import make_paths_absolute, settings_of
 from fakegan.runs.config_file import PLACES, give_places, read_plain, read_run, run_at, runs_under, write_down
 from fakegan.runs.folder import CONFIG_FILE
 from fakegan.runs.settings import RunSettings
-from fakegan.sweep import command as words
+from fakegan.sweep import command as sweeps
 from fakegan.system import processes, ranks, reply, slurm
 from fakegan.system.shell import command, trusting, word
 
 
-class Started:
-    """The run that this process has begun, or goes on with."""
+@dataclass
+class _Process:
+    """The run of this process: a signal's handler asks for it, so it cannot be handed down."""
 
-    settings: ClassVar[RunSettings | None] = None
+    run: RunSettings | None = None
 
 
-def to_go_on(run_dir: Path) -> str:
-    """The command that goes on with a run: of this process's own with what it trusts."""
-    run = Started.settings
-    own = run is not None and run.paths.run_dir.resolve() == run_dir.resolve()
-    trusted = run.trusted if run is not None and own else ()
-    return command("train.py", word("resume", run_dir), *trusting(trusted))
+_process = _Process()
+
+
+def run_folder() -> Path | None:
+    """The folder of the run that this process has begun or resumed."""
+    return _process.run.paths.run_dir if _process.run else None
+
+
+def to_resume(run_dir: Path) -> str:
+    """The command that resumes a run; for this process's own run it names the packages that the run trusts."""
+    own = _process.run if _process.run and run_dir.resolve() == _process.run.paths.run_dir.resolve() else None
+    return command("train.py", word("resume", run_dir), *trusting(own.trusted if own else ()))
 
 
 def start_run(cfg: DictConfig) -> RunSettings:
@@ -42,61 +48,46 @@ def start_run(cfg: DictConfig) -> RunSettings:
 
     Raises:
         UsageError: the run directory is another run's.
-        UntrustedError: the config.yaml to go on from names what nobody trusts.
+        UntrustedError: the config.yaml to resume from names code that is not trusted.
     """
-    Started.settings = _started(cfg)
-    return Started.settings
-
-
-def _started(cfg: DictConfig) -> RunSettings:
     ranks.connect()
-    run = _resumed(cfg, cfg.resume) if isinstance(cfg.get("resume"), str) else _new(cfg)
-    reply.give(folder=str(run.paths.run_dir))
-    return run
+    _process.run = _resumed(cfg, cfg.resume) if isinstance(cfg.get("resume"), str) else _new(cfg)
+    reply.give(folder=str(_process.run.paths.run_dir))
+    return _process.run
 
 
 def _new(cfg: DictConfig) -> RunSettings:
     if cfg.get("resume"):
         raise UsageError("resume=true is for sweeps, with -m and hydra.sweep.dir=DIR; go on with a run by resume=DIR")
-    make_lasting(cfg)
-    run_dir = Path(ranks.on_rank_zero(lambda: str(cfg.paths.run_dir)))  # a clock is in its name, and clocks differ
+    make_paths_absolute(cfg)
+    run_dir = Path(ranks.on_rank_zero(lambda: str(cfg.paths.run_dir)))  # its name may hold a clock, and clocks differ
     if str(run_dir) != str(cfg.paths.run_dir):
         OmegaConf.update(cfg, "paths.run_dir", str(run_dir))
-    checked = settings_of(RunSettings, cfg)
-    return ranks.on_rank_zero(lambda: _begin(cfg, checked, run_dir))
+    settings = settings_of(RunSettings, cfg)
+    return ranks.on_rank_zero(lambda: _begin(settings, run_dir))
 
 
-def _begin(cfg: DictConfig, checked: RunSettings, run_dir: Path) -> RunSettings:
+def _begin(settings: RunSettings, run_dir: Path) -> RunSettings:
+    """Write a new run down; a job that SLURM has requeued goes on with the run that it began."""
     for begun in slurm.earlier_runs(run_dir):
-        then = read_run(str(begun)) if (begun / CONFIG_FILE).is_file() else None
-        if then is not None and then.repeats(checked):  # the job was put into the queue again, with the same words
-            then = _trusted(begun, checked.trusted)
+        if (begun / CONFIG_FILE).is_file() and read_run(str(begun)).repeats(settings):
             if begun != run_dir:
                 give_up()
-                _go_on_in(begun)
-            return then
-    refuse_unreadable(to_mapping(checked), "", checked.trusted, RUN_SOURCES)
+            return _read_trusted(begun, settings.trusted)
+    refuse_unreadable(to_mapping(settings), "", settings.trusted, RUN_SOURCES)
     with processes.block_signals():
-        write_down(checked, run_dir)
+        write_down(settings, run_dir)
     if Claiming.claim is not None:
         Claiming.claim.began = True
     slurm.record_job(run_dir)
-    return checked
-
-
-def _go_on_in(run_dir: Path) -> None:
-    """What Hydra knows of as this run's folder is another one from now on."""
-    if HydraConfig.initialized():
-        runtime: Any = HydraConfig.get().runtime
-        with read_write(runtime):
-            runtime.output_dir = str(run_dir)
+    return settings
 
 
 def _resumed(cfg: DictConfig, place: str) -> RunSettings:
-    given = {word: word.partition("=")[0] for word in map(typed, HydraConfig.get().overrides.task)}
-    ignored = [word for word, key in given.items() if key not in {"resume", "trust", *PLACES}]
-    if place and words.is_sweep(Path(place)):
-        raise UsageError(f"{place} is a sweep: go on with {words.to_go_on(Path(place))}")
+    overrides = {override: override.partition("=")[0] for override in map(from_hydra, HydraConfig.get().overrides.task)}
+    ignored = [override for override, key in overrides.items() if key not in {"resume", "trust", *PLACES}]
+    if place and sweeps.is_sweep(Path(place)):
+        raise UsageError(f"{place} is a sweep: go on with {sweeps.to_go_on(Path(place))}")
     if place and runs_under(Path(place)):
         place = str(run_at(Path(place)))
     if not place or not (Path(place) / CONFIG_FILE).is_file():  # Hydra has made the folder by now
@@ -106,31 +97,21 @@ def _resumed(cfg: DictConfig, place: str) -> RunSettings:
             f"resume goes on with the run's own config: leave out {' '.join(ignored)}; "
             f"only where things are may change ({', '.join(PLACES)})"
         )
-    make_lasting(cfg)
-    moved = {key: str(OmegaConf.select(cfg, key)) for key in PLACES if key in given.values()}
-    run = _trusted(Path(place), _trust_of(cfg))
+    make_paths_absolute(cfg)
+    trust = OmegaConf.to_container(cfg)["trust"]  # type: ignore[call-overload, index]
+    if not isinstance(trust, list):
+        raise UsageError(f"trust={trust!r:.100} must be a list: 'trust=[{trust!s:.100}]'")
+    run = _read_trusted(Path(place), trust_names(trust))
+    moved = {key: str(OmegaConf.select(cfg, key)) for key in PLACES if key in overrides.values()}
     return replace(ranks.on_rank_zero(lambda: give_places(place, moved)), trust=run.trust) if moved else run
 
 
-def _trust_of(cfg: DictConfig) -> tuple[str, ...]:
-    given = OmegaConf.to_container(cfg)["trust"]  # type: ignore[call-overload, index]
-    if not isinstance(given, list):
-        raise UsageError(f"trust={given!r:.100} must be a list: 'trust=[{given!s:.100}]'")
-    return trust_names(given)
-
-
-def _trusted(run_dir: Path, trust: tuple[str, ...]) -> RunSettings:
-    """The settings of a run that is to go on by its own config.yaml, which may have come from elsewhere.
+def _read_trusted(run_dir: Path, trust: tuple[str, ...]) -> RunSettings:
+    """The settings of a run that is resumed from its own config.yaml, which may have come from elsewhere.
 
     Raises:
-        UntrustedError: it names what nobody trusts.
+        UntrustedError: it names code that is not trusted.
     """
     run = read_run(str(run_dir))
-    refuse_foreign_run(read_plain(run_dir / CONFIG_FILE), run_dir / CONFIG_FILE, trust)
+    refuse_untrusted_run(read_plain(run_dir / CONFIG_FILE), run_dir / CONFIG_FILE, trust)
     return replace(run, trust=trust)
-
-
-def give_up(refused: bool = True) -> None:
-    """Of the folder that was claimed for a run: what this process has made there goes, if the run is nothing."""
-    if Claiming.claim is not None:
-        Claiming.claim.give_up(refused)

@@ -1,4 +1,4 @@
-"""What --help says of train.py and evaluate.py: read from conf/, and from the signatures of what it names."""
+"""The text of --help for train.py and evaluate.py, from conf/ and from the signatures of the classes that it names."""
 
 from __future__ import annotations
 
@@ -14,23 +14,27 @@ from fakegan.config.options import Option
 from fakegan.system.places import worded
 
 _WIDEST, _NARROWEST = 100, 60  # columns
-_VALUE_WIDTH = 15  # of a value that its explanation stands beside
+_VALUE_WIDTH = 15  # of a value with its explanation beside it
 _TARGET = "._target_"
 _KEY = re.compile(r"( *)([\w.]+):(?: .*?)?(?:\s+# (.*))?")
 _REMARK = re.compile(r"( *)# ?(.*)")
 _INHERITED = re.compile(r"^defaults: \[(.*)\]|^ +- (\w+)$", re.MULTILINE)
 _SENTENCE = re.compile(r"(.+?[.?])(?= [A-Z(]|$)")
 _HYDRAS = ("hydra/launcher", "hydra/sweeper")
-_ADDED = ("experiment", "sweep", "debug")  # groups that a command with sweeps takes with a +
+_ADDED = ("experiment", "sweep", "debug")  # groups that train.py takes with a +
+_ALSO = (
+    "Also: -q or --quiet shows warnings and errors alone, beside the result, --cfg job shows the config, --info how it "
+    "was composed, --hydra-help what else Hydra takes, --version prints FakeGAN's."
+)
 
 
 @dataclass(frozen=True)
 class Composed:
-    """A command's config, as words have made it."""
+    """A command's config, as the overrides beside --help make it."""
 
     options: Sequence[Option]
     choices: Mapping[str, str | None]  # by group
-    hydras: Mapping[str, Any]  # Hydra's own values, by key, flat; hydra.launcher.jobs
+    hydras: Mapping[str, Any]  # Hydra's own values, by full key: hydra.launcher.jobs
 
 
 def usage(
@@ -42,77 +46,63 @@ def usage(
 ) -> str:
     """The text of --help, up to 100 columns wide: examples, choices, and every key with its value and explanation."""
     width = max(min(shutil.get_terminal_size((_WIDEST, 24)).columns, _WIDEST), _NARROWEST)
-    said, _, examples = worded(about).strip().partition("\n\n")
+    headline, _, examples = worded(about).strip().partition("\n\n")
+    choices = composed.choices
+    keys = list(dict.fromkeys(option.key.partition(".")[0] for option in composed.options))
+    groups = [group for group in choices if "/" not in group and group not in {"hydra", *_ADDED}]
+    groups.sort(key=lambda group: keys.index(group) if group in keys else len(keys))
     parts = [
-        textwrap.fill(" ".join(said.split()), width),
-        "\n".join(_examples(examples.splitlines(), width)),
-        "GROUP=CHOICE (* is chosen):\n" + "\n".join(_choices(conf, _own_groups(composed), "", width)),
+        [textwrap.fill(" ".join(headline.split()), width)],
+        _examples(examples.splitlines(), width),
+        ["GROUP=CHOICE (* is chosen):", *_choices(conf, {group: choices[group] for group in groups}, width)],
     ]
     if sweeps:
-        added = {group: composed.choices.get(group) for group in _ADDED}
-        parts.append("+GROUP=CHOICE:\n" + "\n".join(_choices(conf, added, "+", width, least=1)))
-    remarks = _explanations(conf, name, composed.choices)
-    parts.append("KEY=VALUE:\n" + "\n".join(_keys(composed.options, remarks, width)))
+        added = {group: choices.get(group) for group in _ADDED}
+        parts.append(["+GROUP=CHOICE:", *_choices(conf, added, width, "+", least=1)])
+    parts.append(["KEY=VALUE:", *_keys(composed.options, _remarks_of_groups(conf, name, choices), width)])
     if sweeps:
-        hydras = _hydras_explanations(conf, composed.choices)
-        shown = [Option(key, value, "") for key, value in composed.hydras.items() if key in hydras]
-        chosen = {group: composed.choices.get(group) for group in _HYDRAS}
-        rows = [*_choices(conf, chosen, "", width, least=1), "", *_keys(shown, hydras, width)]
-        parts.append("Folders, and sweeps (-m and words with several values, as seed=1,2,3):\n" + "\n".join(rows))
-    also = (
-        "Also: --cfg job shows the config, --info how it was composed, --hydra-help what else Hydra takes, "
-        "--version prints FakeGAN's."
-    )
-    parts.append(textwrap.fill(also, width))
-    return "\n\n".join(parts)
+        remarks_of_hydra = _remarks_of_hydra(conf, choices)
+        shown = [Option(key, value) for key, value in composed.hydras.items() if key in remarks_of_hydra]
+        chosen = {group: choices.get(group) for group in _HYDRAS}
+        title = "Folders, and sweeps (-m and words with several values, as seed=1,2,3):"
+        parts.append([title, *_choices(conf, chosen, width, least=1), "", *_keys(shown, remarks_of_hydra, width)])
+    parts.append([textwrap.fill(_ALSO, width)])
+    return "\n\n".join("\n".join(part) for part in parts)
 
 
-def _own_groups(composed: Composed) -> dict[str, str | None]:
-    """The groups that a command always has a choice of, in the order of its keys."""
-    order = list(dict.fromkeys(option.key.partition(".")[0] for option in composed.options))
-    own = [group for group in composed.choices if "/" not in group and group not in {"hydra", *_ADDED}]
-    own.sort(key=lambda group: order.index(group) if group in order else len(order))
-    return {group: composed.choices[group] for group in own}
-
-
-def _examples(lines: Sequence[str], width: int) -> Iterator[str]:
+def _examples(lines: Sequence[str], width: int) -> list[str]:
     pairs = [re.split(r"\s+# ", line.strip(), maxsplit=1) for line in lines]
-    column = max((len(call[0]) for call in pairs), default=0) + 4
-    for call, *remark in pairs:  # a call is one line, to be copied
-        yield from _row(f"  {call}", " ".join(remark), min(column, width // 2 + 4), width)
+    column = min(max((len(call[0]) for call in pairs), default=0) + 4, width // 2 + 4)
+    return [row for call, *remark in pairs for row in _row(f"  {call}", " ".join(remark), column, width)]
 
 
 def _choices(
-    conf: Sequence[Path], groups: Mapping[str, str | None], mark: str, width: int, least: int = 2
+    conf: Sequence[Path], groups: Mapping[str, str | None], width: int, mark: str = "", least: int = 2
 ) -> Iterator[str]:
-    """A row for each choice of the groups that leave one."""
+    """A row for each choice of the groups that have at least so many."""
     for group, chosen in groups.items():
         found = {path.stem: path for folder in reversed(conf) for path in (folder / group).glob("*.yaml")}
-        files = [path for _, path in sorted(found.items()) if _can_be_chosen(group, path)]
-        if len(files) < least:
-            continue
-        for path in files:
-            star = "*" if path.stem == chosen else " "
-            yield from _row(f"{star} {mark}{group}={path.stem}", headline(path.read_text("utf-8")), 32, width)
-
-
-def _can_be_chosen(group: str, path: Path) -> bool:
-    return not group.startswith("hydra/") or "_target_:" in path.read_text("utf-8")
+        texts = {name: path.read_text("utf-8") for name, path in sorted(found.items())}
+        if group.startswith("hydra/"):  # the others are parts of these
+            texts = {name: text for name, text in texts.items() if "_target_:" in text}
+        for name, text in texts.items() if len(texts) >= least else ():
+            star = "*" if name == chosen else " "
+            yield from _row(f"{star} {mark}{group}={name}", headline(text), 32, width)
 
 
 def _keys(options: Sequence[Option], remarks: Mapping[str, str], width: int) -> Iterator[str]:
-    """A row for each option, those of no group first; what the YAML says beside one goes before its signature."""
+    """A row for each option, those of no group first; a remark in YAML goes before the comment in a signature."""
     groups: dict[str, list[Option]] = {"": []}
     for option in options:
         groups.setdefault(option.key.rpartition(".")[0].partition(".")[0], []).append(option)
-    for group in filter(None, groups.values()):
-        if group is not next(filter(None, groups.values())):
+    for i, group in enumerate(filter(None, groups.values())):
+        if i:
             yield ""
         longest = max((len(o.key) for o in group if not o.key.endswith(_TARGET)), default=0)
         column = min(longest + 4, width // 2 - _VALUE_WIDTH // 2)
         for option in group:
-            if option.others:  # which their library explains itself
-                line = f"{option.key}=VALUE, NAME one of {', '.join(option.others)}"
+            if option.names:  # which their library explains itself
+                line = f"{option.key}=VALUE, NAME one of {', '.join(option.names)}"
                 yield from textwrap.wrap(line, width, initial_indent="  ", subsequent_indent=" " * 6)
                 continue
             shown = f"  {option.key:<{column - 4}}  {_shown(option.value)}"
@@ -120,20 +110,21 @@ def _keys(options: Sequence[Option], remarks: Mapping[str, str], width: int) -> 
                 key, shown = shown.split()
                 yield f"  {key}"
                 shown = f"      {shown}"
-            said = remarks.get(option.key, option.said)
-            yield from _row(shown, said, min(column + _VALUE_WIDTH, width // 2), width)
+            remark = remarks.get(option.key, option.comment)
+            yield from _row(shown, remark, min(column + _VALUE_WIDTH, width // 2), width)
 
 
 def _shown(value: Any) -> str:
     """A value as it would be typed."""
     if isinstance(value, list | tuple):
         return f"[{','.join(map(_shown, value))}]"
-    words = {None: "null", True: "true", False: "false", "???": "must be given"}
-    return words[value] if value is None or isinstance(value, bool) or value == "???" else str(value)
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return "must be given" if value == "???" else str(value)
 
 
 def _row(left: str, right: str, column: int, width: int) -> Iterator[str]:
-    """Two columns; the right one wraps, and begins a line of its own where the left one is too wide for it."""
+    """Two columns; the right one wraps, and begins on the next line where the left one is too wide."""
     lines = textwrap.wrap(right, width - column)
     if lines and len(left) < column - 1:
         left = f"{left:<{column}}{lines.pop(0)}"
@@ -141,44 +132,40 @@ def _row(left: str, right: str, column: int, width: int) -> Iterator[str]:
     yield from (" " * column + line for line in lines)
 
 
-def _explanations(conf: Sequence[Path], name: str, choices: Mapping[str, str | None]) -> dict[str, str]:
-    """Of the keys of all groups, as chosen."""
+def _remarks_of_groups(conf: Sequence[Path], name: str, choices: Mapping[str, str | None]) -> dict[str, str]:
     found = _inherited(conf, "", name)
     for group, choice in choices.items():
         if choice is not None and "/" not in group:
-            found |= {f"{group}.{key}": said for key, said in _inherited(conf, group, choice).items()}
+            found |= {f"{group}.{key}": remark for key, remark in _inherited(conf, group, choice).items()}
     return found
 
 
-def _hydras_explanations(conf: Sequence[Path], choices: Mapping[str, str | None]) -> dict[str, str]:
-    found = {f"hydra.{key}": said for key, said in _inherited(conf, "hydra", str(choices.get("hydra"))).items()}
-    for group in _HYDRAS:
+def _remarks_of_hydra(conf: Sequence[Path], choices: Mapping[str, str | None]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for group in ("hydra", *_HYDRAS):
         inherited = _inherited(conf, group, str(choices.get(group)))
-        found |= {f"{group.replace('/', '.')}.{key}": said for key, said in inherited.items()}
-    return {key: said for key, said in found.items() if not key.rpartition(".")[2].startswith("_")}
+        found |= {f"{group.replace('/', '.')}.{key}": remark for key, remark in inherited.items()}
+    return {key: remark for key, remark in found.items() if not key.rpartition(".")[2].startswith("_")}
 
 
 def _inherited(conf: Sequence[Path], group: str, choice: str) -> dict[str, str]:
-    """The remarks of a choice, and of those of its group that it builds on where it has none."""
+    """The remarks of a choice, after those of the choices in its group that it builds on."""
     path = next((path for folder in conf if (path := folder / group / f"{choice}.yaml").is_file()), None)
     if path is None:  # another library's
         return {}
     text = path.read_text("utf-8")
+    bases = [base for listed in _INHERITED.findall(text) for base in re.findall(r"\w+", " ".join(listed))]
     found: dict[str, str] = {}
-    for listed in _INHERITED.findall(text):
-        for base in re.findall(r"\w+", " ".join(listed)):
-            found |= _inherited(conf, group, base) if base not in {"_self_", choice} else {}
+    for base in bases:
+        found |= _inherited(conf, group, base) if base not in {"_self_", choice} else {}
     return found | remarks(text)
 
 
 def headline(text: str) -> str:
     """The first sentence of the comment at the top of a YAML file; empty where there is none."""
-    lines = []
-    for line in worded(text).splitlines():
-        if not line.startswith("#"):
-            break
-        if not line.startswith("# @package"):
-            lines.append(line.lstrip("# "))
+    comment = re.match(r"(?:#.*\n?)*", worded(text))
+    assert comment is not None  # it matches the empty text
+    lines = [line.lstrip("# ") for line in comment[0].splitlines() if not line.startswith("# @package")]
     sentence = _SENTENCE.match(" ".join(lines))
     return sentence.group(1) if sentence else " ".join(lines)
 
@@ -193,8 +180,7 @@ def remarks(text: str) -> dict[str, str]:
         if below and last is not None and len(below[1]) > open_keys[-1][0]:
             found[last] += f" {below[2]}"
             continue
-        key = _KEY.fullmatch(line)
-        last = None
+        key, last = _KEY.fullmatch(line), None
         if key is None:
             continue
         open_keys = [(indent, above) for indent, above in open_keys if indent < len(key[1])]

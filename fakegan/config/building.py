@@ -1,8 +1,8 @@
-"""Config nodes that name what they build: `_target_` is a class or function, the other keys are its options.
+"""Config nodes: `_target_` names the class or function that a node builds, its other keys are the options.
 
-Hydra's `instantiate` builds them; here is what it lacks. A wrong key or value gets one sentence with its full name;
-and what a signature gives by itself is filled in, so that a run's config.yaml says it. What comes out of a file is
-looked at by `fakegan.config.trust` before it is built.
+Hydra's `instantiate` builds a node. This module adds that a wrong key or value is one sentence with the full key, and
+that the defaults of signatures are filled in, so that a run's config.yaml says them. `fakegan.config.trust` checks a
+node that comes out of a file before it is built.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import inspect
 import logging
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
 from hydra.errors import InstantiationException
@@ -22,24 +22,29 @@ from fakegan.config.typed import checked, unknown
 from fakegan.errors import FakeganError, UsageError
 
 TARGET = "_target_"
-HYDRAS = frozenset({TARGET, "_partial_", "_recursive_", "_convert_", "_args_"})  # keys of a node that are no options
-_DOWNLOADED = (
-    "weights",
-    "weights_backbone",
-    "pretrained",
-    "pretrained_backbone",
-    "_args_",
-)  # of torchvision
+HYDRA_KEYS = frozenset({TARGET, "_partial_", "_recursive_", "_convert_", "_args_"})  # of a node, that are no options
+_DOWNLOADED = ("weights", "weights_backbone", "pretrained", "pretrained_backbone", "_args_")  # of torchvision
 T = TypeVar("T")
 Node = dict[str, Any]
+
+
+def walk(node: Any, at: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value in a node at any depth, the node itself first, each with its full key."""
+    yield at, node
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from walk(value, f"{at}.{key}".lstrip("."))
+    elif isinstance(node, list | tuple):
+        for i, value in enumerate(node):
+            yield from walk(value, f"{at}[{i}]")
 
 
 def completed(
     node: Any,
     at: str,  # its full key
-    beside: Collection[str] = (),  # keys that are said of it and are no options of its target
+    beside: Collection[str] = (),  # keys in it that are no options of its target
 ) -> Any:
-    """A config with what the signatures of its targets give by themselves filled in.
+    """A config with the plain defaults from the signatures of its targets filled in.
 
     Raises:
         UsageError: a key that a target does not take, or a value of another type; it is named in full.
@@ -48,100 +53,50 @@ def completed(
         return [completed(value, f"{at}[{i}]") for i, value in enumerate(node)]
     if not isinstance(node, Mapping):
         return node
-    inner = {key: completed(value, f"{at}.{key}" if at else str(key)) for key, value in node.items()}
+    node = {key: completed(value, f"{at}.{key}" if at else str(key)) for key, value in node.items()}
     target = node.get(TARGET)
     if target is None:
-        return inner
-    said = {key: value for key, value in inner.items() if key in beside}
-    options = {key: value for key, value in inner.items() if key not in beside}
-    return said | _completed(options, target, at, [f"{at}.{key}" for key in beside])
-
-
-def _completed(node: Node, target: Any, at: str, others: Sequence[str]) -> Node:
+        return node
     if not isinstance(target, str) or "." not in target:
         raise UsageError(f"{at}.{TARGET}={target!r:.100} must name a class or function: package.module.Name")
     known = signature(target)
     if known is None:
         return node
-    given = {key: value for key, value in node.items() if key not in HYDRAS}
+    no_options = {key: value for key, value in node.items() if key in beside or key in HYDRA_KEYS}
+    given = {key: value for key, value in node.items() if key not in no_options}
     for key, value in given.items():
         if key in known.options:
             checked(known.options[key].annotation, value, f"{at}.{key}")
         elif not known.takes_others:
-            raise unknown(f"{at}.{key}", value, [*others, *(f"{at}.{name}" for name in known.options)])
-    if not library(target):
-        defaults = {name: option.default for name, option in known.options.items()}
-        plain = {name: value for name, value in defaults.items() if value is not REQUIRED and _is_of_a_config(value)}
-        order = [name for name in known.options if name in plain or name in given]
-        given = {name: given[name] if name in given else plain[name] for name in order} | given
-    return {key: value for key, value in node.items() if key in HYDRAS} | given
-
-
-def _is_of_a_config(default: Any) -> bool:
-    """Whether a config gives a default back as it is: not one that is computed, nor a tuple, which would be a list."""
-    return default is not COMPUTED and not isinstance(default, tuple)
-
-
-def build(
-    node: Mapping[str, Any],
-    at: str,  # its full key, for what is wrong
-    kind: type[T],  # what must come of it
-    **given: Any,  # options that no config can hold: networks, folders
-) -> T:
-    """What a node names, made with its options and those given here.
-
-    Raises:
-        UsageError: no such class or function, an option it does not have, or a value that it refuses.
-        FakeganError: what it raises itself.
-    """
-    try:
-        make = instantiate({**node, "_partial_": True, "_convert_": "all"})
-        if not node.get("_partial_"):
-            _check_kind(make, node, at, kind)
-        _check_keys(make, node, at, given)
-        made = make if node.get("_partial_") else make(**given)
-    except InstantiationException as error:
-        _refuse(node, at, error)
-    except FakeganError:
-        raise
-    except Exception as error:  # whatever a constructor says of its options
-        _refuse_download(node, at, error)
-        raise UsageError(_sentence(at, error)) from error
-    if not node.get("_partial_") and not isinstance(made, kind):
-        raise UsageError(f"{at}.{TARGET}={node[TARGET]} makes no {kind.__name__}, but {_a(type(made).__name__)}")
-    return made  # type: ignore[no-any-return]
-
-
-def takes(node: Mapping[str, Any], option: str) -> bool:
-    """Whether what a node names has an option of that name."""
-    known = signature(str(node[TARGET]))
-    if known is not None:
-        return option in known.options
-    try:
-        return option in inspect.signature(_object(str(node[TARGET]))).parameters
-    except (TypeError, ValueError, ImportError, AttributeError, InstantiationException):
-        return False
+            raise unknown(f"{at}.{key}", value, [f"{at}.{name}" for name in (*beside, *known.options)])
+    if library(target):
+        return no_options | given
+    defaults = {name: option.default for name, option in known.options.items()}
+    # A tuple would come back from config.yaml as a list.
+    plain = {name: v for name, v in defaults.items() if v not in (REQUIRED, COMPUTED) and not isinstance(v, tuple)}
+    in_order = {name: given.get(name, plain.get(name)) for name in defaults if name in given or name in plain}
+    return no_options | in_order | given
 
 
 def retargeted(
     node: Any,
     at: str,  # its full key
-    said: Collection[str],  # full keys that the words of the command name
-    beside: Collection[str] = (),  # keys that are said of it and are no options of its target
+    typed: Collection[str],  # full keys of the command's overrides
+    beside: Collection[str] = (),  # keys in it that are no options of its target
 ) -> Any:
-    """A config whose targets a word may have replaced: options that YAML has for the one before go, if it has none."""
+    """A config whose targets an override may have replaced: options of YAML that the new target lacks are left out."""
     if not isinstance(node, Mapping):
         return node
-    node = {key: retargeted(value, f"{at}.{key}", said) for key, value in node.items()}
-    known = signature(str(node.get(TARGET))) if f"{at}.{TARGET}" in said else None
+    node = {key: retargeted(value, f"{at}.{key}", typed) for key, value in node.items()}
+    known = signature(str(node.get(TARGET))) if f"{at}.{TARGET}" in typed else None
     if known is None or known.takes_others:
         return node
-    kept = {*HYDRAS, *beside, *known.options}
-    return {k: v for k, v in node.items() if k in kept or any(f"{key}.".startswith(f"{at}.{k}.") for key in said)}
+    kept = {*HYDRA_KEYS, *beside, *known.options}
+    return {k: v for k, v in node.items() if k in kept or any(f"{key}.".startswith(f"{at}.{k}.") for key in typed)}
 
 
 def untrained(node: Any) -> Any:
-    """A network's node, at any depth, that downloads no weights: those that it has learnt are kept beside it."""
+    """A network's node, at any depth, that downloads no weights: the file beside it holds the weights."""
     if isinstance(node, list | tuple):
         return [untrained(value) for value in node]
     if not isinstance(node, Mapping):
@@ -150,100 +105,120 @@ def untrained(node: Any) -> Any:
     if not str(node.get(TARGET)).startswith("torchvision.models."):
         return inner
     given = {key: value for key, value in inner.items() if key not in _DOWNLOADED}
-    return given | {option: None for option in _DOWNLOADED if takes(node, option)}  # one may download if not given
+    return given | {key: None for key in _DOWNLOADED if takes(node, key)}  # some download where nothing is given
 
 
-def _a(name: str) -> str:
-    return f"{'an' if name[:1] in 'aeiouAEIOU' else 'a'} {name}"
-
-
-def _check_kind(make: Callable[..., Any], node: Mapping[str, Any], at: str, kind: type) -> None:
-    """A class of another kind is said as such, before its options are looked at."""
-    named_class = getattr(make, "func", None)
-    if isinstance(named_class, type) and "__new__" not in vars(named_class) and not issubclass(named_class, kind):
-        raise UsageError(f"{at}.{TARGET}={node[TARGET]} makes no {kind.__name__}, but {_a(named_class.__name__)}")
-
-
-def _check_keys(make: Callable[..., Any], node: Mapping[str, Any], at: str, given: Mapping[str, Any]) -> None:
-    """Options by the living signature, where no source has said them before."""
+def takes(node: Mapping[str, Any], option: str) -> bool:
+    """Whether the target of a node has an option of that name."""
+    known = signature(str(node[TARGET]))
+    if known is not None:
+        return option in known.options
     try:
-        parameters = inspect.signature(make.func).parameters  # type: ignore[attr-defined]
-    except (TypeError, ValueError, AttributeError):
+        return option in inspect.signature(named(str(node[TARGET]))).parameters
+    except (TypeError, ValueError, FakeganError):
+        return False
+
+
+def named(target: str) -> Any:
+    """The object that a dotted path names, found as `build` finds it.
+
+    Raises:
+        FakeganError: it cannot be imported, whatever its module raises.
+    """
+    log = logging.getLogger("hydra.utils")
+    disabled, log.disabled = log.disabled, True  # Hydra would log the error as well
+    try:
+        return get_object(target)
+    except Exception as error:
+        raise FakeganError(f"cannot be imported: {_import_failure(target, error)}") from error
+    finally:
+        log.disabled = disabled
+
+
+def build(
+    node: Mapping[str, Any],
+    at: str,  # its full key, for the message of an error
+    kind: type[T],  # of the object that it must make
+    **given: Any,  # options that no config can hold: networks, folders
+) -> T:
+    """The object that a node names, made with the node's options and the given ones.
+
+    Raises:
+        UsageError: no such class or function, an option that it does not have, or a value that it refuses.
+        FakeganError: raised by the object itself; weights that cannot be downloaded.
+    """
+    partial = bool(node.get("_partial_"))
+    try:
+        make = instantiate({**node, "_partial_": True, "_convert_": "all"})
+        _check_signature(make, node, at, None if partial else kind)
+        made = make if partial else make(**given)
+    except InstantiationException as error:
+        _refuse(node, at, error)
+    except FakeganError:
+        raise
+    except Exception as error:  # of any kind: a constructor raises what it likes about its options
+        _refuse_download(node, at, error)
+        raise UsageError(_sentence(at, error)) from error
+    if not partial and not isinstance(made, kind):
+        raise _of_another_kind(node, at, kind, type(made))
+    return made  # type: ignore[no-any-return]
+
+
+def _check_signature(make: Callable[..., Any], node: Mapping[str, Any], at: str, kind: type | None) -> None:
+    """Refuse a class of another kind, then an option that it does not have, before the object is made."""
+    function = getattr(make, "func", None)
+    if kind and isinstance(function, type) and "__new__" not in vars(function) and not issubclass(function, kind):
+        raise _of_another_kind(node, at, kind, function)
+    try:
+        parameters = inspect.signature(function).parameters  # type: ignore[arg-type]
+    except (TypeError, ValueError):
         return
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     for key in node:
-        if key not in HYDRAS and key not in parameters:
+        if key not in HYDRA_KEYS and key not in parameters:
             raise unknown(f"{at}.{key}", node[key], [f"{at}.{name}" for name in parameters])
 
 
+def _of_another_kind(node: Mapping[str, Any], at: str, kind: type, made: type) -> UsageError:
+    article = "an" if made.__name__[:1] in "aeiouAEIOU" else "a"
+    return UsageError(f"{at}.{TARGET}={node[TARGET]} makes no {kind.__name__}, but {article} {made.__name__}")
+
+
 def _refuse(node: Mapping[str, Any], at: str, error: InstantiationException) -> NoReturn:
-    """What Hydra's error says, as one sentence."""
-    inner = re.search(r"full_key: ([\w.]+)", str(error))
-    place = f"{at}.{inner[1]}" if inner else at
+    """Raise Hydra's error as one sentence about the inner node that could not be built."""
+    found = re.search(r"full_key: ([\w.]+)", str(error))
+    inner, place = node, f"{at}.{found[1]}" if found else at
+    for key in found[1].split(".") if found else ():
+        inner = inner[key] if isinstance(inner.get(key), Mapping) else inner
     cause = error.__cause__
     while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
         cause = cause.__cause__
     if isinstance(cause, FakeganError):
         raise cause
-    made = inner_node(node, inner[1] if inner else "")
-    _refuse_download(made, place, cause)
+    _refuse_download(inner, place, cause)
     if cause is None or re.search("locating|load|import", str(error).split("\n")[0], re.IGNORECASE):
-        target = made.get(TARGET)
-        raise UsageError(
-            f"{place}.{TARGET}={target} cannot be imported: {_not_imported(str(target), error)}"
-        ) from error
+        target = str(inner.get(TARGET))
+        raise UsageError(f"{place}.{TARGET}={target} cannot be imported: {_import_failure(target, error)}") from error
     raise UsageError(_sentence(place, cause)) from error
 
 
 def _refuse_download(node: Mapping[str, Any], at: str, cause: BaseException | None) -> None:
-    """Raise a FakeganError where it was weights that could not be had: no network, or others than were expected."""
+    """Raise a FakeganError if the cause may be a download of weights: no network, or other content than expected."""
     if isinstance(cause, OSError | RuntimeError) and node.get("weights") is not None:
         why = f"cannot be downloaded ({' '.join(str(cause).split())[:200]})"
         raise FakeganError(f"{at}.weights={node['weights']} {why}: null trains from scratch") from cause
 
 
-def inner_node(node: Mapping[str, Any], path: str) -> Mapping[str, Any]:
-    """The node at a dotted path within another; that itself where there is none."""
-    for key in filter(None, path.split(".")):
-        inner = node.get(key)
-        if not isinstance(inner, Mapping):
-            return node
-        node = inner
-    return node
-
-
 def _sentence(at: str, error: BaseException) -> str:
-    if isinstance(error, KeyError):  # which says the key alone
+    if isinstance(error, KeyError):  # its text is the key alone
         return f"{at}: {error} is no name that it knows"
-    said = " ".join(str(error).split()) or type(error).__name__
-    return f"{at}.{said}" if re.match(r"\w+=", said) else f"{at}: {said}"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return f"{at}.{text}" if re.match(r"\w+=", text) else f"{at}: {text}"
 
 
-def named(target: str) -> Any:
-    """What a dotted path names, found as `build` finds it.
-
-    Raises:
-        FakeganError: it cannot be imported; whatever the module that it names raises is told.
-    """
-    try:
-        return _object(target)
-    except Exception as error:
-        raise FakeganError(f"cannot be imported: {_not_imported(target, error)}") from error
-
-
-def _object(target: str) -> Any:
-    """What a dotted path names; Hydra's own lines on one that is not there are left out, an error says it."""
-    log = logging.getLogger("hydra.utils")
-    disabled, log.disabled = log.disabled, True
-    try:
-        return get_object(target)
-    finally:
-        log.disabled = disabled
-
-
-def _not_imported(target: str, error: BaseException) -> str:
-    """Why what a dotted path names is not to be had: the first cause, in words."""
+def _import_failure(target: str, error: BaseException) -> str:
+    """Why a dotted path cannot be imported, by the first cause of an error."""
     cause = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
@@ -253,17 +228,3 @@ def _not_imported(target: str, error: BaseException) -> str:
         return f"{above} has no {name}" if above in sys.modules else f"there is no module {missing}"
     why = str(cause) if isinstance(cause, ImportError | AttributeError) else f"{type(cause).__name__}: {cause}"
     return " ".join(why.split())[:300]
-
-
-def targets(node: Any, at: str = "") -> Iterator[tuple[str, Any]]:
-    """Every `_target_` in a node, with its full key, at any depth."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            place = f"{at}.{key}".lstrip(".")
-            if key == TARGET:
-                yield place, value
-            else:
-                yield from targets(value, place)
-    elif isinstance(node, list | tuple):
-        for i, value in enumerate(node):
-            yield from targets(value, f"{at}[{i}]")

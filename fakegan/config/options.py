@@ -1,6 +1,6 @@
-"""Every option of a composed config, those too that only a signature names: for --help, and for what a key is near to.
+"""Every option of a composed config, including those that only a signature names: for --help and for hints.
 
-Nothing of what the config names is imported.
+Nothing that the config names is imported.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any
 
-from fakegan.config.building import HYDRAS, TARGET
-from fakegan.config.signatures import COMPUTED, REQUIRED, library, signature
+from fakegan.config.building import HYDRA_KEYS, TARGET
+from fakegan.config.signatures import COMPUTED, REQUIRED, Signature, library, signature
 
-# By group: options that follow from the rest of the config, or from the stage; fakegan/training/parts.py gives them.
+# By group: options that no user gives, because a run fills them in from its other settings or from the stage.
 FOLLOWING = {
     "model": ("in_channels", "out_channels"),
     "classifier": ("in_channels", "out_channels"),
@@ -25,77 +25,76 @@ FOLLOWING = {
 
 @dataclass(frozen=True)
 class Option:
-    """One option; or, with the key NODE.NAME, those of a library's class that the config does not name."""
+    """One option; with the key NODE.NAME, all options of a library's class that the config does not name."""
 
     key: str  # in full
     value: Any  # as composed, else its default
-    said: str  # the comment beside it in the signature; of a class else the first line of its docstring
-    others: tuple[str, ...] = ()  # what NAME may be
+    comment: str = ""  # of its signature; for a class the first line of its docstring
+    names: tuple[str, ...] = ()  # that NAME may be
 
 
 def options(kind: type, values: Mapping[str, Any], at: str = "") -> Iterator[Option]:
-    """Those of a dataclass of settings, with the values that a config gives them; groups of keys after the others."""
-    stated = signature(f"{kind.__module__}.{kind.__qualname__}")
+    """The options of a dataclass of settings with the values of a config; options of a group come last."""
+    stated = signature(f"{kind.__module__}.{kind.__qualname__}") or Signature({})
     hints = typing.get_type_hints(kind)
     own = [f for f in fields(kind) if not f.metadata.get("rest")]
     for f in own:
         if f.name in values or f.default is not MISSING or f.default_factory is not MISSING:
             value = values.get(f.name, f.default if f.default_factory is MISSING else f.default_factory())
-            said = stated.options[f.name].said if stated else ""
-            yield from _of_value(hints[f.name], value, f"{at}{f.name}", said)
-    rest = next((f for f in fields(kind) if f.metadata.get("rest")), None)
-    if rest is not None:
-        names = [f.name for f in own]
-        others = {name: value for name, value in values.items() if name not in names}
-        if TARGET in others:
-            yield from _of_node(others, at.rstrip("."), beside=names)
-        else:
-            yield from _of_value(hints[rest.name], others, at.rstrip("."), "")
+            comment = stated.options[f.name].comment if f.name in stated.options else ""
+            yield from _of_value(hints[f.name], value, f"{at}{f.name}", comment)
+    others = {name: value for name, value in values.items() if name not in [f.name for f in own]}
+    for f in fields(kind):
+        if f.metadata.get("rest") and TARGET in others:
+            yield from _of_node(others, at.rstrip("."), beside=[f.name for f in own])
+        elif f.metadata.get("rest"):
+            yield from _of_value(hints[f.name], others, at.rstrip("."), "")
 
 
-def _of_value(hint: Any, value: Any, key: str, said: str) -> Iterator[Option]:
-    kinds = [kind for kind in (hint, *typing.get_args(hint)) if is_dataclass(kind)]
-    if typing.get_origin(hint) is dict and kinds:  # settings by name
+def _of_value(hint: Any, value: Any, key: str, comment: str) -> Iterator[Option]:
+    hints = (hint, *typing.get_args(hint))
+    kind = next((typing.cast("type", inner) for inner in hints if is_dataclass(inner)), None)
+    if kind is not None and typing.get_origin(hint) is dict:  # settings by name
         for name, inner in value.items():
-            yield from _of_value(kinds[0], inner, f"{key}.{name}", "")
-    elif kinds and (isinstance(value, Mapping) or is_dataclass(value)):
-        inner = value if isinstance(value, Mapping) else vars(value)
-        yield from options(typing.cast("type", kinds[0]), inner, f"{key}.")
-    elif isinstance(value, Mapping) and any(typing.get_origin(h) is dict for h in (hint, *typing.get_args(hint))):
-        for name, node in value.items():  # each builds something, under a name
+            yield from _of_value(kind, inner, f"{key}.{name}", "")
+    elif kind is not None and (isinstance(value, Mapping) or is_dataclass(value)):
+        yield from options(kind, value if isinstance(value, Mapping) else vars(value), f"{key}.")
+    elif isinstance(value, Mapping) and any(typing.get_origin(inner) is dict for inner in hints):  # nodes by name
+        for name, node in value.items():
             if node is None or (isinstance(node, Mapping) and TARGET in node):
                 yield from _of_node(node, f"{key}.{name}", "")
-    elif not kinds:
-        yield from _of_node(value, key, said)
+    elif kind is None:
+        yield from _of_node(value, key, comment)
 
 
-def _of_node(node: Any, at: str, said: str = "", beside: Collection[str] = ()) -> Iterator[Option]:
-    """The options of what a config node names, at any depth; of a library's class those that the config names."""
-    if not isinstance(node, Mapping) or (not node and said):
-        yield Option(at, node, said)
+def _of_node(node: Any, at: str, comment: str = "", beside: Collection[str] = ()) -> Iterator[Option]:
+    """The options of a config node at any depth; of a library's class one by one only those that the config names."""
+    if not isinstance(node, Mapping) or (not node and comment):
+        yield Option(at, node, comment)
         return
     target = node.get(TARGET)
-    known = signature(target) if isinstance(target, str) else None
-    stated = {} if known is None else known.options
-    following = FOLLOWING.get(at.partition(".")[0], ())
-    plain = [name for name, option in stated.items() if option.default is not REQUIRED and name not in following]
-    given = [name for name in node if name not in HYDRAS and (known is None or known.takes_others or name in stated)]
+    known = (signature(target) if isinstance(target, str) else None) or Signature({}, takes_others=True)
     of_library = isinstance(target, str) and library(target)
+    following = FOLLOWING.get(at.partition(".")[0], ())
+    plain = [n for n, option in known.options.items() if option.default is not REQUIRED and n not in following]
+    given = [n for n in node if n not in HYDRA_KEYS and (known.takes_others or n in known.options)]
     if target is not None:
-        yield Option(f"{at}.{TARGET}", target, said or (known.said if known and not of_library else ""))
-    for name in given if of_library else dict.fromkeys([n for n in stated if n in plain or n in given] + given):
-        option = stated.get(name)
+        yield Option(f"{at}.{TARGET}", target, comment or ("" if of_library else known.headline))
+    for name in (
+        given if of_library else dict.fromkeys([*(n for n in known.options if n in plain or n in given), *given])
+    ):
+        option = known.options.get(name)
         value = node.get(name, option.default if option else None)
-        yield from _of_node("" if value is COMPUTED else value, f"{at}.{name}", option.said if option else "")
-    others = [name for name in plain if name not in (*given, *beside)] if of_library else []
-    if others:
-        yield Option(f"{at}.NAME", None, "", tuple(others))
+        yield from _of_node("" if value is COMPUTED else value, f"{at}.{name}", option.comment if option else "")
+    unnamed = tuple(n for n in plain if n not in (*given, *beside)) if of_library else ()
+    if unnamed:
+        yield Option(f"{at}.NAME", None, names=unnamed)
 
 
 def keys(kind: type, values: Mapping[str, Any]) -> list[str]:
-    """All keys that a config of such settings could have, in full; nodes themselves, too."""
+    """All keys, in full, that a config of such settings could have, including the keys of nodes."""
     found: list[str] = []
     for option in options(kind, values):
         node, _, name = option.key.rpartition(".")
-        found += [node, option.key] if name == TARGET else [f"{node}.{n}" for n in option.others] or [option.key]
+        found += [node, option.key] if name == TARGET else [f"{node}.{n}" for n in option.names] or [option.key]
     return found

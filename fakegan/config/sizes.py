@@ -1,7 +1,7 @@
-"""How large a network out of a file may be: as large as its weights there.
+"""The size limit of a network that a file names, measured by the weights in that file.
 
-A few characters of a file can ask for a network that takes all memory. So it is first made and tried without memory, on
-torch's "meta" device, where tensors are shapes alone.
+A few characters of a file can ask for a network that takes all memory. So the network is first made and tried on
+torch's "meta" device, where tensors are shapes without memory.
 """
 
 from __future__ import annotations
@@ -17,33 +17,29 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-_PARTS, _FREE_PARTS = 50, 10_000  # modules, parameters and buffers for each in the file, and besides
+_PARTS, _FREE_PARTS = 50, 10_000  # modules, parameters and buffers: for each in the file, and besides
 _NUMBERS, _FREE_NUMBERS = 10, 2**28  # numbers in them; torchvision's AlexNet has 61 million that ours throws away
-_INPUT_NUMBERS = 2**26  # of any layer's output for one face: 60 times the widest of the shipped networks
+_OUTPUT_NUMBERS = 2**26  # of any layer for one face: 60 times the widest of the shipped networks
 
 
 def refuse_larger(
     make: Callable[[], nn.Module],
-    weights: Mapping[str, Tensor],  # that it has in the file
+    weights: Mapping[str, Tensor],  # of the network, in the file
     shape: Callable[[nn.Module], Sequence[int]],  # of one input
 ) -> None:
     """Raise a ValueError, RuntimeError or UsageError for a network that is too large, or whose weights do not fit."""
-    with torch.device("meta"), no_larger_than(weights):
+    with torch.device("meta"), _no_larger_than(weights):
         net = make()
     if net.state_dict().keys() != weights.keys():
         raise ValueError("its weights are of another network")
     net.load_state_dict({name: tensor.to("meta") for name, tensor in weights.items()})
-    with torch.inference_mode(), _Watched():  # type: ignore[no-untyped-call]
+    with torch.inference_mode(), _SmallOutputs():  # type: ignore[no-untyped-call]
         net.eval()(torch.zeros(*shape(net), device="meta"))
 
 
 @contextmanager
-def no_larger_than(weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """Networks that are made within have no more parts and numbers than these weights, but for some room.
-
-    Raises:
-        ValueError: they have.
-    """
+def _no_larger_than(weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Within, a ValueError for a network with far more parts or numbers than these weights."""
     parts = _PARTS * len(weights) + _FREE_PARTS
     numbers = _NUMBERS * sum(tensor.numel() for tensor in weights.values()) + _FREE_NUMBERS
 
@@ -54,11 +50,8 @@ def no_larger_than(weights: Mapping[str, Tensor]) -> Iterator[None]:
         if parts < 0 or numbers < 0:
             raise ValueError("the network is far larger than its weights")
 
-    handles = [
-        hooks.register_module_module_registration_hook(count),
-        hooks.register_module_parameter_registration_hook(count),
-        hooks.register_module_buffer_registration_hook(count),
-    ]
+    kinds = ("module", "parameter", "buffer")
+    handles = [getattr(hooks, f"register_module_{kind}_registration_hook")(count) for kind in kinds]
     try:
         yield
     finally:
@@ -66,11 +59,11 @@ def no_larger_than(weights: Mapping[str, Tensor]) -> Iterator[None]:
             handle.remove()
 
 
-class _Watched(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """No step within may make more numbers than a face needs."""
+class _SmallOutputs(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Within, a ValueError for a step whose output has far more numbers than a face needs."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
-        if any(isinstance(leaf, Tensor) and leaf.numel() > _INPUT_NUMBERS for leaf in tree_leaves(made)):
+        if any(isinstance(leaf, Tensor) and leaf.numel() > _OUTPUT_NUMBERS for leaf in tree_leaves(made)):
             raise ValueError("the network makes far more of a face than any network should")
         return made

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fakegan.config.overrides import told
+from fakegan.config.overrides import short_target
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.metrics import measures
 from fakegan.runs.folder import METRICS_FILE, SCORES_FILE
@@ -169,7 +169,7 @@ def _alike(one: FinishedRun, other: FinishedRun) -> bool:
 
 def _names(settings: Sequence[RunSettings]) -> list[str]:
     labels = [s.label() for s in settings]
-    tables = [dict(told(key, value) for key, value in flat(s.configuration()).items()) for s in settings]
+    tables = [dict(short_target(key, value) for key, value in flat(s.configuration()).items()) for s in settings]
     names = []
     for i, label in enumerate(labels):
         same = [tables[j] for j, other in enumerate(labels) if other == label]

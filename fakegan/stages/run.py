@@ -38,7 +38,7 @@ from fakegan.stages.summary import log_autoencoder
 from fakegan.stages.test import provenance, test
 from fakegan.stages.train_autoencoder import autoencoder_metrics, named_autoencoder, own_autoencoder, train_autoencoder
 from fakegan.stages.train_classifier import train_classifier
-from fakegan.system import ranks, signals
+from fakegan.system import log, ranks, signals
 from fakegan.system.devices import describe, use_device
 from fakegan.system.files import replacing
 from fakegan.system.processes import is_child, resume_command, run_ranks
@@ -129,7 +129,8 @@ def _start_processes(settings: RunSettings, wanted: int) -> None:
     with _alone_in(run_dir):  # then the first of them holds it
         write_status(run_dir, Status("starting"))
     os.environ.setdefault(COMMAND_VARIABLE, command())
-    run_ranks(resume_command(run_dir, settings.trusted), wanted, run_dir)
+    quiet = ["-q"] if log.quiet() else []  # they print where this process does
+    run_ranks([*resume_command(run_dir, settings.trusted), *quiet], wanted, run_dir)
 
 
 @contextmanager

@@ -27,3 +27,8 @@ def begin(quiet: bool = False) -> None:
     if not log.handlers:
         log.addHandler(_Handler())
         log.propagate = False  # the root logger's handlers belong to other libraries
+
+
+def quiet() -> bool:
+    """Whether only warnings are shown."""
+    return not logging.getLogger("fakegan").isEnabledFor(logging.INFO)

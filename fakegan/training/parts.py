@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 from torch import nn
 
 from fakegan.config.building import TARGET, Node, build, takes
+from fakegan.config.options import FOLLOWING
 from fakegan.config.signatures import REQUIRED, signature
 from fakegan.config.trust import refuse_unreadable
 from fakegan.errors import UsageError
@@ -18,7 +19,6 @@ from fakegan.training import trials
 
 KEPT_AS = {"model": "autoencoder", "classifier": "net"}  # where a module keeps the network that a run keeps
 UNFINISHED = ("optimizer", "schedule")  # options that a module completes
-CHANNELS = ("in_channels", "out_channels")  # options of networks that follow from what the classifier sees
 C = TypeVar("C", bound=pl.Callback)
 
 
@@ -73,7 +73,7 @@ def _is_network(value: Any) -> bool:
 
 
 def _network_of(node: Node, channels: int, at: str) -> Node:
-    fitting = {option: channels for option in CHANNELS if takes(node, option)}
+    fitting = {option: channels for option in FOLLOWING["classifier"] if takes(node, option)}
     if channels != 3 and not fitting and at == "classifier.net":
         raise UsageError(
             f"{at}.{TARGET}={node[TARGET]} has no option in_channels, but the pipeline's view has {channels}"
@@ -129,12 +129,8 @@ def callbacks(
     terminal: bool,  # whether a bar can be seen
 ) -> dict[str, pl.Callback]:
     """conf/callbacks, by name; each is given what it asks for of the stage's folder, metric and direction."""
-    offered = {
-        "folder": folder,
-        "stage": folder.name,
-        "monitor": getattr(made, "monitor", "val/auroc"),
-        "mode": getattr(made, "mode", "max"),
-    }
+    metric, direction = getattr(made, "monitor", "val/auroc"), getattr(made, "mode", "max")
+    offered = dict(zip(FOLLOWING["callbacks"], (folder, folder.name, metric, direction), strict=True))
     left_out = {EARLY_STOPPING} if not stops_early else set()
     wanted = settings.trainer.node.get("enable_progress_bar")
     if not (terminal if wanted is None else wanted):
