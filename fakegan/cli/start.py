@@ -19,8 +19,9 @@ from fakegan.runs.compose import make_lasting, root_of, settings_of
 from fakegan.runs.config_file import PLACES, give_places, read_plain, read_run, run_at, runs_under, write_down
 from fakegan.runs.folder import CONFIG_FILE
 from fakegan.runs.settings import RunSettings
+from fakegan.runs.status import begun_earlier, note_job
 from fakegan.sweep import command as words
-from fakegan.system import processes, ranks, reply, slurm
+from fakegan.system import processes, ranks, reply
 from fakegan.system.shell import command, trusting, word
 
 
@@ -80,7 +81,7 @@ def _begin(cfg: DictConfig, checked: RunSettings, run_dir: Path) -> RunSettings:
         twin = _twin(cfg, checked, run_dir)
         if twin is not None:
             return twin
-    for begun in slurm.begun_earlier(run_dir):
+    for begun in begun_earlier(run_dir):
         then = read_run(str(begun)) if (begun / CONFIG_FILE).is_file() else None
         if then is not None and then.repeats(checked):  # the job was put into the queue again, with the same words
             then = _trusted(begun, checked.trusted)
@@ -93,7 +94,7 @@ def _begin(cfg: DictConfig, checked: RunSettings, run_dir: Path) -> RunSettings:
         write_down(checked, run_dir)
     if Claiming.claim is not None:
         Claiming.claim.began = True
-    slurm.note_job(run_dir)
+    note_job(run_dir)
     return checked
 
 

@@ -27,7 +27,7 @@ from fakegan.reports.numbers import ALPHA, measured, over, p_words
 from fakegan.reports.reconstruction import Autoencoder, autoencoders, chapter
 from fakegan.reports.tables import by_source, curves, own_tasks, pairs, plain_numbers, provenance, seed_rows, seeds, side_by_side
 from fakegan.runs.settings import RunSettings
-from fakegan.runs.folder import REPORT_FILE
+from fakegan.runs.folder import REPORT_FILE, REPORT_TEXT_FILE
 
 LISTED = 10  # significant pairs on the terminal, at most
 _HOW_TO_READ = (
@@ -78,7 +78,7 @@ def write_report(
     rows = seed_rows(groups)
     if rows:
         _write(folder / "seeds.csv", _csv(rows))
-    _write(folder / "report.md", to_markdown(report))
+    _write(folder / REPORT_TEXT_FILE, to_markdown(report))
     _write(folder / REPORT_FILE, to_html(report))
     return _closing_words(groups, said, folder / REPORT_FILE)
 

@@ -18,10 +18,17 @@ import filelock
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from fakegan.runs.folder import CONFIG_FILE, FACES_FILE, LOCK_FILE, STATUS_FILE
+from fakegan.runs.folder import (
+    AUTOENCODER_FOLDER,
+    CLASSIFIER_FOLDER,
+    CONFIG_FILE,
+    FACES_FILE,
+    JOB_FILE,
+    LOCK_FILE,
+    STATUS_FILE,
+)
 from fakegan.system import ranks
 from fakegan.system.files import new_folder
-from fakegan.system.slurm import JOB_FILE
 
 
 @dataclass
@@ -75,7 +82,7 @@ class Claim:
 
 def _is_of_a_run(path: Path) -> bool:
     """Whether a run may have made this before it has saved a network."""
-    names = {CONFIG_FILE, STATUS_FILE, FACES_FILE, JOB_FILE, LOCK_FILE, "autoencoder", "classifier"}
+    names = {CONFIG_FILE, STATUS_FILE, FACES_FILE, JOB_FILE, LOCK_FILE, AUTOENCODER_FOLDER, CLASSIFIER_FOLDER}
     return path.name in names or path.match("process_*.log")
 
 

@@ -1,4 +1,4 @@
-"""SLURM's word that a job must end, at whatever moment of a command; its second start.
+"""SLURM's word that a job must end, at whatever moment of a command.
 
 SIGUSR1 or SIGUSR2: its time is over. SIGTERM: it makes room for another, has been put into the queue again, or is
 cancelled, which only SLURM can tell. The job is put into the queue again by `scontrol requeue`, asked by the first of
@@ -13,16 +13,12 @@ import re
 import signal
 import subprocess
 import sys
-from contextlib import suppress
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from fakegan.system import signals
-from fakegan.system.files import replacing
 from fakegan.system.processes import REQUEUED, STOPPING, is_child
 
-JOB_FILE = "slurm_job.txt"  # in a run directory
 _ANSWER = 20.0  # seconds that a busy SLURM has to answer: a job that it ends is killed after 30
 ANNOUNCING = tuple(number for number in STOPPING if number not in {signal.SIGINT, signal.SIGTERM})
 
@@ -47,10 +43,10 @@ def requeue(number: int, _frame: FrameType | None = None) -> NoReturn:
     meant = _meant_by_sigterm() if number == signal.SIGTERM else "requeue"
     if meant == "end":
         signals.stop(number)
-    if meant == "requeue" and not _scontrol("requeue", _job()):
-        print(f"SLURM did not put job {_job()} into the queue again: submit it anew", file=sys.stderr, flush=True)
+    if meant == "requeue" and not _scontrol("requeue", job_id()):
+        print(f"SLURM did not put job {job_id()} into the queue again: submit it anew", file=sys.stderr, flush=True)
         signals.leave(128 + number)
-    print(f"job {_job()} is in the queue again", file=sys.stderr, flush=True)
+    print(f"job {job_id()} is in the queue again", file=sys.stderr, flush=True)
     signals.leave(REQUEUED)
 
 
@@ -59,38 +55,15 @@ def _meant_by_sigterm() -> str:
 
     A job that must make room may have a time of grace, in which it runs. What ends in it has ended for SLURM.
     """
-    fields = dict(re.findall(r"(\w+)=(\S*)", _scontrol("--oneliner", "show", "job", _job())))
+    fields = dict(re.findall(r"(\w+)=(\S*)", _scontrol("--oneliner", "show", "job", job_id())))
     if int(fields.get("Restarts", "0")) > int(os.environ.get("SLURM_RESTART_COUNT", "0")):
         return "nothing"
     preempted = fields.get("PreemptTime", "None") not in {"None", "N/A", "Unknown"}
     return "requeue" if preempted and fields.get("JobState") == "RUNNING" else "end"
 
 
-def note_job(run_dir: Path) -> None:
-    """Under SLURM: write down in a run which job began it, so that this job finds it when it is started again."""
-    if "SLURM_JOB_ID" in os.environ and not is_child():
-        with suppress(OSError), replacing(run_dir / JOB_FILE) as building:
-            building.write_text(f"{_job()}\n")
-
-
-def begun_earlier(run_dir: Path) -> list[Path]:
-    """Where SLURM has started this job again: the runs that it may have begun in place of `run_dir`; else none.
-
-    The one there, then those beside it that are this job's: the name of a run's folder has a clock in it.
-    """
-    if "SLURM_RESTART_COUNT" not in os.environ:
-        return []
-    beside = sorted(run_dir.parent.glob(f"*/{JOB_FILE}"))
-    return [run_dir, *(path.parent for path in beside if path.parent != run_dir and _text(path) == _job())]
-
-
-def _text(path: Path) -> str:
-    with suppress(OSError, ValueError):
-        return path.read_text().strip()
-    return ""
-
-
-def _job() -> str:
+def job_id() -> str:
+    """The job that this process belongs to, an array's task with both numbers; empty elsewhere than under SLURM."""
     job = os.environ.get("SLURM_ARRAY_JOB_ID", os.environ.get("SLURM_JOB_ID", ""))
     task = os.environ.get("SLURM_ARRAY_TASK_ID")
     return job if task is None else f"{job}_{task}"
