@@ -1,7 +1,6 @@
 """A run that is killed at any moment goes on and ends with the same bits: weights, Adam's state, pool, metrics."""
 
 import contextlib
-import json
 import os
 import random
 import re
@@ -10,7 +9,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,6 +16,7 @@ import torch
 from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.runs.settings import RunSettings
 from fakegan.system.places import PROJECT
+from tests.helpers import same, same_run, steps_done
 
 from .test_ranks import begin
 from .test_slurm import be_job_17
@@ -74,43 +73,6 @@ def kill_after_saving(settings: RunSettings, last: Path, moment: float) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(child), signal.SIGKILL)
     process.wait()
-
-
-def steps_done(last: Path) -> int:
-    """Of the fit that goes on from this checkpoint, since its first epoch."""
-    return int(load_checkpoint(last)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"])
-
-
-def same(ours: Any, theirs: Any, at: str = "") -> None:
-    """Every tensor and number in two nested structures has the same bits."""
-    assert type(ours) is type(theirs), at
-    if isinstance(ours, torch.Tensor):
-        assert torch.equal(ours, theirs), at
-    elif isinstance(ours, dict):
-        assert ours.keys() == theirs.keys(), at
-        for key, value in ours.items():
-            same(value, theirs[key], f"{at}.{key}")
-    elif isinstance(ours, list | tuple):
-        assert len(ours) == len(theirs), at
-        for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
-            same(a, b, f"{at}[{i}]")
-    elif not isinstance(ours, str):
-        assert ours == theirs, at
-
-
-def same_run(ours: Path, theirs: Path) -> None:
-    """Both runs end with the same networks, optimizers, pools and metrics."""
-    names = sorted(str(p.relative_to(ours)) for p in ours.rglob("*.ckpt"))
-    assert names == sorted(str(p.relative_to(theirs)) for p in theirs.rglob("*.ckpt"))
-    assert names
-    for name in names:
-        a, b = load_checkpoint(ours / name), load_checkpoint(theirs / name)
-        for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "metrics"):
-            same(a[part], b[part], f"{name}: {part}")
-    kept = [json.loads((run / "metrics.json").read_text()) for run in (ours, theirs)]
-    for metrics in kept:
-        del metrics["command"]
-    assert kept[0] == kept[1]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +149,7 @@ def test_an_autoencoder_that_one_run_began_another_takes_up(tmp_path: Path, stor
     weights = [load_checkpoint(r.paths.run_dir / "autoencoder" / "autoencoder.pt")["weights"] for r in (whole, second)]
     same(*weights)
     finish(first)
-    assert "autoencoder: found trained" in (first.paths.run_dir / "log.txt").read_text()
+    assert "autoencoder: found" in (first.paths.run_dir / "log.txt").read_text()
 
 
 @pytest.mark.parametrize("trainer", [ONE, TWO])
