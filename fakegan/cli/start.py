@@ -71,7 +71,7 @@ def _new(cfg: DictConfig) -> RunSettings:
 
 
 def _begin(cfg: DictConfig, checked: RunSettings, run_dir: Path) -> RunSettings:
-    if sweeping() and checked.processes() > 1:
+    if sweeping() and checked.trainer.processes > 1:
         launcher = f"hydra/launcher={HydraConfig.get().runtime.choices['hydra/launcher']}"
         raise UsageError(
             f"trainer.devices={OmegaConf.select(cfg, 'trainer.devices')} starts processes, and {launcher} is for one: "

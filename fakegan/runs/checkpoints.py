@@ -19,6 +19,7 @@ import torch
 
 from fakegan.errors import FakeganError, UntrustedError
 from fakegan.labels import LABEL_CONVENTION
+from fakegan.system.files import replacing
 
 FORMAT = 3
 _STAMP = "fakegan"
@@ -41,8 +42,6 @@ _MISFITS = (  # what torch and Python raise for keys, options and weights that a
     TypeError,
     ValueError,
 )
-_END, _ZIP64_LOCATOR, _ZIP64_END = b"PK\x05\x06", b"PK\x06\x07", b"PK\x06\x06"  # of a zip archive: its last records
-_END_BYTES, _ZIP64_LOCATOR_BYTES, _ZIP64_END_BYTES = 22, 20, 56
 
 
 def stamp() -> dict[str, Any]:
@@ -51,34 +50,26 @@ def stamp() -> dict[str, Any]:
 
 
 def save_checkpoint(content: dict[str, Any], path: Path) -> None:
-    """Write `content` beside `path`, flush it to disk and rename it into place, stamped.
+    """Write `content`, stamped; it takes the file's place when it is on the disk.
 
     Raises:
         FakeganError: the disk is full or the folder cannot be written; an earlier file is left as it was.
     """
-    building = path.with_name(f".{path.name}.building-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in path.parent.glob(f".{path.name}.building-*"):  # of a process that was killed
-            leftover.unlink()
-        with building.open("wb") as file:
+        with replacing(path, durable=True) as building, building.open("wb") as file:
             torch.save({**content, _STAMP: stamp()}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        building.replace(path)
     except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
-        building.unlink(missing_ok=True)
         raise FakeganError(
             f"{path} could not be written ({error}); free some space or choose another folder"
         ) from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, on the CPU, read with torch's restricted unpickler once its size is checked.
+    """The content of a checkpoint, on the CPU. No file can run code, or take more memory than it is large.
 
     Raises:
-        FakeganError: no such file, a URL, damaged, not FakeGAN's, of another format or label convention, or one that
-            would take more memory than the file is large.
+        FakeganError: no such file, a URL, damaged, not FakeGAN's, of another format or label convention.
     """
     if re.match(r"[\w+.-]{2,}:/", str(path)):  # Path folds "//" into "/"
         raise FakeganError(f"{path} is a URL: download the checkpoint first and name the file")
@@ -114,7 +105,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def refusing_misfits(path: Path) -> Iterator[None]:
-    """Networks and numbers are made within of what `load_checkpoint` gave; where that does not fit, the file is wrong.
+    """Within, networks and numbers are made of what `load_checkpoint` gave; what does not fit is the file's fault.
 
     Raises:
         FakeganError: it does not fit.
@@ -129,7 +120,7 @@ def refusing_misfits(path: Path) -> Iterator[None]:
 
 
 class _Refused(Exception):
-    """Why a file is no checkpoint of ours."""
+    """Why a file is no checkpoint of FakeGAN's."""
 
 
 def _refuse_archive(file: IO[bytes]) -> None:
@@ -156,7 +147,9 @@ def _refuse_archive(file: IO[bytes]) -> None:
         pickles = [member for member in members if member.filename.lower().endswith("/data.pkl")]  # torch folds case
         if len(pickles) != 1 or pickles[0].file_size > _MAX_PICKLE_BYTES:
             raise _Refused("it does not hold one pickle of usual size")
-        _refuse_names(archive.read(pickles[0]))
+        for operation, argument, _ in pickletools.genops(archive.read(pickles[0])):
+            if operation.name in _BY_NAME and not _PICKLED_NAMES.fullmatch(str(argument)):
+                raise _Refused(f"it names {str(argument)[:80]!r}, which is no data")
 
 
 def _directory_offset(file: IO[bytes], size: int) -> int | None:
@@ -165,21 +158,16 @@ def _directory_offset(file: IO[bytes], size: int) -> int | None:
     Python looks for the directory before those records and torch where they say: of an archive in which the two
     differ, Python would check one content and torch load another.
     """
-    file.seek(max(size - _END_BYTES - _ZIP64_LOCATOR_BYTES - _ZIP64_END_BYTES, 0))
+    end_bytes, locator_bytes, zip64_end_bytes = 22, 20, 56  # of the last record, and of the two of a zip64 before it
+    file.seek(max(size - end_bytes - locator_bytes - zip64_end_bytes, 0))
     tail = file.read()
-    end, locator = tail[-_END_BYTES:], tail[-_END_BYTES - _ZIP64_LOCATOR_BYTES : -_END_BYTES]
-    if not end.startswith(_END):
+    end, locator = tail[-end_bytes:], tail[-end_bytes - locator_bytes : -end_bytes]
+    if not end.startswith(b"PK\x05\x06"):
         return None
-    if not locator.startswith(_ZIP64_LOCATOR):
+    if not locator.startswith(b"PK\x06\x07"):
         return int.from_bytes(end[16:20], "little")
-    stands_before = int.from_bytes(locator[8:16], "little") == size - len(tail) and tail.startswith(_ZIP64_END)
+    stands_before = int.from_bytes(locator[8:16], "little") == size - len(tail) and tail.startswith(b"PK\x06\x06")
     return int.from_bytes(tail[48:56], "little") if stands_before else None
-
-
-def _refuse_names(pickled: bytes) -> None:
-    for operation, argument, _ in pickletools.genops(pickled):
-        if operation.name in _BY_NAME and not _PICKLED_NAMES.fullmatch(str(argument)):
-            raise _Refused(f"it names {str(argument)[:80]!r}, which is no data")
 
 
 def _refuse_large_tensors(content: Any, size: int) -> None:
@@ -188,27 +176,21 @@ def _refuse_large_tensors(content: Any, size: int) -> None:
     Raises:
         _Refused: one is, or all together are larger than the file.
     """
-    stored: dict[int, int] = {}  # bytes, by where they lie
-    for tensor in _tensors(content):
-        storage = tensor.untyped_storage()
-        stored[storage.data_ptr()] = storage.nbytes()
-        if tensor.numel() * tensor.element_size() > storage.nbytes():
-            raise _Refused("a tensor is larger than what the file holds of it")
-    if sum(stored.values()) > size:
-        raise _Refused("its tensors are larger than the file")
-
-
-def _tensors(content: Any) -> Iterator[torch.Tensor]:
-    """All that stand in a checkpoint's content, at any depth."""
     ahead, met = [content], set()
+    stored: dict[int, int] = {}  # bytes, by where they lie
     while ahead:
         value = ahead.pop()
         if id(value) in met:  # it stands there twice, or in itself
             continue
         met.add(id(value))
         if isinstance(value, torch.Tensor):
-            yield value
+            storage = value.untyped_storage()
+            stored[storage.data_ptr()] = storage.nbytes()
+            if value.numel() * value.element_size() > storage.nbytes():
+                raise _Refused("a tensor is larger than what the file holds of it")
         elif isinstance(value, dict):
             ahead += [*value.keys(), *value.values()]
         elif isinstance(value, list | tuple | set):
             ahead += value
+    if sum(stored.values()) > size:
+        raise _Refused("its tensors are larger than the file")

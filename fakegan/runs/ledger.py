@@ -1,4 +1,4 @@
-"""The ledger of a run: each time its test faces are scored, when and with which command.
+"""The ledger of a run: when its test faces were scored, and by which command.
 
 A test split that is scored again and again, with something changed in between, is no longer unseen.
 """
@@ -17,7 +17,7 @@ from fakegan.config.overrides import lasting
 from fakegan.errors import FakeganError
 from fakegan.runs.folder import LEDGER_FILE
 
-COMMAND_VARIABLE = "FAKEGAN_COMMAND"  # of a process that another started: a sweep's job, one of a run's processes
+COMMAND_VARIABLE = "FAKEGAN_COMMAND"  # set for a process that another one starts: a sweep's job, a rank of a run
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,12 @@ class Entry:
 
 def record(run_dir: Path, faces: int, fingerprint: str) -> None:
     """Add a line: test faces are scored now, by this process's command."""
-    path = run_dir / LEDGER_FILE
     time = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    entry = Entry(time, command(), str(faces), fingerprint)
-    with path.open("a", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with (run_dir / LEDGER_FILE).open("a", newline="", encoding="utf-8", errors="backslashreplace") as file:
         rows = csv.writer(file, lineterminator="\n")
         if not file.tell():  # new, or its writer was killed
             rows.writerow([f.name for f in fields(Entry)])
-        rows.writerow(astuple(entry))
+        rows.writerow(astuple(Entry(time, command(), str(faces), fingerprint)))
 
 
 def read_ledger(run_dir: Path) -> list[Entry]:

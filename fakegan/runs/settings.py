@@ -35,7 +35,7 @@ def began_with(run_dir: Path) -> str:
 
 
 def labels(**values: str) -> None:
-    """Raise a UsageError for a name that is not the same in a path, a page and a terminal; in keys __ is a dot."""
+    """Raise a UsageError for a name that would look different in a path, a page or a terminal; in keys __ is a dot."""
     for key, value in values.items():
         if not _LABEL.fullmatch(value):
             raise UsageError(
@@ -91,7 +91,7 @@ def _has(node: Node, at: str, *parts: str) -> None:
 
 @dataclass(frozen=True)
 class Shows:
-    """Of a view: what a run must know of it before it is called."""
+    """What a run must know of a view before it calls it."""
 
     channels: int
     arrays: tuple[str, ...]
@@ -161,31 +161,9 @@ class BudgetSettings:
     width: int  # channels of the networks, for those that take it from here
     stages: dict[str, StageBudget] = field(default_factory=dict, metadata=REST)  # by name
 
-    def of(self, name: str, at: str) -> StageBudget:
-        """The one of a name; `at` is the key that asks for it.
-
-        Raises:
-            UsageError: there is none.
-        """
-        if name not in self.stages:
-            raise UsageError(f"{at}={name!r:.80} is not in conf/budget: choose {', '.join(self.stages)}")
-        return self.stages[name]
-
 
 EARLY_STOPPING = "early_stopping"  # in conf/callbacks: of a classifier that does not play against a generator
 _WATCHERS = ("LearningRateMonitor", "DeviceStatsMonitor", "RichProgressBar", "TQDMProgressBar", "Timer")
-
-
-def _only_looks(node: Any) -> bool:
-    """Whether a callback changes no number: Lightning's that only show, and FakeGAN's own, but for early stopping.
-
-    One that is told which metric to look at decides by it: model_checkpoint, which epoch a run keeps.
-    """
-    target = str(node.get(TARGET)) if isinstance(node, dict) else ""
-    if target.startswith("pytorch_lightning.callbacks."):
-        return target.endswith(_WATCHERS)
-    decides = target.endswith(".Patience") or any(node.get(key) is not None for key in ("monitor", "mode"))
-    return target.startswith("fakegan.") and not decides
 
 
 @dataclass(frozen=True)
@@ -227,16 +205,23 @@ class RunSettings:
 
     @property
     def classifier_budget(self) -> StageBudget:
-        """How long this run's classifier trains."""
-        return self._trained_by(self.budget.of(self.classifier.budget, "classifier.budget"))
+        """How long this run's classifier trains.
+
+        Raises:
+            UsageError: conf/budget does not have it.
+        """
+        return self._budget(self.classifier.budget, "classifier.budget")
 
     @property
     def autoencoder_budget(self) -> StageBudget:
-        """How long this run's autoencoder trains."""
-        return self._trained_by(self.budget.of(self.model.budget, "model.budget"))
+        """How long this run's autoencoder trains; raises as `classifier_budget`."""
+        return self._budget(self.model.budget, "model.budget")
 
-    def _trained_by(self, budget: StageBudget) -> StageBudget:
-        return replace(budget, max_epochs=self.trainer.epochs(budget.max_epochs))
+    def _budget(self, name: str, at: str) -> StageBudget:
+        stages = self.budget.stages
+        if name not in stages:
+            raise UsageError(f"{at}={name!r:.80} is not in conf/budget: choose {', '.join(stages)}")
+        return replace(stages[name], max_epochs=self.trainer.epochs(stages[name].max_epochs))
 
     @property
     def trusted(self) -> tuple[str, ...]:
@@ -271,22 +256,15 @@ class RunSettings:
         if self.data.root is not None:
             del data["demo_faces"], data["demo_seed"]
         del data["workers"], data["root"]
-        content: dict[str, Any] = {
-            "data": data,
-            "pipeline": asdict(self.pipeline),
-            "trainer": self.trainer.numbers,
-        }
-        trained = []
-        if self.pipeline.needs_autoencoder:
-            content["model"] = to_mapping(self.model)
-            content["autoencoder"] = asdict(self.autoencoder_budget)
-            trained.append(False)
-        if self.pipeline.trains_classifier:
-            content["classifier"] = to_mapping(self.classifier)
-            content["budget"] = asdict(self.classifier_budget)
-            trained.append(not self.classifier.adversarial)
-        if trained:
-            content["callbacks"] = self.callbacks_that_count(stops_early=any(trained))
+        trains_autoencoder, trains_classifier = self.pipeline.needs_autoencoder, self.pipeline.trains_classifier
+        content: dict[str, Any] = {"data": data, "pipeline": asdict(self.pipeline), "trainer": self.trainer.numbers}
+        if trains_autoencoder:
+            content |= {"model": to_mapping(self.model), "autoencoder": asdict(self.autoencoder_budget)}
+        if trains_classifier:
+            content |= {"classifier": to_mapping(self.classifier), "budget": asdict(self.classifier_budget)}
+        if trains_autoencoder or trains_classifier:
+            stops_early = trains_classifier and not self.classifier.adversarial
+            content["callbacks"] = self.callbacks_that_count(stops_early)
         plain: dict[str, Any] = json.loads(json.dumps(content, default=str, sort_keys=True))
         return plain
 
@@ -294,15 +272,22 @@ class RunSettings:
         self,
         stops_early: bool,  # whether early stopping is among them
     ) -> Node:
-        """The callbacks that may change numbers: the user's own, early stopping, and what looks at a chosen metric."""
-        counted = {name: node for name, node in self.callbacks.items() if node is not None and not _only_looks(node)}
-        if not stops_early:
-            counted.pop(EARLY_STOPPING, None)
-        return counted
+        """The callbacks that may change numbers: the user's own, early stopping, and what looks at a chosen metric.
 
-    def processes(self) -> int:
-        """How many a run by itself starts."""
-        return self.trainer.processes
+        Left out are those of Lightning that only show something, and FakeGAN's own that are told no metric: by one,
+        model_checkpoint chooses the epoch that a run keeps.
+        """
+        counted = {}
+        for name, node in self.callbacks.items():
+            if node is None or (name == EARLY_STOPPING and not stops_early):
+                continue
+            options = node if isinstance(node, dict) else {}  # a file may hold anything
+            target = str(options.get(TARGET))
+            decides = target.endswith(".Patience") or any(options.get(key) is not None for key in ("monitor", "mode"))
+            shows = target.startswith("pytorch_lightning.callbacks.") and target.endswith(_WATCHERS)
+            if not shows and (decides or not target.startswith("fakegan.")):
+                counted[name] = node
+        return counted
 
     def identity(self) -> Hashable:
         """Equal for two runs that would end with the same numbers, wherever their faces lie."""
