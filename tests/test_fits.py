@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from fakegan.errors import FakeganError
-from fakegan.runs.checkpoints import load_checkpoint
+from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
+from fakegan.runs.settings import RunSettings
 from fakegan.stages import run as stages
 from fakegan.training.autoencoder import AdversarialAutoencoder
 from fakegan.training.callbacks import ReconstructionGrid, StopOnDivergence, reconstruction_grid
@@ -96,20 +97,48 @@ def test_of_equal_epochs_the_latest_is_tested(compose_settings: Compose, monkeyp
     assert load_checkpoint(checkpoints / "best.ckpt")["epoch"] == 2
 
 
+def _begun(settings: RunSettings) -> Path:
+    """A run whose classifier stands at its last checkpoint; the folder of checkpoints."""
+    stages.run(settings)
+    for name in ("classifier/finished", "detector.pt", "metrics.json"):
+        (settings.paths.run_dir / name).unlink()
+    return settings.paths.run_dir / "classifier" / "checkpoints"
+
+
 def test_a_fit_that_ran_out_of_patience_does_not_go_on_when_resumed(
     compose_settings: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed after its last epoch and before it said so: another epoch could be the best."""
     patience = ("budget.classifier.max_epochs=30", "callbacks.early_stopping.patience=2", "classifier.optimizer.lr=0")
     settings = compose_settings("pipeline=classify", *patience)
-    stages.run(settings)
-    run_dir, last = settings.paths.run_dir, settings.paths.run_dir / "classifier" / "checkpoints" / "last.ckpt"
+    last = _begun(settings) / "last.ckpt"
     stood = load_checkpoint(last)["global_step"]
-    for name in ("classifier/finished", "detector.pt", "metrics.json"):
-        (run_dir / name).unlink()
     monkeypatch.setattr(Classifier, "on_train_epoch_start", lambda self: pytest.fail("another epoch"))
     stages.run(settings)
     assert load_checkpoint(last)["global_step"] == stood
+
+
+def test_a_checkpoint_of_another_network_is_refused_in_a_sentence(compose_settings: Compose) -> None:
+    settings = compose_settings("pipeline=classify")
+    last = _begun(settings) / "last.ckpt"
+    content = load_checkpoint(last)
+    weights = content["state_dict"] | {"net.features.0.weight": torch.zeros(2, 2)}
+    without = {key: value for key, value in content.items() if key != "pytorch-lightning_version"}
+    for damaged in (without, content | {"state_dict": weights}):
+        save_checkpoint(damaged, last)
+        with pytest.raises(FakeganError, match="is of another network"):
+            stages.run(settings)
+
+
+def test_a_folder_that_cannot_take_checkpoints_is_refused_before_training(
+    compose_settings: Compose, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = compose_settings("pipeline=classify")
+    (settings.paths.run_dir / "classifier").mkdir(parents=True)
+    (settings.paths.run_dir / "classifier" / "checkpoints").touch()  # a file: root may write into any folder
+    with pytest.raises(FakeganError, match="checkpoints cannot be written"):
+        stages.run(settings)
+    assert "epoch" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

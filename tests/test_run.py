@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import pytest
 import torch
@@ -228,6 +229,19 @@ def test_a_detector_that_saw_test_faces_is_not_tested(finished: RunSettings) -> 
     make_examples(run)
     with pytest.raises(FakeganError, match="took part in training"):
         TEST.run(run)
+
+
+def test_a_run_that_is_worked_on_is_left_alone(
+    finished: RunSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (finished.paths.run_dir / "metrics.json").unlink()
+    monkeypatch.setattr(stages, "PATIENCE", 0.1)
+    with (
+        filelock.FileLock(finished.paths.run_dir / "run.lock"),
+        pytest.raises(FakeganError, match="stop it, or let it finish"),
+    ):
+        stages.run(finished, open_faces=lambda *_: pytest.fail("worked on"))
+    assert "another process works on" in capsys.readouterr().out
 
 
 def test_a_run_goes_on_only_with_the_faces_it_began_with(finished: RunSettings) -> None:
