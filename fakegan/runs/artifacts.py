@@ -11,6 +11,7 @@ them make. Until it is finished, a file beside it names the run that makes it, s
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -62,35 +63,33 @@ def obtain(
     path = root / kind / f"{name}-{fingerprint({**ingredients, 'recipe': recipe})}"
     building = path.with_name(f".{path.name}.building")
 
-    def is_there() -> bool:
-        return (path / MANIFEST).is_file()
-
     def begin() -> None:
         for outdated in _by_other_recipes(path.parent, name, recipe, ingredients):
             log.info("%s: %s is from another version of FakeGAN: made anew, and not deleted", kind, outdated)
         shutil.rmtree(building, ignore_errors=True)  # left by a run that died: the lock says that it is not alive
         building.mkdir()
 
-    found = ranks.on_first(is_there)
-    if not found:
-        with ranks.first_within(lambda: _locked(path)):
-            found = ranks.on_first(is_there)  # made by another run in the meantime
-            if not found:
-                ranks.on_first(begin)
-                manifest = {"kind": kind, "recipe": recipe, "ingredients": ingredients, "results": make(building)}
-                ranks.wait()
-                if ranks.is_first():
-                    (building / MANIFEST).write_text(json.dumps(manifest, indent=2))
-                    shutil.rmtree(path, ignore_errors=True)  # without a manifest it is no artifact
-                    os.replace(building, path)
-                    _note(building).unlink(missing_ok=True)
-    if found:
-        log.info("%s: found, %s", kind, path.name)
+    with contextlib.ExitStack() as stack:
+        found = ranks.on_first((path / MANIFEST).is_file)
+        if not found:
+            stack.enter_context(ranks.first_within(lambda: _locked(path)))
+            found = ranks.on_first((path / MANIFEST).is_file)  # another run may have made it in the meantime
+        if found:
+            log.info("%s: found, %s", kind, path.name)
+            return path
+        ranks.on_first(begin)
+        manifest = {"kind": kind, "recipe": recipe, "ingredients": ingredients, "results": make(building)}
+        ranks.wait()
+        if ranks.is_first():
+            (building / MANIFEST).write_text(json.dumps(manifest, indent=2))
+            shutil.rmtree(path, ignore_errors=True)  # without a manifest it is no artifact
+            os.replace(building, path)
+            _note(building).unlink(missing_ok=True)
     return path
 
 
 def _by_other_recipes(folder: Path, name: str, recipe: int, ingredients: dict[str, Any]) -> list[Path]:
-    """The finished artifacts in a kind's folder that are made from the same, by another recipe or version."""
+    """The finished artifacts in a kind's folder that another recipe or version made from the same ingredients."""
     found = []
     for manifest in sorted(folder.glob(f"*/{MANIFEST}")):
         try:
@@ -106,10 +105,10 @@ def _by_other_recipes(folder: Path, name: str, recipe: int, ingredients: dict[st
     return found
 
 
-def begun_by(building: Path, stage: Path) -> Path | None:
-    """Asked in `make`, on rank 0: the folder of the run that began to make this artifact, if a run did.
+def earlier_run(building: Path, stage: Path) -> Path | None:
+    """The folder of the run that began to make this artifact and was stopped or killed; None if there is none.
 
-    It was stopped or killed since. `stage`, this run's folder, is noted in its place.
+    `make` asks for it, on rank 0. The folder `stage`, of this run, is noted in its place.
     """
     note = _note(building)
     before = Path(note.read_text("utf-8", "surrogateescape").strip()) if note.is_file() else None

@@ -105,11 +105,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def refusing_misfits(path: Path) -> Iterator[None]:
-    """Within, networks and numbers are made of what `load_checkpoint` gave; what does not fit is the file's fault.
+    """Errors of making networks and numbers out of a checkpoint's content become an error that names the file.
 
     Raises:
-        FakeganError: it does not fit.
-        UntrustedError: it names code that nobody has said to trust.
+        FakeganError: the content does not fit.
+        UntrustedError: the content names code that nobody has said to trust.
     """
     try:
         yield
@@ -124,10 +124,10 @@ class _Refused(Exception):
 
 
 def _refuse_archive(file: IO[bytes]) -> None:
-    """Refuse what torch.save does not write, before anything of it is unpacked or unpickled.
+    """Refuse an archive that torch.save would not write, before anything of it is unpacked or unpickled.
 
     Raises:
-        _Refused: no archive, one that unpacks to more than the file, or one whose pickle names other things than data.
+        _Refused: no archive, an archive that unpacks to more than the file, or a pickle that names more than data.
         zipfile.BadZipFile, ValueError, ...: damaged.
     """
     size = file.seek(0, os.SEEK_END)
@@ -153,7 +153,7 @@ def _refuse_archive(file: IO[bytes]) -> None:
 
 
 def _directory_offset(file: IO[bytes], size: int) -> int | None:
-    """Where the archive's last records say that its directory begins; None where they do not stand at the very end.
+    """The offset of the archive's directory by its last records; None where they do not stand at the very end.
 
     Python looks for the directory before those records and torch where they say: of an archive in which the two
     differ, Python would check one content and torch load another.
@@ -174,7 +174,7 @@ def _refuse_large_tensors(content: Any, size: int) -> None:
     """No tensor may be larger than what the file holds of it: a stride of 0 makes one number into a million million.
 
     Raises:
-        _Refused: one is, or all together are larger than the file.
+        _Refused: one of them is larger, or all together are larger than the file.
     """
     ahead, met = [content], set()
     stored: dict[int, int] = {}  # bytes, by where they lie

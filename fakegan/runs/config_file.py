@@ -1,4 +1,4 @@
-"""A run's config.yaml: written before it runs, read back, from a run of whatever origin, to go on or to score it."""
+"""A run's config.yaml: written before it runs; read again to resume or score the run, wherever it came from."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def write_down(settings: RunSettings, run_dir: Path) -> None:
-    """Write a run's config.yaml: all of its settings, those that no file and no word has named, too.
+    """Write a run's config.yaml: all of its settings, defaults included.
 
     Raises:
         UsageError: another run is there.
@@ -58,7 +58,7 @@ def write_down(settings: RunSettings, run_dir: Path) -> None:
 
 
 def _write_new(text: str, run_dir: Path) -> None:
-    """Write config.yaml whole; a FileExistsError where there is one, be it since a moment ago."""
+    """Write config.yaml whole; raise a FileExistsError if it exists, even if another process wrote it just now."""
     building, target = run_dir / f".{CONFIG_FILE}.{os.getpid()}", run_dir / CONFIG_FILE
     run_dir.mkdir(parents=True, exist_ok=True)
     try:
@@ -105,7 +105,7 @@ def run_at(place: Path) -> Path:
 
 
 def read_run(run_dir: str) -> RunSettings:
-    """The settings that a run was started with, its paths.run_dir where it stands now.
+    """The settings that a run was started with; paths.run_dir is where its folder is now.
 
     A run may come from elsewhere: its config is held against the settings' keys, types and names, nothing in it is
     resolved, and no object is made of it but the settings.
@@ -147,7 +147,7 @@ def give_places(
     run_dir: str,
     places: Mapping[str, str],  # by key, one of PLACES
 ) -> RunSettings:
-    """The settings of a run that finds its faces and so on elsewhere from now on; its config.yaml says so, too.
+    """Change places in a run's config.yaml, such as that of its faces; returns the new settings.
 
     Raises:
         FakeganError: as `read_run`; other faces are there than the run began with.
@@ -171,7 +171,7 @@ def give_places(
 
 
 def read_plain(path: Path) -> dict[str, Any]:
-    """The values of a YAML file of train.py's as they stand there: texts, numbers, lists and groups of keys.
+    """The values of a YAML file that train.py wrote, unresolved: texts, numbers, lists and groups of keys.
 
     Raises:
         FakeganError: damaged, or with something in it that train.py never writes: it may come from elsewhere.

@@ -49,7 +49,7 @@ class FinishedRun:
 
     @property
     def scored(self) -> str:
-        """Which faces it was scored on, in words."""
+        """The faces that the run was scored on, in words."""
         earlier = f"faces of {Path(self.metrics['store']).name}" if "store" in self.metrics else "test split"
         return str(self.metrics.get(SCORED, earlier))
 
@@ -60,7 +60,7 @@ class FinishedRun:
 
     @property
     def classifies(self) -> bool:
-        """Whether it ends with scores: pipeline=autoencoder does not."""
+        """Whether the run ends with scores: pipeline=autoencoder does not."""
         return "test" in self.metrics
 
 
@@ -73,7 +73,7 @@ class PartOfRun(FinishedRun):
 
     @cached_property
     def scores(self) -> FaceScores:
-        """Those of scores.csv that are of the sources."""
+        """The scores of the faces of these sources."""
         return self.whole.scores.kept(np.isin(self.whole.scores.sources, self.sources))
 
     @cached_property
@@ -85,7 +85,7 @@ class PartOfRun(FinishedRun):
 
 
 def learnt_from(metrics: dict[str, Any]) -> frozenset[str]:
-    """The sources that a run's classifier learnt or was validated on; of an earlier version, those of validation."""
+    """The sources whose faces trained or validated a run's classifier; for old runs, the sources of validation."""
     return frozenset(metrics.get(LEARNT_FROM) or metrics.get("val", {}).get("by_source", ()))
 
 
@@ -199,5 +199,5 @@ def flat(content: Any, at: str = "") -> dict[str, Any]:
 
 
 def shown_path(path: Path) -> str:
-    """As one types it in this folder."""
+    """The path as one types it in the current folder."""
     return here(path.absolute())

@@ -22,7 +22,7 @@ COMMAND_VARIABLE = "FAKEGAN_COMMAND"  # set for a process that another one start
 
 @dataclass(frozen=True)
 class Entry:
-    """One time that test faces were scored."""
+    """One line: test faces were scored."""
 
     time: str  # UTC, ISO 8601
     command: str
@@ -60,6 +60,6 @@ def read_ledger(run_dir: Path) -> list[Entry]:
 
 
 def command() -> str:
-    """What was typed to start this process, or what would start it alone: no interpreter, absolute paths."""
+    """The command that starts this process's run by itself: without the interpreter, with absolute paths."""
     script, *typed = sys.argv
     return os.environ.get(COMMAND_VARIABLE) or shlex.join([Path(script).name, *lasting(typed)])

@@ -1,4 +1,4 @@
-"""The files a finished run is read by, metrics.json and scores.csv, and the table people see."""
+"""The results of a finished run: metrics.json and scores.csv, and the table that a terminal shows."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class FaceScores:
 
 
 def write_scores(path: Path, scored: FaceScores) -> None:
-    """scores.csv, a row a face: file, source, label (0 real, 1 fake), score P(fake), verdict; groups.csv beside it."""
+    """Write scores.csv (file, source, label: 0 real, 1 fake, score: P(fake), verdict), and groups.csv beside it."""
     verdicts = [VERDICTS[int(fake)] for fake in scored.called_fake]
     scores = [f"{score:.17g}" for score in scored.scores]
     columns = (scored.files, scored.sources, scored.labels, scores, verdicts)
@@ -127,7 +127,7 @@ def read_json(
     path: Path,
     cure: str,  # what to do where it is damaged
 ) -> dict[str, Any]:
-    """The table in a JSON file of a run.
+    """The top-level table of a JSON file of a run.
 
     Raises:
         FakeganError: it holds none, or is far larger than any that a run writes.

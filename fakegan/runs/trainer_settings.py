@@ -1,6 +1,6 @@
 """conf/trainer: Lightning's Trainer, by its own arguments: which of them a run can have, and which change its numbers.
 
-No torch here, so that what cannot be is refused before the seconds that takes.
+This module imports torch only where it must, so that a wrong setting is refused at once.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class TrainerSettings:
 
     @property
     def arguments(self) -> Node:
-        """Lightning's other arguments, with what fast_dev_run means written out: checkpoints and loggers are kept."""
+        """Lightning's other arguments; fast_dev_run is written out, so that checkpoints and loggers are kept."""
         given = {k: v for k, v in self.node.items() if k not in _OWN and (v is not None or k == EVERY)}
         if not self.quick:
             return given
@@ -141,16 +141,16 @@ class TrainerSettings:
 
     @property
     def validates_by_clock(self) -> bool:
-        """Whether it is time, and no number of batches, that says when to validate."""
+        """Whether validation comes after some time instead of after some batches."""
         return isinstance(self.arguments.get("val_check_interval"), str | dict)
 
     def epochs(self, budget: int) -> int:
-        """How many a network trains at most, where its budget says `budget`."""
+        """The epochs that a network trains at most; `budget` is the number of its budget."""
         return 1 if self.quick else self.max_epochs or budget
 
     @property
     def numbers(self) -> Node:
-        """Of its arguments, those that may change a run's numbers, but for the epochs; defaults are left out."""
+        """The arguments that may change a run's numbers; epochs and defaults are left out."""
         target = str(self.node.get(TARGET))
         known = signature(target)
         defaults = {} if known is None else {name: option.default for name, option in known.options.items()}
@@ -178,7 +178,7 @@ class TrainerSettings:
 
     @property
     def processes(self) -> int:
-        """How many a run of its own starts on this machine.
+        """How many processes a run starts on this machine.
 
         Raises:
             UsageError: more than there are GPUs, or, on the CPU, cores; two are always allowed.
@@ -201,7 +201,7 @@ class TrainerSettings:
         return "bf16-mixed" if (device, self.precision) == ("cpu", "16-mixed") else str(self.precision)
 
     def said(self, device: str) -> list[str]:
-        """What is to be known of its arguments before anything starts; `device` is the kind of device."""
+        """Notes on the arguments, for before anything starts; `device` is the kind of device."""
         lines = []
         if self.quick:
             batches = "one batch" if self.quick == 1 else f"{self.quick} batches"

@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Measured:
-    """What an autoencoder makes of some faces, in the order of their rows."""
+    """Measurements of some faces and their reconstructions, in the order of their rows."""
 
     rows: Rows  # (N,), of the store
     errors: dict[str, Values]  # l1 in [-1, 1], psnr in dB, ssim, high_frequency in [-1, 1]: (N,) each
@@ -61,7 +61,7 @@ class Measured:
 
     @property
     def probes(self) -> dict[str, Values]:
-        """What the linear probes look at, (N, K) each."""
+        """The features of the linear probes, (N, K) each."""
         power = np.log(np.maximum(self.spectra["residual"], _LEAST_POWER))
         return {"code": self.code, "residual_spectrum": power}
 
@@ -126,7 +126,7 @@ def _write(run: Run, folder: Path) -> dict[str, Any]:
 
 @torch.inference_mode()
 def _measure(live: LiveReconstructions, rows: Rows, what: str) -> Measured:
-    """Errors are those of reconstructions as stored, in uint8."""
+    """Measure some faces; their reconstructions are rounded to uint8, as they are stored."""
     codes: list[Tensor] = []
     hook = cast(nn.Module, live.net.encoder).register_forward_hook(lambda net, inputs, code: codes.append(code))
     parts: list[dict[str, Values]] = []
@@ -152,7 +152,7 @@ def _of_batch(
     recon: Tensor,  # the same
     code: Tensor,  # (B, C, 16, 16), of another net than AutoGAN (B, C, ...) or (B, C)
 ) -> dict[str, Values]:
-    """What `Measured` keeps of each face, (B, ...) each."""
+    """The measurements of a batch of faces, (B, ...) each."""
     grey_face, grey_recon = (spectrum.grey(x.numpy()) for x in (face, recon))
     residual = grey_recon - grey_face
     places = code.reshape(*code.shape[:2], -1)  # (B, C, P)
@@ -172,10 +172,10 @@ def _of_batch(
 
 
 def _columns(store: FaceStore, train: Measured, val: Measured, test: Measured) -> dict[str, Values]:
-    """What errors.csv says of each test face, (N,) each; `val` holds real faces only, new to the autoencoder.
+    """The columns of errors.csv for the test faces, (N,) each; `val` holds real faces that are new to the autoencoder.
 
-    The probes learn from `train`, whose real faces it has learnt from where data.split.autoencoder_share is 0. With one
-    class there, they have no column.
+    The probes learn from `train`, and have no column where it has one class. The autoencoder has learnt from its real
+    faces where data.split.autoencoder_share is 0.
     """
     columns = {**test.errors, COMPLEXITY: test.complexity}
     columns[BEYOND] = statistics.beyond_line(test.errors["l1"], test.complexity, val.errors["l1"], val.complexity)
@@ -208,7 +208,7 @@ def _write_pictures(folder: Path, store: FaceStore, live: LiveReconstructions, t
 
 
 def projected(rows: Rows) -> Rows:
-    """Places among some faces, evenly taken from them: those whose codes are kept for TensorBoard's projector."""
+    """The places of the faces whose codes are kept for TensorBoard's projector: evenly taken from all."""
     return np.unique(np.linspace(0, len(rows) - 1, PROJECTED).astype(np.int64))
 
 

@@ -1,4 +1,4 @@
-"""Stage 2: what a classifier learns from: real faces against generated ones, or against their own reconstructions."""
+"""Stage 2: the examples for a classifier: real faces against generated ones, or against their own reconstructions."""
 
 from __future__ import annotations
 

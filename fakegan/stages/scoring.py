@@ -37,7 +37,7 @@ class ScoredFaces:
     learnt_from: frozenset[str] | None = None  # sources that took part in training, where that matters
 
     def measures(self) -> dict[str, Any]:
-        """What metrics.json says of one split."""
+        """The part of metrics.json that describes one split."""
         f = self.faces
         faces = (f.scores, f.labels, f.sources, f.groups, self.threshold)
         return measures(*faces, uncalibrated=self.uncalibrated, learnt_from=self.learnt_from)
@@ -92,7 +92,7 @@ def _scored(
 
 
 def together(parts: Sequence[ScoredFaces]) -> ScoredFaces:
-    """Several lots of faces as one."""
+    """The faces of several parts, in one."""
     columns = {f.name: np.concatenate([getattr(part.faces, f.name) for part in parts]) for f in fields(FaceScores)}
     return ScoredFaces(FaceScores(**columns), np.concatenate([part.uncalibrated for part in parts]), parts[0].threshold)
 
@@ -103,7 +103,7 @@ def chosen(scored: ScoredFaces, keep: Any) -> ScoredFaces:  # bool (N,)
 
 
 def decisions(detector: Detector, store: FaceStore) -> dict[str, Any]:
-    """What metrics.json says besides the splits."""
+    """The part of metrics.json that describes the detector and its faces."""
     return {
         "threshold": detector.threshold,
         "temperature": detector.temperature,

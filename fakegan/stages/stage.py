@@ -1,4 +1,4 @@
-"""What the stages of a run share: the run itself, made once when it begins, and the row of a stage in the table."""
+"""The run as its stages get it, made once when it begins, and the form of a stage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fakegan.runs.settings import PipelineSettings, RunSettings
 
 @dataclass(frozen=True)
 class Examples:
-    """What the classifier learns from: pictures by example number, and which of them train and validate.
+    """The examples that the classifier learns from: pictures by example number, and which of them train and validate.
 
     Example i below N, the store's size, is the face of row i; example N + i is the reconstruction of that face and a
     fake. Both come from one row, so that no split can part them.

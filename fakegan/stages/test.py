@@ -65,7 +65,7 @@ def _autoencoder_alone(run: Run) -> dict[str, Any]:
 
 
 def _tested(run: Run) -> dict[str, Any]:
-    """Of metrics.json what is said of validation and test; scores.csv, pictures and the loggers' files are written."""
+    """Score and write scores.csv, pictures and the loggers' files; returns the content of metrics.json."""
     settings, examples, store, rows = run.settings, run.examples, run.faces.store, run.faces.splits.test
     detector = Detector.load(run.folder, run.device, settings.trusted)
     known = int(detector.knows(store.sha256[rows]).sum())

@@ -16,7 +16,7 @@ from fakegan.config.trust import refuse_foreign
 from fakegan.data.faces import Faces
 from fakegan.detector import is_among, sha256_bytes
 from fakegan.errors import FakeganError, UsageError
-from fakegan.runs.artifacts import begun_by, names_digest, obtain
+from fakegan.runs.artifacts import earlier_run, names_digest, obtain
 from fakegan.runs.checkpoints import load_checkpoint, refusing_misfits, save_checkpoint
 from fakegan.runs.folder import AUTOENCODER_FILE, AUTOENCODER_FOLDER
 from fakegan.runs.settings import RunSettings
@@ -46,7 +46,7 @@ def train_autoencoder(run: Run) -> None:
 
 
 def find_trained(run: Run) -> Path:
-    """The file of an autoencoder that is trained as this run's settings say: an artifact, made now if there is none."""
+    """The file of an autoencoder trained by this run's settings: an artifact, made now if there is none."""
     settings, faces = run.settings, run.faces
     rows = {"train": faces.splits.autoencoder_train, "val": faces.splits.autoencoder_val}
     geometry = faces.store.geometry
@@ -83,7 +83,7 @@ def _fit(run: Run, building: Path) -> dict[str, Any]:
         workers=settings.data.workers,
     )
     log.info("autoencoder: training %s on %d real faces", settings.model.name, len(splits.autoencoder_train))
-    before = ranks.on_first(lambda: begun_by(building, stage))
+    before = ranks.on_first(lambda: earlier_run(building, stage))
     best = fit(lambda: parts.autoencoder(settings), data, stage, settings, budget, begun=before)
     content = {
         "net": untrained(settings.model.node["net"]),

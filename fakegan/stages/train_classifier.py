@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def train_classifier(run: Run) -> None:
-    """Train on the view, choose what validation decides, write the detector."""
+    """Train on the view and write the detector."""
     view = run.settings.pipeline.seen
     assert view is not None
     spec = _fit(run, view) if view.trains else _learn_error(view, run.examples)
@@ -58,7 +58,7 @@ def _fit(run: Run, view: View) -> NetSpec:
     node = parts.with_channels(settings.classifier.node, view.channels)
 
     def keep_others() -> None:
-        """Networks besides the classifier's own that its module wants kept: a generator, as `sample` reads it."""
+        """Save the other networks that the module wants kept: a generator, as `sample` reads it."""
         for file, name in getattr(named(node[TARGET]), "keeps", {}).items():
             weights = weights_of(best.with_name(LAST), f"{name}.")
             content = {"net": untrained(node[name]), "weights": weights, "view": settings.pipeline.view}
@@ -70,7 +70,7 @@ def _fit(run: Run, view: View) -> NetSpec:
 
 @torch.inference_mode()
 def _learn_error(view: View, examples: Examples) -> NetSpec:
-    """The error of real training faces, in the norm that tells best on validation: no network learns."""
+    """Learn the errors of real training faces, in the norm that separates validation best; no network learns."""
     real = examples.train[examples.labels[examples.train] == REAL]
     nets = {norm: ReconError(view.channels, norm) for norm in ERROR_NORMS}
     for norm, errors in _log_errors(nets, view, examples, real).items():
