@@ -7,7 +7,7 @@ python evaluate.py 'runs=[outputs/a,outputs/b]'    # side by side, with a report
 
 from fakegan.system import signals
 
-signals.begin()  # before what takes long to load
+signals.begin()  # before the imports that take seconds
 
 from fakegan.system import slurm
 

@@ -8,7 +8,7 @@ python train.py resume=outputs/RUN                        # go on with a run tha
 
 from fakegan.system import signals
 
-signals.begin()  # before what takes long to load
+signals.begin()  # before the imports that take seconds
 
 from fakegan.system import slurm
 
@@ -25,25 +25,21 @@ def main(cfg: DictConfig) -> float:
     """Compose, write down what will run, run the stages, return the selection score."""
     settings = start_run(cfg)
 
-    from fakegan.stages.analyse import analyse
-    from fakegan.stages.examples import examples, own_faces
-    from fakegan.stages.run import Stages, run
-    from fakegan.stages.test import test
-    from fakegan.stages.train_autoencoder import train_autoencoder
-    from fakegan.stages.train_classifier import train_classifier
+    from fakegan.stages.analyse import ANALYSIS
+    from fakegan.stages.examples import EXAMPLES, own_faces
+    from fakegan.stages.run import run
+    from fakegan.stages.test import TEST
+    from fakegan.stages.train_autoencoder import AUTOENCODER
+    from fakegan.stages.train_classifier import CLASSIFIER
 
-    stages = Stages(
-        faces=own_faces,  # conf/data: a store of faces, divided into splits
-        autoencoder=train_autoencoder,  # conf/model: its networks, by conf/trainer, callbacks and logger
-        examples=examples,  # conf/pipeline: what the classifier sees; reconstructions, made by the autoencoder
-        classifier=train_classifier,  # conf/classifier: its network, in the same way; then the detector
-        analysis=analyse,  # how faces are reconstructed
-        test=test,  # the detector on test faces: metrics.json
-    )
-    outcome = run(settings, stages)
-    if outcome.text:
-        print(outcome.text)
-    return outcome.objective
+    stages = [
+        AUTOENCODER,  # conf/model: its networks, by conf/trainer, callbacks and logger
+        EXAMPLES,  # conf/pipeline: what the classifier sees; reconstructions, made by the autoencoder
+        CLASSIFIER,  # conf/classifier: its network, in the same way; then the detector
+        ANALYSIS,  # how faces are reconstructed
+        TEST,  # the detector on test faces: metrics.json
+    ]
+    return run(settings, stages, open_faces=own_faces)  # conf/data: a store of faces, divided into splits
 
 
 if __name__ == "__main__":

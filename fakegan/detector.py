@@ -34,7 +34,7 @@ from fakegan.evaluation.verdicts import UNSURE, Row
 from fakegan.labels import FAKE, REAL
 from fakegan.nets.layers import forms
 from fakegan.runs.checkpoints import load_checkpoint, refusing_misfits, save_checkpoint
-from fakegan.runs.folder import DETECTOR_FILE
+from fakegan.runs.folder import DETECTOR_FILE, METRICS_FILE
 from fakegan.runs.results import VERDICTS
 from fakegan.system.devices import describe, float32_convolutions
 from fakegan.system.shell import command, expanded, word
@@ -236,7 +236,7 @@ class Detector:
         path = run_dir if run_dir.is_file() else run_dir / DETECTOR_FILE
         if not path.parent.is_dir():
             raise UsageError(f"there is no run at {run_dir}: name a directory that train.py wrote")
-        if not path.is_file() and (run_dir / "metrics.json").is_file():
+        if not path.is_file() and (run_dir / METRICS_FILE).is_file():
             raise FakeganError(f"{run_dir} trained an autoencoder only: there is no classifier to score faces with")
         if not path.is_file():
             raise FakeganError(

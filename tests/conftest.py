@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +17,11 @@ import pytest
 import torch
 
 from fakegan import prepare
-from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.store import FaceStore
-from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.labels import FAKE, REAL
 from fakegan.runs.settings import RunSettings
 from fakegan.system import log, signals
-from tests.helpers import compose_run, smooth_faces
+from tests.helpers import smooth_faces, tiny_run, write_store
 
 Compose = Callable[..., RunSettings]
 
@@ -42,15 +43,14 @@ def nobody_has_asked_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def store_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of 160 real and 160 fake made-up faces; the fakes carry a checkerboard."""
-    path = tmp_path_factory.mktemp("stores") / "faces"
     rng = np.random.default_rng(7)
     parts = [("camera", REAL, 160, 0.0), ("gan_a", FAKE, 110, 12.0), ("gan_b", FAKE, 50, 12.0)]
-    with StoreWriter(path, Geometry()) as writer:
-        for source, label, count, board in parts:
-            for i, pixels in enumerate(smooth_faces(count, rng, board)):
-                face = face_from_pixels(pixels)
-                writer.append(pixels, Row.of(face, file=f"{source}/{i:04d}", label=label, source=source))
-    return path
+    faces = [
+        (pixels, f"{source}/{i:04d}", label, source)
+        for source, label, count, board in parts
+        for i, pixels in enumerate(smooth_faces(count, rng, board))
+    ]
+    return write_store(tmp_path_factory.mktemp("stores") / "faces", faces)
 
 
 @pytest.fixture
@@ -62,20 +62,24 @@ def store(store_path: Path) -> FaceStore:
 def compose_settings(store_path: Path, tmp_path: Path) -> Compose:
     """Settings of a tiny run on the generated store, from the shipped config and overrides."""
 
-    def make(*overrides: str) -> RunSettings:
-        fixed = [
-            "data=faces",
-            f"data.root={store_path}",
-            "+debug=fast",
-            "trainer=cpu",
-            "classifier=simple_cnn",  # which learns a little in seconds
-            f"paths.run_dir={tmp_path / 'run'}",
-            f"paths.artifact_dir={tmp_path / 'artifacts'}",
-            f"paths.data_dir={tmp_path / 'data'}",
-        ]
-        return compose_run(*fixed, *overrides)
+    return partial(tiny_run, store_path, tmp_path)
 
-    return make
+
+@pytest.fixture(scope="session")
+def finished_once(store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> RunSettings:
+    """A tiny run with an autoencoder and a classifier, to its end. Nothing may be written into its folder."""
+    from fakegan.stages.run import run
+
+    settings = tiny_run(store_path, tmp_path_factory.mktemp("finished"), "pipeline=recon_classify", "model=autogan4")
+    run(settings)
+    return settings
+
+
+@pytest.fixture
+def finished(finished_once: RunSettings, tmp_path: Path) -> RunSettings:
+    """A copy of such a run; artifacts are shared."""
+    copy = Path(shutil.copytree(finished_once.paths.run_dir, tmp_path / "run"))
+    return replace(finished_once, paths=replace(finished_once.paths, run_dir=copy))
 
 
 @pytest.fixture

@@ -9,27 +9,40 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
 
 from fakegan.cli.start import start_run
+from fakegan.config.building import TARGET
 from fakegan.config.overrides import hydra_argv, to_hydra
+from fakegan.data.faces import Faces, open_faces
+from fakegan.data.images import Geometry, face_from_pixels
+from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.errors import UsageError
 from fakegan.runs import compose as composing
+from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.runs.compose import register_resolvers, settings_of
 from fakegan.runs.settings import RunSettings
 from fakegan.sweep.jobs import Ending, Job, Running
 from fakegan.sweep.progress import Progress
-from fakegan.sweep.table import Row
+from fakegan.sweep.table import Row as JobRow
 from fakegan.system import processes
 from fakegan.system.places import CONF, PROJECT
+
+if TYPE_CHECKING:
+    from fakegan.stages.stage import Run, Stage
+
+PATHS = {"run_dir": "run", "artifact_dir": "artifacts", "data_dir": "data"}
 
 
 def smooth_faces(count: int, rng: np.random.Generator, checkerboard: float = 0.0) -> npt.NDArray[np.uint8]:
@@ -133,7 +146,7 @@ class Recorded(Progress):
 
     def __init__(self, folder: Path, jobs: Sequence[Job], when_started: Callable[[Running], None] = lambda _: None):
         super().__init__(folder)
-        self.rows = {job.number: Row(job.number, job.name, "waiting", folder=job.folder.name) for job in jobs}
+        self.rows = {job.number: JobRow(job.number, job.name, "waiting", folder=job.folder.name) for job in jobs}
         self.when_started = when_started
         self.when_going: Callable[[], None] = lambda: None
         self.endings: dict[int, Ending] = {}
@@ -194,3 +207,96 @@ def run_script(script: str, *arguments: str, cwd: Path, **environment: str) -> s
     called = ["-m", module] if "/" in script else [str(PROJECT / script)]
     command = [sys.executable, *called, *arguments]
     return subprocess.run(command, cwd=cwd, env=given, capture_output=True, text=True, timeout=1500, check=False)
+
+
+def tiny_run(store_path: Path, folder: Path, *overrides: str) -> RunSettings:
+    """The settings of a run of seconds on a store of faces, in a folder of its own."""
+    fixed = [
+        *("data=faces", f"data.root={store_path}", "+debug=fast", "trainer=cpu"),
+        "classifier=simple_cnn",  # which learns a little in seconds
+        *(f"paths.{name}={folder / place}" for name, place in PATHS.items()),
+    ]
+    return compose_run(*fixed, *overrides)
+
+
+def elsewhere(settings: RunSettings, name: str) -> RunSettings:
+    """The same run in another folder, beside its own."""
+    return replace(settings, paths=replace(settings.paths, run_dir=settings.paths.run_dir.with_name(name)))
+
+
+def write_store(path: Path, faces: Iterable[tuple[npt.NDArray[np.uint8], str, int, str]]) -> Path:
+    """A store of faces: pixels (64, 64, 3), file, label and source of each."""
+    with StoreWriter(path, Geometry()) as writer:
+        for pixels, file, label, source in faces:
+            face = face_from_pixels(np.asarray(pixels))
+            writer.append(face.pixels, Row.of(face, file=file, label=label, source=source))
+    return path
+
+
+def stages_with(**replaced: Callable[[Run], None]) -> list[Stage]:
+    """The stages of a run, some of them by name with another function to run."""
+    from fakegan.stages.run import STAGES  # which loads Lightning
+
+    return [replace(stage, run=replaced.get(stage.name, stage.run)) for stage in STAGES]
+
+
+def run_of(settings: RunSettings, faces: Faces | None = None) -> Run:
+    """A run as its stages get it, on the CPU."""
+    from fakegan.stages.stage import Run
+
+    return Run(settings, torch.device("cpu"), faces or open_faces(settings.data, settings.paths.data_dir, needs={}))
+
+
+def save_autoencoder(
+    path: Path,
+    alike: bool = False,  # whether all reconstructions are
+    **options: Any,
+) -> Path:
+    """The file of a small autoencoder that has learnt nothing: what changes training changes nothing of it."""
+    from fakegan.nets.autogan import AutoGAN
+
+    torch.manual_seed(0)
+    options = {"depth": 1, "width": 2, "norm": "none", "code_channels": 3} | options
+    weights = AutoGAN(**options).state_dict()
+    if alike:
+        weights = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    node = {TARGET: "fakegan.nets.autogan.AutoGAN", **options}
+    save_checkpoint({"net": node, "weights": weights, "metrics": {"val/psnr": 12.5}}, path)
+    return path
+
+
+def steps_done(last: Path) -> int:
+    """Of the fit that goes on from this checkpoint, since its first epoch."""
+    return int(load_checkpoint(last)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"])
+
+
+def same(ours: Any, theirs: Any, at: str = "") -> None:
+    """Every tensor and number in two nested structures has the same bits."""
+    assert type(ours) is type(theirs), at
+    if isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, theirs), at
+    elif isinstance(ours, dict):
+        assert ours.keys() == theirs.keys(), at
+        for key, value in ours.items():
+            same(value, theirs[key], f"{at}.{key}")
+    elif isinstance(ours, list | tuple):
+        assert len(ours) == len(theirs), at
+        for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            same(a, b, f"{at}[{i}]")
+    elif not isinstance(ours, str):
+        assert ours == theirs, at
+
+
+def same_run(ours: Path, theirs: Path) -> None:
+    """Both runs end with the same networks, optimizers, pools and metrics."""
+    names = sorted(str(p.relative_to(ours)) for p in ours.rglob("*.ckpt"))
+    assert names == sorted(str(p.relative_to(theirs)) for p in theirs.rglob("*.ckpt"))
+    assert names
+    for name in names:
+        a, b = load_checkpoint(ours / name), load_checkpoint(theirs / name)
+        for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "metrics"):
+            same(a[part], b[part], f"{name}: {part}")
+    kept = [json.loads((run / "metrics.json").read_text()) for run in (ours, theirs)]
+    for metrics in kept:
+        del metrics["command"]
+    assert kept[0] == kept[1]

@@ -18,32 +18,28 @@ def _write(folder: Path) -> dict[str, Any]:
 
 def test_made_once_found_again(tmp_path: Path) -> None:
     first = obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write)
-    assert not first.reused
-    assert (first.path / "content").read_text() == "made"
-    assert first.manifest["results"] == {"made": 1}
-
-    def never(folder: Path) -> dict[str, Any]:
-        raise AssertionError("made twice")
-
-    assert obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, never).reused
-    assert not obtain(tmp_path, "autoencoder", "a", 1, {"seed": 2}, _write).reused
+    assert (first / "content").read_text() == "made"
+    assert json.loads((first / "manifest.json").read_text())["results"] == {"made": 1}
+    assert obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, lambda _: pytest.fail("made twice")) == first
+    assert obtain(tmp_path, "autoencoder", "a", 1, {"seed": 2}, _write) != first
 
 
 def test_another_recipe_makes_it_anew_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write)
     assert capsys.readouterr().out == ""
     second = obtain(tmp_path, "autoencoder", "a", 2, {"seed": 1}, _write)
-    assert not second.reused
-    assert first.path.is_dir()
-    assert f"{first.path} is from another version" in capsys.readouterr().out
-    assert obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write).reused
+    assert first.is_dir()
+    assert second != first
+    assert f"{first} is from another version" in capsys.readouterr().out
+    assert obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write) == first
+    assert capsys.readouterr().out == f"autoencoder: found, {first.name}\n"
 
 
 def test_another_name_of_the_same_recipe_is_not_called_another_version(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write)
-    assert not obtain(tmp_path, "autoencoder", "b", 1, {"seed": 1}, _write).reused
+    obtain(tmp_path, "autoencoder", "b", 1, {"seed": 1}, _write)
     assert capsys.readouterr().out == ""
 
 
@@ -58,9 +54,9 @@ def test_an_artifact_of_version_0_1_0_is_made_anew_and_named(
     (otherwise / "manifest.json").write_text(json.dumps({"ingredients": {"seed": 1, "code": "5f2a", "precision": "x"}}))
     (tmp_path / "autoencoder" / "b").mkdir()
     (tmp_path / "autoencoder" / "b" / "manifest.json").write_text("damaged")
-    assert not obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write).reused
+    obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write)
     assert capsys.readouterr().out.count("another version") == 2
-    assert not obtain(tmp_path, "autoencoder", "a", 1, {"seed": 2}, _write).reused
+    obtain(tmp_path, "autoencoder", "a", 1, {"seed": 2}, _write)
     assert capsys.readouterr().out == ""
 
 
@@ -71,14 +67,13 @@ def test_fingerprints_follow_content_not_order() -> None:
 
 
 def test_what_a_dead_run_left_is_made_anew(tmp_path: Path) -> None:
-    path = obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write).path
+    path = obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write)
     building = path.with_name(f".{path.name}.building")
     path.rename(building)
     (building / "manifest.json").unlink()
     (building / "half").write_text("left by a killed run")
     again = obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write)
-    assert not again.reused
-    assert sorted(p.name for p in again.path.iterdir()) == ["content", "manifest.json"]
+    assert sorted(p.name for p in again.iterdir()) == ["content", "manifest.json"]
 
 
 def _slow_write(folder: Path) -> dict[str, Any]:

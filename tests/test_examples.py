@@ -5,34 +5,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from fakegan.data.faces import Faces, open_faces
-from fakegan.data.images import Geometry, face_from_pixels
-from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.labels import FAKE, REAL
-from fakegan.nets.autogan import AutoGAN
-from fakegan.runs.checkpoints import save_checkpoint
-from fakegan.stages import run as stages
-from fakegan.stages.examples import Examples, Joined, examples
+from fakegan.stages.examples import Joined, make_examples
+from fakegan.stages.run import faces_by_stage
+from fakegan.stages.stage import Examples
 from tests.conftest import Compose
-from tests.helpers import smooth_faces
+from tests.helpers import run_of, save_autoencoder, smooth_faces, write_store
 
 Make = Callable[..., tuple[Faces, Examples]]
 
 
 @pytest.fixture
-def make(compose_settings: Compose, tmp_path: Path) -> Make:
+def make(compose_settings: Compose) -> Make:
     """Faces and examples of a pipeline, with an autoencoder that has learnt nothing."""
-    node = {"_target_": "fakegan.nets.autogan.AutoGAN", "depth": 1, "width": 4}
-    torch.manual_seed(0)
-    save_checkpoint({"net": node, "weights": AutoGAN(1, 4).state_dict()}, tmp_path / "autoencoder.pt")
 
     def of(*words: str) -> tuple[Faces, Examples]:
-        settings = compose_settings(*words)
-        faces = open_faces(settings.data, settings.paths.data_dir, settings.pipeline.needs)
-        path = tmp_path / "autoencoder.pt" if settings.pipeline.needs_autoencoder else None
-        return faces, examples(settings, faces, path)
+        run = run_of(compose_settings(*words))
+        if run.autoencoder is not None:
+            save_autoencoder(run.autoencoder)
+        make_examples(run)
+        return run.faces, run.examples
 
     return of
 
@@ -103,15 +97,11 @@ WITH_SOURCE = ("data.split.autoencoder_sources=[celeba]",)
 @pytest.fixture
 def two_real_sources(tmp_path: Path) -> Path:
     """A store of 60 camera faces and 40 of celeba, against 100 of a generator with a long name."""
-    path = tmp_path / "two"
     rng = np.random.default_rng(0)
     parts = [("camera", REAL, 60), ("celeba", REAL, 40), ("a_generator_with_a_very_long_name", FAKE, 100)]
-    with StoreWriter(path, Geometry()) as writer:
-        for source, label, count in parts:
-            for i, pixels in enumerate(smooth_faces(count, rng)):
-                row = Row.of(face_from_pixels(pixels), file=f"{source}/{i}", label=label, source=source)
-                writer.append(pixels, row)
-    return path
+    named = [(f"{source}/{i}", label, source) for source, label, count in parts for i in range(count)]
+    faces = zip(smooth_faces(len(named), rng), named, strict=True)
+    return write_store(tmp_path / "two", [(pixels, *told) for pixels, told in faces])
 
 
 @pytest.mark.parametrize(
@@ -137,7 +127,7 @@ def test_each_stages_faces_are_told_by_source(
 ) -> None:
     settings = compose_settings(f"data.root={two_real_sources}", *words)
     faces = open_faces(settings.data, settings.paths.data_dir, settings.pipeline.needs)
-    told = stages.faces_by_stage(settings, faces)
+    told = faces_by_stage(settings, faces)
     head, *rows = told.splitlines()
     assert headings in f"{head}\n"
     assert max(map(len, told.splitlines())) <= 80

@@ -43,9 +43,7 @@ from fakegan.training import parts, trials
 from fakegan.training.classifier import Classifier
 from fakegan.training.schedules import follow
 from tests.conftest import Compose
-from tests.helpers import record
-
-from .test_resume import same_run, steps_done
+from tests.helpers import record, same_run, steps_done
 
 PAGE = (PROJECT / "docs" / "extending.md").read_text()
 COMMANDS = re.findall(r"^python train\.py (.*)$", PAGE, re.MULTILINE)
@@ -112,7 +110,7 @@ def test_what_the_page_shows_is_composed_written_down_and_built(composed: Any, l
     assert again.repeats(settings)
     assert ("my_package" in settings.trusted) == ("my_package" in line or "--config-dir" in line)
     torch.manual_seed(0)
-    assert all(isinstance(net, pl.LightningModule) for net in stages._learners(settings))
+    assert all(isinstance(net, pl.LightningModule) for net in stages.try_networks(settings))
     folder = settings.paths.run_dir / "classifier"
     parts.callbacks(settings, folder, parts.classifier(settings), stops_early=True, terminal=False)
 
@@ -262,14 +260,14 @@ def test_what_is_wrong_with_own_code_is_one_sentence_before_anything_trains(
     composed: Any, words: str, sentence: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        stages._learners(composed(words if "pipeline" in words else f"pipeline=classify {words}"))
+        stages.try_networks(composed(words if "pipeline" in words else f"pipeline=classify {words}"))
     assert "\n" not in str(caught.value)
     assert re.search(sentence, str(caught.value)), str(caught.value)
 
 
 def test_a_frozen_autoencoder_may_read_numbers_as_it_is_made(composed: Any) -> None:
     words = f"pipeline=recon_error model.net._target_={HERE}.ReadsNumbers model.checkpoint=autoencoder.pt"
-    (frozen,) = stages._learners(composed(words))
+    (frozen,) = stages.try_networks(composed(words))
     assert not any(weights.requires_grad for weights in frozen.parameters())
 
 
@@ -349,11 +347,11 @@ def test_resnet18_takes_every_view_and_its_file_downloads_nothing(
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", refuse)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
     words = "classifier=resnet18 pipeline=stack_classify"
-    net = stages._learners(composed(words))[-1].get_submodule("net")
+    net = stages.try_networks(composed(words))[-1].get_submodule("net")
     assert net.get_parameter("net.conv1.weight").shape == (64, 9, 3, 3)
     sentence = r"classifier\.net\.net\.weights=DEFAULT cannot be downloaded \(no network\): null trains from scratch"
     with pytest.raises(FakeganError, match=sentence):
-        stages._learners(composed(f"{words} classifier.net.net.weights=DEFAULT"))
+        stages.try_networks(composed(f"{words} classifier.net.net.weights=DEFAULT"))
     node = composed(f"{words} classifier.net.net.weights=DEFAULT").classifier.node["net"]
     assert untrained(node)["net"]["weights"] is None
     built = build({**untrained(node), "in_channels": 9}, "net", nn.Module)
@@ -363,7 +361,7 @@ def test_resnet18_takes_every_view_and_its_file_downloads_nothing(
 def test_every_classifier_of_the_config_is_trained_as_one_of_them(composed: Any) -> None:
     for path in sorted((composing.CONF / "classifier").glob("*.yaml")):
         settings = composed(f"classifier={path.stem} pipeline=classify")
-        assert len(stages._learners(settings)) == 1
+        assert len(stages.try_networks(settings)) == 1
         assert yaml.safe_load(path.read_text())["name"] == settings.classifier.name
 
 

@@ -4,7 +4,6 @@ import json
 import sqlite3
 import struct
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -24,6 +23,7 @@ from fakegan.training import loggers as writers
 from fakegan.training.loggers import hyperparameters, loggers
 from fakegan.training.pictures import show
 from tests.conftest import Compose
+from tests.helpers import stages_with
 
 PICTURES = {
     *("autoencoder/reconstructions", "classifier/samples"),
@@ -87,9 +87,12 @@ def test_several_loggers_one_less_and_none(compose_settings: Compose, tmp_path: 
 
 
 @pytest.mark.parametrize("words", [("logger=null",), ("logger.tensorboard=null",)])
-def test_a_run_without_a_logger(compose_settings: Compose, words: tuple[str, ...]) -> None:
+def test_a_run_without_a_logger(
+    compose_settings: Compose, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = compose_settings("pipeline=classify", *words)
-    assert "tensorboard" not in stages.run(settings).text
+    stages.run(settings)
+    assert "tensorboard" not in capsys.readouterr().out
     assert not list(settings.paths.run_dir.rglob("events*"))
 
 
@@ -125,11 +128,10 @@ def test_a_logger_of_ones_own_gets_scalars_hyperparameters_and_pictures(compose_
     ],
 )
 def test_what_is_no_logger_is_said_before_anything_starts(
-    compose_settings: Compose, words: tuple[str, ...], sentence: str, monkeypatch: pytest.MonkeyPatch
+    compose_settings: Compose, words: tuple[str, ...], sentence: str
 ) -> None:
-    monkeypatch.setattr(stages, "EVERY", replace(stages.EVERY, faces=lambda *_: pytest.fail("started")))
     with pytest.raises(UsageError, match=sentence):
-        stages.run(compose_settings("pipeline=classify", *words))
+        stages.run(compose_settings("pipeline=classify", *words), open_faces=lambda *_: pytest.fail("started"))
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
@@ -138,9 +140,8 @@ def test_what_is_not_installed_is_said_before_anything_starts(
 ) -> None:
     settings = compose_settings("pipeline=classify", f"logger={name}")
     monkeypatch.setattr(writers.importlib.util, "find_spec", lambda _: None)
-    monkeypatch.setattr(stages, "EVERY", replace(stages.EVERY, faces=lambda *_: pytest.fail("started")))
     with pytest.raises(UsageError, match=rf"logger\.{name} needs {name}: pip install -e '\.\[{name}\]'"):
-        stages.run(settings)
+        stages.run(settings, open_faces=lambda *_: pytest.fail("started"))
 
 
 def test_pictures_go_where_each_kind_of_logger_keeps_them() -> None:
@@ -179,7 +180,7 @@ def test_mlflow_has_one_run_in_a_file_and_goes_on_with_it(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     settings = compose_settings(*DCGAN, "logger=mlflow")
     run_dir = settings.paths.run_dir
-    _stopped_after_the_autoencoder(settings, monkeypatch)
+    _stopped_after_the_autoencoder(settings)
     database = sqlite3.connect(run_dir.parent / "mlflow.db")
     assert database.execute("select name, status from runs").fetchall() == [(run_dir.name, "FAILED")]
     stages.run(settings)
@@ -209,7 +210,7 @@ def test_wandb_has_one_run_in_its_folder_and_goes_on_with_it(
     monkeypatch.setenv("WANDB_MODE", "offline")
     settings = compose_settings(*DCGAN, "logger=wandb", "logger.wandb.project=mine", "logger.wandb.group=night")
     run_dir = settings.paths.run_dir
-    _stopped_after_the_autoencoder(settings, monkeypatch)
+    _stopped_after_the_autoencoder(settings)
     stages.run(settings)
     wandb.teardown()  # as at a process's end: its own process may still write
     records = [r for file in sorted(run_dir.glob("wandb/offline-run-*/*.wandb")) for r in _wandb_records(file)]
@@ -229,14 +230,12 @@ def test_wandb_has_one_run_in_its_folder_and_goes_on_with_it(
     assert {f"{path.parent.name}/{path.name.rsplit('_', 2)[0]}" for path in kept} == PICTURES  # NAME_STEP_HASH
 
 
-def _stopped_after_the_autoencoder(settings: RunSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def _stopped_after_the_autoencoder(settings: RunSettings) -> None:
     def stopped(*_: object) -> None:
         raise FakeganError("stopped")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(stages, "EVERY", replace(stages.EVERY, classifier=stopped))
-        with pytest.raises(FakeganError, match="stopped"):
-            stages.run(settings)
+    with pytest.raises(FakeganError, match="stopped"):
+        stages.run(settings, stages_with(classifier=stopped))
 
 
 def _ids(settings: RunSettings) -> dict[str, str]:

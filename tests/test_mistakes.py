@@ -1,7 +1,6 @@
 """The ten mistakes of the study this project follows: each must be impossible here. One test for each."""
 
 import shutil
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +31,7 @@ from fakegan.training import parts
 from fakegan.training.autoencoder import AdversarialAutoencoder
 from fakegan.training.datamodules import RealFacesDataModule
 from tests.conftest import Compose
-from tests.helpers import csv_rows, fill, picture
+from tests.helpers import csv_rows, fill, picture, stages_with
 
 
 def test_1_inputs_and_reconstructions_share_one_range() -> None:
@@ -181,8 +180,7 @@ def test_10_reconstructing_is_one_pass_in_large_batches(
     assert reconstruct_stage.BATCH >= 128
     monkeypatch.setattr(reconstruct_stage, "BATCH", 100)
     # The analysis reconstructs more faces, by the same function.
-    monkeypatch.setattr(stages, "EVERY", replace(stages.EVERY, analysis=lambda *_: None))
-    stages.run(settings)
+    stages.run(settings, stages_with(analyse=lambda _: None))
     splits = open_faces(settings.data, settings.paths.data_dir, needs={}).splits
     count = len(np.union1d(splits.train, splits.val))
     assert sizes == [100] * (count // 100) + [count % 100]

@@ -1,4 +1,4 @@
-"""Runs whose store or autoencoder lies elsewhere by now, and runs that cannot be written."""
+"""Runs whose store or autoencoder lies elsewhere by now."""
 
 import shutil
 from dataclasses import replace
@@ -6,20 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.store import FaceStore
-from fakegan.data.store_writer import Row, StoreWriter
-from fakegan.detector import Detector
 from fakegan.errors import FakeganError, UsageError
-from fakegan.reports import evaluating
-from fakegan.reports.evaluating import compare, evaluate
 from fakegan.runs.config_file import give_places, read_run, write_down
 from fakegan.runs.folder import FACES_FILE
-from fakegan.runs.ledger import read_ledger
-from fakegan.runs.settings import EvaluateSettings, RunSettings
+from fakegan.runs.settings import RunSettings
 from fakegan.stages import run as stages
 from fakegan.stages.examples import own_faces
 from tests.conftest import Compose
+from tests.helpers import write_store
 
 
 @pytest.fixture
@@ -33,10 +28,7 @@ def begun(compose_settings: Compose, store: FaceStore, tmp_path: Path) -> RunSet
 
 
 def _small_store(path: Path) -> Path:
-    with StoreWriter(path, Geometry()) as writer:
-        face = face_from_pixels(FaceStore.open(path.parent / "moved").images[0])
-        writer.append(face.pixels, Row.of(face, file="s/1", label=0, source="s"))
-    return path
+    return write_store(path, [(FaceStore.open(path.parent / "moved").images[0], "s/1", 0, "s")])
 
 
 def test_a_run_is_given_the_new_place_of_its_store_and_no_other_faces(
@@ -83,36 +75,3 @@ def test_an_autoencoder_that_the_run_has_copied_may_be_gone(compose_settings: Co
     own.touch()
     with pytest.raises(UsageError, match="no face store at"):  # the next thing that is wrong
         stages.run(settings)
-
-
-def test_a_run_that_cannot_be_written_is_evaluated_elsewhere(
-    compose_settings: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    settings = compose_settings("pipeline=classify")
-    stages.run(settings)
-    run_dir, out = settings.paths.run_dir, tmp_path / "out"
-    read_only = {run_dir: "Read-only file system"}
-    monkeypatch.setattr(evaluating, "why_not_writable", read_only.get)
-    before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
-    asked = EvaluateSettings(str(run_dir), (), None, (), "cpu", settings.paths.data_dir)
-    with monkeypatch.context() as patch:
-        patch.setattr(Detector, "load", lambda *_: pytest.fail("it is said before anything is scored"))
-        with pytest.raises(UsageError, match=r"cannot be written \(Read-only .*out=DIR"):
-            evaluate(asked, settings)
-
-    evaluate(replace(asked, out=out), settings)
-    assert (out / "scores.csv").read_bytes() == (run_dir / "scores.csv").read_bytes()
-    told = f"{run_dir} cannot be written: add the lines of {out / 'test_ledger.csv'} to its test_ledger.csv"
-    assert told in capsys.readouterr().out
-    assert len(read_ledger(out)) == 1
-    several = replace(asked, run=None, runs=(str(run_dir),), sources=("camera", "gan_b"), out=tmp_path / "report")
-    compare(several, [settings])
-    assert "cannot be written: add the lines" in capsys.readouterr().out
-    assert len(read_ledger(tmp_path / "report" / "evaluations" / run_dir.name)) == 1
-    assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before
-
-    read_only.clear()
-    evaluate(replace(asked, out=tmp_path / "other"), settings)
-    assert (tmp_path / "other" / "scores.csv").is_file()
-    assert not (tmp_path / "other" / "test_ledger.csv").exists()
-    assert len(read_ledger(run_dir)) == 2

@@ -6,23 +6,19 @@ new numbers here. The tolerances are far above what another processor's rounding
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 
-from fakegan.config.building import TARGET
 from fakegan.data import demo
-from fakegan.data.faces import Faces, open_faces
-from fakegan.nets.autogan import AutoGAN
-from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
+from fakegan.runs.checkpoints import load_checkpoint
+from fakegan.runs.folder import ANALYSIS_FILE, ANALYSIS_FOLDER
 from fakegan.stages import analyse, reconstruct, train_autoencoder
+from fakegan.stages.stage import Run
 from tests.conftest import Compose
+from tests.helpers import run_of, save_autoencoder
 
-AUTOGAN = "fakegan.nets.autogan.AutoGAN"
 RECIPES = {"training": 1, "reconstructing": 1, "analysis": 2, "drawing": 1}  # those that the numbers below belong to
 
 
@@ -32,51 +28,31 @@ def _hold(kind: str, recipe: int, found: Mapping[str, float], golden: Mapping[st
 
 
 @pytest.fixture
-def faces(compose_settings: Compose) -> Faces:
-    settings = compose_settings("pipeline=autoencoder")
-    return open_faces(settings.data, settings.paths.data_dir, needs={})
+def run(compose_settings: Compose) -> Run:
+    run = run_of(compose_settings("pipeline=autoencoder"))
+    assert run.autoencoder is not None
+    save_autoencoder(run.autoencoder)
+    return run
 
 
-@pytest.fixture
-def autoencoder(tmp_path: Path) -> Path:
-    """One that learnt nothing: what training changes, changes nothing here."""
-    torch.manual_seed(0)
-    options: Any = {"depth": 1, "width": 2, "norm": "none", "code_channels": 3}
-    content = {
-        "net": {TARGET: AUTOGAN, **options},
-        "weights": AutoGAN(**options).state_dict(),
-        "metrics": {"val/psnr": 12.5},
-    }
-    save_checkpoint(content, tmp_path / "autoencoder.pt")
-    return tmp_path / "autoencoder.pt"
-
-
-def test_training(compose_settings: Compose, faces: Faces) -> None:
-    settings = compose_settings("pipeline=autoencoder")
-    content = load_checkpoint(train_autoencoder.train_autoencoder(settings, faces))
+def test_training(run: Run) -> None:
+    content = load_checkpoint(train_autoencoder.find_trained(run))
     found: dict[str, float] = {name: content["metrics"][f"val/{name}"] for name in ("l1", "psnr", "disc_recon")}
     found["weights"] = sum(float(weights.double().square().sum()) for weights in content["weights"].values())
     golden = {"l1": 0.251218, "psnr": 16.83204, "disc_recon": 0.288697, "weights": 57.77395}
     _hold("training", train_autoencoder.RECIPE, found, golden, within=1e-4)
 
 
-def test_reconstructing(compose_settings: Compose, faces: Faces, autoencoder: Path) -> None:
-    settings, rows = compose_settings("pipeline=autoencoder"), faces.splits.test
-    recon = reconstruct.reconstruct_faces(settings, faces.store.images, "its fingerprint", rows, autoencoder)[rows]
-    found = _spread(recon)
-    _hold(
-        "reconstructing",
-        reconstruct.RECIPE,
-        found,
-        {"mean": 122.0398, "deviation": 13.12907, "fine": 0.237636},
-        within=1e-3,
-    )
+def test_reconstructing(run: Run) -> None:
+    rows = run.faces.splits.test
+    found = _spread(reconstruct.reconstruct_faces(run, run.faces.store.images, "its fingerprint", rows)[rows])
+    golden = {"mean": 122.0398, "deviation": 13.12907, "fine": 0.237636}
+    _hold("reconstructing", reconstruct.RECIPE, found, golden, within=1e-3)
 
 
-def test_analysis(compose_settings: Compose, faces: Faces, autoencoder: Path) -> None:
-    settings = compose_settings("pipeline=autoencoder")
-    analyse.analyse(settings, faces, autoencoder)
-    content = json.loads((settings.paths.run_dir / "analysis" / analyse.ANALYSIS_FILE).read_text())
+def test_analysis(run: Run) -> None:
+    analyse.analyse(run)
+    content = json.loads((run.folder / ANALYSIS_FOLDER / ANALYSIS_FILE).read_text())
     found = {name: of["real_vs_fake"]["cohens_d"]["value"] for name, of in content["errors"].items()}
     del found["l1"], found["ssim"]  # close to 0 here: rounding would decide
     found |= {name: of["auroc"]["value"] for name, of in content["probes"].items()}

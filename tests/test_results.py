@@ -1,10 +1,12 @@
 """The table that people see at a terminal of 80 columns."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from fakegan.evaluation.metrics import measures
-from fakegan.runs.results import columns, shortened, table
+from fakegan.runs.results import FaceScores, columns, shortened, table, write_scores
 
 LONG = [f"stylegan2_ffhq_config_f_truncation_psi_{psi}_seeds_0_to_50000" for psi in ("0.5", "0.7")]
 
@@ -59,3 +61,10 @@ def test_names_are_shortened_in_the_middle_and_never_to_the_same() -> None:
     assert shortened(["abcXdefg", "abcYdefg"], [7, 7]) == ["abc..fg", "a..2..g"]
     assert columns("\u4eba\u8138") == 4
     assert shortened(["\u4eba" * 9], [8]) == ["\u4eba\u4eba..\u4eba"]
+
+
+def test_a_name_that_is_no_utf8_is_written_as_it_was_read(tmp_path: Path) -> None:
+    name = b"caf\xe9.jpg".decode(errors="surrogateescape")
+    names, one = np.array([name]), np.array([1])
+    write_scores(tmp_path / "scores.csv", FaceScores(names, np.array(["a"]), one, names, one * 0.75, one == 1))
+    assert b"caf\xe9.jpg,a,1,0.75,fake" in (tmp_path / "scores.csv").read_bytes()

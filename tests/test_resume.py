@@ -1,7 +1,6 @@
 """A run that is killed at any moment goes on and ends with the same bits: weights, Adam's state, pool, metrics."""
 
 import contextlib
-import json
 import os
 import random
 import re
@@ -9,37 +8,36 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
-from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
+from fakegan.runs.checkpoints import load_checkpoint
 from fakegan.runs.settings import RunSettings
 from fakegan.system.places import PROJECT
-from tests.helpers import be_job_17, begin
+from tests.helpers import be_job_17, begin, same, same_run, steps_done
 
 pytestmark = pytest.mark.slow
 
-EVERY_STEP, EVERY_EPOCH = (
-    "callbacks.save_and_stop.minutes=0",
-    "callbacks.save_and_stop.minutes=60",
-)  # when last.ckpt is written
+EVERY_STEP, EVERY_EPOCH = (f"callbacks.save_and_stop.minutes={minutes}" for minutes in (0, 60))  # last.ckpt is written
+ONE, TWO = "trainer=cpu", "trainer=ddp_cpu"
+TEN = "={max_epochs: 10, batch_size: 8}"
 MODULES = {
-    "autoencoder": ("pipeline=autoencoder", "model.pool_size=5", "budget.autoencoder={max_epochs: 10, batch_size: 8}"),
-    "simple_cnn": (
-        *("pipeline=classify", "classifier=simple_cnn", "budget.classifier={max_epochs: 10, batch_size: 8}"),
-    ),
-    "alexnet": ("pipeline=classify", "classifier=alexnet", "budget.classifier={max_epochs: 10, batch_size: 8}"),
-    "dcgan": ("pipeline=classify", "classifier=dcgan", "budget.dcgan={max_epochs: 10, batch_size: 8}"),
+    "autoencoder": ("pipeline=autoencoder", "model.pool_size=5", f"budget.autoencoder{TEN}"),
+    "simple_cnn": ("pipeline=classify", "classifier=simple_cnn", f"budget.classifier{TEN}"),
+    "alexnet": ("pipeline=classify", "classifier=alexnet", f"budget.classifier{TEN}"),
+    "dcgan": ("pipeline=classify", "classifier=dcgan", f"budget.dcgan{TEN}"),
     "own": (  # a user's net, with torch's own Dropout
         *("pipeline=classify", "classifier=simple_cnn", "classifier.net._target_=tests.own_parts.PlainNet"),
-        "budget.classifier={max_epochs: 10, batch_size: 8}",
+        f"budget.classifier{TEN}",
     ),
 }
 STEPS = {"autoencoder": 5, "classifier": 13}  # of an epoch, of eight faces each
-ONE, TWO = "trainer=cpu", "trainer=ddp_cpu"
+LONG = (  # it does not end before it is stopped
+    *("pipeline=classify", "budget.classifier={max_epochs: 400, batch_size: 8}"),
+    "callbacks.early_stopping.patience=999",
+)
 
 
 def start(settings: RunSettings, own_group: bool = False) -> subprocess.Popen[bytes]:
@@ -50,65 +48,50 @@ def start(settings: RunSettings, own_group: bool = False) -> subprocess.Popen[by
     return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=own_group)
 
 
+def said_by(settings: RunSettings) -> str:
+    return (settings.paths.run_dir / "log.txt").read_text()
+
+
 def finish(settings: RunSettings) -> None:
     """Run it to its end."""
-    process = start(settings)
-    assert process.wait() == 0, (settings.paths.run_dir / "log.txt").read_text()[-3000:]
+    assert start(settings).wait() == 0, said_by(settings)[-3000:]
 
 
-def kill_after_saving(settings: RunSettings, last: Path, moment: float) -> None:
-    """Start it, and SIGKILL it `moment` seconds after it has saved; it must not have ended by itself."""
+def last_of(settings: RunSettings) -> Path:
+    """The last checkpoint of the network that the run trains."""
+    stage = "classifier" if settings.pipeline.trains_classifier else "autoencoder"
+    return settings.paths.run_dir / stage / "checkpoints" / "last.ckpt"
+
+
+def start_and_let_save(settings: RunSettings, own_group: bool = False) -> subprocess.Popen[bytes]:
+    """Start it, and wait until it has saved a checkpoint."""
+    last = last_of(settings)
     before = last.stat().st_mtime_ns if last.exists() else 0
-    process = start(settings)
+    process = start(settings, own_group)
     while process.poll() is None and not (last.exists() and last.stat().st_mtime_ns > before):
         time.sleep(0.01)
+    return process
+
+
+def children_of(process: subprocess.Popen[bytes]) -> list[int]:
+    """The run's processes, where it has several: its loader's, else."""
+    command = ["ps", "-o", "pid=", "--ppid", str(process.pid)]
+    return [int(pid) for pid in subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()]
+
+
+def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.kill(pid, number)
+
+
+def kill_after_saving(settings: RunSettings, moment: float) -> None:
+    """Start it, and SIGKILL it `moment` seconds after it has saved; it must not have ended by itself."""
+    process = start_and_let_save(settings)
     time.sleep(moment)
     assert process.poll() is None, "it ended before it could be killed"
-    children = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=False
-    )
-    process.kill()
-    for child in children.stdout.split():  # the run's processes, where it has several: its loader's, else
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(child), signal.SIGKILL)
+    signal_all([process.pid, *children_of(process)], signal.SIGKILL)
     process.wait()
-
-
-def steps_done(last: Path) -> int:
-    """Of the fit that goes on from this checkpoint, since its first epoch."""
-    return int(load_checkpoint(last)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"])
-
-
-def same(ours: Any, theirs: Any, at: str = "") -> None:
-    """Every tensor and number in two nested structures has the same bits."""
-    assert type(ours) is type(theirs), at
-    if isinstance(ours, torch.Tensor):
-        assert torch.equal(ours, theirs), at
-    elif isinstance(ours, dict):
-        assert ours.keys() == theirs.keys(), at
-        for key, value in ours.items():
-            same(value, theirs[key], f"{at}.{key}")
-    elif isinstance(ours, list | tuple):
-        assert len(ours) == len(theirs), at
-        for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
-            same(a, b, f"{at}[{i}]")
-    elif not isinstance(ours, str):
-        assert ours == theirs, at
-
-
-def same_run(ours: Path, theirs: Path) -> None:
-    """Both runs end with the same networks, optimizers, pools and metrics."""
-    names = sorted(str(p.relative_to(ours)) for p in ours.rglob("*.ckpt"))
-    assert names == sorted(str(p.relative_to(theirs)) for p in theirs.rglob("*.ckpt"))
-    assert names
-    for name in names:
-        a, b = load_checkpoint(ours / name), load_checkpoint(theirs / name)
-        for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "metrics"):
-            same(a[part], b[part], f"{name}: {part}")
-    kept = [json.loads((run / "metrics.json").read_text()) for run in (ours, theirs)]
-    for metrics in kept:
-        del metrics["command"]
-    assert kept[0] == kept[1]
 
 
 @pytest.mark.parametrize(
@@ -130,13 +113,12 @@ def test_killed_at_random_it_goes_on_from_the_last_step_or_epoch(
     whole, killed = (begin(store_path, tmp_path / name, *words) for name in ("whole", "killed"))
     finish(whole)
     rng = random.Random(module + trainer + saved)
-    stage = "autoencoder" if module == "autoencoder" else "classifier"
-    last = killed.paths.run_dir / stage / "checkpoints" / "last.ckpt"
-    stood, within = [], 0  # steps done at each kill; how often it stood in the middle of an epoch
+    stood: list[int] = []  # steps done at each kill
+    within = 0  # how often it stood in the middle of an epoch
     while len(stood) < 2 or (saved == EVERY_STEP and not within):
         assert len(stood) < 8, f"always killed at an epoch's end: {stood}"
-        kill_after_saving(killed, last, rng.uniform(0, 0.4))
-        stood.append(steps_done(last))
+        kill_after_saving(killed, rng.uniform(0, 0.4))
+        stood.append(steps_done(last_of(killed)))
         within += stood[-1] % STEPS["autoencoder" if module == "autoencoder" else "classifier"] > 0
     print(f"killed after {stood} steps")
     assert saved == EVERY_STEP or not within
@@ -177,15 +159,14 @@ def test_an_autoencoder_that_one_run_began_another_takes_up(tmp_path: Path, stor
     whole = begin(store_path, tmp_path / "whole", *MODULES["autoencoder"])
     first, second = (begin(store_path, tmp_path / n, *MODULES["autoencoder"], EVERY_STEP, shared) for n in ("a", "b"))
     finish(whole)
-    kill_after_saving(first, first.paths.run_dir / "autoencoder" / "checkpoints" / "last.ckpt", 0.2)
+    kill_after_saving(first, 0.2)
     finish(second)
-    log = (second.paths.run_dir / "log.txt").read_text()
-    assert "autoencoder: going on where a stopped" in log
-    assert "epoch 1/10" not in log or steps_done(first.paths.run_dir / "autoencoder" / "checkpoints" / "last.ckpt") < 5
+    assert "autoencoder: going on where a stopped" in said_by(second)
+    assert "epoch 1/10" not in said_by(second) or steps_done(last_of(first)) < STEPS["autoencoder"]
     weights = [load_checkpoint(r.paths.run_dir / "autoencoder" / "autoencoder.pt")["weights"] for r in (whole, second)]
     same(*weights)
     finish(first)
-    assert "autoencoder: found trained" in (first.paths.run_dir / "log.txt").read_text()
+    assert "autoencoder: found" in said_by(first)
 
 
 @pytest.mark.parametrize("trainer", [ONE, TWO])
@@ -194,91 +175,41 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(
     tmp_path: Path, store_path: Path, trainer: str, number: signal.Signals, code: int
 ) -> None:
     """Or between two epochs, where the signal comes then; test_stopping.py chooses the step."""
-    words = (
-        "pipeline=classify",
-        "budget.classifier={max_epochs: 400, batch_size: 8}",
-        "callbacks.early_stopping.patience=999",
-        trainer,
-    )
-    settings = begin(store_path, tmp_path / "run", *words)
-    process, last = start(settings), settings.paths.run_dir / "classifier" / "checkpoints" / "last.ckpt"
-    while not last.exists() and process.poll() is None:
-        time.sleep(0.02)
+    settings = begin(store_path, tmp_path / "run", *LONG, trainer)
+    process = start_and_let_save(settings)
     process.send_signal(number)
     assert process.wait() == code
-    said = (settings.paths.run_dir / "log.txt").read_text()
+    said = said_by(settings)
     assert len(re.findall(r"stopped; go on with: .*train\.py resume=", said)) == 1
-    epoch = steps_done(last) // STEPS["classifier"] + 1
+    epoch = steps_done(last_of(settings)) // STEPS["classifier"] + 1
     assert not (settings.paths.run_dir / "metrics.json").exists()
     again = start(settings)  # it goes on from there
-    while "epoch" not in (settings.paths.run_dir / "log.txt").read_text()[len(said) :] and again.poll() is None:
+    while "epoch" not in said_by(settings)[len(said) :] and again.poll() is None:
         time.sleep(0.05)
     again.kill()
     again.wait()
-    resumed = (settings.paths.run_dir / "log.txt").read_text()[len(said) :]
-    assert int(resumed.split("epoch ")[1].split("/")[0]) == epoch
+    assert int(said_by(settings)[len(said) :].split("epoch ")[1].split("/")[0]) == epoch
 
 
-def test_a_run_that_is_worked_on_is_left_alone(tmp_path: Path, store_path: Path) -> None:
-    words = (
-        "pipeline=classify",
-        "budget.classifier={max_epochs: 300, batch_size: 8}",
-        "callbacks.early_stopping.patience=999",
-        ONE,
-    )
-    settings = begin(store_path, tmp_path / "run", *words)
-    first, last = start(settings), settings.paths.run_dir / "classifier" / "checkpoints" / "last.ckpt"
-    while not last.exists() and first.poll() is None:
-        time.sleep(0.02)
-    second = start(settings)
-    log = settings.paths.run_dir / "log.txt"
-    while "another process works on" not in log.read_text() and second.poll() is None:
-        time.sleep(0.05)
-    assert "another process works on" in log.read_text()
-    assert first.poll() is None
-    for process in (second, first):
-        process.kill()
-        process.wait()
-
-
-def test_every_process_of_a_run_may_get_the_signal(tmp_path: Path, store_path: Path) -> None:
-    """As SLURM sends it: the first passes it on, too, and that must not count as asking twice."""
-    words = (
-        "pipeline=classify",
-        "budget.classifier={max_epochs: 400, batch_size: 8}",
-        "callbacks.early_stopping.patience=999",
-        TWO,
-    )
-    settings = begin(store_path, tmp_path / "run", *words)
-    process, last = start(settings), settings.paths.run_dir / "classifier" / "checkpoints" / "last.ckpt"
-    while not last.exists() and process.poll() is None:
-        time.sleep(0.02)
-    children = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True
-    )
-    for pid in (process.pid, *map(int, children.stdout.split())):
-        with contextlib.suppress(ProcessLookupError):  # it was told by the first, and has ended
-            os.kill(pid, signal.SIGTERM)
-    assert process.wait() == 143
-    assert "Traceback" not in (settings.paths.run_dir / "log.txt").read_text()
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_loaders_may_get_the_signal_too(tmp_path: Path, store_path: Path, number: signal.Signals, code: int) -> None:
-    """A terminal's Ctrl-C and `timeout` go to every process of the group."""
-    budget = (
-        "budget.classifier={max_epochs: 400, batch_size: 8}",
-        "callbacks.early_stopping.patience=999",
-        "data.workers=2",
-    )
-    settings = begin(store_path, tmp_path / "run", "pipeline=classify", *budget, EVERY_EPOCH, ONE)
-    process = start(settings, own_group=True)
-    last = settings.paths.run_dir / "classifier" / "checkpoints" / "last.ckpt"
-    while not last.exists() and process.poll() is None:
-        time.sleep(0.02)
-    os.killpg(process.pid, number)
+@pytest.mark.parametrize(
+    ("words", "number", "code"),
+    [
+        ((TWO,), signal.SIGTERM, 143),  # as SLURM sends it: rank 0 passes it on, too; that is not asking twice
+        ((ONE, "data.workers=2", EVERY_EPOCH), signal.SIGINT, 130),  # a terminal's Ctrl-C, to the loaders, too
+        ((ONE, "data.workers=2", EVERY_EPOCH), signal.SIGTERM, 143),  # as `timeout` sends it
+    ],
+)
+def test_every_process_of_a_run_may_get_the_signal(
+    tmp_path: Path, store_path: Path, words: tuple[str, ...], number: signal.Signals, code: int
+) -> None:
+    settings = begin(store_path, tmp_path / "run", *LONG, *words)
+    process = start_and_let_save(settings, own_group=True)
+    if TWO in words:
+        signal_all([process.pid, *children_of(process)], number)
+    else:
+        os.killpg(process.pid, number)
     assert process.wait() == code
-    said = (settings.paths.run_dir / "log.txt").read_text()
+    said = said_by(settings)
     assert len(re.findall(r"stopped; go on with: .*train\.py resume=", said)) == 1
     assert "Traceback" not in said
     assert "error" not in said
@@ -292,44 +223,9 @@ def test_slurms_signal_saves_and_asks_for_the_queue(
     tmp_path: Path, store_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int, code: int, words: str, trainer: str
 ) -> None:
     asked = be_job_17(tmp_path, monkeypatch, answer)
-    budget = ("budget.classifier={max_epochs: 400, batch_size: 8}", "callbacks.early_stopping.patience=999")
-    settings = begin(store_path, tmp_path / "run", "pipeline=classify", *budget, trainer)
-    process, last = start(settings), settings.paths.run_dir / "classifier" / "checkpoints" / "last.ckpt"
-    while not last.exists() and process.poll() is None:
-        time.sleep(0.02)
+    settings = begin(store_path, tmp_path / "run", *LONG, trainer)
+    process = start_and_let_save(settings)
     process.send_signal(signal.SIGUSR1)
     assert process.wait() == code
     assert asked.read_text() == "requeue 17\n"
-    assert words in (settings.paths.run_dir / "log.txt").read_text()
-
-
-def test_a_folder_that_cannot_take_checkpoints_is_refused_before_training(tmp_path: Path, store_path: Path) -> None:
-    settings = begin(store_path, tmp_path / "run", "pipeline=classify", ONE)
-    (settings.paths.run_dir / "classifier").mkdir()
-    (settings.paths.run_dir / "classifier" / "checkpoints").touch()  # a file: root may write into any folder
-    process = start(settings)
-    assert process.wait() == 1
-    said = (settings.paths.run_dir / "log.txt").read_text()
-    assert "checkpoints cannot be written" in said
-    assert "epoch" not in said
-
-
-@pytest.mark.parametrize("damage", ["keys", "shape"])
-def test_a_checkpoint_of_another_network_is_refused_in_a_sentence(
-    tmp_path: Path, store_path: Path, damage: str
-) -> None:
-    budget = ("budget.classifier={max_epochs: 400, batch_size: 8}", "callbacks.early_stopping.patience=999")
-    settings = begin(store_path, tmp_path / "run", "pipeline=classify", *budget, ONE)
-    last = settings.paths.run_dir / "classifier" / "checkpoints" / "last.ckpt"
-    kill_after_saving(settings, last, 0)
-    content = load_checkpoint(last)
-    if damage == "keys":
-        del content["pytorch-lightning_version"]
-    else:
-        content["state_dict"]["net.features.0.weight"] = torch.zeros(2, 2)
-    save_checkpoint(content, last)
-    process = start(settings)
-    assert process.wait() == 1
-    said = (settings.paths.run_dir / "log.txt").read_text()
-    assert "is of another network" in said
-    assert "Traceback" not in said
+    assert words in said_by(settings)

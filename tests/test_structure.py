@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fakegan.runs import folder
+
 PACKAGE = Path(__file__).parent.parent / "fakegan"
 # A package or loose module imports from the layers above its own in this list only, within functions too: neither from
 # those below nor from its neighbours. Modules of one package may import each other. docs/architecture.md draws it.
@@ -125,6 +127,14 @@ def test_one_owner(library: str, owners: set[str]) -> None:
 def test_what_a_package_knows_nothing_of(package: str, foreign: tuple[str, ...]) -> None:
     for path in (PACKAGE / package).glob("*.py"):
         assert not {name for name in _imports(path) if f"{name}.".startswith(tuple(f"{f}." for f in foreign))}, path
+
+
+def test_a_file_of_a_runs_folder_is_named_in_one_place() -> None:
+    names = {value for value in vars(folder).values() if isinstance(value, str) and Path(value).suffix}
+    assert len(names) > 20
+    for path in FILES:
+        texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        assert path.name == "folder.py" or not texts & names, path
 
 
 def test_entry_scripts_read_as_a_table_of_contents() -> None:

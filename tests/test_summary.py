@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fakegan.evaluation import plots
 from fakegan.runs.results import FaceScores
 from fakegan.stages.scoring import ScoredFaces
-from fakegan.stages.summary import HPARAM_METRICS, log_test
+from fakegan.stages.test import HPARAM_METRICS, log_test
 from tests.conftest import Compose
 
 

@@ -21,7 +21,8 @@ from fakegan.runs.checkpoints import load_checkpoint
 from fakegan.runs.settings import RunSettings
 from fakegan.runs.trainer_settings import TrainerSettings
 from fakegan.stages import run as stages
-from fakegan.stages.examples import examples
+from fakegan.stages.examples import make_examples
+from fakegan.stages.stage import Run
 from fakegan.stages.train_autoencoder import train_autoencoder
 from fakegan.stages.train_classifier import train_classifier
 from fakegan.system import devices, ranks, signals
@@ -32,9 +33,9 @@ from fakegan.training.callbacks import ClipGradients, Patience
 from fakegan.training.classifier import Classifier
 from fakegan.training.schedules import constant
 from tests.conftest import Compose
+from tests.helpers import same
 
 from .own_parts import StopsOnce
-from .test_resume import same
 
 ONE_STEP = "trainer.max_steps=1"
 
@@ -51,10 +52,12 @@ def train(settings: RunSettings) -> dict[str, Any]:
     """The network of a pipeline that has one, trained; its last checkpoint."""
     view = settings.pipeline.seen
     faces = open_faces(settings.data, settings.paths.data_dir, settings.pipeline.needs, verified=False)
+    run = Run(settings, torch.device("cpu"), faces)
     if view is None:
-        train_autoencoder(settings, faces)
+        train_autoencoder(run)
     else:
-        train_classifier(settings, faces, view, examples(settings, faces, None), None)
+        make_examples(run)
+        train_classifier(run)
     stage = settings.paths.run_dir / ("autoencoder" if view is None else "classifier")
     return load_checkpoint(stage / "checkpoints" / "last.ckpt")
 
@@ -296,7 +299,7 @@ def test_clipping_reaches_every_module_of_a_run(
 
 def _fresh(settings: RunSettings) -> pl.LightningModule:
     torch.manual_seed(settings.seed)
-    make = stages.parts.autoencoder if settings.pipeline.seen is None else stages.parts.classifier
+    make = parts.autoencoder if settings.pipeline.seen is None else parts.classifier
     return make(settings)
 
 
@@ -353,11 +356,10 @@ def test_what_no_run_can_have_is_refused_with_its_key(compose_settings: Compose,
     ],
 )
 def test_what_this_run_cannot_have_is_refused_before_anything_starts(
-    compose_settings: Compose, words: tuple[str, ...], sentence: str, monkeypatch: pytest.MonkeyPatch
+    compose_settings: Compose, words: tuple[str, ...], sentence: str
 ) -> None:
-    monkeypatch.setattr(stages, "EVERY", replace(stages.EVERY, faces=lambda *_: pytest.fail("the run has begun")))
     with pytest.raises(UsageError) as refused:
-        stages.run(compose_settings("pipeline=recon_classify", *words))
+        stages.run(compose_settings("pipeline=recon_classify", *words), open_faces=lambda *_: pytest.fail("it began"))
     assert sentence in str(refused.value)
 
 

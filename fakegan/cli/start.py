@@ -17,8 +17,9 @@ from fakegan.runs.compose import make_paths_absolute, settings_of
 from fakegan.runs.config_file import PLACES, give_places, read_plain, read_run, run_at, runs_under, write_down
 from fakegan.runs.folder import CONFIG_FILE
 from fakegan.runs.settings import RunSettings
+from fakegan.runs.status import earlier_runs, record_job
 from fakegan.sweep import command as sweeps
-from fakegan.system import processes, ranks, reply, slurm
+from fakegan.system import processes, ranks, reply
 from fakegan.system.shell import command, trusting, word
 
 
@@ -69,7 +70,7 @@ def _new(cfg: DictConfig) -> RunSettings:
 
 def _begin(settings: RunSettings, run_dir: Path) -> RunSettings:
     """Write a new run down; a job that SLURM has requeued goes on with the run that it began."""
-    for begun in slurm.earlier_runs(run_dir):
+    for begun in earlier_runs(run_dir):
         if (begun / CONFIG_FILE).is_file() and read_run(str(begun)).repeats(settings):
             if begun != run_dir:
                 give_up()
@@ -79,7 +80,7 @@ def _begin(settings: RunSettings, run_dir: Path) -> RunSettings:
         write_down(settings, run_dir)
     if Claiming.claim is not None:
         Claiming.claim.began = True
-    slurm.record_job(run_dir)
+    record_job(run_dir)
     return settings
 
 

@@ -18,7 +18,7 @@ from fakegan.data.store import FaceStore
 from fakegan.detector import Detector
 from fakegan.system.devices import use_device
 from fakegan.errors import FakeganError, UsageError
-from fakegan.runs.folder import METRICS_FILE
+from fakegan.runs.folder import EVALUATIONS_FOLDER, METRICS_FILE, REPORTS_FOLDER
 from fakegan.runs.results import TABLE_WIDTH, read_metrics, table, write_metrics
 from fakegan.system.files import entries, new_folder, why_not_writable
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
@@ -66,7 +66,7 @@ def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
     else:
         results = [_score_again(settings, run) for run in finished]
     same_faces(results)
-    out = settings.out or new_folder(Path("reports") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+    out = settings.out or new_folder(Path(REPORTS_FOLDER) / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
     return write_report(results, out, command())
 
 
@@ -112,7 +112,7 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
         raise FakeganError(f"{store.path} holds no face that {run_dir} has not seen in training")
     scored = replace(together(parts), learnt_from=learnt_from(trained_with))
     metrics = scored.measures()
-    folder = place.results or new_folder(place.ledger / "evaluations" / store.path.name)
+    folder = place.results or new_folder(place.ledger / EVALUATIONS_FOLDER / store.path.name)
     scored.write(folder)
     content: dict[str, Any] = {
         "test": metrics,
@@ -151,7 +151,7 @@ def _place(settings: EvaluateSettings, run_dir: Path) -> _Place:
         return _Place(run_dir, None)
     try:
         if settings.run is None:
-            return _Place(new_folder(out / "evaluations" / run_dir.name), None)
+            return _Place(new_folder(out / EVALUATIONS_FOLDER / run_dir.name), None)
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FakeganError(f"out={out} cannot be made ({error.strerror}): name another folder") from error

@@ -18,10 +18,10 @@ from fakegan.evaluation.reconstructed import COMPLEXITY, differences
 from fakegan.reports.render import Block, Caution, Figure, Gallery, Section, Table, Text
 from fakegan.runs.results import read_json
 from fakegan.runs.finished import FinishedRun
+from fakegan.runs.folder import ANALYSIS_FILE, ANALYSIS_FOLDER, ERRORS_FILE
 from fakegan.reports.numbers import in_lines, measured, number, over, p_cell
 from fakegan.system.files import read_csv
 
-ANALYSIS, ERRORS_FILE = "analysis", "errors.csv"  # folder in a run, and a file of it
 ERRORS = {  # key of analysis.json -> how it is called
     "l1": "L1",
     "psnr": "PSNR, dB",
@@ -117,7 +117,7 @@ def _analysis(run: FinishedRun) -> tuple[dict[str, Any], str]:
         return content, ""
     if not _same_store(run) or not set(here.files.tolist()) <= set(own.files.tolist()):
         return content, f"all {len(own)} test faces of the runs themselves, not the faces scored here"
-    columns = _errors(run.path / ANALYSIS / ERRORS_FILE, here.files.tolist())
+    columns = _errors(run.path / ANALYSIS_FOLDER / ERRORS_FILE, here.files.tolist())
     found = differences(columns, here.labels, here.sources, here.groups)
     found["complexity"]["name"] = content["complexity"]["name"]
     return {**content, **found}, f"the {len(here)} faces scored here, of {len(own)} test faces"
@@ -272,7 +272,7 @@ def _by_autoencoder(index: int, autoencoder: Autoencoder) -> Section:
             f"{PICTURES.get(path.stem, path.stem.replace('_', ' '))}: {autoencoder.name}{several}"
             f"{', all test faces of the run' if autoencoder.about else ''}.",
         )
-        for path in sorted((run.path / ANALYSIS).glob("*.png"))
+        for path in sorted((run.path / ANALYSIS_FOLDER).glob("*.png"))
     ]
     sheets = [figure for figure in pictures if figure.name.endswith(SHEET)]
     plots = [figure for figure in pictures if figure not in sheets]
@@ -315,7 +315,7 @@ def _code_numbers(run: FinishedRun) -> int:
 
 
 def _file(run: FinishedRun) -> Path:
-    return run.path / ANALYSIS / "analysis.json"
+    return run.path / ANALYSIS_FOLDER / ANALYSIS_FILE
 
 
 def _read(run: FinishedRun) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from fakegan.reports.numbers import ALPHA, measured, over, p_words
 from fakegan.reports.reconstruction import Autoencoder, autoencoders, chapter
 from fakegan.reports.tables import by_source, curves, own_tasks, pairs, plain_numbers, provenance, seed_rows, seeds, side_by_side
 from fakegan.runs.settings import RunSettings
-from fakegan.runs.folder import REPORT_FILE
+from fakegan.runs.folder import REPORT_FILE, REPORT_TEXT_FILE
 
 LISTED = 10  # significant pairs on the terminal, at most
 _HOW_TO_READ = (
@@ -79,7 +79,7 @@ def write_report(
             csv_table(building, list(rows[0]), errors="backslashreplace") as lines,
         ):
             lines.writerows([row.get(name, "") for name in rows[0]] for row in rows)
-    _write(folder / "report.md", to_markdown(report))
+    _write(folder / REPORT_TEXT_FILE, to_markdown(report))
     _write(folder / REPORT_FILE, to_html(report))
     return _closing_words(groups, said, folder / REPORT_FILE)
 

@@ -1,21 +1,22 @@
-"""Trained autoencoders and reconstructions that several runs may use, found again by fingerprint.
+"""Trained autoencoders, reconstructions and analyses that several runs may use, found again by fingerprint.
 
-An artifact is a folder `artifact_dir/KIND/NAME-FINGERPRINT`. The fingerprint is of what it is made from and of its
-kind's RECIPE, a number that stands beside the code that makes it: raise it when the same ingredients give other
-numbers (tests/test_recipes.py notices), and each artifact of that kind is made anew.
+An artifact is a folder `artifact_dir/KIND/NAME-FINGERPRINT`. The fingerprint is of the ingredients and of the kind's
+RECIPE, a number that stands beside the code that makes it: raise it when the same ingredients give other numbers
+(tests/test_recipes.py notices), and each artifact of that kind is made anew.
 
 An artifact is made in a folder beside its place and renamed into it, under a lock that dies with its process, so that
-two runs never make the same one twice. Where a run has several processes, its first looks, locks and renames; all of
-them make. Until it is finished a file beside it names the run that makes it, so that another run can go on from there.
+two runs never make the same one twice. Where a run has several processes, rank 0 looks, locks and renames, and all of
+them make. Until it is finished, a file beside it names the run that makes it, so that another run can go on from there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +29,9 @@ from fakegan.errors import FakeganError
 from fakegan.system import ranks
 from fakegan.system.files import building_folder, building_place, replacing
 
-MANIFEST = "manifest.json"
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A finished artifact."""
-
-    path: Path
-    reused: bool  # whether it was there already
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """What it was made from, by whom, and what came out."""
-        content: dict[str, Any] = json.loads((self.path / MANIFEST).read_text())
-        return content
+MANIFEST = "manifest.json"  # what an artifact was made from, and what came out
+IMAGES_FILE, ROWS_FILE = "images.npy", "rows.npy"  # of reconstructions
+log = logging.getLogger(__name__)
 
 
 def fingerprint(ingredients: dict[str, Any]) -> str:
@@ -50,12 +39,9 @@ def fingerprint(ingredients: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def file_digest(*paths: Path) -> str:
-    """sha256 over the bytes of files, in order, 16 hex digits."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes, 16 hex digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def names_digest(names: npt.NDArray[np.str_]) -> str:
@@ -70,17 +56,19 @@ def obtain(
     recipe: int,  # the kind's RECIPE
     ingredients: dict[str, Any],
     make: Callable[[Path], dict[str, Any]],  # fills an empty folder, in every process; returns results for the manifest
-) -> Artifact:
-    """The artifact made from these ingredients: found, waited for, or made now."""
+) -> Path:
+    """The folder of the artifact that is made from these ingredients: found, waited for, or made now."""
     path = root / kind / f"{name}-{fingerprint({**ingredients, 'recipe': recipe})}"
-    if ranks.on_rank_zero((path / MANIFEST).is_file):
-        return Artifact(path, reused=True)
-    with ranks.rank_zero_context(lambda: _locked(path)):
-        if ranks.on_rank_zero((path / MANIFEST).is_file):
-            return Artifact(path, reused=True)
-        if ranks.is_rank_zero():
-            for outdated in _by_other_recipes(path.parent, name, recipe, ingredients):
-                print(f"{kind}: {outdated} is from another version of FakeGAN: made anew, and not deleted", flush=True)
+    with contextlib.ExitStack() as stack:
+        found = ranks.on_rank_zero((path / MANIFEST).is_file)
+        if not found:
+            stack.enter_context(ranks.rank_zero_context(lambda: _locked(path)))
+            found = ranks.on_rank_zero((path / MANIFEST).is_file)  # another run may have made it in the meantime
+        if found:
+            log.info("%s: found, %s", kind, path.name)
+            return path
+        for outdated in _by_other_recipes(path.parent, name, recipe, ingredients):
+            log.info("%s: %s is from another version of FakeGAN: made anew, and not deleted", kind, outdated)
         building = building_place(path)
         with ranks.rank_zero_context(lambda: building_folder(path)):
             manifest = {"kind": kind, "recipe": recipe, "ingredients": ingredients, "results": make(building)}
@@ -89,11 +77,11 @@ def obtain(
                 (building / MANIFEST).write_text(json.dumps(manifest, indent=2))
         if ranks.is_rank_zero():
             _note(building).unlink(missing_ok=True)
-    return Artifact(path, reused=False)
+    return path
 
 
 def _by_other_recipes(folder: Path, name: str, recipe: int, ingredients: dict[str, Any]) -> list[Path]:
-    """The finished artifacts in a kind's folder that are made from the same, by another recipe or version."""
+    """The finished artifacts in a kind's folder that another recipe or version made from the same ingredients."""
     found = []
     for manifest in sorted(folder.glob(f"*/{MANIFEST}")):
         try:
@@ -102,17 +90,17 @@ def _by_other_recipes(folder: Path, name: str, recipe: int, ingredients: dict[st
         except (OSError, ValueError, KeyError, TypeError):
             continue  # damaged: nothing is said of it, and nothing is lost
         made_from.pop("code", None)  # which stood for the recipe in version 0.1.0
-        told_otherwise = made_from.keys() != ingredients.keys() and manifest.parent.name.startswith(f"{name}-")
+        other_keys = made_from.keys() != ingredients.keys() and manifest.parent.name.startswith(f"{name}-")
         alike = all(made_from.get(key) == ingredients.get(key) for key in ("seed", "faces", "rows"))
-        if (made_from == ingredients and content.get("recipe") != recipe) or (told_otherwise and alike):
+        if (made_from == ingredients and content.get("recipe") != recipe) or (other_keys and alike):
             found.append(manifest.parent)
     return found
 
 
-def begun_by(building: Path, stage: Path) -> Path | None:
-    """Asked in `make`, by the first process: the folder of the run that began to make this artifact, if one did.
+def earlier_run(building: Path, stage: Path) -> Path | None:
+    """The folder of the run that began to make this artifact and was stopped or killed; None if there is none.
 
-    It was stopped or killed since. `stage`, this run's folder, is noted in its place.
+    `make` asks for it, on rank 0. The folder `stage`, of this run, is noted in its place.
     """
     note = _note(building)
     before = Path(note.read_text("utf-8", "surrogateescape").strip()) if note.is_file() else None
@@ -133,7 +121,7 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            print(f"another run is making {path.name}; waiting for it", flush=True)
+            log.info("another run is making %s; waiting for it", path.name)
             lock.acquire()
     except OSError as error:
         raise FakeganError(f"{path.parent} cannot be written ({error}): set paths.artifact_dir=DIR") from error
@@ -154,8 +142,8 @@ class Reconstructions:
     def __init__(self, folder: Path) -> None:
         damaged = FakeganError(f"{folder} is damaged or of another version: delete it, and the next run makes it again")
         try:
-            self.images: npt.NDArray[np.uint8] = map_array(folder / "images.npy")
-            rows: npt.NDArray[np.int64] = map_array(folder / "rows.npy")
+            self.images: npt.NDArray[np.uint8] = map_array(folder / IMAGES_FILE)
+            rows: npt.NDArray[np.int64] = map_array(folder / ROWS_FILE)
         except ValueError as error:
             raise damaged from error
         if rows.dtype != np.int64 or rows.ndim != 1 or not (rows[1:] > rows[:-1]).all():

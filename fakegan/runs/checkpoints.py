@@ -42,8 +42,6 @@ _MISFITS = (  # what torch and Python raise for keys, options and weights that a
     TypeError,
     ValueError,
 )
-_END, _ZIP64_LOCATOR, _ZIP64_END = b"PK\x05\x06", b"PK\x06\x07", b"PK\x06\x06"  # of a zip archive: its last records
-_END_BYTES, _ZIP64_LOCATOR_BYTES, _ZIP64_END_BYTES = 22, 20, 56
 
 
 def stamp() -> dict[str, Any]:
@@ -52,7 +50,7 @@ def stamp() -> dict[str, Any]:
 
 
 def save_checkpoint(content: dict[str, Any], path: Path) -> None:
-    """Write `content` beside `path`, flush it to disk and rename it into place, stamped.
+    """Write `content`, stamped; it takes the file's place when it is on the disk.
 
     Raises:
         FakeganError: the disk is full or the folder cannot be written; an earlier file is left as it was.
@@ -68,11 +66,10 @@ def save_checkpoint(content: dict[str, Any], path: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, on the CPU, read with torch's restricted unpickler once its size is checked.
+    """The content of a checkpoint, on the CPU. No file can run code, or take more memory than it is large.
 
     Raises:
-        FakeganError: no such file, a URL, damaged, not FakeGAN's, of another format or label convention, or one that
-            would take more memory than the file is large.
+        FakeganError: no such file, a URL, damaged, not FakeGAN's, of another format or label convention.
     """
     if re.match(r"[\w+.-]{2,}:/", str(path)):  # Path folds "//" into "/"
         raise FakeganError(f"{path} is a URL: download the checkpoint first and name the file")
@@ -108,11 +105,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def refusing_misfits(path: Path) -> Iterator[None]:
-    """Networks and numbers are made within of what `load_checkpoint` gave; where that does not fit, the file is wrong.
+    """Errors of making networks and numbers out of a checkpoint's content become an error that names the file.
 
     Raises:
-        FakeganError: it does not fit.
-        UntrustedError: it names code that nobody has said to trust.
+        FakeganError: the content does not fit.
+        UntrustedError: the content names code that nobody has said to trust.
     """
     try:
         yield
@@ -123,14 +120,14 @@ def refusing_misfits(path: Path) -> Iterator[None]:
 
 
 class _Refused(Exception):
-    """Why a file is no checkpoint of ours."""
+    """Why a file is no checkpoint of FakeGAN's."""
 
 
 def _refuse_archive(file: IO[bytes]) -> None:
-    """Refuse what torch.save does not write, before anything of it is unpacked or unpickled.
+    """Refuse an archive that torch.save would not write, before anything of it is unpacked or unpickled.
 
     Raises:
-        _Refused: no archive, one that unpacks to more than the file, or one whose pickle names other things than data.
+        _Refused: no archive, an archive that unpacks to more than the file, or a pickle that names more than data.
         zipfile.BadZipFile, ValueError, ...: damaged.
     """
     size = file.seek(0, os.SEEK_END)
@@ -150,59 +147,50 @@ def _refuse_archive(file: IO[bytes]) -> None:
         pickles = [member for member in members if member.filename.lower().endswith("/data.pkl")]  # torch folds case
         if len(pickles) != 1 or pickles[0].file_size > _MAX_PICKLE_BYTES:
             raise _Refused("it does not hold one pickle of usual size")
-        _refuse_names(archive.read(pickles[0]))
+        for operation, argument, _ in pickletools.genops(archive.read(pickles[0])):
+            if operation.name in _BY_NAME and not _PICKLED_NAMES.fullmatch(str(argument)):
+                raise _Refused(f"it names {str(argument)[:80]!r}, which is no data")
 
 
 def _directory_offset(file: IO[bytes], size: int) -> int | None:
-    """Where the archive's last records say that its directory begins; None where they do not stand at the very end.
+    """The offset of the archive's directory by its last records; None where they do not stand at the very end.
 
     Python looks for the directory before those records and torch where they say: of an archive in which the two
     differ, Python would check one content and torch load another.
     """
-    file.seek(max(size - _END_BYTES - _ZIP64_LOCATOR_BYTES - _ZIP64_END_BYTES, 0))
+    end_bytes, locator_bytes, zip64_end_bytes = 22, 20, 56  # of the last record, and of the two of a zip64 before it
+    file.seek(max(size - end_bytes - locator_bytes - zip64_end_bytes, 0))
     tail = file.read()
-    end, locator = tail[-_END_BYTES:], tail[-_END_BYTES - _ZIP64_LOCATOR_BYTES : -_END_BYTES]
-    if not end.startswith(_END):
+    end, locator = tail[-end_bytes:], tail[-end_bytes - locator_bytes : -end_bytes]
+    if not end.startswith(b"PK\x05\x06"):
         return None
-    if not locator.startswith(_ZIP64_LOCATOR):
+    if not locator.startswith(b"PK\x06\x07"):
         return int.from_bytes(end[16:20], "little")
-    stands_before = int.from_bytes(locator[8:16], "little") == size - len(tail) and tail.startswith(_ZIP64_END)
+    stands_before = int.from_bytes(locator[8:16], "little") == size - len(tail) and tail.startswith(b"PK\x06\x06")
     return int.from_bytes(tail[48:56], "little") if stands_before else None
-
-
-def _refuse_names(pickled: bytes) -> None:
-    for operation, argument, _ in pickletools.genops(pickled):
-        if operation.name in _BY_NAME and not _PICKLED_NAMES.fullmatch(str(argument)):
-            raise _Refused(f"it names {str(argument)[:80]!r}, which is no data")
 
 
 def _refuse_large_tensors(content: Any, size: int) -> None:
     """No tensor may be larger than what the file holds of it: a stride of 0 makes one number into a million million.
 
     Raises:
-        _Refused: one is, or all together are larger than the file.
+        _Refused: one of them is larger, or all together are larger than the file.
     """
-    stored: dict[int, int] = {}  # bytes, by where they lie
-    for tensor in _tensors(content):
-        storage = tensor.untyped_storage()
-        stored[storage.data_ptr()] = storage.nbytes()
-        if tensor.numel() * tensor.element_size() > storage.nbytes():
-            raise _Refused("a tensor is larger than what the file holds of it")
-    if sum(stored.values()) > size:
-        raise _Refused("its tensors are larger than the file")
-
-
-def _tensors(content: Any) -> Iterator[torch.Tensor]:
-    """All that stand in a checkpoint's content, at any depth."""
     ahead, met = [content], set()
+    stored: dict[int, int] = {}  # bytes, by where they lie
     while ahead:
         value = ahead.pop()
         if id(value) in met:  # it stands there twice, or in itself
             continue
         met.add(id(value))
         if isinstance(value, torch.Tensor):
-            yield value
+            storage = value.untyped_storage()
+            stored[storage.data_ptr()] = storage.nbytes()
+            if value.numel() * value.element_size() > storage.nbytes():
+                raise _Refused("a tensor is larger than what the file holds of it")
         elif isinstance(value, dict):
             ahead += [*value.keys(), *value.values()]
         elif isinstance(value, list | tuple | set):
             ahead += value
+    if sum(stored.values()) > size:
+        raise _Refused("its tensors are larger than the file")

@@ -18,13 +18,20 @@ import filelock
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from fakegan.runs.folder import CONFIG_FILE, FACES_FILE, LOCK_FILE, STATUS_FILE
+from fakegan.runs.folder import (
+    AUTOENCODER_FOLDER,
+    CLASSIFIER_FOLDER,
+    CONFIG_FILE,
+    FACES_FILE,
+    JOB_FILE,
+    LOCK_FILE,
+    STATUS_FILE,
+)
 from fakegan.system import ranks
 from fakegan.system.files import new_folder
-from fakegan.system.slurm import JOB_FILE
 
 # A run may have made these before it has saved a network.
-_OF_A_RUN = {CONFIG_FILE, STATUS_FILE, FACES_FILE, JOB_FILE, LOCK_FILE, "autoencoder", "classifier"}
+_OF_A_RUN = {CONFIG_FILE, STATUS_FILE, FACES_FILE, JOB_FILE, LOCK_FILE, AUTOENCODER_FOLDER, CLASSIFIER_FOLDER}
 log = logging.getLogger(__name__)
 
 

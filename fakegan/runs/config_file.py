@@ -1,7 +1,8 @@
-"""A run's config.yaml: written before it runs, read back, from a run of whatever origin, to go on or to score it."""
+"""A run's config.yaml: written before it runs; read again to resume or score the run, wherever it came from."""
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import typing
@@ -29,10 +30,11 @@ _MOVED = {
 }
 _MAX_CONFIG_BYTES = 100_000  # train.py writes some 1,500
 _MAX_CONFIG_DEPTH = 30  # train.py's is some 5; a net of nets may have more
+log = logging.getLogger(__name__)
 
 
 def write_down(settings: RunSettings, run_dir: Path) -> None:
-    """Write a run's config.yaml: all of its settings, those that no file and no word has named, too.
+    """Write a run's config.yaml: all of its settings, defaults included.
 
     Raises:
         UsageError: another run is there.
@@ -56,25 +58,33 @@ def write_down(settings: RunSettings, run_dir: Path) -> None:
 
 
 def _write_new(text: str, run_dir: Path) -> None:
-    building = run_dir / f".{CONFIG_FILE}.{os.getpid()}"
+    """Write config.yaml whole; raise a FileExistsError if it exists, even if another process wrote it just now."""
+    building, target = run_dir / f".{CONFIG_FILE}.{os.getpid()}", run_dir / CONFIG_FILE
     run_dir.mkdir(parents=True, exist_ok=True)
     try:
         building.write_text(text, encoding="utf-8")
-        _rename_new(building, run_dir / CONFIG_FILE)
+        try:
+            os.link(building, target)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            if target.exists():
+                raise FileExistsError(target) from None
+            building.rename(target)
     finally:
         building.unlink(missing_ok=True)
 
 
-def _rename_new(path: Path, target: Path) -> None:
-    """Rename a file; a FileExistsError where there is one of that name, be it since a moment ago."""
-    try:
-        os.link(path, target)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links
-        if target.exists():
-            raise FileExistsError(target) from None
-        path.rename(target)
+def runs_under(folder: Path) -> list[Path]:
+    """The folder itself where it is a run, else the runs in it, by name."""
+    if (folder / CONFIG_FILE).is_file():
+        return [folder]
+
+    def order(path: Path) -> list[tuple[bool, int, str]]:  # 10_x after 9_x
+        parts = re.split(r"(\d+)", str(path))
+        return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+
+    return sorted((path.parent for path in folder.rglob(CONFIG_FILE)), key=order)
 
 
 def run_at(place: Path) -> Path:
@@ -95,7 +105,7 @@ def run_at(place: Path) -> Path:
 
 
 def read_run(run_dir: str) -> RunSettings:
-    """The settings that a run was started with, its paths.run_dir where it stands now.
+    """The settings that a run was started with; paths.run_dir is where its folder is now.
 
     A run may come from elsewhere: its config is held against the settings' keys, types and names, nothing in it is
     resolved, and no object is made of it but the settings.
@@ -116,34 +126,52 @@ def read_run(run_dir: str) -> RunSettings:
         raise UsageError(f"{path}: {error!s:.300}; it may be of another version of FakeGAN") from error
 
 
+def read_runs(places: Sequence[str]) -> list[RunSettings]:
+    """The settings of several runs: run directories, or folders that hold some at any depth.
+
+    Raises:
+        UsageError: none named, or no run in a place.
+    """
+    if not places:
+        raise UsageError("name a run with run=DIR, or several with 'runs=[DIR,DIR]'")
+    found: dict[Path, RunSettings] = {}
+    for place in places:
+        runs = runs_under(Path(place))
+        if not runs:
+            raise UsageError(f"there is no run at {place}: name directories that train.py wrote, or a folder of them")
+        found |= {run.resolve(): read_run(str(run)) for run in runs}
+    return list(found.values())
+
+
 def give_places(
     run_dir: str,
     places: Mapping[str, str],  # by key, one of PLACES
 ) -> RunSettings:
-    """The settings of a run that finds its faces and so on elsewhere from now on; its config.yaml says so, too.
+    """Change places in a run's config.yaml, such as that of its faces; returns the new settings.
 
     Raises:
         FakeganError: as `read_run`; other faces are there than the run began with.
     """
     path, run = Path(run_dir) / CONFIG_FILE, read_run(run_dir)
     values = read_plain(path)
-    moved = []
+    moved = {}
     for key, place in places.items():
         group, name = key.split(".")
         if values[group].get(name) != place:
-            moved.append((key, f"{key} is {place} from now on; it was {values[group].get(name)}"))
+            moved[key] = f"{run_dir}: {key} is {place} from now on; it was {values[group].get(name)}"
             values[group][name] = place
     if moved:
         run = from_mapping(RunSettings, {**values, "paths": {**values["paths"], "run_dir": run_dir}})
-        run.check_places([key for key, _ in moved])
+        run.check_places(moved)
         with replacing(path) as building:
             building.write_text(OmegaConf.to_yaml(OmegaConf.create(values)), encoding="utf-8")
-        print("\n".join(f"{run_dir}: {sentence}" for _, sentence in moved), flush=True)
+        for sentence in moved.values():
+            log.info(sentence)
     return run
 
 
 def read_plain(path: Path) -> dict[str, Any]:
-    """The values of a YAML file of train.py's as they stand there: texts, numbers, lists and groups of keys.
+    """The values of a YAML file that train.py wrote, unresolved: texts, numbers, lists and groups of keys.
 
     Raises:
         FakeganError: damaged, or with something in it that train.py never writes: it may come from elsewhere.
@@ -165,21 +193,7 @@ def read_plain(path: Path) -> dict[str, Any]:
         raise FakeganError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(values, dict):
         raise FakeganError(f"{path} is damaged: it is no list of keys")
-    return typing.cast("dict[str, Any]", _renamed(values))
-
-
-def _renamed(values: Any) -> Any:
-    """Values in which every `_target_` of version 0.1.0 that has moved since is named as it is now."""
-    if isinstance(values, list):
-        return [_renamed(value) for value in values]
-    if not isinstance(values, dict):
-        return values
-    renamed = {key: _renamed(value) for key, value in values.items()}
-    target = renamed.get("_target_")
-    for old, new in _MOVED.items():
-        if isinstance(target, str) and target.startswith(old):
-            renamed["_target_"] = new + target.removeprefix(old)
-    return renamed
+    return typing.cast("dict[str, Any]", _with_new_targets(values))
 
 
 def _refuse_foreign(path: Path, text: str) -> None:
@@ -187,46 +201,29 @@ def _refuse_foreign(path: Path, text: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        found = "too many brackets" if depth > _MAX_CONFIG_DEPTH else _foreign(event)
+        value = getattr(event, "value", "")
+        foreign = {
+            "too many brackets": depth > _MAX_CONFIG_DEPTH,
+            "a tag": getattr(event, "tag", None) is not None,
+            "an alias": getattr(event, "anchor", None) is not None,  # a few lines of them are a million values
+            "an interpolation": "${" in value,
+            "a control character": re.search(r"[\x00-\x1f\x7f-\x9f]", value) is not None,
+        }
+        found = next((name for name, is_there in foreign.items() if is_there), None)
         if found is not None:
             line = event.start_mark.line + 1
             raise FakeganError(f"{path} has {found} in line {line}, which train.py never writes: do not trust this run")
 
 
-def _foreign(event: yaml.Event) -> str | None:
-    value = getattr(event, "value", "")
-    if getattr(event, "tag", None) is not None:
-        return "a tag"
-    if getattr(event, "anchor", None) is not None:  # an alias's, too: a few lines of them are a million values
-        return "an alias"
-    if "${" in value:
-        return "an interpolation"
-    return "a control character" if re.search(r"[\x00-\x1f\x7f-\x9f]", value) else None
-
-
-def read_runs(places: Sequence[str]) -> list[RunSettings]:
-    """The settings of several runs: run directories, or folders that hold some at any depth.
-
-    Raises:
-        UsageError: none named, or no run in a place.
-    """
-    if not places:
-        raise UsageError("name a run with run=DIR, or several with 'runs=[DIR,DIR]'")
-    found: dict[Path, RunSettings] = {}
-    for place in places:
-        runs = runs_under(Path(place))
-        if not runs:
-            raise UsageError(f"there is no run at {place}: name directories that train.py wrote, or a folder of them")
-        found |= {run.resolve(): read_run(str(run)) for run in runs}
-    return list(found.values())
-
-
-def runs_under(folder: Path) -> list[Path]:
-    """The folder itself where it is a run, else the runs in it, by name."""
-    if (folder / CONFIG_FILE).is_file():
-        return [folder]
-
-    def order(path: Path) -> tuple[str | int, ...]:  # 10_x after 9_x
-        return tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", str(path)))  # type: ignore[misc]
-
-    return sorted((path.parent for path in folder.rglob(CONFIG_FILE)), key=order)
+def _with_new_targets(values: Any) -> Any:
+    """Values in which every `_target_` of version 0.1.0 that has moved since is named as it is now."""
+    if isinstance(values, list):
+        return [_with_new_targets(value) for value in values]
+    if not isinstance(values, dict):
+        return values
+    renamed = {key: _with_new_targets(value) for key, value in values.items()}
+    target = renamed.get("_target_")
+    for old, new in _MOVED.items():
+        if isinstance(target, str) and target.startswith(old):
+            renamed["_target_"] = new + target.removeprefix(old)
+    return renamed

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fakegan.config.overrides import short_target
+from fakegan.config.typed import flat as flat_values
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.metrics import measures
 from fakegan.runs.folder import METRICS_FILE, SCORES_FILE
@@ -48,7 +49,7 @@ class FinishedRun:
 
     @property
     def scored(self) -> str:
-        """Which faces it was scored on, in words."""
+        """The faces that the run was scored on, in words."""
         earlier = f"faces of {Path(self.metrics['store']).name}" if "store" in self.metrics else "test split"
         return str(self.metrics.get(SCORED, earlier))
 
@@ -59,7 +60,7 @@ class FinishedRun:
 
     @property
     def classifies(self) -> bool:
-        """Whether it ends with scores: pipeline=autoencoder does not."""
+        """Whether the run ends with scores: pipeline=autoencoder does not."""
         return "test" in self.metrics
 
 
@@ -72,7 +73,7 @@ class PartOfRun(FinishedRun):
 
     @cached_property
     def scores(self) -> FaceScores:
-        """Those of scores.csv that are of the sources."""
+        """The scores of the faces of these sources."""
         return self.whole.scores.kept(np.isin(self.whole.scores.sources, self.sources))
 
     @cached_property
@@ -84,7 +85,7 @@ class PartOfRun(FinishedRun):
 
 
 def learnt_from(metrics: dict[str, Any]) -> frozenset[str]:
-    """The sources that a run's classifier learnt or was validated on; of an earlier version, those of validation."""
+    """The sources whose faces trained or validated a run's classifier; for old runs, the sources of validation."""
     return frozenset(metrics.get(LEARNT_FROM) or metrics.get("val", {}).get("by_source", ()))
 
 
@@ -97,33 +98,51 @@ class Configuration:
 
     @property
     def settings(self) -> RunSettings:
-        """Of the first; of all, but for the seed."""
+        """Those of the first run: of all runs, but for the seed."""
         return self.runs[0].settings
 
 
 def configurations(runs: Sequence[FinishedRun]) -> list[Configuration]:
-    """Runs brought together by configuration, in order of appearance, each with a name of its own.
-
-    Where two would have the same name, what differs between them is added to it.
+    """Runs of one configuration, on faces of the same content, brought together; each group has a name of its own.
 
     Raises:
         UsageError: the same configuration and seed twice.
     """
     together: list[list[FinishedRun]] = []
     for run in runs:
-        alike = next((t for t in together if _alike(t[0], run)), None)
+        alike = next((group for group in together if _alike(group[0], run)), None)
         if alike is None:
             together.append([run])
             continue
-        twin = next((r for r in alike if r.settings.seed == run.settings.seed), None)
+        twin = next((other for other in alike if other.settings.seed == run.settings.seed), None)
         if twin is not None:
             raise UsageError(f"{run.path} and {twin.path} are the same configuration and seed: name one of them")
         alike.append(run)
-    names = _names([runs_of_one[0].settings for runs_of_one in together])
+    names = _names([group[0].settings for group in together])
     return [
-        Configuration(name, tuple(sorted(alike, key=lambda run: run.settings.seed)))
-        for name, alike in zip(names, together, strict=True)
+        Configuration(name, tuple(sorted(group, key=lambda run: run.settings.seed)))
+        for name, group in zip(names, together, strict=True)
     ]
+
+
+def _alike(one: FinishedRun, other: FinishedRun) -> bool:
+    same_store = one.metrics["data_fingerprint"] == other.metrics["data_fingerprint"]
+    return same_store and one.settings.configuration() == other.settings.configuration()
+
+
+def _names(settings: Sequence[RunSettings]) -> list[str]:
+    """The label of each; where several have the same, the keys that differ between them are added with their values."""
+    labels = [s.label() for s in settings]
+    tables = [dict(short_target(key, value) for key, value in flat(s.configuration()).items()) for s in settings]
+    names = []
+    for label, table in zip(labels, tables, strict=True):
+        same = [other for other, its_label in zip(tables, labels, strict=True) if its_label == label]
+        differing = sorted(key for key in table if any(other.get(key) != table[key] for other in same))
+        leaves = [key.rsplit(".", 1)[-1] for key in differing]
+        short = [leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(differing, leaves, strict=True)]
+        values = [f"{word}={table[key]}" for word, key in zip(short, differing, strict=True)]
+        names.append(" ".join([label, *values]))
+    return names
 
 
 def same_faces(runs: Sequence[FinishedRun]) -> FaceScores:
@@ -151,7 +170,7 @@ def same_faces(runs: Sequence[FinishedRun]) -> FaceScores:
 
 
 def _reason(one: FinishedRun, other: FinishedRun) -> str:
-    """Why their faces differ, as far as the data's settings tell."""
+    """Why their faces differ, as far as the data's settings say."""
     ours, theirs = (flat(run.settings.configuration()["data"], "data") for run in (one, other))
     why = differences_of(ours, theirs)
     if one.metrics.get("data_fingerprint") != other.metrics.get("data_fingerprint"):
@@ -161,49 +180,24 @@ def _reason(one: FinishedRun, other: FinishedRun) -> str:
     return f", because of {'; '.join(why)}" if why else ""
 
 
-def _alike(one: FinishedRun, other: FinishedRun) -> bool:
-    """Of one configuration, on faces of the same content wherever they lie."""
-    same_store = one.metrics["data_fingerprint"] == other.metrics["data_fingerprint"]
-    return same_store and one.settings.configuration() == other.settings.configuration()
-
-
-def _names(settings: Sequence[RunSettings]) -> list[str]:
-    labels = [s.label() for s in settings]
-    tables = [dict(short_target(key, value) for key, value in flat(s.configuration()).items()) for s in settings]
-    names = []
-    for i, label in enumerate(labels):
-        same = [tables[j] for j, other in enumerate(labels) if other == label]
-        differing = sorted(key for key in tables[i] if any(other.get(key) != tables[i][key] for other in same))
-        leaves = [key.rsplit(".", 1)[-1] for key in differing]
-        words = [leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(differing, leaves, strict=True)]
-        names.append(
-            " ".join([label, *(f"{word}={tables[i][key]}" for key, word in zip(differing, words, strict=True))])
-        )
-    return names
-
-
 def differences_of(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """Keys in which two flat tables differ, in words with both values."""
+    """Keys in which two flat tables differ, with both values as the command line takes them."""
+
+    def typed(value: Any) -> str:
+        return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+
     return [
-        f"{key}={_typed(one.get(key))} against {_typed(other.get(key))}"
+        f"{key}={typed(one.get(key))} against {typed(other.get(key))}"
         for key in sorted({*one, *other})
         if one.get(key) != other.get(key)
     ]
 
 
-def _typed(value: Any) -> str:
-    """A value as the command line takes it: null, true, false."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+def flat(content: Any, at: str = "") -> dict[str, Any]:
+    """Nested tables as one, with keys as the command line has them (model.net.depth); empty ones are left out."""
+    return {key: value for key, value in flat_values(content, at) if value != {}}
 
 
 def shown_path(path: Path) -> str:
-    """As one types it in this folder."""
+    """The path as one types it in the current folder."""
     return here(path.absolute())
-
-
-def flat(content: Any, at: str = "") -> dict[str, Any]:
-    """Nested tables as one, with keys as the command line has them: model.depth."""
-    if not isinstance(content, dict):
-        return {at: content}
-    inner = {f"{at}.{name}".strip("."): value for name, value in content.items()}
-    return {key: leaf for name, value in inner.items() for key, leaf in flat(value, name).items()}

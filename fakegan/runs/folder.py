@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-# A run's folder. One folder a stage, AUTOENCODER and CLASSIFIER, holds the checkpoints of its training.
+# A run's folder.
 CONFIG_FILE = "config.yaml"  # what the run was asked, resolved
 STATUS_FILE = "status.json"  # where it stands
 LOCK_FILE = "run.lock"  # held by the command that works on it
 FACES_FILE = "faces.sha256"  # the fingerprint of the store that it began with
+JOB_FILE = "slurm_job.txt"  # the SLURM job that began it
 LEDGER_FILE = "test_ledger.csv"  # every use of test faces
 IDS_FILE = "loggers.json"  # the id by which each logger knows the run
-AUTOENCODER_FILE = "autoencoder.pt"
+AUTOENCODER_FILE = "autoencoder.pt"  # in AUTOENCODER_FOLDER
 DETECTOR_FILE = "detector.pt"
 GENERATOR_FILE = "generator.pt"  # what an adversarial classifier's generator has learnt
 METRICS_FILE = "metrics.json"  # written last
 SCORES_FILE = "scores.csv"
-GROUPS_FILE = "groups.csv"
-CHECKPOINTS = "checkpoints"  # in a stage's folder
-LAST = "last.ckpt"  # in checkpoints
+GROUPS_FILE = "groups.csv"  # beside scores.csv
+AUTOENCODER_FOLDER, CLASSIFIER_FOLDER = "autoencoder", "classifier"  # of the two trainings: logs, pictures, checkpoints
+CHECKPOINTS = "checkpoints"  # in the folder of a training
+BEST, LAST = "best.ckpt", "last.ckpt"  # in CHECKPOINTS
+FINISHED = "finished"  # in the folder of a training: it has come to its end
+ANALYSIS_FOLDER = "analysis"  # of the reconstructions; holds the next three
+ANALYSIS_FILE, ERRORS_FILE, CODES_FILE = "analysis.json", "errors.csv", "codes.npy"
+TEST_FOLDER, VALIDATION_FOLDER = "test", "validation"  # pictures and loggers' files of the run's end
+RECONSTRUCTED_FOLDER = "test_reconstructed"  # test faces against their own reconstructions
+EVALUATIONS_FOLDER = "evaluations"  # one folder for each evaluation on other faces
 
 # A folder of runs: of a sweep, or that which holds several.
 COMMAND_FILE = "command.txt"  # what was typed, without resume and folder; paths are absolute
@@ -25,5 +33,6 @@ LOG_FILE = "log.txt"  # in a job's folder
 STUDY_FILE = "study.db"  # in a search's folder: every trial, by Optuna
 BEST_FILE = "optimization_results.yaml"
 MLFLOW_FILE = "mlflow.db"  # beside the run folders
-REPORT_FILE = "report.html"
+REPORTS_FOLDER = "reports"  # beside the command: where evaluate.py writes, if nothing else is asked
+REPORT_FILE, REPORT_TEXT_FILE = "report.html", "report.md"
 PICTURES_FOLDER = "report_pictures"  # beside report.md

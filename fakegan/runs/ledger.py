@@ -1,4 +1,4 @@
-"""The ledger of a run: each time its test faces are scored, when and with which command.
+"""The ledger of a run: when its test faces were scored, and by which command.
 
 A test split that is scored again and again, with something changed in between, is no longer unseen.
 """
@@ -18,12 +18,12 @@ from fakegan.errors import FakeganError
 from fakegan.runs.folder import LEDGER_FILE
 from fakegan.system.files import csv_table
 
-COMMAND_VARIABLE = "FAKEGAN_COMMAND"  # of a process that another started: a sweep's job, one of a run's processes
+COMMAND_VARIABLE = "FAKEGAN_COMMAND"  # set for a process that another one starts: a sweep's job, a rank of a run
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One time that test faces were scored."""
+    """One line: test faces were scored."""
 
     time: str  # UTC, ISO 8601
     command: str
@@ -33,11 +33,10 @@ class Entry:
 
 def record(run_dir: Path, faces: int, fingerprint: str) -> None:
     """Add a line: test faces are scored now, by this process's command."""
-    path = run_dir / LEDGER_FILE
     time = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    entry = Entry(time, command(), str(faces), fingerprint)
-    with csv_table(path, [f.name for f in fields(Entry)], errors="backslashreplace", append=True) as rows:
-        rows.writerow(astuple(entry))
+    header = [f.name for f in fields(Entry)]
+    with csv_table(run_dir / LEDGER_FILE, header, errors="backslashreplace", append=True) as rows:
+        rows.writerow(astuple(Entry(time, command(), str(faces), fingerprint)))
 
 
 def read_ledger(run_dir: Path) -> list[Entry]:
@@ -60,6 +59,6 @@ def read_ledger(run_dir: Path) -> list[Entry]:
 
 
 def command() -> str:
-    """What was typed to start this process, or what would start it alone: no interpreter, absolute paths."""
+    """The command that starts this process's run by itself: without the interpreter, with absolute paths."""
     script, *typed = sys.argv
     return os.environ.get(COMMAND_VARIABLE) or shlex.join([Path(script).name, *with_absolute_paths(typed)])

@@ -1,4 +1,4 @@
-"""The files a finished run is read by, metrics.json and scores.csv, and the table people see."""
+"""The results of a finished run: metrics.json and scores.csv, and the table that a terminal shows."""
 
 from __future__ import annotations
 
@@ -44,21 +44,9 @@ class FaceScores:
         """Some of the faces."""
         return FaceScores(**{f.name: getattr(self, f.name)[keep] for f in fields(self)})
 
-    def checked(self) -> FaceScores:
-        """Itself.
-
-        Raises:
-            ValueError: no face, a label other than 0 and 1, a score that is no probability.
-        """
-        if not len(self) or not np.isin(self.labels, (0, 1)).all():
-            raise ValueError("no faces, or other labels than 0 and 1")
-        if not ((self.scores >= 0) & (self.scores <= 1)).all():  # also false for NaN
-            raise ValueError("scores outside 0 to 1")
-        return self
-
 
 def write_scores(path: Path, scored: FaceScores) -> None:
-    """scores.csv, a row a face: file, source, label (0 real, 1 fake), score P(fake), verdict; groups.csv beside it."""
+    """Write scores.csv (file, source, label: 0 real, 1 fake, score: P(fake), verdict), and groups.csv beside it."""
     verdicts = [VERDICTS[int(fake)] for fake in scored.called_fake]
     scores = [f"{score:.17g}" for score in scored.scores]
     columns = (scored.files, scored.sources, scored.labels, scores, verdicts)
@@ -72,7 +60,7 @@ def _write_csv(path: Path, header: Sequence[str], columns: Sequence[Iterable[Any
 
 
 def read_scores(path: Path) -> FaceScores:
-    """What `write_scores` wrote.
+    """The faces that `write_scores` wrote.
 
     Raises:
         FakeganError: no such files, or damaged ones.
@@ -80,14 +68,25 @@ def read_scores(path: Path) -> FaceScores:
     try:
         rows = read_csv(path)
         group_of = {row["file"]: row["group"] for row in read_csv(path.with_name(GROUPS_FILE))}
-        return FaceScores(
-            files=_texts([row["file"] for row in rows]),
-            sources=_texts([row["source"] for row in rows]),
+        texts = {
+            "files": [row["file"] for row in rows],
+            "sources": [row["source"] for row in rows],
+            "groups": [group_of[row["file"]] for row in rows],
+        }
+        for cells in texts.values():  # in an array each cell takes as much memory as the longest
+            if len(cells) * max(map(len, cells), default=0) > _MAX_COLUMN_CHARACTERS:
+                raise ValueError("one cell is far longer than the others")
+        found = FaceScores(
+            **{name: np.array(cells, dtype=np.str_) for name, cells in texts.items()},
             labels=np.array([int(row["label"]) for row in rows], dtype=np.int64),
-            groups=_texts([group_of[row["file"]] for row in rows]),
             scores=np.array([float(row["score"]) for row in rows]),
             called_fake=np.array([VERDICTS.index(row["verdict"]) == 1 for row in rows], dtype=bool),
-        ).checked()
+        )
+        if not rows or not np.isin(found.labels, (0, 1)).all():
+            raise ValueError("no faces, or other labels than 0 and 1")
+        if not ((found.scores >= 0) & (found.scores <= 1)).all():  # also false for NaN
+            raise ValueError("scores outside 0 to 1")
+        return found
     except FileNotFoundError as error:
         raise FakeganError(
             f"{path.parent} has no {Path(error.filename).name}: it has not finished, or is of an earlier version; "
@@ -99,21 +98,14 @@ def read_scores(path: Path) -> FaceScores:
         ) from error
 
 
-def _texts(cells: list[str]) -> npt.NDArray[np.str_]:
-    """A column in memory, where each cell takes as much as the longest."""
-    if len(cells) * max(map(len, cells), default=0) > _MAX_COLUMN_CHARACTERS:
-        raise ValueError("one cell is far longer than the others")
-    return np.array(cells, dtype=np.str_)
-
-
 def write_metrics(path: Path, content: dict[str, Any]) -> None:
-    """metrics.json, beside and renamed: its presence says that a run has finished."""
+    """Write metrics.json whole, and to the disk: a run that has it has finished."""
     with replacing(path, durable=True) as building, building.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=2, allow_nan=False)
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
-    """What `write_metrics` wrote.
+    """The content of metrics.json.
 
     Raises:
         FakeganError: no such file, or damaged.
@@ -127,7 +119,7 @@ def read_json(
     path: Path,
     cure: str,  # what to do where it is damaged
 ) -> dict[str, Any]:
-    """The table in a JSON file of a run.
+    """The top-level table of a JSON file of a run.
 
     Raises:
         FakeganError: it holds none, or is far larger than any that a run writes.
@@ -146,32 +138,34 @@ def table(metrics: dict[str, Any]) -> str:
 
     Where some generators were seen in training and others not, they have a line each and are never taken together.
     """
+    by_source = metrics["by_source"]
     parts: dict[str, dict[str, Any]] = {name: metrics[name] for name in ("seen", "unseen") if name in metrics}
-    fakes = [m for m in metrics["by_source"].values() if m["label"] == "fake"]
-    apart = {f"{name} generators": part for name, part in parts.items()}
-    none_seen = not parts and not any(m.get("seen", True) for m in fakes)
-    whole = apart or {"unseen generators" if none_seen else "all": metrics}
+    fakes = [m for m in by_source.values() if m["label"] == "fake"]
+    whole = {f"{name} generators": part for name, part in parts.items()}
+    if not parts:
+        none_seen = not any(m.get("seen", True) for m in fakes)
+        whole = {"unseen generators" if none_seen else "all": metrics}
     rows = [(name, m["n_real"] + m["n_fake"], m["accuracy"], m["auroc"]) for name, m in whole.items()]
     rows.append(("  real faces", metrics["n_real"], metrics["real_accuracy"], None))
-    rows += [
-        (f"  {f'{name} fakes' if parts else 'fake faces'}", m["n_fake"], m["fake_accuracy"], None)
-        for name, m in (parts or {"": metrics}).items()
-    ]
-    kinds = [f" ({m['label']}{'' if m.get('seen', True) else ', unseen'})" for m in metrics["by_source"].values()]
-    names = shortened(metrics["by_source"], [NAME_WIDTH - len(kind) for kind in kinds])
-    rows += [
-        # a real source's AUROC is against all fakes, seen and unseen
-        (name + kind, m["n"], m["accuracy"], None if parts and m["label"] == "real" else m["auroc"])
-        for name, kind, m in zip(names, kinds, metrics["by_source"].values(), strict=True)
-    ]
+    for name, m in (parts or {"": metrics}).items():
+        rows.append((f"  {f'{name} fakes' if parts else 'fake faces'}", m["n_fake"], m["fake_accuracy"], None))
+    kinds = [f" ({m['label']}{'' if m.get('seen', True) else ', unseen'})" for m in by_source.values()]
+    names = shortened(by_source, [NAME_WIDTH - len(kind) for kind in kinds])
+    for name, kind, m in zip(names, kinds, by_source.values(), strict=True):
+        mixed = parts and m["label"] == "real"  # its AUROC is against all fakes, seen and unseen
+        rows.append((name + kind, m["n"], m["accuracy"], None if mixed else m["auroc"]))
     lines = [_line("", "faces", "accuracy", "AUROC")]
     lines += [_line(name, str(n), _cell(accuracy), _cell(auroc)) for name, n, accuracy, auroc in rows]
     lines += _over_thresholds(parts or {"": metrics}, several=len(fakes) > 1)
-    return "\n".join([*lines, *_worse_than_guessing(rows)])
+    # Where an AUROC's whole interval lies below 0.5, the scores say the opposite of what they should.
+    worse = [name for name, _, _, auroc in rows if auroc is not None and judged(auroc) < 0]
+    if worse:
+        lines += textwrap.wrap(f"worse than guessing (AUROC below 0.5): {', '.join(worse)}", TABLE_WIDTH)
+    return "\n".join(lines)
 
 
 def _over_thresholds(parts: dict[str, dict[str, Any]], several: bool) -> list[str]:
-    """What needs no threshold, a column for each kind of generators."""
+    """The measures that need no threshold, a column for each kind of generators."""
     rows = [
         (f"fakes found at {limit:.0%} false alarms", [_cell(m[f"tpr_at_fpr_{limit}"]) for m in parts.values()])
         for limit in (0.01, 0.05)
@@ -180,23 +174,14 @@ def _over_thresholds(parts: dict[str, dict[str, Any]], several: bool) -> list[st
     if several:
         over = [m["over_generators"] for m in parts.values()]
         rows.append(("mean AUROC over generators", [_cell(m["mean_auroc"]) for m in over]))
-        worst = shortened([m["worst"] for m in over], [CELL_WIDTH - 1] * len(over))
-        rows.append(("worst generator", worst))
+        rows.append(("worst generator", shortened([m["worst"] for m in over], [CELL_WIDTH - 1] * len(over))))
         rows.append(("  its AUROC", [_cell(m["worst_auroc"]) for m in over]))
     head = [_line("", "", *parts)] if len(parts) > 1 else []
     return [*head, *(_line(name, "", *cells) for name, cells in rows)]
 
 
-def _worse_than_guessing(rows: Sequence[tuple[str, int, Measure, Measure | None]]) -> list[str]:
-    """A sentence where an AUROC's whole interval lies below 0.5: such scores say the opposite of what they should."""
-    worse = [name for name, _, _, auroc in rows if auroc is not None and judged(auroc) < 0]
-    if not worse:
-        return []
-    return textwrap.wrap(f"worse than guessing (AUROC below 0.5): {', '.join(worse)}", TABLE_WIDTH)
-
-
 def shortened(names: Iterable[str], widths: Sequence[int]) -> list[str]:
-    """Names that fit, in the columns of a terminal: the middle of a longer one becomes dots; none is like another."""
+    """Names that fit, in the columns of a terminal: the middle of a longer one becomes dots; no two are alike."""
     short: list[str] = []
     for i, (name, width) in enumerate(zip(names, widths, strict=True)):
         shown = _fitted(name, width)

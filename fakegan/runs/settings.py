@@ -1,6 +1,6 @@
-"""What a run is asked to do: the config tree as typed, frozen values.
+"""The settings of a run: the config tree as typed, frozen values.
 
-No torch here, so that what cannot be is refused before the seconds that takes.
+This module does not import torch, so that a wrong setting is refused at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fakegan.runs.folder import FACES_FILE
 from fakegan.runs.trainer_settings import FEW, TrainerSettings
 from fakegan.views import VIEWS, View, view
 
-_LABEL = re.compile(r"\w[\w .+=-]{0,63}")
+_LABEL = re.compile(r"\w[\w .+=-]{0,63}")  # it looks the same in a path, a page and a terminal
 
 
 def began_with(run_dir: Path) -> str:
@@ -34,19 +34,9 @@ def began_with(run_dir: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
 
 
-def labels(**values: str) -> None:
-    """Raise a UsageError for a name that is not the same in a path, a page and a terminal; in keys __ is a dot."""
-    for key, value in values.items():
-        if not _LABEL.fullmatch(value):
-            raise UsageError(
-                f"{key.replace('__', '.')}={value!r:.100} must be a short name: up to 64 letters, digits, spaces and "
-                "_ . + = -, a letter, digit or _ first"
-            )
-
-
 @dataclass(frozen=True)
 class ModelSettings:
-    """conf/model: the adversarial autoencoder, a node that `fakegan.config.building` builds, and what is said of it."""
+    """conf/model: the adversarial autoencoder, as a node that `fakegan.config.building` builds."""
 
     name: str  # in tables and folders
     budget: str = "autoencoder"  # the one of conf/budget that it trains by
@@ -54,7 +44,7 @@ class ModelSettings:
     node: Node = field(default_factory=dict, metadata=REST)
 
     def __post_init__(self) -> None:
-        _has(self.node, "model", "net")
+        _check_targets(self.node, "model", "net")
 
     @property
     def depth(self) -> int:
@@ -64,14 +54,14 @@ class ModelSettings:
 
     @property
     def code_channels(self) -> int | None:
-        """Of the net's code, where it has such an option."""
+        """Channels of the net's code, where it has such an option."""
         channels = self.node["net"].get("code_channels")
         return channels if isinstance(channels, int) else None
 
 
 @dataclass(frozen=True)
 class ClassifierSettings:
-    """conf/classifier: a node that `fakegan.config.building` builds, and what is said of it."""
+    """conf/classifier: a node that `fakegan.config.building` builds."""
 
     name: str  # in tables and folders
     budget: str = "classifier"  # the one of conf/budget that it trains by
@@ -79,11 +69,11 @@ class ClassifierSettings:
     node: Node = field(default_factory=dict, metadata=REST)
 
     def __post_init__(self) -> None:
-        _has(self.node, "classifier", "net")
+        _check_targets(self.node, "classifier", "net")
 
 
-def _has(node: Node, at: str, *parts: str) -> None:
-    """Raise a UsageError where a node does not name what it builds, or a part of it does not."""
+def _check_targets(node: Node, at: str, *parts: str) -> None:
+    """Raise a UsageError where a node, or one of these parts of it, does not name the class that it builds."""
     for place, inner in {at: node, **{f"{at}.{part}": node.get(part) for part in parts}}.items():
         if not isinstance(inner, dict) or not isinstance(inner.get(TARGET), str):
             raise UsageError(f"{place} must name what it builds: {place}.{TARGET}=package.module.Class")
@@ -91,7 +81,7 @@ def _has(node: Node, at: str, *parts: str) -> None:
 
 @dataclass(frozen=True)
 class Shows:
-    """Of a view: what a run must know of it before it is called."""
+    """What a run must know of a view before it calls it."""
 
     channels: int
     arrays: tuple[str, ...]
@@ -114,7 +104,7 @@ class PipelineSettings:
 
     @property
     def seen(self) -> View | None:
-        """The view by its name; one of the user's own is imported only when it is called, since a file may name it."""
+        """The view; a view of the user's own is imported when it is called, not before: a file may name it."""
         if self.view is None or self.view in VIEWS:
             return None if self.view is None else VIEWS[self.view]
         assert self.shows is not None
@@ -123,7 +113,7 @@ class PipelineSettings:
 
     @property
     def needs_autoencoder(self) -> bool:
-        """Whether the first stage is to train one."""
+        """Whether the run needs a trained autoencoder."""
         return self.seen is None or self.seen.needs_recon or self.fakes == "reconstructed"
 
     @property
@@ -161,31 +151,9 @@ class BudgetSettings:
     width: int  # channels of the networks, for those that take it from here
     stages: dict[str, StageBudget] = field(default_factory=dict, metadata=REST)  # by name
 
-    def of(self, name: str, at: str) -> StageBudget:
-        """The one of a name; `at` is the key that asks for it.
-
-        Raises:
-            UsageError: there is none.
-        """
-        if name not in self.stages:
-            raise UsageError(f"{at}={name!r:.80} is not in conf/budget: choose {', '.join(self.stages)}")
-        return self.stages[name]
-
 
 EARLY_STOPPING = "early_stopping"  # in conf/callbacks: of a classifier that does not play against a generator
 _WATCHERS = ("LearningRateMonitor", "DeviceStatsMonitor", "RichProgressBar", "TQDMProgressBar", "Timer")
-
-
-def _only_looks(node: Any) -> bool:
-    """Whether a callback changes no number: Lightning's that only show, and FakeGAN's own, but for early stopping.
-
-    One that is told which metric to look at decides by it: model_checkpoint, which epoch a run keeps.
-    """
-    target = str(node.get(TARGET)) if isinstance(node, dict) else ""
-    if target.startswith("pytorch_lightning.callbacks."):
-        return target.endswith(_WATCHERS)
-    decides = target.endswith(".Patience") or any(node.get(key) is not None for key in ("monitor", "mode"))
-    return target.startswith("fakegan.") and not decides
 
 
 @dataclass(frozen=True)
@@ -219,33 +187,45 @@ class RunSettings:
     def __post_init__(self) -> None:
         seeds(seed=self.seed)
         trust_names(self.trust)
-        labels(data__name=self.data.name, model__name=self.model.name, classifier__name=self.classifier.name)
-        labels(pipeline__name=self.pipeline.name, budget__name=self.budget.name)
+        for group in ("data", "model", "classifier", "pipeline", "budget"):
+            name = getattr(self, group).name
+            if not _LABEL.fullmatch(name):
+                raise UsageError(
+                    f"{group}.name={name!r:.100} must be a short name: up to 64 letters, digits, spaces and _ . + = -, "
+                    "a letter, digit or _ first"
+                )
         if self.trainer.quick:
             few = max(FEW, *(size * self.trainer.quick for _, size in self.batch_sizes()), 0)
             object.__setattr__(self, "data", replace(self.data, limit=min(few, self.data.limit or few)))
 
     @property
     def classifier_budget(self) -> StageBudget:
-        """How long this run's classifier trains."""
-        return self._trained_by(self.budget.of(self.classifier.budget, "classifier.budget"))
+        """How long this run's classifier trains.
+
+        Raises:
+            UsageError: conf/budget does not have it.
+        """
+        return self._budget(self.classifier.budget, "classifier.budget")
 
     @property
     def autoencoder_budget(self) -> StageBudget:
-        """How long this run's autoencoder trains."""
-        return self._trained_by(self.budget.of(self.model.budget, "model.budget"))
+        """How long this run's autoencoder trains; raises as `classifier_budget`."""
+        return self._budget(self.model.budget, "model.budget")
 
-    def _trained_by(self, budget: StageBudget) -> StageBudget:
-        return replace(budget, max_epochs=self.trainer.epochs(budget.max_epochs))
+    def _budget(self, name: str, at: str) -> StageBudget:
+        stages = self.budget.stages
+        if name not in stages:
+            raise UsageError(f"{at}={name!r:.80} is not in conf/budget: choose {', '.join(stages)}")
+        return replace(stages[name], max_epochs=self.trainer.epochs(stages[name].max_epochs))
 
     @property
     def trusted(self) -> tuple[str, ...]:
-        """Packages whose code a file may name: those of `trust`, and what the run itself is composed of."""
+        """Packages whose code a file may name: those of `trust`, and those that the run itself is composed of."""
         return tuple(dict.fromkeys((*self.trust, *packages_to_resume(to_mapping(self), self.paths.run_dir))))
 
     @property
     def needed_to_score(self) -> tuple[str, ...]:
-        """Packages that have to be trusted where this run's detector.pt is read."""
+        """Packages that a reader of this run's detector.pt must trust."""
         nets = [self.classifier.node["net"] if self.pipeline.trains_classifier else None]
         nets += [self.model.node["net"] if self.pipeline.needs_autoencoder else None]
         return packages_to_trust({"nets": nets, "pipeline": {"view": self.pipeline.view}}, NET_SOURCES)
@@ -266,27 +246,18 @@ class RunSettings:
         trained, the classifier where none is, how many processes feed it, where things are kept (the store's
         fingerprint says whether the faces are the same).
         """
-        data = to_mapping(self.data)
+        no_effect = {"workers", "root"} | (set() if self.data.root is None else {"demo_faces", "demo_seed"})
+        data = {key: value for key, value in to_mapping(self.data).items() if key not in no_effect}
         data["split"]["autoencoder_share"] = self.data.split.share
-        if self.data.root is not None:
-            del data["demo_faces"], data["demo_seed"]
-        del data["workers"], data["root"]
-        content: dict[str, Any] = {
-            "data": data,
-            "pipeline": asdict(self.pipeline),
-            "trainer": self.trainer.numbers,
-        }
-        trained = []
-        if self.pipeline.needs_autoencoder:
-            content["model"] = to_mapping(self.model)
-            content["autoencoder"] = asdict(self.autoencoder_budget)
-            trained.append(False)
-        if self.pipeline.trains_classifier:
-            content["classifier"] = to_mapping(self.classifier)
-            content["budget"] = asdict(self.classifier_budget)
-            trained.append(not self.classifier.adversarial)
-        if trained:
-            content["callbacks"] = self.callbacks_that_count(stops_early=any(trained))
+        trains_autoencoder, trains_classifier = self.pipeline.needs_autoencoder, self.pipeline.trains_classifier
+        content: dict[str, Any] = {"data": data, "pipeline": asdict(self.pipeline), "trainer": self.trainer.numbers}
+        if trains_autoencoder:
+            content |= {"model": to_mapping(self.model), "autoencoder": asdict(self.autoencoder_budget)}
+        if trains_classifier:
+            content |= {"classifier": to_mapping(self.classifier), "budget": asdict(self.classifier_budget)}
+        if trains_autoencoder or trains_classifier:
+            stops_early = trains_classifier and not self.classifier.adversarial
+            content["callbacks"] = self.callbacks_that_count(stops_early)
         plain: dict[str, Any] = json.loads(json.dumps(content, default=str, sort_keys=True))
         return plain
 
@@ -294,18 +265,25 @@ class RunSettings:
         self,
         stops_early: bool,  # whether early stopping is among them
     ) -> Node:
-        """The callbacks that may change numbers: the user's own, early stopping, and what looks at a chosen metric."""
-        counted = {name: node for name, node in self.callbacks.items() if node is not None and not _only_looks(node)}
-        if not stops_early:
-            counted.pop(EARLY_STOPPING, None)
+        """The callbacks that may change numbers: the user's own, early stopping, and what looks at a chosen metric.
+
+        Left out are those of Lightning that only show something, and FakeGAN's own that are told no metric: by one,
+        model_checkpoint chooses the epoch that a run keeps.
+        """
+        counted = {}
+        for name, node in self.callbacks.items():
+            if node is None or (name == EARLY_STOPPING and not stops_early):
+                continue
+            options = node if isinstance(node, dict) else {}  # a file may hold anything
+            target = str(options.get(TARGET))
+            decides = target.endswith(".Patience") or any(options.get(key) is not None for key in ("monitor", "mode"))
+            shows = target.startswith("pytorch_lightning.callbacks.") and target.endswith(_WATCHERS)
+            if not shows and (decides or not target.startswith("fakegan.")):
+                counted[name] = node
         return counted
 
-    def processes(self) -> int:
-        """How many a run by itself starts."""
-        return self.trainer.processes
-
     def identity(self) -> Hashable:
-        """Equal for two runs that would end with the same numbers, wherever their faces lie."""
+        """Equal for two runs that would end with the same numbers, wherever their faces are stored."""
         root = self.data.root
         faces = None if root is None else began_with(self.paths.run_dir) or stored_fingerprint(root) or root
         return faces, self.seed, json.dumps(self.configuration(), sort_keys=True)
@@ -314,7 +292,7 @@ class RunSettings:
         self,
         given: Collection[str],  # keys of the config: those that are new to this run
     ) -> None:
-        """Raise a FakeganError where a run that has begun cannot go on with what lies at its new places."""
+        """Raise a FakeganError where a run that has begun cannot go on with its new places."""
         run_dir, root, checkpoint = self.paths.run_dir, self.data.root, self.model.checkpoint
         if "data.root" in given and self.data.name == "demo":
             raise UsageError(f"{run_dir} learns from the built-in faces: give paths.data_dir, not data.root")
@@ -345,9 +323,9 @@ def with_defaults(
     plain: Mapping[str, Any],
     said: Collection[str] = (),  # full keys that the words of the command name
 ) -> dict[str, Any]:
-    """The values of a composed config, with what the signatures of the classes that it names give by themselves.
+    """The values of a composed config, completed with the defaults of the classes that it names.
 
-    Where a word names another class than YAML does, options that only YAML's has are left out.
+    Where an override names another class than YAML does, options that only YAML's class has are left out.
 
     Raises:
         UsageError: a key that such a class does not take, or a value of another type; a callback without a class.
@@ -363,13 +341,13 @@ def with_defaults(
     beside = {group: [f.name for f in fields(kind) if not f.metadata.get("rest")] for group, kind in kinds.items()}
     aside = {group: beside.get(group, ()) for group in plain}
     chosen = {group: retargeted(node, group, said, aside[group]) for group, node in plain.items()}
-    chosen |= {group: _named(chosen[group], group, said) for group in ("model", "classifier") if group in chosen}
+    chosen |= {group: _own_name(chosen[group], group, said) for group in ("model", "classifier") if group in chosen}
     complete = {group: completed(node, group, aside[group]) for group, node in chosen.items()}
     return {**complete, "pipeline": _with_view(plain["pipeline"])} if "pipeline" in plain else complete
 
 
-def _named(node: Any, group: str, said: Collection[str]) -> Any:
-    """A group whose net or module a word has replaced is not called by the name that its YAML has for another one."""
+def _own_name(node: Any, group: str, said: Collection[str]) -> Any:
+    """Where an override replaces a group's net or module, the group is named after the new class."""
     for place, part in {f"{group}.net": node.get("net"), group: node}.items():
         if f"{place}.{TARGET}" in said and f"{group}.name" not in said and isinstance(part, Mapping):
             return {**node, "name": str(part[TARGET]).rpartition(".")[2]}
@@ -377,7 +355,7 @@ def _named(node: Any, group: str, said: Collection[str]) -> Any:
 
 
 def _with_view(pipeline: Any) -> Any:
-    """conf/pipeline with what a view of the user's own says of itself, which is imported here."""
+    """conf/pipeline with the description of a view of the user's own, which is imported for it."""
     name = pipeline.get("view") if isinstance(pipeline, Mapping) else None
     if not isinstance(name, str) or name in VIEWS or "." not in name:
         return pipeline

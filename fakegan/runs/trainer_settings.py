@@ -1,6 +1,6 @@
 """conf/trainer: Lightning's Trainer, by its own arguments: which of them a run can have, and which change its numbers.
 
-No torch here, so that what cannot be is refused before the seconds that takes.
+This module imports torch only where it must, so that a wrong setting is refused at once.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
+from fakegan.checks import at_least
 from fakegan.config.building import TARGET, Node
 from fakegan.config.signatures import signature
 from fakegan.config.typed import REST
@@ -30,36 +31,22 @@ _OWN: dict[str, tuple[Any, str]] = {
     "limit_predict_batches": (1.0, "every face is reconstructed; for a quick try give data.limit=N"),
     "model_registry": (None, "a run's networks stay in its folder; leave it out"),
 }
-# Arguments that change no number but for rounding, as the kind of device does.
-_NEUTRAL = frozenset(
-    {
-        "benchmark",
-        "detect_anomaly",
-        "deterministic",
-        "enable_autolog_hparams",
-        "enable_model_summary",
-        "enable_progress_bar",
-        "inference_mode",
-        "log_every_n_steps",
-        "num_nodes",
-        "num_sanity_val_steps",
-        "profiler",
-        "reload_dataloaders_every_n_epochs",
-        "strategy",
-    }
-)
+_NEUTRAL = {  # arguments that change no number but for rounding, as the kind of device does
+    *("benchmark", "detect_anomaly", "deterministic", "inference_mode", "num_nodes", "strategy"),
+    *("enable_autolog_hparams", "enable_model_summary", "enable_progress_bar", "log_every_n_steps", "profiler"),
+    *("num_sanity_val_steps", "reload_dataloaders_every_n_epochs"),
+}
+_LEFT_OUT_BY_FAST_DEV_RUN = {
+    *("fast_dev_run", "max_steps", "min_epochs", "min_steps", "overfit_batches"),
+    *("check_val_every_n_epoch", "val_check_interval", "num_sanity_val_steps"),
+}
 _STRATEGIES = (None, "auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
 _ALIASES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
 _PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true")
+_COUNTS = ("max_steps", "accumulate_grad_batches", "check_val_every_n_epoch", "min_epochs", "min_steps")
 _DURATION = re.compile(r"(\d+):(\d\d):(\d\d):(\d\d)")
 EVERY = "check_val_every_n_epoch"  # null is not its default: then val_check_interval counts on through the epochs
 FEW = 100  # faces of each source in each split that trainer.fast_dev_run takes, or those of a batch
-
-
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
 
 
 @dataclass(frozen=True)
@@ -80,11 +67,11 @@ class TrainerSettings:
             raise UsageError(f"trainer.precision={self.precision} must be one of {', '.join(_PRECISIONS)}")
         if isinstance(self.devices, str) and self.devices != "auto":
             raise UsageError(f"trainer.devices={self.devices!r} must be a number or auto")
-        self._refuse_small(devices=self.devices if isinstance(self.devices, int) else None, max_epochs=self.max_epochs)
-        self._refuse_what_a_run_answers()
-        self._refuse_what_a_run_needs()
-
-    def _refuse_what_a_run_answers(self) -> None:
+        counts = {name: self.node.get(name) for name in _COUNTS} | {"max_epochs": self.max_epochs}
+        counts["devices"] = None if self.devices == "auto" else self.devices
+        if counts["max_steps"] == -1:  # Lightning's word for: as many as there are
+            counts["max_steps"] = None
+        at_least(1, **{name: count for name, count in counts.items() if count is not None})
         for key, (accepted, why) in _OWN.items():
             if self.node.get(key) not in (None, accepted):
                 raise UsageError(f"trainer.{key}={self.node[key]} is not for a run: {why}")
@@ -94,13 +81,10 @@ class TrainerSettings:
                 f"trainer.strategy={strategy!s:.80} is not for a run: its processes share batches, noise and "
                 "statistics by ddp; choose trainer=ddp or trainer=ddp_cpu"
             )
+        self._refuse_values()
 
-    def _refuse_what_a_run_needs(self) -> None:
-        names = ("max_steps", "accumulate_grad_batches", EVERY, "min_epochs", "min_steps")
-        given = {name: self.node.get(name) for name in names}
-        if given["max_steps"] == -1:  # Lightning's word for: as many as there are
-            given["max_steps"] = None
-        self._refuse_small(**given)
+    def _refuse_values(self) -> None:
+        """Raise a UsageError for a value of Lightning's arguments that a run cannot have."""
         for name in ("limit_train_batches", "limit_val_batches", "val_check_interval"):
             if self.node.get(name) == 0:
                 raise UsageError(f"trainer.{name}=0 must be more: validation chooses the epoch that a run keeps")
@@ -125,12 +109,6 @@ class TrainerSettings:
         if self.seconds is not None and self.seconds <= 0:
             raise UsageError(f"trainer.max_time={self.max_time} must be more than nothing")
 
-    @staticmethod
-    def _refuse_small(**counts: Any) -> None:
-        for name, count in counts.items():
-            if count is not None and not count >= 1:
-                raise UsageError(f"trainer.{name}={count} must be 1 or more")
-
     @property
     def quick(self) -> int:
         """Batches of everything, where trainer.fast_dev_run asks for a quick try; else 0."""
@@ -154,39 +132,40 @@ class TrainerSettings:
 
     @property
     def arguments(self) -> Node:
-        """Lightning's other arguments, with what fast_dev_run means written out: checkpoints and loggers are kept."""
+        """Lightning's other arguments; fast_dev_run is written out, so that checkpoints and loggers are kept."""
         given = {k: v for k, v in self.node.items() if k not in _OWN and (v is not None or k == EVERY)}
         if not self.quick:
             return given
-        ends = {
-            *("fast_dev_run", "max_steps", "min_epochs", "min_steps", "overfit_batches"),
-            *(EVERY, "val_check_interval", "num_sanity_val_steps"),
-        }
         few = {"limit_train_batches": self.quick, "limit_val_batches": self.quick}
-        return {k: v for k, v in given.items() if k not in ends} | few
+        return {k: v for k, v in given.items() if k not in _LEFT_OUT_BY_FAST_DEV_RUN} | few
 
     @property
     def validates_by_clock(self) -> bool:
-        """Whether it is time, and no number of batches, that says when to validate."""
+        """Whether validation comes after some time instead of after some batches."""
         return isinstance(self.arguments.get("val_check_interval"), str | dict)
 
     def epochs(self, budget: int) -> int:
-        """How many a network trains at most, where its budget says `budget`."""
+        """The epochs that a network trains at most; `budget` is the number of its budget."""
         return 1 if self.quick else self.max_epochs or budget
 
     @property
     def numbers(self) -> Node:
-        """Of its arguments, those that may change a run's numbers, but for the epochs; defaults are left out."""
+        """The arguments that may change a run's numbers; epochs and defaults are left out."""
         target = str(self.node.get(TARGET))
-        lightnings = target.startswith("pytorch_lightning.")
         known = signature(target)
         defaults = {} if known is None else {name: option.default for name, option in known.options.items()}
         defaults |= {"limit_train_batches": 1.0, "limit_val_batches": 1.0, "val_check_interval": 1.0}
-        own = {k: v for k, v in self.arguments.items() if k not in _NEUTRAL and not _same(v, defaults.get(k))}
-        if lightnings:
-            own.pop(TARGET, None)
-        clock = {} if self.seconds is None else {"max_time": self.seconds}
-        return {"precision": self.precision} | clock | own
+        if target.startswith("pytorch_lightning."):
+            defaults[TARGET] = target
+        numbers: Node = {"precision": self.precision}
+        if self.seconds is not None:
+            numbers["max_time"] = self.seconds
+        for name, value in self.arguments.items():
+            default = defaults.get(name)
+            same = value == default and isinstance(value, float) == isinstance(default, float)  # 1 batch is not 1.0
+            if name not in _NEUTRAL and not same:
+                numbers[name] = value
+        return numbers
 
     @property
     def uses_gpus(self) -> bool:
@@ -199,26 +178,30 @@ class TrainerSettings:
 
     @property
     def processes(self) -> int:
-        """How many a run of its own starts on this machine.
+        """How many processes a run starts on this machine.
 
         Raises:
             UsageError: more than there are GPUs, or, on the CPU, cores; two are always allowed.
         """
-        gpus = _gpus() if self.uses_gpus else 0
-        if isinstance(self.devices, int):
-            if self.devices > gpus > 0:
-                raise UsageError(f"trainer.devices={self.devices}, but this machine has {gpus} GPUs: lower it")
-            if not self.uses_gpus and self.devices > max(cores(), 2):
-                raise UsageError(f"trainer.devices={self.devices}, but this machine has {cores()} cores: lower it")
-            return self.devices
-        return max(gpus, 1)
+        gpus = 0
+        if self.uses_gpus:
+            import torch
+
+            gpus = torch.cuda.device_count()
+        if isinstance(self.devices, str):
+            return max(gpus, 1)
+        if self.devices > gpus > 0:
+            raise UsageError(f"trainer.devices={self.devices}, but this machine has {gpus} GPUs: lower it")
+        if not self.uses_gpus and self.devices > max(cores(), 2):
+            raise UsageError(f"trainer.devices={self.devices}, but this machine has {cores()} cores: lower it")
+        return self.devices
 
     def precision_on(self, device: str) -> str:
         """The precision that networks train in on a kind of device: a CPU has no 16-mixed."""
         return "bf16-mixed" if (device, self.precision) == ("cpu", "16-mixed") else str(self.precision)
 
     def said(self, device: str) -> list[str]:
-        """What is to be known of its arguments before anything starts; `device` is the kind of device."""
+        """Notes on the arguments, for before anything starts; `device` is the kind of device."""
         lines = []
         if self.quick:
             batches = "one batch" if self.quick == 1 else f"{self.quick} batches"
@@ -239,8 +222,3 @@ class TrainerSettings:
                 "stop, may keep another moment"
             )
         return lines
-
-
-def _same(value: Any, default: Any) -> bool:
-    """1 is a number of batches, 1.0 a share of them."""
-    return value == default and isinstance(value, float) == isinstance(default, float)

@@ -1,10 +1,11 @@
-"""Do reconstructed faces differ? Errors, codes and spectra of real and fake test faces, by the run's autoencoder.
+"""Stage 4: do reconstructed faces differ? Errors, codes and spectra of real and fake test faces.
 
 No classifier takes part: runs that share an autoencoder and faces share the work, as an artifact.
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,6 @@ from torchmetrics.functional.image import structural_similarity_index_measure as
 from tqdm import tqdm
 
 from fakegan.data.arrays import Rows
-from fakegan.data.faces import Faces
 from fakegan.data.pixels import to_unit
 from fakegan.data.sheets import Picture, read_png, sheet, stack, write_png
 from fakegan.data.store import FaceStore
@@ -29,10 +29,10 @@ from fakegan.evaluation.statistics import Values
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
 from fakegan.runs.artifacts import MANIFEST, file_digest, names_digest, obtain
 from fakegan.runs.checkpoints import load_checkpoint
+from fakegan.runs.folder import ANALYSIS_FILE, ANALYSIS_FOLDER, CODES_FILE, ERRORS_FILE
 from fakegan.runs.results import write_metrics
-from fakegan.runs.settings import RunSettings
 from fakegan.stages.reconstruct import LiveReconstructions
-from fakegan.system.devices import use_device
+from fakegan.stages.stage import Run, Stage
 from fakegan.system.files import building_folder, csv_table, read_csv
 from fakegan.system.places import install
 from fakegan.training.autoencoder import psnr
@@ -40,16 +40,16 @@ from fakegan.training.loggers import in_a_stage
 from fakegan.training.pictures import show, show_codes, show_histogram
 from fakegan.views import RESIDUAL_GAIN
 
-ANALYSIS_FOLDER, ANALYSIS_FILE, ERRORS_FILE, CODES_FILE = "analysis", "analysis.json", "errors.csv", "codes.npy"
 COMPLEXITY_NAME = "total variation: mean absolute difference of neighbouring pixels of the grey face"
 PROJECTED = 1000  # faces whose codes are kept for TensorBoard's projector, at most
 _LEAST_POWER = 1e-8  # of a ring, where its logarithm is taken: far below what rounding to uint8 leaves
 RECIPE = 2  # of the analysis: raise it when the same autoencoder and faces give other numbers, files or pictures
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What an autoencoder makes of some faces, in the order of their rows."""
+    """Measurements of some faces and their reconstructions, in the order of their rows."""
 
     rows: Rows  # (N,), of the store
     errors: dict[str, Values]  # l1 in [-1, 1], psnr in dB, ssim, high_frequency in [-1, 1]: (N,) each
@@ -60,83 +60,69 @@ class Measured:
 
     @property
     def probes(self) -> dict[str, Values]:
-        """What the linear probes look at, (N, K) each."""
+        """The features of the linear probes, (N, K) each."""
         power = np.log(np.maximum(self.spectra["residual"], _LEAST_POWER))
         return {"code": self.code, "residual_spectrum": power}
 
 
-def analyse(settings: RunSettings, faces: Faces, autoencoder: Path) -> None:
+def analyse(run: Run) -> None:
     """Write the run's folder `analysis`: numbers, errors of each test face, pictures; once, for the loggers too."""
-    folder = settings.paths.run_dir / ANALYSIS_FOLDER
-    if (folder / ANALYSIS_FILE).is_file():
-        return
-    splits = faces.splits
+    assert run.autoencoder is not None
+    settings, splits = run.settings, run.faces.splits
     ingredients = {
-        "autoencoder": file_digest(autoencoder),
-        "faces": faces.store.fingerprint,
+        "autoencoder": file_digest(run.autoencoder),
+        "faces": run.faces.store.fingerprint,
         "rows": {name: names_digest(getattr(splits, name).astype(str)) for name in ("train", "val", "test")},
         "unseen": list(settings.data.split.unseen),
         "pictures": plots.available(),
     }
-    artifact = obtain(
-        settings.paths.artifact_dir,
-        "analysis",
-        settings.model.name,
-        RECIPE,
-        ingredients,
-        lambda building: _write(settings, faces, autoencoder, building),
-    )
-    if artifact.reused:
-        print(f"analyse: found, {artifact.path.name}", flush=True)
+    name, root = settings.model.name, settings.paths.artifact_dir
+    artifact = obtain(root, "analysis", name, RECIPE, ingredients, lambda building: _write(run, building))
+    folder = run.folder / ANALYSIS_FOLDER
     with building_folder(folder) as building:
-        shutil.copytree(artifact.path, building, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
-        _log(settings, faces, building)
+        shutil.copytree(artifact, building, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
+        _log(run, building)
 
 
-def _write(settings: RunSettings, faces: Faces, autoencoder: Path, folder: Path) -> dict[str, Any]:
-    store, splits = faces.store, faces.splits
-    live = LiveReconstructions(autoencoder, store.images, use_device(settings.trainer.accelerator), settings.trusted)
+def _write(run: Run, folder: Path) -> dict[str, Any]:
+    """Measure training, validation and test faces, and write the artifact's files into `folder`."""
+    store, splits = run.faces.store, run.faces.splits
+    live = LiveReconstructions(run, store.images)
     real_val = splits.val[store.labels[splits.val] == REAL]
-    train, val, test = (
-        _measure(live, rows, what)
-        for rows, what in ((splits.train, "training"), (real_val, "validation"), (splits.test, "test"))
-    )
+    train = _measure(live, splits.train, "training")
+    val = _measure(live, real_val, "validation")
+    test = _measure(live, splits.test, "test")
     columns = _columns(store, train, val, test)
     numbers = differences(columns, store.labels[test.rows], store.sources[test.rows], store.groups[test.rows])
     numbers["complexity"]["name"] = COMPLEXITY_NAME
     for name, features in train.probes.items():
         numbers["probes"][name] |= {"features": features.shape[1], "n_train": len(train.rows)}
+    assert run.autoencoder is not None
+    trained, channels = load_checkpoint(run.autoencoder), test.code.shape[1] // 2
     content = {
         "n_real": int((store.labels[splits.test] == REAL).sum()),
         "n_fake": int((store.labels[splits.test] == FAKE).sum()),
-        "autoencoder": _described(autoencoder, test.code.shape[1] // 2, test.code_places),
+        "autoencoder": {
+            "depth": trained["net"].get("depth"),
+            "width": trained["net"].get("width"),
+            "code_channels": channels,
+            "code_numbers": channels * test.code_places,
+            "picture_numbers": 3 * spectrum.SIZE**2,
+            "psnr": trained["metrics"]["val/psnr"],
+        },
         **numbers,
-        "unseen": list(settings.data.split.unseen),
+        "unseen": list(run.settings.data.split.unseen),
     }
     _write_errors(folder / ERRORS_FILE, store, test, columns)
     _write_pictures(folder, store, live, test)
-    picked = projected(test.rows)
-    np.save(folder / CODES_FILE, test.code[picked, : test.code.shape[1] // 2].astype(np.float32))
+    np.save(folder / CODES_FILE, test.code[projected(test.rows), :channels].astype(np.float32))
     write_metrics(folder / ANALYSIS_FILE, content)
     return {"test_faces": len(test.rows)}
 
 
-def _described(autoencoder: Path, channels: int, places: int) -> dict[str, Any]:
-    content = load_checkpoint(autoencoder)
-    options = content["net"]
-    return {
-        "depth": options.get("depth"),
-        "width": options.get("width"),
-        "code_channels": channels,
-        "code_numbers": channels * places,
-        "picture_numbers": 3 * spectrum.SIZE**2,
-        "psnr": content["metrics"]["val/psnr"],
-    }
-
-
 @torch.inference_mode()
 def _measure(live: LiveReconstructions, rows: Rows, what: str) -> Measured:
-    """Errors are those of reconstructions as stored, in uint8."""
+    """Measure some faces; their reconstructions are rounded to uint8, as they are stored."""
     codes: list[Tensor] = []
     hook = cast(nn.Module, live.net.encoder).register_forward_hook(lambda net, inputs, code: codes.append(code))
     parts: list[dict[str, Values]] = []
@@ -162,6 +148,7 @@ def _of_batch(
     recon: Tensor,  # the same
     code: Tensor,  # (B, C, 16, 16), of another net than AutoGAN (B, C, ...) or (B, C)
 ) -> dict[str, Values]:
+    """The measurements of a batch of faces, (B, ...) each."""
     grey_face, grey_recon = (spectrum.grey(x.numpy()) for x in (face, recon))
     residual = grey_recon - grey_face
     places = code.reshape(*code.shape[:2], -1)  # (B, C, P)
@@ -181,10 +168,10 @@ def _of_batch(
 
 
 def _columns(store: FaceStore, train: Measured, val: Measured, test: Measured) -> dict[str, Values]:
-    """What errors.csv says of each test face, (N,) each; `val` holds real faces only, new to the autoencoder.
+    """The columns of errors.csv for the test faces, (N,) each; `val` holds real faces that are new to the autoencoder.
 
-    The probes learn from `train`, whose real faces it has learnt from where data.split.autoencoder_share is 0. With one
-    class there, they have no column.
+    The probes learn from `train`, and have no column where it has one class. The autoencoder has learnt from its real
+    faces where data.split.autoencoder_share is 0.
     """
     columns = {**test.errors, COMPLEXITY: test.complexity}
     columns[BEYOND] = statistics.beyond_line(test.errors["l1"], test.complexity, val.errors["l1"], val.complexity)
@@ -211,21 +198,20 @@ def _write_pictures(folder: Path, store: FaceStore, live: LiveReconstructions, t
         write_png(folder / "error_distributions.png", error_plots.rendered(distributions))
         write_png(folder / "spectra.png", error_plots.rendered(error_plots.mean_spectra(test.spectra, labels)))
     else:
-        print(f"no figures: they need matplotlib, {install('plots')}", flush=True)
+        log.info("no figures: they need matplotlib, %s", install("plots"))
 
 
 def projected(rows: Rows) -> Rows:
-    """Places among some faces, evenly taken from them: those whose codes are kept for TensorBoard's projector."""
+    """The places of the faces whose codes are kept for TensorBoard's projector: evenly taken from all."""
     return np.unique(np.linspace(0, len(rows) - 1, PROJECTED).astype(np.int64))
 
 
 def _log(
-    settings: RunSettings,
-    faces: Faces,
+    run: Run,
     folder: Path,  # that holds the analysis; TensorBoard's files are written into it
 ) -> None:
-    """Pictures, histograms of errors and codes, by the run's loggers: out of the files, which others may have made."""
-    store, rows = faces.store, faces.splits.test
+    """Give the loggers pictures, errors and codes, out of the analysis's files: another run may have made them."""
+    store, rows = run.faces.store, run.faces.splits.test
     labels = store.labels[rows]
     lines = read_csv(folder / ERRORS_FILE)
     errors = {name: np.array([float(line[name]) for line in lines]) for name in error_plots.AXES}
@@ -234,7 +220,7 @@ def _log(
         "source": [str(source).encode("utf-8", "replace").decode() for source in store.sources[picked]],
         "class": [CLASS_NAMES[int(label)] for label in store.labels[picked]],
     }
-    with in_a_stage(settings, folder) as loggers:
+    with in_a_stage(run.settings, folder) as loggers:
         for logger in loggers:
             for path in sorted(folder.glob("*.png")):
                 show(logger, f"analysis/{path.stem}", read_png(path), 0)
@@ -265,3 +251,12 @@ def example_sheet(live: LiveReconstructions, test: Measured, labels: npt.NDArray
         apart = np.abs(recons.astype(np.int64) - faces) * RESIDUAL_GAIN
         sheets.append(sheet([faces, recons, np.minimum(apart, 255).astype(np.uint8)], captions, zoom=2))
     return stack(sheets)
+
+
+ANALYSIS = Stage(
+    "analyse",
+    analyse,
+    needed=lambda pipeline: pipeline.seen is not None and pipeline.needs_autoencoder,
+    done=lambda run: (run.folder / ANALYSIS_FOLDER / ANALYSIS_FILE).is_file(),
+    on_rank_0=True,
+)

@@ -1,40 +1,22 @@
-"""What a classifier learns from: real faces against generated ones, or against their own reconstructions.
-
-An example is a picture with a label. Example i below the store's size is the face of row i; example N + i is the
-reconstruction of that face and a fake: both come from one row, so no split can part them.
-"""
+"""Stage 2: the examples for a classifier: real faces against generated ones, or against their own reconstructions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fakegan.data.arrays import RowArray, Rows
+from fakegan.data.arrays import RowArray
 from fakegan.data.faces import Faces, open_faces
 from fakegan.data.splits import Needs
 from fakegan.errors import UsageError
 from fakegan.labels import FAKE, REAL
 from fakegan.runs.settings import RunSettings, began_with
 from fakegan.stages.reconstruct import reconstruct_faces
+from fakegan.stages.stage import Examples, Run, Stage
 
 RECONSTRUCTED = "reconstructed"  # the source of the fakes that are reconstructions
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Pictures by example number, and which of them train and validate."""
-
-    arrays: dict[str, RowArray]  # "image" and, where the view or the fakes need it, "recon"
-    labels: npt.NDArray[np.int64]  # (N,) or (2N,), REAL or FAKE
-    sources: npt.NDArray[np.str_]
-    groups: npt.NDArray[np.str_]  # a face and its reconstruction share one
-    train: Rows
-    val: Rows
-    faces: int  # N: example i shows the face of row i % N
 
 
 def own_faces(settings: RunSettings, wanted: Needs) -> Faces:
@@ -53,32 +35,24 @@ def own_faces(settings: RunSettings, wanted: Needs) -> Faces:
     return open_faces(settings.data, settings.paths.data_dir, wanted)
 
 
-def examples(
-    settings: RunSettings,
-    faces: Faces,
-    autoencoder: Path | None,  # needed where the view or the fakes are reconstructions
-) -> Examples:
-    """The examples that the pipeline asks for; reconstructions are made, or found, on the way."""
-    store, splits, pipeline = faces.store, faces.splits, settings.pipeline
-    train, val = splits.train, splits.val
+def make_examples(run: Run) -> None:
+    """The examples that the pipeline asks for; reconstructions are made on the way, or found among the artifacts."""
+    store, splits, pipeline = run.faces.store, run.faces.splits, run.settings.pipeline
+    train, val, size = splits.train, splits.val, len(store)
     if pipeline.fakes == RECONSTRUCTED:
         train, val = (rows[store.labels[rows] == REAL] for rows in (train, val))
     arrays: dict[str, RowArray] = {"image": store.images}
-    examples = Examples(arrays, store.labels, store.sources, store.groups, train, val, len(store))
-    if autoencoder is None:
-        return examples
-    rows = np.union1d(train, val)
-    recon = reconstruct_faces(settings, store.images, store.fingerprint, rows, autoencoder)
+    if run.autoencoder is not None:
+        rows = np.union1d(train, val)
+        arrays["recon"] = recon = reconstruct_faces(run, store.images, store.fingerprint, rows)
     if pipeline.fakes != RECONSTRUCTED:
-        arrays["recon"] = recon
-        return examples
-
-    size = len(store)
+        run.examples = Examples(arrays, store.labels, store.sources, store.groups, train, val, size)
+        return
     pictures: dict[str, RowArray] = {"image": Joined(store.images, recon, size)}
     if pipeline.seen is not None and pipeline.seen.needs_recon:
-        again = reconstruct_faces(settings, recon, f"{store.fingerprint} {RECONSTRUCTED}", rows, autoencoder)
+        again = reconstruct_faces(run, recon, f"{store.fingerprint} {RECONSTRUCTED}", rows)
         pictures["recon"] = Joined(recon, again, size)
-    return Examples(
+    run.examples = Examples(
         pictures,
         labels=np.concatenate([store.labels, np.full(size, FAKE)]),
         sources=np.concatenate([store.sources, np.full(size, RECONSTRUCTED)]),
@@ -90,7 +64,7 @@ def examples(
 
 
 class Joined:
-    """Two arrays of pictures by row as one: rows from `size` on are those of the second."""
+    """Two arrays of pictures by row as one array: rows from `size` on are rows of the second."""
 
     def __init__(self, first: RowArray, second: RowArray, size: int) -> None:
         self.first, self.second, self.size = first, second, size
@@ -101,3 +75,6 @@ class Joined:
         pictures[~from_second] = self.first[rows[~from_second]]
         pictures[from_second] = self.second[rows[from_second] - self.size]
         return pictures
+
+
+EXAMPLES = Stage("reconstruct", make_examples, needed=lambda pipeline: pipeline.seen is not None)

@@ -1,4 +1,4 @@
-"""Stage 2: reconstructions of faces, made once, in large batches, by all processes of a run, kept as uint8."""
+"""Reconstructions of faces by the run's autoencoder: made once, in large batches, by all processes, kept as uint8."""
 
 from __future__ import annotations
 
@@ -15,72 +15,60 @@ from tqdm import tqdm
 from fakegan.config.trust import trust_names
 from fakegan.data.arrays import RowArray, Rows, npy_header
 from fakegan.detector import BATCH, reconstruct, trusted_net
-from fakegan.runs.artifacts import Reconstructions, file_digest, names_digest, obtain
+from fakegan.runs.artifacts import IMAGES_FILE, ROWS_FILE, Reconstructions, file_digest, names_digest, obtain
 from fakegan.runs.checkpoints import load_checkpoint, refusing_misfits
-from fakegan.runs.settings import RunSettings
+from fakegan.stages.stage import Run
 from fakegan.system import ranks
-from fakegan.system.devices import use_device
 
 FACE_BYTES = 64 * 64 * 3
 RECIPE = 1  # of reconstructing: raise it when the same autoencoder makes other pixels of the same faces
 
 
 def reconstruct_faces(
-    settings: RunSettings,
+    run: Run,  # on all of its processes
     images: RowArray,  # by store row
     fingerprint: str,  # of those images
     rows: Rows,  # sorted: which of them
-    autoencoder: Path,
 ) -> Reconstructions:
-    """Reconstructions of some faces, made once in large batches, found again by fingerprint."""
+    """Reconstructions of some faces, made now or found among the artifacts."""
+
+    def write(folder: Path) -> dict[str, Any]:
+        """Each process writes its share of the batches into its place in the one file."""
+        live = LiveReconstructions(run, images)
+        header = npy_header(len(rows), 64)
+        if ranks.is_rank_zero():
+            np.save(folder / ROWS_FILE, rows)
+            (folder / IMAGES_FILE).write_bytes(header)
+        ranks.wait()
+        starts = ranks.share(range(0, len(rows), BATCH))
+        with (folder / IMAGES_FILE).open("r+b") as out:  # a memory map would meet a full disk with a crash
+            out.seek(len(header) + (starts[0] * FACE_BYTES if starts else 0))
+            hidden = None if ranks.is_rank_zero() else True  # None: where there is no terminal
+            for start in tqdm(starts, f"reconstructing {len(rows)} faces", disable=hidden):
+                out.write(live[rows[start : start + BATCH]].tobytes())
+        return {"count": len(rows)}
+
+    assert run.autoencoder is not None
     ingredients = {
-        "autoencoder": file_digest(autoencoder),
+        "autoencoder": file_digest(run.autoencoder),
         "faces": fingerprint,
         "rows": names_digest(rows.astype(str)),
     }
-    artifact = obtain(
-        settings.paths.artifact_dir,
-        "reconstructions",
-        settings.model.name,
-        RECIPE,
-        ingredients,
-        lambda folder: _write_reconstructions(autoencoder, images, rows, folder, settings),
-    )
-    if artifact.reused:
-        print(f"reconstruct: found, {artifact.path.name}", flush=True)
-    return Reconstructions(artifact.path)
-
-
-def _write_reconstructions(
-    autoencoder: Path,
-    images: RowArray,
-    rows: Rows,
-    folder: Path,
-    settings: RunSettings,
-) -> dict[str, Any]:
-    """Each process writes its share of the batches into its place in the one file."""
-    live = LiveReconstructions(autoencoder, images, use_device(settings.trainer.accelerator), settings.trusted)
-    header = npy_header(len(rows), 64)
-    starts = ranks.share(range(0, len(rows), BATCH))
-    if ranks.is_rank_zero():
-        np.save(folder / "rows.npy", rows)
-        (folder / "images.npy").write_bytes(header)
-    ranks.wait()
-    with (folder / "images.npy").open("r+b") as out:  # a memory map would meet a full disk with a crash
-        out.seek(len(header) + (starts[0] * FACE_BYTES if starts else 0))
-        hidden = None if ranks.is_rank_zero() else True  # None: where there is no terminal
-        for start in tqdm(starts, f"reconstructing {len(rows)} faces", disable=hidden):
-            out.write(live[rows[start : start + BATCH]].tobytes())
-    return {"count": len(rows)}
+    name, root = run.settings.model.name, run.settings.paths.artifact_dir
+    return Reconstructions(obtain(root, "reconstructions", name, RECIPE, ingredients, write))
 
 
 class LiveReconstructions:
     """Faces by row as the autoencoder reconstructs them, made when they are asked for."""
 
-    def __init__(self, autoencoder: Path, images: RowArray, device: torch.device, trust: Sequence[str] = ()) -> None:
-        self.net = load_autoencoder(autoencoder, trust).to(device)
-        self.images = images
-        self.device = device
+    def __init__(
+        self,
+        run: Run,  # with a trained autoencoder
+        images: RowArray,  # by store row
+    ) -> None:
+        assert run.autoencoder is not None
+        self.net = load_autoencoder(run.autoencoder, run.settings.trusted).to(run.device)
+        self.images, self.device = images, run.device
 
     def __getitem__(self, rows: Any, /) -> npt.NDArray[np.uint8]:  # (B,) -> (B, 64, 64, 3)
         pixels = torch.from_numpy(np.ascontiguousarray(self.images[rows])).to(self.device)

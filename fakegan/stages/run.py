@@ -1,19 +1,18 @@
-"""The order of a run's stages: train_autoencoder, reconstruct, train_classifier, analyse, test.
+"""A run from its settings to metrics.json: the table of its stages, carried out in order, each of them once.
 
-Stages hand files to each other, never live objects: a run that was stopped goes on from what is there. What a
-stage may see is decided by its rows: test faces enter when the detector is finished and nowhere earlier.
-
-A run of several processes has all of them here. Networks train and faces are reconstructed by all together; the
-rest is the first one's, so that no face is tested twice.
+Stages leave files in the run's folder, so that a run that was stopped goes on from there. Test faces enter when the
+detector is finished and nowhere earlier. A run of several processes has all of them here: networks train and faces are
+reconstructed by all together, and rank 0 does the rest, so that no face is tested twice.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +26,31 @@ from fakegan.data.faces import Faces
 from fakegan.data.splits import Needs
 from fakegan.errors import FakeganError, UsageError
 from fakegan.nets.layers import forms
-from fakegan.runs.folder import DETECTOR_FILE, FACES_FILE, LOCK_FILE, METRICS_FILE, SCORES_FILE
+from fakegan.runs.folder import (
+    AUTOENCODER_FILE,
+    AUTOENCODER_FOLDER,
+    CLASSIFIER_FOLDER,
+    CONFIG_FILE,
+    FACES_FILE,
+    LOCK_FILE,
+    METRICS_FILE,
+    SCORES_FILE,
+    TEST_FOLDER,
+)
 from fakegan.runs.ledger import COMMAND_VARIABLE, command
-from fakegan.runs.results import read_metrics, table, write_metrics
+from fakegan.runs.results import read_metrics, table
 from fakegan.runs.settings import RunSettings, began_with
 from fakegan.runs.status import Status, write_status
-from fakegan.stages.analyse import analyse
-from fakegan.stages.examples import RECONSTRUCTED, Examples, examples, own_faces
-from fakegan.stages.summary import log_autoencoder
-from fakegan.stages.test import provenance, test
-from fakegan.stages.train_autoencoder import autoencoder_metrics, named_autoencoder, own_autoencoder, train_autoencoder
-from fakegan.stages.train_classifier import train_classifier
-from fakegan.system import log, ranks, signals
+from fakegan.stages.analyse import ANALYSIS
+from fakegan.stages.examples import EXAMPLES, RECONSTRUCTED, own_faces
+from fakegan.stages.stage import Run, Stage
+from fakegan.stages.test import TEST
+from fakegan.stages.train_autoencoder import AUTOENCODER, named_autoencoder
+from fakegan.stages.train_classifier import CLASSIFIER
+from fakegan.system import ranks, signals
 from fakegan.system.devices import describe, use_device
 from fakegan.system.files import replacing
+from fakegan.system.log import quiet
 from fakegan.system.processes import is_child, resume_command, run_ranks
 from fakegan.system.shell import command as command_line
 from fakegan.system.shell import here, program, trusting, word
@@ -49,39 +59,20 @@ from fakegan.training.batchnorm import said_of_several
 from fakegan.training.fitting import trainer_for
 from fakegan.training.loggers import check as check_loggers
 from fakegan.training.loggers import writing
-from fakegan.views import View
 
+STAGES = (AUTOENCODER, EXAMPLES, CLASSIFIER, ANALYSIS, TEST)
 PATIENCE = 120.0  # seconds that a process which is asked to end may take
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run ends with."""
-
-    objective: float  # the selection score, higher is better: validation AUROC, or an autoencoder's PSNR
-    text: str  # a short table, and where to look next; empty where the process that started this one says it
-
-
-@dataclass(frozen=True)
-class Stages:
-    """What a run does, in this order; what its pipeline does not need is left out."""
-
-    faces: Callable[[RunSettings, Needs], Faces] = own_faces
-    autoencoder: Callable[[RunSettings, Faces], Path] = train_autoencoder
-    examples: Callable[[RunSettings, Faces, Path | None], Examples] = examples
-    classifier: Callable[[RunSettings, Faces, View, Examples, Path | None], None] = train_classifier
-    analysis: Callable[[RunSettings, Faces, Path], None] = analyse
-    test: Callable[[RunSettings, Faces, Examples, Path | None], None] = test
-
-
-EVERY = Stages()
+log = logging.getLogger(__name__)
 
 
 def run(
     settings: RunSettings,
-    stages: Stages | None = None,  # None: EVERY
-) -> Outcome:
-    """Every stage that the pipeline needs and that has not finished before.
+    stages: Sequence[Stage] = STAGES,
+    open_faces: Callable[[RunSettings, Needs], Faces] = own_faces,
+) -> float:
+    """Carry out the stages that the pipeline needs and that are not done; print the results and where they are.
+
+    Returns the selection score, higher is better: validation AUROC, or an autoencoder's PSNR.
 
     Raises:
         FakeganError: what a stage raises; another process works on this run and goes on doing so.
@@ -91,17 +82,18 @@ def run(
     metrics_file = settings.paths.run_dir / METRICS_FILE
     wanted = _processes(settings)
     if ranks.on_rank_zero(metrics_file.is_file):
-        print(f"{settings.paths.run_dir} had finished already: nothing was done", flush=True)
+        log.info("%s had finished already: nothing was done", settings.paths.run_dir)
     elif ranks.count() == 1 and wanted > 1:
         _start_processes(settings, wanted)
     else:
         with ranks.peer_failure_as_error(), ranks.rank_zero_context(lambda: _alone_in(settings.paths.run_dir)):
-            if not ranks.on_rank_zero(metrics_file.is_file):  # while this one waited for another
-                _run_stages(settings, stages or EVERY)
+            if not ranks.on_rank_zero(metrics_file.is_file):  # another process had the run, and has finished it
+                _carry_out(settings, stages, open_faces)
     metrics = read_metrics(metrics_file)
-    told_by_another = ranks.count() > 1 and is_child()
+    if ranks.count() == 1 or not is_child():  # else the process that started this one prints them
+        print(_closing_words(settings, metrics), flush=True)
     ranks.disconnect()
-    return Outcome(float(metrics["objective"]), "" if told_by_another else _closing_words(settings, metrics))
+    return float(metrics["objective"])
 
 
 def _processes(settings: RunSettings) -> int:
@@ -122,30 +114,30 @@ def _processes(settings: RunSettings) -> int:
 
 
 def _start_processes(settings: RunSettings, wanted: int) -> None:
-    """The run's processes, from the config that was written for it; this one waits for them."""
+    """Start the run's processes from the config that was written for it, and wait for them."""
     run_dir = settings.paths.run_dir
     use_device(settings.trainer.accelerator)
-    _learners(settings)  # what cannot be is said once
-    with _alone_in(run_dir):  # then the first of them holds it
+    try_networks(settings)  # an error is said once, not by each process
+    with _alone_in(run_dir):  # then rank 0 holds the lock
         write_status(run_dir, Status("starting"))
     os.environ.setdefault(COMMAND_VARIABLE, command())
-    quiet = ["-q"] if log.quiet() else []  # they print where this process does
-    run_ranks([*resume_command(run_dir, settings.trusted), *quiet], wanted, run_dir)
+    argv = resume_command(run_dir, settings.trusted)
+    run_ranks([*argv, "-q"] if quiet() else argv, wanted, run_dir)  # they print where this process does
 
 
 @contextmanager
 def _alone_in(run_dir: Path) -> Iterator[None]:
-    """One run is worked on by one command at a time; one that is killed lets go of it."""
+    """Hold the run's lock: one command at a time works on a run. A process that is killed lets go of it."""
     lock = filelock.FileLock(run_dir / LOCK_FILE)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        print(f"another process works on {run_dir}; waiting for it to end", flush=True)
+        log.info("another process works on %s; waiting for it to end", run_dir)
         try:
             lock.acquire(timeout=PATIENCE)
         except filelock.Timeout:
             raise FakeganError(f"another process works on {run_dir}: stop it, or let it finish") from None
-        if not (run_dir / "config.yaml").is_file():
+        if not (run_dir / CONFIG_FILE).is_file():
             lock.release()
             raise FakeganError(f"{run_dir}: the command that began this run has given it up; start a new one") from None
     try:
@@ -154,50 +146,83 @@ def _alone_in(run_dir: Path) -> Iterator[None]:
         lock.release()
 
 
-def _run_stages(settings: RunSettings, stages: Stages) -> None:
-    device = use_device(settings.trainer.accelerator)  # what cannot be is said before anything starts
+def _carry_out(
+    settings: RunSettings, stages: Sequence[Stage], open_faces: Callable[[RunSettings, Needs], Faces]
+) -> None:
+    """Refuse what cannot be before anything starts, open the faces, and carry out the stages."""
+    device = use_device(settings.trainer.accelerator)
     ranks.on_rank_zero(lambda: check_loggers(settings))
-    learners = _learners(settings)  # so that a wrong option costs no training
+    networks = try_networks(settings)
     precision = settings.trainer.precision_on(device.type)
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
-        print(f"device: {describe(device, forms(learners, device), precision)}", flush=True)
-    for line in (*settings.trainer.said(device.type), *said_of_several(learners)):
-        print(line, flush=True)
-    named = settings.model.checkpoint if settings.pipeline.needs_autoencoder else None
-    if named is not None and not ranks.on_rank_zero(own_autoencoder(settings).is_file):
+        log.info("device: %s", describe(device, forms(networks, device), precision))
+    for line in (*settings.trainer.said(device.type), *said_of_several(networks)):
+        log.info(line)
+    named, own = settings.model.checkpoint, settings.paths.run_dir / AUTOENCODER_FOLDER / AUTOENCODER_FILE
+    if settings.pipeline.needs_autoencoder and named is not None and not ranks.on_rank_zero(own.is_file):
         named_autoencoder(named, settings)
-    _says(settings, "faces")
-    faces = stages.faces(settings, settings.pipeline.needs)
+    _begin_stage(settings, "faces")
+    faces = open_faces(settings, settings.pipeline.needs)
     ranks.on_rank_zero(lambda: _same_faces_as_before(settings.paths.run_dir, faces))
-    print(faces_by_stage(settings, faces), flush=True)
-    for reason, count in faces.splits.left_out.items():
-        print(f"{count} faces are in no split: {reason}", flush=True)
+    log.info(faces_by_stage(settings, faces))
+    run = Run(settings, device, faces)
     with writing(settings):
-        _train_and_test(settings, faces, stages)
+        for stage in stages:
+            if not stage.needed(settings.pipeline) or ranks.on_rank_zero(partial(stage.done, run)):
+                continue
+            _begin_stage(settings, stage.name)
+            if stage.on_rank_0:
+                ranks.on_rank_zero(partial(stage.run, run))
+            else:
+                stage.run(run)
 
 
-def _train_and_test(settings: RunSettings, faces: Faces, stages: Stages) -> None:
-    autoencoder = None
-    if settings.pipeline.needs_autoencoder:
-        _says(settings, "autoencoder")
-        autoencoder = stages.autoencoder(settings, faces)
-    view = settings.pipeline.seen
-    if view is not None:
-        _says(settings, "reconstruct")
-        shown = stages.examples(settings, faces, autoencoder)
-        if not ranks.on_rank_zero((settings.paths.run_dir / DETECTOR_FILE).is_file):
-            _says(settings, "classifier")
-            stages.classifier(settings, faces, view, shown, autoencoder)
-        ranks.on_rank_zero(lambda: _examine(settings, faces, shown, autoencoder, stages))
-    elif autoencoder is not None:
-        values = autoencoder_metrics(autoencoder)
-        metrics = {"autoencoder": values, "objective": values["psnr"], **provenance()}
-        ranks.on_rank_zero(lambda: log_autoencoder(settings, values))
-        ranks.on_rank_zero(lambda: write_metrics(settings.paths.run_dir / METRICS_FILE, metrics))
+def try_networks(settings: RunSettings) -> list[nn.Module]:
+    """Build and try the networks, their callbacks and trainers, so that a wrong option costs no training.
+
+    Returns them as the run trains them; an autoencoder that `model.checkpoint` names is frozen.
+
+    Raises:
+        UsageError: an option of a network, a callback, a logger or the trainer that cannot be.
+    """
+    networks: list[nn.Module] = []
+    run_dir, pipeline = settings.paths.run_dir, settings.pipeline
+    if pipeline.needs_autoencoder:
+        made = parts.autoencoder(settings)
+        net = made.get_submodule("autoencoder")
+        if settings.model.checkpoint is None:
+            trials.try_autoencoder(net, settings)
+            trainer_for(made, None, run_dir / AUTOENCODER_FOLDER, settings, settings.autoencoder_budget, False)
+            networks.append(made)
+        else:
+            networks.append(net.requires_grad_(False))
+    if pipeline.trains_classifier:
+        made, stops_early = parts.classifier(settings), not settings.classifier.adversarial
+        trials.try_classifier(made, settings)
+        trainer_for(made, None, run_dir / CLASSIFIER_FOLDER, settings, settings.classifier_budget, stops_early)
+        networks.append(made)
+    return networks
+
+
+def _begin_stage(settings: RunSettings, name: str) -> None:
+    signals.raise_if_stopped()
+    if ranks.is_rank_zero():
+        write_status(settings.paths.run_dir, Status(name))
+
+
+def _same_faces_as_before(run_dir: Path, faces: Faces) -> None:
+    """A run goes on with the faces that it began with: others may have been tested on, or learnt from."""
+    before = began_with(run_dir)
+    if not before:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        with replacing(run_dir / FACES_FILE) as building:
+            building.write_text(f"{faces.store.fingerprint}\n")
+    elif before != faces.store.fingerprint:
+        raise FakeganError(f"{faces.store.path} has changed since this run began: start a new run")
 
 
 def faces_by_stage(settings: RunSettings, faces: Faces) -> str:
-    """How many faces of which source each stage has, and what else is to be known of them before it trains."""
+    """How many faces of which source each stage has, and what else to know of them before anything trains."""
     pipeline, splits = settings.pipeline, faces.splits
     lines = [faces.by_stage(pipeline.needs)]
     if pipeline.needs_autoencoder and settings.model.checkpoint is not None:
@@ -209,85 +234,35 @@ def faces_by_stage(settings: RunSettings, faces: Faces) -> str:
         lines.append(f"{kept:,} real faces are kept for the autoencoder of other pipelines")
     if pipeline.fakes == RECONSTRUCTED:
         lines.append("the fakes to learn from are reconstructions of the real faces of train and val")
-    return "\n".join([*lines, *splits.notes])
-
-
-def _learners(settings: RunSettings) -> list[nn.Module]:
-    """Networks such as the run trains, or takes as `model.checkpoint` has them: then they are frozen.
-
-    What trains them is made once, too, and thrown away.
-
-    Raises:
-        UsageError: an option of a network, a callback, a logger or the trainer that cannot be.
-    """
-    nets: list[nn.Module] = []
-    run_dir = settings.paths.run_dir
-    if settings.pipeline.needs_autoencoder and settings.model.checkpoint is None:
-        made = parts.autoencoder(settings)
-        trials.try_autoencoder(made.get_submodule("autoencoder"), settings)
-        trainer_for(made, None, run_dir / "autoencoder", settings, settings.autoencoder_budget, False)
-        nets.append(made)
-    elif settings.pipeline.needs_autoencoder:
-        nets.append(parts.autoencoder(settings).get_submodule("autoencoder").requires_grad_(False))
-    if settings.pipeline.trains_classifier:
-        made, stops_early = parts.classifier(settings), not settings.classifier.adversarial
-        trials.try_classifier(made, settings)
-        trainer_for(made, None, run_dir / "classifier", settings, settings.classifier_budget, stops_early)
-        nets.append(made)
-    return nets
-
-
-def _examine(settings: RunSettings, faces: Faces, shown: Examples, autoencoder: Path | None, stages: Stages) -> None:
-    if autoencoder is not None:
-        _says(settings, "analyse")
-        stages.analysis(settings, faces, autoencoder)
-    _says(settings, "test")
-    stages.test(settings, faces, shown, autoencoder)
-
-
-def _says(settings: RunSettings, stage: str) -> None:
-    signals.raise_if_stopped()
-    if ranks.is_rank_zero():
-        write_status(settings.paths.run_dir, Status(stage))
-
-
-def _same_faces_as_before(run_dir: Path, faces: Faces) -> None:
-    """A run that goes on must go on with the faces it began with: others may have been tested on, or learnt from."""
-    before = began_with(run_dir)
-    if not before:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        with replacing(run_dir / FACES_FILE) as building:
-            building.write_text(f"{faces.store.fingerprint}\n")
-    elif before != faces.store.fingerprint:
-        raise FakeganError(f"{faces.store.path} has changed since this run began: start a new run")
+    left_out = [f"{count} faces are in no split: {reason}" for reason, count in splits.left_out.items()]
+    return "\n".join([*lines, *splits.notes, *left_out])
 
 
 def _closing_words(settings: RunSettings, metrics: dict[str, Any]) -> str:
     run_dir = settings.paths.run_dir.absolute()
-    tensorboard = f", or all runs: {program('tensorboard')} --logdir {shlex.quote(here(run_dir.parent))}"
-    shown = any(str(node[TARGET]).endswith("TensorBoardLogger") for node in (settings.logger or {}).values() if node)
     lines = [""]
     if "autoencoder" in metrics:
         a = metrics["autoencoder"]
         values = f"PSNR {a['psnr']:.2f} dB, L1 {a['l1']:.4f}, SSIM {a['ssim']:.3f}"
         lines.append(f"{settings.model.name}, validation faces: {values}")
-    if "test" in metrics:
-        again = command_line("evaluate.py", word("run", run_dir), *trusting(settings.needed_to_score))
-        lines += [
-            f"{settings.label()} · seed {settings.seed}: test split, 95% intervals",
-            f"threshold {metrics['threshold']:.3f} and temperature {metrics['temperature']:.2f} from validation",
-            table(metrics["test"]),
-        ]
-        if "test_reconstructed" in metrics:
-            lines += ["test faces against their own reconstructions:", table(metrics["test_reconstructed"])]
-        lines += [
-            f"validation AUROC {metrics['objective']:.3f}",
-            "",
-            f"numbers:  {here(run_dir / METRICS_FILE)} and {SCORES_FILE}",
-            f"pictures: {here(run_dir / 'test')}{tensorboard if shown else ''}",
-            f"again:    {again}",
-        ]
-    else:
+    if "test" not in metrics:
         again = command_line("train.py", word("model.checkpoint", run_dir))
-        lines.append(f"use it:   {again}\n          and the model and budget words of this run")
+        return "\n".join([*lines, f"use it:   {again}", "          and the model and budget words of this run"])
+    lines += [
+        f"{settings.label()} · seed {settings.seed}: test split, 95% intervals",
+        f"threshold {metrics['threshold']:.3f} and temperature {metrics['temperature']:.2f} from validation",
+        table(metrics["test"]),
+    ]
+    if "test_reconstructed" in metrics:
+        lines += ["test faces against their own reconstructions:", table(metrics["test_reconstructed"])]
+    boards = [node for node in (settings.logger or {}).values() if node and node[TARGET].endswith("TensorBoardLogger")]
+    tensorboard = f", or all runs: {program('tensorboard')} --logdir {shlex.quote(here(run_dir.parent))}"
+    again = command_line("evaluate.py", word("run", run_dir), *trusting(settings.needed_to_score))
+    lines += [
+        f"validation AUROC {metrics['objective']:.3f}",
+        "",
+        f"numbers:  {here(run_dir / METRICS_FILE)} and {SCORES_FILE}",
+        f"pictures: {here(run_dir / TEST_FOLDER)}{tensorboard if boards else ''}",
+        f"again:    {again}",
+    ]
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,8 +20,11 @@ from fakegan.evaluation.metrics import Scores, measures
 from fakegan.labels import LABEL_CONVENTION
 from fakegan.runs.folder import SCORES_FILE
 from fakegan.runs.results import FaceScores, write_scores
-from fakegan.stages.examples import RECONSTRUCTED, Examples
+from fakegan.stages.examples import RECONSTRUCTED
+from fakegan.stages.stage import Examples
 from fakegan.system.places import install
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,53 +37,62 @@ class ScoredFaces:
     learnt_from: frozenset[str] | None = None  # sources that took part in training, where that matters
 
     def measures(self) -> dict[str, Any]:
-        """Everything that metrics.json says of one split."""
+        """The part of metrics.json that describes one split."""
         f = self.faces
         faces = (f.scores, f.labels, f.sources, f.groups, self.threshold)
         return measures(*faces, uncalibrated=self.uncalibrated, learnt_from=self.learnt_from)
 
+    def pictures(self) -> dict[str, Any]:
+        """Figures by name: ROC, confusion, histogram, reliability."""
+        f = self.faces
+        return plots.pictures(f.scores, f.labels, f.sources, self.threshold, self.uncalibrated, self.learnt_from)
+
     def write(self, folder: Path, pictures: str = ".") -> None:
-        """scores.csv into the folder, and ROC, confusion, histogram, reliability into the folder `pictures` of it."""
+        """scores.csv into the folder, and the pictures into its folder `pictures`."""
         folder.mkdir(parents=True, exist_ok=True)
         write_scores(folder / SCORES_FILE, self.faces)
         if not plots.available():
-            print(f"no pictures: they need matplotlib, {install('plots')}", flush=True)
+            log.info("no pictures: they need matplotlib, %s", install("plots"))
             return
         (folder / pictures).mkdir(exist_ok=True)
         for name, figure in self.pictures().items():
             figure.savefig(folder / pictures / f"{name}.png")
 
-    def pictures(self) -> dict[str, Any]:
-        """Figures by name."""
-        f = self.faces
-        return plots.pictures(f.scores, f.labels, f.sources, self.threshold, self.uncalibrated, self.learnt_from)
-
 
 def score(detector: Detector, store: FaceStore, rows: Rows, what: str) -> ScoredFaces:
     """Some faces of a store, as they are."""
-    margins = _margins(detector, store.images, rows, what)
-    return _scored(detector, margins, store.files[rows], store.sources[rows], store.labels[rows], store.groups[rows])
+    columns = (store.files[rows], store.sources[rows], store.labels[rows], store.groups[rows])
+    return _scored(detector, store.images, rows, what, *columns)
 
 
 def score_examples(detector: Detector, examples: Examples, rows: Rows) -> ScoredFaces:
     """Some of the examples a classifier learns from; they have no file names."""
-    margins = _margins(detector, examples.arrays["image"], rows, "validation faces")
-    numbers = rows.astype(np.str_)
-    return _scored(detector, margins, numbers, examples.sources[rows], examples.labels[rows], examples.groups[rows])
+    columns = (rows.astype(np.str_), examples.sources[rows], examples.labels[rows], examples.groups[rows])
+    return _scored(detector, examples.arrays["image"], rows, "validation faces", *columns)
 
 
 def score_reconstructed(
     detector: Detector, store: FaceStore, recon: RowArray, rows: Rows, real: ScoredFaces
 ) -> ScoredFaces:
     """Real faces, scored already, and beside them their own reconstructions as fakes."""
-    margins = _margins(detector, recon, rows, "reconstructions of test faces")
     files = np.char.add(store.files[rows], f" ({RECONSTRUCTED})")
     sources, labels = np.full(len(rows), RECONSTRUCTED), np.ones(len(rows), dtype=np.int64)
-    return together([real, _scored(detector, margins, files, sources, labels, store.groups[rows])])
+    what = "reconstructions of test faces"
+    return together([real, _scored(detector, recon, rows, what, files, sources, labels, store.groups[rows])])
+
+
+def _scored(
+    detector: Detector, images: RowArray, rows: Rows, what: str, files: Any, sources: Any, labels: Any, groups: Any
+) -> ScoredFaces:
+    with tqdm(total=len(rows), desc=f"scoring {what}", mininterval=0.5, disable=None) as bar:
+        margins = detector.margins(images, rows, bar.update)
+    scores = probability(margins, detector.temperature)
+    faces = FaceScores(files, sources, labels, groups, scores, scores >= detector.threshold)
+    return ScoredFaces(faces, probability(margins, 1.0), detector.threshold)
 
 
 def together(parts: Sequence[ScoredFaces]) -> ScoredFaces:
-    """Several lots of faces as one."""
+    """The faces of several parts, in one."""
     columns = {f.name: np.concatenate([getattr(part.faces, f.name) for part in parts]) for f in fields(FaceScores)}
     return ScoredFaces(FaceScores(**columns), np.concatenate([part.uncalibrated for part in parts]), parts[0].threshold)
 
@@ -90,7 +103,7 @@ def chosen(scored: ScoredFaces, keep: Any) -> ScoredFaces:  # bool (N,)
 
 
 def decisions(detector: Detector, store: FaceStore) -> dict[str, Any]:
-    """What metrics.json says besides the splits."""
+    """The part of metrics.json that describes the detector and its faces."""
     return {
         "threshold": detector.threshold,
         "temperature": detector.temperature,
@@ -98,14 +111,3 @@ def decisions(detector: Detector, store: FaceStore) -> dict[str, Any]:
         "label_convention": LABEL_CONVENTION,
         "data_fingerprint": store.fingerprint,
     }
-
-
-def _margins(detector: Detector, images: RowArray, rows: Rows, what: str) -> Scores:
-    with tqdm(total=len(rows), desc=f"scoring {what}", mininterval=0.5, disable=None) as bar:
-        return detector.margins(images, rows, bar.update)
-
-
-def _scored(detector: Detector, margins: Scores, files: Any, sources: Any, labels: Any, groups: Any) -> ScoredFaces:
-    scores = probability(margins, detector.temperature)
-    faces = FaceScores(files, sources, labels, groups, scores, scores >= detector.threshold)
-    return ScoredFaces(faces, probability(margins, 1.0), detector.threshold)

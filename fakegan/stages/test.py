@@ -1,68 +1,49 @@
-"""Stage 4: the test split, scored once by the finished detector; metrics.json comes last."""
+"""Stage 5: the test split, scored once by the finished detector; the loggers are told; metrics.json comes last."""
 
 from __future__ import annotations
 
+import logging
 import platform
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 import fakegan
-from fakegan.data.faces import Faces
 from fakegan.detector import Detector
 from fakegan.errors import FakeganError
-from fakegan.labels import REAL
+from fakegan.evaluation import plots
+from fakegan.evaluation.error_plots import rendered
+from fakegan.evaluation.metrics import seen_and_unseen
+from fakegan.labels import FAKE, REAL
 from fakegan.runs.finished import LEARNT_FROM
-from fakegan.runs.folder import METRICS_FILE
+from fakegan.runs.folder import METRICS_FILE, RECONSTRUCTED_FOLDER, TEST_FOLDER, VALIDATION_FOLDER
 from fakegan.runs.ledger import command, record
 from fakegan.runs.results import write_metrics
 from fakegan.runs.settings import RunSettings
-from fakegan.stages.examples import RECONSTRUCTED, Examples
+from fakegan.stages.examples import RECONSTRUCTED
 from fakegan.stages.reconstruct import LiveReconstructions
-from fakegan.stages.scoring import chosen, decisions, score, score_examples, score_reconstructed
-from fakegan.stages.summary import log_test
+from fakegan.stages.scoring import ScoredFaces, chosen, decisions, score, score_examples, score_reconstructed
+from fakegan.stages.stage import Run, Stage
 from fakegan.stages.train_autoencoder import autoencoder_metrics
-from fakegan.system.devices import use_device
+from fakegan.training.loggers import hyperparameters, in_a_stage
+from fakegan.training.pictures import conclude, show, show_histogram
+
+HPARAM_METRICS = (
+    *("auroc", "accuracy", "balanced_accuracy", "average_precision", "eer"),
+    *("real_accuracy", "fake_accuracy"),
+)
+log = logging.getLogger(__name__)
 
 
-def test(settings: RunSettings, faces: Faces, examples: Examples, autoencoder: Path | None) -> None:
-    """Score the test split once, write what people read, metrics.json last."""
-    run_dir = settings.paths.run_dir
-    device = use_device(settings.trainer.accelerator)
-    detector = Detector.load(run_dir, device, settings.trusted)
-    store, rows = faces.store, faces.splits.test
-    known = int(detector.knows(store.sha256[rows]).sum())
-    if known:
-        raise FakeganError(f"{known} test faces took part in training: the store has changed since; start a new run")
-    print(f"test: scoring {len(rows)} faces", flush=True)
-    record(run_dir, len(rows), store.fingerprint)
-    learnt_from = np.unique(examples.sources[np.concatenate([examples.train, examples.val])]).tolist()
-    tested = replace(score(detector, store, rows, "test faces"), learnt_from=frozenset(learnt_from))
-    content: dict[str, Any] = {
-        "val": score_examples(detector, examples, examples.val).measures(),
-        "test": tested.measures(),
-    }
-    content["objective"] = content["val"]["auroc"]["value"]
-    if settings.pipeline.fakes == RECONSTRUCTED and autoencoder is not None:
-        real = store.labels[rows] == REAL
-        recon = LiveReconstructions(autoencoder, store.images, device, settings.trusted)
-        own_task = score_reconstructed(detector, store, recon, rows[real], chosen(tested, real))
-        own_task.write(run_dir / "test_reconstructed")
-        content["test_reconstructed"] = own_task.measures()
-    if autoencoder is not None:
-        content["autoencoder"] = autoencoder_metrics(autoencoder)
-    content |= {**decisions(detector, store), LEARNT_FROM: learnt_from}
-    tested.write(run_dir, "test")
-    log_test(settings, content, tested)
-    write_metrics(run_dir / METRICS_FILE, {**content, **provenance()})
+def test(run: Run) -> None:
+    """Score the test split once, write what people read, metrics.json last.
 
-
-def provenance() -> dict[str, Any]:
-    """With what the numbers were made."""
+    A run that trains an autoencoder alone ends with the autoencoder's validation metrics.
+    """
+    content = _autoencoder_alone(run) if run.settings.pipeline.seen is None else _tested(run)
     versions = {
         "fakegan": fakegan.__version__,
         "python": platform.python_version(),
@@ -70,4 +51,73 @@ def provenance() -> dict[str, Any]:
         "pytorch_lightning": version("pytorch_lightning"),
         "numpy": np.__version__,
     }
-    return {"command": command(), "versions": versions}
+    write_metrics(run.folder / METRICS_FILE, {**content, "command": command(), "versions": versions})
+
+
+def _autoencoder_alone(run: Run) -> dict[str, Any]:
+    assert run.autoencoder is not None
+    metrics = autoencoder_metrics(run.autoencoder)
+    finals = {**{f"validation/{name}": value for name, value in metrics.items()}, "objective": metrics["psnr"]}
+    with in_a_stage(run.settings, run.folder / VALIDATION_FOLDER) as loggers:
+        for logger in loggers:
+            conclude(logger, hyperparameters(run.settings), finals)
+    return {"autoencoder": metrics, "objective": metrics["psnr"]}
+
+
+def _tested(run: Run) -> dict[str, Any]:
+    """Score and write scores.csv, pictures and the loggers' files; returns the content of metrics.json."""
+    settings, examples, store, rows = run.settings, run.examples, run.faces.store, run.faces.splits.test
+    detector = Detector.load(run.folder, run.device, settings.trusted)
+    known = int(detector.knows(store.sha256[rows]).sum())
+    if known:
+        raise FakeganError(f"{known} test faces took part in training: the store has changed since; start a new run")
+    log.info("test: scoring %d faces", len(rows))
+    record(run.folder, len(rows), store.fingerprint)
+    learnt_from = np.unique(examples.sources[np.concatenate([examples.train, examples.val])]).tolist()
+    tested = replace(score(detector, store, rows, "test faces"), learnt_from=frozenset(learnt_from))
+    content = {"val": score_examples(detector, examples, examples.val).measures(), "test": tested.measures()}
+    content["objective"] = content["val"]["auroc"]["value"]
+    if settings.pipeline.fakes == RECONSTRUCTED:
+        real = store.labels[rows] == REAL
+        recon = LiveReconstructions(run, store.images)
+        own_task = score_reconstructed(detector, store, recon, rows[real], chosen(tested, real))
+        own_task.write(run.folder / RECONSTRUCTED_FOLDER)
+        content["test_reconstructed"] = own_task.measures()
+    if run.autoencoder is not None:
+        content["autoencoder"] = autoencoder_metrics(run.autoencoder)
+    content |= {**decisions(detector, store), LEARNT_FROM: learnt_from}
+    tested.write(run.folder, TEST_FOLDER)
+    log_test(settings, content, tested)
+    return content
+
+
+def log_test(
+    settings: RunSettings,
+    content: dict[str, Any],  # of metrics.json
+    tested: ScoredFaces,
+) -> None:
+    """Give the loggers hyperparameters, test scalars, pictures and histograms, in the run's folder `test`.
+
+    Where some generators were seen in training and others not, each kind has scalars (`test/seen/auroc`) and a
+    histogram (`test/score_seen_fake`) of its own, and there are none of both together.
+    """
+    f, test = tested.faces, content["test"]
+    kinds = seen_and_unseen(f.labels, f.sources, tested.learnt_from)
+    parts = {f"test/{kind}": test[kind] for kind in kinds} or {"test": test}
+    finals = {f"{at}/{name}": part[name]["value"] for at, part in parts.items() for name in HPARAM_METRICS}
+    finals["objective"] = content["objective"]
+    fake = f.labels == FAKE
+    histograms = {"score_real": f.labels == REAL}
+    histograms |= {f"score_{kind}_fake": among & fake for kind, among in kinds.items()} or {"score_fake": fake}
+    figures = tested.pictures() if plots.available() else {}
+    pictures = {name: rendered(figure) for name, figure in figures.items()}
+    with in_a_stage(settings, settings.paths.run_dir / TEST_FOLDER) as loggers:
+        for logger in loggers:
+            conclude(logger, hyperparameters(settings), finals)
+            for name, own in histograms.items():
+                show_histogram(logger, f"test/{name}", f.scores[own])
+            for name, picture in pictures.items():
+                show(logger, f"test/{name}", picture, 0)
+
+
+TEST = Stage("test", test, on_rank_0=True)

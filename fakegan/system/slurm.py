@@ -12,16 +12,12 @@ import re
 import signal
 import subprocess
 import sys
-from contextlib import suppress
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from fakegan.system import signals
-from fakegan.system.files import replacing
 from fakegan.system.processes import REQUEUED, is_child
 
-JOB_FILE = "slurm_job.txt"  # in a run directory
 _ANSWER = 20.0  # seconds that a busy SLURM has to answer: a job that it ends is killed after 30
 REQUEUE_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
 
@@ -43,7 +39,7 @@ def requeue(number: int, _frame: FrameType | None = None) -> NoReturn:
     """
     if is_child() or os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
         signals.end_process(REQUEUED)
-    job = _job()
+    job = job_id()
     requeued = False
     if number == signal.SIGTERM:
         # A preempted job may have a time of grace, in which it runs. A job that ends within has ended for SLURM.
@@ -60,29 +56,8 @@ def requeue(number: int, _frame: FrameType | None = None) -> NoReturn:
     signals.end_process(REQUEUED)
 
 
-def record_job(run_dir: Path) -> None:
-    """Under SLURM: write down in a run which job began it, so that this job finds it when it is started again."""
-    if "SLURM_JOB_ID" in os.environ and not is_child():
-        with suppress(OSError), replacing(run_dir / JOB_FILE) as building:
-            building.write_text(f"{_job()}\n")
-
-
-def earlier_runs(run_dir: Path) -> list[Path]:
-    """Where SLURM has started this job again: the runs that it may have begun in place of `run_dir`; else none.
-
-    First the run there, then the runs beside it that this job began: the name of a run's folder has a clock in it.
-    """
-    if "SLURM_RESTART_COUNT" not in os.environ:
-        return []
-    found = [run_dir]
-    for path in sorted(run_dir.parent.glob(f"*/{JOB_FILE}")):
-        with suppress(OSError, ValueError):
-            if path.parent != run_dir and path.read_text().strip() == _job():
-                found.append(path.parent)
-    return found
-
-
-def _job() -> str:
+def job_id() -> str:
+    """The job that this process belongs to, an array's task with both numbers; empty elsewhere than under SLURM."""
     job = os.environ.get("SLURM_ARRAY_JOB_ID", os.environ.get("SLURM_JOB_ID", ""))
     task = os.environ.get("SLURM_ARRAY_TASK_ID")
     return job if task is None else f"{job}_{task}"

@@ -20,7 +20,7 @@ from pytorch_lightning.utilities.model_summary.model_summary import ModelSummary
 
 from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.checkpoints import load_checkpoint
-from fakegan.runs.folder import CHECKPOINTS, LAST
+from fakegan.runs.folder import BEST, CHECKPOINTS, FINISHED, LAST
 from fakegan.runs.settings import RunSettings, StageBudget
 from fakegan.system import ranks
 from fakegan.system.files import replacing
@@ -48,9 +48,9 @@ def fit(
         FakeganError: the last checkpoint is of another network.
         UsageError: an argument of the trainer does not go with these data.
     """
-    checkpoints, finished = folder / CHECKPOINTS, folder / "finished"
+    checkpoints, finished = folder / CHECKPOINTS, folder / FINISHED
     if ranks.on_rank_zero(finished.is_file):  # stopped later, between this stage and the next
-        return checkpoints / "best.ckpt"
+        return checkpoints / BEST
     last = checkpoints / LAST
     ranks.on_rank_zero(lambda: _writable(checkpoints))
     torch.manual_seed(settings.seed)
@@ -78,7 +78,7 @@ def fit(
     ranks.on_rank_zero(lambda: _tell_end(folder, trainer))
     ranks.on_rank_zero(finished.touch)
     stop.follow(ranks.largest(stop.noted))  # it came in the last epoch
-    return checkpoints / "best.ckpt"
+    return checkpoints / BEST
 
 
 def trainer_for(
@@ -112,7 +112,7 @@ def trainer_for(
 
 def _tell_end(folder: Path, trainer: pl.Trainer) -> None:
     """Which epoch is kept; why there was none after the last one, where more were asked for; where a profile is."""
-    best, last, epochs = load_checkpoint(folder / CHECKPOINTS / "best.ckpt"), trainer.current_epoch, trainer.max_epochs
+    best, last, epochs = load_checkpoint(folder / CHECKPOINTS / BEST), trainer.current_epoch, trainer.max_epochs
     why = _ended_by(trainer)
     if last < (epochs or 0):
         print(f"{folder.name}: early stop after epoch {last}/{epochs}{why}", flush=True)

@@ -174,11 +174,13 @@ def feed(folder: Path, faces: int) -> Prepared:
 
 def reconstruct(folder: Path, faces: int) -> Prepared:
     """The stage that reconstructs, writing its file, with a net of depth 1 and width 2."""
+    import torch
+
     from fakegan.data.arrays import map_array
     from fakegan.nets.autogan import AutoGAN
     from fakegan.runs.checkpoints import save_checkpoint
-    from fakegan.runs.settings import RunSettings
     from fakegan.stages.reconstruct import reconstruct_faces
+    from fakegan.stages.stage import Run
 
     options: dict[str, Any] = {"depth": 1, "width": 2}
     net, file = AutoGAN(**options), folder / "autoencoder.pt"
@@ -189,8 +191,9 @@ def reconstruct(folder: Path, faces: int) -> Prepared:
         trainer=SimpleNamespace(accelerator="cpu"),
         trusted=(),
     )
+    run = SimpleNamespace(settings=settings, device=torch.device("cpu"), autoencoder=file)
     images, rows = map_array(folder / "images.npy"), np.arange(faces)
-    return lambda: reconstruct_faces(cast(RunSettings, settings), images, str(faces), rows, file)
+    return lambda: reconstruct_faces(cast(Run, run), images, str(faces), rows)
 
 
 def evaluate(folder: Path, faces: int) -> Prepared:
