@@ -1,20 +1,28 @@
-"""What several test files share: made-up pictures, settings of a run, and what a folder holds."""
+"""What several test files share: made-up pictures, settings of a run, what a folder holds, and small trainings."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytorch_lightning as pl
 from hydra import compose, initialize_config_dir
 from PIL import Image
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
 
 from fakegan.config.overrides import opened
+from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.runs.compose import register_resolvers, settings_of
 from fakegan.runs.settings import RunSettings
 from fakegan.system.places import CONF
+from fakegan.training.autoencoder import AdversarialAutoencoder
 
 
 def smooth_faces(count: int, rng: np.random.Generator, checkerboard: float = 0.0) -> npt.NDArray[np.uint8]:
@@ -48,3 +56,57 @@ def compose_run(*overrides: str) -> RunSettings:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", list(map(opened, overrides)))
     return settings_of(RunSettings, cfg, overrides)
+
+
+def adam(lr: float = 2e-4) -> Callable[..., Optimizer]:
+    return partial(Adam, lr=lr, betas=(0.8, 0.9), fused=True)
+
+
+def autoencoder(width: int = 4, kind: type[AdversarialAutoencoder] = AdversarialAutoencoder, **options: Any) -> Any:
+    """A small adversarial autoencoder, of the class `kind`."""
+    networks = {"net": AutoGAN(1, width), "discriminator": PatchDiscriminator(width), "optimizer": adam()}
+    return kind(**{**networks, **options})
+
+
+def fit(module: pl.LightningModule, data: Any, epochs: int = 1, **options: Any) -> pl.Trainer:
+    """The Trainer that has fitted a module on a CPU: quiet, without checkpoints; `options` are Lightning's."""
+    quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "use_distributed_sampler")
+    fixed: dict[str, Any] = {"accelerator": "cpu", "max_epochs": epochs, "num_sanity_val_steps": 0}
+    trainer = pl.Trainer(**{**fixed, **dict.fromkeys(quiet, False), **options})
+    trainer.fit(module, data)
+    return trainer
+
+
+class PlainNet(nn.Module):
+    """A user's net: its Dropout and BatchNorm1d are torch's; AlphaDropout draws noise that is not dealt."""
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        dropout: float = 0.4,  # share of the features that are left out in training
+        alpha: bool = False,  # by torch's AlphaDropout
+    ) -> None:
+        super().__init__()
+        kind = nn.AlphaDropout if alpha else nn.Dropout
+        self.features = nn.Sequential(nn.Conv2d(in_channels, 4, 8, stride=8), nn.ReLU(), nn.Flatten(), kind(dropout))
+        self.head = nn.Sequential(nn.Linear(256, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2))
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) -> (B, 2)
+        logits: Tensor = self.head(self.features(x))
+        return logits
+
+
+class StopsOnce(pl.Callback):
+    """A user's callback that asks to stop after a step of one epoch, as a signal would; what is saved then is whole."""
+
+    signal = 15
+    armed = False  # by a test
+
+    def __init__(self, epoch: int, step: int) -> None:
+        self.at = (epoch, step)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if StopsOnce.armed and (trainer.current_epoch, batch_idx) == self.at:
+            StopsOnce.armed = False
+            stop = next(c for c in trainer.callbacks if type(c).__name__ == "SaveAndStop")  # type: ignore[attr-defined]
+            stop.note(self.signal, None)

@@ -13,41 +13,12 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from fakegan.data import demo
 from fakegan.data.pixels import to_unit
-from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.training.autoencoder import AdversarialAutoencoder, psnr
 from fakegan.training.datamodules import RealFacesDataModule
 from fakegan.training.means import EpochMeans
 from fakegan.training.pool import ReconstructionPool
 from fakegan.training.schedules import constant, cosine, falling
-
-
-def adam(lr: float = 2e-4) -> Callable[..., Optimizer]:
-    return partial(Adam, lr=lr, betas=(0.8, 0.9), fused=True)
-
-
-def networks(width: int = 4) -> dict[str, Any]:
-    """What an AdversarialAutoencoder is made of, small."""
-    return {"net": AutoGAN(1, width), "discriminator": PatchDiscriminator(width), "optimizer": adam()}
-
-
-def autoencoder(width: int = 4, **options: Any) -> AdversarialAutoencoder:
-    return AdversarialAutoencoder(**{**networks(width), **options})
-
-
-def fit(module: pl.LightningModule, data: pl.LightningDataModule, epochs: int = 1, **options: Any) -> pl.Trainer:
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        **options,
-    )
-    trainer.fit(module, datamodule=data)
-    return trainer
+from tests.helpers import adam, autoencoder, fit
 
 
 def _faces(count: int, batch_size: int = 8) -> RealFacesDataModule:
@@ -97,7 +68,7 @@ class _Phases(AdversarialAutoencoder):
 
 
 def test_each_phase_moves_its_own_network_only_and_reconstructs_once(faces: RealFacesDataModule) -> None:
-    module = _Phases(**networks())
+    module = autoencoder(kind=_Phases)
     fit(module, faces, limit_train_batches=2, limit_val_batches=0)
     assert module.changed == [(True, False), (False, True)] * 2
     assert module.forwards == 2  # one a step

@@ -11,8 +11,7 @@ from fakegan.nets.simple_cnn import SimpleCNN
 from fakegan.training.classifier import Classifier, fake_probability
 from fakegan.training.datamodules import RealFakeDataModule
 from fakegan.views import VIEWS
-
-from .test_autoencoder import fit
+from tests.helpers import fit
 
 ADAM = partial(torch.optim.AdamW, lr=1e-3, fused=True)
 

@@ -29,8 +29,7 @@ from fakegan.training.dcgan import DCGANClassifier, running_statistics_kept
 from fakegan.training.schedules import constant
 from fakegan.views import VIEWS
 from tests.conftest import Compose
-
-from .test_autoencoder import fit
+from tests.helpers import fit
 
 
 def networks(channels: int = 3, width: int = 4, latent: int = 5, lr: float = 2e-4) -> dict[str, Any]:

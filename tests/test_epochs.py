@@ -18,8 +18,7 @@ from fakegan.training.datamodules import RealFacesDataModule
 from fakegan.training.fitting import _tell_end
 from fakegan.training.means import EpochMeans
 from fakegan.training.progress import EpochLines, EpochStatus, StageBar, said
-
-from .test_autoencoder import autoencoder, networks
+from tests.helpers import autoencoder
 
 
 def fit(module: pl.LightningModule, store: FaceStore, epochs: int, *callbacks: pl.Callback) -> pl.Trainer:
@@ -101,7 +100,7 @@ def test_an_early_stop_says_why_and_what_is_kept(
 
     best = Best(tmp_path / "classifier", "val/auroc", "max")
     callbacks = [best, MetricsInCheckpoint(), EpochLines("classifier"), Patience("val/auroc", "max", 2)]
-    trainer = fit(Worsens(**networks(width=2)), store, 5, *callbacks)
+    trainer = fit(autoencoder(2, Worsens), store, 5, *callbacks)
     _tell_end(tmp_path / "classifier", trainer)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3].startswith("classifier epoch 4/5")

@@ -36,7 +36,7 @@ MODULES = {
     "alexnet": ("pipeline=classify", "classifier=alexnet", "budget.classifier={max_epochs: 10, batch_size: 8}"),
     "dcgan": ("pipeline=classify", "classifier=dcgan", "budget.dcgan={max_epochs: 10, batch_size: 8}"),
     "own": (  # a user's net, with torch's own Dropout
-        *("pipeline=classify", "classifier=simple_cnn", "classifier.net._target_=tests.own_parts.PlainNet"),
+        *("pipeline=classify", "classifier=simple_cnn", "classifier.net._target_=tests.helpers.PlainNet"),
         "budget.classifier={max_epochs: 10, batch_size: 8}",
     ),
 }

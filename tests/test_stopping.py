@@ -14,8 +14,7 @@ from fakegan.training import stopping
 from fakegan.training.checkpoint_io import AtomicCheckpointIO
 from fakegan.training.datamodules import RealFacesDataModule
 from fakegan.training.stopping import SaveAndStop, Stopped
-
-from .test_autoencoder import autoencoder, fit
+from tests.helpers import autoencoder, fit
 
 
 class Sends(pl.Callback):

@@ -32,8 +32,8 @@ from fakegan.training.callbacks import ClipGradients, Patience
 from fakegan.training.classifier import Classifier
 from fakegan.training.schedules import constant
 from tests.conftest import Compose
+from tests.helpers import StopsOnce
 
-from .own_parts import StopsOnce
 from .test_resume import same
 
 ONE_STEP = "trainer.max_steps=1"
@@ -187,7 +187,7 @@ def test_a_fit_that_was_stopped_within_an_epoch_ends_with_the_same_bits(
     compose_settings: Compose, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopping = (
-        "callbacks.stops._target_=tests.own_parts.StopsOnce",
+        "callbacks.stops._target_=tests.helpers.StopsOnce",
         "callbacks.stops.epoch=1",
         "callbacks.stops.step=1",
     )
