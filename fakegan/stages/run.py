@@ -26,7 +26,7 @@ from fakegan.config.building import TARGET
 from fakegan.data.faces import Faces
 from fakegan.data.splits import Needs
 from fakegan.errors import FakeganError, UsageError
-from fakegan.nets.layers import forms
+from fakegan.nets.cpu import forms
 from fakegan.runs.folder import DETECTOR_FILE, FACES_FILE, LOCK_FILE, METRICS_FILE, SCORES_FILE
 from fakegan.runs.ledger import COMMAND_VARIABLE, command
 from fakegan.runs.results import read_metrics, table, write_metrics

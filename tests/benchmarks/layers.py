@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from fakegan.nets.layers import InstanceNorm2d, ReflectConv2d, UpsampleConv2d, quick_layout
+from fakegan.nets.cpu import InstanceNorm2d, ReflectConv2d, UpsampleConv2d, quick_layout
 from tests.benchmarks.harness import Side, Turns, repeating, take_turns
 from tests.benchmarks.results import Result, Row
 
@@ -56,7 +56,7 @@ def pairs(quick: bool) -> list[Pair]:
 
 def _reflect(channels: int, batch: int, side: int, turns: tuple[int, int]) -> Pair:
     what = f"ReflectConv2d({channels}, {channels}) at {side}x{side}"
-    ours = partial(ReflectConv2d, channels, channels, bias=False)
+    ours = partial(ReflectConv2d, channels, channels, 3, padding=1, padding_mode="reflect", bias=False)
     return Pair(what, ours, "nn.Conv2d, padding_mode=reflect", _plain(channels), (batch, channels, side, side), *turns)
 
 
@@ -66,7 +66,7 @@ def _plain(channels: int) -> Build:
 
 def _upsample(in_channels: int, out_channels: int, batch: int, side: int, turns: tuple[int, int]) -> Pair:
     what = f"UpsampleConv2d({in_channels}, {out_channels}) from {side}x{side}"
-    ours = partial(UpsampleConv2d, in_channels, out_channels, bias=False)
+    ours = partial(UpsampleConv2d, in_channels, out_channels, 3, padding=1, bias=False)
     plain = partial(upsample_then_convolve, in_channels, out_channels)
     return Pair(what, ours, "nn.Upsample, then nn.Conv2d", plain, (batch, in_channels, side, side), *turns)
 
@@ -75,7 +75,9 @@ def _norm(channels: int, batch: int, side: int, turns: tuple[int, int]) -> Pair:
     what = f"InstanceNorm2d of {channels} channels at {side}x{side}, channels last"
     plain = partial(nn.InstanceNorm2d, channels)
     against = "nn.InstanceNorm2d, channels last too"
-    return Pair(what, InstanceNorm2d, against, plain, (batch, channels, side, side), *turns, both_last=True)
+    return Pair(
+        what, partial(InstanceNorm2d, channels), against, plain, (batch, channels, side, side), *turns, both_last=True
+    )
 
 
 def passes(turns: Turns, build: Build, shape: Shape, last: bool) -> None:
