@@ -15,7 +15,7 @@ from fakegan.data import demo
 from fakegan.data.pixels import to_unit
 from fakegan.training.autoencoder import AdversarialAutoencoder, psnr
 from fakegan.training.datamodules import RealFacesDataModule
-from fakegan.training.means import EpochMeans
+from fakegan.training.modules import EpochMeans
 from fakegan.training.pool import ReconstructionPool
 from fakegan.training.schedules import constant, cosine, falling
 from tests.helpers import adam, autoencoder, fit

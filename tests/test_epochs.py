@@ -13,11 +13,11 @@ from fakegan.runs.status import read_status
 from fakegan.training import progress as epochs
 from fakegan.training.autoencoder import AdversarialAutoencoder
 from fakegan.training.callbacks import Best, MetricsInCheckpoint, Patience
-from fakegan.training.checkpoint_io import AtomicCheckpointIO
 from fakegan.training.datamodules import RealFacesDataModule
-from fakegan.training.fitting import _tell_end
-from fakegan.training.means import EpochMeans
-from fakegan.training.progress import EpochLines, EpochStatus, StageBar, said
+from fakegan.training.fitting import say_end
+from fakegan.training.modules import EpochMeans
+from fakegan.training.progress import EpochLines, EpochStatus, StageBar, shown
+from fakegan.training.trainer import AtomicCheckpointIO
 from tests.helpers import autoencoder
 
 
@@ -44,9 +44,9 @@ def fit(module: pl.LightningModule, store: FaceStore, epochs: int, *callbacks: p
 
 def test_few_metrics_are_shown_and_the_main_ones() -> None:
     metrics = {"train/l1": torch.tensor(0.0812), "train/disc_real": 1, "train/discriminator": 0.25, "val/psnr": 24.893}
-    assert said(metrics, "train") == "train L1 0.081 D 0.250"
-    assert said(metrics, "val") == "val PSNR 24.89 dB"
-    assert said({"val/accuracy": 1}, "val") == ""
+    assert shown(metrics, "train") == "L1 0.081 D 0.250"
+    assert shown(metrics, "val") == "PSNR 24.89 dB"
+    assert shown({"val/accuracy": 1}, "val") == ""
 
 
 def test_means_so_far_are_those_of_the_batches_so_far() -> None:
@@ -64,7 +64,7 @@ def test_a_line_has_the_numbers_of_its_own_epoch(
     trainer = fit(autoencoder(), store, 3, EpochLines("autoencoder"), status)
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition("  ")[0] for line in lines] == [f"autoencoder epoch {n}/3" for n in (1, 2, 3)]
-    assert [said(trainer.callback_metrics, split) in lines[-1] for split in ("train", "val")] == [True, True]
+    assert [shown(trainer.callback_metrics, split) in lines[-1] for split in ("train", "val")] == [True, True]
     assert re.search(r"  train L1 0\.\d{3} D \d\.\d{3}  val PSNR \d+\.\d\d dB  00:00 left$", lines[-1])
     assert all(len(line) < 80 for line in lines)
     assert str(read_status(tmp_path)).startswith("autoencoder epoch 3/3, PSNR ")
@@ -101,7 +101,7 @@ def test_an_early_stop_says_why_and_what_is_kept(
     best = Best(tmp_path / "classifier", "val/auroc", "max")
     callbacks = [best, MetricsInCheckpoint(), EpochLines("classifier"), Patience("val/auroc", "max", 2)]
     trainer = fit(autoencoder(2, Worsens), store, 5, *callbacks)
-    _tell_end(tmp_path / "classifier", trainer)
+    say_end(tmp_path / "classifier", trainer)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3].startswith("classifier epoch 4/5")
     assert lines[-2:] == [

@@ -21,8 +21,7 @@ from fakegan.runs.settings import RunSettings
 from fakegan.stages import run as stages
 from fakegan.system import ranks
 from fakegan.training import loggers as writers
-from fakegan.training.loggers import hyperparameters, loggers
-from fakegan.training.pictures import show
+from fakegan.training.loggers import hyperparameters, loggers, show
 from tests.conftest import Compose
 
 PICTURES = {

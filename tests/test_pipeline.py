@@ -33,7 +33,7 @@ from fakegan.system.places import PROJECT
 from fakegan.training.autoencoder import AdversarialAutoencoder
 from fakegan.training.callbacks import ReconstructionGrid, StopOnDivergence, reconstruction_grid
 from fakegan.training.classifier import Classifier
-from fakegan.training.means import EpochMeans
+from fakegan.training.modules import EpochMeans
 from tests.conftest import Compose
 from tests.helpers import csv_rows, smooth_faces
 
@@ -659,7 +659,7 @@ def test_test_faces_in_another_store_are_in_the_ledger(finished: RunSettings, tm
 def test_a_run_says_at_its_start_what_it_computes_on_and_how(
     words: tuple[str, ...], told: str, compose_settings: Compose, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The names are held to what is taken in tests/test_layers.py."""
+    """The names are held to what is taken in tests/test_cpu.py."""
     settings = compose_settings(*words)
     settings = replace(settings, data=replace(settings.data, root=Path("nowhere")))
     with pytest.raises(FakeganError):

@@ -11,9 +11,9 @@ import pytorch_lightning as pl
 from fakegan.data.store import FaceStore
 from fakegan.runs.checkpoints import load_checkpoint
 from fakegan.training import stopping
-from fakegan.training.checkpoint_io import AtomicCheckpointIO
 from fakegan.training.datamodules import RealFacesDataModule
 from fakegan.training.stopping import SaveAndStop, Stopped
+from fakegan.training.trainer import AtomicCheckpointIO
 from tests.helpers import autoencoder, fit
 
 

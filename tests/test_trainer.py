@@ -27,9 +27,9 @@ from fakegan.stages.train_classifier import train_classifier
 from fakegan.system import devices, ranks, signals
 from fakegan.system.devices import describe
 from fakegan.training import fitting, parts, trainer
-from fakegan.training.by_turns import ByTurns
 from fakegan.training.callbacks import ClipGradients, Patience
 from fakegan.training.classifier import Classifier
+from fakegan.training.modules import ByTurns
 from fakegan.training.schedules import constant
 from tests.conftest import Compose
 from tests.helpers import StopsOnce
@@ -131,7 +131,7 @@ def test_what_patience_waited_for_is_said(monitor: str, every: int, words: str) 
     patience = Patience(monitor, "max", patience=3)
     patience.wait_count = 3
     ended: Any = SimpleNamespace(callbacks=[patience], val_check_interval=1.0, check_val_every_n_epoch=every)
-    assert fitting._ended_by(ended) == f": {words}"
+    assert fitting.reason_of_end(ended) == f": {words}"
 
 
 told: list[tuple[int, int]] = []

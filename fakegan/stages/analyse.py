@@ -37,8 +37,7 @@ from fakegan.stages.reconstruct import LiveReconstructions
 from fakegan.system.devices import use_device
 from fakegan.system.places import install
 from fakegan.training.autoencoder import psnr
-from fakegan.training.loggers import in_a_stage
-from fakegan.training.pictures import show, show_codes, show_histogram
+from fakegan.training.loggers import in_a_stage, show, show_codes, show_histogram
 from fakegan.views import RESIDUAL_GAIN
 
 ANALYSIS_FOLDER, ANALYSIS_FILE, ERRORS_FILE, CODES_FILE = "analysis", "analysis.json", "errors.csv", "codes.npy"

@@ -9,8 +9,7 @@ from fakegan.evaluation.error_plots import rendered
 from fakegan.evaluation.metrics import seen_and_unseen
 from fakegan.runs.settings import RunSettings
 from fakegan.stages.scoring import ScoredFaces
-from fakegan.training.loggers import hyperparameters, in_a_stage
-from fakegan.training.pictures import conclude, show, show_histogram
+from fakegan.training.loggers import conclude, hyperparameters, in_a_stage, show, show_histogram
 
 HPARAM_METRICS = (
     "auroc",

@@ -1,4 +1,4 @@
-"""The two data modules of training: which faces an epoch has, from where it goes on, and what a network is given."""
+"""The two data modules of training: the faces of an epoch, where a resumed fit goes on, and what a network is given."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ class FaceDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Shuffled, mirrored batches, from where training stands."""
         self.train_order.trained = self._trained
-        return loader(self.batches, self.train_order, self.workers, pinned=self._to_gpu())
+        return loader(self.batches, self.train_order, self.workers, pinned=self._uses_cuda())
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Validation faces in store order, as many of each class as there are."""
-        return loader(self.batches, self.val_order, pinned=self._to_gpu())
+        return loader(self.batches, self.val_order, pinned=self._uses_cuda())
+
+    def _uses_cuda(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
     def _trained(self) -> tuple[int, int]:
         """Batches of the whole fit so far, and of an epoch.
 
-        Also right while Lightning restores a fit, which the samplers' set_epoch is too late for.
+        Also right while Lightning restores a fit, for which the samplers' set_epoch comes too late.
         """
         if self.trainer is None:
             return 0, self.train_order.batches
         taken = limited(self.train_order.batches, self.trainer.limit_train_batches)
         return self.trainer.fit_loop.epoch_loop.batch_progress.total.ready, taken
 
-    def _to_gpu(self) -> bool:
-        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-
     def _exact(self, pictures: Tensor) -> Tensor:
-        """In the precision of the networks' weights, where the trainer has them in another than float32."""
+        """In the precision of the networks' weights, where the trainer has another than float32."""
         return pictures if self.trainer is None else self.trainer.precision_plugin.convert_input(pictures)
 
 
@@ -105,7 +105,18 @@ class RealFakeDataModule(FaceDataModule):
         workers: int,  # DataLoader processes
         batch_key: str,  # where batch_size stands in the config, for what is wrong
     ) -> None:
-        epoch_rows = _class_ratio(train_rows, labels, ratio)
+        if ratio not in {"balanced", "natural"}:
+            raise UsageError(f"data.ratio={ratio!r} does not exist: choose balanced or natural")
+        by_class = (train_rows[labels[train_rows] == REAL], train_rows[labels[train_rows] == FAKE])
+        smaller, larger = sorted(by_class, key=len)
+
+        def epoch_rows(rng: np.random.Generator) -> Rows:
+            """All rows, or the smaller class with a fresh equal draw from the larger class."""
+            if ratio == "natural":
+                return train_rows
+            # Sorted, so that the order that follows does not depend on which class is called fake.
+            return np.sort(np.concatenate([smaller, rng.choice(larger, len(smaller), replace=False)]))
+
         faces = len(epoch_rows(np.random.default_rng(0)))
         _check_batch_size(batch_size, faces, batch_key, f"train split ({ratio} classes)")
         super().__init__(
@@ -120,17 +131,6 @@ class RealFakeDataModule(FaceDataModule):
         """Mirror, convert and apply the view on the device."""
         arrays = on_device(batch, tuple(self.batches.arrays))
         return {"x": self._exact(self.view(arrays)), "label": batch["label"], "row": batch["row"]}
-
-
-def _class_ratio(rows: Rows, labels: npt.NDArray[np.int64], ratio: ClassRatio) -> Callable[[np.random.Generator], Rows]:
-    """The rows of an epoch: all ("natural"), or the smaller class with a fresh equal draw from the larger."""
-    if ratio == "natural":
-        return lambda rng: rows
-    if ratio != "balanced":
-        raise UsageError(f"data.ratio={ratio!r} does not exist: choose balanced or natural")
-    smaller, larger = sorted((rows[labels[rows] == REAL], rows[labels[rows] == FAKE]), key=len)
-    # Sorted, so that the order that follows does not depend on which class is called fake.
-    return lambda rng: np.sort(np.concatenate([smaller, rng.choice(larger, len(smaller), replace=False)]))
 
 
 def _check_batch_size(batch_size: int, faces: int, key: str, what: str) -> None:
