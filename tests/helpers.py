@@ -58,6 +58,11 @@ def compose_run(*overrides: str) -> RunSettings:
     return settings_of(RunSettings, cfg, overrides)
 
 
+def asked(arguments: str) -> list[str]:
+    """The overrides of trainer arguments, as in "max_steps=7 min_steps=5"; a key with a dot stands for itself."""
+    return [word if "." in word.partition("=")[0] else f"trainer.{word}" for word in arguments.split()]
+
+
 def adam(lr: float = 2e-4) -> Callable[..., Optimizer]:
     return partial(Adam, lr=lr, betas=(0.8, 0.9), fused=True)
 

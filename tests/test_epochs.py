@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,34 +13,22 @@ from fakegan.data.store import FaceStore
 from fakegan.runs.status import read_status
 from fakegan.training import progress as epochs
 from fakegan.training.autoencoder import AdversarialAutoencoder
-from fakegan.training.callbacks import Best, MetricsInCheckpoint, Patience
+from fakegan.training.callbacks import Best, Patience
 from fakegan.training.datamodules import RealFacesDataModule
 from fakegan.training.fitting import say_end
 from fakegan.training.modules import EpochMeans
 from fakegan.training.progress import EpochLines, EpochStatus, StageBar, shown
 from fakegan.training.trainer import AtomicCheckpointIO
-from tests.helpers import autoencoder
+from tests.helpers import autoencoder, fit
 
 
-def fit(module: pl.LightningModule, store: FaceStore, epochs: int, *callbacks: pl.Callback) -> pl.Trainer:
+def fit_five_steps(module: pl.LightningModule, store: FaceStore, epochs: int, *callbacks: pl.Callback) -> pl.Trainer:
     """On 40 faces, five steps an epoch."""
     rows = np.flatnonzero(store.labels == 0)
     data = RealFacesDataModule(store.images, store.labels, rows[:40], rows[40:50], 8, seed=1, workers=0)
-    kinds = {kind.__name__: any(isinstance(c, kind) for c in callbacks) for kind in (StageBar, Best)}
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        logger=False,
-        callbacks=list(callbacks),
-        plugins=[AtomicCheckpointIO()],
-        enable_checkpointing=kinds["Best"],
-        enable_progress_bar=kinds["StageBar"],
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-    )
-    trainer.fit(module, datamodule=data)
-    return trainer
+    wanted = {"enable_checkpointing": Best, "enable_progress_bar": StageBar}
+    options: dict[str, Any] = {key: any(isinstance(c, kind) for c in callbacks) for key, kind in wanted.items()}
+    return fit(module, data, epochs, callbacks=list(callbacks), plugins=[AtomicCheckpointIO()], **options)
 
 
 def test_few_metrics_are_shown_and_the_main_ones() -> None:
@@ -49,19 +38,11 @@ def test_few_metrics_are_shown_and_the_main_ones() -> None:
     assert shown({"val/accuracy": 1}, "val") == ""
 
 
-def test_means_so_far_are_those_of_the_batches_so_far() -> None:
-    means = EpochMeans("loss")
-    assert means.here() == {}
-    means.update({"loss": torch.tensor(1.0)}, weight=1)
-    means.update({"loss": torch.tensor(4.0)}, weight=2)
-    assert float(means.here()["loss"]) == 3.0  # (1 + 2 * 4) / 3
-
-
 def test_a_line_has_the_numbers_of_its_own_epoch(
     store: FaceStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status = EpochStatus(tmp_path, "autoencoder")
-    trainer = fit(autoencoder(), store, 3, EpochLines("autoencoder"), status)
+    trainer = fit_five_steps(autoencoder(), store, 3, EpochLines("autoencoder"), status)
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition("  ")[0] for line in lines] == [f"autoencoder epoch {n}/3" for n in (1, 2, 3)]
     assert [shown(trainer.callback_metrics, split) in lines[-1] for split in ("train", "val")] == [True, True]
@@ -71,7 +52,7 @@ def test_a_line_has_the_numbers_of_its_own_epoch(
 
 
 def test_a_long_fit_has_about_twenty_lines(store: FaceStore, capsys: pytest.CaptureFixture[str]) -> None:
-    fit(autoencoder(width=2), store, 45, EpochLines("autoencoder"))
+    fit_five_steps(autoencoder(width=2), store, 45, EpochLines("autoencoder"))
     told = [int(n) for n in re.findall(r"epoch (\d+)/45", capsys.readouterr().out)]
     assert told == [1, *range(3, 46, 3)]
 
@@ -84,7 +65,7 @@ def test_the_bar_tells_all_and_asks_for_losses_only_where_it_is_drawn(
     monkeypatch.setattr(epochs, "_REDRAW", redraw)
     monkeypatch.setattr(EpochMeans, "here", lambda self: calls.append(1) or here(self))
     module = autoencoder()
-    fit(module, store, 3, StageBar("autoencoder"), EpochLines("autoencoder"))
+    fit_five_steps(module, store, 3, StageBar("autoencoder"), EpochLines("autoencoder"))
     assert len(calls) == asked
     drawn = re.split(r"[\r\n]", capsys.readouterr().out)
     last = [line for line in drawn if "15/15" in line][-1]  # 3 epochs of 5 steps
@@ -99,8 +80,8 @@ def test_an_early_stop_says_why_and_what_is_kept(
             self.log_dict({"val/auroc": [0.5, 0.75, 0.7, 0.6, 0.6][self.current_epoch]})
 
     best = Best(tmp_path / "classifier", "val/auroc", "max")
-    callbacks = [best, MetricsInCheckpoint(), EpochLines("classifier"), Patience("val/auroc", "max", 2)]
-    trainer = fit(autoencoder(2, Worsens), store, 5, *callbacks)
+    callbacks = [best, EpochLines("classifier"), Patience("val/auroc", "max", 2)]
+    trainer = fit_five_steps(autoencoder(2, Worsens), store, 5, *callbacks)
     say_end(tmp_path / "classifier", trainer)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3].startswith("classifier epoch 4/5")

@@ -44,22 +44,9 @@ class _Shared(_BatchNorm):
         return (normalised if self.bias is None else normalised + self.bias.view(shape)).to(x.dtype)
 
 
-class SharedBatchNorm1d(_Shared, nn.BatchNorm1d):
-    """Of features, (B, C) or (B, C, L)."""
-
-
-class SharedBatchNorm2d(_Shared, nn.BatchNorm2d):
-    """Of maps, (B, C, H, W)."""
-
-
-class SharedBatchNorm3d(_Shared, nn.BatchNorm3d):
-    """Of volumes, (B, C, D, H, W)."""
-
-
 _SHARED: dict[type[nn.Module], type[nn.Module]] = {
-    nn.BatchNorm1d: SharedBatchNorm1d,
-    nn.BatchNorm2d: SharedBatchNorm2d,
-    nn.BatchNorm3d: SharedBatchNorm3d,
+    kind: type(f"Shared{kind.__name__}", (_Shared, kind), {})
+    for kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 }
 
 

@@ -109,6 +109,11 @@ class Best(ModelCheckpoint):
         tied = current is not None and best is not None and bool(current == best)
         return tied or super().check_monitor_top_k(trainer, current)
 
+    def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the metrics to every checkpoint of a fit, as plain numbers; the learning rate is no metric."""
+        metrics = trainer.callback_metrics.items()
+        checkpoint["metrics"] = {name: float(value) for name, value in metrics if not name.startswith("lr-")}
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Lightning forgets the best where the folder's name has changed: name the paths as they are now."""
 
@@ -122,21 +127,12 @@ class Best(ModelCheckpoint):
 
 
 class Last(ModelCheckpoint):
-    """last.ckpt after every epoch, with the metrics; Lightning's save_last waits for a better epoch."""
+    """last.ckpt after every epoch; Lightning's save_last waits for a better epoch."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(
             folder / CHECKPOINTS, "last", monitor=None, save_on_train_epoch_end=True, enable_version_counter=False
         )
-
-
-class MetricsInCheckpoint(pl.Callback):
-    """Every checkpoint holds the metrics at the time of saving, under "metrics"; the learning rate is no metric."""
-
-    def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add them as plain numbers."""
-        metrics = trainer.callback_metrics.items()
-        checkpoint["metrics"] = {name: float(value) for name, value in metrics if not name.startswith("lr-")}
 
 
 class StopOnDivergence(pl.Callback):

@@ -24,14 +24,27 @@ class FaceDataModule(pl.LightningDataModule):
     def __init__(
         self,
         batches: FaceBatches,
-        train_order: TrainOrder,
-        val_order: DealtStoreOrder,
+        epoch_rows: Callable[[np.random.Generator], Rows],  # of an epoch, from its generator
+        val_rows: Rows,
+        batch_size: int,  # of one step
+        val_batch_size: int,  # at least
+        seed: int,
         workers: int,  # DataLoader processes
+        batch_key: str,  # where batch_size stands in the config, for error messages
+        faces: str,  # the training faces, for error messages
     ) -> None:
+        count = len(epoch_rows(np.random.default_rng(0)))
+        if batch_size < 1:
+            raise UsageError(f"{batch_key} must be at least 1, got {batch_size}")
+        if batch_size > count:
+            raise UsageError(
+                f"{batch_key}={batch_size} is larger than the {faces} ({count} faces): lower it to {count} or less"
+            )
+        ranks.divisible(batch_size, batch_key, ranks.count())
         super().__init__()
         self.batches = batches
-        self.train_order = train_order
-        self.val_order = val_order
+        self.train_order = TrainOrder(epoch_rows, batch_size, seed)
+        self.val_order = DealtStoreOrder(val_rows, max(batch_size, val_batch_size))
         self.workers = workers
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
@@ -76,13 +89,9 @@ class RealFacesDataModule(FaceDataModule):
     ) -> None:
         if (labels[train_rows] != REAL).any() or (labels[val_rows] != REAL).any():
             raise ValueError("the autoencoder learns from real faces only, but some of these rows are fakes")
-        _check_batch_size(batch_size, len(train_rows), "budget.autoencoder.batch_size", "autoencoder's training faces")
-        super().__init__(
-            FaceBatches({"image": images}, labels),
-            TrainOrder(lambda rng: train_rows, batch_size, seed),
-            DealtStoreOrder(val_rows, batch_size=max(batch_size, 64)),
-            workers,
-        )
+        key, faces = "budget.autoencoder.batch_size", "autoencoder's training faces"
+        batches = FaceBatches({"image": images}, labels)
+        super().__init__(batches, lambda rng: train_rows, val_rows, batch_size, 64, seed, workers, key, faces)
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Mirror and convert on the device."""
@@ -117,25 +126,11 @@ class RealFakeDataModule(FaceDataModule):
             # Sorted, so that the order that follows does not depend on which class is called fake.
             return np.sort(np.concatenate([smaller, rng.choice(larger, len(smaller), replace=False)]))
 
-        faces = len(epoch_rows(np.random.default_rng(0)))
-        _check_batch_size(batch_size, faces, batch_key, f"train split ({ratio} classes)")
-        super().__init__(
-            FaceBatches(arrays, labels),
-            TrainOrder(epoch_rows, batch_size, seed),
-            DealtStoreOrder(val_rows, batch_size=max(batch_size, 256)),
-            workers,
-        )
+        batches, faces = FaceBatches(arrays, labels), f"train split ({ratio} classes)"
+        super().__init__(batches, epoch_rows, val_rows, batch_size, 256, seed, workers, batch_key, faces)
         self.view = view
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Mirror, convert and apply the view on the device."""
         arrays = on_device(batch, tuple(self.batches.arrays))
         return {"x": self._exact(self.view(arrays)), "label": batch["label"], "row": batch["row"]}
-
-
-def _check_batch_size(batch_size: int, faces: int, key: str, what: str) -> None:
-    if batch_size < 1:
-        raise UsageError(f"{key} must be at least 1, got {batch_size}")
-    if batch_size > faces:
-        raise UsageError(f"{key}={batch_size} is larger than the {what} ({faces} faces): lower it to {faces} or less")
-    ranks.divisible(batch_size, key, ranks.count())

@@ -50,9 +50,11 @@ class DCGANClassifier(ByTurns, Classifier):
         self.register_buffer("fixed_noise", torch.randn(FIXED_SAMPLES, self.latent))
         self.fixed_noise: Tensor
         self.train_means = EpochMeans("loss", "discriminator_loss", "generator_loss", "accuracy", "accuracy_generated")
-        self.train_metrics = MetricCollection(_accuracy_by_class())
+        self.train_metrics = MetricCollection({})
+        for metrics in (self.train_metrics, self.val_metrics):  # validating would wait for the device in every step
+            real, fake = BinarySpecificity(validate_args=False), BinaryRecall(validate_args=False)
+            metrics.add_metrics({"accuracy_real": real, "accuracy_fake": fake})  # 0 where there are no such faces
         self.train_metrics.persistent(True)
-        self.val_metrics.add_metrics(_accuracy_by_class())
         self.val_generated = EpochMeans("accuracy_generated")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -122,11 +124,3 @@ def running_statistics_kept(net: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.track_running_stats = True
-
-
-def _accuracy_by_class() -> dict[str, Any]:
-    """Accuracy on the labelled faces of either class, 0 where there were none."""
-    return {
-        "accuracy_real": BinarySpecificity(validate_args=False),  # validation would wait for the device in every step
-        "accuracy_fake": BinaryRecall(validate_args=False),
-    }

@@ -25,7 +25,7 @@ from fakegan.runs.settings import RunSettings, StageBudget
 from fakegan.system import ranks
 from fakegan.system.files import replacing
 from fakegan.training import parts
-from fakegan.training.callbacks import Best, Last, MetricsInCheckpoint, Patience, StepSeed
+from fakegan.training.callbacks import Best, Last, Patience, StepSeed
 from fakegan.training.loggers import loggers
 from fakegan.training.progress import EpochStatus, shown
 from fakegan.training.stopping import SaveAndStop, Stopped
@@ -103,7 +103,6 @@ def trainer_for(
         best,
         Last(folder),  # after Best, whose state it holds
         StepSeed(settings.seed),
-        MetricsInCheckpoint(),
         EpochStatus(folder.parent, folder.name),
         *(callback for callback in found.values() if callback not in {best, stop}),
         stop,
