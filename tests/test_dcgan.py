@@ -1,4 +1,4 @@
-"""The DCGAN classifier: nets, losses, what each phase moves, which label is fake, what is logged and drawn."""
+"""The DCGAN classifier: what each phase moves, which label is fake, what is logged and drawn."""
 
 import copy
 import math
@@ -20,7 +20,6 @@ from torch.utils.data import DataLoader
 from fakegan.data.store import FaceStore
 from fakegan.labels import FAKE, REAL
 from fakegan.nets.dcgan import DCGANDiscriminator, DCGANGenerator
-from fakegan.nets.losses import dcgan_discriminator_loss, dcgan_generator_loss
 from fakegan.training import parts
 from fakegan.training.callbacks import GeneratedSamples, StepSeed
 from fakegan.training.classifier import fake_probability
@@ -58,59 +57,6 @@ def _changed(before: dict[str, Tensor], net: nn.Module) -> set[str]:
     now = net.state_dict()
     differing = [name for name, value in before.items() if not torch.equal(value, now[name])]
     return {"weights" if name in learnt else "statistics" for name in differing}
-
-
-@pytest.mark.parametrize("channels", [3, 9])
-def test_shapes_and_range(channels: int) -> None:
-    generator = DCGANGenerator(latent=5, width=4, out_channels=channels)
-    assert generator.features[:3](torch.randn(2, 5, 1, 1)).shape == (2, 32, 4, 4)
-    samples = generator(100 * torch.randn(2, 5))
-    assert samples.shape == (2, channels, 64, 64)
-    assert samples.abs().max() <= 1
-    discriminator = DCGANDiscriminator(channels, width=4)
-    assert discriminator.features(samples).shape == (2, 32, 4, 4)
-    assert discriminator(samples).shape == (2, 2)
-
-
-def test_parameters_of_the_studys_networks_by_hand() -> None:
-    """4x4 kernels; a BatchNorm has a scale and a bias for each channel; biases where no BatchNorm follows."""
-    maps = [512, 256, 128, 64]
-    between = 16 * (512 * 256 + 256 * 128 + 128 * 64)
-    generator = 16 * 100 * 512 + between + 2 * sum(maps) + (16 * 64 * 3 + 3)
-    discriminator = (16 * 3 * 64 + 64) + between + 2 * sum(maps[:-1]) + (16 * 512 * 2 + 2)
-    assert sum(p.numel() for p in DCGANGenerator().parameters()) == generator
-    assert sum(p.numel() for p in DCGANDiscriminator().parameters()) == discriminator
-
-
-@pytest.mark.parametrize("kind", [DCGANGenerator, DCGANDiscriminator])
-def test_weights_start_as_in_the_paper(kind: type[nn.Module]) -> None:
-    net = kind(width=16)  # within the test, whose seed is fixed
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            tolerance = 4 * 0.02 / math.sqrt(module.weight.numel())  # four standard errors of a mean
-            assert abs(module.weight.mean().item()) < tolerance
-            assert module.weight.std().item() == pytest.approx(0.02, abs=tolerance)
-        if isinstance(module, nn.BatchNorm2d):
-            assert module.weight.mean().item() == pytest.approx(1, abs=0.03)
-            assert 0.008 < module.weight.std().item() < 0.04  # 16 numbers at least
-    assert all((p == 0).all() for name, p in net.named_parameters() if name.endswith("bias"))
-
-
-def test_losses_by_hand() -> None:
-    guess, sure = math.log(2), math.log(1 + math.exp(-2.0))  # the right logit 0, or 2 above the other
-    wrong = sure + 2
-    level = torch.zeros(4, 2)
-    says_real, says_fake = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]])
-    label = torch.tensor([REAL, FAKE, REAL, FAKE])
-    assert dcgan_discriminator_loss(level, label, level).item() == pytest.approx(guess)
-    both = torch.cat([says_real, says_real])  # right about the first, wrong about the second
-    loss = dcgan_discriminator_loss(both, label[:2], says_fake)
-    assert loss.item() == pytest.approx(((sure + wrong) / 2 + sure) / 2)
-    assert dcgan_discriminator_loss(both, label[:2], says_real.repeat(7, 1)).item() == pytest.approx(
-        ((sure + wrong) / 2 + wrong) / 2  # seven samples weigh as much as two faces
-    )
-    assert dcgan_generator_loss(says_real).item() == pytest.approx(sure)
-    assert dcgan_generator_loss(torch.cat([says_fake, says_real])).item() == pytest.approx((wrong + sure) / 2)
 
 
 class _Phases(DCGANClassifier):

@@ -218,7 +218,7 @@ def test_the_cause_is_shown_and_not_only_that_a_process_was_lost(
 ) -> None:
     program = """
 import sys
-from fakegan import ranks
+from fakegan.system import ranks
 from fakegan.errors import FakeganError
 ranks.connect()
 try:
@@ -263,7 +263,7 @@ def test_statistics_of_a_shared_batch_are_those_of_the_whole(tmp_path: Path) -> 
     program = f"""
 import torch
 from torch import nn
-from fakegan import ranks
+from fakegan.system import ranks
 from fakegan.training.batchnorm import share_statistics
 torch.manual_seed(0)
 net = nn.Sequential(

@@ -82,17 +82,11 @@ class AlexNet(nn.Module):
         return logits
 
     def load_imagenet(self) -> None:
-        """Start the convolutions from ImageNet weights; torch keeps the download.
-
-        Raises:
-            FakeganError: the weights cannot be downloaded.
-        """
+        """Start the convolutions from ImageNet weights; a FakeganError where they cannot be downloaded."""
         try:
             weights = AlexNet_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
         except Exception as error:  # urllib, ssl and hash errors all mean the same to the reader
-            raise FakeganError(
-                f"AlexNet's ImageNet weights could not be downloaded ({error}); "
-                "set classifier.net.imagenet=false to train from scratch"
-            ) from error
+            advice = "set classifier.net.imagenet=false to train from scratch"
+            raise FakeganError(f"AlexNet's ImageNet weights could not be downloaded ({error}); {advice}") from error
         prefix = "features."
         self.features.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})

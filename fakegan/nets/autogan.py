@@ -51,11 +51,7 @@ class ResidualBlock(nn.Module):
 
 
 class AutoGAN(nn.Module):
-    """An encoder that halves the size twice, and a decoder that doubles it twice; `depth` is the study's axis.
-
-    Raises:
-        ValueError: a depth, width or norm that does not exist.
-    """
+    """An encoder that halves the size twice, and a decoder that doubles it twice; `depth` is the study's axis."""
 
     def __init__(
         self,

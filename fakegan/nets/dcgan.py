@@ -15,11 +15,7 @@ _WEIGHT_STD = 0.02  # of every convolution's weights around 0 and every BatchNor
 
 
 class DCGANGenerator(nn.Module):
-    """Noise to image by transposed convolutions (Radford et al. 2015, arXiv:1511.06434).
-
-    Raises:
-        ValueError: an option below 1.
-    """
+    """Noise to image by transposed convolutions (Radford et al. 2015, arXiv:1511.06434)."""
 
     def __init__(
         self,
@@ -47,10 +43,7 @@ class DCGANGenerator(nn.Module):
 class DCGANDiscriminator(nn.Module):
     """Image to two logits (real, fake) by strided convolutions (Radford et al. 2015, arXiv:1511.06434).
 
-    The paper's ends in one logit. BatchNorm looks at a whole batch: what shares one changes the logits.
-
-    Raises:
-        ValueError: a width below 1.
+    The paper's ends in one logit. BatchNorm looks at a whole batch: the faces that share a batch change the logits.
     """
 
     def __init__(

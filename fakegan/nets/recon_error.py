@@ -35,9 +35,6 @@ class ReconError(nn.Module):
     """Log odds of fake = by how many standard deviations of real faces the log error lies above the midpoint.
 
     The midpoint is the mean of real faces until `place_between` moves it to where neither class is likelier.
-
-    Raises:
-        ValueError: a norm that does not exist.
     """
 
     def __init__(

@@ -22,9 +22,6 @@ class AdversarialAutoencoder(ByTurns):
 
     A batch is {"image": float (B, 3, 64, 64) in [-1, 1]}. Each step reconstructs once; the discriminator then
     sees real faces and (pooled) reconstructions in one batch.
-
-    Raises:
-        ValueError: an option out of range.
     """
 
     monitor, mode = "val/l1", "min"

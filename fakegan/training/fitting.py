@@ -92,11 +92,7 @@ def trainer_for(
     budget: StageBudget,
     stops_early: bool,
 ) -> tuple[pl.Trainer, SaveAndStop]:
-    """The trainer of a fit, with its callbacks and loggers; and the callback that stops it.
-
-    Raises:
-        UsageError: a callback, a logger or an argument of the trainer that cannot be.
-    """
+    """The trainer of a fit, and the callback that stops it; a UsageError for what the trainer cannot have."""
     found = parts.callbacks(settings, folder, module, stops_early, terminal=sys.stdout.isatty())
     best, stop = parts.needed(found, "model_checkpoint", Best), parts.needed(found, "save_and_stop", SaveAndStop)
     every = [

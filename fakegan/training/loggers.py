@@ -68,11 +68,7 @@ def loggers(
     folder: Path,  # the stage's
     prefix: str = "",  # of names, where a logger has one run for all stages
 ) -> list[Logger]:
-    """The loggers of a stage: on rank 0 those of the config; other ranks have as many that write nothing.
-
-    Raises:
-        UsageError: a class that does not exist, or an option that it refuses.
-    """
+    """The loggers of a stage: on rank 0 those of the config; other ranks have as many that write nothing."""
     if not ranks.is_first():
         return [DummyLogger() for _ in _nodes(settings)]
     return [_built(settings, name, folder, prefix) for name in _nodes(settings)]
@@ -93,8 +89,7 @@ def in_a_stage(settings: RunSettings, folder: Path) -> Iterator[list[Logger]]:
 def writing(settings: RunSettings) -> Iterator[None]:
     """Within: the runs at W&B and MLflow are begun or resumed; they end as the block ends.
 
-    Raises:
-        FakeganError: a logger cannot begin, or fails later.
+    Raises a FakeganError where a logger cannot begin, or fails later.
     """
     ranks.on_first(lambda: _begin(settings))
     end: End = "FAILED"
@@ -180,11 +175,7 @@ def conclude(logger: Logger, chosen: Mapping[str, Plain], finals: Mapping[str, f
 
 
 def _nodes(settings: RunSettings) -> dict[str, Node]:
-    """The loggers of the config, by name.
-
-    Raises:
-        UsageError: a node does not name its class.
-    """
+    """The loggers of the config, by name; a UsageError for a node that does not name its class."""
     found = {name: node for name, node in (settings.logger or {}).items() if node is not None}
     for name, node in found.items():
         if not isinstance(node, dict) or not isinstance(node.get(TARGET), str):

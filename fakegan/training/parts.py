@@ -21,21 +21,13 @@ C = TypeVar("C", bound=pl.Callback)
 
 
 def autoencoder(settings: RunSettings) -> pl.LightningModule:
-    """conf/model: the adversarial autoencoder, with fresh weights.
-
-    Raises:
-        UsageError: a class that does not exist, or an option of it.
-    """
+    """conf/model: the adversarial autoencoder, with fresh weights; a UsageError for a class or option that is wrong."""
     refuse_unreadable(settings.model.node["net"], "model.net", settings.trusted, kinds=lambda _: nn.Module)
     return module(settings.model.node, "model", kept="autoencoder")
 
 
 def classifier(settings: RunSettings) -> pl.LightningModule:
-    """conf/classifier: the classifier of the pipeline's view, with fresh weights.
-
-    Raises:
-        UsageError: a class that does not exist, or an option of it; a net that cannot take the view.
-    """
+    """conf/classifier: as `autoencoder`; its networks take as many channels as the pipeline's view has."""
     view = settings.pipeline.seen
     node = with_channels(settings.classifier.node, 3 if view is None else view.channels)
     refuse_unreadable(node["net"], "classifier.net", settings.trusted, kinds=lambda _: nn.Module)
@@ -98,8 +90,7 @@ def module(
 def data_module(settings: RunSettings, stage: str, **offered: Any) -> pl.LightningDataModule:
     """conf/data's module of a stage, with those of the stage's faces, batch size and seed that it has options for.
 
-    Raises:
-        UsageError: no such module, or a config that sets an offered option.
+    Raises a UsageError if there is no such module, or if the config sets an offered option.
     """
     at = f"data.modules.{stage}"
     node = _checked(settings.data.modules.get(stage), at)
@@ -148,11 +139,7 @@ def _checked(node: Any, at: str) -> Node:
 
 
 def needed(found: Mapping[str, pl.Callback], name: str, kind: type[C]) -> C:
-    """A callback that no training can do without.
-
-    Raises:
-        UsageError: it was left out, or replaced by a callback of another kind.
-    """
+    """A callback that no training can do without; a UsageError if it was left out, or is of another class."""
     callback = found.get(name)
     if not isinstance(callback, kind):
         raise UsageError(f"callbacks.{name} must be a fakegan {kind.__name__}: a run goes on and ends by what it keeps")

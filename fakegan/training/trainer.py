@@ -47,10 +47,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return load_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Remove a checkpoint that another has replaced; Lightning would remove whole folders.
-
-        The path may have come out of a checkpoint from elsewhere.
-        """
+        """Remove a replaced checkpoint, whose path a foreign file may have named: Lightning would remove a folder."""
         file = Path(path)
         if file.suffix == ".ckpt" and ".." not in file.parts:
             file.unlink(missing_ok=True)
@@ -65,11 +62,7 @@ def make_trainer(
     made: pl.LightningModule,
     data: pl.LightningDataModule | None,  # None: nothing will train, the arguments are tried
 ) -> pl.Trainer:
-    """The Trainer.
-
-    Raises:
-        UsageError: an argument that Lightning, the module or the data refuse.
-    """
+    """The Trainer; a UsageError for an argument that Lightning, the module or the data refuse."""
     for library in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
     asked = settings.trainer

@@ -1,4 +1,7 @@
-"""Trials of a run's networks with blank faces before it trains: a mistake in a user's own net costs no training."""
+"""Trials of a run's networks with blank faces before it trains: a mistake in a user's own net costs no training.
+
+Each raises a UsageError that names the config key.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,7 @@ _STEPS = 100_000  # of a training that is not run
 
 
 def try_learning(made: pl.LightningModule, at: str) -> None:
-    """Try a module's optimizer and its schedule on one number.
-
-    Raises:
-        UsageError: one of them refuses an option, or needs another.
-    """
+    """Make a module's optimizer and its schedule, for one number."""
     make, schedule = getattr(made, "make_optimizer", None), getattr(made, "make_schedule", None)
     if make is None:
         return
@@ -37,11 +36,7 @@ def try_learning(made: pl.LightningModule, at: str) -> None:
 
 
 def try_classifier(made: nn.Module, settings: RunSettings) -> None:
-    """Pass a blank batch through the view, the classifier's net, and its loss if the config names a loss.
-
-    Raises:
-        UsageError: one of them fails, or returns no two logits a face, or no loss; or no weight can learn.
-    """
+    """Pass a blank batch through the view, the classifier's net, and its loss if the config names a loss."""
     net, loss = made.get_submodule("net"), getattr(made, "loss", None)
     view, faces = settings.pipeline.seen, torch.zeros(_BATCH, 3, 64, 64)
     if view is None:
@@ -58,11 +53,7 @@ def try_classifier(made: nn.Module, settings: RunSettings) -> None:
 
 
 def try_autoencoder(net: nn.Module, settings: RunSettings) -> None:
-    """Pass a blank batch through the autoencoder, whose part `encoder` makes the code that is analysed.
-
-    Raises:
-        UsageError: it has no such part, fails, or returns other pictures than faces; or no weight can learn.
-    """
+    """Pass a blank batch through the autoencoder, whose part `encoder` makes the code that is analysed."""
     at = f"model.net.{TARGET}={settings.model.node['net'][TARGET]}"
     encoder = getattr(net, "encoder", None)
     if not isinstance(encoder, nn.Module):
