@@ -18,11 +18,15 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from fakegan.config.overrides import opened
+from fakegan.data.store import FaceStore
+from fakegan.labels import REAL
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.runs.compose import register_resolvers, settings_of
 from fakegan.runs.settings import RunSettings
 from fakegan.system.places import CONF
 from fakegan.training.autoencoder import AdversarialAutoencoder
+from fakegan.training.datamodules import RealFacesDataModule, RealFakeDataModule
+from fakegan.views import VIEWS
 
 
 def smooth_faces(count: int, rng: np.random.Generator, checkerboard: float = 0.0) -> npt.NDArray[np.uint8]:
@@ -80,6 +84,20 @@ def fit(module: pl.LightningModule, data: Any, epochs: int = 1, **options: Any) 
     trainer = pl.Trainer(**{**fixed, **dict.fromkeys(quiet, False), **options})
     trainer.fit(module, data)
     return trainer
+
+
+def faces_of_five_steps(store: FaceStore) -> RealFacesDataModule:
+    """40 real faces, five steps an epoch, and 10 to validate on."""
+    rows = np.flatnonzero(store.labels == REAL)
+    return RealFacesDataModule(store.images, store.labels, rows[:40], rows[40:50], 8, seed=1, workers=0)
+
+
+def real_and_fake(store: FaceStore, batch_size: int = 20) -> RealFakeDataModule:
+    """200 faces of both classes as pixels, and the other 120 to validate on."""
+    rows = np.random.default_rng(0).permutation(len(store))
+    options: Any = {"seed": 0, "ratio": "balanced", "workers": 0, "batch_key": "budget.classifier.batch_size"}
+    images = {"image": store.images}
+    return RealFakeDataModule(images, store.labels, VIEWS["pixels"], rows[:200], rows[200:], batch_size, **options)
 
 
 class PlainNet(nn.Module):

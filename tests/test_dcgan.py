@@ -23,12 +23,10 @@ from fakegan.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from fakegan.training import parts
 from fakegan.training.callbacks import GeneratedSamples, StepSeed
 from fakegan.training.classifier import fake_probability
-from fakegan.training.datamodules import RealFakeDataModule
 from fakegan.training.dcgan import DCGANClassifier, running_statistics_kept
 from fakegan.training.schedules import constant
-from fakegan.views import VIEWS
 from tests.conftest import Compose
-from tests.helpers import fit
+from tests.helpers import fit, real_and_fake
 
 
 def networks(channels: int = 3, width: int = 4, latent: int = 5, lr: float = 2e-4) -> dict[str, Any]:
@@ -38,13 +36,6 @@ def networks(channels: int = 3, width: int = 4, latent: int = 5, lr: float = 2e-
         "generator": DCGANGenerator(latent=latent, width=width, out_channels=channels),
         "optimizer": partial(Adam, lr=lr, betas=(0.5, 0.999), fused=True),
     }
-
-
-def _faces(store: FaceStore, batch_size: int = 20) -> RealFakeDataModule:
-    rows = np.random.default_rng(0).permutation(len(store))
-    options: Any = {"ratio": "balanced", "workers": 0, "batch_key": "budget.dcgan.batch_size", "seed": 0}
-    arrays = {"image": store.images}
-    return RealFakeDataModule(arrays, store.labels, VIEWS["pixels"], rows[:200], rows[200:], batch_size, **options)
 
 
 def _state(net: nn.Module) -> dict[str, Tensor]:
@@ -80,7 +71,7 @@ class _Phases(DCGANClassifier):
 
 def test_each_phase_moves_its_own_network_only_and_samples_once(store: FaceStore) -> None:
     module = _Phases()
-    fit(module, _faces(store), limit_train_batches=2, limit_val_batches=0)
+    fit(module, real_and_fake(store), limit_train_batches=2, limit_val_batches=0)
     everything = {"weights", "statistics"}
     assert module.changed == [(everything, set()), (set(), everything)] * 2  # generator, then discriminator
     assert len(module.sampled) == 2  # one forward a step, for both phases
@@ -92,11 +83,11 @@ def test_each_phase_moves_its_own_network_only_and_samples_once(store: FaceStore
         assert not torch.equal(labelled, samples)
 
 
-def test_the_discriminators_running_statistics_are_those_of_labelled_faces(store: FaceStore) -> None:
+def test_the_discriminators_running_statistics_are_those_of_labelledreal_and_fake(store: FaceStore) -> None:
     """They are what its eval mode rests on, and it is faces that it is asked about."""
     module = _Phases()
     first = copy.deepcopy(module.net.features[:3])  # to the first BatchNorm's input
-    fit(module, _faces(store), limit_train_batches=1, limit_val_batches=0)
+    fit(module, real_and_fake(store), limit_train_batches=1, limit_val_batches=0)
     labelled = module.seen[1]
     expected = 0.1 * first(labelled).mean(dim=(0, 2, 3))  # momentum 0.1, from 0
     torch.testing.assert_close(module.net.features[3].running_mean, expected)
@@ -116,7 +107,7 @@ def test_keeping_statistics_still_normalises_by_the_batch_and_ends(kind: Any, si
 
 
 def test_it_learns_which_class_is_fake(store: FaceStore) -> None:
-    data = _faces(store)
+    data = real_and_fake(store)
     module = DCGANClassifier(**networks(width=8, latent=16, lr=1e-3))
     metrics = fit(module, data, epochs=4).callback_metrics
     assert metrics["val/auroc"] > 0.9
@@ -194,7 +185,7 @@ def test_the_same_seed_trains_the_same_networks(store: FaceStore) -> None:
         torch.manual_seed(seed)
         module = DCGANClassifier(**networks())
         torch.manual_seed(99)  # whatever was drawn in between
-        fit(module, _faces(store), limit_train_batches=3, limit_val_batches=0, callbacks=[StepSeed(seed)])
+        fit(module, real_and_fake(store), limit_train_batches=3, limit_val_batches=0, callbacks=[StepSeed(seed)])
         return module.state_dict()
 
     first, again, other = trained(1), trained(1), trained(2)
@@ -207,7 +198,7 @@ def test_samples_of_the_fixed_noise_are_drawn_every_few_epochs_and_at_the_last(
     store: FaceStore, tmp_path: Path
 ) -> None:
     module = DCGANClassifier(**networks(channels=9))
-    data = _faces(store, batch_size=100)
+    data = real_and_fake(store, batch_size=100)
     data.view = lambda arrays: arrays["image"].repeat(1, 3, 1, 1)
     grid = GeneratedSamples(tmp_path / "classifier", every=2, faces=3)
     fit(module, data, epochs=4, limit_train_batches=1, callbacks=[grid])

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -14,21 +13,19 @@ from fakegan.runs.status import read_status
 from fakegan.training import progress as epochs
 from fakegan.training.autoencoder import AdversarialAutoencoder
 from fakegan.training.callbacks import Best, Patience
-from fakegan.training.datamodules import RealFacesDataModule
 from fakegan.training.fitting import say_end
 from fakegan.training.modules import EpochMeans
 from fakegan.training.progress import EpochLines, EpochStatus, StageBar, shown
 from fakegan.training.trainer import AtomicCheckpointIO
-from tests.helpers import autoencoder, fit
+from tests.helpers import autoencoder, faces_of_five_steps, fit
 
 
 def fit_five_steps(module: pl.LightningModule, store: FaceStore, epochs: int, *callbacks: pl.Callback) -> pl.Trainer:
-    """On 40 faces, five steps an epoch."""
-    rows = np.flatnonzero(store.labels == 0)
-    data = RealFacesDataModule(store.images, store.labels, rows[:40], rows[40:50], 8, seed=1, workers=0)
     wanted = {"enable_checkpointing": Best, "enable_progress_bar": StageBar}
     options: dict[str, Any] = {key: any(isinstance(c, kind) for c in callbacks) for key, kind in wanted.items()}
-    return fit(module, data, epochs, callbacks=list(callbacks), plugins=[AtomicCheckpointIO()], **options)
+    return fit(
+        module, faces_of_five_steps(store), epochs, callbacks=list(callbacks), plugins=[AtomicCheckpointIO()], **options
+    )
 
 
 def test_few_metrics_are_shown_and_the_main_ones() -> None:
