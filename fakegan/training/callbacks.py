@@ -69,9 +69,7 @@ class EndAfter(pl.Callback):
         self.steps = steps
         self.of_an_epoch = of_an_epoch
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stop where the steps are done."""
         last = batch_idx + 1 >= trainer.num_training_batches
         here = self.of_an_epoch if last else (batch_idx + 1) // trainer.accumulate_grad_batches
@@ -146,9 +144,7 @@ class StopOnDivergence(pl.Callback):
     def __init__(self, stage: str) -> None:
         self.key = f"{'model' if stage == 'autoencoder' else stage}.optimizer.lr"  # to lower
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Check this process's sums of the epoch so far, where the module keeps `train_means`."""
         means: Any = getattr(module, "train_means", None)
         if (batch_idx + 1) % self.EVERY == 0 and means is not None:

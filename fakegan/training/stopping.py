@@ -78,9 +78,7 @@ class SaveAndStop(pl.Callback):
             signal.signal(number, self.note if is_ours else handler)
         self.noted = self.noted or signals.asked()  # a library may have swallowed it
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save where it is time, or asked for."""
         ends = trainer.should_stop and trainer.current_epoch >= (trainer.min_epochs or 0)
         if batch_idx + 1 >= trainer.num_training_batches or ends:
