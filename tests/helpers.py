@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from fakegan.config.overrides import opened
+from fakegan.config.overrides import to_hydra
 from fakegan.data.store import FaceStore
 from fakegan.labels import REAL
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
@@ -58,7 +58,7 @@ def compose_run(*overrides: str) -> RunSettings:
     """The settings that `python train.py` makes of these words, but for the run's folder, if they do not name it."""
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", list(map(opened, overrides)))
+        cfg = compose("train", list(map(to_hydra, overrides)))
     return settings_of(RunSettings, cfg, overrides)
 
 

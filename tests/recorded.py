@@ -63,7 +63,7 @@ def in_double() -> None:
 def main(run_dir: str, out: str, *modes: str) -> None:
     torch.set_num_threads(1)
     processes.end_with_parent()
-    processes.hear_signals()
+    processes.unblock_signals()
     ranks.connect()
     EpochMeans.update = remembered  # type: ignore[method-assign]
     DealtStoreOrder.__init__ = in_small_batches  # type: ignore[method-assign]
@@ -71,7 +71,7 @@ def main(run_dir: str, out: str, *modes: str) -> None:
         in_double()
     with contextlib.suppress(Done):
         run(runs.read_run(run_dir))
-    if ranks.is_first():
+    if ranks.is_rank_zero():
         Path(out).write_text(json.dumps(steps))
     ranks.disconnect()  # else the process that ends last may be aborted
 

@@ -14,10 +14,10 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 
 from fakegan.cli import start
-from fakegan.config.overrides import opened
+from fakegan.config.overrides import to_hydra
 from fakegan.data.batches import DealtStoreOrder, TrainOrder
 from fakegan.data.store import FaceStore
-from fakegan.errors import ToldError, UsageError
+from fakegan.errors import AlreadyReportedError, UsageError
 from fakegan.nets.dropout import Dropout
 from fakegan.runs import compose as composing
 from fakegan.runs.checkpoints import load_checkpoint
@@ -196,7 +196,7 @@ def test_a_fresh_run_inherits_no_place_among_processes() -> None:
 
 
 def _together(tmp_path: Path, program: str, count: int = 2) -> None:
-    processes.together([sys.executable, "-c", program], count, tmp_path)
+    processes.run_ranks([sys.executable, "-c", program], count, tmp_path)
 
 
 @pytest.mark.slow
@@ -206,7 +206,7 @@ def test_one_that_fails_ends_the_others_and_its_words_are_shown(
     program = (
         "import os, sys, time; os.environ['RANK'] == '1' and sys.exit('error: disk of the second'); time.sleep(60)"
     )
-    with pytest.raises(ToldError) as told:
+    with pytest.raises(AlreadyReportedError) as told:
         _together(tmp_path, program)
     assert told.value.exit_code == 1
     assert "error: disk of the second" in capfd.readouterr().err
@@ -230,7 +230,7 @@ except FakeganError as error:
     print(error, file=sys.stderr)
     sys.exit(error.exit_code)
 """
-    with pytest.raises(ToldError):
+    with pytest.raises(AlreadyReportedError):
         _together(tmp_path, program)
     said = capfd.readouterr().err
     assert "error: disk of the second" in said
@@ -301,7 +301,7 @@ def begin(store_path: Path, run_dir: Path, *words: str) -> RunSettings:
         *(f"paths.artifact_dir={run_dir}/artifacts", f"paths.data_dir={run_dir}/data"),
     ]
     with initialize_config_dir(str(composing.CONF), version_base="1.3"):
-        return start.start_run(compose("train", [*fixed, *map(opened, words)]))
+        return start.start_run(compose("train", [*fixed, *map(to_hydra, words)]))
 
 
 def record(settings: RunSettings, *modes: str) -> list[dict[str, float]]:
@@ -309,7 +309,7 @@ def record(settings: RunSettings, *modes: str) -> list[dict[str, float]]:
     run_dir, out = settings.paths.run_dir, settings.paths.run_dir / "steps.json"
     command = [sys.executable, "-m", "tests.recorded", str(run_dir), str(out), *modes]
     if settings.trainer.processes > 1:
-        processes.together(command, settings.trainer.processes, run_dir)
+        processes.run_ranks(command, settings.trainer.processes, run_dir)
     else:
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=PROJECT)
     return recorded.read(out)

@@ -34,7 +34,7 @@ from fakegan.runs.folder import DETECTOR_FILE, GENERATOR_FILE
 from fakegan.runs.settings import RunSettings
 from fakegan.stages.reconstruct import load_autoencoder
 from fakegan.system.places import PROJECT
-from fakegan.system.processes import resuming
+from fakegan.system.processes import resume_command
 from fakegan.training import parts
 from fakegan.training.trainer import AtomicCheckpointIO
 from fakegan.views import View
@@ -519,7 +519,7 @@ def test_what_the_user_says_to_trust_goes_on_and_is_passed_on(
     assert not imported.exists()
     again = start._trusted(run_dir, settings.trusted)
     assert again.trusted == settings.trusted
-    assert resuming(run_dir, again.trusted)[-1] == "trust=[own_nets,pytorch_lightning]"
+    assert resume_command(run_dir, again.trusted)[-1] == "trust=[own_nets,pytorch_lightning]"
 
 
 def test_reading_a_config_builds_and_imports_nothing(composed: RunSettings, imported: Path, marker: Path) -> None:
@@ -556,7 +556,7 @@ def test_each_command_says_it_in_its_own_words(
     assert capsys.readouterr().err.endswith("if you trust own_nets, add --trust own_nets\n")
     assert not (tmp_path / "out").exists()
     folder = written(composed, "classifier.net", {T: "own_nets.Net"})
-    with contextlib.suppress(SystemExit), composing.one_sentence():
+    with contextlib.suppress(SystemExit), composing.errors_as_sentences():
         start._trusted(folder, ())
     told = "is code from elsewhere, which a file may not name by itself: if you trust own_nets, add trust=[own_nets]"
     assert capsys.readouterr().err == f"error: {folder / 'config.yaml'}: classifier.net._target_=own_nets.Net {told}\n"

@@ -27,7 +27,7 @@ import torch
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.loggers.logger import DummyLogger
 
-from fakegan.config.building import HYDRAS, TARGET, Node, build, takes
+from fakegan.config.building import HYDRA_KEYS, TARGET, Node, build, takes
 from fakegan.config.typed import flat, to_mapping, unknown
 from fakegan.data.sheets import Picture
 from fakegan.errors import FakeganError, UsageError
@@ -58,7 +58,7 @@ def check(settings: RunSettings) -> None:
 
         handed_on = set(inspect.signature(SummaryWriter).parameters) - {"log_dir"}  # which the logger gives itself
         own = set(inspect.signature(TensorBoardLogger).parameters) - {"kwargs", "save_dir", "name", "version"}
-        for key in node.keys() - HYDRAS - handed_on:
+        for key in node.keys() - HYDRA_KEYS - handed_on:
             if not takes(node, key):
                 raise unknown(f"logger.{name}.{key}", node[key], [f"logger.{name}.{k}" for k in own | handed_on])
 
@@ -69,7 +69,7 @@ def loggers(
     prefix: str = "",  # of names, where a logger has one run for all stages
 ) -> list[Logger]:
     """The loggers of a stage: on rank 0 those of the config; other ranks have as many that write nothing."""
-    if not ranks.is_first():
+    if not ranks.is_rank_zero():
         return [DummyLogger() for _ in _nodes(settings)]
     return [_built(settings, name, folder, prefix) for name in _nodes(settings)]
 
@@ -91,7 +91,7 @@ def writing(settings: RunSettings) -> Iterator[None]:
 
     Raises a FakeganError where a logger cannot begin, or fails later.
     """
-    ranks.on_first(lambda: _begin(settings))
+    ranks.on_rank_zero(lambda: _begin(settings))
     end: End = "FAILED"
     try:
         yield
@@ -105,7 +105,7 @@ def writing(settings: RunSettings) -> Iterator[None]:
             raise FakeganError(f"a logger failed: {_line(error)}; what was learnt is saved: resume the run") from error
         raise
     finally:
-        if ranks.is_first():
+        if ranks.is_rank_zero():
             _end(settings, end)
 
 
@@ -121,7 +121,7 @@ def hyperparameters(settings: RunSettings) -> dict[str, Plain]:
     del values["data"]["root"]
     chosen = flat({group: value for group, value in values.items() if group not in left_out})
     plain = {key: value if isinstance(value, Plain) else str(value) for key, value in chosen if value is not None}
-    options = {key: value for key, value in plain.items() if key.rpartition(".")[2] not in HYDRAS - {TARGET}}
+    options = {key: value for key, value in plain.items() if key.rpartition(".")[2] not in HYDRA_KEYS - {TARGET}}
     return {key: value for key, value in options.items() if not str(value).startswith((os.sep, "~"))}
 
 

@@ -80,7 +80,7 @@ class EpochModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """In every process: rank 0 keeps the training sums, the others begin at zero."""
         state = checkpoint["state_dict"]
-        if not ranks.is_first():
+        if not ranks.is_rank_zero():
             state |= {name: torch.zeros_like(state[name]) for name in _training_sums(state)}
 
 

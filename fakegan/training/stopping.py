@@ -19,7 +19,7 @@ from fakegan.checks import at_least
 from fakegan.runs.folder import CHECKPOINTS, LAST
 from fakegan.system import ranks, signals
 from fakegan.system.processes import REQUEUED
-from fakegan.system.slurm import ANNOUNCING, requeue
+from fakegan.system.slurm import REQUEUE_SIGNALS, requeue
 
 _AGAIN = 1.0  # seconds within which a second Ctrl-C is a repeat of the first
 _DUE = 1  # what processes tell each other after a step: 0 nothing, 1 it is time to save, else a signal's number
@@ -50,7 +50,7 @@ class SaveAndStop(pl.Callback):
         self.noted = 0  # the signal that asks to stop
         self.noted_at = 0.0
         self.saved = 0.0
-        self.before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *ANNOUNCING)}
+        self.before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *REQUEUE_SIGNALS)}
 
     def note(self, number: int, _frame: FrameType | None) -> None:
         """The handler of signals. A second Ctrl-C, a while later, does not wait; other repeats are the same request.
@@ -69,14 +69,14 @@ class SaveAndStop(pl.Callback):
         """Start the clock, and take over the signals that Lightning has taken when it entered the fit."""
         self.saved = time.monotonic()
         for number, handler in self.before.items():
-            if number in ANNOUNCING:  # has a handler if slurm's `requeue`, or submitit's, is to follow
+            if number in REQUEUE_SIGNALS:  # has a handler if slurm's `requeue`, or submitit's, is to follow
                 is_ours = callable(handler)
             elif number == signal.SIGTERM:
                 is_ours = handler in (signal.SIG_DFL, signals.stop, requeue)
             else:  # in the background of a shell script, Ctrl-C is for others
                 is_ours = handler is not signal.SIG_IGN
             signal.signal(number, self.note if is_ours else handler)
-        self.noted = self.noted or signals.asked()  # a library may have swallowed it
+        self.noted = self.noted or signals.requested_stop()  # a library may have swallowed it
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save where it is time, or asked for."""
@@ -86,7 +86,7 @@ class SaveAndStop(pl.Callback):
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return  # gradients that wait for a step are not in a checkpoint
         due = time.monotonic() - self.saved >= 60 * self.minutes
-        agreed = ranks.largest(self.noted or (_DUE if due and ranks.is_first() else 0))
+        agreed = ranks.largest(self.noted or (_DUE if due and ranks.is_rank_zero() else 0))
         if agreed:
             trainer.save_checkpoint(self.path)
             self.saved = time.monotonic()
