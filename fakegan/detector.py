@@ -32,7 +32,7 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.calibration import probability, unsure
 from fakegan.evaluation.verdicts import UNSURE, Row
 from fakegan.labels import FAKE, REAL
-from fakegan.nets.layers import forms
+from fakegan.nets.cpu import forms
 from fakegan.runs.checkpoints import load_checkpoint, refusing_misfits, save_checkpoint
 from fakegan.runs.folder import DETECTOR_FILE, METRICS_FILE
 from fakegan.runs.results import VERDICTS

@@ -1,4 +1,4 @@
-"""What several test files share: made-up pictures, settings of a run, and what a folder holds."""
+"""What several test files share: made-up pictures, settings of a run, what a folder holds, and small trainings."""
 
 from __future__ import annotations
 
@@ -11,24 +11,31 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
 
 from fakegan.cli.start import start_run
 from fakegan.config.building import TARGET
 from fakegan.config.overrides import hydra_argv, to_hydra
 from fakegan.data.faces import Faces, open_faces
 from fakegan.data.images import Geometry, face_from_pixels
+from fakegan.data.store import FaceStore
 from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.errors import UsageError
+from fakegan.labels import REAL
+from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.runs import compose as composing
 from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.runs.compose import register_resolvers, settings_of
@@ -38,6 +45,9 @@ from fakegan.sweep.progress import Progress
 from fakegan.sweep.table import Row as JobRow
 from fakegan.system import processes
 from fakegan.system.places import CONF, PROJECT
+from fakegan.training.autoencoder import AdversarialAutoencoder
+from fakegan.training.datamodules import RealFacesDataModule, RealFakeDataModule
+from fakegan.views import VIEWS
 
 if TYPE_CHECKING:
     from fakegan.stages.stage import Run, Stage
@@ -300,3 +310,76 @@ def same_run(ours: Path, theirs: Path) -> None:
     for metrics in kept:
         del metrics["command"]
     assert kept[0] == kept[1]
+
+
+def asked(arguments: str) -> list[str]:
+    """The overrides of trainer arguments, as in "max_steps=7 min_steps=5"; a key with a dot stands for itself."""
+    return [word if "." in word.partition("=")[0] else f"trainer.{word}" for word in arguments.split()]
+
+
+def adam(lr: float = 2e-4) -> Callable[..., Optimizer]:
+    return partial(Adam, lr=lr, betas=(0.8, 0.9), fused=True)
+
+
+def autoencoder(width: int = 4, kind: type[AdversarialAutoencoder] = AdversarialAutoencoder, **options: Any) -> Any:
+    """A small adversarial autoencoder, of the class `kind`."""
+    networks = {"net": AutoGAN(1, width), "discriminator": PatchDiscriminator(width), "optimizer": adam()}
+    return kind(**{**networks, **options})
+
+
+def fit(module: pl.LightningModule, data: Any, epochs: int = 1, **options: Any) -> pl.Trainer:
+    """The Trainer that has fitted a module on a CPU: quiet, without checkpoints; `options` are Lightning's."""
+    quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "use_distributed_sampler")
+    fixed: dict[str, Any] = {"accelerator": "cpu", "max_epochs": epochs, "num_sanity_val_steps": 0}
+    trainer = pl.Trainer(**{**fixed, **dict.fromkeys(quiet, False), **options})
+    trainer.fit(module, data)
+    return trainer
+
+
+def faces_of_five_steps(store: FaceStore) -> RealFacesDataModule:
+    """40 real faces, five steps an epoch, and 10 to validate on."""
+    rows = np.flatnonzero(store.labels == REAL)
+    return RealFacesDataModule(store.images, store.labels, rows[:40], rows[40:50], 8, seed=1, workers=0)
+
+
+def real_and_fake(store: FaceStore, batch_size: int = 20) -> RealFakeDataModule:
+    """200 faces of both classes as pixels, and the other 120 to validate on."""
+    rows = np.random.default_rng(0).permutation(len(store))
+    options: Any = {"seed": 0, "ratio": "balanced", "workers": 0, "batch_key": "budget.classifier.batch_size"}
+    images = {"image": store.images}
+    return RealFakeDataModule(images, store.labels, VIEWS["pixels"], rows[:200], rows[200:], batch_size, **options)
+
+
+class PlainNet(nn.Module):
+    """A user's net: its Dropout and BatchNorm1d are torch's; AlphaDropout draws noise that is not dealt."""
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        dropout: float = 0.4,  # share of the features that are left out in training
+        alpha: bool = False,  # by torch's AlphaDropout
+    ) -> None:
+        super().__init__()
+        kind = nn.AlphaDropout if alpha else nn.Dropout
+        self.features = nn.Sequential(nn.Conv2d(in_channels, 4, 8, stride=8), nn.ReLU(), nn.Flatten(), kind(dropout))
+        self.head = nn.Sequential(nn.Linear(256, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2))
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) -> (B, 2)
+        logits: Tensor = self.head(self.features(x))
+        return logits
+
+
+class StopsOnce(pl.Callback):
+    """A user's callback that asks to stop after a step of one epoch, as a signal would; what is saved then is whole."""
+
+    signal = 15
+    armed = False  # by a test
+
+    def __init__(self, epoch: int, step: int) -> None:
+        self.at = (epoch, step)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if StopsOnce.armed and (trainer.current_epoch, batch_idx) == self.at:
+            StopsOnce.armed = False
+            stop = next(c for c in trainer.callbacks if type(c).__name__ == "SaveAndStop")  # type: ignore[attr-defined]
+            stop.note(self.signal, None)

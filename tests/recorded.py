@@ -21,7 +21,7 @@ from fakegan.stages import train_autoencoder, train_classifier
 from fakegan.stages.run import run
 from fakegan.system import processes, ranks
 from fakegan.training.fitting import fit
-from fakegan.training.means import EpochMeans
+from fakegan.training.modules import EpochMeans
 
 steps: list[dict[str, float]] = []
 

@@ -9,10 +9,7 @@ from fakegan.data.store import FaceStore
 from fakegan.labels import FAKE, REAL
 from fakegan.nets.simple_cnn import SimpleCNN
 from fakegan.training.classifier import Classifier, fake_probability
-from fakegan.training.datamodules import RealFakeDataModule
-from fakegan.views import VIEWS
-
-from .test_autoencoder import fit
+from tests.helpers import fit, real_and_fake
 
 ADAM = partial(torch.optim.AdamW, lr=1e-3, fused=True)
 
@@ -34,11 +31,7 @@ def test_the_loss_is_cross_entropy_on_bare_logits() -> None:
 
 
 def test_it_learns_which_class_is_fake_and_validates_in_eval_mode(store: FaceStore) -> None:
-    rows = np.random.default_rng(0).permutation(len(store))
-    arrays = {"image": store.images}
-    data = RealFakeDataModule(
-        arrays, store.labels, VIEWS["pixels"], rows[:200], rows[200:], 20, 0, "balanced", 0, "its key"
-    )
+    data = real_and_fake(store)
     module = Classifier(SimpleCNN(), ADAM)
     modes: list[bool] = []
     module.net.register_forward_hook(lambda net, *_: modes.append(net.training))

@@ -2,8 +2,8 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -12,67 +12,44 @@ from fakegan.data.store import FaceStore
 from fakegan.runs.status import read_status
 from fakegan.training import progress as epochs
 from fakegan.training.autoencoder import AdversarialAutoencoder
-from fakegan.training.callbacks import Best, MetricsInCheckpoint, Patience
-from fakegan.training.checkpoint_io import AtomicCheckpointIO
-from fakegan.training.datamodules import RealFacesDataModule
-from fakegan.training.fitting import _tell_end
-from fakegan.training.means import EpochMeans
-from fakegan.training.progress import EpochLines, EpochStatus, StageBar, said
-
-from .test_autoencoder import autoencoder, networks
+from fakegan.training.callbacks import Best, Patience
+from fakegan.training.fitting import say_end
+from fakegan.training.modules import EpochMeans
+from fakegan.training.progress import EpochLines, EpochStatus, StageBar, shown
+from fakegan.training.trainer import AtomicCheckpointIO
+from tests.helpers import autoencoder, faces_of_five_steps, fit
 
 
-def fit(module: pl.LightningModule, store: FaceStore, epochs: int, *callbacks: pl.Callback) -> pl.Trainer:
-    """On 40 faces, five steps an epoch."""
-    rows = np.flatnonzero(store.labels == 0)
-    data = RealFacesDataModule(store.images, store.labels, rows[:40], rows[40:50], 8, seed=1, workers=0)
-    kinds = {kind.__name__: any(isinstance(c, kind) for c in callbacks) for kind in (StageBar, Best)}
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        logger=False,
-        callbacks=list(callbacks),
-        plugins=[AtomicCheckpointIO()],
-        enable_checkpointing=kinds["Best"],
-        enable_progress_bar=kinds["StageBar"],
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
+def fit_five_steps(module: pl.LightningModule, store: FaceStore, epochs: int, *callbacks: pl.Callback) -> pl.Trainer:
+    wanted = {"enable_checkpointing": Best, "enable_progress_bar": StageBar}
+    options: dict[str, Any] = {key: any(isinstance(c, kind) for c in callbacks) for key, kind in wanted.items()}
+    return fit(
+        module, faces_of_five_steps(store), epochs, callbacks=list(callbacks), plugins=[AtomicCheckpointIO()], **options
     )
-    trainer.fit(module, datamodule=data)
-    return trainer
 
 
 def test_few_metrics_are_shown_and_the_main_ones() -> None:
     metrics = {"train/l1": torch.tensor(0.0812), "train/disc_real": 1, "train/discriminator": 0.25, "val/psnr": 24.893}
-    assert said(metrics, "train") == "train L1 0.081 D 0.250"
-    assert said(metrics, "val") == "val PSNR 24.89 dB"
-    assert said({"val/accuracy": 1}, "val") == ""
-
-
-def test_means_so_far_are_those_of_the_batches_so_far() -> None:
-    means = EpochMeans("loss")
-    assert means.here() == {}
-    means.update({"loss": torch.tensor(1.0)}, weight=1)
-    means.update({"loss": torch.tensor(4.0)}, weight=2)
-    assert float(means.here()["loss"]) == 3.0  # (1 + 2 * 4) / 3
+    assert shown(metrics, "train") == "L1 0.081 D 0.250"
+    assert shown(metrics, "val") == "PSNR 24.89 dB"
+    assert shown({"val/accuracy": 1}, "val") == ""
 
 
 def test_a_line_has_the_numbers_of_its_own_epoch(
     store: FaceStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status = EpochStatus(tmp_path, "autoencoder")
-    trainer = fit(autoencoder(), store, 3, EpochLines("autoencoder"), status)
+    trainer = fit_five_steps(autoencoder(), store, 3, EpochLines("autoencoder"), status)
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition("  ")[0] for line in lines] == [f"autoencoder epoch {n}/3" for n in (1, 2, 3)]
-    assert [said(trainer.callback_metrics, split) in lines[-1] for split in ("train", "val")] == [True, True]
+    assert [shown(trainer.callback_metrics, split) in lines[-1] for split in ("train", "val")] == [True, True]
     assert re.search(r"  train L1 0\.\d{3} D \d\.\d{3}  val PSNR \d+\.\d\d dB  00:00 left$", lines[-1])
     assert all(len(line) < 80 for line in lines)
     assert str(read_status(tmp_path)).startswith("autoencoder epoch 3/3, PSNR ")
 
 
 def test_a_long_fit_has_about_twenty_lines(store: FaceStore, capsys: pytest.CaptureFixture[str]) -> None:
-    fit(autoencoder(width=2), store, 45, EpochLines("autoencoder"))
+    fit_five_steps(autoencoder(width=2), store, 45, EpochLines("autoencoder"))
     told = [int(n) for n in re.findall(r"epoch (\d+)/45", capsys.readouterr().out)]
     assert told == [1, *range(3, 46, 3)]
 
@@ -85,7 +62,7 @@ def test_the_bar_tells_all_and_asks_for_losses_only_where_it_is_drawn(
     monkeypatch.setattr(epochs, "_REDRAW", redraw)
     monkeypatch.setattr(EpochMeans, "here", lambda self: calls.append(1) or here(self))
     module = autoencoder()
-    fit(module, store, 3, StageBar("autoencoder"), EpochLines("autoencoder"))
+    fit_five_steps(module, store, 3, StageBar("autoencoder"), EpochLines("autoencoder"))
     assert len(calls) == asked
     drawn = re.split(r"[\r\n]", capsys.readouterr().out)
     last = [line for line in drawn if "15/15" in line][-1]  # 3 epochs of 5 steps
@@ -100,9 +77,9 @@ def test_an_early_stop_says_why_and_what_is_kept(
             self.log_dict({"val/auroc": [0.5, 0.75, 0.7, 0.6, 0.6][self.current_epoch]})
 
     best = Best(tmp_path / "classifier", "val/auroc", "max")
-    callbacks = [best, MetricsInCheckpoint(), EpochLines("classifier"), Patience("val/auroc", "max", 2)]
-    trainer = fit(Worsens(**networks(width=2)), store, 5, *callbacks)
-    _tell_end(tmp_path / "classifier", trainer)
+    callbacks = [best, EpochLines("classifier"), Patience("val/auroc", "max", 2)]
+    trainer = fit_five_steps(autoencoder(2, Worsens), store, 5, *callbacks)
+    say_end(tmp_path / "classifier", trainer)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3].startswith("classifier epoch 4/5")
     assert lines[-2:] == [

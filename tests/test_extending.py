@@ -39,7 +39,7 @@ from fakegan.system import own_code
 from fakegan.system.places import PROJECT
 from fakegan.system.processes import resume_command
 from fakegan.system.shell import CONFIG_DIR, config_dir
-from fakegan.training import parts, trials
+from fakegan.training import parts
 from fakegan.training.classifier import Classifier
 from fakegan.training.schedules import follow
 from tests.conftest import Compose
@@ -462,10 +462,12 @@ def test_a_callback_may_be_added_with_a_plus_as_in_the_template(composed: Any) -
     assert plain.callbacks["count"] == plus.callbacks["count"] == {"_target_": "my_package.CountSteps", "word": "steps"}
 
 
-def test_plain_dropout_is_drawn_for_the_whole_batch() -> None:
-    net = nn.Sequential(nn.Dropout(0.5), nn.Dropout2d(0.5))
-    trials.use_one_noise(net)
-    assert [type(part) for part in net] == [Dropout, nn.Dropout2d]
+def test_plain_dropout_is_drawn_for_the_whole_batch(compose_settings: Compose) -> None:
+    net = parts.classifier(compose_settings("classifier.net._target_=tests.helpers.PlainNet")).get_submodule("net")
+    assert type(net.get_submodule("features.3")) is Dropout
+    words = ("classifier.net._target_=tests.helpers.PlainNet", "classifier.net.alpha=true")
+    other = parts.classifier(compose_settings(*words)).get_submodule("net")
+    assert type(other.get_submodule("features.3")) is nn.AlphaDropout
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from fakegan.stages import run as stages
 from fakegan.training.autoencoder import AdversarialAutoencoder
 from fakegan.training.callbacks import ReconstructionGrid, StopOnDivergence, reconstruction_grid
 from fakegan.training.classifier import Classifier
-from fakegan.training.means import EpochMeans
+from fakegan.training.modules import EpochMeans
 from tests.conftest import Compose
 from tests.helpers import elsewhere
 

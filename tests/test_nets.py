@@ -1,61 +1,152 @@
+"""Networks and losses: shapes, ranges, numbers of weights, how weights start, and values worked out by hand."""
+
+import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import AlexNet_Weights, alexnet
 
 from fakegan.errors import FakeganError
+from fakegan.labels import FAKE, REAL
 from fakegan.nets.alexnet import AlexNet
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
-from fakegan.nets.losses import autoencoder_loss, l1_loss, lsgan_discriminator_loss, lsgan_generator_loss
+from fakegan.nets.dcgan import DCGANDiscriminator, DCGANGenerator
+from fakegan.nets.losses import (
+    autoencoder_loss,
+    dcgan_discriminator_loss,
+    dcgan_generator_loss,
+    l1_loss,
+    lsgan_discriminator_loss,
+    lsgan_generator_loss,
+)
+from fakegan.nets.recon_error import ERROR_NORMS, ReconError
 from fakegan.nets.simple_cnn import SimpleCNN
+
+
+def weights_of(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
 
 
 @pytest.mark.parametrize("depth", [1, 4])
 @pytest.mark.parametrize("norm", ["instance", "batch", "none"])
-def test_autogan_keeps_the_size_and_stays_in_range(depth: int, norm: str) -> None:
-    net = AutoGAN(depth, width=4, norm=norm)  # type: ignore[arg-type]
+@pytest.mark.parametrize(("code_channels", "channels"), [(None, 16), (3, 3)])
+def test_autogan_keeps_the_size_and_stays_in_range(
+    depth: int, norm: Any, code_channels: int | None, channels: int
+) -> None:
+    net = AutoGAN(depth, 4, norm, code_channels)
     image = torch.rand(2, 3, 64, 64) * 2 - 1
-    assert net.encoder(image).shape == (2, 16, 16, 16)
+    assert net.encoder(image).shape == (2, channels, 16, 16)
     recon = net(image)
     assert recon.shape == image.shape
     assert recon.abs().max() <= 1
 
 
-def test_autogan_at_the_studys_width_has_the_studys_parameters() -> None:
-    """Counted by hand from the layer list, convolutions without the biases that InstanceNorm would remove."""
+def test_the_studys_networks_have_the_studys_weights() -> None:
+    """Counted by hand from the layer lists; a convolution before a norm has no bias."""
     down = 3 * 64 * 49 + 64 * 128 * 9 + 128 * 256 * 9
     block = 2 * 256 * 256 * 9
     up = 256 * 128 * 9 + 128 * 64 * 9 + (64 * 3 * 49 + 3)
     for depth in (1, 4):
-        net = AutoGAN(depth, width=64, norm="instance")
-        assert sum(p.numel() for p in net.parameters()) == down + depth * block + up
+        assert weights_of(AutoGAN(depth, width=64, norm="instance")) == down + depth * block + up
+    maps = [512, 256, 128, 64]  # of DCGAN, 4x4 kernels; a BatchNorm has a scale and a bias for each channel
+    between = 16 * (512 * 256 + 256 * 128 + 128 * 64)
+    assert weights_of(DCGANGenerator()) == 16 * 100 * 512 + between + 2 * sum(maps) + (16 * 64 * 3 + 3)
+    assert weights_of(DCGANDiscriminator()) == (16 * 3 * 64 + 64) + between + 2 * sum(maps[:-1]) + (16 * 512 * 2 + 2)
 
 
-def test_a_narrow_code_has_the_asked_for_channels() -> None:
-    net = AutoGAN(1, width=4, code_channels=3)
-    image = torch.zeros(1, 3, 64, 64)
-    assert net.encoder(image).shape == (1, 3, 16, 16)
-    assert net(image).shape == image.shape
-
-
-def test_depth_zero_and_an_unknown_norm_are_refused() -> None:
-    with pytest.raises(ValueError, match="depth"):
-        AutoGAN(0)
-    with pytest.raises(ValueError, match="norm"):
-        AutoGAN(1, norm="layer")  # type: ignore[arg-type]
-
-
-def test_discriminator_gives_a_4x4_map_and_one_batch_equals_two_calls() -> None:
+def test_the_patch_discriminator_gives_a_4x4_map_and_one_batch_equals_two_calls() -> None:
     net = PatchDiscriminator(width=4)
-    real, recon = torch.rand(3, 3, 64, 64), torch.rand(3, 3, 64, 64)
-    together = net(torch.cat([real, recon]))
-    assert together.shape == (6, 1, 4, 4)
-    torch.testing.assert_close(together, torch.cat([net(real), net(recon)]), rtol=0, atol=1e-6)
+    real, recon = torch.rand(2, 3, 3, 64, 64)
+    score = net(torch.cat([real, recon]))
+    assert score.shape == (6, 1, 4, 4)
+    torch.testing.assert_close(score, torch.cat([net(real), net(recon)]), rtol=0, atol=1e-6)
 
 
-def test_losses_by_hand() -> None:
+@pytest.mark.parametrize("channels", [3, 9])
+def test_classifiers_give_two_logits_and_the_generator_pictures(channels: int) -> None:
+    generator = DCGANGenerator(latent=5, width=4, out_channels=channels)
+    assert generator.features[:3](torch.randn(2, 5, 1, 1)).shape == (2, 32, 4, 4)
+    samples = generator(100 * torch.randn(2, 5))
+    assert samples.shape == (2, channels, 64, 64)
+    assert samples.abs().max() <= 1
+    for net, shape in (
+        (SimpleCNN(channels), (16, 27, 27)),
+        (AlexNet(channels, width=4, hidden=8), (16, 2, 2)),
+        (DCGANDiscriminator(channels, width=4), (32, 4, 4)),
+    ):
+        assert net(samples).shape == (2, 2)
+        assert net.features(samples).shape == (2, *shape)
+    norms = [m for m in SimpleCNN().modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len({id(m) for m in norms}) == 2  # the study's notebook used one twice
+
+
+@pytest.mark.parametrize("width", [16, 64])
+def test_alexnet_keeps_torchvisions_proportions(width: int) -> None:
+    shapes = [tuple(m.weight.shape[:2]) for m in AlexNet(width=width, hidden=8).features if isinstance(m, nn.Conv2d)]
+    torchvisions = [(64, 3), (192, 64), (384, 192), (256, 384), (256, 256)]
+    assert shapes == [(out * width // 64, of if of == 3 else of * width // 64) for out, of in torchvisions]
+
+
+def test_alexnet_starts_with_torchvisions_weights_and_no_layer_at_zero() -> None:
+    torch.manual_seed(7)
+    net = AlexNet(hidden=8)
+    torch.manual_seed(7)
+    torch.testing.assert_close(net.features.state_dict(), alexnet(weights=None).features.state_dict(), rtol=0, atol=0)
+    assert all(weights.abs().max() > 0 for weights in net.head.parameters())
+
+
+@pytest.mark.parametrize("kind", [DCGANGenerator, DCGANDiscriminator])
+def test_dcgans_weights_start_as_in_the_paper(kind: type[nn.Module]) -> None:
+    net = kind(width=16)  # within the test, whose seed is fixed
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            tolerance = 4 * 0.02 / math.sqrt(module.weight.numel())  # four standard errors of a mean
+            assert abs(module.weight.mean().item()) < tolerance
+            assert module.weight.std().item() == pytest.approx(0.02, abs=tolerance)
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.weight.mean().item() == pytest.approx(1, abs=0.03)
+            assert 0.008 < module.weight.std().item() < 0.04  # 16 numbers at least
+    assert all((p == 0).all() for name, p in net.named_parameters() if name.endswith("bias"))
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "words"),
+    [
+        (AutoGAN, {"depth": 0}, "depth"),
+        (AutoGAN, {"norm": "layer"}, "norm"),
+        (AlexNet, {"width": 0}, "width=0 must be 1 or more"),
+        (AlexNet, {"hidden": 0}, "hidden=0 must be 1 or more"),
+        (AlexNet, {"in_channels": 0}, "in_channels=0 must be 1 or more"),
+        (AlexNet, {"dropout": 1.0}, "dropout=1.0 must be from 0 to below 1"),
+        (AlexNet, {"dropout": -0.1}, "dropout=-0.1 must be"),
+        (AlexNet, {"imagenet": True, "width": 16}, "set width=64, not 16"),
+        (AlexNet, {"imagenet": True, "in_channels": 9}, "takes RGB, not a view of 9 channels"),
+        (ReconError, {"norm": "l3"}, "l1, l2, linf, local_detail"),
+    ],
+)
+def test_an_option_out_of_range_is_refused(make: Callable[..., nn.Module], options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make(**options)
+
+
+def test_imagenet_weights_reach_the_convolutions_or_are_missed_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    weights = {k: torch.full_like(v, 0.25) for k, v in alexnet(weights=None).state_dict().items()}
+    monkeypatch.setattr(AlexNet_Weights, "get_state_dict", offline)
+    net = AlexNet(hidden=8, imagenet=True)  # building it needs no network
+    with pytest.raises(FakeganError, match=r"no network.*imagenet=false"):
+        net.load_imagenet()
+    monkeypatch.setattr(AlexNet_Weights, "get_state_dict", lambda *_, **__: weights)
+    net.load_imagenet()
+    assert all((p == 0.25).all() for p in net.features.parameters())
+
+
+def test_losses_of_the_autoencoder_by_hand() -> None:
     score = torch.tensor([1.0, 0.0, 3.0])
     assert lsgan_generator_loss(score).item() == pytest.approx((0 + 1 + 4) / 3)
     real, recon = torch.tensor([0.5, 1.0]), torch.tensor([0.0, 0.5])
@@ -65,70 +156,51 @@ def test_losses_by_hand() -> None:
     assert autoencoder_loss(torch.tensor(1.0), torch.tensor(0.5), 0.8).item() == pytest.approx(1.4 / 1.8)
 
 
-@pytest.mark.parametrize("channels", [3, 9])
-def test_classifiers_give_two_logits(channels: int) -> None:
-    x = torch.zeros(2, channels, 64, 64)
-    assert SimpleCNN(channels)(x).shape == (2, 2)
-    assert AlexNet(channels, width=4, hidden=8)(x).shape == (2, 2)
+def test_losses_of_dcgan_by_hand() -> None:
+    guess, sure = math.log(2), math.log(1 + math.exp(-2.0))  # the right logit 0, or 2 above the other
+    wrong = sure + 2
+    level, label = torch.zeros(2, 2), torch.tensor([REAL, FAKE])
+    says_real, says_fake = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]])
+    both = torch.cat([says_real, says_real])  # right about the first, wrong about the second
+    many = says_real.repeat(7, 1)  # seven samples weigh as much as two faces
+    assert dcgan_discriminator_loss(level, label, level).item() == pytest.approx(guess)
+    assert dcgan_discriminator_loss(both, label, says_fake).item() == pytest.approx(((sure + wrong) / 2 + sure) / 2)
+    assert dcgan_discriminator_loss(both, label, many).item() == pytest.approx(((sure + wrong) / 2 + wrong) / 2)
+    assert dcgan_generator_loss(says_real).item() == pytest.approx(sure)
+    assert dcgan_generator_loss(torch.cat([says_fake, says_real])).item() == pytest.approx((wrong + sure) / 2)
 
 
-def test_simple_cnn_is_the_papers() -> None:
-    net = SimpleCNN()
-    assert net.features(torch.zeros(1, 3, 64, 64)).shape == (1, 16, 27, 27)
-    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert len({id(m) for m in norms}) == 2  # the study's notebook used one twice
+def flat(value: float) -> Tensor:
+    return torch.full((1, 3, 64, 64), value)
 
 
-@pytest.mark.parametrize("width", [16, 64])
-def test_alexnet_leaves_a_2x2_map_and_keeps_torchvisions_proportions(width: int) -> None:
-    net = AlexNet(width=width, hidden=8)
-    assert net.features(torch.zeros(1, 3, 64, 64)).shape == (1, 4 * width, 2, 2)
-    shapes = [tuple(m.weight.shape[:2]) for m in net.features if isinstance(m, nn.Conv2d)]
-    torchvisions = [(64, 3), (192, 64), (384, 192), (256, 384), (256, 256)]
-    assert shapes == [(out * width // 64, of if of == 3 else of * width // 64) for out, of in torchvisions]
+def test_error_norms_by_hand() -> None:
+    """Half of a face's values differ by 0.4, in whole rows of planes; the others by nothing."""
+    difference = flat(0.0)
+    difference[:, :, :32] = 0.4
+    edge = 2 * (0.4 / 3) ** 2 / 64  # a 3x3 mean takes a third of 0.4 away on both sides of the edge, in 2 of 64 rows
+    by_hand = {"l1": 0.2, "l2": math.sqrt(0.16 / 2), "linf": 0.4, "local_detail": math.sqrt(edge)}
+    for sign in (1, -1):
+        assert {name: norm(sign * difference).item() for name, norm in ERROR_NORMS.items()} == pytest.approx(by_hand)
+    assert ERROR_NORMS["local_detail"](flat(0.7)).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_alexnet_starts_with_torchvisions_weights_and_no_layer_at_zero() -> None:
-    torch.manual_seed(7)
-    net = AlexNet(hidden=8)
-    torch.manual_seed(7)
-    torchvisions = alexnet(weights=None).features.state_dict()
-    for name, weights in net.features.state_dict().items():
-        torch.testing.assert_close(weights, torchvisions.pop(name), rtol=0, atol=0)
-    assert not torchvisions
-    assert all(weights.abs().max() > 0 for weights in net.head.parameters())
+def log_odds(net: ReconError, value: float) -> float:
+    logits = net(flat(value))[0]
+    return float(logits[1] - logits[0])
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"width": 0}, "width=0 must be 1 or more"),
-        ({"hidden": 0}, "hidden=0 must be 1 or more"),
-        ({"in_channels": 0}, "in_channels=0 must be 1 or more"),
-        ({"dropout": 1.0}, "dropout=1.0 must be from 0 to below 1"),
-        ({"dropout": -0.1}, "dropout=-0.1 must be"),
-        ({"imagenet": True, "width": 16}, "set width=64, not 16"),
-        ({"imagenet": True, "in_channels": 9}, "takes RGB, not a view of 9 channels"),
-    ],
-)
-def test_alexnet_refuses_what_cannot_be(options: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        AlexNet(**options)
+def test_the_log_odds_are_standard_deviations_above_real_faces() -> None:
+    net = ReconError(norm="l1")
+    net.learn(torch.tensor([math.log(0.1), math.log(0.2)]))  # mean log sqrt(0.02), spread log(2) / 2
+    assert log_odds(net, 0.2) == pytest.approx(1.0, abs=1e-4)
+    assert log_odds(net, 0.4) > log_odds(net, 0.2) > log_odds(net, 0.1)
+    net.learn(torch.full((5,), -2.0))
+    assert math.isfinite(log_odds(net, 0.0))  # a perfect copy, among equal errors
 
 
-def test_imagenet_weights_that_cannot_be_downloaded_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(*_: object, **__: object) -> None:
-        raise OSError("no network")
-
-    net = AlexNet(hidden=8, imagenet=True)  # building it needs no network
-    monkeypatch.setattr(AlexNet_Weights, "get_state_dict", offline)
-    with pytest.raises(FakeganError, match=r"no network.*imagenet=false"):
-        net.load_imagenet()
-
-
-def test_imagenet_weights_reach_the_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = {k: torch.full_like(v, 0.25) for k, v in alexnet(weights=None).state_dict().items()}
-    monkeypatch.setattr(AlexNet_Weights, "get_state_dict", lambda *_, **__: weights)
-    net = AlexNet(hidden=8, imagenet=True)
-    net.load_imagenet()
-    assert all((p == 0.25).all() for p in net.features.parameters())
+def test_the_midpoint_lies_between_the_classes() -> None:
+    net = ReconError()
+    net.learn(torch.tensor([-1.0, 1.0]))  # mean 0, spread 1
+    net.place_between(torch.tensor([-0.5, 0.0, 0.5]), torch.tensor([1.0, 2.0, 3.0]))
+    assert log_odds(net, math.e) == pytest.approx(0.0, abs=1e-5)  # a log error of 1: between the medians 0 and 2

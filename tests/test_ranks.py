@@ -298,7 +298,7 @@ MODULES = {
     "alexnet": ("pipeline=classify", "classifier=alexnet", "budget.classifier={max_epochs: 3, batch_size: 8}"),
     "dcgan": ("pipeline=classify", "classifier=dcgan", "budget.dcgan={max_epochs: 3, batch_size: 8}"),
     "own": (  # a user's net, with torch's Dropout and BatchNorm1d
-        *("pipeline=classify", "classifier=simple_cnn", "classifier.net._target_=tests.own_parts.PlainNet"),
+        *("pipeline=classify", "classifier=simple_cnn", "classifier.net._target_=tests.helpers.PlainNet"),
         *("classifier.net.dropout=0.4", "budget.classifier={max_epochs: 3, batch_size: 8}"),
         "trainer.gradient_clip_val=0.5",
     ),

@@ -29,7 +29,7 @@ MODULES = {
     "alexnet": ("pipeline=classify", "classifier=alexnet", f"budget.classifier{TEN}"),
     "dcgan": ("pipeline=classify", "classifier=dcgan", f"budget.dcgan{TEN}"),
     "own": (  # a user's net, with torch's own Dropout
-        *("pipeline=classify", "classifier=simple_cnn", "classifier.net._target_=tests.own_parts.PlainNet"),
+        *("pipeline=classify", "classifier=simple_cnn", "classifier.net._target_=tests.helpers.PlainNet"),
         f"budget.classifier{TEN}",
     ),
 }

@@ -4,18 +4,15 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import pytorch_lightning as pl
 
 from fakegan.data.store import FaceStore
 from fakegan.runs.checkpoints import load_checkpoint
 from fakegan.training import stopping
-from fakegan.training.checkpoint_io import AtomicCheckpointIO
-from fakegan.training.datamodules import RealFacesDataModule
 from fakegan.training.stopping import SaveAndStop, Stopped
-
-from .test_autoencoder import autoencoder, fit
+from fakegan.training.trainer import AtomicCheckpointIO
+from tests.helpers import autoencoder, faces_of_five_steps, fit
 
 
 class Sends(pl.Callback):
@@ -29,39 +26,27 @@ class Sends(pl.Callback):
             self.stop.note(signal.SIGTERM, None)
 
 
-def _stopped(store: FaceStore, folder: Path, epoch: int, step: int, minutes: float = 60) -> SaveAndStop:
-    rows = np.flatnonzero(store.labels == 0)
-    data = RealFacesDataModule(store.images, store.labels, rows[:40], rows[40:50], 8, seed=1, workers=0)  # 5 steps
-    stop = SaveAndStop(folder, minutes)
+@pytest.mark.parametrize(
+    ("epoch", "step", "minutes", "saved"),
+    [
+        (1, 2, 60, 5 + 3),  # within an epoch it saves after the step
+        (0, 4, 60, None),  # at the epoch's last step `Last` writes the checkpoint
+        (0, 4, 0, 4),  # it is time after each step; the last is left to `Last`
+    ],
+)
+def test_it_saves_when_a_signal_or_the_time_says_so(
+    store: FaceStore, tmp_path: Path, epoch: int, step: int, minutes: float, saved: int | None
+) -> None:
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    stop = SaveAndStop(tmp_path, minutes)
+    callbacks = [Sends(stop, epoch, step), stop]
     with pytest.raises(Stopped) as stopped:
-        fit(
-            autoencoder(),
-            data,
-            epochs=3,
-            callbacks=[Sends(stop, epoch, step), stop],
-            plugins=[AtomicCheckpointIO()],
-        )
+        fit(autoencoder(), faces_of_five_steps(store), epochs=3, callbacks=callbacks, plugins=[AtomicCheckpointIO()])
     assert stopped.value.number == signal.SIGTERM
-    return stop
-
-
-def _stands(path: Path) -> int:
-    return int(load_checkpoint(path)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"])
-
-
-def test_a_signal_within_an_epoch_saves_after_the_step(store: FaceStore, tmp_path: Path) -> None:
-    _stopped(store, tmp_path, epoch=1, step=2)
-    assert _stands(tmp_path / "checkpoints" / "last.ckpt") == 5 + 3
-
-
-def test_a_signal_at_an_epochs_last_step_leaves_saving_to_the_epochs_end(store: FaceStore, tmp_path: Path) -> None:
-    _stopped(store, tmp_path, epoch=0, step=4)
-    assert not (tmp_path / "checkpoints" / "last.ckpt").exists()  # `Last` writes it
-
-
-def test_it_saves_every_so_many_minutes(store: FaceStore, tmp_path: Path) -> None:
-    _stopped(store, tmp_path, epoch=0, step=4, minutes=0)
-    assert _stands(tmp_path / "checkpoints" / "last.ckpt") == 4  # after each step but the last
+    assert last.exists() == (saved is not None)
+    if saved is not None:
+        progress = load_checkpoint(last)["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        assert progress["total"]["ready"] == saved
 
 
 def test_only_a_later_second_ctrl_c_is_a_second_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ from fakegan.stages.reconstruct import load_autoencoder
 from fakegan.system.places import PROJECT
 from fakegan.system.processes import resume_command
 from fakegan.training import parts
-from fakegan.training.checkpoint_io import AtomicCheckpointIO
+from fakegan.training.trainer import AtomicCheckpointIO
 from fakegan.views import View
 from tests.conftest import Compose
 

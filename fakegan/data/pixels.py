@@ -15,7 +15,7 @@ _RANGE_SLACK = 1e-3  # a float that went through tanh or bf16 may miss the bound
 def to_unit(pixels: Tensor) -> Tensor:
     """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1].
 
-    On a CPU with oneDNN the numbers stay where they are, channels last: most nets want them so there (nets/layers.py),
+    On a CPU with oneDNN the numbers stay where they are, channels last: most nets want them so there (nets/cpu.py),
     and moving them into planes takes as long as the rest. Elsewhere planes.
 
     Raises:

@@ -8,8 +8,8 @@ from torchvision.models import AlexNet_Weights
 
 from fakegan.checks import a_share, at_least
 from fakegan.errors import FakeganError
+from fakegan.nets.cpu import quicken
 from fakegan.nets.dropout import Dropout
-from fakegan.nets.layers import QuickLayout
 
 _WIDTH = 64  # of torchvision's AlexNet, which ImageNet weights fit
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -43,7 +43,6 @@ class AlexNet(nn.Module):
             raise ValueError(f"imagenet=true takes RGB, not a view of {in_channels} channels: set imagenet=false")
         if imagenet and width != _WIDTH:
             raise ValueError(f"imagenet=true needs torchvision's channels: set width={_WIDTH}, not {width}")
-        self.layout = QuickLayout()
         self.features = nn.Sequential(
             nn.Conv2d(in_channels, width, 11, stride=2, padding=2),
             nn.ReLU(inplace=True),  # (B, W, 29, 29)
@@ -74,25 +73,20 @@ class AlexNet(nn.Module):
         self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.mean: Tensor
         self.std: Tensor
+        quicken(self)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) in [-1, 1] -> (B, 2) logits
         if self.imagenet:
             x = ((x + 1) / 2 - self.mean) / self.std  # the range the weights were trained on
-        logits: Tensor = self.head(self.features(self.layout(x)))
+        logits: Tensor = self.head(self.features(x))
         return logits
 
     def load_imagenet(self) -> None:
-        """Start the convolutions from ImageNet weights; torch keeps the download.
-
-        Raises:
-            FakeganError: the weights cannot be downloaded.
-        """
+        """Start the convolutions from ImageNet weights; a FakeganError where they cannot be downloaded."""
         try:
             weights = AlexNet_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
         except Exception as error:  # urllib, ssl and hash errors all mean the same to the reader
-            raise FakeganError(
-                f"AlexNet's ImageNet weights could not be downloaded ({error}); "
-                "set classifier.net.imagenet=false to train from scratch"
-            ) from error
+            advice = "set classifier.net.imagenet=false to train from scratch"
+            raise FakeganError(f"AlexNet's ImageNet weights could not be downloaded ({error}); {advice}") from error
         prefix = "features."
         self.features.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})

@@ -1,53 +1,40 @@
 """AutoGAN: the autoencoder and its PatchGAN discriminator (Zhang et al. 2019, arXiv:1907.06515).
 
 Images are float (B, 3, 64, 64) in [-1, 1] on both sides; the code is (B, 4 * width, 16, 16), or
-(B, code_channels, 16, 16) where a narrower one is asked for.
+(B, code_channels, 16, 16) where fewer channels are asked for.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Literal
+from typing import Literal, get_args
 
-import torch
 from torch import Tensor, nn
 
 from fakegan.checks import at_least, one_of
-from fakegan.nets.layers import InstanceNorm2d, QuickLayout, ReflectConv2d, UpsampleConv2d
+from fakegan.nets.cpu import quicken
 
-Norm = Literal["instance", "batch", "none"]
-NORMS: tuple[Norm, ...] = ("instance", "batch", "none")
+Norm = Literal["none", "instance", "batch"]
 
 
 def _norm(kind: Norm, channels: int) -> nn.Module:
     if kind == "instance":
-        return InstanceNorm2d()  # no affine parameters, no running statistics, as in the study
+        return nn.InstanceNorm2d(channels)  # no affine parameters, no running statistics, as in the study
     return nn.BatchNorm2d(channels) if kind == "batch" else nn.Identity()
 
 
-def _conv(in_channels: int, out_channels: int, norm: Norm, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+def _conv(
+    in_channels: int,
+    out_channels: int,
+    norm: Norm,
+    kernel: int = 3,
+    stride: int = 1,
+    padding: Literal["zeros", "reflect"] = "zeros",
+) -> nn.Sequential:
     """Convolution that keeps (stride 1) or halves (stride 2) the size, then norm and ReLU."""
-    reflect = stride == 1 and kernel > 3
-    return nn.Sequential(
-        nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel,
-            stride,
-            padding=kernel // 2,
-            padding_mode="reflect" if reflect else "zeros",
-            bias=norm == "none",  # a norm subtracts the bias again
-        ),
-        _norm(norm, out_channels),
-        nn.ReLU(),
-    )
-
-
-def _up_conv(in_channels: int, out_channels: int, norm: Norm) -> nn.Sequential:
-    """Nearest-neighbour upsampling to twice the size, 3x3 convolution, then norm and ReLU."""
-    return nn.Sequential(
-        UpsampleConv2d(in_channels, out_channels, bias=norm == "none"), _norm(norm, out_channels), nn.ReLU()
-    )
+    bias = norm == "none"  # a norm subtracts the bias again
+    conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=bias, padding_mode=padding)
+    return nn.Sequential(conv, _norm(norm, out_channels), nn.ReLU())
 
 
 class ResidualBlock(nn.Module):
@@ -55,66 +42,16 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
-        bias = norm == "none"
-        self.body = nn.Sequential(
-            ReflectConv2d(channels, channels, bias),
-            _norm(norm, channels),
-            nn.ReLU(),
-            ReflectConv2d(channels, channels, bias),
-            _norm(norm, channels),
-        )
+        first, second = (_conv(channels, channels, norm, padding="reflect") for _ in range(2))
+        self.body = nn.Sequential(*first, *second[:2])
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         out: Tensor = x + self.body(x)
         return out
 
 
-class Encoder(nn.Module):
-    """Image to code: the downsampling half of AutoGAN, with the residual blocks."""
-
-    def __init__(
-        self,
-        depth: int,  # residual blocks at the code's resolution: 1 or 4 in the study
-        width: int,  # channels at full resolution
-        norm: Norm,
-        code_channels: int | None,  # None: 4 * width, as in the study
-    ) -> None:
-        super().__init__()
-        self.down = nn.Sequential(
-            _conv(3, width, norm, kernel=7),
-            _conv(width, 2 * width, norm, stride=2),
-            _conv(2 * width, 4 * width, norm, stride=2),
-        )
-        self.blocks = nn.Sequential(*(ResidualBlock(4 * width, norm) for _ in range(depth)))
-        self.to_code = nn.Identity() if code_channels is None else nn.Conv2d(4 * width, code_channels, 1)
-
-    def forward(self, image: Tensor) -> Tensor:
-        x = self.down(image)  # (B, 4W, 16, 16)
-        code: Tensor = self.to_code(self.blocks(x))
-        return code
-
-
-class Decoder(nn.Module):
-    """Code to image: nearest-neighbour upsampling and convolution, twice, then tanh."""
-
-    def __init__(self, width: int, norm: Norm, code_channels: int | None) -> None:
-        super().__init__()
-        self.from_code = nn.Identity() if code_channels is None else nn.Conv2d(code_channels, 4 * width, 1)
-        up = {"1": _up_conv(4 * width, 2 * width, norm), "3": _up_conv(2 * width, width, norm)}
-        self.up = nn.Sequential(OrderedDict(up))  # the names in checkpoints: upsampling was a layer of its own once
-        self.to_rgb = nn.Conv2d(width, 3, 7, padding=3, padding_mode="reflect")
-
-    def forward(self, code: Tensor) -> Tensor:
-        x = self.up(self.from_code(code))  # (B, W, 64, 64)
-        return torch.tanh(self.to_rgb(x))  # (B, 3, 64, 64), in [-1, 1]
-
-
 class AutoGAN(nn.Module):
-    """Encoder and decoder; `depth` is the study's axis, `code_channels` the one beside it.
-
-    Raises:
-        ValueError: a depth, width or norm that does not exist.
-    """
+    """An encoder that halves the size twice, and a decoder that doubles it twice; `depth` is the study's axis."""
 
     def __init__(
         self,
@@ -125,13 +62,28 @@ class AutoGAN(nn.Module):
     ) -> None:
         super().__init__()
         at_least(1, depth=depth, width=width, code_channels=1 if code_channels is None else code_channels)
-        one_of(NORMS, norm=norm)
-        self.layout = QuickLayout()
-        self.encoder = Encoder(depth, width, norm, code_channels)
-        self.decoder = Decoder(width, norm, code_channels)
+        one_of(get_args(Norm), norm=norm)
+        down = nn.Sequential(
+            _conv(3, width, norm, kernel=7, padding="reflect"),  # (B, W, 64, 64)
+            _conv(width, 2 * width, norm, stride=2),
+            _conv(2 * width, 4 * width, norm, stride=2),  # (B, 4W, 16, 16)
+        )
+        blocks = nn.Sequential(*(ResidualBlock(4 * width, norm) for _ in range(depth)))
+        to_code = nn.Identity() if code_channels is None else nn.Conv2d(4 * width, code_channels, 1)
+        from_code = nn.Identity() if code_channels is None else nn.Conv2d(code_channels, 4 * width, 1)
+        up = nn.Sequential(
+            nn.Upsample(scale_factor=2),
+            _conv(4 * width, 2 * width, norm),  # (B, 2W, 32, 32)
+            nn.Upsample(scale_factor=2),
+            _conv(2 * width, width, norm),  # (B, W, 64, 64)
+        )
+        to_rgb = nn.Conv2d(width, 3, 7, padding=3, padding_mode="reflect")
+        self.encoder = nn.Sequential(OrderedDict(down=down, blocks=blocks, to_code=to_code))
+        self.decoder = nn.Sequential(OrderedDict(from_code=from_code, up=up, to_rgb=to_rgb, in_range=nn.Tanh()))
+        quicken(self)
 
     def forward(self, image: Tensor) -> Tensor:  # (B, 3, 64, 64) -> (B, 3, 64, 64), both in [-1, 1]
-        recon: Tensor = self.decoder(self.encoder(self.layout(image)))
+        recon: Tensor = self.decoder(self.encoder(image))
         return recon
 
 
@@ -148,22 +100,15 @@ class PatchDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         at_least(1, width=width)
-        self.layout = QuickLayout()
-        layers: list[nn.Module] = [
-            nn.Conv2d(3, width, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2, inplace=True),
-        ]
-        for i in range(3):
-            c = width * 2**i
-            layers += [
-                nn.Conv2d(c, 2 * c, 4, stride=2, padding=1, bias=False),
-                InstanceNorm2d(),
-                nn.LeakyReLU(0.2),
-            ]
+        layers: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+        for c in (width, 2 * width, 4 * width):
+            conv = nn.Conv2d(c, 2 * c, 4, stride=2, padding=1, bias=False)
+            layers += [conv, nn.InstanceNorm2d(2 * c), nn.LeakyReLU(0.2)]
         self.features = nn.Sequential(*layers)
         self.to_score = nn.Sequential(nn.ZeroPad2d((1, 0, 1, 0)), nn.Conv2d(8 * width, 1, 4, padding=1))
+        quicken(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = self.features(self.layout(image))  # (B, 8W, 4, 4)
+        x = self.features(image)  # (B, 8W, 4, 4)
         score: Tensor = self.to_score(x)  # (B, 1, 4, 4)
         return score

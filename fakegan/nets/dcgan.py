@@ -9,17 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from fakegan.checks import at_least
-from fakegan.nets.layers import QuickLayout
+from fakegan.nets.cpu import quicken
 
 _WEIGHT_STD = 0.02  # of every convolution's weights around 0 and every BatchNorm's scales around 1
 
 
 class DCGANGenerator(nn.Module):
-    """Noise to image by transposed convolutions (Radford et al. 2015, arXiv:1511.06434).
-
-    Raises:
-        ValueError: an option below 1.
-    """
+    """Noise to image by transposed convolutions (Radford et al. 2015, arXiv:1511.06434)."""
 
     def __init__(
         self,
@@ -30,17 +26,11 @@ class DCGANGenerator(nn.Module):
         super().__init__()
         at_least(1, latent=latent, width=width, out_channels=out_channels)
         self.latent = latent
-        layers: list[nn.Module] = [
-            nn.ConvTranspose2d(latent, 8 * width, 4, bias=False),  # (B, 8W, 4, 4); BatchNorm subtracts a bias again
-            nn.BatchNorm2d(8 * width),
-            nn.ReLU(inplace=True),
-        ]
+        first = nn.ConvTranspose2d(latent, 8 * width, 4, bias=False)  # (B, 8W, 4, 4); BatchNorm subtracts a bias again
+        layers = [first, nn.BatchNorm2d(8 * width), nn.ReLU(inplace=True)]
         for c in (4 * width, 2 * width, width):
-            layers += [
-                nn.ConvTranspose2d(2 * c, c, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(c),
-                nn.ReLU(inplace=True),
-            ]
+            conv = nn.ConvTranspose2d(2 * c, c, 4, stride=2, padding=1, bias=False)
+            layers += [conv, nn.BatchNorm2d(c), nn.ReLU(inplace=True)]
         self.features = nn.Sequential(*layers)
         self.to_image = nn.ConvTranspose2d(width, out_channels, 4, stride=2, padding=1)
         self.apply(_draw_weights)
@@ -53,10 +43,7 @@ class DCGANGenerator(nn.Module):
 class DCGANDiscriminator(nn.Module):
     """Image to two logits (real, fake) by strided convolutions (Radford et al. 2015, arXiv:1511.06434).
 
-    The paper's ends in one logit. BatchNorm looks at a whole batch: what shares one changes the logits.
-
-    Raises:
-        ValueError: a width below 1.
+    The paper's ends in one logit. BatchNorm looks at a whole batch: the faces that share a batch change the logits.
     """
 
     def __init__(
@@ -66,23 +53,17 @@ class DCGANDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         at_least(1, width=width)
-        self.layout = QuickLayout()
-        layers: list[nn.Module] = [
-            nn.Conv2d(in_channels, width, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2, inplace=True),
-        ]
+        layers = [nn.Conv2d(in_channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
         for c in (width, 2 * width, 4 * width):
-            layers += [
-                nn.Conv2d(c, 2 * c, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(2 * c),
-                nn.LeakyReLU(0.2, inplace=True),
-            ]
+            conv = nn.Conv2d(c, 2 * c, 4, stride=2, padding=1, bias=False)
+            layers += [conv, nn.BatchNorm2d(2 * c), nn.LeakyReLU(0.2, inplace=True)]
         self.features = nn.Sequential(*layers)
         self.to_logits = nn.Conv2d(8 * width, 2, 4)
         self.apply(_draw_weights)
+        quicken(self)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) in [-1, 1] -> (B, 2) logits
-        x = self.features(self.layout(x))  # (B, 8W, 4, 4)
+        x = self.features(x)  # (B, 8W, 4, 4)
         logits: Tensor = self.to_logits(x).flatten(1)
         return logits
 

@@ -35,13 +35,10 @@ def dcgan_discriminator_loss(
     sample_logits: Tensor,  # (S, 2), of the generator's samples
 ) -> Tensor:
     """(CE(D(x), y) + CE(D(G(z)), FAKE)) / 2: samples are one more kind of fake. log 2 says D is guessing."""
-    return 0.5 * (F.cross_entropy(logits, label) + _cross_entropy_of_all(sample_logits, FAKE))
+    fake = torch.full((len(sample_logits),), FAKE, device=sample_logits.device)
+    return 0.5 * (F.cross_entropy(logits, label) + F.cross_entropy(sample_logits, fake))
 
 
 def dcgan_generator_loss(sample_logits: Tensor) -> Tensor:  # (S, 2)
     """CE(D(G(z)), REAL), which does not saturate (Goodfellow et al. 2014, arXiv:1406.2661, section 3)."""
-    return _cross_entropy_of_all(sample_logits, REAL)
-
-
-def _cross_entropy_of_all(logits: Tensor, label: int) -> Tensor:
-    return F.cross_entropy(logits, torch.full((len(logits),), label, device=logits.device))
+    return F.cross_entropy(sample_logits, torch.full((len(sample_logits),), REAL, device=sample_logits.device))

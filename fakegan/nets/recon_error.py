@@ -1,4 +1,4 @@
-"""The reconstruction error as a score: no classifier, only what errors are usual."""
+"""The reconstruction error as a score: no network learns; the errors of real faces say which errors are usual."""
 
 from __future__ import annotations
 
@@ -10,34 +10,23 @@ from torch.nn.functional import avg_pool2d
 
 from fakegan.checks import one_of
 
-_SMALLEST = 1e-6  # an error below it is taken for this: its logarithm stays finite
+_SMALLEST = 1e-6  # the least error and spread: logarithm and quotient stay finite
 
 
-def l1(difference: Tensor) -> Tensor:
-    """Mean absolute difference."""
-    return difference.abs().mean(dim=(1, 2, 3))
-
-
-def l2(difference: Tensor) -> Tensor:
+def l2(difference: Tensor) -> Tensor:  # (B, 3, 64, 64) -> (B,)
     """Root of the mean squared difference."""
     return difference.square().mean(dim=(1, 2, 3)).sqrt()
 
 
-def linf(difference: Tensor) -> Tensor:
-    """The largest absolute difference."""
-    return difference.abs().amax(dim=(1, 2, 3))
-
-
-def local_detail(difference: Tensor) -> Tensor:
+def local_detail(difference: Tensor) -> Tensor:  # (B, 3, 64, 64) -> (B,)
     """Root mean square of what a 3x3 mean takes away: fine detail that was lost, or invented."""
-    smooth = avg_pool2d(difference, 3, stride=1, padding=1, count_include_pad=False)
-    return l2(difference - smooth)
+    return l2(difference - avg_pool2d(difference, 3, stride=1, padding=1, count_include_pad=False))
 
 
 ERROR_NORMS: dict[str, Callable[[Tensor], Tensor]] = {  # (B, 3, 64, 64) in [-2, 2] -> (B,), 0 or more
-    "l1": l1,
+    "l1": lambda difference: difference.abs().mean(dim=(1, 2, 3)),
     "l2": l2,
-    "linf": linf,
+    "linf": lambda difference: difference.abs().amax(dim=(1, 2, 3)),
     "local_detail": local_detail,
 }
 
@@ -46,9 +35,6 @@ class ReconError(nn.Module):
     """Log odds of fake = by how many standard deviations of real faces the log error lies above the midpoint.
 
     The midpoint is the mean of real faces until `place_between` moves it to where neither class is likelier.
-
-    Raises:
-        ValueError: a norm that does not exist.
     """
 
     def __init__(

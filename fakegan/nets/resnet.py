@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from fakegan.checks import at_least
-from fakegan.nets.layers import QuickLayout
+from fakegan.nets.cpu import quicken
 
 
 class ResNet(nn.Module):
@@ -36,9 +36,9 @@ class ResNet(nn.Module):
         nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
         net.maxpool = nn.Identity()
         net.fc = nn.Linear(last.in_features, 2)
-        self.layout = QuickLayout()
         self.net = net
+        quicken(self)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) in [-1, 1] -> (B, 2) logits
-        logits: Tensor = self.net(self.layout(x))
+        logits: Tensor = self.net(x)
         return logits

@@ -5,13 +5,16 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from fakegan.checks import a_share
+from fakegan.nets.cpu import quicken
 from fakegan.nets.dropout import Dropout
-from fakegan.nets.heads import zero_init
-from fakegan.nets.layers import QuickLayout
 
 
 class SimpleCNN(nn.Module):
-    """Two convolutions, two BatchNorms of their own, one linear layer: image to two logits (real, fake)."""
+    """Two convolutions, two BatchNorms of their own, one linear layer: image to two logits (real, fake).
+
+    The last layer starts at zero: every face begins at P(fake) 0.5. With the labels of a store swapped, training then
+    ends with every score at 1 - score, but for rounding.
+    """
 
     def __init__(
         self,
@@ -20,7 +23,6 @@ class SimpleCNN(nn.Module):
     ) -> None:
         super().__init__()
         a_share(dropout=dropout)
-        self.layout = QuickLayout()
         self.features = nn.Sequential(
             nn.Conv2d(in_channels, 16, 7),
             nn.BatchNorm2d(16),
@@ -30,8 +32,12 @@ class SimpleCNN(nn.Module):
             nn.BatchNorm2d(16),
             nn.ReLU(inplace=True),  # (B, 16, 27, 27)
         )
-        self.head = nn.Sequential(nn.Flatten(), Dropout(dropout), zero_init(nn.Linear(16 * 27 * 27, 2)))
+        last = nn.Linear(16 * 27 * 27, 2)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.head = nn.Sequential(nn.Flatten(), Dropout(dropout), last)
+        quicken(self)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) in [-1, 1] -> (B, 2) logits
-        logits: Tensor = self.head(self.features(self.layout(x)))
+        logits: Tensor = self.head(self.features(x))
         return logits

@@ -36,8 +36,7 @@ from fakegan.stages.stage import Run, Stage
 from fakegan.system.files import building_folder, csv_table, read_csv
 from fakegan.system.places import install
 from fakegan.training.autoencoder import psnr
-from fakegan.training.loggers import in_a_stage
-from fakegan.training.pictures import show, show_codes, show_histogram
+from fakegan.training.loggers import in_a_stage, show, show_codes, show_histogram
 from fakegan.views import RESIDUAL_GAIN
 
 COMPLEXITY_NAME = "total variation: mean absolute difference of neighbouring pixels of the grey face"

@@ -25,7 +25,7 @@ from fakegan.config.building import TARGET
 from fakegan.data.faces import Faces
 from fakegan.data.splits import Needs
 from fakegan.errors import FakeganError, UsageError
-from fakegan.nets.layers import forms
+from fakegan.nets.cpu import forms
 from fakegan.runs.folder import (
     AUTOENCODER_FILE,
     AUTOENCODER_FOLDER,

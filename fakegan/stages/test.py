@@ -28,8 +28,7 @@ from fakegan.stages.reconstruct import LiveReconstructions
 from fakegan.stages.scoring import ScoredFaces, chosen, decisions, score, score_examples, score_reconstructed
 from fakegan.stages.stage import Run, Stage
 from fakegan.stages.train_autoencoder import autoencoder_metrics
-from fakegan.training.loggers import hyperparameters, in_a_stage
-from fakegan.training.pictures import conclude, show, show_histogram
+from fakegan.training.loggers import conclude, hyperparameters, in_a_stage, show, show_histogram
 
 HPARAM_METRICS = (
     *("auroc", "accuracy", "balanced_accuracy", "average_precision", "eer"),

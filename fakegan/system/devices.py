@@ -30,7 +30,7 @@ def use_device(accelerator: str) -> torch.device:
 
 def describe(
     device: torch.device,
-    forms: Iterable[str],  # from fakegan.nets.layers
+    forms: Iterable[str],  # from fakegan.nets.cpu
     precision: str = "",  # that networks train in, Lightning's name
 ) -> str:
     """A device, the precision, and what is done otherwise there to be quick, in a few words."""

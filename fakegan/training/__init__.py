@@ -1,1 +1,1 @@
-"""All of Lightning: data modules, checkpoint IO."""
+"""All of Lightning: modules, data modules, callbacks, loggers and the Trainer of one network."""

@@ -12,14 +12,9 @@ from torchmetrics.functional.image import structural_similarity_index_measure as
 from fakegan.checks import at_least
 from fakegan.nets.losses import autoencoder_loss, l1_loss, lsgan_discriminator_loss, lsgan_generator_loss
 from fakegan.system import ranks
-from fakegan.training.by_turns import ByTurns
-from fakegan.training.means import EpochMeans
-from fakegan.training.partial import make_whole, take_part
+from fakegan.training.modules import ByTurns, EpochMeans
 from fakegan.training.pool import ReconstructionPool
 from fakegan.training.schedules import MakeOptimizer, MakeSchedule, move
-
-TRAIN_MEANS = ("l1", "adversarial", "discriminator", "disc_real", "disc_recon")
-VAL_MEANS = ("l1", "psnr", "ssim", "disc_real", "disc_recon")
 
 
 class AdversarialAutoencoder(ByTurns):
@@ -27,9 +22,6 @@ class AdversarialAutoencoder(ByTurns):
 
     A batch is {"image": float (B, 3, 64, 64) in [-1, 1]}. Each step reconstructs once; the discriminator then
     sees real faces and (pooled) reconstructions in one batch.
-
-    Raises:
-        ValueError: an option out of range.
     """
 
     monitor, mode = "val/l1", "min"
@@ -45,18 +37,17 @@ class AdversarialAutoencoder(ByTurns):
         discriminator_floor: float = 0.05,  # it rests while its loss is below, so that it cannot win; 0 in the study
     ) -> None:
         super().__init__()
-        self.automatic_optimization = False
-        self.make_optimizer = optimizer
-        self.make_schedule = schedule
         at_least(1, pool_size=pool_size)
         at_least(0, reconstruction_weight=reconstruction_weight, discriminator_floor=discriminator_floor)
+        self.automatic_optimization = False
+        self.make_optimizer, self.make_schedule = optimizer, schedule
         self.autoencoder = net
         self.discriminator = discriminator
         self.reconstruction_weight = reconstruction_weight
         self.discriminator_floor = discriminator_floor
         self.pool = ReconstructionPool(pool_size)
-        self.train_means = EpochMeans(*TRAIN_MEANS)
-        self.val_means = EpochMeans(*VAL_MEANS)
+        self.train_means = EpochMeans("l1", "adversarial", "discriminator", "disc_real", "disc_recon")
+        self.val_means = EpochMeans("l1", "psnr", "ssim", "disc_real", "disc_recon")
 
     def forward(self, image: Tensor) -> Tensor:  # (B, 3, 64, 64) -> (B, 3, 64, 64), both in [-1, 1]
         """The reconstruction of real or fake faces."""
@@ -87,11 +78,8 @@ class AdversarialAutoencoder(ByTurns):
         move(self, "step")
         self.train_means.update(
             {
-                "l1": l1,
-                "adversarial": adversarial,
-                "discriminator": disc,
-                "disc_real": real_score.mean(),
-                "disc_recon": recon_score.mean(),
+                **{"l1": l1, "adversarial": adversarial, "discriminator": disc},
+                **{"disc_real": real_score.mean(), "disc_recon": recon_score.mean()},
             },
             weight=len(real),
         )
@@ -107,38 +95,16 @@ class AdversarialAutoencoder(ByTurns):
             structure = cast(Tensor, ssim(*planes, data_range=(-1.0, 1.0)))
         self.val_means.update(
             {
-                "l1": l1_loss(recon, real),
-                "psnr": psnr(recon, real).mean(),
-                "ssim": structure,
-                "disc_real": self.discriminator(real).mean(),
-                "disc_recon": self.discriminator(recon).mean(),
+                **{"l1": l1_loss(recon, real), "psnr": psnr(recon, real).mean(), "ssim": structure},
+                **{"disc_real": self.discriminator(real).mean(), "disc_recon": self.discriminator(recon).mean()},
             },
             weight=len(real),
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The pools and running means of all processes."""
-        state = checkpoint["state_dict"]
-        state["pool.images"] = self.pool.own_images()
-        make_whole(checkpoint, "pool.images", "train_means.")
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The pool stays whole: each process takes from it what is its own."""
-        take_part(checkpoint, "train_means.")
-
-    def on_train_epoch_end(self) -> None:
-        """Write the epoch's means."""
-        super().on_train_epoch_end()
-        self._log_means("train", self.train_means)
-
-    def on_validation_epoch_end(self) -> None:
-        """Write the epoch's means; val/l1 selects the checkpoint."""
-        self._log_means("val", self.val_means)
-
-    def _log_means(self, split: str, means: EpochMeans) -> None:
-        values = {f"{split}/{name}": value for name, value in means.compute().items()}
-        means.reset()
-        self.log_dict({**values, "step": float(self.current_epoch)})  # "step": TensorBoard's axis is the epoch
+        """The whole pool, of which each process keeps its own places, and the training sums."""
+        checkpoint["state_dict"]["pool.images"] = ranks.total(self.pool.own_images())
+        super().on_save_checkpoint(checkpoint)
 
 
 def psnr(recon: Tensor, real: Tensor) -> Tensor:  # two (B, 3, H, W) in [-1, 1] -> (B,), in dB

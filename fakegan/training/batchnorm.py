@@ -1,4 +1,4 @@
-"""Layers that see more than one face, or draw noise, where a batch is dealt to several processes."""
+"""Layers that see more than one face, or draw noise, where several processes share a batch."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from fakegan.system import ranks
 
 
 class _Shared(_BatchNorm):
-    """BatchNorm whose batch is that of all processes, on any device; torch.nn.SyncBatchNorm knows GPUs only.
+    """BatchNorm over the faces of all processes, on any device; torch.nn.SyncBatchNorm is for GPUs only.
 
-    Each process must have the same number of faces, as training batches are dealt. Gradients flow through the
-    statistics into every process. In eval mode, and with one process, it is torch's own.
+    Each process must have the same number of faces. Gradients flow through the statistics into every process. In eval
+    mode, and with one process, it is torch's.
     """
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, ...) -> the same, normalised
@@ -31,77 +31,59 @@ class _Shared(_BatchNorm):
         centred = wide - mean.view(shape)
         variance = all_reduce(centred.square().mean(dim=places)) / ranks.count()  # type: ignore[no-untyped-call]
         if self.track_running_stats:
-            self._remember(mean.detach(), variance.detach(), faces=x.numel() // x.shape[1] * ranks.count())
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked.add_(1)
+            momentum = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+            numbers = x.numel() // x.shape[1] * ranks.count()
+            self.running_mean.lerp_(mean.detach(), momentum)
+            self.running_var.lerp_(variance.detach() * numbers / (numbers - 1), momentum)
         scale = (variance + self.eps).rsqrt()
         normalised: Tensor = centred * (scale if self.weight is None else scale * self.weight).view(shape)
         return (normalised if self.bias is None else normalised + self.bias.view(shape)).to(x.dtype)
 
-    def _remember(self, mean: Tensor, variance: Tensor, faces: int) -> None:
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(1)
-        momentum = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
-        self.running_mean.lerp_(mean, momentum)
-        self.running_var.lerp_(variance * faces / (faces - 1), momentum)
-
-
-class SharedBatchNorm1d(_Shared, nn.BatchNorm1d):
-    """Of features, (B, C) or (B, C, L)."""
-
-
-class SharedBatchNorm2d(_Shared, nn.BatchNorm2d):
-    """Of maps, (B, C, H, W)."""
-
-
-class SharedBatchNorm3d(_Shared, nn.BatchNorm3d):
-    """Of volumes, (B, C, D, H, W)."""
-
 
 _SHARED: dict[type[nn.Module], type[nn.Module]] = {
-    nn.BatchNorm1d: SharedBatchNorm1d,
-    nn.BatchNorm2d: SharedBatchNorm2d,
-    nn.BatchNorm3d: SharedBatchNorm3d,
+    kind: type(f"Shared{kind.__name__}", (_Shared, kind), {})
+    for kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 }
 
 
 def share_statistics(module: nn.Module) -> None:
     """Make every BatchNorm of a module a shared one, in place; names, weights and statistics stay."""
-    for part in module.modules():
-        part.__class__ = _SHARED.get(type(part), type(part))
+    for layer in module.modules():
+        layer.__class__ = _SHARED.get(type(layer), type(layer))
 
 
 def said_of_several(modules: Iterable[nn.Module]) -> list[str]:
-    """With several processes: which layers make their number count for what is learnt."""
+    """With several processes: the layers for which the number of processes changes what is learnt."""
     if ranks.count() == 1:
         return []
-    parts = [part for module in modules for part in module.modules()]
-    noisy = [part for part in parts if _draws(part)]
-    norms = [part for part in parts if isinstance(part, _BatchNorm) and type(part) not in {*_SHARED, *_SHARED.values()}]
+    layers = [layer for module in modules for layer in module.modules()]
+    known = {*_SHARED, *_SHARED.values()}
+    noisy = {type(layer).__name__ for layer in layers if _draws(layer)}
+    norms = {type(layer).__name__ for layer in layers if isinstance(layer, _BatchNorm) and type(layer) not in known}
     lines = []
     if noisy:
         lines.append(
-            f"{_names(noisy)}: each process draws noise of its own, so what is learnt depends on how many there are; "
-            "with fakegan.nets.dropout.Dropout it does not"
+            f"{', '.join(sorted(noisy))}: each process draws noise of its own, so what is learnt depends on how many "
+            "there are; with fakegan.nets.dropout.Dropout it does not"
         )
     if norms:
         lines.append(
-            f"{_names(norms)}: each process normalises by its own faces, so what is learnt depends on how many there "
-            "are; with nn.BatchNorm1d, 2d or 3d it does not"
+            f"{', '.join(sorted(norms))}: each process normalises by its own faces, so what is learnt depends on how "
+            "many there are; with nn.BatchNorm1d, 2d or 3d it does not"
         )
     return lines
 
 
-def _draws(part: nn.Module) -> bool:
-    """Whether a layer draws noise in training, and not the whole batch's."""
-    if isinstance(part, Dropout):
+def _draws(layer: nn.Module) -> bool:
+    """Whether a layer draws noise in training that is not drawn for the whole batch."""
+    if isinstance(layer, Dropout):
         return False
-    if isinstance(part, nn.MultiheadAttention | nn.RNNBase):
-        return part.dropout > 0
-    drops = isinstance(part, _DropoutNd) or "Drop" in type(part).__name__  # torchvision's and timm's, too
-    chance = getattr(part, "p", getattr(part, "drop_prob", 1))
-    return (drops and chance != 0) or isinstance(part, nn.RReLU | nn.FractionalMaxPool2d)
-
-
-def _names(parts: Iterable[nn.Module]) -> str:
-    return ", ".join(sorted({type(part).__name__ for part in parts}))
+    if isinstance(layer, nn.MultiheadAttention | nn.RNNBase):
+        return layer.dropout > 0
+    drops = isinstance(layer, _DropoutNd) or "Drop" in type(layer).__name__  # torchvision's and timm's, too
+    chance = getattr(layer, "p", getattr(layer, "drop_prob", 1))
+    return (drops and chance != 0) or isinstance(layer, nn.RReLU | nn.FractionalMaxPool2d)

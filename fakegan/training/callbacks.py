@@ -1,10 +1,10 @@
-"""What Lightning lacks: repeatable noise, a picture of reconstructions, a stop on divergence."""
+"""Callbacks that Lightning lacks: repeatable noise, clipping, checkpoints of a run, a stop on divergence, pictures."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -20,12 +20,12 @@ from fakegan.data.sheets import Picture, sheet, write_png
 from fakegan.errors import FakeganError
 from fakegan.runs.folder import CHECKPOINTS
 from fakegan.system import ranks
-from fakegan.training.pictures import show
+from fakegan.training.loggers import show
 from fakegan.views import residual
 
 
 class StepSeed(pl.Callback):
-    """Every step's noise (dropout, samples, the pool's draws) is a function of (seed, step), after a resume too.
+    """Every step's noise (dropout, samples, the pool's draws) is a function of (seed, epoch, step), also when resumed.
 
     `ranks.draw` deals the noise of the whole batch to all processes.
     """
@@ -43,8 +43,7 @@ class StepSeed(pl.Callback):
 class ClipGradients(pl.Callback):
     """Before a step of any optimizer: gradients of a norm, or of values, above the limit are scaled to it, or cut.
 
-    In place of Lightning's own, which knows neither modules that optimize by hand nor, in mixed precision, fused
-    optimizers.
+    Lightning's own clipping does not work for manual optimization, nor for fused optimizers in mixed precision.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class ClipGradients(pl.Callback):
         self.clip = clip_grad_value_ if algorithm == "value" else clip_grad_norm_
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Optimizer) -> None:
-        """Clip; a fused optimizer would have undone the scaling of 16-mixed itself, but later."""
+        """Clip; a fused optimizer would undo the scaling of 16-mixed itself, but only later."""
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
             scaler.unscale_(optimizer)
@@ -64,24 +63,22 @@ class ClipGradients(pl.Callback):
 
 
 class EndAfter(pl.Callback):
-    """Ends a fit after so many steps, each of one batch or of those whose gradients are accumulated; it validates."""
+    """Ends a fit after a number of optimizer steps, with a validation."""
 
     def __init__(self, steps: int, of_an_epoch: int) -> None:
         self.steps = steps
         self.of_an_epoch = of_an_epoch
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Stop where they are done."""
-        whole = batch_idx + 1 >= trainer.num_training_batches
-        here = self.of_an_epoch if whole else (batch_idx + 1) // trainer.accumulate_grad_batches
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Stop where the steps are done."""
+        last = batch_idx + 1 >= trainer.num_training_batches
+        here = self.of_an_epoch if last else (batch_idx + 1) // trainer.accumulate_grad_batches
         if trainer.current_epoch * self.of_an_epoch + here >= self.steps:
             trainer.should_stop = True
 
 
 class Patience(EarlyStopping):
-    """Stops after so many epochs without a better value; a fit that had stopped so does not go on when resumed."""
+    """Stops after so many epochs without a better value; a fit that had stopped so stays stopped when resumed."""
 
     def __init__(
         self,
@@ -93,7 +90,7 @@ class Patience(EarlyStopping):
         super().__init__(monitor, mode=mode, patience=patience, check_finite=False)
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Lightning does not keep its decision in the checkpoint, but its count."""
+        """Lightning keeps its count in the checkpoint, but not its decision."""
         if self.wait_count >= self.patience:
             trainer.should_stop = True
 
@@ -105,13 +102,18 @@ class Best(ModelCheckpoint):
         super().__init__(folder / CHECKPOINTS, "best", monitor, mode=mode, enable_version_counter=False)
 
     def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
-        """Where a metric is perfect early, later epochs have still learnt: Lightning would keep the first."""
+        """Where a metric is perfect early, later epochs still learn: Lightning would keep the first."""
         best = self.best_k_models.get(self.kth_best_model_path)
         tied = current is not None and best is not None and bool(current == best)
         return tied or super().check_monitor_top_k(trainer, current)
 
+    def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the metrics to every checkpoint of a fit, as plain numbers; the learning rate is no metric."""
+        metrics = trainer.callback_metrics.items()
+        checkpoint["metrics"] = {name: float(value) for name, value in metrics if not name.startswith("lr-")}
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Lightning drops what it knows of the best where the folder's name has changed."""
+        """Lightning forgets the best where the folder's name has changed: name the paths as they are now."""
 
         def moved(path: str) -> str:
             return str(Path(self.dirpath or "") / Path(path).name) if path else path
@@ -123,7 +125,7 @@ class Best(ModelCheckpoint):
 
 
 class Last(ModelCheckpoint):
-    """last.ckpt after every epoch; Lightning's own save_last writes one only when the best has changed."""
+    """last.ckpt after every epoch; Lightning's save_last waits for a better epoch."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(
@@ -131,19 +133,10 @@ class Last(ModelCheckpoint):
         )
 
 
-class MetricsInCheckpoint(pl.Callback):
-    """The metrics at the time of saving go into the file, under "metrics"; the learning rate is none."""
-
-    def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add them as plain numbers."""
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        checkpoint["metrics"] = {name: value for name, value in metrics.items() if not name.startswith("lr-")}
-
-
 class StopOnDivergence(pl.Callback):
-    """A mean or a weight that is no longer a number ends the run with a sentence instead of hours of nothing.
+    """A mean or a weight that is no longer a number ends the run with a sentence.
 
-    First among the callbacks: what the others show or save is of numbers.
+    First among the callbacks, so that the others show and save numbers only.
     """
 
     EVERY = 50  # steps between two looks at the means: a look waits for the device
@@ -151,18 +144,17 @@ class StopOnDivergence(pl.Callback):
     def __init__(self, stage: str) -> None:
         self.key = f"{'model' if stage == 'autoencoder' else stage}.optimizer.lr"  # to lower
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Check the means of the epoch so far."""
-        if (batch_idx + 1) % self.EVERY == 0:
-            self._refuse(trainer, {f"train/{name}": mean for name, mean in _means(module).items()})
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Check this process's sums of the epoch so far, where the module keeps `train_means`."""
+        means: Any = getattr(module, "train_means", None)
+        if (batch_idx + 1) % self.EVERY == 0 and means is not None:
+            self._check(trainer, {f"train/{name}": sums for name, sums in zip(means.names, means.totals, strict=True)})
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Check the epoch's metrics and what it has learnt."""
-        self._refuse(trainer, {**trainer.callback_metrics, **dict(module.named_parameters())})
+        """Check the epoch's metrics and the weights."""
+        self._check(trainer, {**trainer.callback_metrics, **dict(module.named_parameters())})
 
-    def _refuse(self, trainer: pl.Trainer, values: dict[str, Tensor]) -> None:
+    def _check(self, trainer: pl.Trainer, values: dict[str, Tensor]) -> None:
         wrong = next((name for name, value in values.items() if not torch.isfinite(value).all()), None)
         if ranks.largest(int(wrong is not None)):
             raise FakeganError(
@@ -171,14 +163,8 @@ class StopOnDivergence(pl.Callback):
             )
 
 
-def _means(module: pl.LightningModule) -> dict[str, Tensor]:
-    """Sums over this process's training faces in the epoch so far, where the module keeps `train_means`."""
-    means: Any = getattr(module, "train_means", None)
-    return {} if means is None else dict(zip(means.names, means.totals, strict=True))
-
-
 class Sheet(pl.Callback, ABC):
-    """A picture every few epochs and at the last, as PNG in `folder` and by the loggers."""
+    """A picture every few epochs and at the last epoch, as PNG in `folder` and by the loggers."""
 
     name: str  # of the files, name_NNN.png, and for the loggers
 
@@ -195,22 +181,21 @@ class Sheet(pl.Callback, ABC):
 
     @abstractmethod
     def picture(self, module: pl.LightningModule) -> Picture | None:
-        """What is to be shown, if this module has it to show; it is in eval mode."""
+        """The picture, made with the module in eval mode; None if this module has nothing to show."""
 
     @torch.no_grad()
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Draw the picture where it is due."""
         epoch = trainer.current_epoch
-        last = epoch + 1 == trainer.max_epochs
-        if not trainer.is_global_zero or (epoch % self.every and not last):
+        if not trainer.is_global_zero or (epoch % self.every and epoch + 1 != trainer.max_epochs):
             return
         try:
             picture = self.picture(module)
-            if picture is None:
-                return
         except ValueError as error:  # to_uint8's
             what = f"training diverged: {self.name} of epoch {epoch + 1} are no pictures"
             raise FakeganError(f"{what} ({error}); lower the learning rate") from error
+        if picture is None:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         write_png(self.folder / f"{self.name}_{epoch:03d}.png", picture)
         for logger in trainer.loggers:
@@ -221,19 +206,10 @@ class ReconstructionGrid(Sheet):
     """The same validation faces: face, reconstruction and residual, one row each."""
 
     name = "reconstructions"
-
-    def __init__(self, folder: Path, **options: int) -> None:
-        super().__init__(folder, **options)
-        self.shown: Tensor | None = None  # (F, 3, 64, 64) in [-1, 1]
+    shown: Tensor | None = None  # (F, 3, 64, 64) in [-1, 1]
 
     def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        module: pl.LightningModule,
-        outputs: Any,
-        batch: dict[str, Tensor],
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, *_: int
     ) -> None:
         """Keep the first faces, where the module learns from faces alone."""
         if self.shown is None and "image" in batch:
@@ -244,24 +220,15 @@ class ReconstructionGrid(Sheet):
         return None if self.shown is None else reconstruction_grid(self.shown, module(self.shown).float())
 
 
-@runtime_checkable
-class Generates(Protocol):
-    """A module with a generator."""
-
-    def samples(self, count: int) -> Tensor:
-        """(N, C, 64, 64) in [-1, 1], of noise that stays the same."""
-
-
 class GeneratedSamples(Sheet):
-    """What a generator makes of the same noise; of a view of more than three channels, the first."""
+    """A generator's samples of the same noise; of a view of more than three channels, the first three."""
 
     name = "samples"
 
     def picture(self, module: pl.LightningModule) -> Picture | None:
-        """Of the module's own noise, where it has a generator."""
-        if not isinstance(module, Generates):
-            return None
-        return sheet([to_uint8(module.samples(self.faces)[:, :3].float()).cpu().numpy()])
+        """Of `module.samples(count)`, (N, C, 64, 64) in [-1, 1], where the module has a generator."""
+        samples: Any = getattr(module, "samples", None)
+        return None if samples is None else sheet([to_uint8(samples(self.faces)[:, :3].float()).cpu().numpy()])
 
 
 def reconstruction_grid(real: Tensor, recon: Tensor) -> Picture:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, cast
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
-from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryAveragePrecision
+from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryAveragePrecision, BinaryPrecisionRecallCurve
 
 from fakegan.labels import FAKE
-from fakegan.training.means import EpochMeans
-from fakegan.training.partial import make_whole, take_in_nothing, take_part
+from fakegan.training.modules import EpochMeans, EpochModule
 from fakegan.training.schedules import MakeOptimizer, MakeSchedule, follow
 
 
@@ -22,13 +20,14 @@ def fake_probability(logits: Tensor) -> Tensor:  # (B, 2) -> (B,), in [0, 1]
     return logits.float().softmax(dim=1)[:, FAKE]
 
 
-class Classifier(pl.LightningModule):
+class Classifier(EpochModule):
     """A net with two logits that learns to tell fake (1) from real (0); selected by validation AUROC.
 
     A batch is {"x": float (B, C, 64, 64), "label": int64 (B,)} with REAL = 0 and FAKE = 1.
     """
 
     monitor, mode = "val/auroc", "max"
+    val_logged: ClassVar[tuple[str, ...]] = ("val_means", "val_metrics")
     keeps: ClassVar[dict[str, str]] = {}  # networks besides `net` that a finished run keeps: file name, attribute
 
     def __init__(
@@ -40,17 +39,12 @@ class Classifier(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.net = net
-        self.make_optimizer = optimizer
-        self.make_schedule = schedule
+        self.make_optimizer, self.make_schedule = optimizer, schedule
         self.loss = loss or nn.CrossEntropyLoss()
         self.train_means = EpochMeans("loss", "accuracy")
         self.val_means = EpochMeans("loss")
         self.val_metrics = MetricCollection(
-            {
-                "auroc": BinaryAUROC(),
-                "average_precision": BinaryAveragePrecision(),
-                "accuracy": BinaryAccuracy(),
-            },
+            {"auroc": BinaryAUROC(), "average_precision": BinaryAveragePrecision(), "accuracy": BinaryAccuracy()},
             compute_groups=False,  # found on a first update, which a process without faces does not see
         )
 
@@ -79,7 +73,10 @@ class Classifier(pl.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Loss and scores of one batch; the metrics are exact over the whole split."""
         if not len(batch["label"]):  # this process has no faces to validate on
-            take_in_nothing(self.val_metrics)
+            for metric in self.val_metrics.values():
+                if isinstance(metric, BinaryPrecisionRecallCurve):  # AUROC and average precision, which gather scores
+                    metric.preds.append(torch.zeros(0, device=metric.device))
+                    metric.target.append(torch.zeros(0, dtype=torch.int64, device=metric.device))
             return
         logits, loss = self._step(batch)
         self.val_means.update({"loss": loss}, weight=len(logits))
@@ -88,25 +85,3 @@ class Classifier(pl.LightningModule):
     def _step(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         logits = self(batch["x"])
         return logits, self.loss(logits, batch["label"])
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The running means of all processes."""
-        make_whole(checkpoint, "train_means.", "train_metrics.")
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """What had been summed goes on being so, once."""
-        take_part(checkpoint, "train_means.", "train_metrics.")
-
-    def on_train_epoch_end(self) -> None:
-        """Write the epoch's means."""
-        self._log("train", self.train_means)
-
-    def on_validation_epoch_end(self) -> None:
-        """Write the epoch's metrics; val/auroc selects the checkpoint."""
-        self._log("val", self.val_means, self.val_metrics)
-
-    def _log(self, split: str, *metrics: EpochMeans | MetricCollection) -> None:
-        values = {f"{split}/{name}": value for metric in metrics for name, value in metric.compute().items()}
-        for metric in metrics:
-            metric.reset()
-        self.log_dict({**values, "step": torch.tensor(float(self.current_epoch))})

@@ -1,4 +1,4 @@
-"""The two data modules of training: which faces an epoch has, from where it goes on, and what a network is given."""
+"""The two data modules of training: the faces of an epoch, where a resumed fit goes on, and what a network is given."""
 
 from __future__ import annotations
 
@@ -24,40 +24,53 @@ class FaceDataModule(pl.LightningDataModule):
     def __init__(
         self,
         batches: FaceBatches,
-        train_order: TrainOrder,
-        val_order: DealtStoreOrder,
+        epoch_rows: Callable[[np.random.Generator], Rows],  # of an epoch, from its generator
+        val_rows: Rows,
+        batch_size: int,  # of one step
+        val_batch_size: int,  # at least
+        seed: int,
         workers: int,  # DataLoader processes
+        batch_key: str,  # where batch_size stands in the config, for error messages
+        faces: str,  # the training faces, for error messages
     ) -> None:
+        count = len(epoch_rows(np.random.default_rng(0)))
+        if batch_size < 1:
+            raise UsageError(f"{batch_key} must be at least 1, got {batch_size}")
+        if batch_size > count:
+            raise UsageError(
+                f"{batch_key}={batch_size} is larger than the {faces} ({count} faces): lower it to {count} or less"
+            )
+        ranks.divisible(batch_size, batch_key, ranks.count())
         super().__init__()
         self.batches = batches
-        self.train_order = train_order
-        self.val_order = val_order
+        self.train_order = TrainOrder(epoch_rows, batch_size, seed)
+        self.val_order = DealtStoreOrder(val_rows, max(batch_size, val_batch_size))
         self.workers = workers
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Shuffled, mirrored batches, from where training stands."""
         self.train_order.trained = self._trained
-        return loader(self.batches, self.train_order, self.workers, pinned=self._to_gpu())
+        return loader(self.batches, self.train_order, self.workers, pinned=self._uses_cuda())
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Validation faces in store order, as many of each class as there are."""
-        return loader(self.batches, self.val_order, pinned=self._to_gpu())
+        return loader(self.batches, self.val_order, pinned=self._uses_cuda())
+
+    def _uses_cuda(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
     def _trained(self) -> tuple[int, int]:
         """Batches of the whole fit so far, and of an epoch.
 
-        Also right while Lightning restores a fit, which the samplers' set_epoch is too late for.
+        Also right while Lightning restores a fit, for which the samplers' set_epoch comes too late.
         """
         if self.trainer is None:
             return 0, self.train_order.batches
         taken = limited(self.train_order.batches, self.trainer.limit_train_batches)
         return self.trainer.fit_loop.epoch_loop.batch_progress.total.ready, taken
 
-    def _to_gpu(self) -> bool:
-        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-
     def _exact(self, pictures: Tensor) -> Tensor:
-        """In the precision of the networks' weights, where the trainer has them in another than float32."""
+        """In the precision of the networks' weights, where the trainer has another than float32."""
         return pictures if self.trainer is None else self.trainer.precision_plugin.convert_input(pictures)
 
 
@@ -76,13 +89,9 @@ class RealFacesDataModule(FaceDataModule):
     ) -> None:
         if (labels[train_rows] != REAL).any() or (labels[val_rows] != REAL).any():
             raise ValueError("the autoencoder learns from real faces only, but some of these rows are fakes")
-        _check_batch_size(batch_size, len(train_rows), "budget.autoencoder.batch_size", "autoencoder's training faces")
-        super().__init__(
-            FaceBatches({"image": images}, labels),
-            TrainOrder(lambda rng: train_rows, batch_size, seed),
-            DealtStoreOrder(val_rows, batch_size=max(batch_size, 64)),
-            workers,
-        )
+        key, faces = "budget.autoencoder.batch_size", "autoencoder's training faces"
+        batches = FaceBatches({"image": images}, labels)
+        super().__init__(batches, lambda rng: train_rows, val_rows, batch_size, 64, seed, workers, key, faces)
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Mirror and convert on the device."""
@@ -105,37 +114,23 @@ class RealFakeDataModule(FaceDataModule):
         workers: int,  # DataLoader processes
         batch_key: str,  # where batch_size stands in the config, for what is wrong
     ) -> None:
-        epoch_rows = _class_ratio(train_rows, labels, ratio)
-        faces = len(epoch_rows(np.random.default_rng(0)))
-        _check_batch_size(batch_size, faces, batch_key, f"train split ({ratio} classes)")
-        super().__init__(
-            FaceBatches(arrays, labels),
-            TrainOrder(epoch_rows, batch_size, seed),
-            DealtStoreOrder(val_rows, batch_size=max(batch_size, 256)),
-            workers,
-        )
+        if ratio not in {"balanced", "natural"}:
+            raise UsageError(f"data.ratio={ratio!r} does not exist: choose balanced or natural")
+        by_class = (train_rows[labels[train_rows] == REAL], train_rows[labels[train_rows] == FAKE])
+        smaller, larger = sorted(by_class, key=len)
+
+        def epoch_rows(rng: np.random.Generator) -> Rows:
+            """All rows, or the smaller class with a fresh equal draw from the larger class."""
+            if ratio == "natural":
+                return train_rows
+            # Sorted, so that the order that follows does not depend on which class is called fake.
+            return np.sort(np.concatenate([smaller, rng.choice(larger, len(smaller), replace=False)]))
+
+        batches, faces = FaceBatches(arrays, labels), f"train split ({ratio} classes)"
+        super().__init__(batches, epoch_rows, val_rows, batch_size, 256, seed, workers, batch_key, faces)
         self.view = view
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Mirror, convert and apply the view on the device."""
         arrays = on_device(batch, tuple(self.batches.arrays))
         return {"x": self._exact(self.view(arrays)), "label": batch["label"], "row": batch["row"]}
-
-
-def _class_ratio(rows: Rows, labels: npt.NDArray[np.int64], ratio: ClassRatio) -> Callable[[np.random.Generator], Rows]:
-    """The rows of an epoch: all ("natural"), or the smaller class with a fresh equal draw from the larger."""
-    if ratio == "natural":
-        return lambda rng: rows
-    if ratio != "balanced":
-        raise UsageError(f"data.ratio={ratio!r} does not exist: choose balanced or natural")
-    smaller, larger = sorted((rows[labels[rows] == REAL], rows[labels[rows] == FAKE]), key=len)
-    # Sorted, so that the order that follows does not depend on which class is called fake.
-    return lambda rng: np.sort(np.concatenate([smaller, rng.choice(larger, len(smaller), replace=False)]))
-
-
-def _check_batch_size(batch_size: int, faces: int, key: str, what: str) -> None:
-    if batch_size < 1:
-        raise UsageError(f"{key} must be at least 1, got {batch_size}")
-    if batch_size > faces:
-        raise UsageError(f"{key}={batch_size} is larger than the {what} ({faces} faces): lower it to {faces} or less")
-    ranks.divisible(batch_size, key, ranks.count())

@@ -18,14 +18,11 @@ from fakegan.labels import FAKE
 from fakegan.nets.losses import dcgan_discriminator_loss, dcgan_generator_loss
 from fakegan.runs.folder import GENERATOR_FILE
 from fakegan.system import ranks
-from fakegan.training.by_turns import ByTurns
 from fakegan.training.classifier import Classifier
-from fakegan.training.means import EpochMeans
+from fakegan.training.modules import ByTurns, EpochMeans
 from fakegan.training.schedules import MakeOptimizer, MakeSchedule, move
 
 FIXED_SAMPLES = 64  # of the noise that stays the same: judged in every validation, the first of them drawn
-
-TRAIN_MEANS = ("loss", "discriminator_loss", "generator_loss", "accuracy", "accuracy_generated")
 
 
 class DCGANClassifier(ByTurns, Classifier):
@@ -35,6 +32,8 @@ class DCGANClassifier(ByTurns, Classifier):
     the labelled batch and those samples. `train/loss` is the labelled batch's alone, as with every classifier.
     """
 
+    train_logged = ("train_means", "train_metrics")
+    val_logged = ("val_means", "val_metrics", "val_generated")
     keeps: ClassVar[dict[str, str]] = {GENERATOR_FILE: "generator"}
 
     def __init__(
@@ -50,10 +49,12 @@ class DCGANClassifier(ByTurns, Classifier):
         self.latent = int(cast(Any, generator).latent)
         self.register_buffer("fixed_noise", torch.randn(FIXED_SAMPLES, self.latent))
         self.fixed_noise: Tensor
-        self.train_means = EpochMeans(*TRAIN_MEANS)
-        self.train_metrics = MetricCollection(_accuracy_by_class())
+        self.train_means = EpochMeans("loss", "discriminator_loss", "generator_loss", "accuracy", "accuracy_generated")
+        self.train_metrics = MetricCollection({})
+        for metrics in (self.train_metrics, self.val_metrics):  # validating would wait for the device in every step
+            real, fake = BinarySpecificity(validate_args=False), BinaryRecall(validate_args=False)
+            metrics.add_metrics({"accuracy_real": real, "accuracy_fake": fake})  # 0 where there are no such faces
         self.train_metrics.persistent(True)
-        self.val_metrics.add_metrics(_accuracy_by_class())
         self.val_generated = EpochMeans("accuracy_generated")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -89,25 +90,18 @@ class DCGANClassifier(ByTurns, Classifier):
         self.train_metrics.update(verdict, label)
         self.train_means.update(
             {
-                "loss": loss,
-                "discriminator_loss": disc,
-                "generator_loss": gen,
+                **{"loss": loss, "discriminator_loss": disc, "generator_loss": gen},
                 "accuracy": (verdict == label).float().mean(),
                 "accuracy_generated": accuracy_of_fakes(sample_logits),
             },
             weight=len(label),
         )
 
-    def on_train_epoch_end(self) -> None:
-        """Write the epoch's means."""
-        move(self, "epoch")
-        self._log("train", self.train_means, self.train_metrics)
-
     def on_validation_epoch_end(self) -> None:
-        """Judge the samples of the fixed noise and write the epoch's metrics; val/auroc selects the checkpoint."""
+        """Judge the samples of the fixed noise, and log."""
         accuracy = accuracy_of_fakes(self(self.samples(FIXED_SAMPLES)))
         self.val_generated.update({"accuracy_generated": accuracy}, weight=FIXED_SAMPLES)
-        self._log("val", self.val_means, self.val_metrics, self.val_generated)
+        super().on_validation_epoch_end()
 
 
 def accuracy_of_fakes(logits: Tensor) -> Tensor:  # (S, 2) -> scalar
@@ -130,11 +124,3 @@ def running_statistics_kept(net: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.track_running_stats = True
-
-
-def _accuracy_by_class() -> dict[str, Any]:
-    """Accuracy on the labelled faces of either class, 0 where there were none."""
-    return {
-        "accuracy_real": BinarySpecificity(validate_args=False),  # validation would wait for the device in every step
-        "accuracy_fake": BinaryRecall(validate_args=False),
-    }

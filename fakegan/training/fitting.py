@@ -1,15 +1,15 @@
-"""One fit of one LightningModule: trainer, loggers, checkpoints, resume. Stages say what, this says how."""
+"""One fit of one LightningModule: trainer, callbacks, loggers, checkpoints, resume."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import signal
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -25,11 +25,14 @@ from fakegan.runs.settings import RunSettings, StageBudget
 from fakegan.system import ranks
 from fakegan.system.files import replacing
 from fakegan.training import parts
-from fakegan.training.callbacks import Best, Last, MetricsInCheckpoint, Patience, StepSeed
+from fakegan.training.callbacks import Best, Last, Patience, StepSeed
 from fakegan.training.loggers import loggers
-from fakegan.training.progress import EpochStatus, said
+from fakegan.training.progress import EpochStatus, shown
 from fakegan.training.stopping import SaveAndStop, Stopped
 from fakegan.training.trainer import make_trainer
+
+log = logging.getLogger(__name__)
+_PARTS = {"state_dict", "optimizer_states", "lr_schedulers", "callbacks", "loops", "epoch", "global_step"}
 
 
 def fit(
@@ -39,33 +42,33 @@ def fit(
     settings: RunSettings,
     budget: StageBudget,
     stops_early: bool = False,  # whether conf/callbacks' early stopping is for this training
-    begun: Path | None = None,  # another run's folder of this stage: go on from there, where this one has saved nothing
+    begun: Path | None = None,  # another run's folder of this stage: resume it, where this run has saved nothing
 ) -> Path:
-    """Train, or go on from the stage's last checkpoint, with all processes of the run; returns the best checkpoint.
+    """Train, or resume the stage's last checkpoint, with all processes of the run; returns the best checkpoint.
 
     Raises:
         KeyboardInterrupt, SystemExit: a signal asked to stop; the fit has been saved.
         FakeganError: the last checkpoint is of another network.
-        UsageError: an argument of the trainer does not go with these data.
+        UsageError: an argument of the trainer does not fit these data.
     """
     checkpoints, finished = folder / CHECKPOINTS, folder / FINISHED
-    if ranks.on_rank_zero(finished.is_file):  # stopped later, between this stage and the next
+    if ranks.on_rank_zero(finished.is_file):  # the run was stopped later, between this stage and the next
         return checkpoints / BEST
     last = checkpoints / LAST
-    ranks.on_rank_zero(lambda: _writable(checkpoints))
+    ranks.on_rank_zero(lambda: _try_writing(checkpoints))
     torch.manual_seed(settings.seed)
     module = make()
     if begun is not None:
         ranks.on_rank_zero(lambda: _take_over(begun / CHECKPOINTS, checkpoints, module))
     trainer, stop = trainer_for(module, data, folder, settings, budget, stops_early)
     if settings.trainer.node.get("enable_model_summary"):
-        print(ModelSummary(module), flush=True)  # Lightning would write it to a log that nobody sees
+        log.info("%s", ModelSummary(module))  # Lightning would write it to a log that nobody sees
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on workers and log intervals does not fit memory maps
         try:
             saved = ranks.on_rank_zero(last.is_file)
             trainer.fit(module, datamodule=data, ckpt_path=_checked(last, module) if saved else None)
-        except MisconfigurationException as error:  # what it sees only now, of the user's own module or data
+        except MisconfigurationException as error:  # Lightning notices only now, of the user's own module or data
             raise UsageError(f"trainer: {' '.join(str(error).split())}") from error
         except Stopped as stopped:
             stop.follow(stopped.number)
@@ -75,96 +78,86 @@ def fit(
             if ended.code != 1:
                 raise
             raise KeyboardInterrupt from None  # a second Ctrl-C, which Lightning answers with exit code 1
-    ranks.on_rank_zero(lambda: _tell_end(folder, trainer))
+    ranks.on_rank_zero(lambda: say_end(folder, trainer))
     ranks.on_rank_zero(finished.touch)
-    stop.follow(ranks.largest(stop.noted))  # it came in the last epoch
+    stop.follow(ranks.largest(stop.noted))  # a signal came in the last epoch
     return checkpoints / BEST
 
 
 def trainer_for(
     module: pl.LightningModule,
-    data: pl.LightningDataModule | None,  # None: nothing will train, but what cannot be is refused
+    data: pl.LightningDataModule | None,  # None: nothing will train; the arguments are tried
     folder: Path,
     settings: RunSettings,
     budget: StageBudget,
     stops_early: bool,
 ) -> tuple[pl.Trainer, SaveAndStop]:
-    """The trainer of a fit, with its callbacks and loggers; and that of the callbacks which stops it.
-
-    Raises:
-        UsageError: a callback, a logger or an argument of the trainer that cannot be.
-    """
+    """The trainer of a fit, and the callback that stops it; a UsageError for what the trainer cannot have."""
     found = parts.callbacks(settings, folder, module, stops_early, terminal=sys.stdout.isatty())
     best, stop = parts.needed(found, "model_checkpoint", Best), parts.needed(found, "save_and_stop", SaveAndStop)
-    others = [callback for callback in found.values() if callback not in {best, stop}]
     every = [
         best,
         Last(folder),  # after Best, whose state it holds
         StepSeed(settings.seed),
-        MetricsInCheckpoint(),
         EpochStatus(folder.parent, folder.name),
-        *others,
+        *(callback for callback in found.values() if callback not in {best, stop}),
         stop,
     ]
     writers = [] if data is None else loggers(settings, folder, prefix=folder.name)
     return make_trainer(settings, budget.max_epochs, folder, every, writers, module, data), stop
 
 
-def _tell_end(folder: Path, trainer: pl.Trainer) -> None:
-    """Which epoch is kept; why there was none after the last one, where more were asked for; where a profile is."""
+def say_end(folder: Path, trainer: pl.Trainer) -> None:
+    """Which epoch is kept, why the fit ended before its last epoch, and where a profile is."""
     best, last, epochs = load_checkpoint(folder / CHECKPOINTS / BEST), trainer.current_epoch, trainer.max_epochs
-    why = _ended_by(trainer)
     if last < (epochs or 0):
-        print(f"{folder.name}: early stop after epoch {last}/{epochs}{why}", flush=True)
-    kept = [f"{folder.name}: kept epoch {best['epoch'] + 1}/{epochs}", said(best["metrics"], "val")]
-    print(", ".join(filter(None, kept)), flush=True)
+        log.info("%s: early stop after epoch %s/%s%s", folder.name, last, epochs, reason_of_end(trainer))
+    value = shown(best["metrics"], "val")
+    log.info("%s: kept epoch %s/%s%s", folder.name, best["epoch"] + 1, epochs, f", val {value}" if value else "")
     for profile in sorted(folder.glob("*profile*.txt")):
-        print(f"{folder.name}: profile in {profile}", flush=True)
+        log.info("%s: profile in %s", folder.name, profile)
 
 
-def _ended_by(trainer: pl.Trainer) -> str:
-    """What ended a fit before its last epoch, after a colon."""
+def reason_of_end(trainer: pl.Trainer) -> str:
+    """What ended a fit before its last epoch, after a colon; empty where no callback says it."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Timer) and (callback.time_remaining() or 0) <= 0:
             return ": trainer.max_time is over"
         if isinstance(callback, Patience) and callback.wait_count >= callback.patience:
             by_epoch = (trainer.val_check_interval, trainer.check_val_every_n_epoch) == (1.0, 1)
-            often = "epochs" if by_epoch else "validations"
             metric = "val AUROC" if callback.monitor == "val/auroc" else callback.monitor
-            return f": {callback.patience} {often} without a better {metric}"
+            return f": {callback.patience} {'epochs' if by_epoch else 'validations'} without a better {metric}"
     return ""
 
 
 def _take_over(theirs: Path, own: Path, module: pl.LightningModule) -> None:
-    """Copy another run's checkpoints of the same fit; those that are damaged or of another version are left alone."""
+    """Copy another run's checkpoints of the same fit; damaged files, or files of another version, are left alone."""
     if (own / LAST).exists() or not (theirs / LAST).is_file():
         return
     with contextlib.suppress(FakeganError, OSError):  # it would only have saved time
         _checked(theirs / LAST, module)
-        for path in sorted(theirs.glob("*.ckpt")):  # the last comes last: it says that all are there
+        for path in sorted(theirs.glob("*.ckpt")):  # last.ckpt comes last: then all files are there
             with replacing(own / path.name) as building:
                 shutil.copyfile(path, building)
-        print(f"{own.parent.name}: going on where {theirs.parent.parent.name} stopped", flush=True)
+        log.info("%s: going on where %s stopped", own.parent.name, theirs.parent.parent.name)
 
 
 def _checked(last: Path, module: pl.LightningModule) -> str:
-    """The checkpoint to go on from, if it is one of this module."""
-
-    def shapes(state: Any) -> dict[str, Any]:
-        return {name: getattr(value, "shape", None) for name, value in state.items()}
-
+    """The path of a checkpoint to resume, if it is of this module."""
     content = load_checkpoint(last)
-    if not isinstance(content.get("state_dict"), dict):
+    state = content.get("state_dict")
+    if not isinstance(state, dict):
         raise FakeganError(f"{last} is damaged or of another version: start a new run")
-    parts = {"state_dict", "optimizer_states", "lr_schedulers", "callbacks", "loops", "epoch", "global_step"}
-    whole = parts | {"pytorch-lightning_version"} <= set(content)
-    if not whole or shapes(content["state_dict"]) != shapes(module.state_dict()):
+    saved, own = (
+        {name: getattr(value, "shape", None) for name, value in x.items()} for x in (state, module.state_dict())
+    )
+    if not _PARTS | {"pytorch-lightning_version"} <= set(content) or saved != own:
         raise FakeganError(f"{last} is of another network, or another version of FakeGAN: start a new run")
     return str(last)
 
 
-def _writable(folder: Path) -> None:
-    """Try it before an epoch is lost."""
+def _try_writing(folder: Path) -> None:
+    """Raise a FakeganError now for a folder that cannot be written, before an epoch is lost."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"

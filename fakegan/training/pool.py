@@ -13,13 +13,11 @@ from fakegan.system import ranks
 class ReconstructionPool(nn.Module):
     """Up to `size` past reconstructions (Shrivastava et al. 2017, arXiv:1612.07828, section 2.3).
 
-    It fills first. Then each new reconstruction is, with probability 1/2, exchanged for a past one: the past one
-    is shown, the new one takes its place. Slots are dealt to the places of a batch (of B faces, place p has the slots
-    p, p + B, p + 2B, ...), and a reconstruction is exchanged within those of its place. So the exchange is one gather
-    and one scatter on the device, of the same shapes in every step, and no host waits for it; and as places are dealt
-    to processes, each keeps a pool of its own, and together they show what a single one would.
-
-    Draws come from torch's CPU generator. Pictures and counts go into the checkpoint.
+    It fills first. Then each new reconstruction is, with probability 1/2, exchanged for a past one: the past one is
+    shown, the new one takes its slot. In a batch of B faces, place p has the slots p, p + B, p + 2B, ..., and a face is
+    exchanged within the slots of its place. So the exchange is one gather and one scatter on the device, of the same
+    shapes in every step. As places are dealt to processes, each process keeps a pool, and together they show what one
+    process would. Draws come from torch's CPU generator. Pictures and counts go into the checkpoint.
     """
 
     def __init__(self, size: int = 50) -> None:
@@ -39,7 +37,9 @@ class ReconstructionPool(nn.Module):
         filling = slots > self.steps
         exchanging = ~filling & (chance < 0.5)
         slot = place + batch * torch.where(filling, self.steps, (choice * slots).long())
-        slot, taken, kept = _copied(torch.stack([slot, exchanging, filling | exchanging]), recon.device)
+        plan = torch.stack([slot, exchanging, filling | exchanging])
+        plan = plan.pin_memory() if recon.is_cuda else plan  # a copy does not wait for what the device still computes
+        slot, taken, kept = plan.to(recon.device, non_blocking=True)
         taken, kept = (chosen.bool().view(-1, 1, 1, 1) for chosen in (taken, kept))
 
         new, past = recon[: len(place)], self.images[slot]  # (P, 3, 64, 64)
@@ -59,8 +59,3 @@ class ReconstructionPool(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore what `get_extra_state` gave."""
         self.steps, self.batch = int(state["steps"]), int(state["batch"])
-
-
-def _copied(plan: Tensor, device: torch.device) -> Tensor:
-    """A plan of the CPU's on the device, without waiting for what the device still computes."""
-    return plan.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else plan.to(device)

@@ -1,10 +1,11 @@
-"""What people see of a fit: a line for some of its epochs and, on a terminal, a bar below them that is redrawn.
+"""What people see of a fit: a line for some of its epochs and, on a terminal, a bar below them.
 
-No step waits for the device for it: the bar looks at the losses a few times a second, the lines when an epoch ends.
+No step waits for the device: the bar reads the losses a few times a second, the lines when an epoch ends.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import time
@@ -19,52 +20,54 @@ from tqdm import tqdm
 
 from fakegan.runs.status import Status, write_status
 
+log = logging.getLogger(__name__)
 _REDRAW = 0.25  # seconds
 _LINES = 20  # of a fit, about
-# What is shown of a module's metrics, in this order, and what it is called; all of them are in its logger's files.
+# The metrics that are shown, in this order, and their names for people; the logger's files have all metrics.
 _TRAIN = {"loss": "loss", "l1": "L1", "discriminator": "D", "generator_loss": "G"}
 _VAL = {"psnr": "PSNR", "auroc": "AUROC"}
 
 
-def said(metrics: Mapping[str, Any], split: str) -> str:
-    """The metrics of a split that are shown: `val AUROC 0.833`; empty where none is known."""
+def shown(metrics: Mapping[str, Any], split: str) -> str:
+    """The metrics of a split that are shown: `AUROC 0.833`; empty where none is known."""
     names = _TRAIN if split == "train" else _VAL
     known = {name: float(metrics[f"{split}/{key}"]) for key, name in names.items() if f"{split}/{key}" in metrics}
-    values = [f"{name} {value:.2f} dB" if name == "PSNR" else f"{name} {value:.3f}" for name, value in known.items()]
-    return " ".join([split, *values]) if values else ""
+    return " ".join(
+        f"{name} {value:.2f} dB" if name == "PSNR" else f"{name} {value:.3f}" for name, value in known.items()
+    )
 
 
 class EpochLines(pl.Callback):
-    """A line at the ends of a fit's first and last epoch here, and of some between them; about twenty."""
+    """A line at the ends of a fit's first and last epoch, and of some between them; about twenty."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Start the clock."""
-        self.started, self.first, self.told = time.monotonic(), trainer.current_epoch, trainer.current_epoch
+        self.started, self.first, self.written = time.monotonic(), trainer.current_epoch, trainer.current_epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Tell of the epoch before: only now is all known of it."""
-        self._tell(trainer, trainer.current_epoch, every=math.ceil((trainer.max_epochs or 1) / _LINES))
+        """Write the line of the epoch before: only now are all its metrics known."""
+        self._write(trainer, trainer.current_epoch, every=math.ceil((trainer.max_epochs or 1) / _LINES))
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Tell of the last epoch."""
-        self._tell(trainer, trainer.fit_loop.epoch_progress.current.ready, every=1)
+        """Write the line of the last epoch."""
+        self._write(trainer, trainer.fit_loop.epoch_progress.current.ready, every=1)
 
-    def _tell(self, trainer: pl.Trainer, done: int, every: int) -> None:
-        if done == self.told or not trainer.is_global_zero or (done % every and done != self.first + 1):
+    def _write(self, trainer: pl.Trainer, done: int, every: int) -> None:
+        if done == self.written or (done % every and done != self.first + 1):
             return
-        self.told, epochs = done, trainer.max_epochs or done
+        self.written, epochs = done, trainer.max_epochs or done
         left = (time.monotonic() - self.started) / (done - self.first) * (epochs - done)
-        shown = [said(trainer.callback_metrics, split) for split in ("train", "val")]
-        words = [f"{self.stage} epoch {done}/{epochs}", *shown, f"{tqdm.format_interval(left)} left"]
-        tqdm.write("  ".join(word for word in words if word), file=sys.stdout)  # above a bar, if there is one
-        sys.stdout.flush()
+        metrics = {split: shown(trainer.callback_metrics, split) for split in ("train", "val")}
+        words = [f"{self.stage} epoch {done}/{epochs}", *(f"{split} {text}" for split, text in metrics.items() if text)]
+        with tqdm.external_write_mode(sys.stdout):  # above a bar, if there is one
+            log.info("  ".join([*words, f"{tqdm.format_interval(left)} left"]))
 
 
 class StageBar(TQDMProgressBar):
-    """A bar for all steps of a fit, with its losses, what validation says, and the time that is left at most."""
+    """A bar for all steps of a fit, with its losses, the validation metric, and the time that is left at most."""
 
     BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"
 
@@ -74,11 +77,10 @@ class StageBar(TQDMProgressBar):
         self.drawn = 0.0
 
     def init_train_tqdm(self) -> Tqdm:
-        """One that is gone when the fit is over: the lines stay."""
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        """A bar that disappears when the fit is over: the lines stay."""
         return Tqdm(
             total=(self.trainer.max_epochs or 1) * int(self.trainer.num_training_batches),
-            initial=progress.total.ready,
+            initial=self.trainer.fit_loop.epoch_loop.batch_progress.total.ready,
             disable=self.is_disabled,
             leave=False,
             dynamic_ncols=True,
@@ -88,53 +90,51 @@ class StageBar(TQDMProgressBar):
         )
 
     def init_validation_tqdm(self) -> Tqdm:
-        """None of its own."""
+        """Validation has no bar."""
         return Tqdm(disable=True)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Say which it is."""
-        self._draw(trainer, trainer.lightning_module, 0)
+        """Draw the epoch's number."""
+        self._draw(trainer, 0)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Redraw, unless that was done a moment ago."""
         if time.monotonic() - self.drawn > _REDRAW:
-            self._draw(trainer, pl_module, batch_idx + 1)
+            self._draw(trainer, batch_idx + 1)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Redraw."""
-        self._draw(trainer, pl_module, int(trainer.num_training_batches))
+        self._draw(trainer, int(trainer.num_training_batches))
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Redraw at the epoch's end, which comes at once."""
+    def on_validation_end(self, *_: Any) -> None:
+        """Do not redraw: the epoch's end comes at once."""
         self.reset_dataloader_idx_tracker()
 
-    def _draw(self, trainer: pl.Trainer, module: pl.LightningModule, batches: int) -> None:
+    def _draw(self, trainer: pl.Trainer, batches: int) -> None:
         bar = self.train_progress_bar
         if bar.disable:
             return
-        means = getattr(module, "train_means", None)
-        losses = said({f"train/{key}": value for key, value in means.here().items()} if means else {}, "train")
+        means = getattr(trainer.lightning_module, "train_means", None)
+        losses = {f"train/{key}": value for key, value in means.here().items()} if means else {}
         bar.n = trainer.current_epoch * int(trainer.num_training_batches) + batches
         bar.set_description_str(f"{self.stage} epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
-        known = [losses.removeprefix("train "), said(trainer.callback_metrics, "val").removeprefix("val ")]
-        bar.set_postfix_str(" ".join(word for word in known if word), refresh=False)
+        known = [shown(losses, "train"), shown(trainer.callback_metrics, "val")]
+        bar.set_postfix_str(" ".join(filter(None, known)), refresh=False)
         bar.refresh()
         self.drawn = time.monotonic()
 
 
 class EpochStatus(pl.Callback):
-    """The run's status file says which epoch it is in, and what validation said of the one before."""
+    """The run's status file names the epoch, and the validation metric of the epoch before."""
 
     def __init__(self, run_dir: Path, stage: str) -> None:
         self.run_dir = run_dir
         self.stage = stage
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Write it also for an epoch that is taken up in its middle."""
+        """Write it, also for an epoch that is resumed in its middle."""
         if trainer.is_global_zero:
-            value = said(trainer.callback_metrics, "val").removeprefix("val ")
+            value = shown(trainer.callback_metrics, "val")
             write_status(self.run_dir, Status(self.stage, trainer.current_epoch + 1, trainer.max_epochs or 0, value))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

@@ -1,11 +1,11 @@
-"""Learning-rate schedules, as config nodes name them, and how a module follows one."""
+"""Learning-rate schedules, as config nodes name them, and how a module follows a schedule."""
 
 from __future__ import annotations
 
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 from torch.optim import Optimizer
@@ -50,20 +50,13 @@ def falling(
     return LambdaLR(optimizer, lambda step: factor ** (step // steps_per_epoch // step_epochs))
 
 
-def training_steps(trainer: pl.Trainer) -> tuple[int, int]:
-    """Optimizer steps of the whole fit at most, and of an epoch.
-
-    Lightning's estimate would make the loader's iterator here and now, before a resumed fit is told where it stands.
-    """
-    data = cast("Any", trainer).datamodule
-    if data is None:  # loaders alone, which cannot be resumed in the middle of an epoch
-        steps = int(trainer.estimated_stepping_batches)
-        return steps, max(steps // (trainer.max_epochs or 1), 1)
-    batches = limited(len(data.train_dataloader()), trainer.limit_train_batches)
-    of_an_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
-    callbacks: list[pl.Callback] = cast("Any", trainer).callbacks
-    ends = [callback.steps for callback in callbacks if isinstance(callback, EndAfter)]
-    return min([(trainer.max_epochs or 1) * of_an_epoch, *ends]), of_an_epoch
+def scheduled(make: MakeSchedule, optimizer: Optimizer, total_steps: int, steps_per_epoch: int, mode: str) -> Any:
+    """The schedule of an optimizer, given the options that it has; `mode` is the better direction, min or max."""
+    offered: dict[str, Any] = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+    if getattr(make, "func", make) is ReduceLROnPlateau:
+        offered["mode"] = mode
+    known, bound = inspect.signature(make).parameters, getattr(make, "keywords", {})
+    return make(optimizer, **{name: value for name, value in offered.items() if name in known and name not in bound})
 
 
 def follow(
@@ -76,19 +69,19 @@ def follow(
     A schedule that asks for `total_steps` or `steps_per_epoch` moves with each step, another with each epoch. One that
     waits for a better value looks at the module's `monitor`, in its direction.
     """
-    make = schedule or constant
-    scheduler = scheduled(make, optimizer, *training_steps(module.trainer), str(module.mode))
+    make, trainer = schedule or constant, module.trainer
+    epochs, data = trainer.max_epochs or 1, getattr(trainer, "datamodule", None)
+    if data is None:  # loaders alone, which cannot be resumed in the middle of an epoch
+        total = int(trainer.estimated_stepping_batches)
+        of_an_epoch = max(total // epochs, 1)
+    else:  # Lightning's estimate would make the loader's iterator before a resumed fit is told where it stands
+        batches = limited(len(data.train_dataloader()), trainer.limit_train_batches)
+        of_an_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        total = min([epochs * of_an_epoch, *(c.steps for c in callbacks if isinstance(c, EndAfter))])
+    scheduler = scheduled(make, optimizer, total, of_an_epoch, str(module.mode))
     by_step = {"total_steps", "steps_per_epoch"} & set(inspect.signature(make).parameters)
     return {"scheduler": scheduler, "interval": "step" if by_step else "epoch", "monitor": module.monitor}
-
-
-def scheduled(make: MakeSchedule, optimizer: Optimizer, total_steps: int, steps_per_epoch: int, mode: str) -> Any:
-    """The schedule of an optimizer, given what it asks for; `mode` is the better direction, min or max."""
-    offered: dict[str, Any] = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
-    if getattr(make, "func", make) is ReduceLROnPlateau:
-        offered["mode"] = mode
-    known, bound = inspect.signature(make).parameters, getattr(make, "keywords", {})
-    return make(optimizer, **{name: value for name, value in offered.items() if name in known and name not in bound})
 
 
 def move(module: pl.LightningModule, interval: str) -> None:
@@ -96,9 +89,7 @@ def move(module: pl.LightningModule, interval: str) -> None:
     for config in module.trainer.lr_scheduler_configs:
         if config.interval != interval:
             continue
-        if isinstance(config.scheduler, ReduceLROnPlateau):
-            value = module.trainer.callback_metrics.get(str(config.monitor))
-            if value is not None:  # not before the first validation
-                config.scheduler.step(value)
-        else:
+        if not isinstance(config.scheduler, ReduceLROnPlateau):
             config.scheduler.step()
+        elif (value := module.trainer.callback_metrics.get(str(config.monitor))) is not None:
+            config.scheduler.step(value)  # there is none before the first validation

@@ -1,7 +1,7 @@
-"""Stopping without losing anything: a signal is noted, the step ends, the fit is saved, then the process goes.
+"""Stopping without losing anything: a signal is noted, the step ends, the fit is saved, then the process ends.
 
 Ctrl-C exits with 130, SIGTERM with 143. Where SLURM ends a job for its time or for others, the fit is saved before
-`fakegan.system.slurm`, or submitit, puts the job into the queue again.
+`fakegan.system.slurm`, or submitit, requeues the job.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from fakegan.system import ranks, signals
 from fakegan.system.processes import REQUEUED
 from fakegan.system.slurm import REQUEUE_SIGNALS, requeue
 
-_AGAIN = 1.0  # seconds after which a second Ctrl-C is a second one
+_AGAIN = 1.0  # seconds within which a second Ctrl-C is a repeat of the first
 _DUE = 1  # what processes tell each other after a step: 0 nothing, 1 it is time to save, else a signal's number
 
 
 class Stopped(BaseException):
-    """Asked to stop by a signal; what the fit has learnt has been saved."""
+    """A signal asked to stop; the fit has been saved."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -36,7 +36,7 @@ class Stopped(BaseException):
 class SaveAndStop(pl.Callback):
     """Writes last.ckpt between two steps of an epoch: when a signal asks to stop, and every few minutes.
 
-    What comes out of a fit that goes on from there is the same as if it had never stopped.
+    A fit that is resumed from it ends with the same bits as a fit that never stopped.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class SaveAndStop(pl.Callback):
         self.before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *REQUEUE_SIGNALS)}
 
     def note(self, number: int, _frame: FrameType | None) -> None:
-        """A signal's handler. A second Ctrl-C, a while later, does not wait; other repeats are the same request.
+        """The handler of signals. A second Ctrl-C, a while later, does not wait; other repeats are the same request.
 
-        SLURM, say, signals every process of a job, and a run's first process passes on what it gets to the others.
+        SLURM, for example, signals every process of a job, and rank 0 passes its signals on to the others.
         """
         now = time.monotonic()
         if self.noted == number == signal.SIGINT and now - self.noted_at > _AGAIN:
@@ -66,15 +66,19 @@ class SaveAndStop(pl.Callback):
                 print("\nsaving and stopping; Ctrl-C again stops at once", file=sys.stderr, flush=True)
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Start the clock, and take the signals over: Lightning has set handlers of its own on entering the fit."""
+        """Start the clock, and take over the signals that Lightning has taken when it entered the fit."""
         self.saved = time.monotonic()
         for number, handler in self.before.items():
-            signal.signal(number, self.note if _is_ours(number, handler) else handler)
-        self.noted = self.noted or signals.requested_stop()  # and a library went on
+            if number in REQUEUE_SIGNALS:  # has a handler if slurm's `requeue`, or submitit's, is to follow
+                is_ours = callable(handler)
+            elif number == signal.SIGTERM:
+                is_ours = handler in (signal.SIG_DFL, signals.stop, requeue)
+            else:  # in the background of a shell script, Ctrl-C is for others
+                is_ours = handler is not signal.SIG_IGN
+            signal.signal(number, self.note if is_ours else handler)
+        self.noted = self.noted or signals.requested_stop()  # a library may have swallowed it
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save where it is time, or asked for."""
         ends = trainer.should_stop and trainer.current_epoch >= (trainer.min_epochs or 0)
         if batch_idx + 1 >= trainer.num_training_batches or ends:
@@ -82,31 +86,31 @@ class SaveAndStop(pl.Callback):
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return  # gradients that wait for a step are not in a checkpoint
         due = time.monotonic() - self.saved >= 60 * self.minutes
-        said = ranks.largest(self.noted or (_DUE if due and ranks.is_rank_zero() else 0))
-        if said:
+        agreed = ranks.largest(self.noted or (_DUE if due and ranks.is_rank_zero() else 0))
+        if agreed:
             trainer.save_checkpoint(self.path)
             self.saved = time.monotonic()
-        if said > _DUE:
-            raise Stopped(said)
+        if agreed > _DUE:
+            raise Stopped(agreed)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """The epoch before has been saved."""
+        """Stop if asked to: the epoch before has been saved."""
         self.saved = time.monotonic()
-        said = ranks.largest(self.noted)
-        if said:
-            raise Stopped(said)
+        agreed = ranks.largest(self.noted)
+        if agreed:
+            raise Stopped(agreed)
 
     def follow(self, number: int) -> None:
-        """After the fit: what the signal asks for, if there was one (else 0).
+        """After the fit: do what the signal asks for, if there was a signal (else 0).
 
         Raises:
             KeyboardInterrupt: Ctrl-C.
-            SystemExit: with 143, SIGTERM; with 75, the job has been put into the queue again.
+            SystemExit: with 143, SIGTERM; with 75, the job has been requeued.
         """
         if not number:
             return
         for other in self.before:
-            signal.signal(other, signal.SIG_IGN)  # it is on its way
+            signal.signal(other, signal.SIG_IGN)  # the process is ending already
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         handler = self.before[signal.Signals(number)]
@@ -115,11 +119,3 @@ class SaveAndStop(pl.Callback):
         handler(number, None)
         time.sleep(60)  # submitit's does nothing in all processes but the first, which ends the job
         raise SystemExit(REQUEUED)
-
-
-def _is_ours(number: signal.Signals, handler: Any) -> bool:
-    if number in REQUEUE_SIGNALS:  # slurm's `requeue`, or submitit's
-        return callable(handler)
-    if number == signal.SIGTERM:
-        return handler in (signal.SIG_DFL, signals.stop, requeue)
-    return handler is not signal.SIG_IGN  # in the background of a shell script, Ctrl-C is for others

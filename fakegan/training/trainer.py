@@ -1,4 +1,4 @@
-"""Lightning's Trainer for one network of a run: its arguments, as this run's processes and stages need them."""
+"""Lightning's Trainer for one network of a run: conf/trainer, adapted to the run's processes and stages."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import PassThroughProfiler
@@ -22,16 +23,34 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from fakegan.config.building import Node, build
 from fakegan.errors import UsageError
+from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.runs.settings import RunSettings
 from fakegan.runs.trainer_settings import EVERY, TrainerSettings
 from fakegan.system import ranks
 from fakegan.system.devices import use_device
 from fakegan.training.batchnorm import share_statistics
 from fakegan.training.callbacks import ClipGradients, EndAfter
-from fakegan.training.checkpoint_io import AtomicCheckpointIO
 from fakegan.training.datamodules import FaceDataModule
 
 _ANSWERED = ("enable_model_summary", "enable_progress_bar", "num_nodes", "strategy")  # here, or by `fit`
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Reads and writes Lightning's checkpoints by `fakegan.runs.checkpoints`: a kill leaves the last good file."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint of a fit."""
+        save_checkpoint(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a checkpoint of a fit, restricted and checked."""
+        return load_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove a replaced checkpoint, whose path a foreign file may have named: Lightning would remove a folder."""
+        file = Path(path)
+        if file.suffix == ".ckpt" and ".." not in file.parts:
+            file.unlink(missing_ok=True)
 
 
 def make_trainer(
@@ -43,11 +62,7 @@ def make_trainer(
     made: pl.LightningModule,
     data: pl.LightningDataModule | None,  # None: nothing will train, the arguments are tried
 ) -> pl.Trainer:
-    """conf/trainer: Lightning's Trainer, as this run's processes need it.
-
-    Raises:
-        UsageError: an argument that it, the module or the data refuse.
-    """
+    """The Trainer; a UsageError for an argument that Lightning, the module or the data refuse."""
     for library in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
     asked = settings.trainer
@@ -56,7 +71,10 @@ def make_trainer(
     if isinstance(data, FaceDataModule):
         _limit(own, data)
     epochs, ends = _ends(asked, own, max_epochs, data)
-    clips = [] if made.automatic_optimization and is_overridden("configure_gradient_clipping", made) else _clips(own)
+    clips: list[pl.Callback] = []
+    if not (made.automatic_optimization and is_overridden("configure_gradient_clipping", made)):
+        value, algorithm = own.pop("gradient_clip_val", None), own.pop("gradient_clip_algorithm", None)
+        clips = [] if value is None else [ClipGradients(value, algorithm or "norm")]
     # Named, so that Lightning neither guesses from SLURM's variables nor starts processes itself.
     place: ClusterEnvironment = LightningEnvironment() if ranks.count() == 1 else TorchElasticEnvironment()
     options = {
@@ -81,7 +99,7 @@ def make_trainer(
     built = _built(options, objects)
     vars(built).setdefault("val_check_interval", math.inf)  # early stopping asks for it where a clock decides
     profiler: Any = vars(built)["profiler"]
-    if not isinstance(profiler, PassThroughProfiler):  # its words would go to a log that nobody sees
+    if not isinstance(profiler, PassThroughProfiler):  # it would write to a log that nobody sees
         profiler.dirpath = profiler.dirpath or folder
         profiler.filename = profiler.filename or "profile"
     return built
@@ -109,10 +127,7 @@ def _refuse(asked: TrainerSettings, own: Node, made: pl.LightningModule, max_epo
 
 
 def _limit(own: Node, data: FaceDataModule) -> None:
-    """Our faces know how many batches are taken: of the whole, however many processes share them.
-
-    Lightning would count those of each process.
-    """
+    """Limit the batches of all processes together; Lightning would limit the batches of each."""
     data.train_order.repeats = bool(own.get("overfit_batches"))
     both = own.pop("overfit_batches", None) or None
     for order, key in ((data.train_order, "limit_train_batches"), (data.val_order, "limit_val_batches")):
@@ -132,7 +147,7 @@ def _limit(own: Node, data: FaceDataModule) -> None:
 def _ends(
     asked: TrainerSettings, own: Node, epochs: int, data: pl.LightningDataModule | None
 ) -> tuple[int, list[pl.Callback]]:
-    """Epochs at most, and what ends a training before, in place of max_time, max_steps and min_steps.
+    """Epochs at most, and callbacks that end a training earlier, in place of max_time, max_steps and min_steps.
 
     Lightning counts the steps of every optimizer, and ends at max_steps without the validation that a run needs.
     """
@@ -144,8 +159,12 @@ def _ends(
     if data is None or (most == -1 and least is None and by_epoch):
         return epochs, ends
     steps = math.ceil(len(data.train_dataloader()) / own.get("accumulate_grad_batches", 1))
-    if most != -1:
-        _refuse_short(most, steps, min_steps=least or 0, min_epochs=own.get("min_epochs", 0))
+    for key, needed in (("min_steps", least or 0), ("min_epochs", own.get("min_epochs", 0) * steps)):
+        if most != -1 and needed > most:  # Lightning would ignore it
+            value = least if key == "min_steps" else own[key]
+            raise UsageError(
+                f"trainer.max_steps={most} ends before trainer.{key}={value}, which needs {needed} steps: raise it"
+            )
     if least is not None:
         own["min_epochs"] = max(own.get("min_epochs", 1), math.ceil(least / steps))
     if most != -1:
@@ -158,48 +177,29 @@ def _ends(
     return epochs, ends
 
 
-def _refuse_short(most: int, steps: int, min_steps: int, min_epochs: int) -> None:
-    """Raise a UsageError for a max_steps that is less than what is asked for at least; Lightning would pass over it."""
-    for asked, needed in ((f"min_steps={min_steps}", min_steps), (f"min_epochs={min_epochs}", min_epochs * steps)):
-        if needed > most:
-            raise UsageError(
-                f"trainer.max_steps={most} ends before trainer.{asked}, which needs {needed} steps: raise it"
-            )
-
-
-def _clips(own: Node) -> list[pl.Callback]:
-    value, algorithm = own.pop("gradient_clip_val", None), own.pop("gradient_clip_algorithm", None)
-    return [] if value is None else [ClipGradients(value, algorithm or "norm")]
-
-
 def _built(options: Mapping[str, Any], objects: Mapping[str, Any]) -> pl.Trainer:
-    """The Trainer; what it refuses gets the key without which it would not."""
+    """The Trainer; an error that names no key gets the key without which the Trainer can be built."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return build(options, "trainer", pl.Trainer, **objects)
         except UsageError as error:
-            said = str(error).removeprefix("trainer: ")
-            wrong = next((key for key in options if said == str(error) or _passes(options, objects, key)), None)
-            if wrong is None or said == str(error):
-                raise
-            raise UsageError(f"trainer.{wrong}={options[wrong]}: {said}") from error
-
-
-def _passes(options: Mapping[str, Any], objects: Mapping[str, Any], without: str) -> bool:
-    try:
-        build({key: value for key, value in options.items() if key != without}, "trainer", pl.Trainer, **objects)
-    except UsageError:
-        return False
-    return True
+            sentence = str(error).removeprefix("trainer: ")
+            for key in options if sentence != str(error) else ():
+                try:
+                    others = {name: value for name, value in options.items() if name != key}
+                    build(others, "trainer", pl.Trainer, **objects)
+                except UsageError:
+                    continue
+                raise UsageError(f"trainer.{key}={options[key]}: {sentence}") from error
+            raise
 
 
 def _strategy(made: pl.LightningModule, asked: str | None) -> Strategy | str:
-    """One process, or the run's: they average gradients; where networks learn by turns, not all have some."""
+    """One process, or DDP over the run's processes; where networks learn by turns, not all have gradients."""
     if ranks.count() == 1:
         return "auto"
     share_statistics(made)
     some_rest = not made.automatic_optimization or asked == "ddp_find_unused_parameters_true"
-    # Buffers are statistics, the same everywhere, or a process's own pool: the first's must not replace them.
-    options: dict[str, Any] = {"find_unused_parameters": some_rest, "broadcast_buffers": False}
-    return DDPStrategy(**options)
+    # Buffers are statistics, the same everywhere, or a process's own pool: rank 0's must not replace them.
+    return DDPStrategy(find_unused_parameters=some_rest, broadcast_buffers=False)

@@ -1,4 +1,7 @@
-"""What is tried of the networks of a run before it trains: an own net's mistakes cost no training."""
+"""Trials of a run's networks with blank faces before it trains: a mistake in a user's own net costs no training.
+
+Each raises a UsageError that names the config key.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,15 @@ from torch import Tensor, nn
 
 from fakegan.config.building import TARGET
 from fakegan.errors import UsageError
-from fakegan.nets.dropout import Dropout
 from fakegan.runs.settings import RunSettings
 from fakegan.training.schedules import constant, scheduled
 
 _BATCH = 2  # blank faces
-_STEPS = 100_000  # of a training that there will not be
+_STEPS = 100_000  # of a training that is not run
 
 
 def try_learning(made: pl.LightningModule, at: str) -> None:
-    """A module's optimizer and its schedule, on a number of no use.
-
-    Raises:
-        UsageError: an option that one of them refuses, or does not go without.
-    """
+    """Make a module's optimizer and its schedule, for one number."""
     make, schedule = getattr(made, "make_optimizer", None), getattr(made, "make_schedule", None)
     if make is None:
         return
@@ -38,20 +36,16 @@ def try_learning(made: pl.LightningModule, at: str) -> None:
 
 
 def try_classifier(made: nn.Module, settings: RunSettings) -> None:
-    """A blank batch through the view, the classifier's net, and its loss if it has one.
-
-    Raises:
-        UsageError: it cannot be taken, or what comes out is not two logits a face, or no loss; or no weight can learn.
-    """
+    """Pass a blank batch through the view, the classifier's net, and its loss if the config names a loss."""
     net, loss = made.get_submodule("net"), getattr(made, "loss", None)
     view, faces = settings.pipeline.seen, torch.zeros(_BATCH, 3, 64, 64)
     if view is None:
         return
-    what = f"pipeline.view={settings.pipeline.view}"
-    shown = _tried(lambda: view(dict.fromkeys(view.arrays, faces)), what, (_BATCH, view.channels, 64, 64))
+    at = f"pipeline.view={settings.pipeline.view}"
+    seen = _tried(lambda: view(dict.fromkeys(view.arrays, faces)), at, (_BATCH, view.channels, 64, 64))
     at = f"classifier.net.{TARGET}={settings.classifier.node['net'][TARGET]}"
-    logits = _tried(lambda: _in_eval_mode(net, shown), at, (_BATCH, 2), "two logits a face, real and fake, ")
-    _refuse_nothing_to_learn(net, at)
+    logits = _tried(lambda: _in_eval_mode(net, seen), at, (_BATCH, 2), "two logits a face, real and fake, ")
+    _refuse_without_weights(net, at)
     node = settings.classifier.node.get("loss")
     if isinstance(loss, nn.Module) and node is not None:
         labels = torch.arange(_BATCH)
@@ -59,11 +53,7 @@ def try_classifier(made: nn.Module, settings: RunSettings) -> None:
 
 
 def try_autoencoder(net: nn.Module, settings: RunSettings) -> None:
-    """A blank batch through the autoencoder, whose `encoder` makes the code that the analysis looks at.
-
-    Raises:
-        UsageError: no such part, a batch that it cannot take, or other pictures than faces come out.
-    """
+    """Pass a blank batch through the autoencoder, whose part `encoder` makes the code that is analysed."""
     at = f"model.net.{TARGET}={settings.model.node['net'][TARGET]}"
     encoder = getattr(net, "encoder", None)
     if not isinstance(encoder, nn.Module):
@@ -75,15 +65,11 @@ def try_autoencoder(net: nn.Module, settings: RunSettings) -> None:
     hook.remove()
     if len(codes) != 1 or not isinstance(codes[0], Tensor) or codes[0].shape[:1] != (_BATCH,) or codes[0].dim() < 2:
         raise UsageError(f"{at}: its part `encoder` must be called once, and return one tensor, the codes of the faces")
-    _refuse_nothing_to_learn(net, at)
-
-
-def _refuse_nothing_to_learn(net: nn.Module, at: str) -> None:
-    if not any(weights.requires_grad for weights in net.parameters()):
-        raise UsageError(f"{at} has no weights that learn")
+    _refuse_without_weights(net, at)
 
 
 def _tried(make: Callable[[], Any], at: str, shape: tuple[int, ...], what: str = "") -> Tensor:
+    """The tensor that a call returns, of the given shape."""
     try:
         made = make()
     except Exception as error:  # whatever a net of the user's own raises
@@ -105,8 +91,6 @@ def _in_eval_mode(net: nn.Module, batch: Tensor) -> Any:
         net.train(training)
 
 
-def use_one_noise(made: nn.Module) -> None:
-    """Let plain nn.Dropout be FakeGAN's, in place: the number of processes then changes no mask."""
-    for part in made.modules():
-        if type(part) is nn.Dropout:
-            part.__class__ = Dropout
+def _refuse_without_weights(net: nn.Module, at: str) -> None:
+    if not any(weights.requires_grad for weights in net.parameters()):
+        raise UsageError(f"{at} has no weights that learn")

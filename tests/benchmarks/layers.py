@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from fakegan.nets.layers import InstanceNorm2d, ReflectConv2d, UpsampleConv2d, quick_layout
+from fakegan.nets.cpu import InstanceNorm2d, ReflectConv2d, UpsampleConv2d, quick_layout
 from tests.benchmarks.harness import Side, Turns, repeating, take_turns
 from tests.benchmarks.results import Result, Row
 
@@ -40,12 +40,12 @@ def pairs(quick: bool) -> Iterator[Pair]:
     """Every form, in the sizes of autoencoders of width 16 to 64."""
     batch = 2 if quick else 50
     for c, side, *turns in [(64, 8, 2, 1)] if quick else [(64, 16, 5, 4), (128, 16, 5, 2), (256, 16, 3, 1)]:
-        ours = partial(ReflectConv2d, c, c, bias=False)
+        ours = partial(ReflectConv2d, c, c, 3, padding=1, padding_mode="reflect", bias=False)
         plain = partial(nn.Conv2d, c, c, 3, padding=1, padding_mode="reflect", bias=False)
         what = f"ReflectConv2d({c}, {c}) at {side}x{side}"
         yield Pair(what, ours, "nn.Conv2d, padding_mode=reflect", plain, (batch, c, side, side), *turns)
     c, side, *turns = (8, 8, 2, 1) if quick else (128, 32, 3, 1)
-    ours = partial(UpsampleConv2d, c, c // 2, bias=False)
+    ours = partial(UpsampleConv2d, c, c // 2, 3, padding=1, bias=False)
     plain = partial(upsample_then_convolve, c, c // 2)
     what = f"UpsampleConv2d({c}, {c // 2}) from {side}x{side}"
     yield Pair(what, ours, "nn.Upsample, then nn.Conv2d", plain, (batch, c, side, side), *turns)
@@ -53,7 +53,7 @@ def pairs(quick: bool) -> Iterator[Pair]:
         what = f"InstanceNorm2d of {c} channels at {side}x{side}, channels last"
         plain = partial(nn.InstanceNorm2d, c)
         against = "nn.InstanceNorm2d, channels last too"
-        yield Pair(what, InstanceNorm2d, against, plain, (batch, c, side, side), *turns, both_last=True)
+        yield Pair(what, partial(InstanceNorm2d, c), against, plain, (batch, c, side, side), *turns, both_last=True)
 
 
 def passes(turns: Turns, build: Build, shape: Shape, last: bool) -> None:

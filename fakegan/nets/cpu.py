@@ -1,0 +1,225 @@
+"""Cheaper forms of layers for CPUs: fewer multiplications, fewer copies. Networks are written with torch's layers.
+
+`quicken` gives a network these forms. Each computes what torch's layer computes, with the same weights: in float32,
+outputs and first derivatives agree to a few 1e-5 of the largest; in float64 to 1e-10 (tests/test_cpu.py). A form is
+used where it is faster, which depends on the device, the number format, the shapes and whether gradients are needed.
+On a GPU torch's layers are used: their libraries choose among such forms. docs/benchmarks.md measures each form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+# From this many channels on, the saved multiplications outweigh the transforms (AMD EPYC, maps of 16x16). With
+# gradients, 64 channels take 0.6 to 0.8 of oneDNN's time; in a forward pass alone up to 1.2, and 128 take 0.7.
+_CHANNELS_WITH_GRADIENTS = 64
+_CHANNELS_FORWARD = 128
+
+
+def quicken(net: nn.Module) -> None:
+    """Let a network use the forms below, as the last step of its constructor; weights and names stay.
+
+    Its input becomes channels last on a CPU, which every layer then keeps. Each nn.Upsample in it must double the size
+    and stand right before a 3x3 convolution.
+    """
+    net.register_forward_pre_hook(_channels_last_input)
+    layers = [layer for layer in net.modules() if not list(layer.children())]
+    for layer, following in pairwise([*layers, nn.Identity()]):
+        if type(layer) is nn.InstanceNorm2d:
+            layer.__class__ = InstanceNorm2d
+        elif type(layer) is nn.Conv2d and layer.padding_mode == "reflect" and layer.kernel_size == (3, 3):
+            layer.__class__ = ReflectConv2d
+        elif type(layer) is nn.Upsample:
+            layer.__class__, following.__class__ = nn.Identity, UpsampleConv2d  # type: ignore[assignment]
+
+
+def _channels_last_input(_net: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return quick_layout(inputs[0]), *inputs[1:]
+
+
+def quick_layout(image: Tensor) -> Tensor:  # (B, C, H, W) -> the same numbers
+    """The memory layout that convolutions are fastest in: channels last on a CPU, unchanged elsewhere."""
+    return image.contiguous(memory_format=torch.channels_last) if is_for_cpus(image) else image
+
+
+def is_for_cpus(x: Tensor) -> bool:
+    """Whether the forms here are the faster ones for this input: float32 or float64 on a CPU with oneDNN."""
+    on_cpu = x.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    exact = x.dtype in {torch.float32, torch.float64} and not torch.is_autocast_enabled("cpu")  # else digits are lost
+    return on_cpu and exact
+
+
+def forms(nets: Iterable[nn.Module], device: torch.device) -> list[str]:
+    """The names of the forms that networks use for batches of faces on a device.
+
+    The answer holds for the present torch.autocast, and for weights that require gradients as they do now.
+    """
+    faces = torch.empty(2, 3, 64, 64, device=device)
+    if not is_for_cpus(faces):
+        return []
+    layers = [layer for net in nets for layer in net.modules()]
+    convolutions = [layer for layer in layers if isinstance(layer, ReflectConv2d)]
+    used = {
+        "channels last": any(_channels_last_input in layer._forward_pre_hooks.values() for layer in layers),
+        "folded upsampling": any(isinstance(layer, UpsampleConv2d) for layer in layers),
+        "Winograd convolutions": any(_winograd_is_faster(faces, layer.weight) for layer in convolutions),
+        "InstanceNorm without copies": any(isinstance(layer, InstanceNorm2d) for layer in layers),
+    }
+    return [name for name, is_used in used.items() if is_used]
+
+
+class UpsampleConv2d(nn.Conv2d):
+    """nn.Upsample(scale_factor=2), then nn.Conv2d(in, out, 3, padding=1), as one layer.
+
+    Each pixel of the 3x3 window lies on one of 2x2 pixels before upsampling. With the weights that fall on the same
+    pixel added up, this is a transposed convolution of 4x4 and stride 2: 4 multiplications an output instead of 9.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, out, 2H, 2W)
+        if not is_for_cpus(x):
+            return super().forward(F.interpolate(x, scale_factor=2, mode="nearest"))
+        doubled = self.weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])  # (4, 3)
+        weight = torch.einsum("ti,ocij,sj->cots", doubled, self.weight, doubled)  # (C, out, 4, 4)
+        return F.conv_transpose2d(x, weight, self.bias, stride=2, padding=1)
+
+
+class ReflectConv2d(nn.Conv2d):
+    """nn.Conv2d(in, out, 3, padding=1, padding_mode="reflect"), by Winograd's algorithm where that is faster."""
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, out, H, W)
+        if not (is_for_cpus(x) and _winograd_is_faster(x, self.weight)):
+            return super().forward(x)
+        y: Tensor = _Winograd.apply(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.weight, self.bias)
+        return y
+
+
+def _winograd_is_faster(x: Tensor, weight: Tensor) -> bool:
+    """One face has too few tiles for the matrix products to be fast, unless gradients are taken as well."""
+    whole_tiles = x.shape[2] % 4 == 0 and x.shape[3] % 4 == 0
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        return whole_tiles and min(weight.shape[:2]) >= _CHANNELS_WITH_GRADIENTS
+    return whole_tiles and min(weight.shape[:2]) >= _CHANNELS_FORWARD and len(x) > 1
+
+
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """nn.InstanceNorm2d(channels): every channel of every face to mean 0 and variance 1 (arXiv:1607.08022)."""
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> the same shape
+        if not is_for_cpus(x):
+            return super().forward(x)
+        y: Tensor = _InstanceNorm.apply(x, self.eps)
+        return y
+
+
+class _InstanceNorm(torch.autograd.Function):
+    """Instance normalisation of maps that have their channels last, which torch would copy to and fro."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
+        flat = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, H W, C)
+        y = flat - flat.mean(dim=1, keepdim=True)
+        inverse_std = y.square().mean(dim=1, keepdim=True).add_(eps).rsqrt_()
+        y.mul_(inverse_std)
+        ctx.save_for_backward(y, inverse_std)
+        return y.view(len(x), *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        y, inverse_std = ctx.saved_tensors
+        flat = grad.permute(0, 2, 3, 1).flatten(1, 2)
+        along = (flat * y).mean(dim=1, keepdim=True)
+        of_x = torch.addcmul(flat - flat.mean(dim=1, keepdim=True), y, along, value=-1).mul_(inverse_std)
+        return of_x.view(len(grad), *grad.shape[2:], grad.shape[1]).permute(0, 3, 1, 2), None
+
+
+class _Winograd(torch.autograd.Function):
+    """3x3 convolution of padded maps with a quarter of the multiplications: F(4x4, 3x3) of arXiv:1509.09308.
+
+    An output tile Y = A' [(G g G') * (B' d B)] A of 4x4 comes from an input tile d of 6x6 and a kernel g of 3x3. The
+    product * in the brackets, summed over channels, is 36 matrix products. Each two-sided transform is one matrix over
+    tiles flattened by rows: the Kronecker products of A' with A', B' with B', G with G. Gradients use the transposes.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,  # (B, C, H + 2, W + 2), H and W multiples of 4
+        weight: Tensor,  # (O, C, 3, 3)
+        bias: Tensor | None,  # (O,)
+    ) -> Tensor:  # (B, O, H, W)
+        a, b, g = _transforms(x.dtype)
+        faces, rows, columns = len(x), x.shape[2] // 4, x.shape[3] // 4  # of tiles
+        count, channels, out_channels = faces * rows * columns, x.shape[1], len(weight)
+        tiles = x.permute(0, 2, 3, 1).unfold(1, 6, 4).unfold(2, 6, 4)  # (B, h, w, C, 6, 6)
+        tiles = tiles.permute(4, 5, 0, 1, 2, 3).reshape(36, count * channels)
+        data = (b @ tiles).view(36, count, channels)
+        kernel = (g @ weight.permute(2, 3, 1, 0).reshape(9, -1)).view(36, channels, out_channels)
+        product = torch.bmm(data, kernel).view(36, count * out_channels)
+        out = (a @ product).view(4, 4, faces, rows, columns, out_channels).permute(2, 3, 0, 4, 1, 5)
+        out = out.reshape(faces, 4 * rows, 4 * columns, out_channels)  # (B, H, W, O)
+        if bias is not None:
+            out += bias
+        ctx.save_for_backward(data, kernel)
+        ctx.size = faces, rows, columns
+        return out.permute(0, 3, 1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        data, kernel = ctx.saved_tensors
+        a, b, g = _transforms(grad.dtype)
+        faces, rows, columns = ctx.size
+        count, (_, channels, out_channels) = faces * rows * columns, kernel.shape
+        last = grad.permute(0, 2, 3, 1)  # (B, H, W, O)
+        tiles = last.reshape(faces, rows, 4, columns, 4, out_channels).permute(2, 4, 0, 1, 3, 5)
+        product = (a.T @ tiles.reshape(16, count * out_channels)).view(36, count, out_channels)
+        of_x = of_weight = of_bias = None
+        if ctx.needs_input_grad[0]:
+            of_tiles = b.T @ torch.bmm(product, kernel.mT).view(36, count * channels)
+            of_x = _overlapped(of_tiles.view(6, 6, faces, rows, columns, channels))
+        if ctx.needs_input_grad[1]:
+            of_kernel = torch.bmm(data.mT, product).view(36, -1)
+            of_weight = (g.T @ of_kernel).view(3, 3, channels, out_channels).permute(3, 2, 0, 1)
+        if ctx.needs_input_grad[2]:
+            of_bias = last.sum(dim=(0, 1, 2))
+        return of_x, of_weight, of_bias
+
+
+def _overlapped(tiles: Tensor) -> Tensor:  # (6, 6, B, h, w, C) -> (B, C, 4h + 2, 4w + 2)
+    """Tiles of 6x6 laid every four pixels and added where they overlap."""
+    faces, rows, columns, channels = tiles.shape[2:]
+    out = tiles.new_zeros(faces, rows + 1, 4, columns + 1, 4, channels)
+    tiles = tiles.permute(2, 3, 0, 4, 1, 5)  # (B, h, 6, w, 6, C)
+    out[:, :-1, :, :-1] = tiles[:, :, :4, :, :4]
+    out[:, 1:, :2, :-1] += tiles[:, :, 4:, :, :4]
+    out[:, :-1, :, 1:, :2] += tiles[:, :, :4, :, 4:]
+    out[:, 1:, :2, 1:, :2] += tiles[:, :, 4:, :, 4:]
+    whole = out.view(faces, 4 * rows + 4, 4 * columns + 4, channels)
+    return whole[:, : 4 * rows + 2, : 4 * columns + 2].permute(0, 3, 1, 2)
+
+
+@cache
+def _transforms(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:  # (16, 36), (36, 36), (36, 9)
+    """A' x A', B' x B' and G x G, of the interpolation points 0, 1, -1, 2, -2 and infinity."""
+    a = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
+    b = [
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ]
+    g = [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]  # in 24ths
+    matrices = (torch.tensor(m, dtype=torch.float64, device="cpu") / unit for m, unit in ((a, 1), (b, 1), (g, 24)))
+    a2, b2, g2 = (torch.kron(m, m).to(dtype) for m in matrices)
+    return a2, b2, g2
