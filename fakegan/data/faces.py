@@ -18,6 +18,7 @@ from fakegan.data.splits import CLASSIFIER, ClassRatio, Needs, SplitConfig, Spli
 from fakegan.data.store import FaceStore, Row, StoreWriter, StringArray
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
+from fakegan.system.columns import in_columns
 from fakegan.system.processes import cores
 
 _HEADINGS = {
@@ -70,16 +71,12 @@ class Faces:
         store, counts = self.store, self.splits.counts(self.store.sources)
         shown = [i for i, split in enumerate(_HEADINGS) if split in needs or (split in CLASSIFIER and "test" in needs)]
         headings = [list(_HEADINGS.values())[i] for i in shown]
-        rows = [("faces", headings)]
+        rows = [("faces", *(f"{heading:>7}" for heading in headings))]
         for source, row in counts.items():
             label = CLASS_NAMES[int(store.labels[store.sources == source][0])]
             name = source if len(source) <= _LONGEST_NAME else f"{source[: _LONGEST_NAME - 3]}..."
-            rows.append((f"{name} ({label})", [f"{row[i]:,}" for i in shown]))
-        width = max(len(name) for name, _ in rows)
-        widths = [width, *(max(len(heading), 7) for heading in headings)]
-        cells = [(name.ljust(width), *numbers) for name, numbers in rows]
-        lines = ["  ".join(f"{c:>{w}}" for c, w in zip(row, widths, strict=True)) for row in cells]
-        return "\n".join(lines)
+            rows.append((f"{name} ({label})", *(f"{row[i]:,}" for i in shown)))
+        return "\n".join(in_columns(rows, right=range(1, len(rows[0]))))
 
 
 def open_faces(

@@ -15,6 +15,7 @@ from fakegan.data.formats import describe_left_out
 from fakegan.data.frames import GroupBy
 from fakegan.data.images import Face
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
+from fakegan.system.columns import in_columns
 
 _STANDARD_QUANTISER_MEAN = 57.625  # libjpeg's luma table at quality 50
 _OFTEN = 0.05  # formats: shares that differ by more are worth a warning
@@ -99,8 +100,7 @@ class Summary:
     def lines(self) -> list[str]:
         """The table, the reasons for rejections, the warnings."""
         table = [_COLUMNS] + [_cells(source) for source in self.sources]
-        widths = [max(len(row[column]) for row in table) for column in range(len(_COLUMNS))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+        lines = in_columns(table)
         reasons = sum((source.reasons for source in self.sources), Counter[str]())
         lines += [f"rejected: {reason} ({times})" for reason, times in reasons.most_common(5)]
         if len(reasons) > 5:

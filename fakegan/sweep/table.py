@@ -15,6 +15,7 @@ from fakegan.runs.folder import JOBS_FILE, LOG_FILE, METRICS_FILE
 from fakegan.runs.results import read_metrics
 from fakegan.sweep import command as words
 from fakegan.sweep.display import clock
+from fakegan.system.columns import in_columns
 from fakegan.system.files import replacing
 from fakegan.system.shell import here
 
@@ -115,15 +116,10 @@ def as_text(rows: Sequence[Row], folder: Path) -> str:
         objective = "" if row.objective is None else f"{row.objective:.4f}"
         time = "" if row.seconds is None else clock(row.seconds)
         cells.append((str(row.job), names[i], row.state, objective, time, row.folder))
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    right = {0, 3, 4}
-    lines = [
-        "  ".join(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
-        for line in cells
-    ]
+    lines = in_columns(cells, right={0, 3, 4})
     failed = [row for row in rows if row.state == "failed"]
     lines += [f"job {row.job} failed: {row.reason or 'see its log'}{_log(row, folder)}" for row in failed]
-    return "\n".join([line.rstrip() for line in lines] + [f"jobs: {here(folder / JOBS_FILE)}; {OBJECTIVE}"])
+    return "\n".join([*lines, f"jobs: {here(folder / JOBS_FILE)}; {OBJECTIVE}"])
 
 
 def _log(row: Row, folder: Path) -> str:
