@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ import torch
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.store import FaceStore, Row, StoreWriter
 from fakegan.labels import FAKE, REAL
+from fakegan.runs.finished import FinishedRun
 from fakegan.runs.settings import RunSettings
 from fakegan.system import log, signals
 from tests.helpers import compose_run, smooth_faces
+from tests.simulated import simulated
 
 Compose = Callable[..., RunSettings]
+Finish = Callable[..., FinishedRun]
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +76,21 @@ def compose_settings(store_path: Path, tmp_path: Path) -> Compose:
             f"paths.data_dir={tmp_path / 'data'}",
         ]
         return compose_run(*fixed, *overrides)
+
+    return make
+
+
+@pytest.fixture
+def finish(compose_settings: Compose, tmp_path: Path) -> Finish:
+    """Makes a finished run: overrides of the shipped config, how good it is, its seed."""
+    made = 0
+
+    def make(*overrides: str, strength: float = 1.0, seed: int = 1) -> FinishedRun:
+        nonlocal made
+        made += 1
+        settings = compose_settings("data.split.test=0.5", f"seed={seed}", *overrides)
+        settings = replace(settings, paths=replace(settings.paths, run_dir=tmp_path / "runs" / f"run{made}"))
+        return simulated(settings, strength)
 
     return make
 
