@@ -5,14 +5,7 @@ import numpy as np
 import pytest
 
 from fakegan.evaluation import metrics
-from fakegan.evaluation.intervals import (
-    bounds,
-    interval,
-    resample_weights,
-    student_p,
-    student_reach,
-    tell_nothing,
-)
+from fakegan.evaluation.intervals import bounds, interval, resample_weights, student_p, student_reach, tell_nothing
 from fakegan.evaluation.roc import Ranking
 
 

@@ -10,7 +10,7 @@ import pytest
 from fakegan.evaluation import statistics as s
 
 
-def _two(real: list[float], fake: list[float]) -> tuple[s.Values, s.Labels, s.Groups]:
+def _two(real: list[float], fake: list[float]) -> tuple[s.Floats, s.Labels, s.Groups]:
     values = np.array([*real, *fake], dtype=np.float64)
     return values, np.repeat([0, 1], [len(real), len(fake)]), np.arange(len(values)).astype(str)
 
@@ -151,11 +151,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
         values = math.sqrt(0.8) * rng.normal(size=60)[group] + math.sqrt(0.2) * rng.normal(size=240) + labels * 0.5
         found = s.difference(values, labels, group.astype(str))
         alone = s.difference(values, labels, np.arange(240).astype(str))
-        measures = {
-            "d": found["cohens_d"],
-            "auc": found["mann_whitney"]["auc"],
-            "ks": found["kolmogorov_smirnov"]["d"],
-        }
+        measures = {"d": found["cohens_d"], "auc": found["mann_whitney"]["auc"], "ks": found["kolmogorov_smirnov"]["d"]}
         for name, measure in measures.items():
             held[name] += measure["low"] <= truth[name] <= measure["high"]
         held["d, groups ignored"] += alone["cohens_d"]["low"] <= 0.5 <= alone["cohens_d"]["high"]

@@ -78,9 +78,7 @@ def unsure(scores: Floats, low: float, high: float) -> npt.NDArray[np.bool_]:
 
 
 def reliability(
-    scores: Floats,
-    labels: Labels,
-    bins: int = CALIBRATION_BINS,
+    scores: Floats, labels: Labels, bins: int = CALIBRATION_BINS
 ) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
     """Mean score, share of fakes and count of each bin of equal width, (bins,) each; NaN where a bin is empty."""
     bin_of = calibration_bins(scores, bins)

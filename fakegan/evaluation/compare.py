@@ -15,18 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fakegan.errors import UsageError
-from fakegan.evaluation.intervals import (
-    NO_WIDTH,
-    Bounded,
-    Floats,
-    Groups,
-    Labels,
-    bounds,
-    resample_weights,
-    student_p,
-    student_reach,
-    tell_nothing,
-)
+from fakegan.evaluation import intervals
+from fakegan.evaluation.intervals import NO_WIDTH, Bounded, Floats, Groups, Labels
 from fakegan.evaluation.metrics import require_both_classes
 from fakegan.evaluation.roc import Ranking, auroc
 
@@ -191,7 +181,7 @@ def _resampled(
     rankings = [[Ranking(scores, labels) for scores in entry.scores] for entry in entries]
     mean_right = np.stack([r.mean(axis=0) for r in right])  # (K, N)
     aurocs, accuracies = [], []
-    for weights in resample_weights(groups, labels, resamples, np.random.default_rng(seed)):
+    for weights in intervals.resample_weights(groups, labels, resamples, np.random.default_rng(seed)):
         aurocs.append([np.mean([ranking.curves(weights).auroc() for ranking in ranked], axis=0) for ranked in rankings])
         accuracies.append(mean_right @ weights.T / weights.sum(axis=1))
     return np.concatenate(aurocs, axis=1), np.concatenate(accuracies, axis=1)
@@ -210,17 +200,17 @@ def _tested(
     each seed alone is in both parts, so that their sum is on average a little too large, never too small.
     """
     value = float(of_a.mean() - of_b.mean())
-    low, high = bounds(value, resampled, groups, floor=-1.0)
+    low, high = intervals.bounds(value, resampled, groups, floor=-1.0)
     p = bootstrap_p(resampled)
-    exact = tell_nothing(resampled, groups)
+    exact = intervals.tell_nothing(resampled, groups)
     of_seeds = [(float(np.var(v, ddof=1)) / len(v), len(v) - 1) for v in (of_a, of_b) if len(v) > 1]
     variance = (0.0 if exact else float(np.var(resampled))) + sum(v for v, _ in of_seeds)
     if of_seeds and variance > NO_WIDTH**2:
         unsure = sum(v**2 / freedom for v, freedom in of_seeds)
         freedom = variance**2 / unsure if unsure > 0 else math.inf
         error = math.sqrt(variance)
-        reach, p = student_reach(freedom) * error, student_p(value / error, freedom)
-        # Where the faces' part is not in the variance, the interval holds their exact bounds, too.
+        reach, p = intervals.student_reach(freedom) * error, intervals.student_p(value / error, freedom)
+        # Where the faces' part is not in the variance, the interval holds their exact intervals.bounds, too.
         low, high = (min(low, value - reach), max(high, value + reach)) if exact else (value - reach, value + reach)
     if exact and low <= 0 <= high:
         p = 1.0  # the number of resamples, which agree, says nothing

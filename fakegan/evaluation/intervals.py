@@ -24,12 +24,7 @@ NO_WIDTH = 1e-9  # below it an interval's width is rounding
 NORMAL_FROM = 1e5  # degrees of freedom from which on Student's t is the normal, to 0.2% of a p of 1e-6
 
 
-def resample_weights(
-    groups: Groups,
-    labels: Labels,
-    resamples: int,
-    rng: np.random.Generator,
-) -> Iterator[Floats]:
+def resample_weights(groups: Groups, labels: Labels, resamples: int, rng: np.random.Generator) -> Iterator[Floats]:
     """Resamples in chunks, (R, N) each: how often each face is drawn, the same for all faces of a group.
 
     Groups of reals, groups of fakes and mixed groups are drawn separately, each kind as often as there are groups of

@@ -12,23 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fakegan.errors import FakeganError
-from fakegan.evaluation.intervals import (
-    NO_WIDTH,
-    Bounded,
-    Floats,
-    Groups,
-    Labels,
-    Measure,
-    Sources,
-    bounded,
-    interval,
-    resample_weights,
-)
-from fakegan.evaluation.roc import Ranking, auroc
+from fakegan.evaluation import intervals
+from fakegan.evaluation.intervals import NO_WIDTH, Bounded, Floats, Groups, Labels, Sources
+from fakegan.evaluation.roc import Ranking
 
-__all__ = ["Measure", "Scores", "auroc", "choose_threshold", "judged", "measures", "seen_and_unseen"]
-
-Scores = Floats  # (N,), P(fake)
 Key = tuple[str, str]  # a source, or WHOLE, and the name of a measure
 
 WHOLE = ""
@@ -84,39 +71,37 @@ def measures(
             raise FakeganError("some scores are not probabilities: the classifier has diverged")
     weighted = WeightedMeasures(scores, labels, sources, threshold, uncalibrated)
     values = {key: float(value[0]) for key, value in weighted(np.ones((1, len(scores)))).items()}
-    chunks = [weighted(w) for w in resample_weights(groups, labels, resamples, np.random.default_rng(seed))]
+    chunks = [weighted(w) for w in intervals.resample_weights(groups, labels, resamples, np.random.default_rng(seed))]
     resampled = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in values}
     bearing = _groups_bearing(values, labels, sources, groups)
-    found = {key: bounded(value, resampled[key], bearing[key]) for key, value in values.items()}
+    found = {key: intervals.bounded(value, resampled[key], bearing[key]) for key, value in values.items()}
     apart = {}
     for name, part in seen_and_unseen(labels, sources, learnt_from).items():
         faces = (scores[part], labels[part], sources[part], groups[part], threshold)
         before = None if uncalibrated is None else uncalibrated[part]
-        of_part = measures(*faces, uncalibrated=before, resamples=resamples, seed=seed)
-        apart[name] = {key: value for key, value in of_part.items() if key != "by_source"}
-    by_source = {}
-    for source in map(str, np.unique(sources)):
-        own = sources == source
-        by_source[source] = {
-            "label": "fake" if labels[own][0] else "real",
-            "n": int(own.sum()),
-            **({} if learnt_from is None else {"seen": source in learnt_from}),
-            **{name: found[source, name] for name in ("accuracy", "auroc", "mean_score")},
-        }
+        apart[name] = measures(*faces, uncalibrated=before, resamples=resamples, seed=seed)
+        del apart[name]["by_source"]
+    fakes = list(map(str, np.unique(sources[labels == 1])))
     return {
         **{name: measure for (source, name), measure in found.items() if source == WHOLE},
         **apart,
         "n_real": int((labels == 0).sum()),
         "n_fake": int((labels == 1).sum()),
-        "by_source": by_source,
-        "over_generators": _over_generators(list(map(str, np.unique(sources[labels == 1]))), found, resampled, bearing),
+        "by_source": {
+            source: {
+                "label": "fake" if source in fakes else "real",
+                "n": int((sources == source).sum()),
+                **({} if learnt_from is None else {"seen": source in learnt_from}),
+                **{name: found[source, name] for name in ("accuracy", "auroc", "mean_score")},
+            }
+            for source in map(str, np.unique(sources))
+        },
+        "over_generators": _over_generators(fakes, found, resampled, bearing),
     }
 
 
 def seen_and_unseen(
-    labels: Labels,
-    sources: Sources,
-    learnt_from: Collection[str] | None,
+    labels: Labels, sources: Sources, learnt_from: Collection[str] | None
 ) -> dict[str, npt.NDArray[np.bool_]]:  # (N,) each
     """Fakes of generators seen in training, and of others, each with all real faces; empty where all are alike.
 
@@ -224,10 +209,7 @@ def _groups_bearing(keys: Iterable[Key], labels: Labels, sources: Sources, group
 
 
 def _over_generators(
-    fakes: Sequence[str],
-    found: Mapping[Key, Bounded],
-    resampled: Mapping[Key, Floats],
-    bearing: Mapping[Key, int],
+    fakes: Sequence[str], found: Mapping[Key, Bounded], resampled: Mapping[Key, Floats], bearing: Mapping[Key, int]
 ) -> dict[str, Any]:
     """Means that give each generator the same weight, however many faces it has, and the generator of lowest AUROC.
 
@@ -241,7 +223,7 @@ def _over_generators(
         )
         means = np.nanmean([resampled[fake, name] for fake in fakes], axis=0)  # (R,)
         if np.ptp(means) >= NO_WIDTH and all(bearing[fake, name] > 1 for fake in fakes):
-            low, high = interval(means)
+            low, high = intervals.interval(means)
         over[f"mean_{name}"] = {"value": value, "low": min(low, value), "high": max(high, value)}
     worst = min(fakes, key=lambda source: found[source, "auroc"]["value"])
     return over | {"worst": worst, **{f"worst_{name}": found[worst, name] for name in ("auroc", "accuracy")}}

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from fakegan.evaluation.error_plots import AXES
-from fakegan.evaluation.intervals import Groups, Labels, Sources
+from fakegan.evaluation.intervals import Floats, Groups, Labels, Sources
 from fakegan.evaluation.probe import separates
-from fakegan.evaluation.statistics import UNKNOWN, Values, by_source, correlation, standardised_difference
+from fakegan.evaluation.statistics import UNKNOWN, by_source, correlation, standardised_difference
 
 COMPLEXITY, BEYOND = "complexity", "l1_given_complexity"
 PROBES = {"code": "probe_code", "residual_spectrum": "probe_residual_spectrum"}  # probe -> column of its P(fake)
 
 
 def differences(
-    columns: Mapping[str, Values],  # by name: the errors, COMPLEXITY and, where they are known, BEYOND and the probes
+    columns: Mapping[str, Floats],  # by name: the errors, COMPLEXITY and, where they are known, BEYOND and the probes
     labels: Labels,
     sources: Sources,
     groups: Groups,

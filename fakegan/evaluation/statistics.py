@@ -12,24 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from fakegan.evaluation.intervals import (
-    NO_WIDTH,
-    OUTSIDE,
-    Floats,
-    Groups,
-    Labels,
-    Measure,
-    Sources,
-    bounded,
-    bounds,
-    interval,
-    resample_weights,
-    student_p,
-    tell_nothing,
-)
+from fakegan.evaluation import intervals
+from fakegan.evaluation.intervals import NO_WIDTH, Floats, Groups, Labels, Measure, Sources
 from fakegan.evaluation.roc import Ranking
 
-Values = Floats  # (N,)
 Statistic = Callable[[Floats], Floats]  # weights (R, N) -> (R,), or (K, R) for K statistics at once
 
 UNKNOWN: Measure = {"value": None, "low": None, "high": None}
@@ -37,7 +23,7 @@ RESAMPLES = 1000
 SEED = 0
 
 
-def by_source(values: Values, labels: Labels, sources: Sources, groups: Groups) -> dict[str, Any]:  # (N,) each
+def by_source(values: Floats, labels: Labels, sources: Sources, groups: Groups) -> dict[str, Any]:  # (N,) each
     """How a number is distributed: by source, real against all fakes, and against each generator alone."""
     found: dict[str, Any] = {"by_source": {}, "real_vs_fake": difference(values, labels, groups), "by_generator": {}}
     for source in np.unique(sources):
@@ -55,7 +41,7 @@ def by_source(values: Values, labels: Labels, sources: Sources, groups: Groups) 
     return found
 
 
-def difference(values: Values, labels: Labels, groups: Groups) -> dict[str, Any]:  # (N,) each
+def difference(values: Floats, labels: Labels, groups: Groups) -> dict[str, Any]:  # (N,) each
     """Cohen's d, Mann-Whitney's AUC and Kolmogorov-Smirnov's D between fakes and reals, with 95% intervals.
 
     AUC is the chance that a fake has a larger value than a real face, ties counting half; D the largest distance
@@ -84,15 +70,15 @@ def difference(values: Values, labels: Labels, groups: Groups) -> dict[str, Any]
     auc, d = float(whole.auroc()[0]), float(np.abs(distance).max())
     n_real, n_fake = (len(np.unique(groups[labels == label])) for label in (0, 1))
     n = min(n_real, n_fake)
-    reach = float(np.quantile(moved, 1 - 2 * OUTSIDE))
-    low, high = (d - reach, d + reach) if n > 1 and reach > NO_WIDTH else bounds(d, np.zeros(1), n)
+    reach = float(np.quantile(moved, 1 - 2 * intervals.OUTSIDE))
+    low, high = (d - reach, d + reach) if n > 1 and reach > NO_WIDTH else intervals.bounds(d, np.zeros(1), n)
     if len(np.unique(groups)) == len(groups):
         p_auc = mann_whitney_p(values, labels, auc)
     else:
         p_auc = grouped_mann_whitney_p(auc, drawn_auc, n_real, n_fake)
     return {
         "cohens_d": _unbounded(cohens_d(values, labels, np.ones((1, len(values))))[0], drawn_d),
-        "mann_whitney": {"auc": bounded(auc, drawn_auc, n), "p": p_auc},
+        "mann_whitney": {"auc": intervals.bounded(auc, drawn_auc, n), "p": p_auc},
         "kolmogorov_smirnov": {
             "d": {"value": d, "low": max(low, 0.0), "high": min(high, 1.0)},
             "p": kolmogorov_smirnov_p(d, n_real, n_fake),
@@ -100,18 +86,18 @@ def difference(values: Values, labels: Labels, groups: Groups) -> dict[str, Any]
     }
 
 
-def mean(values: Values, labels: Labels, groups: Groups) -> Measure:  # (N,) each
+def mean(values: Floats, labels: Labels, groups: Groups) -> Measure:  # (N,) each
     """The mean with its 95% interval."""
     return _estimated(lambda weights: weights @ values / weights.sum(axis=1), labels, groups)
 
 
-def correlation(a: Values, b: Values, labels: Labels, groups: Groups) -> Measure:  # (N,) each
+def correlation(a: Floats, b: Floats, labels: Labels, groups: Groups) -> Measure:  # (N,) each
     """Spearman's rank correlation with its 95% interval."""
     of_a, of_b = Ranks(a), Ranks(b)
     return _estimated(lambda weights: spearman(of_a, of_b, weights), labels, groups)
 
 
-def standardised_difference(values: Values, labels: Labels, groups: Groups) -> Measure:  # (N,) each
+def standardised_difference(values: Floats, labels: Labels, groups: Groups) -> Measure:  # (N,) each
     """Cohen's d alone, with its 95% interval."""
     if len(np.unique(labels)) < 2:
         return UNKNOWN
@@ -130,17 +116,17 @@ def _unbounded(value: float, drawn: Floats) -> Measure:  # (), (R,)
     value, defined = float(value), drawn[np.isfinite(drawn)]
     if not math.isfinite(value) or not len(defined) or np.ptp(defined) < NO_WIDTH * max(1.0, abs(value)):
         return {**UNKNOWN, "value": value if math.isfinite(value) else None}
-    low, high = interval(defined)
+    low, high = intervals.interval(defined)
     return {"value": value, "low": min(low, value), "high": max(high, value)}
 
 
 def resampled(statistic: Statistic, labels: Labels, groups: Groups) -> Floats:
     """The statistic in each of RESAMPLES resamples, always the same resamples for the same faces: (R,) or (K, R)."""
-    chunks = resample_weights(groups, labels, RESAMPLES, np.random.default_rng(SEED))
+    chunks = intervals.resample_weights(groups, labels, RESAMPLES, np.random.default_rng(SEED))
     return np.concatenate([statistic(weights) for weights in chunks], axis=-1)
 
 
-def cohens_d(values: Values, labels: Labels, weights: Floats) -> Floats:  # (N,), (N,), (R, N) -> (R,)
+def cohens_d(values: Floats, labels: Labels, weights: Floats) -> Floats:  # (N,), (N,), (R, N) -> (R,)
     """Mean of the fakes less that of the reals, in pooled standard deviations (Cohen 1988)."""
     from_centre = values - values.mean()  # a sum of squares far from 0 would lose its digits
     real, fake = (weights * (labels == label) for label in (0, 1))
@@ -154,7 +140,7 @@ def cohens_d(values: Values, labels: Labels, weights: Floats) -> Floats:  # (N,)
     return d
 
 
-def mann_whitney_p(values: Values, labels: Labels, auc: float) -> float:
+def mann_whitney_p(values: Floats, labels: Labels, auc: float) -> float:
     """Two-sided p of the AUC by the normal approximation, corrected for ties and continuity; both classes needed.
 
     It takes every face for independent: right where each is a group of its own.
@@ -174,10 +160,10 @@ def grouped_mann_whitney_p(auc: float, drawn: Floats, n_real: int, n_fake: int) 
     The smaller class' groups less one are its degrees of freedom. Where resamples tell nothing, as when fakes and reals
     do not overlap, the spread is that of the AUC of as many independent faces if the classes are alike.
     """
-    if tell_nothing(drawn, min(n_real, n_fake)):
+    if intervals.tell_nothing(drawn, min(n_real, n_fake)):
         spread = math.sqrt((n_real + n_fake + 1) / (12 * n_real * n_fake))
-        return student_p((auc - 0.5) / spread, math.inf)
-    return student_p((auc - 0.5) / float(np.std(drawn)), min(n_real, n_fake) - 1)
+        return intervals.student_p((auc - 0.5) / spread, math.inf)
+    return intervals.student_p((auc - 0.5) / float(np.std(drawn)), min(n_real, n_fake) - 1)
 
 
 def kolmogorov_smirnov_p(d: float, n_real: int, n_fake: int) -> float:
@@ -193,9 +179,9 @@ def kolmogorov_smirnov_p(d: float, n_real: int, n_fake: int) -> float:
 
 
 class Ranks:
-    """Values sorted once, so that their ranks in many resamples cost a few passes over the weights."""
+    """Floats sorted once, so that their ranks in many resamples cost a few passes over the weights."""
 
-    def __init__(self, values: Values) -> None:
+    def __init__(self, values: Floats) -> None:
         self.order = np.argsort(values, kind="stable")
         self.ends = np.flatnonzero(np.append(np.diff(values[self.order]) != 0, True))  # (U,), of each run of ties
         self.level = np.unique(values, return_inverse=True)[1]  # (N,), which run each face is in
@@ -218,16 +204,16 @@ def spearman(a: Ranks, b: Ranks, weights: Floats) -> Floats:  # (R, N) -> (R,)
 
 
 def beyond_line(
-    values: Values,
-    by: Values,  # (N,)
-    learnt_values: Values,  # (M,), of other faces
-    learnt_by: Values,  # (M,)
-) -> Values:  # (N,)
+    values: Floats,
+    by: Floats,  # (N,)
+    learnt_values: Floats,  # (M,), of other faces
+    learnt_by: Floats,  # (M,)
+) -> Floats:  # (N,)
     """What is left of `values` after the straight line on `by` that the learnt faces give; NaN with fewer than 3."""
     if len(learnt_by) < 3:
         return np.full(len(values), np.nan)
     centre = learnt_by.mean()
     squares = float(((learnt_by - centre) ** 2).sum())
     slope = float((learnt_by - centre) @ learnt_values) / squares if squares > 0 else 0.0
-    left: Values = values - learnt_values.mean() - slope * (by - centre)
+    left: Floats = values - learnt_values.mean() - slope * (by - centre)
     return left

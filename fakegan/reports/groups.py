@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fakegan.evaluation.compare import Comparison, Scored, compare
-from fakegan.evaluation.metrics import Measure, seen_and_unseen
+from fakegan.evaluation.intervals import Measure
+from fakegan.evaluation.metrics import seen_and_unseen
 from fakegan.runs.finished import Configuration, FinishedRun, PartOfRun, configurations, same_faces
 from fakegan.runs.results import FaceScores
 

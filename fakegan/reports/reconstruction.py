@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fakegan.errors import FakeganError
-from fakegan.evaluation.metrics import Measure
+from fakegan.evaluation.intervals import Measure
 from fakegan.evaluation.reconstructed import COMPLEXITY, differences
 from fakegan.reports.groups import fingerprint
 from fakegan.reports.numbers import cell, measured, number, p_cell

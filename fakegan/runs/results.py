@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fakegan.errors import FakeganError
-from fakegan.evaluation.metrics import Measure, judged
+from fakegan.evaluation.intervals import Measure
+from fakegan.evaluation.metrics import judged
 from fakegan.runs.folder import GROUPS_FILE
 from fakegan.system.columns import width as columns
 from fakegan.system.files import replacing

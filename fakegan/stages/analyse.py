@@ -26,8 +26,8 @@ from fakegan.data.sheets import Picture, read_png, sheet, stack, write_png
 from fakegan.data.store import FaceStore
 from fakegan.detector import BATCH
 from fakegan.evaluation import error_plots, plots, probe, spectrum, statistics
+from fakegan.evaluation.intervals import Floats
 from fakegan.evaluation.reconstructed import BEYOND, COMPLEXITY, PROBES, differences
-from fakegan.evaluation.statistics import Values
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
 from fakegan.runs.artifacts import MANIFEST, file_digest, names_digest, obtain
 from fakegan.runs.checkpoints import load_checkpoint
@@ -53,14 +53,14 @@ class Measured:
     """What an autoencoder makes of some faces, in the order of their rows."""
 
     rows: Rows  # (N,), of the store
-    errors: dict[str, Values]  # l1 in [-1, 1], psnr in dB, ssim, high_frequency in [-1, 1]: (N,) each
-    complexity: Values  # (N,)
-    code: Values  # (N, 2C): mean, then standard deviation, of each channel of the code over its places
+    errors: dict[str, Floats]  # l1 in [-1, 1], psnr in dB, ssim, high_frequency in [-1, 1]: (N,) each
+    complexity: Floats  # (N,)
+    code: Floats  # (N, 2C): mean, then standard deviation, of each channel of the code over its places
     code_places: int  # of each channel of the code; 16 * 16 of AutoGAN's
-    spectra: dict[str, Values]  # face, reconstruction, residual: (N, 46) each
+    spectra: dict[str, Floats]  # face, reconstruction, residual: (N, 46) each
 
     @property
-    def probes(self) -> dict[str, Values]:
+    def probes(self) -> dict[str, Floats]:
         """What the linear probes look at, (N, K) each."""
         power = np.log(np.maximum(self.spectra["residual"], _LEAST_POWER))
         return {"code": self.code, "residual_spectrum": power}
@@ -143,7 +143,7 @@ def _measure(live: LiveReconstructions, rows: Rows, what: str) -> Measured:
     """Errors are those of reconstructions as stored, in uint8."""
     codes: list[Tensor] = []
     hook = cast(nn.Module, live.net.encoder).register_forward_hook(lambda net, inputs, code: codes.append(code))
-    parts: list[dict[str, Values]] = []
+    parts: list[dict[str, Floats]] = []
     for start in tqdm(range(0, len(rows), BATCH), f"analysing {len(rows)} {what} faces", disable=None):
         batch = rows[start : start + BATCH]
         pixels = (torch.from_numpy(np.ascontiguousarray(x[batch])) for x in (live.images, live))
@@ -165,7 +165,7 @@ def _of_batch(
     face: Tensor,  # (B, 3, 64, 64), in [-1, 1]
     recon: Tensor,  # the same
     code: Tensor,  # (B, C, 16, 16), of another net than AutoGAN (B, C, ...) or (B, C)
-) -> dict[str, Values]:
+) -> dict[str, Floats]:
     grey_face, grey_recon = (spectrum.grey(x.numpy()) for x in (face, recon))
     residual = grey_recon - grey_face
     places = code.reshape(*code.shape[:2], -1)  # (B, C, P)
@@ -184,7 +184,7 @@ def _of_batch(
     }
 
 
-def _columns(store: FaceStore, train: Measured, val: Measured, test: Measured) -> dict[str, Values]:
+def _columns(store: FaceStore, train: Measured, val: Measured, test: Measured) -> dict[str, Floats]:
     """What errors.csv says of each test face, (N,) each; `val` holds real faces only, new to the autoencoder.
 
     The probes learn from `train`, whose real faces it has learnt from where data.split.autoencoder_share is 0. With one
@@ -199,7 +199,7 @@ def _columns(store: FaceStore, train: Measured, val: Measured, test: Measured) -
     return columns
 
 
-def _write_errors(path: Path, store: FaceStore, test: Measured, columns: dict[str, Values]) -> None:
+def _write_errors(path: Path, store: FaceStore, test: Measured, columns: dict[str, Floats]) -> None:
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # as faces.csv
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(("file", "source", "label", *columns))

@@ -15,7 +15,8 @@ from fakegan.data.store import FaceStore
 from fakegan.detector import Detector
 from fakegan.evaluation import plots
 from fakegan.evaluation.calibration import probability
-from fakegan.evaluation.metrics import Scores, measures
+from fakegan.evaluation.intervals import Floats
+from fakegan.evaluation.metrics import measures
 from fakegan.labels import LABEL_CONVENTION
 from fakegan.runs.folder import SCORES_FILE
 from fakegan.runs.results import FaceScores, write_scores
@@ -28,7 +29,7 @@ class ScoredFaces:
     """Faces with their scores, before and after calibration."""
 
     faces: FaceScores
-    uncalibrated: Scores  # (N,), P(fake) at temperature 1
+    uncalibrated: Floats  # (N,), P(fake) at temperature 1
     threshold: float
     learnt_from: frozenset[str] | None = None  # sources that took part in training, where that matters
 
@@ -100,12 +101,12 @@ def decisions(detector: Detector, store: FaceStore) -> dict[str, Any]:
     }
 
 
-def _margins(detector: Detector, images: RowArray, rows: Rows, what: str) -> Scores:
+def _margins(detector: Detector, images: RowArray, rows: Rows, what: str) -> Floats:
     with tqdm(total=len(rows), desc=f"scoring {what}", mininterval=0.5, disable=None) as bar:
         return detector.margins(images, rows, bar.update)
 
 
-def _scored(detector: Detector, margins: Scores, files: Any, sources: Any, labels: Any, groups: Any) -> ScoredFaces:
+def _scored(detector: Detector, margins: Floats, files: Any, sources: Any, labels: Any, groups: Any) -> ScoredFaces:
     scores = probability(margins, detector.temperature)
     faces = FaceScores(files, sources, labels, groups, scores, scores >= detector.threshold)
     return ScoredFaces(faces, probability(margins, 1.0), detector.threshold)
