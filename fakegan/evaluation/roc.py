@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -16,7 +17,7 @@ def auroc(scores: Floats, labels: Labels) -> float:
 
 def roc(scores: Floats, labels: Labels) -> tuple[Floats, Floats]:
     """False and true positive rates, (U + 1,) each, as `Curves.rates`."""
-    fpr, tpr = Ranking(scores, labels).curves().rates()
+    fpr, tpr = Ranking(scores, labels).curves().rates
     return fpr[0], tpr[0]
 
 
@@ -51,6 +52,7 @@ class Curves:
     found: Floats  # (R, U), weight of the fakes at or above each score; the last is that of all fakes
     alarms: Floats  # (R, U), weight of the reals at or above each score
 
+    @cached_property
     def rates(self) -> tuple[Floats, Floats]:
         """False and true positive rates, (R, U + 1) each, after (0, 0) at an infinite threshold."""
         return _from_zero(self.alarms / self.alarms[:, -1:]), _from_zero(self.found / self.found[:, -1:])
@@ -77,7 +79,7 @@ class Curves:
 
     def equal_error_rate(self) -> Floats:
         """Where as many reals are called fake as fakes are missed, (R,), between two points by a straight line."""
-        fpr, tpr = self.rates()
+        fpr, tpr = self.rates
         gap = fpr - (1 - tpr)  # rises from -1 to 1
         rows, after = np.arange(len(gap)), np.argmax(gap >= 0, axis=1)
         before = after - 1
@@ -87,7 +89,7 @@ class Curves:
 
     def tpr_at_fpr(self, limit: float) -> Floats:
         """Share of fakes found while at most `limit` of the reals are called fake, (R,)."""
-        fpr, tpr = self.rates()
+        fpr, tpr = self.rates
         found: Floats = tpr[np.arange(len(tpr)), np.count_nonzero(fpr <= limit, axis=1) - 1]
         return found
 

@@ -59,11 +59,11 @@ def difference(values: Floats, labels: Labels, groups: Groups) -> dict[str, Any]
         }
     ranking = Ranking(values, labels)
     whole = ranking.curves()
-    distance = np.diff(whole.rates(), axis=0)[0]  # (1, U + 1)
+    distance = np.diff(whole.rates, axis=0)[0]  # (1, U + 1)
 
     def statistics(weights: Floats) -> Floats:  # (R, N) -> (3, R)
         curves = ranking.curves(weights)
-        moved = np.diff(curves.rates(), axis=0)[0] - distance
+        moved = np.diff(curves.rates, axis=0)[0] - distance
         return np.stack([cohens_d(values, labels, weights), curves.auroc(), np.abs(moved).max(axis=1)])
 
     drawn_d, drawn_auc, moved = resampled(statistics, labels, groups)
