@@ -7,7 +7,6 @@ import pytest
 
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.compare import (
-    Comparison,
     Scored,
     bootstrap_p,
     compare,
@@ -26,10 +25,13 @@ def _faces(n: int = 100) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat([0, 1], n), np.arange(2 * n).astype(np.str_)
 
 
+def _at_half(name: str, scores: np.ndarray) -> Scored:  # (S, N)
+    return Scored(name, scores, scores >= 0.5)
+
+
 def _scored(name: str, labels: np.ndarray, shift: float, seeds: int = 1, noise_seed: int = 0) -> Scored:
     noise = np.random.default_rng(noise_seed).normal(size=(seeds, len(labels)))
-    scores = 1 / (1 + np.exp(-(noise + shift * (labels - 0.5))))
-    return Scored(name, scores, scores >= 0.5)
+    return _at_half(name, 1 / (1 + np.exp(-(noise + shift * (labels - 0.5)))))
 
 
 @pytest.mark.parametrize(
@@ -106,49 +108,40 @@ def test_the_same_scores_do_not_differ() -> None:
     labels, groups = _faces()
     one = _scored("one", labels, 1.0)
     [c] = compare([one, dataclasses.replace(one, name="two")], labels, groups, resamples=100)
-    assert c.auroc_difference["value"] == c.accuracy_difference["value"] == 0
+    exact = pytest.approx(1 - 0.025 ** (1 / 100))  # of the hundred groups of either class
+    assert {**c.auroc_difference, "low": -c.auroc_difference["low"]} == {"value": 0, "low": exact, "high": exact}
+    assert c.accuracy_difference["value"] == 0
     assert c.p_auroc == c.p_mcnemar == 1.0
-    exact = 1 - 0.025 ** (1 / 100)  # of the hundred groups of either class
-    assert c.auroc_difference["low"] == pytest.approx(-exact)
-    assert c.auroc_difference["high"] == pytest.approx(exact)
 
 
 def test_the_same_faces_for_both_make_the_interval_narrow() -> None:
     labels, groups = _faces()
-    one = _scored("one", labels, 1.0)
-    scores = np.clip(one.scores + 0.01 * np.random.default_rng(5).normal(size=one.scores.shape), 0, 1)
-    [paired] = compare([one, Scored("close", scores, scores >= 0.5)], labels, groups, resamples=200)
-    [apart] = compare([one, _scored("other", labels, 1.0, noise_seed=1)], labels, groups, resamples=200)
-
-    def width(c: Comparison) -> float:
-        return c.auroc_difference["high"] - c.auroc_difference["low"]
-
-    assert width(paired) < width(apart) / 5
+    one, other = _scored("one", labels, 1.0), _scored("other", labels, 1.0, noise_seed=1)
+    close = _at_half("close", np.clip(one.scores + 0.01 * np.random.default_rng(5).normal(size=(1, 200)), 0, 1))
+    paired, apart, _ = compare([one, close, other], labels, groups, resamples=200)
+    narrow, wide = (c.auroc_difference["high"] - c.auroc_difference["low"] for c in (paired, apart))
+    assert narrow < wide / 5
 
 
-def test_what_only_the_faces_say_decides_nothing_where_resamples_agree() -> None:
+@pytest.mark.parametrize(("n", "differ"), [(3, False), (100, True)])  # exceptions: 1 - 0.025^(1/n) is 0.71, or 0.04
+def test_faces_decide_nothing_beyond_exact_bounds_where_resamples_agree(n: int, differ: bool) -> None:
     """A perfect one beside one that says the same of all faces: the difference is a half in every resample."""
-    for n, differ in ((3, False), (100, True)):  # 1 - 0.025^(1/3) = 0.71 of the faces may be exceptions, or 0.04
-        labels, groups = _faces(n)
-        perfect = Scored("perfect", labels[None].astype(float), labels[None] == 1)
-        constant = Scored("constant", np.full((1, 2 * n), 0.5), np.ones((1, 2 * n), dtype=bool))
-        [c] = compare([perfect, constant], labels, groups, resamples=200)
-        assert c.auroc_difference["value"] == 0.5
-        assert (c.auroc_difference["low"] > 0) == differ
-        assert c.p_auroc < 0.05 if differ else c.p_auroc == 1.0
+    labels, groups = _faces(n)
+    perfect, constant = _at_half("perfect", labels[None].astype(float)), _at_half("constant", np.full((1, 2 * n), 0.5))
+    [c] = compare([perfect, constant], labels, groups, resamples=200)
+    assert c.auroc_difference["value"] == 0.5
+    assert (c.auroc_difference["low"] > 0) == differ
+    assert c.p_auroc < 0.05 if differ else c.p_auroc == 1.0
 
 
 def test_a_seed_that_failed_is_not_covered_up_by_faces_that_agree() -> None:
     labels, groups = _faces()
-    perfect = Scored(
-        "perfect", np.repeat(labels[None].astype(float), 3, axis=0), np.repeat(labels[None] == 1, 3, axis=0)
-    )
-    failed = perfect.scores.copy()
-    failed[2] = 0.5
-    [c] = compare([perfect, Scored("once failed", failed, failed >= 0.5)], labels, groups, resamples=200)
-    assert c.auroc_difference["value"] == pytest.approx(1 / 6)  # 1, 1 and a half; their mean has an error of 1 / 6 too
-    assert c.auroc_difference["low"] == pytest.approx(1 / 6 - 4.3027 / 6, abs=1e-4)  # Student's t of two degrees
-    assert c.auroc_difference["high"] == pytest.approx(1 / 6 + 4.3027 / 6, abs=1e-4)
+    perfect = np.repeat(labels[None].astype(float), 3, axis=0)
+    failed = np.where(np.arange(3)[:, None] == 2, 0.5, perfect)
+    [c] = compare([_at_half("a", perfect), _at_half("b", failed)], labels, groups, resamples=200)
+    # AUROCs 1, 1 and a half: their mean has an error of 1 / 6, and Student's t two degrees.
+    low, high = (pytest.approx(1 / 6 + side * 4.3027 / 6, abs=1e-4) for side in (-1, 1))
+    assert c.auroc_difference == {"value": pytest.approx(1 / 6), "low": low, "high": high}
     assert c.p_auroc == 1.0
 
 
@@ -156,11 +149,10 @@ def test_seeds_add_their_variance_by_hand() -> None:
     labels, groups = _faces()
     base = _scored("base", labels, 1.0)
     area = auroc(base.scores[0], labels)
-    constant = Scored("steady", np.full((2, 200), 0.5), np.ones((2, 200), dtype=bool))
+    constant = _at_half("steady", np.full((2, 200), 0.5))
     moved = np.concatenate([base.scores, base.scores, 1 - base.scores, 1 - base.scores])
-    unsteady = Scored("unsteady", moved, moved >= 0.5)  # of each resample AUROC A, A, 1 - A, 1 - A: a half, too
-    [steady] = compare([base, constant], labels, groups, resamples=400)
-    [c] = compare([base, unsteady], labels, groups, resamples=400)
+    unsteady = _at_half("unsteady", moved)  # of each resample AUROC A, A, 1 - A, 1 - A: a half, too
+    steady, c, _ = compare([base, constant, unsteady], labels, groups, resamples=400)
     low, high = steady.auroc_difference["low"], steady.auroc_difference["high"]
     assert (low + high) / 2 == pytest.approx(area - 0.5)
     of_faces = ((high - low) / 2 / 1.959964) ** 2  # seeds that agree leave the normal
@@ -168,9 +160,8 @@ def test_seeds_add_their_variance_by_hand() -> None:
     freedom = (of_faces + of_seeds) ** 2 / (of_seeds**2 / 3)
     assert 3 < freedom < 4
     reach = student_reach(freedom) * math.sqrt(of_faces + of_seeds)
-    assert c.auroc_difference["value"] == pytest.approx(area - 0.5)
-    assert c.auroc_difference["low"] == pytest.approx(area - 0.5 - reach)
-    assert c.auroc_difference["high"] == pytest.approx(area - 0.5 + reach)
+    value = area - 0.5
+    assert c.auroc_difference == pytest.approx({"value": value, "low": value - reach, "high": value + reach})
     assert c.p_auroc == pytest.approx(student_p((area - 0.5) / math.sqrt(of_faces + of_seeds), freedom))
 
 
@@ -183,7 +174,7 @@ def test_no_interval_of_several_seeds_contradicts_its_p_or_leaves_the_range() ->
         for name, seeds in (("a", 2), ("b", 1 + trial % 3)):
             shifts = rng.normal(2 if name == "a" else 0, 0.3, size=(seeds, 1))
             scores = 1 / (1 + np.exp(-(rng.normal(size=(seeds, 40)) + shifts * (labels - 0.5))))
-            entries.append(Scored(name, scores, scores >= 0.5))
+            entries.append(_at_half(name, scores))
         [c] = compare(entries, labels, groups, resamples=50, seed=trial)
         low, high = c.auroc_difference["low"], c.auroc_difference["high"]
         assert -1 <= low <= c.auroc_difference["value"] <= high <= 1
@@ -209,10 +200,8 @@ def test_groups_are_drawn_together() -> None:
 def test_holm_counts_all_pairs_and_wins_are_those_left() -> None:
     labels, groups = _faces()
     names = ["best", "good", "poor"]
-    entries = [
-        _scored(name, labels, shift, noise_seed=i)
-        for i, (name, shift) in enumerate(zip(names, (2.6, 2.4, 0.2), strict=True))
-    ]
+    shifts = zip(names, (2.6, 2.4, 0.2), strict=True)
+    entries = [_scored(name, labels, shift, noise_seed=i) for i, (name, shift) in enumerate(shifts)]
     comparisons = compare(entries, labels, groups, resamples=500)
     assert [(c.a, c.b) for c in comparisons] == [("best", "good"), ("best", "poor"), ("good", "poor")]
     assert comparisons[1].p_auroc_holm == pytest.approx(3 * comparisons[1].p_auroc)
@@ -254,7 +243,7 @@ def test_equal_models_differ_at_5_percent_about_5_times_in_100(of_group: int) ->
         shared = rng.normal(size=300)  # what both models see in a face
         own = rng.normal(size=(2, groups.max() + 1))[:, groups]  # what each sees in a person
         scores = 1 / (1 + np.exp(-(0.7 * shared + 0.7 * own + labels - 0.5)))
-        entries = [Scored(str(i), s[None], s[None] >= 0.5) for i, s in enumerate(scores)]
+        entries = [_at_half(str(i), s[None]) for i, s in enumerate(scores)]
         [c] = compare(entries, labels, groups, resamples=400, seed=int(rng.integers(2**32)))
         p_values.append((c.p_auroc, c.p_mcnemar))
     rates = (np.array(p_values) < 0.05).mean(axis=0)
