@@ -165,11 +165,7 @@ def _rows_to_score(detector: Detector, store: FaceStore, rows: Rows, own: bool) 
 
 
 def _own_test_faces(trained: RunSettings, store: FaceStore, rows: Rows) -> int:
-    """How many of these faces of another store are test faces of the run; 0, with a note, if its own store is gone.
-
-    Raises:
-        FakeganError: some have the other label there.
-    """
+    """How many of these faces of another store are test faces of the run; 0, with a note, if its own store is gone."""
     try:
         own = own_faces(trained, {})
     except FakeganError as error:

@@ -68,11 +68,7 @@ class Autoencoder:
 
 
 def autoencoders(runs: Sequence[FinishedRun]) -> list[Autoencoder]:
-    """Each autoencoder that these runs trained, once however many runs share it, by depth and width of its code.
-
-    Raises:
-        FakeganError: a damaged analysis.json.
-    """
+    """Each autoencoder that these runs trained, by depth and width of its code, however many runs share it."""
     by_settings: dict[str, dict[int, FinishedRun]] = {}
     for run in runs:
         if not run.settings.pipeline.needs_autoencoder:
@@ -137,11 +133,7 @@ def _analysis(run: FinishedRun) -> tuple[dict[str, Any], str]:
 
 
 def _errors(path: Path, files: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
-    """The columns of errors.csv for some files, in their order, (N,) each.
-
-    Raises:
-        FakeganError: it is missing or damaged.
-    """
+    """The columns of errors.csv for some files, in their order, (N,) each; FakeganError where it is damaged."""
     try:
         if path.stat().st_size > _MAX_ERRORS_BYTES:
             raise ValueError
@@ -262,10 +254,9 @@ def _of_autoencoder(index: int, autoencoder: Autoencoder) -> Section:
 
 
 def _picture(path: Path) -> bytes:
-    """A picture of the analysis; a run may come from elsewhere, and people hand reports on.
+    """A picture of the analysis; FakeganError where it is a link, which could be to anything here, or no PNG.
 
-    Raises:
-        FakeganError: a link, which could be to anything here, or no PNG.
+    A run may come from elsewhere, and people hand reports on.
     """
     if path.is_symlink() or path.parent.is_symlink():
         raise FakeganError(f"{path} is a link, which an analysis never writes: {_CURE}")
