@@ -17,7 +17,7 @@ from fakegan.errors import FakeganError
 from fakegan.evaluation.intervals import Measure
 from fakegan.evaluation.reconstructed import COMPLEXITY, differences
 from fakegan.reports.groups import fingerprint
-from fakegan.reports.numbers import cell, measured, number, p_cell
+from fakegan.reports.numbers import cell, number, p_cell
 from fakegan.reports.render import Block, Figure, Gallery, Section, Table, Text
 from fakegan.runs.finished import FinishedRun
 from fakegan.runs.results import read_json
@@ -159,9 +159,9 @@ def chapter(found: Sequence[Autoencoder]) -> list[Block]:
         blocks.append(Text(words, warning=True))
     if analysed:
         words = (
-            "Differences are fake less real: a negative Cohen's d of L1 says that fakes are copied more exactly, and an "
-            "AUROC below 0.5 says the same of a random pair. A code that holds more numbers than the picture (12288) "
-            "can copy anything, so it says little about what was learnt from real faces."
+            "Differences are fake less real: a negative Cohen's d of L1 says that fakes are copied more exactly, and "
+            "an AUROC below 0.5 says the same of a random pair. A code that holds more numbers than the picture "
+            "(12288) can copy anything, so it says little about what was learnt from real faces."
         )
         busy = f"busy pictures are harder to copy, whoever made them ({analysed[0].analyses[0]['complexity']['name']})"
         blocks += [

@@ -145,6 +145,7 @@ def _rendered(template: str, report: Report, escape: Callable[[str], str]) -> st
         keep_trailing_newline=True,
     )
     environment.filters["kind"] = lambda block: type(block).__name__
+    environment.filters["lines"] = lambda text: Markup("<br>").join(map(finalize, text.split("\n")))
     environment.filters["alt"] = lambda text: Markup(re.sub(r"(?<!\\)([\[\]])", r"\\\1", _mark(text)))
     return environment.get_template(template).render(report=report, pictures=PICTURES_FOLDER)
 
