@@ -22,7 +22,7 @@ from fakegan.reports.render import Block, Figure, Gallery, Section, Table, Text
 from fakegan.runs.finished import FinishedRun
 from fakegan.runs.results import read_json
 
-ANALYSIS, ANALYSIS_FILE, ERRORS_FILE = "analysis", "analysis.json", "errors.csv"  # folder in a run, and files of it
+ANALYSIS_FOLDER, ANALYSIS_FILE, ERRORS_FILE = "analysis", "analysis.json", "errors.csv"  # as stages/analyse.py
 L1 = ("errors", "l1", "real_vs_fake")  # keys of analysis.json
 ERRORS = {"l1": "L1", "psnr": "PSNR, dB", "ssim": "SSIM", "high_frequency": "high-frequency energy"}
 SHEET = "examples"  # shown in full width
@@ -109,7 +109,7 @@ def _code_channels(run: FinishedRun) -> int:
 
 
 def _file(run: FinishedRun) -> Path:
-    return run.path / ANALYSIS / ANALYSIS_FILE
+    return run.path / ANALYSIS_FOLDER / ANALYSIS_FILE
 
 
 def _analysis(run: FinishedRun) -> tuple[dict[str, Any], str]:
@@ -127,7 +127,9 @@ def _analysis(run: FinishedRun) -> tuple[dict[str, Any], str]:
         return content, f"all {len(own)} test faces of the runs themselves, not the faces scored here"
     if own == set(files):
         return content, ""
-    found = differences(_errors(run.path / ANALYSIS / ERRORS_FILE, files), here.labels, here.sources, here.groups)
+    found = differences(
+        _errors(run.path / ANALYSIS_FOLDER / ERRORS_FILE, files), here.labels, here.sources, here.groups
+    )
     found["complexity"]["name"] = content["complexity"]["name"]
     return {**content, **found}, f"the {len(files)} faces scored here, of {len(own)} test faces"
 
@@ -240,7 +242,7 @@ def _of_autoencoder(index: int, autoencoder: Autoencoder) -> Section:
         rows.append(row)
     whole = ", all test faces of the run" if autoencoder.about else ""
     plots, sheets = list[Figure](), list[Figure]()
-    for path in sorted((run.path / ANALYSIS).glob("*.png")):
+    for path in sorted((run.path / ANALYSIS_FOLDER).glob("*.png")):
         words = path.stem.replace("_", " ")
         shown = Figure(
             name=f"analysis_{index}_{path.stem}".lower().replace("-", "_"),
