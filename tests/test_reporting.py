@@ -32,6 +32,11 @@ def reported(runs: list[FinishedRun], folder: Path) -> tuple[str, Page]:
     return text, parse_html((folder / "report.html").read_text())
 
 
+@pytest.fixture
+def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "available", lambda: False)
+
+
 def test_seen_and_unseen_generators_are_answered_and_shown_separately(finish: Finish, tmp_path: Path) -> None:
     options = ("data.split.unseen=[gan_b]",)
     runs = [
@@ -52,6 +57,7 @@ def test_seen_and_unseen_generators_are_answered_and_shown_separately(finish: Fi
     assert "gan_b (fake, unseen)" in page.text
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_seeds_are_one_configuration_and_mistakes_those_of_their_mean_score(finish: Finish, tmp_path: Path) -> None:
     runs = [finish("pipeline=classify", seed=seed, strength=s) for seed, s in ((2, 1.0), (1, 2.0), (3, 3.0))]
     text, page = reported(runs, tmp_path / "report")
@@ -94,6 +100,7 @@ def test_the_report_is_whole_and_replaces_an_earlier_one(finish: Finish, tmp_pat
     assert len(json.loads((folder / "comparison.json").read_text())["groups"][0]["pairs"]) == 3
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_a_report_fits_80_columns_with_long_names(finish: Finish, tmp_path: Path) -> None:
     name = "classifier.name=a_classifier_with_quite_a_long_name_for_a_terminal"
     rates = ("classifier.optimizer.lr=0.0012345", "classifier.optimizer.lr=0.0054321")
@@ -102,6 +109,7 @@ def test_a_report_fits_80_columns_with_long_names(finish: Finish, tmp_path: Path
     assert max(map(len, lines)) < 80
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_runs_on_different_faces_are_not_compared(finish: Finish, tmp_path: Path) -> None:
     runs = [finish("pipeline=classify"), finish("pipeline=recon_classify", "data.split.seed=7")]
     _, page = reported(runs, tmp_path / "report")
@@ -119,10 +127,8 @@ def test_the_same_run_twice_is_refused(finish: Finish, tmp_path: Path) -> None:
     assert not (tmp_path / "report").exists()
 
 
-def test_without_the_store_or_matplotlib_the_rest_stands(
-    finish: Finish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(plots, "available", lambda: False)
+@pytest.mark.usefixtures("without_plots")
+def test_without_the_store_or_matplotlib_the_rest_stands(finish: Finish, tmp_path: Path) -> None:
     run = finish("pipeline=classify")
     moved = replace(run.settings, data=replace(run.settings.data, root=tmp_path / "gone"))
     _, page = reported([FinishedRun(moved, run.folder)], tmp_path / "report")
