@@ -34,7 +34,7 @@ def train_classifier(
 ) -> None:
     """Train on the view, choose what validation decides, write the detector."""
     spec = _fit(settings, view, examples) if view.trains else _learn_error(view, examples)
-    ranks.on_first(lambda: _write_detector(settings, faces, examples, autoencoder, spec))
+    ranks.on_rank_zero(lambda: _write_detector(settings, faces, examples, autoencoder, spec))
 
 
 def _write_detector(
@@ -98,7 +98,7 @@ def _fit(settings: RunSettings, view: View, examples: Examples) -> NetSpec:
     stops_early = not settings.classifier.adversarial
     best = fit(lambda: parts.classifier(settings), data, stage, settings, budget, stops_early)
     node = parts.with_channels(settings.classifier.node, view.channels)
-    ranks.on_first(lambda: _keep_others(settings, node, best.with_name(LAST)))
+    ranks.on_rank_zero(lambda: _keep_others(settings, node, best.with_name(LAST)))
     return NetSpec(untrained(node["net"]), weights_of(best, "net."))
 
 
