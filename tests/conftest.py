@@ -19,11 +19,14 @@ import torch
 from fakegan import prepare
 from fakegan.data.store import FaceStore
 from fakegan.labels import FAKE, REAL
+from fakegan.runs.finished import FinishedRun
 from fakegan.runs.settings import RunSettings
 from fakegan.system import log, signals
 from tests.helpers import smooth_faces, tiny_run, write_store
+from tests.simulated import simulated
 
 Compose = Callable[..., RunSettings]
+Finish = Callable[..., FinishedRun]
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +108,21 @@ def prepared(tmp_path: Path, run_prepare: Callable[..., tuple[int, str, str]]) -
         return FaceStore.open(tmp_path / "faces")
 
     return call
+
+
+@pytest.fixture
+def finish(compose_settings: Compose, tmp_path: Path) -> Finish:
+    """Makes a finished run: overrides of the shipped config, how good it is, its seed."""
+    made = 0
+
+    def make(*overrides: str, strength: float = 1.0, seed: int = 1) -> FinishedRun:
+        nonlocal made
+        made += 1
+        settings = compose_settings("data.split.test=0.5", f"seed={seed}", *overrides)
+        settings = replace(settings, paths=replace(settings.paths, run_dir=tmp_path / "runs" / f"run{made}"))
+        return simulated(settings, strength)
+
+    return make
 
 
 @pytest.fixture(autouse=True)

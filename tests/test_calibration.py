@@ -14,13 +14,6 @@ def test_probability_by_hand_and_at_the_ends() -> None:
     assert probability(np.array([-700.0]), 1.0)[0] > 0  # small, but not nothing
 
 
-def test_temperature_makes_margins_say_how_often_they_are_right() -> None:
-    # Every margin is 6 on its face's side, and 3 of 4 are right: sigmoid(6 / T) = 3/4, so 6 / T = log 3.
-    margins = np.array([6.0, 6.0, 6.0, -6.0, -6.0, -6.0, -6.0, 6.0])
-    labels = np.array([1, 1, 1, 1, 0, 0, 0, 0])
-    assert fit_temperature(margins, labels) == pytest.approx(6 / np.log(3), abs=1e-9)
-
-
 def test_temperature_is_the_least_negative_log_likelihood() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 300)
@@ -34,16 +27,23 @@ def test_temperature_is_the_least_negative_log_likelihood() -> None:
     assert loss(fitted) < min(loss(fitted * 0.99), loss(fitted * 1.01), loss(1.0))
 
 
-def test_temperature_of_margins_that_have_no_best_one() -> None:
-    assert fit_temperature(np.array([-1.0, -5.0, 2.0, 9.0]), LABELS) == 1.0  # separated: colder is always better
-    assert fit_temperature(np.full(4, 3.0), LABELS) == pytest.approx(100)  # says nothing: as hot as can be
-    assert fit_temperature(np.zeros(4), LABELS) == 1.0
-    assert fit_temperature(np.array([5.0, 4.0, -2.0, -9.0]), LABELS) == pytest.approx(100)  # worse than nothing
-    nearly = np.array([-1.0, -1.0, 1.0, -1e-9])  # one face a hair on the wrong side
-    assert fit_temperature(nearly, LABELS) == pytest.approx(0.05)
+@pytest.mark.parametrize(
+    ("margins", "labels", "temperature"),
+    [
+        # Every margin is 6, and 3 of 4 are on their face's side: sigmoid(6 / T) = 3/4, so 6 / T = log 3.
+        ([6, 6, 6, -6, -6, -6, -6, 6], [1, 1, 1, 1, 0, 0, 0, 0], 6 / np.log(3)),
+        ([-1, -5, 2, 9], LABELS, 1.0),  # separated: colder is always better
+        ([3, 3, 3, 3], LABELS, 100),  # says nothing: as hot as can be
+        ([0, 0, 0, 0], LABELS, 1.0),
+        ([5, 4, -2, -9], LABELS, 100),  # worse than nothing
+        ([-1, -1, 1, -1e-9], LABELS, 0.05),  # one face a hair on the wrong side
+    ],
+)
+def test_temperature_by_hand(margins: list[float], labels: list[int], temperature: float) -> None:
+    assert fit_temperature(np.array(margins, dtype=float), np.array(labels)) == pytest.approx(temperature, abs=1e-9)
 
 
-def test_temperature_refuses_what_it_cannot_use() -> None:
+def test_temperature_refuses_one_class_and_a_diverged_classifier() -> None:
     with pytest.raises(FakeganError, match="real"):
         fit_temperature(np.array([1.0, 2.0]), np.array([1, 1]))
     with pytest.raises(FakeganError, match="diverged"):
@@ -53,9 +53,7 @@ def test_temperature_refuses_what_it_cannot_use() -> None:
 def test_band_by_hand() -> None:
     # Ten of each class. Below 0.4: 9 reals, 1 fake (10% fake). Below 0.5: 9 and 2 (18%).
     # At or above 0.7: 8 fakes, 0 reals; at or above 0.6: 8 and 1 (11% real).
-    reals = np.array([0.1] * 9 + [0.6])
-    fakes = np.array([0.2, 0.4] + [0.7] * 8)
-    scores, labels = np.concatenate([reals, fakes]), np.repeat([0, 1], 10)
+    scores, labels = np.array([0.1] * 9 + [0.6] + [0.2, 0.4] + [0.7] * 8), np.repeat([0, 1], 10)
     assert choose_band(scores, labels, threshold=0.5) == (0.4, 0.7)
     assert choose_band(scores, labels, threshold=0.65) == (0.4, 0.65)
     assert choose_band(scores, labels, threshold=0.5, error=0.2) == (0.5, 0.5)  # below 0.5: 2 of 11 weigh 0.18
@@ -65,29 +63,22 @@ def test_band_by_hand() -> None:
 
 def test_band_weighs_both_classes_alike() -> None:
     # Below 0.5: all 90 reals but one tenth of the 10 fakes: 0.1 / 1.1 of the weight is fake, not 1 / 91.
-    scores = np.array([0.2] * 90 + [0.3] + [0.8] * 9)
-    labels = np.array([0] * 90 + [1] * 10)
+    scores, labels = np.array([0.2] * 90 + [0.3] + [0.8] * 9), np.array([0] * 90 + [1] * 10)
     assert choose_band(scores, labels, threshold=0.5, error=0.1)[0] == 0.5
     assert choose_band(scores, labels, threshold=0.5, error=0.09)[0] == 0.3
 
 
-def test_band_without_a_level_covers_the_whole_side() -> None:
-    scores, labels = np.array([0.3, 0.3, 0.8, 0.8]), np.array([0, 1, 0, 1])
-    low, high = choose_band(scores, labels, threshold=0.5)
-    assert (low, high) == (0.0, 1.0)
-    assert unsure(np.array([0.0, 0.5, 1.0]), low, high).all()
-
-
-def test_unsure_holds_its_lower_edge_and_not_its_upper() -> None:
+def test_unsure_holds_the_lower_edge_of_its_band_and_a_whole_side_without_a_level() -> None:
     assert unsure(np.array([0.39, 0.4, 0.69, 0.7]), 0.4, 0.7).tolist() == [False, True, True, False]
     assert not unsure(np.array([0.0, 0.5, 1.0]), 0.5, 0.5).any()
+    band = choose_band(np.array([0.3, 0.3, 0.8, 0.8]), np.array([0, 1, 0, 1]), threshold=0.5)
+    assert band == (0.0, 1.0)
+    assert unsure(np.array([0.0, 0.5, 1.0]), *band).all()
 
 
 def test_reliability_by_hand() -> None:
     scores, labels = np.array([0.0, 0.1, 0.2, 0.9, 1.0]), np.array([0, 1, 0, 1, 1])
     mean_score, share, count = reliability(scores, labels, bins=4)
     assert count.tolist() == [3, 0, 0, 2]
-    assert mean_score[[0, 3]] == pytest.approx([0.1, 0.95])
-    assert share[[0, 3]] == pytest.approx([1 / 3, 1])
-    assert np.isnan(mean_score[1:3]).all()
-    assert np.isnan(share[1:3]).all()
+    assert mean_score == pytest.approx([0.1, np.nan, np.nan, 0.95], nan_ok=True)
+    assert share == pytest.approx([1 / 3, np.nan, np.nan, 1], nan_ok=True)

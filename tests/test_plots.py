@@ -41,8 +41,7 @@ def test_roc_comparison_draws_each_seed_and_the_mean_between_them() -> None:
 def test_seeds_plot_has_a_dot_a_seed_and_the_mean() -> None:
     axes = plots.seeds_plot({"a": [0.7, 0.9], "b": [0.6]}, "AUROC").axes[0]
     bar, dots = axes.lines[:2]
-    assert bar.get_xdata() == pytest.approx([0.8, 0.8])
-    assert list(dots.get_xdata()) == [0.7, 0.9]
+    assert (list(bar.get_xdata()), list(dots.get_xdata())) == (pytest.approx([0.8, 0.8]), [0.7, 0.9])
     assert [t.get_text() for t in axes.texts] == ["0.800", "0.600"]
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -15,8 +13,6 @@ from PIL import Image
 from fakegan.data.sheets import png
 from fakegan.reports.render import (
     Answer,
-    Caution,
-    FaceRow,
     Figure,
     Gallery,
     Items,
@@ -29,44 +25,9 @@ from fakegan.reports.render import (
     to_markdown,
     visible,
 )
+from tests.helpers import parse_html
 
 NASTY = 'a<b>&"c"|*d*_e_\udcff\x00'
-VOID = {"meta", "img", "br", "link", "hr", "input"}
-
-
-@dataclass
-class Page(HTMLParser):
-    """What a browser makes of it: elements with attributes, the text, and a stack that must end empty."""
-
-    elements: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
-    open: list[str] = field(default_factory=list)
-    text: str = ""
-
-    def __post_init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
-            self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
-def parse(content: str) -> Page:
-    page = Page()
-    page.feed(content)
-    page.close()
-    assert page.open == []
-    return page
 
 
 def picture(name: str = "roc", width: int = 8) -> Figure:
@@ -76,9 +37,9 @@ def picture(name: str = "roc", width: int = 8) -> Figure:
 
 @pytest.fixture
 def report() -> Report:
-    table = Table(f"caption {NASTY}", ["name", NASTY, "value"], [[NASTY, "word", "0.5\n[0.4, 0.6]"]], words=2)
+    table = Table(f"caption {NASTY}", [{"name": NASTY, NASTY: "word", "value": "0.5\n[0.4, 0.6]"}], words=2)
     inner = Section("inner", [Items([NASTY, "two"]), Gallery([picture("a"), picture("b")]), table])
-    faces = FaceRow(f"row {NASTY}", [picture("face_1")])
+    faces = Gallery([picture("face_1")], f"row {NASTY}")
     return Report(
         f"title {NASTY}",
         f"lead {NASTY}",
@@ -86,13 +47,13 @@ def report() -> Report:
             Answer(f"does {NASTY}?", "Yes", "yes", f"because {NASTY}", (NASTY,)),
             Answer("and?", "Not asked", "open", "-"),
         ],
-        [Section(f"one {NASTY}", [Text(NASTY), Caution(NASTY), picture()]), Section("two", [inner, faces])],
+        [Section(f"one {NASTY}", [Text(NASTY), Text(NASTY, warning=True), picture()]), Section("two", [inner, faces])],
     )
 
 
 def test_tags_are_balanced_and_nothing_is_loaded(report: Report) -> None:
     content = to_html(report)
-    page = parse(content)
+    page = parse_html(content)
     assert content.startswith("<!DOCTYPE html>")
     assert not re.search(r"https?:|@import|url\(|<script|<link", content)
     policy = next(m["content"] for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
@@ -104,7 +65,7 @@ def test_tags_are_balanced_and_nothing_is_loaded(report: Report) -> None:
 
 
 def test_every_picture_is_inside_with_its_size_and_alt(report: Report) -> None:
-    images = parse(to_html(report)).all("img")
+    images = parse_html(to_html(report)).all("img")
     assert len(images) == len(list(figures(report.sections))) == 4
     for image in images:
         start, _, data = (image["src"] or "").partition(",")
@@ -116,7 +77,7 @@ def test_every_picture_is_inside_with_its_size_and_alt(report: Report) -> None:
 
 
 def test_texts_are_shown_as_they_are(report: Report) -> None:
-    page = parse(to_html(report))
+    page = parse_html(to_html(report))
     shown = 'a<b>&"c"|*d*_e_\\udcff\\x00'
     assert visible(NASTY) == shown
     assert not page.all("b")
@@ -125,7 +86,7 @@ def test_texts_are_shown_as_they_are(report: Report) -> None:
 
 
 def test_tables_say_what_their_cells_belong_to(report: Report) -> None:
-    page = parse(to_html(report))
+    page = parse_html(to_html(report))
     scopes = [th["scope"] for th in page.all("th")]
     assert scopes == ["col", "col", "col", "row"]
     assert [td.get("class") for td in page.all("td")] == [None, "n"]
@@ -135,7 +96,7 @@ def test_tables_say_what_their_cells_belong_to(report: Report) -> None:
 
 
 def test_contents_lead_to_every_section(report: Report) -> None:
-    page = parse(to_html(report))
+    page = parse_html(to_html(report))
     targets = [(a["href"] or "").removeprefix("#") for a in page.all("a")]
     assert targets == ["answers", "details", "s0", "s1"]
     assert set(targets) <= {s.get("id") for s in page.all("section")}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fakegan.evaluation.metrics import measures
-from fakegan.runs.results import FaceScores, columns, shortened, table, write_scores
+from fakegan.runs.results import FaceScores, shortened, table, write_scores
+from fakegan.system.columns import in_columns, width
 
 LONG = [f"stylegan2_ffhq_config_f_truncation_psi_{psi}_seeds_0_to_50000" for psi in ("0.5", "0.7")]
 
@@ -50,7 +51,7 @@ def test_generators_that_are_all_unseen_are_said_to_be() -> None:
 @pytest.mark.parametrize("learnt_from", [None, {"camera", LONG[0]}, {"camera"}])
 def test_long_names_fit_80_columns_and_stay_apart(learnt_from: set[str] | None) -> None:
     lines = _table(learnt_from, ("camera", *LONG))
-    assert max(map(columns, lines)) < 80
+    assert max(map(width, lines)) < 80
     named = [line.split(" (fake")[0] for line in lines if line.startswith("styl") and " (fake" in line]
     assert len(set(named)) == len(named) == 2
 
@@ -59,7 +60,6 @@ def test_names_are_shortened_in_the_middle_and_never_to_the_same() -> None:
     assert shortened(["abcdefghij", "abc"], [6, 6]) == ["ab..ij", "abc"]
     assert shortened(["abXcdefgYij", "abZcdefgWij"], [8, 8]) == ["abX..Yij", "abZ..Wij"]
     assert shortened(["abcXdefg", "abcYdefg"], [7, 7]) == ["abc..fg", "a..2..g"]
-    assert columns("\u4eba\u8138") == 4
     assert shortened(["\u4eba" * 9], [8]) == ["\u4eba\u4eba..\u4eba"]
 
 
@@ -68,3 +68,9 @@ def test_a_name_that_is_no_utf8_is_written_as_it_was_read(tmp_path: Path) -> Non
     names, one = np.array([name]), np.array([1])
     write_scores(tmp_path / "scores.csv", FaceScores(names, np.array(["a"]), one, names, one * 0.75, one == 1))
     assert b"caf\xe9.jpg,a,1,0.75,fake" in (tmp_path / "scores.csv").read_bytes()
+
+
+def test_columns_are_padded_by_the_width_that_a_terminal_gives_them() -> None:
+    assert width("\u4eba\u8138") == 4
+    assert width("e\u0301") == 1  # an accent of its own
+    assert in_columns([("", "n"), ("\u4eba", "10"), ("abc", "")], right={1}) == ["      n", "\u4eba   10", "abc"]

@@ -21,9 +21,9 @@ def test_a_wave_has_its_power_on_its_own_ring(down: int, across: int, radius: in
 
 
 def test_rings_are_counted_in_waves_a_picture() -> None:
-    assert frequencies().shape == (46,)
-    assert frequencies()[32] == 0.5  # Nyquist's
-    assert frequencies()[16] == 0.25
+    assert frequencies()[[16, 32]].tolist() == [0.25, 0.5]  # the last is Nyquist's
+    with pytest.raises(ValueError, match="64, 64"):
+        azimuthal_power(np.zeros((1, 32, 32)))
 
 
 def test_white_noise_is_flat_at_its_variance() -> None:
@@ -58,8 +58,3 @@ def test_grey_weighs_the_colours() -> None:
     image[0, 1] = 1
     image[1] = -1
     assert grey(image)[:, 0, 0].tolist() == pytest.approx([0.587, -1])
-
-
-def test_other_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match="64, 64"):
-        azimuthal_power(np.zeros((1, 32, 32)))

@@ -10,29 +10,30 @@ import pytest
 from fakegan.evaluation import statistics as s
 
 
-def _two(real: list[float], fake: list[float]) -> tuple[s.Values, s.Labels, s.Groups]:
+def _two(real: list[float], fake: list[float]) -> tuple[s.Floats, s.Labels, s.Groups]:
     values = np.array([*real, *fake], dtype=np.float64)
-    labels = np.array([0] * len(real) + [1] * len(fake))
-    return values, labels, np.arange(len(values)).astype(str)
+    return values, np.repeat([0, 1], [len(real), len(fake)]), np.arange(len(values)).astype(str)
 
 
-def _once(values: s.Values) -> s.Values:
-    return np.ones((1, len(values)))
+@pytest.mark.parametrize(
+    ("real", "fake", "d"),
+    [
+        ([1, 2, 3], [3, 4, 5], 2),  # means 2 and 4, both variances 1
+        ([-1, -2, -3], [-3, -4, -5], -2),
+        ([0, 2], [1, 2, 3], 1 / math.sqrt(4 / 3)),  # variances 2 and 1: pooled (1 * 2 + 2 * 1) / 3
+        ([0.1] * 7, [0.1] * 9, None),  # no spread
+    ],
+)
+def test_cohens_d_by_hand(real: list[float], fake: list[float], d: float | None) -> None:
+    faces = _two(real, fake)
+    alone = s.standardised_difference(*faces)
+    assert alone == s.difference(*faces)["cohens_d"]
+    assert alone["value"] == (None if d is None else pytest.approx(d))
+    assert s.standardised_difference(faces[0], 0 * faces[1], faces[2]) == s.UNKNOWN
 
 
-def test_cohens_d_by_hand() -> None:
-    values, labels, _ = _two([1, 2, 3], [3, 4, 5])  # means 2 and 4, both variances 1
-    assert s.cohens_d(values, labels, _once(values))[0] == pytest.approx(2)
-    assert s.cohens_d(-values, labels, _once(values))[0] == pytest.approx(-2)
-    values, labels, _ = _two([0, 2], [1, 2, 3])  # variances 2 and 1: pooled (1 * 2 + 2 * 1) / 3
-    assert s.cohens_d(values, labels, _once(values))[0] == pytest.approx(1 / math.sqrt(4 / 3))
-
-
-def test_no_spread_has_no_d() -> None:
-    values, labels, groups = _two([0.1] * 7, [0.1] * 9)
-    assert np.isnan(s.cohens_d(values, labels, _once(values))[0])
-    found = s.difference(values, labels, groups)
-    assert found["cohens_d"] == {"value": None, "low": None, "high": None}
+def test_values_all_alike_do_not_differ() -> None:
+    found = s.difference(*_two([0.1] * 7, [0.1] * 9))
     assert (found["mann_whitney"]["auc"]["value"], found["mann_whitney"]["p"]) == (0.5, 1)
     assert (found["kolmogorov_smirnov"]["d"]["value"], found["kolmogorov_smirnov"]["p"]) == (0, 1)
 
@@ -109,12 +110,6 @@ def test_grouped_mann_whitney_by_hand() -> None:
     assert found["p"] == pytest.approx(0.1213, abs=1e-4)  # z = 0.5 / sqrt(5 / 48) = 1.549
 
 
-def test_cohens_d_alone_is_that_beside_the_others() -> None:
-    values, labels, groups = _two([1.0, 2, 3, 5], [2.0, 4, 4, 7])
-    assert s.standardised_difference(values, labels, groups) == s.difference(values, labels, groups)["cohens_d"]
-    assert s.standardised_difference(values, 0 * labels, groups) == s.UNKNOWN
-
-
 def test_beyond_a_line_nothing_is_left_of_it() -> None:
     by = np.array([0.0, 1, 2, 5])
     left = s.beyond_line(3 * by + 1 + np.array([0, 0, 0.5, 0]), by, 3 * by + 1, by)
@@ -156,11 +151,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
         values = math.sqrt(0.8) * rng.normal(size=60)[group] + math.sqrt(0.2) * rng.normal(size=240) + labels * 0.5
         found = s.difference(values, labels, group.astype(str))
         alone = s.difference(values, labels, np.arange(240).astype(str))
-        measures = {
-            "d": found["cohens_d"],
-            "auc": found["mann_whitney"]["auc"],
-            "ks": found["kolmogorov_smirnov"]["d"],
-        }
+        measures = {"d": found["cohens_d"], "auc": found["mann_whitney"]["auc"], "ks": found["kolmogorov_smirnov"]["d"]}
         for name, measure in measures.items():
             held[name] += measure["low"] <= truth[name] <= measure["high"]
         held["d, groups ignored"] += alone["cohens_d"]["low"] <= 0.5 <= alone["cohens_d"]["high"]

@@ -19,6 +19,7 @@ from fakegan.data.store import MANIFEST, FaceStore
 from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
+from fakegan.system.columns import in_columns
 from fakegan.system.processes import cores
 
 _HEADINGS = {"autoencoder_train": "autoencoder", "autoencoder_val": "its val"}  # of the splits, in a table
@@ -64,15 +65,12 @@ class Faces:
         """A line for each source with its faces in each split, those of the autoencoder first; 80 columns at most."""
         shown = [i for i, split in enumerate(_HEADINGS) if split in needs or (split in CLASSIFIER and "test" in needs)]
         headings = [list(_HEADINGS.values())[i] for i in shown]
-        rows = [["faces", *headings]]
+        rows = [["faces", *(f"{heading:>7}" for heading in headings)]]
         for source, counts in self.splits.counts(self.store.sources).items():
             label = CLASS_NAMES[int(self.store.labels[self.store.sources == source][0])]
             name = source if len(source) <= _LONGEST_NAME else f"{source[: _LONGEST_NAME - 3]}..."
             rows.append([f"{name} ({label})", *(f"{counts[i]:,}" for i in shown)])
-        width = max(len(row[0]) for row in rows)
-        widths = [max(len(heading), 7) for heading in headings]
-        numbers = ["".join(f"  {n:>{w}}" for n, w in zip(row[1:], widths, strict=True)) for row in rows]
-        return "\n".join(row[0].ljust(width) + cells for row, cells in zip(rows, numbers, strict=True))
+        return "\n".join(in_columns(rows, right=range(1, len(rows[0]))))
 
 
 def open_faces(

@@ -15,6 +15,7 @@ from fakegan.data.frames import GroupBy
 from fakegan.data.images import Face
 from fakegan.errors import FakeganError
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
+from fakegan.system.columns import in_columns
 
 _STANDARD_QUANTISER_MEAN = 57.625  # libjpeg's luma table at quality 50
 _OFTEN = 0.05  # formats, profiles: shares that differ by more are worth a warning
@@ -112,8 +113,7 @@ class Summary:
     def lines(self) -> list[str]:
         """The table, the reasons for rejections, the warnings."""
         table = [_COLUMNS] + [source.cells() for source in self.sources]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+        lines = in_columns(table)
         reasons = sum((source.reasons for source in self.sources), Counter[str]())
         lines += [f"rejected: {reason} ({times})" for reason, times in reasons.most_common(5)]
         if len(reasons) > 5:

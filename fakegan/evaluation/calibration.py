@@ -9,28 +9,26 @@ import numpy as np
 import numpy.typing as npt
 
 from fakegan.errors import FakeganError
-from fakegan.evaluation.metrics import CALIBRATION_BINS, Labels, Scores, calibration_bins, require_both_classes
+from fakegan.evaluation.intervals import Floats, Labels
+from fakegan.evaluation.metrics import CALIBRATION_BINS, calibration_bins, require_both_classes
 
-Margins = npt.NDArray[np.float64]  # (N,), log odds of fake
-
-COLDEST, HOTTEST = 0.05, 100.0  # temperatures between which one is looked for
+COLDEST, HOTTEST = 0.05, 100.0  # the range of temperatures
 HALVINGS = 60  # of the interval of 1/T: beyond float64's precision
 
 
-def probability(margins: Margins, temperature: float) -> Scores:
-    """P(fake), (N,): the sigmoid of margins / temperature, without overflow at either end."""
+def probability(margins: Floats, temperature: float) -> Floats:
+    """P(fake), (N,): the sigmoid of log odds / temperature, without overflow at either end."""
     scaled = margins / temperature
     small = np.exp(-np.abs(scaled))
-    scores: Scores = np.where(scaled >= 0, 1.0, small) / (1 + small)
+    scores: Floats = np.where(scaled >= 0, 1.0, small) / (1 + small)
     return scores
 
 
-def fit_temperature(margins: Margins, labels: Labels) -> float:
+def fit_temperature(margins: Floats, labels: Labels) -> float:
     """The temperature of least negative log-likelihood (Guo et al. 2017, arXiv:1706.04599), in [0.05, 100].
 
-    The likelihood is convex in 1/T, so its slope there changes sign once and halving finds where. It is 1.0, the
-    scores stay as they are, where every margin is on its label's side: the likelihood then grows without end as T
-    falls, and nothing says where to stop.
+    The likelihood is convex in 1/T, so its slope changes sign once, and bisection finds the place. Where every margin
+    lies on its label's side, the likelihood grows without end as T falls: T is then 1.0, and the scores stay.
 
     Raises:
         FakeganError: one class only, or a margin that is not finite.
@@ -49,16 +47,16 @@ def fit_temperature(margins: Margins, labels: Labels) -> float:
 
 
 def choose_band(
-    scores: Scores,
+    scores: Floats,
     labels: Labels,
     threshold: float,
     error: float = 0.1,  # share of wrong verdicts allowed on either side of the band
 ) -> tuple[float, float]:
     """The band (low, high) around the threshold inside which a verdict is "unsure"; for validation scores only.
 
-    Below `low`, the largest such level, at most `error` of the faces are fake if both classes weigh the same; at or
-    above `high`, the smallest, at most `error` are real. low <= threshold <= high; a level with no face beyond it
-    does not count. Where no level will do, low is 0.0 or high is 1.0, and `unsure` then covers that whole side.
+    `low` is the largest level below which at most `error` of the faces are fake, if both classes weigh the same;
+    `high` is the smallest level from which on at most `error` are real. low <= threshold <= high; a level with no face
+    beyond it does not count. Without such a level, low is 0.0 or high is 1.0, and `unsure` covers that whole side.
 
     Raises:
         FakeganError: one class only.
@@ -74,18 +72,16 @@ def choose_band(
     return float(max(levels[is_low], default=0.0)), float(min(levels[is_high], default=1.0))
 
 
-def unsure(scores: Scores, low: float, high: float) -> npt.NDArray[np.bool_]:
+def unsure(scores: Floats, low: float, high: float) -> npt.NDArray[np.bool_]:
     """Whether each score is inside the band, (N,): low <= score < high, and up to 1 itself where high is 1."""
     return (scores >= low) & ((scores < high) | (high >= 1))
 
 
 def reliability(
-    scores: Scores,
-    labels: Labels,
-    bins: int = CALIBRATION_BINS,
-) -> tuple[Scores, Scores, npt.NDArray[np.int64]]:
+    scores: Floats, labels: Labels, bins: int = CALIBRATION_BINS
+) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
     """Mean score, share of fakes and count of each bin of equal width, (bins,) each; NaN where a bin is empty."""
-    which = calibration_bins(scores, bins)
-    count = np.bincount(which, minlength=bins)
+    bin_of = calibration_bins(scores, bins)
+    count = np.bincount(bin_of, minlength=bins)
     some = np.where(count, count, np.nan)
-    return np.bincount(which, scores, bins) / some, np.bincount(which, labels, bins) / some, count
+    return np.bincount(bin_of, scores, bins) / some, np.bincount(bin_of, labels, bins) / some, count

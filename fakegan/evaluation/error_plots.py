@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fakegan.evaluation.metrics import Labels, Sources
+from fakegan.evaluation.intervals import Floats, Labels, Sources
 from fakegan.evaluation.plots import FAKE_COLOUR, LINES, REAL_COLOUR, empty_figure, shown
 from fakegan.evaluation.spectrum import HALF_NYQUIST, SIZE, frequencies
-from fakegan.evaluation.statistics import Values
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +28,7 @@ CLASSES = ((0, "real", REAL_COLOUR, "-"), (1, "fake", FAKE_COLOUR, "--"))
 ENOUGH = 5  # faces of a source that have a distribution; fewer are dots
 
 
-def error_distributions(errors: Mapping[str, Values], labels: Labels, sources: Sources) -> Figure:
+def error_distributions(errors: Mapping[str, Floats], labels: Labels, sources: Sources) -> Figure:
     """One panel an error (`AXES`), one shape a source: its distribution, median and middle half; reals first."""
     names = sorted(np.unique(sources), key=lambda source: (labels[sources == source][0], source))
     figure = empty_figure(0.9 * len(errors) + 0.34 * len(errors) * len(names))
@@ -42,7 +41,11 @@ def error_distributions(errors: Mapping[str, Values], labels: Labels, sources: S
             if len(own) < ENOUGH or np.ptp(own) == 0:
                 axes.plot(own, np.full(len(own), place), "o", color=colour, ms=4)
                 continue
-            at, density = _density(own)
+            # The density by a Gaussian kernel of Scott's width, its peak 1, from the least to the largest value.
+            at = np.linspace(own.min(), own.max(), 100)
+            away = (at[:, None] - own) / (1.06 * own.std() * len(own) ** -0.2)  # (100, n)
+            density = np.exp(-0.5 * away**2).sum(axis=1)
+            density /= density.max()
             axes.fill_between(at, place - 0.42 * density, place + 0.42 * density, color=colour, alpha=0.45, lw=0)
             low, middle, high = np.quantile(own, (0.25, 0.5, 0.75))
             axes.plot([low, high], [place, place], color=colour, lw=3, solid_capstyle="butt")
@@ -55,7 +58,7 @@ def error_distributions(errors: Mapping[str, Values], labels: Labels, sources: S
     return figure
 
 
-def mean_spectra(spectra: Mapping[str, Values], labels: Labels) -> Figure:
+def mean_spectra(spectra: Mapping[str, Floats], labels: Labels) -> Figure:
     """Mean azimuthal power (N, 46) of up to four kinds of pictures; below, how far the fakes' is above the reals'."""
     figure = empty_figure(1.75 * (len(spectra) + 1))
     *panels, below = figure.subplots(len(spectra) + 1, 1, sharex=True)
@@ -64,7 +67,7 @@ def mean_spectra(spectra: Mapping[str, Values], labels: Labels) -> Figure:
     for axes, (kind, power) in zip(panels, spectra.items(), strict=True):
         for label, name, colour, line in CLASSES:
             if (labels == label).any():
-                axes.plot(at, _mean(power, labels == label), line, color=colour, lw=1.5, label=name)
+                axes.plot(at, _mean(power[labels == label]), line, color=colour, lw=1.5, label=name)
         axes.set(yscale="log")
         axes.set_title(kind, fontsize=9, loc="left")
         axes.set_ylabel("power", fontsize=9)
@@ -72,16 +75,16 @@ def mean_spectra(spectra: Mapping[str, Values], labels: Labels) -> Figure:
     panels[0].legend(fontsize=8)
     if len(np.unique(labels)) == 2:
         for (kind, power), line in zip(spectra.items(), LINES, strict=False):
-            ratio = _mean(power, labels == 1) / _mean(power, labels == 0)
+            ratio = _mean(power[labels == 1]) / _mean(power[labels == 0])
             below.plot(at, 10 * np.log10(ratio), line, color="black", lw=1.3, label=kind)
         below.margins(y=0.3)
         below.legend(fontsize=8, ncols=3, loc="upper center")
     below.set_title("fake over real", fontsize=9, loc="left")
     below.set_ylabel("dB", fontsize=9)
     below.set_xlabel("spatial frequency, cycles per pixel (above 0.5: diagonals only)", fontsize=9)
-    for axes in (*panels[1:], below):
-        axes.axvline(HALF_NYQUIST / SIZE, color="grey", lw=0.8, ls=":")
     for axes in (*panels, below):
+        if axes is not panels[0]:
+            axes.axvline(HALF_NYQUIST / SIZE, color="grey", lw=0.8, ls=":")
         axes.tick_params(labelsize=8)
         axes.grid(lw=0.3)
     return figure
@@ -97,15 +100,6 @@ def rendered(figure: Figure) -> npt.NDArray[np.uint8]:
     return pixels
 
 
-def _density(values: Values) -> tuple[Values, Values]:  # (N,) -> two (100,)
-    """Places from the least to the largest value, and a Gaussian kernel's density there, its peak 1 (Scott's width)."""
-    at = np.linspace(values.min(), values.max(), 100)
-    away = (at[:, None] - values) / (1.06 * values.std() * len(values) ** -0.2)
-    density = np.exp(-0.5 * away**2).sum(axis=1)
-    return at, density / density.max()
-
-
-def _mean(power: Values, chosen: Labels) -> Values:  # (N, 46), bool (N,) -> (46,)
-    """Mean, a little above 0: a logarithm follows."""
-    average: Values = power[chosen].mean(axis=0) + 1e-12
+def _mean(power: Floats) -> Floats:  # (N, 46) -> (46,)
+    average: Floats = power.mean(axis=0) + 1e-12  # a little above 0: a logarithm follows
     return average

@@ -9,24 +9,26 @@ import importlib.util
 import math
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fakegan.evaluation.calibration import reliability
-from fakegan.evaluation.metrics import CALIBRATION_BINS, Labels, Scores, Sources, auroc, roc, seen_and_unseen
+from fakegan.evaluation.intervals import Floats, Labels, Sources
+from fakegan.evaluation.metrics import CALIBRATION_BINS, seen_and_unseen
+from fakegan.evaluation.roc import auroc, roc
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-REAL_COLOUR, FAKE_COLOUR = "#2f6f9f", "#c8553d"
-# Okabe and Ito's palette, told apart by colour-blind people too; its yellow is too pale for a line.
+REAL_COLOUR, FAKE_COLOUR, UNSEEN_COLOUR = "#2f6f9f", "#c8553d", "#e6a817"
+# Okabe and Ito's palette, which colour-blind people can tell apart; its yellow is too pale for a line.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-_SHORT_NAME = 22  # letters: two columns of such names fit into a legend
-_COLOUR_OF = {"seen fakes": FAKE_COLOUR, "unseen fakes": "#e6a817"}
 LINES = ("-", "--", ":", "-.")  # one round of the colours each
+ALL_FAKES = "all fakes"
+_SHORT_NAME = 22  # letters: two columns of such names fit into a legend
 
 Kinds = Mapping[str, npt.NDArray[np.bool_]]  # fakes by name, (N,) each
 
@@ -37,25 +39,29 @@ def available() -> bool:
 
 
 def pictures(
-    scores: Scores,
+    scores: Floats,
     labels: Labels,
     sources: Sources,
     threshold: float,
-    uncalibrated: Scores | None = None,  # the same faces' scores before the temperature
+    uncalibrated: Floats | None = None,  # the same faces' scores before the temperature
     learnt_from: Collection[str] | None = None,  # sources that took part in training; None: not known
 ) -> dict[str, Figure]:
     """Figures by name: roc, confusion, score_histogram, and reliability where there are uncalibrated scores.
 
-    Generators that were seen in training and others are drawn apart.
+    Generators seen in training and unseen generators are drawn separately.
     """
-    fakes = _kinds_of_fakes(labels, sources, learnt_from)
+    fake = labels == 1
+    unseen = learnt_from is not None and not np.isin(sources[fake], sorted(learnt_from)).any()
+    parts = seen_and_unseen(labels, sources, learnt_from)
+    kinds = {f"{name} fakes": fake & part for name, part in parts.items()}
+    kinds = kinds or {"unseen fakes" if unseen else ALL_FAKES: fake}
     figures = {
-        "roc": _roc(scores, labels, sources, threshold, fakes),
-        "confusion": _confusion(scores, labels, threshold, fakes),
-        "score_histogram": _histogram(scores, labels, threshold, fakes),
+        "roc": _roc(scores, labels, sources, threshold, kinds),
+        "confusion": _confusion(scores, labels, threshold, kinds),
+        "score_histogram": _histogram(scores, labels, threshold, kinds),
     }
     if uncalibrated is not None:
-        figures["reliability"] = _reliability(scores, uncalibrated, labels, fakes)
+        figures["reliability"] = _reliability(scores, uncalibrated, labels, kinds)
     return figures
 
 
@@ -63,43 +69,40 @@ def wins_matrix(
     wins: npt.NDArray[np.int64],  # (K, K), 1 where the row beats the column, -1 where it loses, 0 undecided
     names: Sequence[str],
 ) -> Figure:
-    """Who beats whom: each row against each column, which goes by its number."""
+    """Which row beats which column; a column shows its configuration's number."""
     from matplotlib.colors import ListedColormap
 
     figure, axes = _figure()
-    places = np.arange(len(names))
-    shown = np.where(np.eye(len(names)), np.nan, wins)
+    off_diagonal = np.where(np.eye(len(names)), np.nan, wins)
     colours = ListedColormap([COLOURS[1], "#e6e6e6", COLOURS[0]])
-    axes.imshow(shown, cmap=colours, vmin=-1, vmax=1, aspect="auto")  # square cells would push names off the figure
-    for row, column in zip(*np.nonzero(~np.isnan(shown)), strict=True):
+    axes.imshow(off_diagonal, cmap=colours, vmin=-1, vmax=1, aspect="auto")  # square cells push names off the figure
+    for row, column in zip(*np.nonzero(~np.isnan(off_diagonal)), strict=True):
         won = int(wins[row, column])
         word = {1: "wins", -1: "loses", 0: "="}[won]
         axes.text(column, row, word, ha="center", va="center", fontsize=8, color="white" if won else "black")
-    axes.set(xticks=places, yticks=places)
+    axes.set(xticks=range(len(names)), yticks=range(len(names)))
     axes.set_title("Does the row beat the column? (=: undecided)", fontsize=10)
-    axes.set_xticklabels([str(place + 1) for place in places])
-    axes.set_yticklabels([_wrapped(f"{place + 1}: {name}") for place, name in enumerate(names)], fontsize=8)
+    axes.set_xticklabels([str(place) for place in range(1, len(names) + 1)])
+    axes.set_yticklabels([_wrapped(f"{place}: {name}") for place, name in enumerate(names, 1)], fontsize=8)
     return figure
 
 
 def roc_comparison(
-    curves: Mapping[str, Sequence[tuple[Scores, Labels]]],  # by configuration, one pair a seed
+    curves: Mapping[str, Sequence[tuple[Floats, Labels]]],  # by configuration, one pair a seed
 ) -> Figure:
     """ROC of each configuration: a thin line a seed, and their mean in bold."""
     figure, axes = _figure(4.2 + 0.2 * len(curves))
     at = np.linspace(0, 1, 501)
     for i, (name, seeds) in enumerate(curves.items()):
-        colour, line = COLOURS[i % len(COLOURS)], LINES[i // len(COLOURS) % len(LINES)]
-        found, areas = [], []
-        for scores, labels in seeds:
-            fpr, tpr, _ = roc(scores, labels)
-            axes.plot(fpr, tpr, color=colour, lw=0.6, alpha=0.5)
-            found.append(np.interp(at, fpr, tpr))
-            areas.append(auroc(scores, labels))
-        mean = np.concatenate([[0.0], np.mean(found, axis=0)])
-        axes.plot(np.append(0.0, at), mean, line, color=colour, lw=2.2, label=shown(f"{name} ({np.mean(areas):.3f})"))
-    axes.plot([0, 1], [0, 1], color="grey", lw=0.8, ls=":")
-    axes.set(xlabel="real faces called fake", ylabel="fake faces found", title="ROC, and the area under it")
+        style: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)]}
+        rates = [roc(scores, labels) for scores, labels in seeds]
+        for fpr, tpr in rates:
+            axes.plot(fpr, tpr, lw=0.6, alpha=0.5, **style)
+        mean = np.append(0.0, np.mean([np.interp(at, fpr, tpr) for fpr, tpr in rates], axis=0))
+        style |= {"ls": LINES[i // len(COLOURS) % len(LINES)], "lw": 2.2}
+        area = np.mean([auroc(scores, labels) for scores, labels in seeds])
+        axes.plot(np.append(0.0, at), mean, label=shown(f"{name} ({area:.3f})"), **style)
+    _finish_roc(axes)
     figure.legend(loc="outside lower center", fontsize=8)
     return figure
 
@@ -111,8 +114,7 @@ def seeds_plot(
     """A dot for each seed and a bar at their mean, one line a configuration."""
     figure, axes = _figure(1.4 + 0.5 * len(values))
     for row, of_seeds in enumerate(values.values()):
-        colour = COLOURS[row % len(COLOURS)]
-        mean = float(np.mean(of_seeds))
+        colour, mean = COLOURS[row % len(COLOURS)], float(np.mean(of_seeds))
         axes.plot([mean, mean], [row - 0.3, row + 0.3], color=colour, lw=3, solid_capstyle="butt")
         axes.plot(of_seeds, np.full(len(of_seeds), row), "o", color=colour, ms=6, mec="white", mew=0.8, alpha=0.8)
         axes.annotate(f"{mean:.3f}", (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=9)
@@ -124,12 +126,19 @@ def seeds_plot(
 
 
 def shown(name: str) -> str:
-    """A name as matplotlib draws it letter by letter: it would set what stands between two $ as a formula.
+    """A name as matplotlib draws it letter by letter: it would set text between two $ as a formula.
 
-    It also leaves out of legends what begins with _, and fails on bytes that are no text.
+    It also leaves names that begin with _ out of legends, and fails on bytes that are no text.
     """
     plain = name.encode("utf-8", "replace").decode().replace("$", r"\$")
     return f" {plain}" if plain.startswith("_") else plain
+
+
+def empty_figure(height: float) -> Figure:  # inches
+    """A figure of 4.8 inches width without axes."""
+    from matplotlib.figure import Figure  # without pyplot: no window system, no global state
+
+    return Figure(figsize=(4.8, height), dpi=120, layout="constrained")
 
 
 def _figure(height: float = 4.2) -> tuple[Figure, Axes]:
@@ -142,85 +151,59 @@ def _wrapped(name: str) -> str:
     return "\n".join(textwrap.wrap(shown(name), 17, break_long_words=False))
 
 
-def empty_figure(
-    height: float,  # inches
-) -> Figure:
-    """A figure of 4.8 inches width without axes."""
-    from matplotlib.figure import Figure  # without pyplot: no window system, no global state
-
-    return Figure(figsize=(4.8, height), dpi=120, layout="constrained")
+def _finish_roc(axes: Axes) -> None:
+    axes.plot([0, 1], [0, 1], color="grey", lw=0.8, ls=":")
+    axes.set(xlabel="real faces called fake", ylabel="fake faces found", title="ROC, and the area under it")
 
 
-def _kinds_of_fakes(
-    labels: Labels, sources: Sources, learnt_from: Collection[str] | None
-) -> dict[str, npt.NDArray[np.bool_]]:
-    """Fakes by name: those of generators seen in training and the others, or all of them."""
-    parts = seen_and_unseen(labels, sources, learnt_from)
-    fake = labels == 1
-    if parts:
-        return {f"{name} fakes": fake & part for name, part in parts.items()}
-    unseen = learnt_from is not None and not np.isin(sources[fake], sorted(learnt_from)).any()
-    return {"unseen fakes" if unseen else "all fakes": fake}
-
-
-def _roc(scores: Scores, labels: Labels, sources: Sources, threshold: float, kinds: Kinds) -> Figure:
+def _roc(scores: Floats, labels: Labels, sources: Sources, threshold: float, kinds: Kinds) -> Figure:
     fakes = np.unique(sources[labels == 1])
     fakes = fakes if len(fakes) > 1 else fakes[:0]
     columns = 1 if max((len(name) for name in fakes), default=0) > _SHORT_NAME else 2
     figure, axes = _figure(4.2 + 0.17 * math.ceil((len(fakes) + len(kinds) + 1) / columns))
-    unseen = {str(source) for source in sources[kinds["unseen fakes"]]} if "unseen fakes" in kinds else set()
-    for i, source in enumerate(fakes):
-        among = (labels == 0) | (sources == source)
-        fpr, tpr, _ = roc(scores[among], labels[among])
-        colour, line = COLOURS[i % (len(COLOURS) - 1)], LINES[i // (len(COLOURS) - 1) % len(LINES)]  # black: all
-        name = f"{source}, unseen" if source in unseen else source
+    unseen = {*sources[kinds["unseen fakes"]].tolist()} if "unseen fakes" in kinds else set()
+
+    def draw(among: npt.NDArray[np.bool_], name: str, **style: Any) -> None:
         label = shown(f"{name} ({auroc(scores[among], labels[among]):.3f})")
-        axes.plot(fpr, tpr, line, color=colour, lw=1.2, alpha=0.8, label=label)
+        axes.plot(*roc(scores[among], labels[among]), label=label, **style)
+
+    for i, source in enumerate(fakes.tolist()):
+        colour, line = COLOURS[i % (len(COLOURS) - 1)], LINES[i // (len(COLOURS) - 1) % len(LINES)]  # black: all fakes
+        name = f"{source}, unseen" if source in unseen else source
+        draw((labels == 0) | (sources == source), name, color=colour, ls=line, lw=1.2, alpha=0.8)
     for (kind, fake), line in zip(kinds.items(), LINES, strict=False):
-        among = fake | (labels == 0)
-        fpr, tpr, _ = roc(scores[among], labels[among])
-        area = auroc(scores[among], labels[among])
-        axes.plot(fpr, tpr, line, color="black", lw=2, label=f"{kind} ({area:.3f})")
-    axes.plot([0, 1], [0, 1], color="grey", lw=0.8, ls=":")
-    at = scores >= threshold
-    found = [at[fake].mean() for fake in kinds.values()]
-    axes.plot([at[labels == 0].mean()] * len(found), found, "o", color="black", label="threshold from validation")
-    axes.set(
-        xlabel="real faces called fake",
-        ylabel="fake faces found",
-        title="ROC, and the area under it",
-        aspect="equal",
-    )
-    figure.legend(loc="outside lower center", fontsize=8, ncols=columns)  # beside the curves, however many there are
+        draw(fake | (labels == 0), kind, color="black", ls=line, lw=2)
+    _finish_roc(axes)
+    called = scores >= threshold
+    found = [called[fake].mean() for fake in kinds.values()]
+    axes.plot([called[labels == 0].mean()] * len(found), found, "o", color="black", label="threshold from validation")
+    axes.set(aspect="equal")
+    figure.legend(loc="outside lower center", fontsize=8, ncols=columns)  # below the curves, however many there are
     return figure
 
 
-def _confusion(scores: Scores, labels: Labels, threshold: float, kinds: Kinds) -> Figure:
+def _confusion(scores: Floats, labels: Labels, threshold: float, kinds: Kinds) -> Figure:
     figure, axes = _figure()
     rows = {"real": labels == 0, **kinds}
     counts = np.array([[(own & ((scores >= threshold) == v)).sum() for v in (0, 1)] for own in rows.values()])
     shares = counts / counts.sum(axis=1, keepdims=True)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for y in range(len(rows)):
-        for v in (0, 1):
-            colour = "white" if shares[y, v] > 0.5 else "black"
-            axes.text(v, y, f"{counts[y, v]}\n{shares[y, v]:.1%}", ha="center", va="center", color=colour)
-    axes.set(
-        xticks=[0, 1],
-        yticks=range(len(rows)),
-        xticklabels=["called real", "called fake"],
-        title=f"Threshold {threshold:.3f}",
-    )
-    axes.set_yticklabels(["fake" if name == "all fakes" else name.replace(" ", "\n") for name in rows])
+    for (y, v), share in np.ndenumerate(shares):
+        colour = "white" if share > 0.5 else "black"
+        axes.text(v, y, f"{counts[y, v]}\n{share:.1%}", ha="center", va="center", color=colour)
+    axes.set(xticks=[0, 1], yticks=range(len(rows)), title=f"Threshold {threshold:.3f}")
+    axes.set_xticklabels(["called real", "called fake"])
+    axes.set_yticklabels(["fake" if name == ALL_FAKES else name.replace(" ", "\n") for name in rows])
     return figure
 
 
-def _histogram(scores: Scores, labels: Labels, threshold: float, kinds: Kinds) -> Figure:
+def _histogram(scores: Floats, labels: Labels, threshold: float, kinds: Kinds) -> Figure:
     figure, axes = _figure()
     bins = [i / 40 for i in range(41)]
     axes.hist(scores[labels == 0], bins, alpha=0.6, color=REAL_COLOUR, label="real", density=True)
     for name, fake in kinds.items():
-        label, colour = ("fake", FAKE_COLOUR) if name == "all fakes" else (name, _COLOUR_OF[name])
+        colour = UNSEEN_COLOUR if name == "unseen fakes" else FAKE_COLOUR
+        label = "fake" if name == ALL_FAKES else name
         axes.hist(scores[fake], bins, alpha=0.6, color=colour, label=label, density=True)
     axes.axvline(threshold, color="black", lw=1, ls="--", label="threshold from validation")
     axes.set(xlabel="score: P(fake)", ylabel="density", title="Scores")
@@ -228,13 +211,13 @@ def _histogram(scores: Scores, labels: Labels, threshold: float, kinds: Kinds) -
     return figure
 
 
-def _reliability(scores: Scores, uncalibrated: Scores, labels: Labels, kinds: Kinds) -> Figure:
+def _reliability(scores: Floats, uncalibrated: Floats, labels: Labels, kinds: Kinds) -> Figure:
     figure = empty_figure(5.2)
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     axes.plot([0, 1], [0, 1], color="grey", lw=0.8, ls=":", label="as it should be")
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
     (kind, fake), *others = kinds.items()
-    of = "" if kind == "all fakes" else f", {kind}"
+    of = "" if kind == ALL_FAKES else f", {kind}"
     curves = [(uncalibrated, fake, f"before the temperature{of}", COLOURS[1], "s")]
     curves += [(scores, fake, f"after it{of}", COLOURS[0], "o")]
     curves += [(scores, other, f"after it, {name}", COLOURS[2], "^") for name, other in others]

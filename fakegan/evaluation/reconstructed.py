@@ -1,4 +1,4 @@
-"""How differently real and fake faces are reconstructed, from the numbers of each face: analysis.json, of any faces."""
+"""How differently real and fake faces are reconstructed, from the numbers of each face: content of analysis.json."""
 
 from __future__ import annotations
 
@@ -6,25 +6,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from fakegan.evaluation.error_plots import AXES
-from fakegan.evaluation.intervals import Groups
-from fakegan.evaluation.metrics import Labels, Sources
+from fakegan.evaluation.intervals import Floats, Groups, Labels, Sources
 from fakegan.evaluation.probe import separates
-from fakegan.evaluation.statistics import UNKNOWN, Values, by_source, correlation, standardised_difference
+from fakegan.evaluation.statistics import UNKNOWN, by_source, correlation, standardised_difference
 
 COMPLEXITY, BEYOND = "complexity", "l1_given_complexity"
 PROBES = {"code": "probe_code", "residual_spectrum": "probe_residual_spectrum"}  # probe -> column of its P(fake)
 
 
 def differences(
-    columns: Mapping[str, Values],  # by name, (N,) each: the errors, COMPLEXITY and, where they are known, the others
+    columns: Mapping[str, Floats],  # by name: the errors, COMPLEXITY and, where they are known, BEYOND and the probes
     labels: Labels,
     sources: Sources,
     groups: Groups,
 ) -> dict[str, Any]:
-    """Errors, probes and the caveat of these faces, with 95% intervals; UNKNOWN where a column is missing."""
-    real = labels == 0
-    complexity = columns[COMPLEXITY]
-    beyond = columns.get(BEYOND)
+    """Errors, probes and complexity of these faces, with 95% intervals; UNKNOWN where a column is missing."""
+    real, complexity, beyond = labels == 0, columns[COMPLEXITY], columns.get(BEYOND)
     return {
         "errors": {name: by_source(columns[name], labels, sources, groups) for name in AXES},
         "probes": {name: separates(columns.get(column), labels, groups) for name, column in PROBES.items()},

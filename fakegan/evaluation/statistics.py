@@ -11,31 +11,20 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from fakegan.evaluation.intervals import (
-    NO_WIDTH,
-    OUTSIDE,
-    Groups,
-    Ranking,
-    bounds,
-    interval,
-    resample_weights,
-    student_p,
-    tell_nothing,
-)
-from fakegan.evaluation.metrics import Labels, Measure, Sources
+from fakegan.evaluation import intervals
+from fakegan.evaluation.intervals import NO_WIDTH, Floats, Groups, Labels, Measure, Sources
+from fakegan.evaluation.roc import Ranking
 
-Values = npt.NDArray[np.float64]
-Statistic = Callable[[Values], Values]  # weights (R, N) -> (R,), or (K, R) for K statistics at once
+Statistic = Callable[[Floats], Floats]  # weights (R, N) -> (R,), or (K, R) for K statistics at once
 
 UNKNOWN: Measure = {"value": None, "low": None, "high": None}
 RESAMPLES = 1000
 SEED = 0
 
 
-def by_source(values: Values, labels: Labels, sources: Sources, groups: Groups) -> dict[str, Any]:  # (N,) each
-    """How one number is distributed: by source, real against all fakes, and against each generator alone."""
+def by_source(values: Floats, labels: Labels, sources: Sources, groups: Groups) -> dict[str, Any]:  # (N,) each
+    """How a number is distributed: by source, real against all fakes, and against each generator alone."""
     found: dict[str, Any] = {"by_source": {}, "real_vs_fake": difference(values, labels, groups), "by_generator": {}}
     for source in np.unique(sources):
         own = sources == source
@@ -52,12 +41,12 @@ def by_source(values: Values, labels: Labels, sources: Sources, groups: Groups) 
     return found
 
 
-def difference(values: Values, labels: Labels, groups: Groups) -> dict[str, Any]:  # (N,) each
+def difference(values: Floats, labels: Labels, groups: Groups) -> dict[str, Any]:  # (N,) each
     """Cohen's d, Mann-Whitney's AUC and Kolmogorov-Smirnov's D between fakes and reals, with 95% intervals.
 
     AUC is the chance that a fake has a larger value than a real face, ties counting half; D the largest distance
     between the two cumulated distributions. Sampling only ever adds to D, and resampling adds again: its interval
-    is D give or take what 95% of the resamples move the distance of the distributions at any one place.
+    is D give or take the distance that 95% of the resamples move the distributions at any one place.
 
     The p-values are by group as well: AUC's from its resamples where groups hold several faces, D's as if each group
     were a single face, which says too little, never too much, where the faces of a group differ.
@@ -68,28 +57,28 @@ def difference(values: Values, labels: Labels, groups: Groups) -> dict[str, Any]
             "mann_whitney": {"auc": UNKNOWN, "p": None},
             "kolmogorov_smirnov": {"d": UNKNOWN, "p": None},
         }
-    ranking, as_it_is = Ranking(values, labels), np.ones((1, len(values)))
-    whole = ranking.curves(as_it_is)
-    distance = whole.found / whole.fakes - whole.alarms / whole.reals  # (1, U)
+    ranking = Ranking(values, labels)
+    whole = ranking.curves()
+    distance = np.diff(whole.rates, axis=0)[0]  # (1, U + 1)
 
-    def statistics(weights: Values) -> Values:  # (R, N) -> (3, R)
+    def statistics(weights: Floats) -> Floats:  # (R, N) -> (3, R)
         curves = ranking.curves(weights)
-        moved = curves.found / curves.fakes - curves.alarms / curves.reals - distance
+        moved = np.diff(curves.rates, axis=0)[0] - distance
         return np.stack([cohens_d(values, labels, weights), curves.auroc(), np.abs(moved).max(axis=1)])
 
     drawn_d, drawn_auc, moved = resampled(statistics, labels, groups)
     auc, d = float(whole.auroc()[0]), float(np.abs(distance).max())
     n_real, n_fake = (len(np.unique(groups[labels == label])) for label in (0, 1))
     n = min(n_real, n_fake)
-    alone = len(np.unique(groups)) == len(groups)
-    reach = float(np.quantile(moved, 1 - 2 * OUTSIDE))
-    low, high = (d - reach, d + reach) if n > 1 and reach > NO_WIDTH else bounds(d, np.zeros(1), n)
+    reach = float(np.quantile(moved, 1 - 2 * intervals.OUTSIDE))
+    low, high = (d - reach, d + reach) if n > 1 and reach > NO_WIDTH else intervals.bounds(d, np.zeros(1), n)
+    if len(np.unique(groups)) == len(groups):
+        p_auc = mann_whitney_p(values, labels, auc)
+    else:
+        p_auc = grouped_mann_whitney_p(auc, drawn_auc, n_real, n_fake)
     return {
-        "cohens_d": _measure(cohens_d(values, labels, as_it_is)[0], drawn_d),
-        "mann_whitney": {
-            "auc": share(auc, drawn_auc, n),
-            "p": mann_whitney_p(values, labels) if alone else grouped_mann_whitney_p(auc, drawn_auc, n_real, n_fake),
-        },
+        "cohens_d": _unbounded(cohens_d(values, labels, np.ones((1, len(values))))[0], drawn_d),
+        "mann_whitney": {"auc": intervals.bounded(auc, drawn_auc, n), "p": p_auc},
         "kolmogorov_smirnov": {
             "d": {"value": d, "low": max(low, 0.0), "high": min(high, 1.0)},
             "p": kolmogorov_smirnov_p(d, n_real, n_fake),
@@ -97,58 +86,47 @@ def difference(values: Values, labels: Labels, groups: Groups) -> dict[str, Any]
     }
 
 
-def mean(values: Values, labels: Labels, groups: Groups) -> Measure:  # (N,) each
+def mean(values: Floats, labels: Labels, groups: Groups) -> Measure:  # (N,) each
     """The mean with its 95% interval."""
-    if not len(values):
-        return UNKNOWN
-    drawn = resampled(lambda weights: weights @ values / weights.sum(axis=1), labels, groups)
-    return _measure(values.mean(), drawn)
+    return _estimated(lambda weights: weights @ values / weights.sum(axis=1), labels, groups)
 
 
-def correlation(a: Values, b: Values, labels: Labels, groups: Groups) -> Measure:  # (N,) each
+def correlation(a: Floats, b: Floats, labels: Labels, groups: Groups) -> Measure:  # (N,) each
     """Spearman's rank correlation with its 95% interval."""
-    if not len(a):
-        return UNKNOWN
     of_a, of_b = Ranks(a), Ranks(b)
-    drawn = resampled(lambda weights: spearman(of_a, of_b, weights), labels, groups)
-    return _measure(spearman(of_a, of_b, np.ones((1, len(a))))[0], drawn)
+    return _estimated(lambda weights: spearman(of_a, of_b, weights), labels, groups)
 
 
-def standardised_difference(values: Values, labels: Labels, groups: Groups) -> Measure:  # (N,) each
+def standardised_difference(values: Floats, labels: Labels, groups: Groups) -> Measure:  # (N,) each
     """Cohen's d alone, with its 95% interval."""
     if len(np.unique(labels)) < 2:
         return UNKNOWN
-    drawn = resampled(lambda weights: cohens_d(values, labels, weights), labels, groups)
-    return _measure(cohens_d(values, labels, np.ones((1, len(values))))[0], drawn)
+    return _estimated(lambda weights: cohens_d(values, labels, weights), labels, groups)
 
 
-def share(value: float, drawn: Values, independent: int) -> Measure:
-    """A statistic between 0 and 1 that rests on so many independent groups, from its resamples (R,)."""
-    low, high = bounds(value, drawn, independent)
-    return {"value": value, "low": low, "high": high}
+def _estimated(statistic: Statistic, labels: Labels, groups: Groups) -> Measure:
+    """A statistic without a least or largest value, with its 95% interval; UNKNOWN without faces."""
+    if not len(labels):
+        return UNKNOWN
+    return _unbounded(statistic(np.ones((1, len(labels))))[0], resampled(statistic, labels, groups))
 
 
-def _measure(value: float, drawn: Values) -> Measure:
-    """A statistic without bounds; no interval where no two resamples differ, for that shows nothing of its error."""
-    defined = drawn[np.isfinite(drawn)]
+def _unbounded(value: float, drawn: Floats) -> Measure:  # (), (R,)
+    """A measure without an interval where no two resamples differ, for that shows nothing of its error."""
+    value, defined = float(value), drawn[np.isfinite(drawn)]
     if not math.isfinite(value) or not len(defined) or np.ptp(defined) < NO_WIDTH * max(1.0, abs(value)):
-        return {**UNKNOWN, "value": float(value) if math.isfinite(value) else None}
-    low, high = interval(defined)
-    return {"value": float(value), "low": min(low, float(value)), "high": max(high, float(value))}
+        return {**UNKNOWN, "value": value if math.isfinite(value) else None}
+    low, high = intervals.interval(defined)
+    return {"value": value, "low": min(low, value), "high": max(high, value)}
 
 
-def resampled(statistic: Statistic, labels: Labels, groups: Groups) -> Values:
-    """The statistic in each of RESAMPLES resamples, always the same ones for the same faces: (R,) or (K, R)."""
-    chunks = resample_weights(groups, labels, RESAMPLES, np.random.default_rng(SEED))
+def resampled(statistic: Statistic, labels: Labels, groups: Groups) -> Floats:
+    """The statistic in each of RESAMPLES resamples, always the same resamples for the same faces: (R,) or (K, R)."""
+    chunks = intervals.resample_weights(groups, labels, RESAMPLES, np.random.default_rng(SEED))
     return np.concatenate([statistic(weights) for weights in chunks], axis=-1)
 
 
-def smaller_class(labels: Labels, groups: Groups) -> int:
-    """How many groups the class with fewer of them has."""
-    return min(len(np.unique(groups[labels == label])) for label in (0, 1))
-
-
-def cohens_d(values: Values, labels: Labels, weights: Values) -> Values:  # (N,), (N,), (R, N) -> (R,)
+def cohens_d(values: Floats, labels: Labels, weights: Floats) -> Floats:  # (N,), (N,), (R, N) -> (R,)
     """Mean of the fakes less that of the reals, in pooled standard deviations (Cohen 1988)."""
     from_centre = values - values.mean()  # a sum of squares far from 0 would lose its digits
     real, fake = (weights * (labels == label) for label in (0, 1))
@@ -158,11 +136,11 @@ def cohens_d(values: Values, labels: Labels, weights: Values) -> Values:  # (N,)
         squares = weights @ from_centre**2 - n_real * mean_real**2 - n_fake * mean_fake**2
         variance = squares / (n_real + n_fake - 2)
         rounding = 1e-10 * np.abs(values).max()
-        d: Values = (mean_fake - mean_real) / np.sqrt(np.where(variance > rounding**2, variance, np.nan))
+        d: Floats = (mean_fake - mean_real) / np.sqrt(np.where(variance > rounding**2, variance, np.nan))
     return d
 
 
-def mann_whitney_p(values: Values, labels: Labels) -> float:
+def mann_whitney_p(values: Floats, labels: Labels, auc: float) -> float:
     """Two-sided p of the AUC by the normal approximation, corrected for ties and continuity; both classes needed.
 
     It takes every face for independent: right where each is a group of its own.
@@ -172,27 +150,26 @@ def mann_whitney_p(values: Values, labels: Labels) -> float:
     variance = n_real * n_fake / 12 * (n + 1 - float((ties**3 - ties).sum()) / (n * (n - 1)))
     if variance <= 0:  # all values are equal
         return 1.0
-    auc = float(Ranking(values, labels).curves(np.ones((1, n))).auroc()[0])
     away = abs(auc - 0.5) * n_real * n_fake
     return math.erfc(max(away - 0.5, 0) / math.sqrt(2 * variance))
 
 
-def grouped_mann_whitney_p(auc: float, drawn: Values, n_real: int, n_fake: int) -> float:
+def grouped_mann_whitney_p(auc: float, drawn: Floats, n_real: int, n_fake: int) -> float:
     """Two-sided p of the AUC by Student's t, from the spread of its resamples (R,) by group; the counts are of groups.
 
     The smaller class' groups less one are its degrees of freedom. Where resamples tell nothing, as when fakes and reals
-    do not overlap, the spread is that which the AUC of as many independent faces has where the classes are alike.
+    do not overlap, the spread is that of the AUC of as many independent faces if the classes are alike.
     """
-    if tell_nothing(drawn, min(n_real, n_fake)):
+    if intervals.tell_nothing(drawn, min(n_real, n_fake)):
         spread = math.sqrt((n_real + n_fake + 1) / (12 * n_real * n_fake))
-        return student_p((auc - 0.5) / spread, math.inf)
-    return student_p((auc - 0.5) / float(np.std(drawn)), min(n_real, n_fake) - 1)
+        return intervals.student_p((auc - 0.5) / spread, math.inf)
+    return intervals.student_p((auc - 0.5) / float(np.std(drawn)), min(n_real, n_fake) - 1)
 
 
 def kolmogorov_smirnov_p(d: float, n_real: int, n_fake: int) -> float:
     """Two-sided p of D by Kolmogorov's limit with Stephens' correction for finite counts (Stephens 1970).
 
-    The counts are of what is independent: groups, not the faces in them.
+    The counts are of independent groups, not of the faces in them.
     """
     root = math.sqrt(n_real * n_fake / (n_real + n_fake))
     x = (root + 0.12 + 0.11 / root) * d
@@ -202,42 +179,41 @@ def kolmogorov_smirnov_p(d: float, n_real: int, n_fake: int) -> float:
 
 
 class Ranks:
-    """Values sorted once, so that their ranks in many resamples cost a few passes over the weights."""
+    """Floats sorted once, so that their ranks in many resamples cost a few passes over the weights."""
 
-    def __init__(self, values: Values) -> None:  # (N,)
+    def __init__(self, values: Floats) -> None:
         self.order = np.argsort(values, kind="stable")
         self.ends = np.flatnonzero(np.append(np.diff(values[self.order]) != 0, True))  # (U,), of each run of ties
         self.level = np.unique(values, return_inverse=True)[1]  # (N,), which run each face is in
 
-    def __call__(self, weights: Values) -> Values:  # (R, N) -> (R, N)
+    def __call__(self, weights: Floats) -> Floats:  # (R, N) -> (R, N)
         """Ranks less their mean; ties share theirs."""
         upto = np.cumsum(weights[:, self.order], axis=1)[:, self.ends]
         middle = upto - np.diff(upto, axis=1, prepend=0) / 2 - upto[:, -1:] / 2
-        ranks: Values = middle[:, self.level]
+        ranks: Floats = middle[:, self.level]
         return ranks
 
 
-def spearman(a: Ranks, b: Ranks, weights: Values) -> Values:  # (R, N) -> (R,)
+def spearman(a: Ranks, b: Ranks, weights: Floats) -> Floats:  # (R, N) -> (R,)
     """Spearman's rank correlation, ties sharing their mean rank; NaN where one of the two has no spread."""
     x, y = a(weights), b(weights)
+    xy, xx, yy = ((weights * product).sum(axis=1) for product in (x * y, x * x, y * y))
     with np.errstate(divide="ignore", invalid="ignore"):
-        result: Values = (weights * x * y).sum(axis=1) / np.sqrt(
-            (weights * x * x).sum(axis=1) * (weights * y * y).sum(axis=1)
-        )
+        result: Floats = xy / np.sqrt(xx * yy)
     return result
 
 
 def beyond_line(
-    values: Values,  # (N,)
-    by: Values,  # (N,)
-    learnt_values: Values,  # (M,), of other faces
-    learnt_by: Values,  # (M,)
-) -> Values:  # (N,)
+    values: Floats,
+    by: Floats,  # (N,)
+    learnt_values: Floats,  # (M,), of other faces
+    learnt_by: Floats,  # (M,)
+) -> Floats:  # (N,)
     """What is left of `values` after the straight line on `by` that the learnt faces give; NaN with fewer than 3."""
     if len(learnt_by) < 3:
         return np.full(len(values), np.nan)
     centre = learnt_by.mean()
     squares = float(((learnt_by - centre) ** 2).sum())
     slope = float((learnt_by - centre) @ learnt_values) / squares if squares > 0 else 0.0
-    left: Values = values - learnt_values.mean() - slope * (by - centre)
+    left: Floats = values - learnt_values.mean() - slope * (by - centre)
     return left

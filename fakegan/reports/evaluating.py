@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,32 +17,29 @@ from fakegan.data.arrays import Rows
 from fakegan.data.faces import Faces, open_faces
 from fakegan.data.store import FaceStore
 from fakegan.detector import Detector
-from fakegan.system.devices import use_device
 from fakegan.errors import FakeganError, UsageError
-from fakegan.runs.folder import EVALUATIONS_FOLDER, METRICS_FILE, REPORTS_FOLDER
-from fakegan.runs.results import TABLE_WIDTH, read_metrics, table, write_metrics
-from fakegan.system.files import entries, new_folder, why_not_writable
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
-from fakegan.stages.examples import own_faces
-from fakegan.runs.finished import LEARNT_FROM, SCORED, FinishedRun, learnt_from, same_faces
-from fakegan.runs.folder import LEDGER_FILE
-from fakegan.runs.ledger import command, record
 from fakegan.reports.write import write_report
-from fakegan.stages.scoring import ScoredFaces, decisions, score, together
+from fakegan.runs.finished import LEARNT_FROM, SCORED, FinishedRun, learnt_from, same_faces
+from fakegan.runs.folder import EVALUATIONS_FOLDER, LEDGER_FILE, METRICS_FILE, REPORTS_FOLDER
+from fakegan.runs.ledger import command, record
+from fakegan.runs.results import TABLE_WIDTH, read_metrics, table, write_metrics
 from fakegan.runs.settings import EvaluateSettings, RunSettings, began_with
+from fakegan.stages.examples import own_faces
+from fakegan.stages.scoring import decisions, score, together
+from fakegan.system.devices import use_device
+from fakegan.system.files import entries, new_folder, why_not_writable
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(settings: EvaluateSettings, trained: RunSettings) -> str:
     """Score one run, write into a new folder of it or into `out`, return the table."""
-    _refuse_taken(settings)
+    _refuse_taken(settings.out)
     result = _score_again(settings, trained)
-    lines = [
-        f"{trained.paths.run_dir}:",
-        textwrap.fill(result.scored, TABLE_WIDTH),
-        table(result.metrics["test"]),
-        f"results: {result.folder}",
-    ]
-    return "\n".join(lines)
+    scored = textwrap.fill(result.scored, TABLE_WIDTH)
+    shown = table(result.metrics["test"])
+    return f"{trained.paths.run_dir}:\n{scored}\n{shown}\nresults: {result.folder}"
 
 
 def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
@@ -51,14 +49,16 @@ def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
         UsageError: none of them has finished, or `out` is there already.
         FakeganError: they were scored on different faces.
     """
-    _refuse_taken(settings)
+    _refuse_taken(settings.out)
     finished = []
     for run in trained:
-        why = _cannot_be_compared(run)
-        if why is None:
-            finished.append(run)
+        path = run.paths.run_dir / METRICS_FILE
+        if not path.is_file():
+            log.info(f"{run.paths.run_dir} is left out: it has not finished")
+        elif "test" not in read_metrics(path):
+            log.info(f"{run.paths.run_dir} is left out: it trained an autoencoder only")
         else:
-            print(f"{run.paths.run_dir} is left out: {why}", flush=True)
+            finished.append(run)
     if not finished:
         raise UsageError("none of these runs has scored faces: name finished ones")
     if settings.data is None and not settings.sources:
@@ -70,75 +70,60 @@ def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
     return write_report(results, out, command())
 
 
-def _refuse_taken(settings: EvaluateSettings) -> None:
-    out = settings.out
+def _refuse_taken(out: Path | None) -> None:
     if out is not None and out.exists() and not (out.is_dir() and not entries(out)):
         raise UsageError(f"out={out} is there already: name a new folder")
 
 
-def _cannot_be_compared(run: RunSettings) -> str | None:
-    """Why, in a few words; None where it can."""
-    path = run.paths.run_dir / METRICS_FILE
-    if not path.is_file():
-        return "it has not finished"
-    return None if "test" in read_metrics(path) else "it trained an autoencoder only"
-
-
 def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRun:
     run_dir = trained.paths.run_dir
-    place = _place(settings, run_dir)
+    ledger, results = _places(settings, run_dir)
     trained_with = read_metrics(run_dir / METRICS_FILE)
     detector = Detector.load(run_dir, use_device(settings.device), settings.trust)
-    print(f"device: {detector.described_device()}", flush=True)
+    log.info(f"device: {detector.described_device()}")
     faces, own = _faces(settings, trained)
     store = faces.store
     rows = faces.splits.test if own else np.arange(len(store))
-    if settings.sources:
-        rows = _of_sources(settings.sources, store.sources, rows)
-    rows, notes = _rows_to_score(detector, store, rows, own)
-    parts = []
-    again = len(rows) if own else _own_test_faces(trained, store, rows)
-    if again:
-        record(place.ledger, again, store.fingerprint)
-    if len(rows):
-        parts.append(score(detector, store, rows, f"faces of {store.path.name}"))
-    if not own:
-        lacking = [label for label in (REAL, FAKE) if not (store.labels[rows] == label).any()]
-        if len(lacking) == 1 and len(rows):
-            part, note = _stand_in(trained, detector, lacking[0], place)
-            parts.append(part)
-            notes.append(note)
-    if not parts:
+    rows, notes = _rows_to_score(detector, store, _of_sources(settings.sources, store, rows), own)
+    own_test_faces = len(rows) if own else _own_test_faces(trained, store, rows)
+    if own_test_faces:
+        record(ledger, own_test_faces, store.fingerprint)
+    if not len(rows):
         raise FakeganError(f"{store.path} holds no face that {run_dir} has not seen in training")
+    parts = [score(detector, store, rows, f"faces of {store.path.name}")]
+    lacking = [label for label in (REAL, FAKE) if not (store.labels[rows] == label).any()]
+    if lacking and not own:  # the run's own test faces of the other class: one class alone makes no test
+        mine, name = own_faces(trained, {}), CLASS_NAMES[lacking[0]]
+        other = mine.splits.test[mine.store.labels[mine.splits.test] == lacking[0]]
+        other, _ = _rows_to_score(detector, mine.store, other, own=True)
+        record(ledger, len(other), mine.store.fingerprint)
+        parts.append(score(detector, mine.store, other, f"own {name} test faces"))
+        notes.append(f"no {name} faces to score there: the run's own {len(other)} {name} test faces stand in")
     scored = replace(together(parts), learnt_from=learnt_from(trained_with))
     metrics = scored.measures()
-    folder = place.results or new_folder(place.ledger / EVALUATIONS_FOLDER / store.path.name)
+    folder = results or new_folder(ledger / EVALUATIONS_FOLDER / store.path.name)
     scored.write(folder)
+    described = ["test split" if own else f"faces of {store.path.name}"]
+    described += [f"only {', '.join(settings.sources)}"] if settings.sources else []
     content: dict[str, Any] = {
         "test": metrics,
         **{key: trained_with[key] for key in ("objective", "autoencoder") if key in trained_with},  # on validation
         **decisions(detector, store),
         LEARNT_FROM: sorted(scored.learnt_from or ()),
-        SCORED: _described(settings.sources, None if own else store.path.name, notes),
+        SCORED: "; ".join([*described, *notes]),
         "run": str(run_dir),
         "store": str(store.path),
         "command": command(),
     }
     write_metrics(folder / METRICS_FILE, content)
-    _tell_of_another_ledger(place.ledger, run_dir)
+    path = ledger / LEDGER_FILE
+    if ledger != run_dir and path.is_file():
+        log.info(f"{run_dir} cannot be written: add the lines of {path} to its {LEDGER_FILE}, test faces were scored")
     return FinishedRun(trained, folder)
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where what is found out about a run goes."""
-
-    ledger: Path  # the folder of its ledger: the run's, where that can be written
-    results: Path | None  # None: a new folder under `ledger`
-
-
-def _place(settings: EvaluateSettings, run_dir: Path) -> _Place:
-    """Asked before anything is scored.
+def _places(settings: EvaluateSettings, run_dir: Path) -> tuple[Path, Path | None]:
+    """The folder of the run's ledger, its own where that can be written, and of the results; None: a new one there.
 
     Raises:
         UsageError: the run cannot be written, and no other place is named.
@@ -148,32 +133,18 @@ def _place(settings: EvaluateSettings, run_dir: Path) -> _Place:
     if why and out is None:
         raise UsageError(f"{run_dir} cannot be written ({why}): name a folder for the results with out=DIR")
     if out is None or (settings.run is None and not why):
-        return _Place(run_dir, None)
+        return run_dir, None
     try:
         if settings.run is None:
-            return _Place(new_folder(out / EVALUATIONS_FOLDER / run_dir.name), None)
+            return new_folder(out / EVALUATIONS_FOLDER / run_dir.name), None
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FakeganError(f"out={out} cannot be made ({error.strerror}): name another folder") from error
-    return _Place(out if why else run_dir, out)
-
-
-def _tell_of_another_ledger(ledger: Path, run_dir: Path) -> None:
-    """Say where the test ledger of a run that cannot be written is."""
-    path = ledger / LEDGER_FILE
-    if ledger != run_dir and path.is_file():
-        print(f"{run_dir} cannot be written: add the lines of {path} to its {LEDGER_FILE}, test faces were scored")
-
-
-def _described(sources: Sequence[str], store: str | None, notes: Sequence[str]) -> str:
-    """Which faces these are, for a report."""
-    words = ["test split" if store is None else f"faces of {store}"]
-    words += [f"only {', '.join(sources)}"] if sources else []
-    return "; ".join([*words, *notes])
+    return (out if why else run_dir), out
 
 
 def _rows_to_score(detector: Detector, store: FaceStore, rows: Rows, own: bool) -> tuple[Rows, list[str]]:
-    """The rows that took no part in training, and what to say about the others."""
+    """The rows that took no part in training, and notes on the others."""
     if store.geometry.shape() != detector.geometry.shape():
         raise UsageError(
             f"{store.path} was prepared with {store.geometry}, but the run with {detector.geometry}: "
@@ -194,15 +165,11 @@ def _rows_to_score(detector: Detector, store: FaceStore, rows: Rows, own: bool) 
 
 
 def _own_test_faces(trained: RunSettings, store: FaceStore, rows: Rows) -> int:
-    """How many of these faces of another store are test faces of the run; 0, and said, where its own store is gone.
-
-    Raises:
-        FakeganError: some have the other label there.
-    """
+    """How many of these faces of another store are test faces of the run; 0, with a note, if its own store is gone."""
     try:
         own = own_faces(trained, {})
     except FakeganError as error:
-        print(f"not in the ledger: which of these faces are test faces of the run is not known ({error})", flush=True)
+        log.info(f"not in the ledger: which of these faces are test faces of the run is not known ({error})")
         return 0
     label_of = dict(zip(own.store.sha256.tolist(), own.store.labels.tolist(), strict=True))
     here = zip(store.sha256.tolist(), store.labels.tolist(), strict=True)
@@ -218,19 +185,8 @@ def _refuse_swapped(faces: int, store: FaceStore) -> None:
         )
 
 
-def _stand_in(trained: RunSettings, detector: Detector, label: int, place: _Place) -> tuple[ScoredFaces, str]:
-    """The run's own test faces of a class that the named store lacks: one generator alone makes no test."""
-    own = own_faces(trained, {})
-    rows = own.splits.test[own.store.labels[own.splits.test] == label]
-    rows, _ = _rows_to_score(detector, own.store, rows, own=True)
-    record(place.ledger, len(rows), own.store.fingerprint)
-    name = CLASS_NAMES[label]
-    note = f"no {name} faces to score there: the run's own {len(rows)} {name} test faces stand in"
-    return score(detector, own.store, rows, f"own {name} test faces"), note
-
-
 def _faces(settings: EvaluateSettings, trained: RunSettings) -> tuple[Faces, bool]:
-    """The faces asked for, and whether they are the run's own: then its test split counts, else every face."""
+    """The faces to score, and whether they are the run's own: then its test split counts, else every face."""
     if settings.data is None:
         return own_faces(trained, {}), True
     faces = open_faces(settings.data, settings.data_dir, needs={})
@@ -240,10 +196,10 @@ def _faces(settings: EvaluateSettings, trained: RunSettings) -> tuple[Faces, boo
     return open_faces(own, trained.paths.data_dir, needs={}), True
 
 
-def _of_sources(wanted: tuple[str, ...], sources: npt.NDArray[np.str_], rows: Rows) -> Rows:
-    """Those of the rows that are from the wanted sources."""
-    available = np.unique(sources[rows])
+def _of_sources(wanted: tuple[str, ...], store: FaceStore, rows: Rows) -> Rows:
+    """The rows of the wanted sources; all rows where none is named."""
+    sources: npt.NDArray[np.str_] = store.sources[rows]
     for name in wanted:
-        if name not in available:
-            raise UsageError(f"sources: there is no {name!r} to score; there are {', '.join(available)}")
-    return rows[np.isin(sources[rows], wanted)]
+        if name not in sources:
+            raise UsageError(f"sources: there is no {name!r} to score; there are {', '.join(np.unique(sources))}")
+    return rows[np.isin(sources, wanted)] if wanted else rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fakegan.evaluation.compare import Comparison, Scored, compare
-from fakegan.evaluation.metrics import Measure, seen_and_unseen
-from fakegan.runs.results import FaceScores
+from fakegan.evaluation.intervals import Measure
+from fakegan.evaluation.metrics import seen_and_unseen
 from fakegan.runs.finished import Configuration, FinishedRun, PartOfRun, configurations, same_faces
+from fakegan.runs.results import FaceScores
 
 
 @dataclass(frozen=True)
@@ -20,16 +21,16 @@ class Group:
     """Configurations with the same faces, and every pair of them compared."""
 
     configurations: tuple[Configuration, ...]
-    called: str = ""  # how these faces are told from those of the report's other groups
+    called: str = ""  # how a title tells these faces from those of the report's other groups
 
     @property
     def where(self) -> str:
-        """What to add to a title; empty where there is one group only."""
+        """The end of a title; empty where there is one group only."""
         return f" ({self.called})" if self.called else ""
 
     @cached_property
     def runs(self) -> list[FinishedRun]:
-        """Of all configurations."""
+        """The runs of all configurations."""
         return [run for configuration in self.configurations for run in configuration.runs]
 
     @cached_property
@@ -40,8 +41,12 @@ class Group:
     @cached_property
     def unseen(self) -> frozenset[str]:
         """Sources of these faces that no run of the group has learnt from."""
-        learnt = frozenset[str]().union(*(run.learnt_from for run in self.runs))
-        return frozenset(self.faces.sources.tolist()) - learnt
+        return frozenset(self.faces.sources.tolist()) - _learnt_from(self.runs)
+
+    @property
+    def described(self) -> str:
+        """How many and which faces these are: 160 faces (unseen generators): test split."""
+        return f"{len(self.faces)} faces{self.where}: {self.scored}"
 
     @property
     def scored(self) -> str:
@@ -52,62 +57,55 @@ class Group:
     def comparisons(self) -> list[Comparison]:
         """Every pair, in the order of the configurations; corrected for all of them."""
         entries = [Scored(c.name, scores(c), called_fake(c)) for c in self.configurations]
-        if len(entries) < 2:
-            return []
-        return compare(entries, self.faces.labels, self.faces.groups)
+        return compare(entries, self.faces.labels, self.faces.groups) if len(entries) > 1 else []
 
     def difference(self, a: Configuration, b: Configuration) -> Comparison:
-        """a against b."""
-        for found in self.comparisons:
-            if (found.a, found.b) == (a.name, b.name):
-                return found
-            if (found.a, found.b) == (b.name, a.name):
-                return replace(
-                    found,
-                    a=found.b,
-                    b=found.a,
-                    auroc_difference=_negative(found.auroc_difference),
-                    accuracy_difference=_negative(found.accuracy_difference),
-                )
-        raise KeyError((a.name, b.name))
+        """The comparison of a against b."""
+        found = next(c for c in self.comparisons if {c.a, c.b} == {a.name, b.name})
+        if found.a == a.name:
+            return found
+        auroc, accuracy = (
+            {"value": -difference["value"], "low": -difference["high"], "high": -difference["low"]}
+            for difference in (found.auroc_difference, found.accuracy_difference)
+        )
+        return replace(found, a=found.b, b=found.a, auroc_difference=auroc, accuracy_difference=accuracy)
 
 
 def grouped(runs: Sequence[FinishedRun]) -> list[Group]:
     """Runs that classify, by the faces they were scored on, in order of appearance.
 
-    Where some of the generators were seen in training, by any of the runs, and others were not, those are groups of
-    their own, each with all real faces: taken together they would say nothing of either.
+    Where some of the generators were seen in training, by any of the runs, and others were not, the seen and the unseen
+    generators make two groups, each with all real faces: together they would say nothing of either.
 
     Raises:
         UsageError: the same configuration and seed twice on the same faces.
     """
-    together: dict[tuple[str, ...], list[FinishedRun]] = {}
+    by_faces: dict[tuple[str, ...], list[FinishedRun]] = {}
     for run in runs:
         if run.classifies:
-            together.setdefault(_faces_key(run), []).append(run)
+            key = (fingerprint(run), *run.scores.files.tolist(), *map(str, run.scores.labels))
+            by_faces.setdefault(key, []).append(run)
     groups = []
-    for i, alike in enumerate(together.values()):
-        called = f"faces {group_letter(i)}" if len(together) > 1 else ""
-        for kind, part in _by_seen(alike).items():
-            words = [word for word in (called, f"{kind} generators" if kind else "") if word]
-            groups.append(Group(tuple(configurations(part)), ", ".join(words)))
+    for i, alike in enumerate(by_faces.values()):
+        called = [f"faces {group_letter(i)}"] if len(by_faces) > 1 else []
+        faces = alike[0].scores
+        parts = seen_and_unseen(faces.labels, faces.sources, _learnt_from(alike))
+        if not parts:
+            groups.append(Group(tuple(configurations(alike)), ", ".join(called)))
+        for kind, part in parts.items():
+            sources = tuple(np.unique(faces.sources[part]).tolist())
+            part_of_runs = [PartOfRun(run.settings, run.folder, run, sources) for run in alike]
+            groups.append(Group(tuple(configurations(part_of_runs)), ", ".join([*called, f"{kind} generators"])))
     return groups
 
 
 def group_letter(index: int) -> str:
-    """A, B, C: how lots of faces are called where there are several."""
+    """A, B, C: the names of several groups of faces."""
     return chr(ord("A") + index) if index < 26 else str(index + 1)
 
 
-def _by_seen(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
-    """Runs on the same faces as they are, or twice: with the fakes that were seen in training, and with the others."""
-    faces = runs[0].scores
-    learnt = frozenset[str]().union(*(run.learnt_from for run in runs))
-    parts = seen_and_unseen(faces.labels, faces.sources, learnt)
-    if not parts:
-        return {"": list(runs)}
-    sources = {kind: tuple(np.unique(faces.sources[part]).tolist()) for kind, part in parts.items()}
-    return {kind: [PartOfRun(r.settings, r.folder, r, sources[kind]) for r in runs] for kind in parts}
+def _learnt_from(runs: Sequence[FinishedRun]) -> frozenset[str]:
+    return frozenset[str]().union(*(run.learnt_from for run in runs))
 
 
 def scores(configuration: Configuration) -> npt.NDArray[np.float64]:  # (S, N)
@@ -128,12 +126,3 @@ def of_seeds(configuration: Configuration, name: str, split: str = "test") -> li
 def fingerprint(run: FinishedRun) -> str:
     """Of the store that the run's test faces came from."""
     return str(run.metrics.get("data_fingerprint", ""))
-
-
-def _faces_key(run: FinishedRun) -> tuple[str, ...]:
-    faces = run.scores
-    return (fingerprint(run), *faces.files.tolist(), faces.labels.astype(np.uint8).tobytes().hex())
-
-
-def _negative(difference: Mapping[str, float]) -> dict[str, float]:
-    return {"value": -difference["value"], "low": -difference["high"], "high": -difference["low"]}

@@ -1,4 +1,4 @@
-"""The report's chapter on reconstructions: what run_dir/analysis says of each autoencoder, beside each other."""
+"""The report's chapter on reconstructions: the analyses of the autoencoders, side by side."""
 
 from __future__ import annotations
 
@@ -13,23 +13,20 @@ import numpy as np
 import numpy.typing as npt
 
 from fakegan.errors import FakeganError
-from fakegan.evaluation.metrics import Measure
+from fakegan.evaluation.intervals import Measure
 from fakegan.evaluation.reconstructed import COMPLEXITY, differences
-from fakegan.reports.render import Block, Caution, Figure, Gallery, Section, Table, Text
-from fakegan.runs.results import read_json
+from fakegan.reports.groups import fingerprint
+from fakegan.reports.numbers import cell, number, p_cell
+from fakegan.reports.render import Block, Figure, Gallery, Section, Table, Text
 from fakegan.runs.finished import FinishedRun
 from fakegan.runs.folder import ANALYSIS_FILE, ANALYSIS_FOLDER, ERRORS_FILE
-from fakegan.reports.numbers import in_lines, measured, number, over, p_cell
+from fakegan.runs.results import read_json
 from fakegan.system.files import read_csv
 
-ERRORS = {  # key of analysis.json -> how it is called
-    "l1": "L1",
-    "psnr": "PSNR, dB",
-    "ssim": "SSIM",
-    "high_frequency": "high-frequency energy",
-}
+L1 = ("errors", "l1", "real_vs_fake")  # keys of analysis.json
+ERRORS = {"l1": "L1", "psnr": "PSNR, dB", "ssim": "SSIM", "high_frequency": "high-frequency energy"}
 SHEET = "examples"  # shown in full width
-PICTURES = {  # pictures of the analysis -> what they show
+PICTURES = {  # pictures of the analysis, by file name -> caption
     "error_distributions": "Distributions of reconstruction errors by source",
     "spectra": "Mean power by spatial frequency",
     SHEET: "Test faces of the best, median and worst PSNR, their reconstructions and four times the residual",
@@ -43,24 +40,19 @@ _CURE = "delete its folder and run the analysis again"
 
 @dataclass(frozen=True)
 class Autoencoder:
-    """One autoencoder's settings and faces, with a run for each seed."""
+    """An autoencoder's settings and faces, with a run for each seed."""
 
     name: str
     runs: tuple[FinishedRun, ...]  # by seed
-    analyses: tuple[dict[str, Any], ...]  # of those runs that have one
+    analyses: tuple[dict[str, Any], ...]  # of the runs that have an analysis
     about: str = ""  # which faces the analyses are about, where those are not the whole test split
-
-    @property
-    def analysed(self) -> FinishedRun | None:
-        """The first run with an analysis: its pictures are shown."""
-        return next((run for run in self.runs if _file(run).is_file()), None)
 
     def measures(self, *keys: str) -> list[Measure]:
         """A measure of analysis.json, one a seed."""
         return [measure for measure in self._all(*keys) if isinstance(measure, dict)]
 
     def worst_p(self, *keys: str) -> float | None:
-        """The largest p-value over seeds: what holds with it holds for each seed."""
+        """The largest p-value over seeds: a result that holds with it holds for each seed."""
         p_values = self._all(*keys)
         defined = [p for p in p_values if isinstance(p, float | int)]
         return max(defined) if defined and len(defined) == len(p_values) else None
@@ -76,11 +68,7 @@ class Autoencoder:
 
 
 def autoencoders(runs: Sequence[FinishedRun]) -> list[Autoencoder]:
-    """Each autoencoder that these runs trained, once however many runs share it, by depth and width of its code.
-
-    Raises:
-        FakeganError: a damaged analysis.json.
-    """
+    """Each autoencoder that these runs trained, by depth and width of its code, however many runs share it."""
     by_settings: dict[str, dict[int, FinishedRun]] = {}
     for run in runs:
         if not run.settings.pipeline.needs_autoencoder:
@@ -91,49 +79,63 @@ def autoencoders(runs: Sequence[FinishedRun]) -> list[Autoencoder]:
         known = seeds.get(run.settings.seed)
         if known is None or (_file(run).is_file() and not _file(known).is_file()):
             seeds[run.settings.seed] = run
-    together = [tuple(seeds[seed] for seed in sorted(seeds)) for seeds in by_settings.values()]
-    together.sort(key=lambda same: (same[0].settings.model.depth, _code_numbers(same[0])))
-    names = _names([same[0] for same in together])
-    return [_with_analyses(name, same) for name, same in zip(names, together, strict=True)]
+    alike = [tuple(seeds[seed] for seed in sorted(seeds)) for seeds in by_settings.values()]
+    alike.sort(key=lambda runs: (runs[0].settings.model.depth, _code_channels(runs[0])))
+    found = []
+    for name, of_seeds in zip(_names([of_seeds[0] for of_seeds in alike]), alike, strict=True):
+        analyses = [_analysis(run) for run in of_seeds if _file(run).is_file()]
+        about = dict.fromkeys(words for _, words in analyses if words)
+        found.append(Autoencoder(name, of_seeds, tuple(content for content, _ in analyses), "; ".join(about)))
+    return found
 
 
-def _with_analyses(name: str, runs: tuple[FinishedRun, ...]) -> Autoencoder:
-    found = [_analysis(run) for run in runs if _file(run).is_file()]
-    about = dict.fromkeys(words for _, words in found if words)
-    return Autoencoder(name, runs, tuple(content for content, _ in found), "; ".join(about))
+def _names(runs: Sequence[FinishedRun]) -> list[str]:
+    """The model's name, with each option of it that varies, and a number where that is not enough."""
+    models = [run.settings.model for run in runs]
+    names = []
+    for model in models:
+        words = [model.name]
+        for key in ("code_channels", "width", "norm"):
+            if len({m.node["net"].get(key) for m in models if m.name == model.name}) > 1:
+                value = model.node["net"].get(key)
+                words.append(f"{key}={'full' if value is None else value}")
+        names.append(" ".join(words))
+    return [name if names.count(name) == 1 else f"{name} #{names[: i + 1].count(name)}" for i, name in enumerate(names)]
+
+
+def _code_channels(run: FinishedRun) -> int:
+    model, width = run.settings.model, run.settings.model.node["net"].get("width", 0)
+    return model.code_channels if model.code_channels is not None else 4 * width if isinstance(width, int) else 0
+
+
+def _file(run: FinishedRun) -> Path:
+    return run.path / ANALYSIS_FOLDER / ANALYSIS_FILE
 
 
 def _analysis(run: FinishedRun) -> tuple[dict[str, Any], str]:
-    """analysis.json for the faces that the run was scored on, and which those are where they are not its whole test.
+    """analysis.json for the faces that the run was scored on, and which faces those are if not its whole test split.
 
-    An analysis holds the numbers of each of the run's own test faces: for some of them it is done again, for others it
-    cannot be.
+    An analysis holds the numbers of each of the run's own test faces: for some of them it is computed again, for other
+    faces it cannot be.
     """
-    content = _read(run)
+    content = read_json(_file(run), _CURE)
     if run.folder == run.path or not run.classifies:
         return content, ""
-    own, here = FinishedRun(run.settings, run.path).scores, run.scores
-    if set(own.files.tolist()) == set(here.files.tolist()) and _same_store(run):
-        return content, ""
-    if not _same_store(run) or not set(here.files.tolist()) <= set(own.files.tolist()):
+    whole, here = FinishedRun(run.settings, run.path), run.scores
+    own, files = set(whole.scores.files.tolist()), here.files.tolist()
+    if fingerprint(whole) != fingerprint(run) or not set(files) <= own:
         return content, f"all {len(own)} test faces of the runs themselves, not the faces scored here"
-    columns = _errors(run.path / ANALYSIS_FOLDER / ERRORS_FILE, here.files.tolist())
-    found = differences(columns, here.labels, here.sources, here.groups)
+    if own == set(files):
+        return content, ""
+    found = differences(
+        _errors(run.path / ANALYSIS_FOLDER / ERRORS_FILE, files), here.labels, here.sources, here.groups
+    )
     found["complexity"]["name"] = content["complexity"]["name"]
-    return {**content, **found}, f"the {len(here)} faces scored here, of {len(own)} test faces"
-
-
-def _same_store(run: FinishedRun) -> bool:
-    own = FinishedRun(run.settings, run.path)
-    return bool(own.metrics.get("data_fingerprint") == run.metrics.get("data_fingerprint"))
+    return {**content, **found}, f"the {len(files)} faces scored here, of {len(own)} test faces"
 
 
 def _errors(path: Path, files: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
-    """The columns of errors.csv for some files, in their order, (N,) each.
-
-    Raises:
-        FakeganError: it is missing or damaged.
-    """
+    """The columns of errors.csv for some files, in their order, (N,) each; FakeganError where it is damaged."""
     try:
         if path.stat().st_size > _MAX_ERRORS_BYTES:
             raise ValueError
@@ -147,186 +149,115 @@ def _errors(path: Path, files: Sequence[str]) -> dict[str, npt.NDArray[np.float6
     return columns
 
 
-def chapter(found: Sequence[Autoencoder]) -> Section | None:
-    """What the autoencoders do to real and fake faces; None where there is none."""
+def chapter(found: Sequence[Autoencoder]) -> list[Block]:
+    """What the autoencoders do to real and fake faces; nothing where there is none."""
     if not found:
-        return None
-    blocks: list[Block] = [_overview(found)]
+        return []
+    blocks: list[Block] = [Table("Autoencoders, on validation faces (real ones)", [_overview(a) for a in found])]
     analysed = [autoencoder for autoencoder in found if autoencoder.analyses]
+    for about in dict.fromkeys(a.about for a in analysed if a.about):
+        words = f"Numbers of this chapter are about {about}; its pictures show all test faces of the runs."
+        blocks.append(Text(words, warning=True))
     if analysed:
-        blocks += [Caution(f"{about}.") for about in dict.fromkeys(_about(a) for a in analysed) if about]
+        words = (
+            "Differences are fake less real: a negative Cohen's d of L1 says that fakes are copied more exactly, and "
+            "an AUROC below 0.5 says the same of a random pair. A code that holds more numbers than the picture "
+            "(12288) can copy anything, so it says little about what was learnt from real faces."
+        )
+        busy = f"busy pictures are harder to copy, whoever made them ({analysed[0].analyses[0]['complexity']['name']})"
         blocks += [
-            Text(
-                "Differences are fake less real: a negative Cohen's d of L1 says that fakes are copied more exactly, "
-                "and an AUROC below 0.5 says the same of a random pair. A code that holds more numbers than the "
-                "picture (12288) can copy anything, so it says little about what was learnt from real faces."
-            ),
-            _separations(analysed),
-            _caveat(analysed),
-            *(_by_autoencoder(i, autoencoder) for i, autoencoder in enumerate(analysed)),
+            Text(words),
+            Table("Real against fake test faces, by autoencoder", [_separation(a) for a in analysed]),
+            Table(f"The caveat: {busy}", [_caveat(a) for a in analysed]),
+            *(_of_autoencoder(i, autoencoder) for i, autoencoder in enumerate(analysed)),
         ]
     missing = [autoencoder.name for autoencoder in found if not autoencoder.analyses]
     if missing:
         blocks.append(Text(f"Without an analysis of reconstruction errors: {', '.join(missing)}."))
-    return Section("Reconstructions", blocks)
+    return blocks
 
 
-def _overview(found: Sequence[Autoencoder]) -> Table:
-    rows = []
-    for autoencoder in found:
-        model = autoencoder.runs[0].settings.model
-        validation = [run.metrics.get("autoencoder", {}) for run in autoencoder.runs]
-        code = autoencoder.analyses[0]["autoencoder"] if autoencoder.analyses else {}
-        rows.append(
-            [
-                autoencoder.name,
-                str(model.depth or "-"),
-                str(model.node["net"].get("width", "-")),
-                str(code.get("code_channels", model.code_channels or "-")),
-                str(code.get("code_numbers", "-")),
-                *(_validation(validation, key, digits) for key, digits in (("psnr", 2), ("l1", 4), ("ssim", 3))),
-            ]
+def _on_validation(a: Autoencoder, key: str, digits: int) -> str:
+    return ", ".join(number(run.metrics.get("autoencoder", {}).get(key), digits=digits) for run in a.runs)
+
+
+def _overview(a: Autoencoder) -> dict[str, str]:
+    model = a.runs[0].settings.model
+    code = a.analyses[0]["autoencoder"] if a.analyses else {}
+    return {
+        "autoencoder": a.name,
+        "depth": str(model.depth or "-"),
+        "width": str(model.node["net"].get("width", "-")),
+        "code channels": str(code.get("code_channels", model.code_channels or "-")),
+        "code numbers": str(code.get("code_numbers", "-")),
+        "PSNR, dB": _on_validation(a, "psnr", 2),
+        "L1": _on_validation(a, "l1", 4),
+        "SSIM": _on_validation(a, "ssim", 3),
+    }
+
+
+def _separation(a: Autoencoder) -> dict[str, str]:
+    p_values = [p_cell(a.worst_p(*L1, test, "p")) for test in ("mann_whitney", "kolmogorov_smirnov")]
+    return {
+        "autoencoder": a.name,
+        "code channels": str(a.analyses[0]["autoencoder"]["code_channels"]),
+        "PSNR, dB": _on_validation(a, "psnr", 2),
+        "Cohen's d of L1": cell(a.measures(*L1, "cohens_d"), signed=True, intervals=True),
+        "AUROC of L1 (Mann-Whitney)": cell(a.measures(*L1, "mann_whitney", "auc"), intervals=True),
+        "Kolmogorov-Smirnov D": cell(a.measures(*L1, "kolmogorov_smirnov", "d"), intervals=True),
+        "p of both, uncorrected": "\n".join(p_values),
+        "AUROC of a linear probe: code": cell(a.measures("probes", "code", "auroc"), intervals=True),
+        "AUROC of a linear probe: residual spectrum": cell(
+            a.measures("probes", "residual_spectrum", "auroc"), intervals=True
+        ),
+    }
+
+
+def _caveat(a: Autoencoder) -> dict[str, str]:
+    columns = {
+        "Spearman with L1, real faces": ("complexity", "spearman", "l1"),
+        "d of complexity": ("complexity", "real_vs_fake", "cohens_d"),
+        "d of L1": (*L1, "cohens_d"),
+        "d of L1, complexity taken out": ("complexity", "l1_given_complexity", "cohens_d"),
+    }
+    return {
+        "autoencoder": a.name,
+        **{name: cell(a.measures(*keys), signed=True, intervals=True) for name, keys in columns.items()},
+    }
+
+
+def _of_autoencoder(index: int, autoencoder: Autoencoder) -> Section:
+    """Its errors by source, and its analysis' pictures: both of the first seed that has an analysis."""
+    run = next(run for run in autoencoder.runs if _file(run).is_file())
+    name = f"{autoencoder.name} of seed {run.settings.seed}" if len(autoencoder.runs) > 1 else autoencoder.name
+    errors, rows = autoencoder.analyses[0]["errors"], []
+    for source, of_source in errors["l1"]["by_source"].items():
+        row = {"source": f"{source} ({of_source['label']})", "faces": str(of_source["n"])}
+        for key, column in ERRORS.items():
+            found = errors.get(key, {}).get("by_source", {}).get(source)
+            row[column] = cell([] if found is None else [found["mean"]])
+        found = errors["l1"].get("by_generator", {}).get(source)
+        row["Cohen's d of L1 against real faces"] = cell([] if found is None else [found["cohens_d"]], signed=True)
+        rows.append(row)
+    whole = ", all test faces of the run" if autoencoder.about else ""
+    plots, sheets = list[Figure](), list[Figure]()
+    for path in sorted((run.path / ANALYSIS_FOLDER).glob("*.png")):
+        words = path.stem.replace("_", " ")
+        shown = Figure(
+            name=f"analysis_{index}_{path.stem}".lower().replace("-", "_"),
+            png=_picture(path),
+            alt=f"{words} of {autoencoder.name}",
+            caption=f"{PICTURES.get(path.stem, words)}: {name}{whole}.",
         )
-    columns = ("autoencoder", "depth", "width", "code channels", "code numbers", "PSNR, dB", "L1", "SSIM")
-    return Table("Autoencoders, on validation faces (real ones)", columns, rows)
-
-
-def _validation(of_runs: Sequence[dict[str, Any]], key: str, digits: int) -> str:
-    values = [number(content.get(key), digits=digits) for content in of_runs]
-    return ", ".join(values)
-
-
-def _separations(found: Sequence[Autoencoder]) -> Table:
-    error = ("errors", "l1", "real_vs_fake")
-    rows = [
-        [
-            a.name,
-            str(a.analyses[0]["autoencoder"]["code_channels"]),
-            _validation([run.metrics.get("autoencoder", {}) for run in a.runs], "psnr", 2),
-            in_lines(over(a.measures(*error, "cohens_d"), signed=True, intervals=True)),
-            in_lines(over(a.measures(*error, "mann_whitney", "auc"), intervals=True)),
-            in_lines(over(a.measures(*error, "kolmogorov_smirnov", "d"), intervals=True)),
-            f"{p_cell(a.worst_p(*error, 'mann_whitney', 'p'))}\n{p_cell(a.worst_p(*error, 'kolmogorov_smirnov', 'p'))}",
-            in_lines(over(a.measures("probes", "code", "auroc"), intervals=True)),
-            in_lines(over(a.measures("probes", "residual_spectrum", "auroc"), intervals=True)),
-        ]
-        for a in found
-    ]
-    columns = (
-        "autoencoder",
-        "code channels",
-        "PSNR, dB",
-        "Cohen's d of L1",
-        "AUROC of L1 (Mann-Whitney)",
-        "Kolmogorov-Smirnov D",
-        "p of both, uncorrected",
-        "AUROC of a linear probe: code",
-        "AUROC of a linear probe: residual spectrum",
-    )
-    return Table("Real against fake test faces, by autoencoder", columns, rows)
-
-
-def _caveat(found: Sequence[Autoencoder]) -> Table:
-    rows = [
-        [
-            a.name,
-            in_lines(over(a.measures("complexity", "spearman", "l1"), signed=True, intervals=True)),
-            in_lines(over(a.measures("complexity", "real_vs_fake", "cohens_d"), signed=True, intervals=True)),
-            in_lines(over(a.measures("errors", "l1", "real_vs_fake", "cohens_d"), signed=True, intervals=True)),
-            in_lines(over(a.measures("complexity", "l1_given_complexity", "cohens_d"), signed=True, intervals=True)),
-        ]
-        for a in found
-    ]
-    columns = (
-        "autoencoder",
-        "Spearman with L1, real faces",
-        "d of complexity",
-        "d of L1",
-        "d of L1, complexity taken out",
-    )
-    name = found[0].analyses[0]["complexity"]["name"]
-    return Table(f"The caveat: busy pictures are harder to copy, whoever made them ({name})", columns, rows)
-
-
-def _by_autoencoder(index: int, autoencoder: Autoencoder) -> Section:
-    run = autoencoder.analysed
-    assert run is not None
-    several = f" of seed {run.settings.seed}" if len(autoencoder.runs) > 1 else ""
-    errors = autoencoder.analyses[0]["errors"]
-    sources = list(errors["l1"]["by_source"])
-    rows = []
-    for source in sources:
-        first = errors["l1"]["by_source"][source]
-        cells = [in_lines(_mean_error(errors, name, source)) for name in ERRORS]
-        rows.append([f"{source} ({first['label']})", str(first["n"]), *cells, _effect(errors, source)])
-    table = Table(
-        f"{autoencoder.name}{several}: mean error of test faces by source",
-        ("source", "faces", *ERRORS.values(), "Cohen's d of L1 against real faces"),
-        rows,
-    )
-    pictures = [
-        Figure(
-            f"analysis_{index}_{path.stem}".lower().replace("-", "_"),
-            _picture(path),
-            f"{path.stem.replace('_', ' ')} of {autoencoder.name}",
-            f"{PICTURES.get(path.stem, path.stem.replace('_', ' '))}: {autoencoder.name}{several}"
-            f"{', all test faces of the run' if autoencoder.about else ''}.",
-        )
-        for path in sorted((run.path / ANALYSIS_FOLDER).glob("*.png"))
-    ]
-    sheets = [figure for figure in pictures if figure.name.endswith(SHEET)]
-    plots = [figure for figure in pictures if figure not in sheets]
+        (sheets if path.stem == SHEET else plots).append(shown)
+    table = Table(f"{name}: mean error of test faces by source", rows)
     return Section(autoencoder.name, [table, *([Gallery(plots)] if plots else []), *sheets])
 
 
-def _about(autoencoder: Autoencoder) -> str:
-    about = autoencoder.about
-    return f"Numbers of this chapter are about {about}; its pictures show all test faces of the runs" if about else ""
-
-
-def _effect(errors: dict[str, Any], source: str) -> str:
-    found = errors["l1"].get("by_generator", {}).get(source)
-    return "-" if found is None else in_lines(measured(found["cohens_d"], signed=True))
-
-
-def _mean_error(errors: dict[str, Any], name: str, source: str) -> str:
-    of_source = errors.get(name, {}).get("by_source", {}).get(source)
-    return "-" if of_source is None else measured(of_source["mean"])
-
-
-def _names(runs: Sequence[FinishedRun]) -> list[str]:
-    """The model's name, with what else of it varies, and a number where that is not enough."""
-    models = [run.settings.model for run in runs]
-    names = []
-    for model in models:
-        words = [model.name]
-        for key in ("code_channels", "width", "norm"):
-            if len({m.node["net"].get(key) for m in models if m.name == model.name}) > 1:
-                value = model.node["net"].get(key)
-                words.append(f"{key}={'full' if value is None else value}")
-        names.append(" ".join(words))
-    return [name if names.count(name) == 1 else f"{name} #{names[: i + 1].count(name)}" for i, name in enumerate(names)]
-
-
-def _code_numbers(run: FinishedRun) -> int:
-    model = run.settings.model
-    width = model.node["net"].get("width", 0)
-    return model.code_channels if model.code_channels is not None else 4 * width if isinstance(width, int) else 0
-
-
-def _file(run: FinishedRun) -> Path:
-    return run.path / ANALYSIS_FOLDER / ANALYSIS_FILE
-
-
-def _read(run: FinishedRun) -> dict[str, Any]:
-    return read_json(_file(run), _CURE)
-
-
 def _picture(path: Path) -> bytes:
-    """One of the analysis' pictures: a run may come from elsewhere, and what a report shows is handed on.
+    """A picture of the analysis; FakeganError where it is a link, which could be to anything here, or no PNG.
 
-    Raises:
-        FakeganError: a link, which could be to anything here, or no PNG.
+    A run may come from elsewhere, and people hand reports on.
     """
     if path.is_symlink() or path.parent.is_symlink():
         raise FakeganError(f"{path} is a link, which an analysis never writes: {_CURE}")

@@ -13,16 +13,15 @@ import numpy as np
 from fakegan.config.building import TARGET
 from fakegan.evaluation import plots
 from fakegan.evaluation.compare import over_seeds, wins
-from fakegan.evaluation.metrics import Measure
-from fakegan.reports.render import Block, Caution, Figure, Gallery, Table, Text
+from fakegan.reports.groups import Group, called_fake, fingerprint, of_seeds, scores
+from fakegan.reports.numbers import GUESSING_WORDS, cell, guessing, mean_value, number, p_cell
+from fakegan.reports.render import Block, Figure, Gallery, Table, Text
 from fakegan.runs.finished import Configuration, FinishedRun, shown_path
 from fakegan.runs.ledger import read_ledger
-from fakegan.reports.groups import Group, called_fake, fingerprint, of_seeds, scores
-from fakegan.reports.numbers import GUESSING_WORDS, guessing, in_lines, mean_value, measured, number, over, p_cell
+from fakegan.system.places import install
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Plot
-from fakegan.system.places import install
 
 COLUMNS = {  # of metrics.json
     "auroc": "AUROC",
@@ -35,7 +34,7 @@ COLUMNS = {  # of metrics.json
     "ece": "ECE",
 }
 NO_PLOTS = f"Plots are left out: they need matplotlib, {install('plots')}."
-# Test accuracies that the study published, by what the classifier saw, the fakes it learnt from and its network.
+# Test accuracies that the study published, by the classifier's input, the fakes it learnt from, its network and depth.
 STUDY = {
     ("pixels", "generated", "SimpleCNN", None): "98.9%",
     ("reconstruction", "generated", "SimpleCNN", 1): "64.24%",
@@ -52,241 +51,27 @@ STUDY_REMARK = (
 
 def side_by_side(group: Group) -> list[Block]:
     """Every configuration's measures, beside the study's, which were on generators that it had learnt from."""
-    unseen = bool(group.unseen & {*group.faces.sources[group.faces.labels == 1].tolist()})
-    published = [_published(c, unseen) for c in group.configurations]
-    rows = []
-    for c, theirs in zip(group.configurations, published, strict=True):
-        cells = [in_lines(over(of_seeds(c, name))) for name in COLUMNS]
-        cells[2:2] = [theirs] if any(published) else []
-        rows.append([c.name, str(len(c.runs)), *cells])
-    columns = ["configuration", "seeds", *COLUMNS.values()]
-    columns[4:4] = ["the study's accuracy"] if any(published) else []
     faces = group.faces
-    counts = f"{(faces.labels == 0).sum()} real and {(faces.labels == 1).sum()} fake faces"
-    caption = f"{counts}{group.where}: {group.scored}"
-    blocks: list[Block] = [
-        Text(
-            "One seed: the value and its 95% interval over faces. Several: mean ± sample standard deviation, and each "
-            "seed's value. Real and fake accuracy stand apart, since one can be bought with the other."
-        ),
-        Table(caption, columns, rows),
-    ]
-    blocks += [Caution(f"{name}: {GUESSING_WORDS[-1]}.") for name in _worse_than_guessing(group)]
-    return [*blocks, Text(STUDY_REMARK)] if any(published) else blocks
-
-
-def _worse_than_guessing(group: Group) -> list[str]:
-    return [c.name for c in group.configurations if guessing(of_seeds(c, "auroc")) < 0]
-
-
-def own_tasks(group: Group) -> list[Block]:
-    """Real test faces against their own reconstructions, for configurations that learnt from these."""
-    learnt = [c for c in group.configurations if of_seeds(c, "auroc", "test_reconstructed")]
-    if not learnt:
-        return []
-    names = list(COLUMNS)[:4]
-    rows = [[c.name, *(in_lines(over(of_seeds(c, name, "test_reconstructed"))) for name in names)] for c in learnt]
-    caption = "Own task: real test faces against their own reconstructions"
-    return [Table(caption, ["configuration", *(COLUMNS[name] for name in names)], rows)]
-
-
-def by_source(group: Group) -> list[Block]:
-    """AUROC and accuracy of each source, with the worst generator beside every mean over generators."""
-    fakes = {str(s) for s in group.faces.sources[group.faces.labels == 1]}
-    sources = sorted({str(s) for s in group.faces.sources}, key=lambda s: (s not in fakes, s))
-    heads = [f"{s} ({'fake' if s in fakes else 'real'}{', unseen' if s in group.unseen else ''})" for s in sources]
-    blocks: list[Block] = [
-        Text(
-            "A generator's AUROC is against all real faces, a real source's against all fakes. The mean gives each "
-            "generator the same weight; the worst is the one of lowest AUROC or accuracy, over the mean of seeds."
-        )
-    ]
-    for name, what in (("auroc", "AUROC"), ("accuracy", "Share of right verdicts")):
-        rows = []
-        for c in group.configurations:
-            found = {s: _of_source(c, s, name) for s in sources}
-            worst = min(sorted(fakes), key=lambda s, found=found: mean_value(found[s]))  # type: ignore[misc]
-            mean = [run.metrics["test"]["over_generators"][f"mean_{name}"] for run in c.runs]
-            worst_cell = f"{worst}\n{in_lines(over(found[worst]))}"
-            rows.append([c.name, in_lines(over(mean)), worst_cell, *(in_lines(over(found[s])) for s in sources)])
-        columns = ["configuration", "mean over generators", "worst generator", *heads]
-        blocks.append(Table(f"{what} by source", columns, rows))
-    return blocks
-
-
-def seeds(group: Group) -> list[Block]:
-    """Each seed's own numbers; nothing where every configuration has one."""
-    several = [c for c in group.configurations if len(c.runs) > 1]
-    if not several:
-        return []
-    names = ("auroc", "accuracy", "real_accuracy", "fake_accuracy")
-    rows = [
-        [c.name, str(run.settings.seed), *(in_lines(measured(run.metrics["test"][name])) for name in names)]
-        for c in several
-        for run in c.runs
-    ]
-    return [Table("Each seed, with its 95% interval over faces", ["configuration", "seed", *names], rows)]
-
-
-# Pictures
-
-
-def curves(group: Group, name: str) -> list[Block]:
-    """ROC curves and seeds in common pictures, and a score histogram a configuration, all its seeds together."""
-    if not plots.available():
-        return [Text(NO_PLOTS)]
-    labels = group.faces.labels
-    shown = []
-    for i, alike in enumerate(_by_colour(group.configurations)):
-        by_name = {c.name: [(s, labels) for s in scores(c)] for c in alike}
-        alt = f"ROC curves{group.where}: {', '.join(by_name)}"
-        caption = f"ROC{group.where}: bold the mean over seeds, thin each seed; in brackets the area under it."
-        shown.append(_figure(plots.roc_comparison(by_name), f"roc{name}_{i}", alt, caption))
-    if any(len(c.runs) > 1 for c in group.configurations):
-        values = {c.name: [float(m["value"] or 0) for m in of_seeds(c, "auroc")] for c in group.configurations}
-        caption = f"Test AUROC of each seed{group.where}; the bar is the mean."
-        alt = f"AUROC by seed{group.where}"
-        shown.append(_figure(plots.seeds_plot(values, "AUROC"), f"seeds{name}", alt, caption))
-    histograms = [_histogram(group, c, f"scores{name}_{i}") for i, c in enumerate(group.configurations)]
-    return [Gallery(shown), Gallery(histograms)]
-
-
-def _by_colour(found: Sequence[Configuration]) -> list[list[Configuration]]:
-    """Configurations in one picture while each has a colour of its own, else those of one classifier together."""
-    if len(found) <= len(plots.COLOURS):
-        return [list(found)]
-    together: dict[str, list[Configuration]] = {}
-    for c in found:
-        together.setdefault(c.settings.classifier.name if c.settings.pipeline.trains_classifier else "", []).append(c)
-    step = len(plots.COLOURS)
-    return [alike[i : i + step] for alike in together.values() for i in range(0, len(alike), step)]
-
-
-def _histogram(group: Group, configuration: Configuration, name: str) -> Figure:
-    said = scores(configuration)  # (S, N)
-    threshold = float(np.mean([run.metrics["threshold"] for run in configuration.runs]))
-    many = len(said)
-    figures = plots.pictures(
-        said.ravel(),
-        np.tile(group.faces.labels, many),
-        np.tile(group.faces.sources, many),
-        threshold,
-        learnt_from=frozenset(group.faces.sources.tolist()) - group.unseen,
-    )
-    together = f", {many} seeds together, their mean threshold" if many > 1 else ""
-    caption = f"{configuration.name}{group.where}{together}."
-    return _figure(figures["score_histogram"], name, f"Scores of real and fake faces: {caption}", caption)
-
-
-def pairs(group: Group, name: str) -> list[Block]:
-    """Every pair of configurations with both tests, and who beats whom."""
-    if len(group.configurations) < 2:
-        return []
-    blocks: list[Block] = [
-        Text(
-            "Differences are the first less the second, with 95% intervals of the paired bootstrap over groups of "
-            "faces. With several seeds, what they differ by is added to the faces' variance, and Student's t taken. "
-            f"Both p-values are corrected for {len(group.comparisons)} pairs by Holm's method. McNemar's test (by "
-            "random sign flips where there are several seeds, or several faces in a group) is on the verdicts of these "
-            "trained networks as they are: with few seeds it can be the surer of the two. A difference that is not "
-            "significant is not shown; that is not to say that there is none."
-        )
-    ]
-    names = [c.name for c in group.configurations]
-    if plots.available() and len(names) > 2:
-        figure = plots.wins_matrix(wins(group.comparisons, names), names)
-        caption = (
-            f"Whether the row's AUROC is significantly higher than the column's{group.where}, after Holm's correction."
-        )
-        blocks.append(_figure(figure, f"wins{name}", "Matrix of wins", caption))
-    rows = [
-        [
-            c.a,
-            c.b,
-            in_lines(measured(c.auroc_difference, signed=True)),
-            p_cell(c.p_auroc_holm),
-            in_lines(measured(c.accuracy_difference, signed=True)),
-            p_cell(c.p_mcnemar_holm),
-        ]
-        for c in sorted(group.comparisons, key=lambda c: (c.p_auroc_holm, -abs(c.auroc_difference["value"])))
-    ]
-    columns = ("first", "second", "AUROC", "p, AUROC", "accuracy", "p, McNemar")
-    blocks.append(
-        Table("Every pair, on exactly the same faces; the clearest differences first", columns, rows, words=2)
-    )
-    return blocks
-
-
-def _figure(plot: Plot, name: str, alt: str, caption: str) -> Figure:
-    out = io.BytesIO()
-    plot.savefig(out, format="png")
-    return Figure(name, out.getvalue(), alt, caption)
-
-
-# Where the numbers come from
-
-
-def provenance(runs: Sequence[FinishedRun], called: dict[Path, str]) -> list[Block]:
-    """Each run's seed, command, versions, decisions and fingerprint, and how often its test faces were scored."""
+    unseen = bool(group.unseen & {*faces.sources[faces.labels == 1].tolist()})
+    published = {c.name: _published(c, unseen) for c in group.configurations}
     rows = []
-    for run in runs:
-        m = run.metrics
-        rows.append(
-            [
-                shown_path(run.folder),
-                called.get(run.folder, run.settings.label()),
-                str(m.get("command", "-")),
-                fingerprint(run)[:12] or "-",
-                str(run.settings.seed),
-                number(m.get("threshold")),
-                number(m.get("temperature"), digits=2),
-                " to ".join(number(edge) for edge in m.get("band", ())) or "-",
-                str(len(read_ledger(run.path))),
-            ]
-        )
-    columns = (
-        "run",
-        "configuration",
-        "command",
-        "faces' fingerprint",
-        "seed",
-        "threshold",
-        "temperature",
-        "unsure band",
-        "times scored",
+    for c in group.configurations:
+        row = {"configuration": c.name, "seeds": str(len(c.runs))}
+        for name, column in COLUMNS.items():
+            row[column] = cell(of_seeds(c, name))
+            if name == "accuracy" and any(published.values()):
+                row["the study's accuracy"] = published[c.name]
+        rows.append(row)
+    counts = f"{(faces.labels == 0).sum()} real and {(faces.labels == 1).sum()} fake faces"
+    words = (
+        "One seed: the value and its 95% interval over faces. Several: mean ± sample standard deviation, and each "
+        "seed's value. Real and fake accuracy stand apart, since one can be bought with the other."
     )
-    return [Table("Runs", columns, rows, words=4), *_versions(runs), *_ledger(runs)]
-
-
-def _versions(runs: Sequence[FinishedRun]) -> list[Block]:
-    used = [", ".join(f"{name} {version}" for name, version in run.metrics.get("versions", {}).items()) for run in runs]
-    return [Text(f"{used.count(v)} of {len(runs)} runs with {v}.") for v in dict.fromkeys(used) if v]
-
-
-def _ledger(runs: Sequence[FinishedRun]) -> list[Block]:
-    unique = {run.path: run for run in runs if run.classifies}.values()
-    entries = {run.path: read_ledger(run.path) for run in unique}
-    often = {path: lines for path, lines in entries.items() if len(lines) > 1}
-    total = sum(len(lines) for lines in entries.values())
-    if not often:
-        return [Text(f"By the runs' ledgers test faces were scored {total} times, at most once for each run.")]
-    rows = [
-        [shown_path(path), line.time, line.command, line.faces, line.fingerprint[:12]]
-        for path, lines in often.items()
-        for line in lines
-    ]
-    return [
-        Caution(
-            f"By the runs' ledgers test faces were scored {total} times in {len(entries)} runs, more than once in "
-            f"{len(often)}: if anything was chosen in between by what they showed, they are no longer unseen."
-        ),
-        Table(
-            "Ledger of runs scored more than once",
-            ("run", "time", "command", "faces", "their fingerprint"),
-            rows,
-            words=3,
-        ),
-    ]
+    blocks: list[Block] = [Text(words), Table(f"{counts}{group.where}: {group.scored}", rows)]
+    for c in group.configurations:
+        if guessing(of_seeds(c, "auroc")) < 0:
+            blocks.append(Text(f"{c.name}: {GUESSING_WORDS[-1]}.", warning=True))
+    return [*blocks, Text(STUDY_REMARK)] if any(published.values()) else blocks
 
 
 def _published(configuration: Configuration, unseen: bool) -> str:
@@ -298,8 +83,193 @@ def _published(configuration: Configuration, unseen: bool) -> str:
     return STUDY.get((s.pipeline.view or "", s.pipeline.fakes, net, depth), "")
 
 
-def _of_source(configuration: Configuration, source: str, name: str) -> list[Measure]:
-    return [run.metrics["test"]["by_source"][source][name] for run in configuration.runs]
+def own_tasks(group: Group) -> list[Block]:
+    """Real test faces against their own reconstructions, for configurations that learnt from these."""
+    names, split = list(COLUMNS.items())[:4], "test_reconstructed"
+    rows = [
+        {"configuration": c.name, **{column: cell(of_seeds(c, name, split)) for name, column in names}}
+        for c in group.configurations
+        if of_seeds(c, "auroc", split)
+    ]
+    return [Table("Own task: real test faces against their own reconstructions", rows)] if rows else []
+
+
+def by_source(group: Group) -> list[Block]:
+    """AUROC and accuracy of each source, with the worst generator beside every mean over generators."""
+    fakes = {str(s) for s in group.faces.sources[group.faces.labels == 1]}
+    sources = sorted({str(s) for s in group.faces.sources}, key=lambda s: (s not in fakes, s))
+    words = (
+        "A generator's AUROC is against all real faces, a real source's against all fakes. The mean gives each "
+        "generator the same weight; the worst is the one of lowest AUROC or accuracy, over the mean of seeds."
+    )
+    blocks: list[Block] = [Text(words)]
+    for name, title in (("auroc", "AUROC"), ("accuracy", "Share of right verdicts")):
+        rows = []
+        for c in group.configurations:
+            tests = [run.metrics["test"] for run in c.runs]
+            found = {s: [test["by_source"][s][name] for test in tests] for s in sources}
+            means = {s: mean_value(found[s]) for s in sorted(fakes)}
+            worst = min(means, key=means.__getitem__)
+            row = {"configuration": c.name}
+            row["mean over generators"] = cell([test["over_generators"][f"mean_{name}"] for test in tests])
+            row["worst generator"] = f"{worst}\n{cell(found[worst])}"
+            for s in sources:
+                kind = f"{'fake' if s in fakes else 'real'}{', unseen' if s in group.unseen else ''}"
+                row[f"{s} ({kind})"] = cell(found[s])
+            rows.append(row)
+        blocks.append(Table(f"{title} by source", rows))
+    return blocks
+
+
+def seeds(group: Group) -> list[Block]:
+    """Each seed's own numbers; nothing where every configuration has one seed."""
+    names = ("auroc", "accuracy", "real_accuracy", "fake_accuracy")
+    rows = [
+        {
+            "configuration": c.name,
+            "seed": str(run.settings.seed),
+            **{name: cell([run.metrics["test"][name]]) for name in names},
+        }
+        for c in group.configurations
+        if len(c.runs) > 1
+        for run in c.runs
+    ]
+    return [Table("Each seed, with its 95% interval over faces", rows)] if rows else []
+
+
+def curves(group: Group, name: str) -> list[Block]:
+    """ROC curves and seeds in common pictures, and a score histogram of each configuration with all its seeds."""
+    if not plots.available():
+        return [Text(NO_PLOTS)]
+    labels = group.faces.labels
+    pictures = []
+    for i, alike in enumerate(_by_colour(group.configurations)):
+        by_name = {c.name: [(s, labels) for s in scores(c)] for c in alike}
+        alt = f"ROC curves{group.where}: {', '.join(by_name)}"
+        caption = f"ROC{group.where}: bold the mean over seeds, thin each seed; in brackets the area under it."
+        pictures.append(_figure(plots.roc_comparison(by_name), f"roc{name}_{i}", alt, caption))
+    if any(len(c.runs) > 1 for c in group.configurations):
+        values = {c.name: [float(m["value"] or 0) for m in of_seeds(c, "auroc")] for c in group.configurations}
+        caption = f"Test AUROC of each seed{group.where}; the bar is the mean."
+        alt = f"AUROC by seed{group.where}"
+        pictures.append(_figure(plots.seeds_plot(values, "AUROC"), f"seeds{name}", alt, caption))
+    histograms = [_histogram(group, c, f"scores{name}_{i}") for i, c in enumerate(group.configurations)]
+    return [Gallery(pictures), Gallery(histograms)]
+
+
+def _by_colour(found: Sequence[Configuration]) -> list[list[Configuration]]:
+    """Configurations in one picture while each has a colour of its own, else a picture for each classifier."""
+    step = len(plots.COLOURS)
+    if len(found) <= step:
+        return [list(found)]
+    by_classifier: dict[str, list[Configuration]] = {}
+    for c in found:
+        classifier = c.settings.classifier.name if c.settings.pipeline.trains_classifier else ""
+        by_classifier.setdefault(classifier, []).append(c)
+    return [alike[i : i + step] for alike in by_classifier.values() for i in range(0, len(alike), step)]
+
+
+def _histogram(group: Group, configuration: Configuration, name: str) -> Figure:
+    found = scores(configuration)  # (S, N)
+    many = len(found)
+    figures = plots.pictures(
+        found.ravel(),
+        np.tile(group.faces.labels, many),
+        np.tile(group.faces.sources, many),
+        threshold=float(np.mean([run.metrics["threshold"] for run in configuration.runs])),
+        learnt_from=frozenset(group.faces.sources.tolist()) - group.unseen,
+    )
+    seeds = f", {many} seeds together, their mean threshold" if many > 1 else ""
+    caption = f"{configuration.name}{group.where}{seeds}."
+    return _figure(figures["score_histogram"], name, f"Scores of real and fake faces: {caption}", caption)
+
+
+def _figure(plot: Plot, name: str, alt: str, caption: str) -> Figure:
+    out = io.BytesIO()
+    plot.savefig(out, format="png")
+    return Figure(name, out.getvalue(), alt, caption)
+
+
+def pairs(group: Group, name: str) -> list[Block]:
+    """Every pair of configurations with both tests, and which configuration beats which."""
+    if len(group.configurations) < 2:
+        return []
+    words = (
+        "Differences are the first less the second, with 95% intervals of the paired bootstrap over groups of "
+        "faces. With several seeds, what they differ by is added to the faces' variance, and Student's t taken. "
+        f"Both p-values are corrected for {len(group.comparisons)} pairs by Holm's method. McNemar's test (by "
+        "random sign flips where there are several seeds, or several faces in a group) is on the verdicts of these "
+        "trained networks as they are: with few seeds it can be the surer of the two. A difference that is not "
+        "significant is not shown; that is not to say that there is none."
+    )
+    blocks: list[Block] = [Text(words)]
+    names = [c.name for c in group.configurations]
+    if plots.available() and len(names) > 2:
+        plot = plots.wins_matrix(wins(group.comparisons, names), names)
+        caption = (
+            f"Whether the row's AUROC is significantly higher than the column's{group.where}, after Holm's correction."
+        )
+        blocks.append(_figure(plot, f"wins{name}", "Matrix of wins", caption))
+    rows = [
+        {
+            "first": c.a,
+            "second": c.b,
+            "AUROC": cell([c.auroc_difference], signed=True),
+            "p, AUROC": p_cell(c.p_auroc_holm),
+            "accuracy": cell([c.accuracy_difference], signed=True),
+            "p, McNemar": p_cell(c.p_mcnemar_holm),
+        }
+        for c in sorted(group.comparisons, key=lambda c: (c.p_auroc_holm, -abs(c.auroc_difference["value"])))
+    ]
+    blocks.append(Table("Every pair, on exactly the same faces; the clearest differences first", rows, words=2))
+    return blocks
+
+
+def provenance(runs: Sequence[FinishedRun], called: dict[Path, str]) -> list[Block]:
+    """Each run's seed, command, versions, decisions and fingerprint, and how often its test faces were scored."""
+    rows, used = [], []
+    for run in runs:
+        m = run.metrics
+        rows.append(
+            {
+                "run": shown_path(run.folder),
+                "configuration": called.get(run.folder, run.settings.label()),
+                "command": str(m.get("command", "-")),
+                "faces' fingerprint": fingerprint(run)[:12] or "-",
+                "seed": str(run.settings.seed),
+                "threshold": number(m.get("threshold")),
+                "temperature": number(m.get("temperature"), digits=2),
+                "unsure band": " to ".join(number(edge) for edge in m.get("band", ())) or "-",
+                "times scored": str(len(read_ledger(run.path))),
+            }
+        )
+        used.append(", ".join(f"{name} {version}" for name, version in m.get("versions", {}).items()))
+    versions = [Text(f"{used.count(v)} of {len(runs)} runs with {v}.") for v in dict.fromkeys(used) if v]
+    return [Table("Runs", rows, words=4), *versions, *_ledger(runs)]
+
+
+def _ledger(runs: Sequence[FinishedRun]) -> list[Block]:
+    entries = {run.path: read_ledger(run.path) for run in runs if run.classifies}
+    total = sum(len(lines) for lines in entries.values())
+    often = {path: lines for path, lines in entries.items() if len(lines) > 1}
+    if not often:
+        return [Text(f"By the runs' ledgers test faces were scored {total} times, at most once for each run.")]
+    words = (
+        f"By the runs' ledgers test faces were scored {total} times in {len(entries)} runs, more than once in "
+        f"{len(often)}: if anything was chosen in between by what they showed, they are no longer unseen."
+    )
+    rows = [
+        {
+            "run": shown_path(path),
+            "time": line.time,
+            "command": line.command,
+            "faces": line.faces,
+            "their fingerprint": line.fingerprint[:12],
+        }
+        for path, lines in often.items()
+        for line in lines
+    ]
+    return [Text(words, warning=True), Table("Ledger of runs scored more than once", rows, words=3)]
 
 
 def seed_rows(groups: Iterable[Group]) -> list[dict[str, Any]]:

@@ -10,21 +10,18 @@ from pathlib import Path
 
 import fakegan
 from fakegan.errors import FakeganError
-from fakegan.runs.folder import PICTURES_FOLDER
-from fakegan.reports.render import Answer, Block, Items, Report, Section, Text, figures, to_html, to_markdown
-from fakegan.runs.folder import METRICS_FILE
-from fakegan.runs.results import TABLE_WIDTH, columns
-from fakegan.system.files import building_folder, csv_table, replacing
-from fakegan.runs.finished import FinishedRun, shown_path
-from fakegan.runs.ledger import command as own_command
+from fakegan.reports import faces, reconstruction, tables
 from fakegan.reports.answers import answers
-from fakegan.reports.faces import data, mistakes, opened
 from fakegan.reports.groups import Group, group_letter, grouped, of_seeds
-from fakegan.reports.numbers import ALPHA, measured, over, p_words
-from fakegan.reports.reconstruction import Autoencoder, autoencoders, chapter
-from fakegan.reports.tables import by_source, curves, own_tasks, pairs, plain_numbers, provenance, seed_rows, seeds, side_by_side
+from fakegan.reports.numbers import measured, over, p_words
+from fakegan.reports.render import Answer, Block, Items, Report, Section, Text, figures, to_html, to_markdown
+from fakegan.runs.finished import FinishedRun, shown_path
+from fakegan.runs.folder import METRICS_FILE, PICTURES_FOLDER, REPORT_FILE, REPORT_TEXT_FILE
+from fakegan.runs.ledger import command as own_command
+from fakegan.runs.results import TABLE_WIDTH
 from fakegan.runs.settings import RunSettings
-from fakegan.runs.folder import REPORT_FILE, REPORT_TEXT_FILE
+from fakegan.system.columns import in_columns, width
+from fakegan.system.files import building_folder, csv_table, replacing
 
 LISTED = 10  # significant pairs on the terminal, at most
 _HOW_TO_READ = (
@@ -42,7 +39,7 @@ _HOW_TO_READ = (
 
 
 def report_sweep(settings: Sequence[RunSettings], folder: Path) -> str:
-    """The report of a sweep, into its own folder, on the runs of it that have finished."""
+    """The report of a sweep on its finished runs, into its own folder."""
     finished = [FinishedRun(run, run.paths.run_dir) for run in settings if (run.paths.run_dir / METRICS_FILE).is_file()]
     return write_report(finished, folder, own_command())
 
@@ -54,7 +51,7 @@ def write_report(
 ) -> str:
     """Write report.html, report.md with its pictures, comparison.json and seeds.csv; a short text for the terminal.
 
-    Runs on different faces are not compared; the report then has a chapter for each lot of faces. An earlier report
+    Runs on different faces are not compared: the report then has chapters for each group of faces. An earlier report
     in the folder is replaced, report.html last.
 
     Raises:
@@ -62,124 +59,98 @@ def write_report(
     """
     if not runs:
         raise FakeganError(f"{folder} has no finished run to report on: let one finish first")
-    groups, found = grouped(runs), autoencoders(runs)
-    said = answers(groups, found)
-    report = _report(runs, groups, found, said, command)
+    groups, autoencoders = grouped(runs), reconstruction.autoencoders(runs)
+    answered = answers(groups, autoencoders)
+    chapters: list[tuple[str, list[Block]]] = []
+    for i, group in enumerate(groups):
+        chapters += _of_group(group, group_letter(i).lower() if len(groups) > 1 else "")
+    called = {run.folder: c.name for group in groups for c in group.configurations for run in c.runs}
+    chapters += [
+        ("Reconstructions", reconstruction.chapter(autoencoders)),
+        ("Data", faces.data(runs)),
+        ("Runs and versions", [*tables.provenance(runs, called), Text(f"This report: {command}")]),
+        ("How to read it", [Items(_HOW_TO_READ)]),
+    ]
+    sections = [Section(title, blocks) for title, blocks in chapters if blocks]
+    report = Report("FakeGAN: real faces against fakes", _lead(runs, groups), answered, sections)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FakeganError(f"{folder} cannot be made ({error.strerror}): name another out=DIR") from error
-    _write_pictures(folder / PICTURES_FOLDER, report)
-    comparison = {"groups": [plain_numbers(group) for group in groups]}
-    _write(folder / "comparison.json", json.dumps(comparison, indent=2, allow_nan=False))
-    rows = seed_rows(groups)
-    if rows:
-        with (
-            replacing(folder / "seeds.csv") as building,
-            csv_table(building, list(rows[0]), errors="backslashreplace") as lines,
-        ):
-            lines.writerows([row.get(name, "") for name in rows[0]] for row in rows)
-    _write(folder / REPORT_TEXT_FILE, to_markdown(report))
-    _write(folder / REPORT_FILE, to_html(report))
-    return _closing_words(groups, said, folder / REPORT_FILE)
+    _write_files(folder, groups, report)
+    return _closing_words(groups, answered, folder / REPORT_FILE)
 
 
-def _report(
-    runs: Sequence[FinishedRun],
-    groups: Sequence[Group],
-    found: Sequence[Autoencoder],
-    said: Sequence[Answer],
-    command: str,
-) -> Report:
-    sections: list[Section] = []
-    for i, group in enumerate(groups):
-        sections += _of_group(group, f"_{group_letter(i).lower()}" if len(groups) > 1 else "")
-    reconstructions = chapter(found)
-    sections += [] if reconstructions is None else [reconstructions]
-    sections.append(data(runs))
-    called = {run.folder: c.name for group in groups for c in group.configurations for run in c.runs}
-    where_from: list[Block] = [*provenance(runs, called), Text(f"This report: {command}")]
-    sections += [Section("Runs and versions", where_from), Section("How to read it", [Items(_HOW_TO_READ)])]
-    return Report("FakeGAN: real faces against fakes", _lead(runs, groups), said, sections)
+def _of_group(
+    group: Group,
+    letter: str,  # of the group, for its pictures' names; empty where there is one group
+) -> list[tuple[str, list[Block]]]:
+    name = f"_{letter}" if letter else ""
+    chapters = [
+        ("Side by side", [*tables.side_by_side(group), *tables.own_tasks(group)]),
+        ("By source", tables.by_source(group)),
+        ("Curves and scores", tables.curves(group, name)),
+        ("Pairs", tables.pairs(group, name)),
+        ("Seeds", tables.seeds(group)),
+        ("Hardest mistakes", faces.mistakes(group, faces.opened(group.runs[0]), letter or "a")),
+    ]
+    return [(f"{title}{group.where}", blocks) for title, blocks in chapters]
 
 
 def _lead(runs: Sequence[FinishedRun], groups: Sequence[Group]) -> str:
     configurations = {c.runs[0].folder for group in groups for c in group.configurations}  # some are in two groups
-    parts = [_count(len(runs), "run")]
-    if configurations:
-        parts.insert(0, _count(len(configurations), "configuration"))
-    parts += [f"{len(group.faces)} faces{group.where}: {group.scored}" for group in groups]
+    counts = [(len(configurations), "configuration"), (len(runs), "run")]
+    parts = [f"{count} {thing}{'' if count == 1 else 's'}" for count, thing in counts if count]
+    parts += [group.described for group in groups]
     if len({tuple(run.folder for run in group.runs) for group in groups}) > 1:
         parts.append("runs on different faces are not compared")
     today = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     return f"{'; '.join(parts)}. FakeGAN {fakegan.__version__}, {today}."
 
 
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-def _of_group(
-    group: Group,
-    name: str,  # added to its pictures' names
-) -> list[Section]:
-    chapters: list[tuple[str, list[Block]]] = [
-        ("Side by side", [*side_by_side(group), *own_tasks(group)]),
-        ("By source", by_source(group)),
-        ("Curves and scores", curves(group, name)),
-        ("Pairs", pairs(group, name)),
-        ("Seeds", seeds(group)),
-        ("Hardest mistakes", mistakes(group, opened(group.runs[0]), name.removeprefix("_") or "a")),
-    ]
-    return [Section(f"{title}{group.where}", blocks) for title, blocks in chapters if blocks]
-
-
-def _write_pictures(folder: Path, report: Report) -> None:
-    with building_folder(folder) as building:
+def _write_files(folder: Path, groups: Sequence[Group], report: Report) -> None:
+    with building_folder(folder / PICTURES_FOLDER) as building:
         for figure in figures(report.sections):
             (building / f"{figure.name}.png").write_bytes(figure.png)
+    comparison = {"groups": [tables.plain_numbers(group) for group in groups]}
+    files = {"comparison.json": json.dumps(comparison, indent=2, allow_nan=False)}
+    if rows := tables.seed_rows(groups):
+        with (
+            replacing(folder / "seeds.csv") as building,
+            csv_table(building, list(rows[0]), errors="backslashreplace") as lines,
+        ):
+            lines.writerows([row.get(name, "") for name in rows[0]] for row in rows)
+    files |= {REPORT_TEXT_FILE: to_markdown(report), REPORT_FILE: to_html(report)}
+    for name, content in files.items():
+        with replacing(folder / name) as path:
+            path.write_text(content, encoding="utf-8", errors="backslashreplace", newline="")
 
 
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as building:
-        building.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
-
-
-def _closing_words(groups: Sequence[Group], said: Sequence[Answer], report: Path) -> str:
+def _closing_words(groups: Sequence[Group], answered: Sequence[Answer], report: Path) -> str:
     lines = []
-    for answer in said:
+    for answer in answered:
         lines += [answer.question, *_wrapped(f"{answer.verdict}. {answer.sentence}", "  ")]
     for group in groups:
+        lines += ["", *_wrapped(f"{group.described}:")]
         rows = [(c.name, over(of_seeds(c, "auroc")), over(of_seeds(c, "accuracy"))) for c in group.configurations]
-        lines += ["", *_wrapped(f"{len(group.faces)} faces{group.where}: {group.scored}:"), *_in_columns(rows)]
-        lines += _significant(group)
+        table = in_columns([("", "AUROC", "accuracy"), *rows])
+        if max(map(width, table)) <= TABLE_WIDTH:
+            lines += table
+        else:  # the numbers below the name
+            for name, auroc, accuracy in rows:
+                lines += _wrapped(name)
+                lines += [*_wrapped(f"AUROC     {auroc}", "  "), *_wrapped(f"accuracy  {accuracy}", "  ")]
+        significant = [c for c in group.comparisons if c.outcome]
+        if group.comparisons:
+            counts = f"{len(significant)} of {len(group.comparisons)} pairs"
+            lines += _wrapped(f"AUROC differs significantly in {counts}, after Holm's correction")
+        for c in significant[:LISTED]:
+            difference = f"{measured(c.auroc_difference, signed=True)}, {p_words(c.p_auroc_holm)}"
+            lines += _wrapped(f"{c.a} against {c.b}: {difference}", "  ")
+        if len(significant) > LISTED:
+            lines.append(f"  and {len(significant) - LISTED} more, in the report")
     return "\n".join([*lines, f"\nreport: {shown_path(report)}"])
-
-
-def _in_columns(rows: Sequence[tuple[str, str, str]]) -> list[str]:
-    """Name, AUROC and accuracy of each: a line each where 80 columns allow, else the numbers below the name."""
-    cells = [("", "AUROC", "accuracy"), *rows]
-    widths = [max(columns(row[i]) for row in cells) for i in range(3)]
-    if sum(widths) + 4 <= TABLE_WIDTH:
-        padded = [[c + " " * (w - columns(c)) for c, w in zip(row, widths, strict=True)] for row in cells]
-        return ["  ".join(row).rstrip() for row in padded]
-    lines = []
-    for name, auroc, accuracy in rows:
-        lines += [*_wrapped(name), *_wrapped(f"AUROC     {auroc}", "  "), *_wrapped(f"accuracy  {accuracy}", "  ")]
-    return lines
 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:
     return textwrap.wrap(text, TABLE_WIDTH, initial_indent=indent, subsequent_indent=indent or "    ")
-
-
-def _significant(group: Group) -> list[str]:
-    found = [c for c in group.comparisons if c.p_auroc_holm < ALPHA]
-    if not group.comparisons:
-        return []
-    head = f"AUROC differs significantly in {len(found)} of {len(group.comparisons)} pairs, after Holm's correction"
-    lines = _wrapped(head)
-    for c in found[:LISTED]:
-        difference = f"{measured(c.auroc_difference, signed=True)}, {p_words(c.p_auroc_holm)}"
-        lines += _wrapped(f"{c.a} against {c.b}: {difference}", "  ")
-    return [*lines, f"  and {len(found) - LISTED} more, in the report"] if len(found) > LISTED else lines

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import textwrap
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fakegan.errors import FakeganError
-from fakegan.evaluation.metrics import Measure, judged
+from fakegan.evaluation.intervals import Measure
+from fakegan.evaluation.metrics import judged
 from fakegan.runs.folder import GROUPS_FILE
+from fakegan.system.columns import width as columns
 from fakegan.system.files import csv_table, read_csv, replacing
 
 VERDICTS = ("real", "fake")
@@ -201,11 +202,6 @@ def _fitted(name: str, width: int, dots: str = "..") -> str:
             break
         tail = last + tail
     return head + dots + tail
-
-
-def columns(text: str) -> int:
-    """How many columns of a terminal a text takes: two for a Chinese sign, none for an accent of its own."""
-    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
 
 
 def _line(name: str, faces: str, *cells: str) -> str:

@@ -24,8 +24,8 @@ from fakegan.data.sheets import Picture, read_png, sheet, stack, write_png
 from fakegan.data.store import FaceStore
 from fakegan.detector import BATCH
 from fakegan.evaluation import error_plots, plots, probe, spectrum, statistics
+from fakegan.evaluation.intervals import Floats
 from fakegan.evaluation.reconstructed import BEYOND, COMPLEXITY, PROBES, differences
-from fakegan.evaluation.statistics import Values
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
 from fakegan.runs.artifacts import MANIFEST, file_digest, names_digest, obtain
 from fakegan.runs.checkpoints import load_checkpoint
@@ -51,14 +51,14 @@ class Measured:
     """Measurements of some faces and their reconstructions, in the order of their rows."""
 
     rows: Rows  # (N,), of the store
-    errors: dict[str, Values]  # l1 in [-1, 1], psnr in dB, ssim, high_frequency in [-1, 1]: (N,) each
-    complexity: Values  # (N,)
-    code: Values  # (N, 2C): mean, then standard deviation, of each channel of the code over its places
+    errors: dict[str, Floats]  # l1 in [-1, 1], psnr in dB, ssim, high_frequency in [-1, 1]: (N,) each
+    complexity: Floats  # (N,)
+    code: Floats  # (N, 2C): mean, then standard deviation, of each channel of the code over its places
     code_places: int  # of each channel of the code; 16 * 16 of AutoGAN's
-    spectra: dict[str, Values]  # face, reconstruction, residual: (N, 46) each
+    spectra: dict[str, Floats]  # face, reconstruction, residual: (N, 46) each
 
     @property
-    def probes(self) -> dict[str, Values]:
+    def probes(self) -> dict[str, Floats]:
         """The features of the linear probes, (N, K) each."""
         power = np.log(np.maximum(self.spectra["residual"], _LEAST_POWER))
         return {"code": self.code, "residual_spectrum": power}
@@ -124,7 +124,7 @@ def _measure(live: LiveReconstructions, rows: Rows, what: str) -> Measured:
     """Measure some faces; their reconstructions are rounded to uint8, as they are stored."""
     codes: list[Tensor] = []
     hook = cast(nn.Module, live.net.encoder).register_forward_hook(lambda net, inputs, code: codes.append(code))
-    parts: list[dict[str, Values]] = []
+    parts: list[dict[str, Floats]] = []
     for start in tqdm(range(0, len(rows), BATCH), f"analysing {len(rows)} {what} faces", disable=None):
         batch = rows[start : start + BATCH]
         pixels = (torch.from_numpy(np.ascontiguousarray(x[batch])) for x in (live.images, live))
@@ -146,7 +146,7 @@ def _of_batch(
     face: Tensor,  # (B, 3, 64, 64), in [-1, 1]
     recon: Tensor,  # the same
     code: Tensor,  # (B, C, 16, 16), of another net than AutoGAN (B, C, ...) or (B, C)
-) -> dict[str, Values]:
+) -> dict[str, Floats]:
     """The measurements of a batch of faces, (B, ...) each."""
     grey_face, grey_recon = (spectrum.grey(x.numpy()) for x in (face, recon))
     residual = grey_recon - grey_face
@@ -166,7 +166,7 @@ def _of_batch(
     }
 
 
-def _columns(store: FaceStore, train: Measured, val: Measured, test: Measured) -> dict[str, Values]:
+def _columns(store: FaceStore, train: Measured, val: Measured, test: Measured) -> dict[str, Floats]:
     """The columns of errors.csv for the test faces, (N,) each; `val` holds real faces that are new to the autoencoder.
 
     The probes learn from `train`, and have no column where it has one class. The autoencoder has learnt from its real
@@ -181,7 +181,7 @@ def _columns(store: FaceStore, train: Measured, val: Measured, test: Measured) -
     return columns
 
 
-def _write_errors(path: Path, store: FaceStore, test: Measured, columns: dict[str, Values]) -> None:
+def _write_errors(path: Path, store: FaceStore, test: Measured, columns: dict[str, Floats]) -> None:
     with csv_table(path, ("file", "source", "label", *columns)) as lines:
         for i, row in enumerate(test.rows):
             numbers = (f"{values[i]:.9g}" for values in columns.values())

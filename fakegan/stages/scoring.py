@@ -16,7 +16,8 @@ from fakegan.data.store import FaceStore
 from fakegan.detector import Detector
 from fakegan.evaluation import plots
 from fakegan.evaluation.calibration import probability
-from fakegan.evaluation.metrics import Scores, measures
+from fakegan.evaluation.intervals import Floats
+from fakegan.evaluation.metrics import measures
 from fakegan.labels import LABEL_CONVENTION
 from fakegan.runs.folder import SCORES_FILE
 from fakegan.runs.results import FaceScores, write_scores
@@ -32,7 +33,7 @@ class ScoredFaces:
     """Faces with their scores, before and after calibration."""
 
     faces: FaceScores
-    uncalibrated: Scores  # (N,), P(fake) at temperature 1
+    uncalibrated: Floats  # (N,), P(fake) at temperature 1
     threshold: float
     learnt_from: frozenset[str] | None = None  # sources that took part in training, where that matters
 

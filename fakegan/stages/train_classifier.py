@@ -13,7 +13,8 @@ from fakegan.data.batches import FaceBatches, StoreOrder, on_device
 from fakegan.data.familiarity import Familiarity
 from fakegan.detector import BATCH, Detector, NetSpec, sha256_bytes
 from fakegan.evaluation.calibration import choose_band, fit_temperature, probability
-from fakegan.evaluation.metrics import auroc, choose_threshold
+from fakegan.evaluation.metrics import choose_threshold
+from fakegan.evaluation.roc import auroc
 from fakegan.labels import FAKE, REAL
 from fakegan.nets.recon_error import ERROR_NORMS, ReconError
 from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint

@@ -12,6 +12,7 @@ from fakegan.errors import FakeganError
 from fakegan.runs.folder import JOBS_FILE, LOG_FILE, METRICS_FILE
 from fakegan.runs.results import read_metrics
 from fakegan.sweep.command import CONTROL_CHARACTERS, differing_overrides
+from fakegan.system.columns import in_columns
 from fakegan.system.files import csv_table, read_csv, replacing
 from fakegan.system.shell import here
 
@@ -96,9 +97,7 @@ def as_text(rows: Sequence[Row], folder: Path) -> str:
         objective = "" if row.objective is None else f"{row.objective:.4f}"
         time = "" if row.seconds is None else clock(row.seconds)
         cells.append((str(row.job), names[i], row.state, objective, time, row.folder))
-    w = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    form = f"{{:>{w[0]}}}  {{:<{w[1]}}}  {{:<{w[2]}}}  {{:>{w[3]}}}  {{:>{w[4]}}}  {{}}"
-    lines = [form.format(*line).rstrip() for line in cells]
+    lines = in_columns(cells, right={0, 3, 4})
     for row in rows:
         if row.state == "failed":
             log = folder / row.folder / LOG_FILE
