@@ -13,7 +13,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fakegan.cli.commands import Parser, ProgressLine, add_max_megapixels, at_least, new_path, path, run
+from tqdm import tqdm
+
+from fakegan.cli.commands import Parser, add_max_megapixels, at_least, new_path, path, run
 from fakegan.data.build import Recipe, Source, build_store
 from fakegan.data.damage import unchecked
 from fakegan.data.frames import GROUP_BY
@@ -58,14 +60,20 @@ def _prepare(words: list[str]) -> int:
         value_range=options.npy_range,
     )
     started = time.monotonic()
-    with ProgressLine() as progress:
+    often = {} if sys.stderr.isatty() else {"mininterval": 10, "delay": 10}  # seconds; a log needs few lines
+    with tqdm(unit=" pictures", **often) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
         summary = build_store(
             recipe,
             options.out,
             workers=options.workers,
             overwrite=options.overwrite,
             dry_run=options.dry_run,
-            progress=progress,
+            progress=show,
         )
     _report(summary, options, time.monotonic() - started)
     return 0

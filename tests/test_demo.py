@@ -3,9 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
-from fakegan.data.demo import SOURCES, DemoFace, contact_sheet, demo_faces
+from fakegan.data.demo import SOURCES, DemoFace, demo_faces
 
 
 @pytest.fixture(scope="module")
@@ -88,15 +87,6 @@ def test_channel_totals_do_not_tell_real_from_fake(faces: list[DemoFace]) -> Non
     assert logistic_auroc(features, labels) < 0.6
     features[:, 0] += labels  # one standard deviation of brightness would be found
     assert logistic_auroc(features, labels) > 0.7
-
-
-def test_contact_sheet_shows_the_pixels_of_every_source(faces: list[DemoFace]) -> None:
-    sheet = contact_sheet(faces, columns=5, zoom=1)
-    assert isinstance(sheet, Image.Image)
-    assert sheet.width == 5 * 64
-    bottom_left = np.asarray(sheet)[-64:, :64]
-    first_bilinear = next(face for face in faces if face.source == "demo_bilinear")
-    np.testing.assert_array_equal(bottom_left, first_bilinear.image)
 
 
 @pytest.mark.slow

@@ -9,7 +9,6 @@ import os
 import shlex
 import signal
 import sys
-import time
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,8 +20,6 @@ from fakegan.errors import FakeganError, UntrustedError, UsageError
 from fakegan.system import log, own_code, signals
 from fakegan.system.places import shown
 from fakegan.system.shell import called, expanded
-
-_LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
 
 
 def begin() -> None:
@@ -138,34 +135,3 @@ def let_go_of_stdout() -> None:
     """What is still unwritten goes nowhere, so that flushing at exit does not fail again."""
     with contextlib.suppress(OSError, ValueError):  # a test's stdout has no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-class ProgressLine:
-    """One line that is rewritten on a terminal; elsewhere a line every ten seconds. On stderr."""
-
-    def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
-        self._started = self._shown = time.monotonic()
-        self._open = False
-
-    def __enter__(self) -> ProgressLine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._open:
-            print(file=sys.stderr)
-
-    def __call__(self, done: int, total: int) -> None:
-        """Shows the state, unless it was shown a moment ago."""
-        now = time.monotonic()
-        if now - self._shown < (0.1 if self._terminal else _LINE_EVERY) and done < total:
-            return
-        self._shown = now
-        rate = done / max(now - self._started, 1e-9)
-        text = f"{done:,} of {total:,} pictures, {rate:,.0f} a second"
-        if self._terminal:
-            filled = "#" * (30 * done // total)
-            print(f"\r[{filled:<30}] {text} ", end="", file=sys.stderr, flush=True)
-            self._open = True
-        else:
-            print(text, file=sys.stderr, flush=True)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from fakegan.data.arrays import Rows
 from fakegan.data.faces import Faces
-from fakegan.data.pixels import to_unit
+from fakegan.data.pixels import residual_pixels, to_unit
 from fakegan.data.sheets import Picture, read_png, sheet, stack, write_png
 from fakegan.data.store import FaceStore
 from fakegan.detector import BATCH
@@ -39,7 +39,6 @@ from fakegan.system.places import install
 from fakegan.training.autoencoder import psnr
 from fakegan.training.loggers import in_a_stage
 from fakegan.training.pictures import show, show_codes, show_histogram
-from fakegan.views import RESIDUAL_GAIN
 
 ANALYSIS_FOLDER, ANALYSIS_FILE, ERRORS_FILE, CODES_FILE = "analysis", "analysis.json", "errors.csv", "codes.npy"
 COMPLEXITY_NAME = "total variation: mean absolute difference of neighbouring pixels of the grey face"
@@ -269,6 +268,6 @@ def example_sheet(live: LiveReconstructions, test: Measured, labels: npt.NDArray
             for (_, word), face in zip(sorted(words.items()), shown, strict=True)
         ]
         faces, recons = (np.asarray(x[test.rows[shown]]) for x in (live.images, live))
-        apart = np.abs(recons.astype(np.int64) - faces) * RESIDUAL_GAIN
-        sheets.append(sheet([faces, recons, np.minimum(apart, 255).astype(np.uint8)], captions, zoom=2))
+        residual = residual_pixels(torch.from_numpy(faces), torch.from_numpy(recons)).numpy()
+        sheets.append(sheet([faces, recons, residual], captions, zoom=2))
     return stack(sheets)
