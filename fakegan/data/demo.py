@@ -22,7 +22,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-from fakegan.data.portrait import SIDE, Colour, portrait
+from fakegan.data.canvas import SIDE, Colour
+from fakegan.data.portrait import portrait
 from fakegan.system.processes import cores, signals_held, start_worker
 
 Pixels = NDArray[np.uint8]  # (64, 64, 3)
