@@ -1,14 +1,33 @@
-"""Picture files of many kinds, made by hand."""
+"""Picture files of many kinds, made by hand, and a detector that has learnt nothing."""
 
 import struct
 import zlib
 from importlib.util import find_spec
 
 import numpy as np
+import torch
 from PIL import Image
 
 from fakegan.data.formats import NO_PICTURE
+from fakegan.data.images import Geometry
+from fakegan.detector import Detector, NetSpec
+from fakegan.nets.autogan import AutoGAN
+from fakegan.nets.simple_cnn import SimpleCNN
+from fakegan.views import VIEWS
 from tests.helpers import encode
+
+CNN = {"_target_": "fakegan.nets.simple_cnn.SimpleCNN", "in_channels": 3, "dropout": 0.5}
+AUTOGAN = {"_target_": "fakegan.nets.autogan.AutoGAN", "depth": 1, "width": 4, "norm": "none"}
+
+
+def detector(view: str = "reconstruction", weight: float = 0.02, **options: object) -> Detector:
+    """A detector whose classifier has random weights of this size in its last layer."""
+    channels = VIEWS[view].channels
+    net = SimpleCNN(channels, 0.5)
+    torch.nn.init.normal_(net.head[-1].weight, std=weight)  # untrained, it is zero
+    autoencoder = NetSpec(AUTOGAN, AutoGAN(1, 4, norm="none").state_dict()) if view != "pixels" else None
+    classifier = NetSpec({**CNN, "in_channels": channels}, net.state_dict())
+    return Detector(Geometry(), view, classifier, autoencoder, **options)  # type: ignore[arg-type]
 
 
 def scene(width: int = 96, height: int = 80) -> Image.Image:

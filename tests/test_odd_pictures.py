@@ -9,8 +9,7 @@ from fakegan import predict, prepare
 from fakegan.data.store import FaceStore
 from fakegan.runs.folder import DETECTOR_FILE
 from tests.helpers import csv_rows, encode
-from tests.pictures import odd_files, p3_profile, scene
-from tests.test_predict import detector
+from tests.pictures import detector, odd_files, p3_profile, scene
 
 
 def test_prepare_and_predict_say_the_same_of_each_odd_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

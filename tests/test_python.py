@@ -18,7 +18,7 @@ from fakegan import FakeganError, UsageError
 from fakegan.runs.folder import DETECTOR_FILE
 from fakegan.system import places
 from tests.helpers import smooth_faces
-from tests.test_predict import detector
+from tests.pictures import detector
 
 ROOT = Path(__file__).parent.parent
 ANSWER = "import sys; from fakegan.system import reply; "
