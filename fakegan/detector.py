@@ -158,18 +158,19 @@ class Detector:
             UsageError: no list of pictures, an empty one, or something in it that is no picture: a folder, floats.
         """
         geometry = replace(self.geometry, max_megapixels=max_megapixels)
-        return [row for _, row in self.judged(read_given(pictures, geometry))]
+        return [row for _, row in self.rows(read_given(pictures, geometry))]
 
-    def judged(self, outcomes: Iterable[tuple[str, Outcome]]) -> Iterator[tuple[Outcome, Row]]:
+    def rows(self, outcomes: Iterable[tuple[str, Outcome]]) -> Iterator[tuple[Outcome, Row]]:
         """Each picture's face, or the reason why there is none, and its row, in order; scored batch by batch."""
         left = iter(outcomes)
         while batch := list(islice(left, BATCH)):
             faces = [outcome for _, outcome in batch if isinstance(outcome, Face)]
-            rows = iter(self._judge(faces) if faces else [])
+            scored = iter(self._rows(faces) if faces else [])
             for name, outcome in batch:
-                yield outcome, Row(name, error=outcome) if isinstance(outcome, str) else replace(next(rows), file=name)
+                row = Row(name, error=outcome) if isinstance(outcome, str) else replace(next(scored), file=name)
+                yield outcome, row
 
-    def _judge(self, faces: Sequence[Face]) -> list[Row]:
+    def _rows(self, faces: Sequence[Face]) -> list[Row]:
         """A row without its file's name for each, scored as one batch."""
         pixels = np.stack([face.pixels for face in faces])  # (N, 64, 64, 3)
         scores = self.scores(pixels)
@@ -312,7 +313,7 @@ def trusted_net(
     node: Node,  # from a file
     weights: dict[str, Tensor],  # from the same file
     where: str,  # its place in that file
-    shape: Callable[[nn.Module], Sequence[int]],  # of one input
+    shape: Callable[[nn.Module], Sequence[int]],  # of an input
     trust: Sequence[str] = (),  # packages whose networks it may name, besides FakeGAN's, torch's and torchvision's
 ) -> nn.Module:
     """The network that a file names, with its weights.
@@ -323,7 +324,7 @@ def trusted_net(
     """
     refuse_foreign(node, where, trust, kinds=lambda _: nn.Module)
     node = untrained(node)
-    if not own_packages(node, NET_SOURCES):  # the user's own code may make what it likes
+    if not own_packages(node, NET_SOURCES):  # the user's own code may make nets of any size
         refuse_larger(lambda: build(node, where, nn.Module), weights, shape)
     net = build(node, where, nn.Module)
     net.load_state_dict(weights)

@@ -8,12 +8,13 @@ from __future__ import annotations
 from fakegan.system import signals
 
 if __name__ == "__main__":
-    signals.begin()  # before what takes long to load
+    signals.begin()  # before libraries that take long to load
 
 import argparse
 import csv
 import io
 import json
+import logging
 import os
 import sys
 from collections import Counter
@@ -65,11 +66,12 @@ def _predict(words: list[str]) -> int:
     grid = Grid(detector, options.grid) if options.grid else None
     verdicts, left_out = Counter[str](), Counter[str]()
     has_bar = sys.stderr.isatty() and not sys.stdout.isatty()  # else it would stand between the rows
+    has_bar &= logging.getLogger("fakegan").isEnabledFor(logging.INFO)
     total = count_pictures(options.paths) if has_bar else 0
 
     def rows(bar: tqdm[None]) -> Iterator[Row]:
         outcomes = read_pictures(options.paths, detector.geometry, options.workers, left_out)
-        for outcome, row in detector.judged(outcomes):
+        for outcome, row in detector.rows(outcomes):
             verdicts[row.verdict] += 1
             if grid:
                 grid.add(outcome, row)

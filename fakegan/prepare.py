@@ -8,6 +8,7 @@ if __name__ == "__main__":
     signals.begin()  # before what takes long to load
 
 import argparse
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -60,8 +61,9 @@ def _prepare(words: list[str]) -> int:
         value_range=options.npy_range,
     )
     started = time.monotonic()
-    often = {} if sys.stderr.isatty() else {"mininterval": 10, "delay": 10}  # seconds; a log needs few lines
-    with tqdm(unit=" pictures", **often) as bar:
+    interval = 0.1 if sys.stderr.isatty() else 10  # seconds: a log needs few lines
+    quiet = not logging.getLogger("fakegan").isEnabledFor(logging.INFO)
+    with tqdm(unit=" pictures", mininterval=interval, delay=interval, disable=quiet) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total

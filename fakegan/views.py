@@ -22,7 +22,7 @@ class View:
 
     channels: int
     arrays: tuple[str, ...]  # that it is made from: "image", "recon"
-    function: Callable[..., Tensor]  # takes those arrays, each float (B, 3, 64, 64) in [-1, 1]
+    function: Callable[..., Tensor]  # takes these arrays, each float (B, 3, 64, 64) in [-1, 1]
     trains: bool = True  # whether a classifier learns from it; False: its size is the score (nets/recon_error.py)
 
     @property

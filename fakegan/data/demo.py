@@ -165,7 +165,7 @@ def _draw_chunk(seed: int, indices: range) -> list[DemoFace]:
 def demo_faces(
     count: int = 2400,
     seed: int = 0,
-    workers: int | None = None,  # processes; None: one a core, 1: none but this one
+    workers: int | None = None,  # processes; None: as many as cores, 1: this process
 ) -> Iterator[DemoFace]:
     """Faces in order of their index: half real, the fakes a third from each generator, interleaved.
 

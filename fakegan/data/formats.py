@@ -31,7 +31,7 @@ _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _PLAIN_KINDS = ("JPEG", "PNG", "WEBP")  # their rarer forms are all read, so a file that cannot be read is damaged
 
-# Files that are left out unread: of other kinds, and those that systems put into folders of pictures.
+# Files that are left out unread: of other kinds, and files that systems put into folders of pictures.
 _OTHER = """
     .7z .avi .bin .bz2 .c .cfg .ckpt .conf .cpp .css .csv .dat .db .doc .docx .gz .h5 .hdf5 .htm .html .ini .ipynb
     .jl .js .json .jsonl .log .lst .lua .m .mat .md .md5 .mkv .mov .mp3 .mp4 .npy .npz .onnx .parquet .pkl .pt
@@ -41,7 +41,7 @@ _OTHER = """
 _OTHER_SUFFIXES = frozenset(_OTHER.split())
 _OTHER_NAMES = frozenset(("thumbs.db", "desktop.ini", "readme", "license", "licence", "copying", "makefile"))
 
-# `open_picture` decides alone what is too large; Pillow's own limit warns at one size and refuses at another.
+# `open_picture` alone refuses large pictures; Pillow's own limit warns at a size and refuses at another.
 Image.MAX_IMAGE_PIXELS = None
 
 
@@ -167,7 +167,7 @@ def _refuse_odd_tiff(picture: Image.Image, source: bytes, max_megapixels: int) -
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _TURNED_BY = (b"Raw profile type exif", b"XML:com.adobe.xmp")  # texts that may say how the camera was held
 _MAX_TEXT = 2**20  # bytes, unpacked
-MAX_PROFILE = 8 * 2**20  # bytes, unpacked; those for print take up to some three million
+MAX_PROFILE = 8 * 2**20  # bytes, unpacked; profiles for print take up to some three million
 
 
 def _without_texts(source: bytes) -> tuple[bytes, bytes | None]:
@@ -230,7 +230,7 @@ def _first_frame(source: bytes) -> tuple[bytes, tuple[int, int]]:
         width, height, flags = struct.unpack_from("<HHB", source, 6)
         at = after_palette(flags, 13)
         parts = [source[:at]]
-        while source[at] == 0x21:  # extensions; the graphic control, 0xF9, says what is transparent
+        while source[at] == 0x21:  # extensions; the graphic control, 0xF9, names the transparent colour
             end = after_blocks(at + 2)
             if source[at + 1] == 0xF9:
                 parts[1:] = [source[at:end]]

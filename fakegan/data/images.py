@@ -24,7 +24,7 @@ from PIL import Image
 
 from fakegan.data.colour import Profile, read_profile, to_rgb
 from fakegan.data.damage import damage
-from fakegan.data.formats import ImageError as ImageError  # noqa: PLC0414 - for those who read faces
+from fakegan.data.formats import ImageError as ImageError  # noqa: PLC0414 - for callers of read_face
 from fakegan.data.formats import damaged, open_picture, read_bounded, refuse_huge
 
 Pixels = npt.NDArray[np.uint8]  # (64, 64, 3), RGB
@@ -67,7 +67,7 @@ class Geometry:
 
     size: int = 64  # pixels a side
     crop: bool = True  # centre square; False squashes the whole picture into the square
-    max_megapixels: int = 256  # refused above, by what the header says; telephones reach 201 (16384x12288)
+    max_megapixels: int = 256  # larger pictures are refused by their header; telephones reach 201 (16384x12288)
     to_srgb: bool = True  # by the colour profile; False: profiles are ignored, as in stores before there was a choice
 
     @classmethod
@@ -76,13 +76,13 @@ class Geometry:
         return cls(**{"to_srgb": False, **values})
 
     def shape(self) -> tuple[int, bool]:
-        """What gives a face its shape; colours by profile aside, geometries of equal shape give the same face."""
+        """Size and crop: geometries that agree in these give the same face, but for colours by profile."""
         return self.size, self.crop
 
 
 @dataclass(frozen=True)
 class Face:
-    """A picture brought to the geometry, and what its file was like."""
+    """A picture brought to the geometry, and properties of its file."""
 
     pixels: Pixels  # may be read-only
     width: int  # of the file's picture, upright
@@ -115,7 +115,7 @@ def read_face(source: bytes, geometry: Geometry) -> Face:
         ImageError: not such a picture, truncated, damaged as far as `damage` finds it, or above the size limit.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's about odd metadata; what matters is refused
+        warnings.simplefilter("ignore")  # Pillow's about odd metadata; damaged pixels are refused
         picture, kind, icc_profile = open_picture(source, geometry.max_megapixels)
         table = getattr(picture, "quantization", {}).get(0)
         with _large_picture_lock if picture.width * picture.height > _LARGE else nullcontext():

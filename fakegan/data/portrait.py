@@ -161,7 +161,7 @@ def _lay_hair(canvas: Canvas, hair: _Hair, alpha: Field, height: float) -> None:
 def _skull(canvas: Canvas, person: _Person, radius: Field, rng: Generator) -> Field:
     """Ears and the bare head with its relief; returns the head's coverage."""
     for side in (-1, 1):
-        seen = float(np.clip(0.04 - 0.2 * side * canvas.turn, 0.0, 0.1))  # a turned head shows one ear more
+        seen = float(np.clip(0.04 - 0.2 * side * canvas.turn, 0.0, 0.1))  # a turned head shows more of an ear
         ear = canvas.near(side * 0.95, 0.14, 0.3, 0.3)
         reach = np.hypot((ear.x - side * (0.95 * person.width + 0.3 * seen)) / (seen + 0.05), (ear.y - 0.14) / 0.22)
         cover = ear.inside((reach - 1) * 0.1)

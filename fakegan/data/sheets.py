@@ -20,7 +20,7 @@ CAPTION = 12  # pixels of height of a line of text
 def sheet(rows: Sequence[Faces], captions: Sequence[str] = (), zoom: int = 1) -> Picture:
     """Rows of faces under each other, the i-th faces of all rows in one column, `captions[i]` below it.
 
-    A caption may hold several lines; one that is wider than a face at this zoom is cut off.
+    A caption may hold several lines; a line that is wider than a face at this zoom is cut off.
 
     Raises:
         ValueError: rows of different lengths, or another number of captions.

@@ -11,7 +11,7 @@ UNSURE = "unsure"  # beside `results.VERDICTS`: the score lies in the run's band
 class Row:
     """The results for a picture, by column."""
 
-    file: str  # its path; of a picture in memory its place in the list, [0]
+    file: str  # its path; for a picture in memory its place in the list, [0]
     score: float | None = None  # P(fake), 0 to 1; None where it could not be read
     verdict: str = ""  # real, fake, unsure; "" where it could not be read
     warning: str = ""
