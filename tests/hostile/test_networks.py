@@ -35,49 +35,38 @@ def detector_file(tmp_path: Path) -> Path:
     return tmp_path / DETECTOR_FILE
 
 
-@pytest.mark.parametrize(
-    ("keys", "value"),
-    [
-        ("geometry", None),
-        ("geometry/size", 128),
-        ("geometry/crop", "yes"),
-        ("geometry/path", "/"),
-        ("view", ["pixels"]),
-        ("view", "stack"),  # nine channels, and the net takes three
-        ("classifier", []),
-        ("classifier/more", 1),
-        ("classifier/net/hidden", 5),
-        ("classifier/net/in_channels", -1),
-        ("classifier/net/in_channels", 10**12),
-        ("classifier/net/_partial_", True),
-        ("classifier/net/_args_", 3),
-        ("classifier/net/_recursive_", "yes"),
-        ("classifier/weights", {}),
-        ("classifier/weights", 5),
-        ("classifier/weights/head.2.bias", torch.zeros(3)),
-        ("classifier/weights/head.2.bias", "zero"),
-        ("classifier/weights/head.2.bias", torch.full((2,), torch.nan)),
-        ("autoencoder", None),
-        ("autoencoder/net/depth", 0),
-        ("autoencoder/net/width", "4"),
-        ("autoencoder/net/width", 10**12),
-        ("autoencoder/weights/decoder.to_rgb.bias", torch.full((3,), torch.nan)),
-        ("temperature", "hot"),
-        ("temperature", 0.0),
-        ("temperature", 10**400),
-        ("threshold", float("nan")),
-        ("band", [0.5]),
-        ("band", [0.6, 0.4]),
-        ("seen", [1]),
-        ("seen", torch.zeros(5, 32, dtype=torch.uint8)),  # and no labels
-        ("seen", torch.zeros(0, 31, dtype=torch.uint8)),
-        ("seen_labels", torch.zeros(0)),
-        ("familiarity", {}),
-        ("familiarity/aspects", 1.0),
-        ("familiarity/colours.mean", torch.zeros(5)),
-        ("familiarity/edges.whitening", torch.zeros(3, 3)),
-    ],
-)
+MISFITS: dict[str, list[Any]] = {  # by place in detector.pt
+    "geometry": [None],
+    "geometry/size": [128],
+    "geometry/crop": ["yes"],
+    "geometry/path": ["/"],
+    "view": [["pixels"], "stack"],  # stack has nine channels, and the net takes three
+    "classifier": [[]],
+    "classifier/more": [1],
+    "classifier/net/hidden": [5],
+    "classifier/net/in_channels": [-1, 10**12],
+    "classifier/net/_partial_": [True],
+    "classifier/net/_args_": [3],
+    "classifier/net/_recursive_": ["yes"],
+    "classifier/weights": [{}, 5],
+    "classifier/weights/head.2.bias": [torch.zeros(3), "zero", torch.full((2,), torch.nan)],
+    "autoencoder": [None],
+    "autoencoder/net/depth": [0],
+    "autoencoder/net/width": ["4", 10**12],
+    "autoencoder/weights/decoder.to_rgb.bias": [torch.full((3,), torch.nan)],
+    "temperature": ["hot", 0.0, 10**400],
+    "threshold": [float("nan")],
+    "band": [[0.5], [0.6, 0.4]],
+    "seen": [[1], torch.zeros(5, 32, dtype=torch.uint8), torch.zeros(0, 31, dtype=torch.uint8)],  # 5 have no labels
+    "seen_labels": [torch.zeros(0)],
+    "familiarity": [{}],
+    "familiarity/aspects": [1.0],
+    "familiarity/colours.mean": [torch.zeros(5)],
+    "familiarity/edges.whitening": [torch.zeros(3, 3)],
+}
+
+
+@pytest.mark.parametrize(("keys", "value"), [(keys, value) for keys, values in MISFITS.items() for value in values])
 def test_a_detector_whose_parts_do_not_fit_is_one_sentence(detector_file: Path, keys: str, value: Any) -> None:
     content = load_checkpoint(detector_file)
     part = content
