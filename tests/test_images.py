@@ -13,7 +13,16 @@ from PIL import Image
 
 from fakegan.data.colour import UNUSABLE
 from fakegan.data.formats import NO_PICTURE
-from fakegan.data.images import Face, Geometry, ImageError, face_from_pixels, grey, looks, read_face, read_face_file
+from fakegan.data.images import (
+    Face,
+    Geometry,
+    ImageError,
+    face_from_pixels,
+    grey,
+    hash_and_thumbnail,
+    read_face,
+    read_face_file,
+)
 from tests.helpers import encode
 from tests.pictures import LARGE_TEXTS, p3_profile, png_header, scene
 
@@ -166,18 +175,18 @@ def test_perceptual_hash_survives_recompression_not_another_picture() -> None:
     assert (plain ^ read(other).phash).bit_count() > 16
 
 
-def test_looks_by_hand() -> None:
+def test_hash_and_thumbnail_by_hand() -> None:
     pixels = np.zeros((64, 64, 3), dtype=np.uint8)
     pixels[:, 32:] = 255  # no frequency but the mean and the odd horizontal ones
-    first_row = looks(pixels)[0] >> 56  # vertical frequency 0, horizontal 0 to 7
+    first_row = hash_and_thumbnail(pixels)[0] >> 56  # vertical frequency 0, horizontal 0 to 7
     assert first_row == 0b10010001  # signs of 1, 3, 5, 7: -, +, -, +
     pixels[:] = 0
     pixels[:8, 8:12] = 100  # half of the second block of the first row
-    assert looks(pixels)[1] == bytes([0, 50]) + bytes(62)
+    assert hash_and_thumbnail(pixels)[1] == bytes([0, 50]) + bytes(62)
 
 
 @pytest.mark.parametrize("size", [8, 64, 72])
-def test_looks_are_exact(size: int) -> None:
+def test_hash_and_thumbnail_are_exact(size: int) -> None:
     """Against whole numbers of Python's own: the brightest picture, noise."""
     rng = np.random.default_rng(0)
     cosines = np.cos(np.pi * np.outer(np.arange(8), 2 * np.arange(size) + 1) / (2 * size))
@@ -185,7 +194,7 @@ def test_looks_are_exact(size: int) -> None:
     for pixels in (*rng.integers(0, 256, (5, size, size, 3), dtype=np.uint8), np.full((size, size, 3), 255, np.uint8)):
         waves = (cosines @ grey(pixels).astype(int).astype(object) @ cosines.T).ravel().tolist()
         median = sorted(waves[1:])[31]
-        phash, thumbnail = looks(pixels)
+        phash, thumbnail = hash_and_thumbnail(pixels)
         assert f"{phash:064b}" == "".join("01"[wave > median] for wave in waves)
         blocks = grey(pixels).reshape(8, size // 8, 8, size // 8).mean(axis=(1, 3)) / 1000
         assert np.abs(np.frombuffer(thumbnail, np.uint8) - blocks.ravel()).max() <= 0.5 + 1e-9

@@ -91,8 +91,8 @@ class Face:
     jpeg_quantiser_mean: float  # mean of the luma quantisation table, higher is coarser; NaN if not JPEG
     sha256: str  # of the file's bytes
     pixel_key: int  # 64 bits, equal for equal pixels
-    phash: int  # 64 bits, see `looks`
-    thumbnail: bytes  # 8x8 grey levels, see `looks`
+    phash: int  # 64 bits, see `hash_and_thumbnail`
+    thumbnail: bytes  # 8x8 grey levels, see `hash_and_thumbnail`
     profile: str = ""  # the colour profile's name, see `Profile`; also where the geometry ignores it
 
 
@@ -181,7 +181,9 @@ def _face(
 ) -> Face:
     of_pixels = hashlib.sha256(pixels.tobytes()).hexdigest()
     key = int(of_pixels[:16], 16)
-    return Face(pixels, *size, format, quantiser_mean, sha256 or of_pixels, key, *looks(pixels), profile=profile)
+    return Face(
+        pixels, *size, format, quantiser_mean, sha256 or of_pixels, key, *hash_and_thumbnail(pixels), profile=profile
+    )
 
 
 def _decode(picture: Image.Image, kind: str) -> _Orientation:
@@ -249,7 +251,7 @@ def _waves_and_blocks(size: int) -> npt.NDArray[np.float64]:
     return np.concatenate([waves, position * 8 // size == index])
 
 
-def looks(pixels: Pixels) -> tuple[int, bytes]:
+def hash_and_thumbnail(pixels: Pixels) -> tuple[int, bytes]:
     """(size, size, 3) to a perceptual hash and a thumbnail, by which near copies are found.
 
     The hash: 64 bits that hardly change when a picture is recompressed, scaled or brightened a little. The
