@@ -80,9 +80,11 @@ def _predict(words: list[str]) -> int:
 
     with tqdm(total=total, unit=" pictures", disable=not has_bar) as bar:
         _WRITERS[options.format](rows(bar))
-    notes = [_closing(verdicts, detector), unchecked(), describe_left_out(left_out), grid and grid.draw()]
-    for note in filter(None, notes):
-        print(note, file=sys.stdout if options.format == "table" else sys.stderr)
+    stream = sys.stdout if options.format == "table" else sys.stderr
+    for note in filter(None, (_closing(verdicts, detector), unchecked(), describe_left_out(left_out))):
+        print(note, file=stream)
+    if grid:
+        print(grid.draw(), file=stream)
     return int(verdicts[""] > 0)
 
 

@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fakegan.data.canvas import SIDE, Colour
+from fakegan.data.images import Pixels
 from fakegan.data.portrait import portrait
 from fakegan.system.processes import cores, signals_held, start_worker
-
-Pixels = NDArray[np.uint8]  # (64, 64, 3)
 
 SOURCES = ("demo_camera", "demo_transposed", "demo_nearest", "demo_bilinear")  # the first is real
 SIZE = 64

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fakegan.data.arrays import Rows
 from fakegan.data.images import grey
 
 Floats = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8]  # (N, 64, 64, 3)
 
 CELLS = 8  # a side: a face's colours and edges are means over 8x8 cells

@@ -15,6 +15,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from fakegan.data.arrays import Rows
+
 GroupBy = Literal["folder", "name"]
 GROUP_BY: tuple[GroupBy, ...] = ("folder", "name")
 
@@ -25,7 +27,6 @@ _MOST = 0.8  # of a source's pictures must fit
 _ALIKE = 0.6  # neighbours in a group differ by less than this share of the difference between two groups' pictures
 _PAIRS = 2_000  # of pictures that are compared
 
-Rows = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]  # hashes of groups; 0: in no group
 Thumbs = npt.NDArray[np.uint8]  # (N, 64), grey levels
 
