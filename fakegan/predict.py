@@ -94,7 +94,7 @@ def detector_of(run: str | os.PathLike[str], device: str, trust: Sequence[str] =
     Raises:
         FakeganError: no such run or device; where the path is a folder of runs, it names some.
     """
-    with signals.at_once():  # torch takes long to load, and leaves nothing to be undone
+    with signals.exit_at_once():  # torch takes long to load, and leaves nothing to be undone
         from fakegan.detector import Detector
         from fakegan.runs.folder import DETECTOR_FILE
         from fakegan.system.devices import use_device

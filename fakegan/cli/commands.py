@@ -104,8 +104,8 @@ def run(
         print(goodbye, file=sys.stderr)
 
     try:
-        with signals.parting(part), signals.kept():
-            signals.unwind()  # what is half made is removed
+        with signals.before_exit(part), signals.stop_over_error():
+            signals.raise_from_now_on()  # what is half made is removed
             code = task(words)
         sys.stdout.flush()  # a full disk shows here, not at exit
         return code
@@ -116,22 +116,22 @@ def run(
         print(f"{shown(name)}: {said}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader, such as head, has seen enough
-        let_go_of_stdout()
+        discard_stdout()
         return 1
     except OSError as error:  # a full disk, a folder that cannot be written
         if os.environ.get("FAKEGAN_DEBUG"):
             raise
         print(f"{shown(name)}: {error.filename or 'the output'}: {error.strerror or error}", file=sys.stderr)
-        let_go_of_stdout()
+        discard_stdout()
         return FakeganError.exit_code
     except (KeyboardInterrupt, SystemExit) as stop:
-        if isinstance(stop, SystemExit) and not signals.asked():  # --help, say
+        if isinstance(stop, SystemExit) and not signals.requested_stop():  # --help, say
             raise
         part(stop)
-        return 128 + (signals.asked() or signal.SIGINT)
+        return 128 + (signals.requested_stop() or signal.SIGINT)
 
 
-def let_go_of_stdout() -> None:
+def discard_stdout() -> None:
     """What is still unwritten goes nowhere, so that flushing at exit does not fail again."""
     with contextlib.suppress(OSError, ValueError):  # a test's stdout has no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -25,7 +25,7 @@ from PIL import Image
 from fakegan.data.canvas import SIDE, Colour
 from fakegan.data.images import Pixels
 from fakegan.data.portrait import portrait
-from fakegan.system.processes import cores, signals_held, start_worker
+from fakegan.system.processes import cores, block_signals, start_worker
 
 SOURCES = ("demo_camera", "demo_transposed", "demo_nearest", "demo_bilinear")  # the first is real
 SIZE = 64
@@ -183,7 +183,7 @@ def _in_processes(chunks: list[range], seed: int, workers: int) -> Iterator[Demo
     context = multiprocessing.get_context("spawn")  # forking a process that has threads can hang
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker)
     try:
-        with signals_held():  # it starts the processes now
+        with block_signals():  # it starts the processes now
             ahead = deque(pool.submit(_draw_chunk, seed, chunk) for chunk in chunks[: 2 * workers])
         for chunk in chunks[2 * workers :]:
             yield from ahead.popleft().result()
