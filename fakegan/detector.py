@@ -1,4 +1,4 @@
-"""The trained whole: preprocessing, autoencoder, view, classifier, temperature, threshold; the one way to score faces.
+"""The trained detector: preprocessing, autoencoder, view, classifier, temperature, threshold; all scores come from it.
 
 The test stage, evaluate.py and predict all score through `Detector.scores`, so that they cannot disagree.
 """
@@ -46,7 +46,7 @@ Progress = Callable[[int], None]  # called with the number of faces just done
 
 @dataclass(frozen=True)
 class NetSpec:
-    """A net by what it is built from and its weights."""
+    """A net: how it is built, and its weights."""
 
     net: Node  # `_target_` and options
     weights: dict[str, Tensor]
@@ -55,11 +55,11 @@ class NetSpec:
 @torch.inference_mode()
 @float32_convolutions()
 def reconstruct(autoencoder: nn.Module, pixels: Tensor) -> Tensor:  # uint8 (B, 64, 64, 3) -> the same
-    """Faces through the autoencoder and back to uint8: as stored, as scored, everywhere.
+    """Faces through the autoencoder and back to uint8; stored and scored reconstructions both come from here.
 
     Raises:
         ValueError: the autoencoder is in train mode.
-        FakeganError: what it makes of them is no picture.
+        FakeganError: a reconstruction holds values that are no numbers.
     """
     if autoencoder.training:
         raise ValueError("reconstruct takes an autoencoder in eval mode")
@@ -71,10 +71,7 @@ def reconstruct(autoencoder: nn.Module, pixels: Tensor) -> Tensor:  # uint8 (B, 
 
 @dataclass
 class Detector:
-    """Scores faces: P(fake) for uint8 pictures of its own geometry.
-
-    The file `detector.pt` of a run holds all of it, with the sha256 of every picture that training has seen.
-    """
+    """Scores faces: P(fake) for uint8 pictures of its own geometry. The file `detector.pt` of a run holds all of it."""
 
     geometry: Geometry
     view_name: str
@@ -83,30 +80,34 @@ class Detector:
     temperature: float = 1.0  # log odds are divided by it; chosen on validation
     threshold: float = 0.5  # a score at or above it is called fake; chosen on validation
     band: tuple[float, float] = (0.5, 0.5)  # from the first up to the second a verdict is unsure; of validation
-    seen: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 32), dtype=np.uint8))  # sha256, (N, 32)
+    # sha256 of every picture that took part in training, (N, 32), and their labels
+    seen: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 32), dtype=np.uint8))
     seen_labels: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # (N,)
-    familiarity: Familiarity | None = None  # what the training pictures were like
+    familiarity: Familiarity | None = None  # the look and size of the training pictures
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     trust: Sequence[str] = ()  # packages whose networks a file may name, besides FakeGAN's, torch's and torchvision's
 
     def __post_init__(self) -> None:
         if isinstance(self.view_name, str) and self.view_name not in VIEWS and "." in self.view_name:  # the user's own
             trusted_object(self.view_name, "view", self.trust, View, sources=())
-        view(self.view_name)
-        self.classifier = _ready(self.classifier_spec, "classifier", self.view.channels, self.device, self.trust)
+        self.classifier = self._built(self.classifier_spec, "classifier", view(self.view_name).channels)
         self.autoencoder: nn.Module | None = None
         if self.autoencoder_spec is not None:
-            self.autoencoder = _ready(self.autoencoder_spec, "autoencoder", 3, self.device, self.trust)
+            self.autoencoder = self._built(self.autoencoder_spec, "autoencoder", 3)
         elif self.view.needs_recon:
             raise FakeganError(f"view {self.view_name!r} needs an autoencoder, but this detector has none")
 
+    def _built(self, spec: NetSpec, name: str, channels: int) -> nn.Module:
+        net = trusted_net(spec.net, spec.weights, f"{name}.net", lambda _: (1, channels, 64, 64), self.trust)
+        return net.to(self.device).eval().requires_grad_(False)
+
     @property
     def view(self) -> View:
-        """What the classifier sees."""
+        """The classifier's input."""
         return view(self.view_name)
 
     def described_device(self) -> str:
-        """The device, and the forms that the networks which score are computed in there."""
+        """The device, and the faster forms of layers that the scoring networks are computed in there."""
         nets = [self.classifier, *([self.autoencoder] if self.autoencoder and self.view.needs_recon else [])]
         return describe(self.device, forms(nets, self.device))
 
@@ -132,18 +133,14 @@ class Detector:
         margins = np.empty(len(rows))
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
-            pixels = torch.from_numpy(np.ascontiguousarray(images[batch])).to(self.device)
-            margins[start : start + len(batch)] = self._margins(pixels).cpu().numpy()
+            pixels = torch.from_numpy(np.ascontiguousarray(images[batch])).to(self.device)  # (B, 64, 64, 3)
+            arrays = {"image": to_unit(pixels)}
+            if self.autoencoder is not None and self.view.needs_recon:
+                arrays["recon"] = to_unit(reconstruct(self.autoencoder, pixels))
+            logits = self.classifier(self.view(arrays)).float()
+            margins[start : start + len(batch)] = (logits[:, FAKE] - logits[:, REAL]).cpu().numpy()
             if progress is not None:
                 progress(len(batch))
-        return margins
-
-    def _margins(self, pixels: Tensor) -> Tensor:  # uint8 (B, 64, 64, 3) -> (B,)
-        arrays = {"image": to_unit(pixels)}
-        if self.autoencoder is not None and self.view.needs_recon:
-            arrays["recon"] = to_unit(reconstruct(self.autoencoder, pixels))
-        logits = self.classifier(self.view(arrays)).float()
-        margins: Tensor = logits[:, FAKE] - logits[:, REAL]
         return margins
 
     def predict(
@@ -161,35 +158,35 @@ class Detector:
             UsageError: no list of pictures, an empty one, or something in it that is no picture: a folder, floats.
         """
         geometry = replace(self.geometry, max_megapixels=max_megapixels)
-        return [row for _, row in self.judged(read_given(pictures, geometry))]
+        return [row for _, row in self.rows(read_given(pictures, geometry))]
 
-    def judged(self, outcomes: Iterable[tuple[str, Outcome]]) -> Iterator[tuple[Outcome, Row]]:
-        """What was read of each picture, and its row, in order; those read are scored batch by batch."""
+    def rows(self, outcomes: Iterable[tuple[str, Outcome]]) -> Iterator[tuple[Outcome, Row]]:
+        """Each picture's face, or the reason why there is none, and its row, in order; scored batch by batch."""
         left = iter(outcomes)
         while batch := list(islice(left, BATCH)):
             faces = [outcome for _, outcome in batch if isinstance(outcome, Face)]
-            rows = iter(self._judge(faces) if faces else [])
+            scored = iter(self._rows(faces) if faces else [])
             for name, outcome in batch:
-                yield outcome, Row(name, error=outcome) if isinstance(outcome, str) else replace(next(rows), file=name)
+                row = Row(name, error=outcome) if isinstance(outcome, str) else replace(next(scored), file=name)
+                yield outcome, row
 
-    def _judge(self, faces: Sequence[Face]) -> list[Row]:
+    def _rows(self, faces: Sequence[Face]) -> list[Row]:
         """A row without its file's name for each, scored as one batch."""
         pixels = np.stack([face.pixels for face in faces])  # (N, 64, 64, 3)
         scores = self.scores(pixels)
         verdicts = np.where(unsure(scores, *self.band), UNSURE, np.array(VERDICTS)[(scores >= self.threshold) * 1])
         known = self.knows(np.array([face.sha256 for face in faces]))
-        warnings = [["took part in training"] if is_known else [] for is_known in known]
-        for ours, face in zip(warnings, faces, strict=True):
-            if face.profile == UNUSABLE:
-                ours.append("its colour profile cannot be used: colours count as sRGB")
+        unlike: list[list[str]] = [[] for _ in faces]
         if self.familiarity:
             widths, heights = (np.array([getattr(face, side) for face in faces]) for side in ("width", "height"))
-            found = self.familiarity.warnings(pixels, widths, heights)
-            warnings = [[*ours, *theirs] for ours, theirs in zip(warnings, found, strict=True)]
-        return [
-            Row("", score, verdict, "; ".join(sentences))
-            for score, verdict, sentences in zip(scores.tolist(), verdicts.tolist(), warnings, strict=True)
-        ]
+            unlike = self.familiarity.warnings(pixels, widths, heights)
+        rows = []
+        for i, face in enumerate(faces):
+            warnings = ["took part in training"] if known[i] else []
+            if face.profile == UNUSABLE:
+                warnings.append("its colour profile cannot be used: colours count as sRGB")
+            rows.append(Row("", float(scores[i]), str(verdicts[i]), "; ".join([*warnings, *unlike[i]])))
+        return rows
 
     def knows(self, sha256: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:  # (N,) hex digests -> (N,)
         """Which of these pictures took part in training or validation, the autoencoder's included."""
@@ -230,7 +227,7 @@ class Detector:
 
         Raises:
             UsageError: no such run.
-            FakeganError: one that has not trained its classifier, or whose file is damaged or of another version.
+            FakeganError: the run has no trained classifier, or its file is damaged or of another version.
         """
         run_dir = Path(expanded(run) if isinstance(run, str) else run)
         path = run_dir if run_dir.is_file() else run_dir / DETECTOR_FILE
@@ -247,16 +244,19 @@ class Detector:
         content = load_checkpoint(path)
         with refusing_misfits(path):
             detector = cls._of(content, names)
-            detector._try_out()
         return detector.to(device or torch.device("cpu"))
 
     @classmethod
     def _of(cls, content: dict[str, Any], trust: Sequence[str]) -> Detector:
-        """What `save` wrote, on the CPU."""
+        """The detector of which `save` wrote this, on the CPU, after it has scored a blank face.
+
+        Raises:
+            ValueError, RuntimeError, ...: a number out of range, or parts that do not fit together.
+        """
         if not is_geometry(content["geometry"]):
             raise ValueError("its geometry is not one of this version")
         autoencoder, familiarity = content["autoencoder"], content["familiarity"]
-        return cls(
+        detector = cls(
             geometry=Geometry.of(content["geometry"]),
             view_name=content["view"],
             classifier_spec=NetSpec(**content["classifier"]),
@@ -269,13 +269,10 @@ class Detector:
             familiarity=None if familiarity is None else Familiarity.from_arrays(familiarity),
             trust=trust,
         )
+        detector._check()
+        return detector
 
-    def _try_out(self) -> None:
-        """Look at the numbers, and score a blank face: so parts that do not fit together show before real ones come.
-
-        Raises:
-            ValueError, RuntimeError: a number out of range, or parts that do not fit.
-        """
+    def _check(self) -> None:
         low, high = self.band
         if not (0 < self.temperature < np.inf and 0 <= self.threshold <= 1 and 0 <= low <= high <= 1):
             raise ValueError("temperature, threshold or band is out of range")
@@ -293,7 +290,7 @@ class Detector:
             self.familiarity.warnings(blank, side, side)
 
     def to(self, device: torch.device) -> Detector:
-        """Itself, scoring there from now on."""
+        """The same detector, which scores on that device from now on."""
         self.device = device
         for net in (self.classifier, self.autoencoder):
             if net is not None:
@@ -312,27 +309,22 @@ def is_among(digests: npt.NDArray[np.uint8], known: npt.NDArray[np.uint8]) -> np
     return np.array([row.tobytes() in rows for row in digests], dtype=bool)
 
 
-def _ready(spec: NetSpec, at: str, channels: int, device: torch.device, trust: Sequence[str]) -> nn.Module:
-    net = trusted_net(spec.net, spec.weights, f"{at}.net", lambda _: (1, channels, 64, 64), trust)
-    return net.to(device).eval().requires_grad_(False)
-
-
 def trusted_net(
-    node: Node,  # out of a file
-    weights: dict[str, Tensor],  # out of the same
-    where: str,  # what of that file it is
-    shape: Callable[[nn.Module], Sequence[int]],  # of one input
+    node: Node,  # from a file
+    weights: dict[str, Tensor],  # from the same file
+    where: str,  # its place in that file
+    shape: Callable[[nn.Module], Sequence[int]],  # of an input
     trust: Sequence[str] = (),  # packages whose networks it may name, besides FakeGAN's, torch's and torchvision's
 ) -> nn.Module:
     """The network that a file names, with its weights.
 
     Raises:
-        UntrustedError: it names something that nobody trusts, or that is no network.
+        UntrustedError: its name is not trusted, or names no network.
         UsageError, ValueError, RuntimeError, ...: it cannot be built so, is far too large, or its weights do not fit.
     """
     refuse_untrusted(node, where, trust, kinds=lambda _: nn.Module)
     node = untrained(node)
-    if not packages_to_trust(node, NET_SOURCES):  # the user's own code may make what it likes
+    if not packages_to_trust(node, NET_SOURCES):  # the user's own code may make nets of any size
         refuse_larger(lambda: build(node, where, nn.Module), weights, shape)
     net = build(node, where, nn.Module)
     net.load_state_dict(weights)

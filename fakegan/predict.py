@@ -8,26 +8,26 @@ from __future__ import annotations
 from fakegan.system import signals
 
 if __name__ == "__main__":
-    signals.begin()  # before what takes long to load
+    signals.begin()  # before libraries that take long to load
 
 import argparse
 import csv
 import io
 import json
+import logging
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
+from tqdm import tqdm
 
-from fakegan.cli.commands import Parser, ProgressLine, add_max_megapixels, at_least, path, run
-from fakegan.data.build import Outcome, Progress, count_pictures, read_pictures
+from fakegan.cli.commands import Parser, add_max_megapixels, at_least, path, run
+from fakegan.data.build import Outcome, count_pictures, read_pictures
 from fakegan.data.damage import unchecked
 from fakegan.data.formats import describe_left_out
 from fakegan.data.images import Pixels
@@ -39,9 +39,8 @@ from fakegan.runs.results import VERDICTS
 from fakegan.system.places import shown
 from fakegan.system.processes import cores
 from fakegan.system.shell import expanded
-from fakegan.views import RESIDUAL_GAIN
 
-if TYPE_CHECKING:  # torch takes seconds to import: only once the words are understood
+if TYPE_CHECKING:  # torch takes seconds to import: only once the arguments are understood
     from fakegan.detector import Detector
 
 _COMMAND = shown("predict")
@@ -55,7 +54,7 @@ _EXAMPLES = f"""examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Writes the verdicts; returns the exit code: 0, 1 failure or an unreadable picture, 2 usage, 130 stopped."""
+    """Write the verdicts; returns the exit code: 0, 1 failure or an unreadable picture, 2 usage, 130 stopped."""
     return run("predict", _predict, arguments, stopped="the rows so far are whole.")
 
 
@@ -66,19 +65,26 @@ def _predict(words: list[str]) -> int:
     detector.geometry = replace(detector.geometry, max_megapixels=options.max_megapixels)
     grid = Grid(detector, options.grid) if options.grid else None
     verdicts, left_out = Counter[str](), Counter[str]()
-    with ProgressLine() if sys.stderr.isatty() and not sys.stdout.isatty() else nullcontext() as progress:
+    has_bar = sys.stderr.isatty() and not sys.stdout.isatty()  # else it would stand between the rows
+    has_bar &= logging.getLogger("fakegan").isEnabledFor(logging.INFO)
+    total = count_pictures(options.paths) if has_bar else 0
+
+    def rows(bar: tqdm[None]) -> Iterator[Row]:
         outcomes = read_pictures(options.paths, detector.geometry, options.workers, left_out)
-        total = count_pictures(options.paths) if progress else 0
-        rows = _rows(detector, outcomes, total, grid, progress)
-        _WRITERS[options.format](_counted(rows, verdicts))
-    told = sys.stdout if options.format == "table" else sys.stderr
-    print(_closing(verdicts, detector), file=told)
-    if sentence := unchecked():
-        print(sentence, file=told)
-    if left_out:
-        print(describe_left_out(left_out), file=told)
+        for outcome, row in detector.rows(outcomes):
+            verdicts[row.verdict] += 1
+            if grid:
+                grid.add(outcome, row)
+            bar.update()
+            yield row
+
+    with tqdm(total=total, unit=" pictures", disable=not has_bar) as bar:
+        _WRITERS[options.format](rows(bar))
+    stream = sys.stdout if options.format == "table" else sys.stderr
+    for note in filter(None, (_closing(verdicts, detector), unchecked(), describe_left_out(left_out))):
+        print(note, file=stream)
     if grid:
-        print(grid.draw(), file=told)
+        print(grid.draw(), file=stream)
     return int(verdicts[""] > 0)
 
 
@@ -100,36 +106,15 @@ def detector_of(run: str | os.PathLike[str], device: str, trust: Sequence[str] =
 
 
 def _refuse(options: argparse.Namespace) -> None:
+    grid: Path | None = options.grid
     if not any(os.path.exists(path) for path in options.paths):
         raise UsageError(f"{options.paths[0]} does not exist: give picture files, folders or zip archives")
-    if options.grid and options.grid.suffix.lower() != ".png":
-        raise UsageError(f"--grid {options.grid}: name a file that ends in .png")
-    if options.grid and options.grid.exists():
-        raise UsageError(f"--grid {options.grid} is there already: name another file, or delete it first")
-    if options.grid and not options.grid.absolute().parent.is_dir():
-        raise UsageError(f"--grid {options.grid}: there is no folder {options.grid.parent}")
-
-
-def _rows(
-    detector: Detector,
-    outcomes: Iterator[tuple[str, Outcome]],
-    total: int,  # of them; counts only where progress is shown
-    grid: Grid | None,
-    progress: Progress | None,
-) -> Iterator[Row]:
-    """One row a picture, in order."""
-    for done, (outcome, row) in enumerate(detector.judged(outcomes), start=1):
-        if grid:
-            grid.add(outcome, row)
-        if progress:
-            progress(done, total)
-        yield row
-
-
-def _counted(rows: Iterable[Row], verdicts: Counter[str]) -> Iterator[Row]:
-    for row in rows:
-        verdicts[row.verdict] += 1
-        yield row
+    if grid and grid.suffix.lower() != ".png":
+        raise UsageError(f"--grid {grid}: name a file that ends in .png")
+    if grid and grid.exists():
+        raise UsageError(f"--grid {grid} is there already: name another file, or delete it first")
+    if grid and not grid.absolute().parent.is_dir():
+        raise UsageError(f"--grid {grid}: there is no folder {grid.parent}")
 
 
 def _closing(verdicts: Counter[str], detector: Detector) -> str:
@@ -148,24 +133,22 @@ def _write_table(rows: Iterable[Row]) -> None:
     print(f"P(fake)  {'verdict':<8}  picture")
     for row in rows:
         score = "-" if row.score is None else f"{row.score:.3f}"
-        said = f": {row.error}" if row.error else f"  ({row.warning})" if row.warning else ""
-        print(f"{score:>7}  {row.verdict or 'not read':<8}  {_on_one_line(row.file + said)}")
-
-
-def _on_one_line(text: str) -> str:
-    """Line ends, control characters and bytes that are no text as escapes, so that no name can forge a row."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        note = f": {row.error}" if row.error else f"  ({row.warning})" if row.warning else ""
+        # Line ends, control characters and bytes that are no text as escapes, so that no name can forge a row.
+        on_one_line = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in row.file + note)
+        print(f"{score:>7}  {row.verdict or 'not read':<8}  {''.join(on_one_line)}")
 
 
 def _write_csv(rows: Iterable[Row]) -> None:
-    _set_stdout(encoding="utf-8", errors="surrogateescape", newline="")  # as faces.csv: names keep their bytes
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as faces.csv: names keep their bytes
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")
     lines = csv.writer(sys.stdout, lineterminator="\n")
-    lines.writerow(field.name for field in fields(Row))
+    lines.writerow(column.name for column in fields(Row))
     lines.writerows(asdict(row).values() for row in rows)
 
 
 def _write_json(rows: Iterable[Row]) -> None:
-    """One array, row by row; a failure or Ctrl-C leaves it open, so that no reader takes it for whole."""
+    """An array, row by row; a failure or Ctrl-C leaves it open, so that no reader takes it for whole."""
     opening = "["
     for row in rows:
         print(f"{opening}\n{json.dumps(asdict(row))}", end="")
@@ -173,60 +156,50 @@ def _write_json(rows: Iterable[Row]) -> None:
     print("\n]")
 
 
-def _set_stdout(**settings: Any) -> None:
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(**settings)
-
-
 _WRITERS: dict[str, Callable[[Iterable[Row]], None]] = {"table": _write_table, "csv": _write_csv, "json": _write_json}
 
 
+@dataclass
 class Grid:
-    """The first faces with their scores, as a picture; above the score what the run's autoencoder makes of them."""
+    """The first faces with their scores, as a picture; with an autoencoder also their reconstructions and residuals."""
 
-    def __init__(self, detector: Detector, path: Path) -> None:
-        self.detector = detector
-        self.path = path
-        self._faces: list[Pixels] = []
-        self._captions: list[str] = []
-        self._count = 0  # of all faces, drawn or not
+    detector: Detector
+    path: Path
+    faces: list[Pixels] = field(default_factory=list)
+    captions: list[str] = field(default_factory=list)
+    count: int = 0  # of all faces, drawn or not
 
     def add(self, outcome: Outcome, row: Row) -> None:
-        """Keeps a face that is still wanted."""
+        """Keep a face while there is room."""
         if isinstance(outcome, str):
             return
-        self._count += 1
-        if len(self._faces) < _GRID_FACES:
-            self._faces.append(outcome.pixels)
-            self._captions.append(f"{row.score:.2f} {row.verdict}")
+        self.count += 1
+        if len(self.faces) < _GRID_FACES:
+            self.faces.append(outcome.pixels)
+            self.captions.append(f"{row.score:.2f} {row.verdict}")
 
     def draw(self) -> str:
         """Writes the picture; returns the sentence that says so."""
-        if not self._faces:
+        import torch
+
+        from fakegan.data.pixels import residual_pixels
+        from fakegan.detector import reconstruct
+
+        if not self.faces:
             return f"{self.path} was not drawn: no picture could be read."
-        rows = self._rows(np.stack(self._faces))
-        bands = [
-            sheet([row[at : at + _GRID_COLUMNS] for row in rows], self._captions[at : at + _GRID_COLUMNS])
-            for at in range(0, len(self._faces), _GRID_COLUMNS)
-        ]
+        shown = [torch.from_numpy(np.stack(self.faces)).to(self.detector.device)]
+        if self.detector.autoencoder is not None:
+            shown.append(reconstruct(self.detector.autoencoder, shown[0]))
+            shown.append(residual_pixels(*shown))
+        starts = range(0, len(self.faces), _GRID_COLUMNS)
+        columns = [slice(start, start + _GRID_COLUMNS) for start in starts]
+        bands = [sheet([row[band].cpu().numpy() for row in shown], self.captions[band]) for band in columns]
         try:
             write_png(self.path, stack(bands))
         except OSError as error:
             raise FakeganError(f"{self.path} could not be written ({error.strerror}): name another --grid") from error
-        which = "all" if self._count == len(self._faces) else f"the first {len(self._faces)} of"
-        return f"{self.path}: {which} {self._count:,} faces with their scores."
-
-    def _rows(self, faces: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:  # (F, 64, 64, 3), of each row
-        import torch
-
-        from fakegan.detector import reconstruct
-
-        if self.detector.autoencoder is None:
-            return [faces]
-        pixels = torch.from_numpy(faces).to(self.detector.device)
-        recon = reconstruct(self.detector.autoencoder, pixels).cpu().numpy()
-        residual = np.abs(recon.astype(np.int16) - faces) * RESIDUAL_GAIN
-        return [faces, recon, residual.clip(max=255).astype(np.uint8)]
+        which = "all" if self.count == len(self.faces) else f"the first {len(self.faces)} of"
+        return f"{self.path}: {which} {self.count:,} faces with their scores."
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,12 +8,15 @@ if __name__ == "__main__":
     signals.begin()  # before what takes long to load
 
 import argparse
+import logging
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fakegan.cli.commands import Parser, ProgressLine, add_max_megapixels, at_least, new_path, path, run
+from tqdm import tqdm
+
+from fakegan.cli.commands import Parser, add_max_megapixels, at_least, new_path, path, run
 from fakegan.data.build import Recipe, Source, build_store
 from fakegan.data.damage import unchecked
 from fakegan.data.frames import GROUP_BY
@@ -51,14 +54,21 @@ def _prepare(given: list[str]) -> int:
     grouping = options.groups, options.group_by
     recipe = Recipe(_sources(options), geometry, *grouping, options.limit, options.npy_range)
     started = time.monotonic()
-    with ProgressLine() as progress:
+    interval = 0.1 if sys.stderr.isatty() else 10  # seconds: a log needs few lines
+    quiet = not logging.getLogger("fakegan").isEnabledFor(logging.INFO)
+    with tqdm(unit=" pictures", mininterval=interval, delay=interval, disable=quiet) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
         summary = build_store(
             recipe,
             options.out,
             workers=options.workers,
             overwrite=options.overwrite,
             dry_run=options.dry_run,
-            progress=progress,
+            progress=show,
         )
     _report(summary, options, time.monotonic() - started)
     return 0

@@ -1,11 +1,11 @@
-"""python -m fakegan.sample: faces by the generator of a DCGAN run, as one more source for prepare and evaluate."""
+"""python -m fakegan.sample: faces by the generator of a DCGAN run, as another source for prepare and evaluate."""
 
 from __future__ import annotations
 
 from fakegan.system import signals
 
 if __name__ == "__main__":
-    signals.begin()  # before what takes long to load
+    signals.begin()  # before libraries that take long to load
 
 import argparse
 import shlex
@@ -30,12 +30,12 @@ if TYPE_CHECKING:  # --help does not wait for torch
     from torch import nn
 
 _COMMAND = shown("sample")
-_PICTURE_VIEWS = ("pixels", "reconstruction")  # those whose samples are faces to look at
+_PICTURE_VIEWS = ("pixels", "reconstruction")  # a generator of these views makes faces
 _BATCH = 256
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Writes the samples; returns the exit code: 0, 1 failure, 2 usage, 130 stopped."""
+    """Write the samples; returns the exit code: 0, 1 failure, 2 usage, 130 stopped."""
     return run("sample", _sample, arguments, stopped="nothing was written.")
 
 
@@ -84,13 +84,17 @@ def sample(run_dir: Path, out: Path, count: int, seed: int, device: torch.device
 
 
 def _load_generator(run_dir: Path, trust: Sequence[str]) -> nn.Module:
+    """The generator of a run in eval mode; it has made a face, so that a wrong file shows before there is a folder."""
+    import torch
+
+    from fakegan.data.pixels import to_uint8
     from fakegan.detector import trusted_net
     from fakegan.runs.checkpoints import load_checkpoint, refusing_misfits
     from fakegan.runs.folder import GENERATOR_FILE
 
     path = run_dir / GENERATOR_FILE
     if not path.is_file():
-        raise _no_generator(run_dir)
+        raise _no_generator(run_dir, GENERATOR_FILE)
     names = trust_names(trust)
     content = load_checkpoint(path)
     if not {"net", "weights", "view"} <= content.keys():
@@ -101,30 +105,15 @@ def _load_generator(run_dir: Path, trust: Sequence[str]) -> nn.Module:
             f"sample a run whose view is {' or '.join(_PICTURE_VIEWS)}"
         )
     with refusing_misfits(path):
-        generator = trusted_net(content["net"], content["weights"], "net", lambda net: (1, net.latent), names)  # type: ignore[arg-type, return-value]
-        _try_out(generator.eval())
-    return generator
+        generator: Any = trusted_net(content["net"], content["weights"], "net", lambda net: (1, net.latent), names)  # type: ignore[arg-type, return-value]
+        with torch.inference_mode():
+            face = generator.eval()(torch.zeros(1, int(generator.latent)))
+        if not torch.isfinite(face).all() or to_uint8(face).shape != (1, 64, 64, 3):
+            raise ValueError("it makes no faces")
+    return generator  # type: ignore[no-any-return]
 
 
-def _try_out(generator: nn.Module) -> None:
-    """One face: what is no generator, or has no numbers for weights, shows before there is a folder.
-
-    Raises:
-        ValueError, TypeError, RuntimeError: it makes no face.
-    """
-    import torch
-
-    from fakegan.data.pixels import to_uint8
-
-    with torch.inference_mode():
-        face = generator(torch.zeros(1, int(cast(Any, generator).latent)))
-    if not torch.isfinite(face).all() or to_uint8(face).shape != (1, 64, 64, 3):
-        raise ValueError("it makes no faces")
-
-
-def _no_generator(run_dir: Path) -> FakeganError:
-    from fakegan.runs.folder import GENERATOR_FILE
-
+def _no_generator(run_dir: Path, file: str) -> FakeganError:
     trained = read_run(str(run_dir))
     if trained.pipeline.view is None:
         return UsageError(f"{run_dir} trained an autoencoder only: only classifier=dcgan has a generator")
@@ -132,7 +121,7 @@ def _no_generator(run_dir: Path) -> FakeganError:
         name = trained.classifier.name
         return UsageError(f"{run_dir} was trained with classifier={name}: only classifier=dcgan has a generator")
     return FakeganError(
-        f"{run_dir} holds no trained generator ({GENERATOR_FILE}): it has not finished; "
+        f"{run_dir} holds no trained generator ({file}): it has not finished; "
         f"continue it with {command('train.py', word('resume', run_dir))}"
     )
 

@@ -1,6 +1,6 @@
-"""What the classifier sees: pure functions of a face and its reconstruction.
+"""The classifier's inputs: pure functions of a face and its reconstruction.
 
-A view of one's own is a View in a module of one's own, named by its path: pipeline.view=my_package.my_view.
+A user's own view is a View in a module of the user's, named by its path: pipeline.view=my_package.my_view.
 """
 
 from __future__ import annotations
@@ -15,16 +15,14 @@ from fakegan.errors import UsageError
 if TYPE_CHECKING:  # settings name views, and are checked before the seconds that torch takes
     from torch import Tensor
 
-RESIDUAL_GAIN = 4  # of |x - x_hat| in views and pictures: at its true size a good reconstruction's is all black
-
 
 @dataclass(frozen=True)
 class View:
     """A named input of the classifier."""
 
     channels: int
-    arrays: tuple[str, ...]  # what it is made from: "image", "recon"
-    function: Callable[..., Tensor]  # takes those arrays, each float (B, 3, 64, 64) in [-1, 1]
+    arrays: tuple[str, ...]  # that it is made from: "image", "recon"
+    function: Callable[..., Tensor]  # takes these arrays, each float (B, 3, 64, 64) in [-1, 1]
     trains: bool = True  # whether a classifier learns from it; False: its size is the score (nets/recon_error.py)
 
     @property
@@ -37,19 +35,12 @@ class View:
         return self.function(*(arrays[name] for name in self.arrays))
 
 
-def pixels(image: Tensor) -> Tensor:
-    """The face itself: approach 1."""
-    return image
-
-
-def reconstruction(recon: Tensor) -> Tensor:
-    """What the autoencoder made of the face: approach 2."""
-    return recon
-
-
 def residual(image: Tensor, recon: Tensor) -> Tensor:
-    """min(4 |x - x_hat|, 2) - 1, in [-1, 1]: -1 is a perfect copy, and a difference of 0.5 or more is 1."""
-    return ((image - recon).abs() * RESIDUAL_GAIN).clamp(max=2) - 1
+    """min(4 |x - x_hat|, 2) - 1, in [-1, 1]: -1 is a perfect copy, and a difference of 0.5 or more is 1.
+
+    At its true size a good reconstruction's residual would be all black.
+    """
+    return ((image - recon).abs() * 4).clamp(max=2) - 1
 
 
 def stack(image: Tensor, recon: Tensor) -> Tensor:
@@ -59,22 +50,18 @@ def stack(image: Tensor, recon: Tensor) -> Tensor:
     return torch.cat([image, recon, residual(image, recon)], dim=1)
 
 
-def difference(image: Tensor, recon: Tensor) -> Tensor:
-    """x_hat - x with its sign, in [-2, 2]: what a reconstruction error is measured on."""
-    return recon - image
-
-
 VIEWS: dict[str, View] = {
-    "pixels": View(3, ("image",), pixels),
-    "reconstruction": View(3, ("recon",), reconstruction),
+    "pixels": View(3, ("image",), lambda image: image),  # approach 1
+    "reconstruction": View(3, ("recon",), lambda recon: recon),  # approach 2
     "residual": View(3, ("image", "recon"), residual),
     "stack": View(9, ("image", "recon"), stack),
-    "difference": View(3, ("image", "recon"), difference, trains=False),
+    # With its sign, in [-2, 2]: a reconstruction error is measured on it.
+    "difference": View(3, ("image", "recon"), lambda image, recon: recon - image, trains=False),
 }
 
 
 def view(name: str) -> View:
-    """The view of a name, or that of the user's own at a dotted path, whose module is imported.
+    """The view of a name, or the user's own at a dotted path, whose module is imported.
 
     A path that stands in a file must be one of a package that the user trusts: ask `trust.trusted_object` first.
 

@@ -1,4 +1,4 @@
-"""What is found in damaged files, at the rates that README states, and sound files of many encoders that pass."""
+"""Damaged files are found at the rates that docs/ state, and sound files of many encoders pass."""
 
 from collections.abc import Callable
 from functools import cache
@@ -12,7 +12,6 @@ from fakegan.data.images import Geometry, ImageError, read_face
 from fakegan.prepare import main
 from tests.helpers import encode
 
-GEOMETRY = Geometry()
 COUNT = 150
 SAVED = {
     "JPEG": {"format": "JPEG", "quality": 90},
@@ -22,43 +21,44 @@ SAVED = {
 }
 
 
-def scene(seed: int, side: int = 128) -> Image.Image:
+def noise(seed: int, side: int = 128) -> Image.Image:
     """Noise whose spectrum falls as a photograph's does: its JPEG has about 10 kB."""
-    noise = np.fft.rfft2(np.random.default_rng(seed).normal(size=(side, side, 3)), axes=(0, 1))
+    waves = np.fft.rfft2(np.random.default_rng(seed).normal(size=(side, side, 3)), axes=(0, 1))
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]) + 1 / side
-    pixels = np.fft.irfft2(noise / frequency[..., None] ** 1.3, s=(side, side), axes=(0, 1))
+    pixels = np.fft.irfft2(waves / frequency[..., None] ** 1.3, s=(side, side), axes=(0, 1))
     return Image.fromarray((128 + 50 * (pixels - pixels.mean()) / pixels.std()).clip(0, 255).astype(np.uint8))
 
 
 @cache
 def files(kind: str) -> list[bytes]:
-    return [encode(scene(seed), **SAVED[kind]) for seed in range(COUNT)]
+    return [encode(noise(seed), **SAVED[kind]) for seed in range(COUNT)]
 
 
 def reason(source: bytes) -> str:
     try:
-        read_face(source, GEOMETRY)
+        read_face(source, Geometry())
     except ImageError as error:
         return str(error)
     return ""
 
 
-def pixels_at(source: bytes) -> tuple[int, int]:
-    """Where the pixels' data begin and end."""
+def place(source: bytes, chance: np.random.Generator, length: int) -> int:
+    """Where so many bytes of the pixels' data begin."""
+    begin, end = 50, len(source)  # WebP
     if source.startswith(b"\xff\xd8"):
-        return source.index(b"\xff\xda") + 14, len(source) - 2
-    return (45, len(source) - 16) if source.startswith(b"\x89PNG") else (50, len(source))
+        begin, end = source.index(b"\xff\xda") + 14, len(source) - 2
+    elif source.startswith(b"\x89PNG"):
+        begin, end = 45, len(source) - 16
+    return int(chance.integers(begin, end - length))
 
 
 def zeroed(source: bytes, chance: np.random.Generator) -> bytes:
-    begin, end = pixels_at(source)
-    at = int(chance.integers(begin, end - 512))
+    at = place(source, chance, 512)
     return source[:at] + bytes(512) + source[at + 512 :]
 
 
 def lost(source: bytes, chance: np.random.Generator) -> bytes:
-    begin, end = pixels_at(source)
-    at = int(chance.integers(begin, end - 300))
+    at = place(source, chance, 300)
     return source[:at] + source[at + 300 :]
 
 
@@ -66,32 +66,29 @@ def halved(source: bytes, chance: np.random.Generator) -> bytes:
     return source[: len(source) // 2] + (b"\xff\xd9" if source.startswith(b"\xff\xd8") else b"")
 
 
-# README states the lowest of the bounds. Measured for JPEG: 150, 128, 150; progressive: 128 zeroed, over 141 lost.
+# The docs state the lowest of the bounds. Measured for JPEG: 150, 128, 150; progressive: 128 zeroed, over 141 lost.
 @pytest.mark.parametrize(
     ("kind", "harm", "least", "most"),
     [
         ("JPEG", zeroed, 140, 150),
         ("JPEG", lost, 120, 150),
-        ("JPEG", halved, 150, 150),
         ("progressive", zeroed, 120, 150),
         ("progressive", lost, 120, 150),
-        ("progressive", halved, 150, 150),
         ("PNG", zeroed, 150, 150),
         ("PNG", lost, 150, 150),
-        ("PNG", halved, 150, 150),
         ("WebP", zeroed, 0, 15),  # no format that could tell
         ("WebP", lost, 150, 150),
-        ("WebP", halved, 150, 150),
+        *((kind, halved, 150, 150) for kind in SAVED),
     ],
 )
-def test_damage_is_found(kind: str, harm: Callable[..., bytes], least: int, most: int):
+def test_damage_is_found(kind: str, harm: Callable[..., bytes], least: int, most: int) -> None:
     chance = np.random.default_rng(0)
     found = sum(bool(reason(harm(source, chance))) for source in files(kind))
     assert least <= found <= most
 
 
 @pytest.mark.parametrize("kind", SAVED)
-def test_no_sound_file_is_refused(kind: str):
+def test_no_sound_file_is_refused(kind: str) -> None:
     assert {reason(source) for source in files(kind)} == {""}
 
 
@@ -111,8 +108,8 @@ TAILS = [b"", b"\xff\xd8\xff\xe1 a second picture" * 90, bytes(700), b"MotionPho
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("size", [(160, 120), (17, 5), (1, 1)])
-def test_sound_jpegs_of_other_encoders_pass(mode: str, size: tuple[int, int]):
-    picture = scene(0).resize(size).convert(mode)
+def test_sound_jpegs_of_other_encoders_pass(mode: str, size: tuple[int, int]) -> None:
+    picture = noise(0).resize(size).convert(mode)
     for options in OPTIONS:
         source = encode(picture, format="JPEG", **options)
         changed = [source + tail for tail in TAILS]
@@ -122,29 +119,24 @@ def test_sound_jpegs_of_other_encoders_pass(mode: str, size: tuple[int, int]):
         assert [reason(each) for each in changed] == [""] * len(changed), options
 
 
-def test_left_over_data_is_damage():
-    source = files("JPEG")[0]
-    told = reason(source[:-2] + source[700:1200].replace(b"\xff", b"") + source[-2:])
-    assert told.startswith("damaged inside: ")
-    assert told.endswith("extraneous bytes before marker 0xd9")
+def test_left_over_data_and_the_last_rows_of_a_png_are_checked() -> None:
+    """Pillow alone takes such a PNG: it has all rows before it reaches their checksum."""
+    jpeg, png = files("JPEG")[0], files("PNG")[0]
+    found = reason(jpeg[:-2] + jpeg[700:1200].replace(b"\xff", b"") + jpeg[-2:])
+    assert found.startswith("damaged inside: ")
+    assert found.endswith("extraneous bytes before marker 0xd9")
+    assert reason(png[:-28] + bytes(8) + png[-20:]) == "damaged inside: the checksum of IDAT is wrong"
+    assert reason(png[:-12]) == ""  # without its closing chunk, which holds nothing
 
 
-def test_the_last_rows_of_a_png_are_checked():
-    """Pillow alone takes such a file: it has all rows before it reaches their checksum."""
-    source = files("PNG")[0]
-    assert reason(source[:-28] + bytes(8) + source[-20:]) == "damaged inside: the checksum of IDAT is wrong"
-    assert reason(source[:-12]) == ""  # without its closing chunk, which holds nothing
-
-
-def test_prepare_says_what_it_cannot_check(monkeypatch, tmp_path, capsys):
-    (tmp_path / "real").mkdir()
-    (tmp_path / "real" / "half.jpg").write_bytes(halved(files("JPEG")[0], np.random.default_rng(0)))
-    (tmp_path / "real" / "whole.jpg").write_bytes(files("JPEG")[1])
-    command = ["--real", f"a={tmp_path / 'real'}", "--out", str(tmp_path / "store"), "--dry-run", "--workers=1"]
-    assert main(command) == 0
-    told = capsys.readouterr().out
-    assert "1 face" in told
-    assert "simplejpeg" not in told
+def test_prepare_says_what_it_cannot_check(monkeypatch, tmp_path, capsys) -> None:
+    (tmp_path / "half.jpg").write_bytes(halved(files("JPEG")[0], np.random.default_rng(0)))
+    (tmp_path / "whole.jpg").write_bytes(files("JPEG")[1])
+    argv = ["--real", f"a={tmp_path}", "--out", str(tmp_path / "store"), "--dry-run", "--workers=1"]
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    assert "1 face" in out
+    assert "simplejpeg" not in out
     monkeypatch.setattr(damage_module, "simplejpeg", None)
-    assert main(command) == 0
+    assert main(argv) == 0
     assert "JPEGs were not checked for damaged data" in capsys.readouterr().out

@@ -5,7 +5,7 @@ import pytest
 
 from fakegan.data import duplicates
 from fakegan.data.duplicates import MAX_HASH_DISTANCE, TABLES, find_duplicates, look_alike, pairs_of_table
-from fakegan.data.images import looks
+from fakegan.data.images import hash_and_thumbnail
 from fakegan.labels import FAKE, REAL
 
 
@@ -134,7 +134,7 @@ def test_agrees_with_brute_force(monkeypatch, block, has_bitwise_count):
 def test_hashes_of_unrelated_noise_do_not_chain():
     noise = np.random.default_rng(2).integers(0, 256, (200, 8, 8, 3), dtype=np.uint8)
     pixels = noise.repeat(8, axis=1).repeat(8, axis=2)
-    hashes, thumbs = zip(*map(looks, pixels), strict=True)
+    hashes, thumbs = zip(*map(hash_and_thumbnail, pixels), strict=True)
     thumbs = np.frombuffer(b"".join(thumbs), dtype=np.uint8).reshape(-1, 64)
     _, merged = search([str(row) for row in range(200)], hashes, thumbs)
     assert len(set(merged)) == 200

@@ -1,4 +1,4 @@
-"""What training pictures were like: who is told that a picture is another kind of thing, and who is not."""
+"""Familiarity: pictures of another kind are warned about, and new faces are not."""
 
 from pathlib import Path
 
@@ -13,24 +13,21 @@ FACES = np.stack([drawn.image for drawn in demo_faces(240, seed=3)])
 TRAIN, VAL, NEW = np.arange(120), np.arange(120, 180), np.arange(180, 240)
 
 
-def sides(width: int, count: int = len(FACES)) -> np.ndarray:
-    return np.full(count, width)
+def learn(width: int = 256, height: int = 256, train: np.ndarray = TRAIN, val: np.ndarray = VAL) -> Familiarity:
+    return Familiarity.learn(FACES, np.full(len(FACES), width), np.full(len(FACES), height), train, val)
 
 
 @pytest.fixture(scope="module")
 def learnt() -> Familiarity:
-    return Familiarity.learn(FACES, sides(256), sides(256), TRAIN, VAL)
+    return learn()
 
 
 def not_faces(count: int = 20) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     ramp = np.linspace(0, 255, 64)[:, None, None] * rng.uniform(0.5, 1, (count, 1, 1, 3))
     stripes = np.where(np.arange(64) // 2 % 3 == 0, 0, 255)[:, None, None] + np.zeros((count, 1, 64, 3))
-    return {
-        "noise": rng.integers(0, 256, (count, 64, 64, 3)).astype(np.uint8),
-        "gradient": np.broadcast_to(ramp, (count, 64, 64, 3)).astype(np.uint8),
-        "lines of text": stripes.astype(np.uint8),
-    }
+    pictures = {"noise": rng.integers(0, 256, (count, 64, 64, 3)), "gradient": ramp, "lines of text": stripes}
+    return {name: np.broadcast_to(values, (count, 64, 64, 3)).astype(np.uint8) for name, values in pictures.items()}
 
 
 def test_distance_by_hand() -> None:
@@ -53,12 +50,9 @@ def test_new_faces_pass_and_other_things_do_not(learnt: Familiarity) -> None:
     assert (learnt.strangeness(FACES[NEW]) > 1).sum() <= 2
     for kind, pictures in not_faces().items():
         assert (learnt.strangeness(pictures) > 1).all(), kind
-
-
-def test_twenty_faces_are_enough() -> None:
-    learnt = Familiarity.learn(FACES, sides(256), sides(256), np.arange(20), np.arange(20, 30))
-    assert (learnt.strangeness(FACES[30:]) > 1).mean() < 0.1
-    assert (learnt.strangeness(not_faces()["noise"]) > 1).all()
+    of_twenty = learn(train=np.arange(20), val=np.arange(20, 30))  # which are enough
+    assert (of_twenty.strangeness(FACES[30:]) > 1).mean() < 0.1
+    assert (of_twenty.strangeness(not_faces()["noise"]) > 1).all()
 
 
 def test_warnings_name_the_size(learnt: Familiarity) -> None:
@@ -71,20 +65,17 @@ def test_warnings_name_the_size(learnt: Familiarity) -> None:
         ["127x128: training pictures had 256 pixels or more on a side"],
         [UNLIKE],
     ]
-
-
-def test_other_shapes_than_squares_are_named() -> None:
-    learnt = Familiarity.learn(FACES, sides(178), sides(218), TRAIN, VAL)
-    (wide,) = learnt.warnings(FACES[:1], np.array([300]), np.array([300]))
-    assert wide == ["300x300: training pictures were 0.82 to 0.82 times as wide as high; crop to the face first"]
-    assert learnt.warnings(FACES[:1], np.array([89]), np.array([109])) == [[]]
+    upright = learn(178, 218)
+    assert upright.warnings(FACES[:2], np.array([300, 89]), np.array([300, 109])) == [
+        ["300x300: training pictures were 0.82 to 0.82 times as wide as high; crop to the face first"],
+        [],
+    ]
 
 
 def test_a_batch_changes_nothing(learnt: Familiarity, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = learnt.strangeness(FACES)
     monkeypatch.setattr("fakegan.data.familiarity.BATCH", 7)
-    again = Familiarity.learn(FACES, sides(256), sides(256), TRAIN, VAL)
-    np.testing.assert_allclose(again.strangeness(FACES), whole, rtol=1e-12)
+    np.testing.assert_allclose(learn().strangeness(FACES), whole, rtol=1e-12)
     assert learnt.strangeness(FACES[:0]).shape == (0,)
 
 
@@ -97,4 +88,4 @@ def test_it_survives_a_checkpoint(learnt: Familiarity, tmp_path: Path) -> None:
 
 def test_nothing_to_learn_from_is_an_error() -> None:
     with pytest.raises(ValueError, match="some are none"):
-        Familiarity.learn(FACES, sides(256), sides(256), TRAIN, VAL[:0])
+        learn(val=VAL[:0])

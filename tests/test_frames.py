@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import zipfile
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def test_a_group_by_name(name: str, folder: str, stem: str) -> None:
 
 
 def _draw(folder: Path, names: Sequence[str], films: bool) -> Path:
-    """One picture a name: of films, frames that differ by noise; else each another one. FRAMES names make a film."""
+    """A picture for each name: frames of films, FRAMES each, that differ by noise; or each picture another."""
     for i, name in enumerate(names):
         rng = np.random.default_rng(i // FRAMES if films else i)
         pixels = rng.integers(0, 256, (8, 8, 3)).repeat(4, axis=0).repeat(4, axis=1)
@@ -74,10 +74,7 @@ def test_films_are_noticed_and_kept_together(
 ) -> None:
     source = _draw(tmp_path / "films", _names(pattern), films=True)
     if zipped:
-        with zipfile.ZipFile(tmp_path / "films.zip", "w") as archive:
-            for path in sorted(source.rglob("*.png")):
-                archive.write(path, path.relative_to(source))
-        source = tmp_path / "films.zip"
+        source = Path(shutil.make_archive(str(source), "zip", source))
     alone = _prepared(tmp_path, source)
     assert len(set(alone.groups)) > FILMS
     assert f"the pictures of a look like frames of {FILMS} films" in capsys.readouterr().out
@@ -89,9 +86,7 @@ def test_films_are_noticed_and_kept_together(
     assert f"grouped by {by}: {FILMS} groups" in out
     assert "look like" not in out
     assert json.loads((tmp_path / "store" / "manifest.json").read_text())["group_by"] == by
-    films = np.arange(FILMS * FRAMES) // FRAMES
-    order = {name: i for i, name in enumerate(_names(pattern))}
-    film_of = np.array([films[order[file.removeprefix("a/")]] for file in grouped.files])
+    film_of = np.array([_names(pattern).index(file.removeprefix("a/")) // FRAMES for file in grouped.files])
     assert len({*zip(grouped.groups.tolist(), film_of.tolist(), strict=True)}) == FILMS
     splits = split_faces(
         grouped.labels, grouped.sources, grouped.groups, grouped.kept_split, SplitConfig(val=0.3, test=0.3), needs={}

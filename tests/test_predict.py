@@ -1,4 +1,4 @@
-"""predict in process: the same scores as a store gives, a row for whatever is named, formats that programs can read."""
+"""predict in process: the same scores as a store gives, a row for each argument, formats that programs can read."""
 
 import csv
 import io
@@ -17,25 +17,17 @@ from PIL import Image, ImageOps
 
 from fakegan import predict, prepare
 from fakegan.data.familiarity import UNLIKE, Familiarity
-from fakegan.data.images import Geometry, face_from_pixels
+from fakegan.data.formats import NO_PICTURE
+from fakegan.data.images import face_from_pixels
 from fakegan.data.store import FaceStore
-from fakegan.detector import Detector, NetSpec, sha256_bytes
+from fakegan.detector import Detector, sha256_bytes
 from fakegan.errors import UsageError
-from fakegan.nets.autogan import AutoGAN
-from fakegan.nets.simple_cnn import SimpleCNN
 from fakegan.runs.folder import DETECTOR_FILE
 from fakegan.system.places import PROJECT
 from tests.helpers import smooth_faces
+from tests.pictures import detector
 
-NET = {"_target_": "fakegan.nets.simple_cnn.SimpleCNN", "in_channels": 3, "dropout": 0.0}
-AUTOGAN = {"_target_": "fakegan.nets.autogan.AutoGAN", "depth": 1, "width": 4}
-
-
-def detector(view: str = "reconstruction", **chosen: object) -> Detector:
-    autoencoder = NetSpec(AUTOGAN, AutoGAN(1, 4).state_dict()) if view != "pixels" else None
-    weights = SimpleCNN(3, 0.0).state_dict()
-    weights["head.2.weight"] = 0.02 * torch.randn_like(weights["head.2.weight"])  # untrained, it is zero
-    return Detector(Geometry(), view, NetSpec(NET, weights), autoencoder, temperature=0.5, **chosen)  # type: ignore[arg-type]
+any_bytes = pytest.mark.skipif(sys.platform != "linux", reason="file names of any bytes")
 
 
 @pytest.fixture
@@ -63,64 +55,59 @@ def run(tmp_path, capfd):
         (tmp_path / "run").mkdir(exist_ok=True)
         found.save(tmp_path / "run" / DETECTOR_FILE)
         capfd.readouterr()
-        code = predict.main(
-            [str(word) for word in ("--run", tmp_path / "run", "--device", "cpu", "--workers", 1, *words)]
-        )
+        argv = ("--run", tmp_path / "run", "--device", "cpu", "--workers", 1, *words)
+        code = predict.main([str(argument) for argument in argv])
         sys.stdout.flush()
-        out, err = capfd.readouterr()
-        return code, out, err
+        return code, *capfd.readouterr()
 
     return call
 
 
+@pytest.fixture
+def rows(run):
+    """The rows that predict gives as JSON."""
+    return lambda found, *words: json.loads(run(found, *words, "--format", "json")[1])
+
+
 @pytest.mark.parametrize("view", ["pixels", "reconstruction"])
-def test_scores_are_those_of_a_store_of_the_same_files(run, photos, store, view, monkeypatch):
+def test_scores_are_those_of_a_store_of_the_same_files(rows, photos, store, view, monkeypatch):
     found = detector(view)
     expected = found.scores(store.images)
     monkeypatch.setattr("fakegan.detector.BATCH", 3)
-    code, out, _ = run(found, photos, "--format", "json")
-    rows = json.loads(out)
-    assert code == 0
-    assert [Path(row["file"]).name for row in rows] == [Path(file).name for file in store.files]
+    predicted = rows(found, photos)
+    assert [Path(row["file"]).name for row in predicted] == [Path(file).name for file in store.files]
     assert len(np.unique(expected.round(4))) > 3
-    np.testing.assert_allclose([row["score"] for row in rows], expected, atol=1e-6)
-    assert [row["verdict"] for row in rows] == ["fake" if score >= 0.5 else "real" for score in expected]
+    np.testing.assert_allclose([row["score"] for row in predicted], expected, atol=1e-6)
+    assert [row["verdict"] for row in predicted] == ["fake" if score >= 0.5 else "real" for score in expected]
 
 
-def test_what_cannot_be_read_has_a_row_and_the_rest_goes_on(run, photos, tmp_path):
+def test_an_unreadable_file_has_a_row_and_the_rest_goes_on(run, photos, tmp_path):
     (photos / "2.png").write_bytes((photos / "2.png").read_bytes()[:-200])
     (photos / "notes.txt").write_text("passed over")
     code, out, err = run(detector(), tmp_path / "gone.jpg", photos, photos / "notes.txt", "--format", "csv")
-    rows = list(csv.DictReader(io.StringIO(out)))
-    assert code == 1
-    assert list(rows[0]) == ["file", "score", "verdict", "warning", "error"]
-    unread = {Path(row["file"]).name: row["error"] for row in rows if row["error"]}
-    assert unread == {
+    predicted = list(csv.DictReader(io.StringIO(out)))
+    assert (code, len(predicted)) == (1, 9)
+    assert list(predicted[0]) == ["file", "score", "verdict", "warning", "error"]
+    assert {Path(row["file"]).name: row["error"] for row in predicted if row["error"]} == {
         "gone.jpg": "cannot be read: No such file or directory",
         "2.png": "truncated or damaged",
-        "notes.txt": "not a JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF or HEIC picture",
+        "notes.txt": NO_PICTURE,
     }
-    assert all((row["score"] == "") == bool(row["error"]) == (row["verdict"] == "") for row in rows)
-    assert len(rows) == 9
+    assert all((row["score"] == "") == bool(row["error"]) == (row["verdict"] == "") for row in predicted)
     assert "9 pictures" in err
     assert "3 not read" in err
-
-
-def test_nothing_that_can_be_read_is_told_too(run, photos, tmp_path):
-    (tmp_path / "a.jpg").write_text("no")
-    code, out, _ = run(detector(), tmp_path / "a.jpg", "--grid", tmp_path / "grid.png")
+    code, out, _ = run(detector(), photos / "notes.txt", "--grid", tmp_path / "grid.png")  # nothing can be read
     assert code == 1
-    assert "not read" in out
+    assert "1 not read" in out
     assert "was not drawn" in out
 
 
-def test_an_archive_gives_the_scores_of_its_files(run, photos, tmp_path):
+def test_an_archive_gives_the_scores_of_its_files(rows, photos, tmp_path):
     with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
         for file in sorted(photos.iterdir()):
             archive.write(file, f"in/{file.name}")
     found = detector()
-    packed = json.loads(run(found, tmp_path / "faces.zip", "--format", "json")[1])
-    plain = json.loads(run(found, *sorted(photos.iterdir()), "--format", "json")[1])
+    packed, plain = rows(found, tmp_path / "faces.zip"), rows(found, *sorted(photos.iterdir()))
     assert [row["score"] for row in packed] == [row["score"] for row in plain]
     assert packed[0]["file"] == f"{tmp_path}/faces.zip/in/0.png"
 
@@ -137,53 +124,52 @@ def test_unsure_inside_the_band_only(run, photos, store):
     assert f"unsure from {ordered[2]:.3f} to {ordered[5]:.3f}" in err
 
 
-def test_what_training_knew_and_what_it_never_saw_is_a_warning(run, photos, store):
+def test_pictures_of_training_and_pictures_unlike_them_are_warned_about(rows, photos, store):
     faces = smooth_faces(60, np.random.default_rng(2))
     found = detector(seen=sha256_bytes(store.sha256[:1]), seen_labels=store.labels[:1])
     found.familiarity = Familiarity.learn(faces, np.full(60, 64), np.full(60, 64), np.arange(40), np.arange(40, 60))
     noise = np.random.default_rng(0).integers(0, 256, (64, 128, 3), dtype=np.uint8)
     Image.fromarray(noise).save(photos / "z.png")
-    rows = json.loads(run(found, photos / "0.png", photos / "z.png", "--format", "json")[1])
-    assert rows[0]["warning"].startswith("took part in training")
-    assert rows[1]["warning"] == f"{UNLIKE}; 128x64: training pictures were square; crop to the face first"
+    known, strange = rows(found, photos / "0.png", photos / "z.png")
+    assert known["warning"].startswith("took part in training")
+    assert strange["warning"] == f"{UNLIKE}; 128x64: training pictures were square; crop to the face first"
 
 
 def test_the_table_is_for_people(run, photos):
     code, out, _ = run(detector("pixels", threshold=0.0), photos)
     lines = out.splitlines()
-    assert code == 0
+    assert (code, len(lines)) == (0, 9)
     assert lines[0].split() == ["P(fake)", "verdict", "picture"]
-    assert len(lines) == 9
     assert lines[1].split()[1:] == ["fake", str(photos / "0.png")]
     assert lines[-1].startswith("7 pictures: 7 fake. Fake from P(fake) 0.000.")
 
 
-@pytest.mark.skipif(os.name != "posix" or sys.platform == "darwin", reason="file names of any bytes")
-def test_names_can_break_no_format(run, photos):
+@any_bytes
+def test_names_can_break_no_table_and_no_json(run, rows, photos):
     name = os.fsdecode(b'a,"\n\x1b[31m\xff.png')
     (photos / "0.png").rename(photos / name)
     table = run(detector(), photos / name)[1]
     assert r"\n\x1b[31m\udcff.png" in table
     assert len(table.splitlines()) == 3
-    assert json.loads(run(detector(), photos / name, "--format", "json")[1])[0]["file"] == str(photos / name)
+    assert rows(detector(), photos / name)[0]["file"] == str(photos / name)
 
 
-@pytest.mark.skipif(os.name != "posix" or sys.platform == "darwin", reason="file names of any bytes")
+@any_bytes
 def test_csv_keeps_the_bytes_of_names(photos, tmp_path, capfdbinary):
     name = os.fsdecode(b'a,"\n\xff.png')
     (photos / "0.png").rename(photos / name)
     detector().save(tmp_path / DETECTOR_FILE)
-    words = ["--run", tmp_path, "--device", "cpu", "--workers", 1, "--format", "csv", photos / name]
-    assert predict.main([str(word) for word in words]) == 0
+    argv = ["--run", tmp_path, "--device", "cpu", "--workers", 1, "--format", "csv", photos / name]
+    assert predict.main([str(argument) for argument in argv]) == 0
     sys.stdout.flush()
     written = capfdbinary.readouterr().out.decode("utf-8", "surrogateescape")
-    rows = list(csv.reader(io.StringIO(written, newline="")))
-    assert [len(row) for row in rows] == [5, 5]
-    assert rows[1][0] == str(photos / name)
+    lines = list(csv.reader(io.StringIO(written, newline="")))
+    assert [len(line) for line in lines] == [5, 5]
+    assert lines[1][0] == str(photos / name)
 
 
-@pytest.mark.parametrize(("view", "rows"), [("pixels", 1), ("reconstruction", 3)])
-def test_the_grid_shows_the_first_faces(run, photos, tmp_path, view, rows, monkeypatch):
+@pytest.mark.parametrize(("view", "height"), [("pixels", 66), ("reconstruction", 3 * 66)])
+def test_the_grid_shows_the_first_faces(run, photos, tmp_path, view, height, monkeypatch):
     """Bands of three columns; each has its rows of 64 pixels and 2 of white, 2 more below, and a line of text."""
     monkeypatch.setattr(predict, "_GRID_FACES", 5)
     monkeypatch.setattr(predict, "_GRID_COLUMNS", 3)
@@ -192,45 +178,58 @@ def test_the_grid_shows_the_first_faces(run, photos, tmp_path, view, rows, monke
     assert code == 1
     assert "grid.png: the first 5 of 6 faces" in out
     with Image.open(tmp_path / "grid.png") as picture:
-        assert picture.size == (3 * 66 + 2, 2 * (rows * 66 + 2 + 12))
-        grid = np.asarray(picture)
+        assert picture.size == (3 * 66 + 2, 2 * (height + 2 + 12))
+        grid = np.asarray(picture).astype(int)
     with Image.open(photos / "2.png") as second:
         face = np.asarray(second.resize((64, 64), Image.Resampling.BICUBIC, reducing_gap=2.0))
-    assert np.array_equal(grid[2:66, 68:132], face)
-
-
-def test_the_residual_is_four_times_the_error(run, photos, store, tmp_path):
-    found = detector("reconstruction")
-    assert run(found, photos, "--grid", tmp_path / "grid.png")[0] == 0
-    with Image.open(tmp_path / "grid.png") as picture:
-        grid = np.asarray(picture).astype(int)
-    face, recon, residual = (grid[2 + at : 66 + at, 2:66] for at in (0, 66, 132))
-    assert np.array_equal(face, store.images[0])
-    assert np.array_equal(residual, np.minimum(4 * abs(recon - face), 255))
-    assert residual.any()
+    shown, recon, residual = (grid[2 + at : 66 + at, 68:132] for at in (0, 66, 132))
+    assert np.array_equal(shown, face)
+    if view == "reconstruction":
+        assert np.array_equal(residual, np.minimum(4 * abs(recon - face), 255))
+        assert residual.any()
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "sentence"),
+    ("words", "sentence"),
     [
-        (("nowhere.jpg", "gone"), 2, "nowhere.jpg does not exist"),
-        ((".", "--grid", "grid.jpg"), 2, "ends in .png"),
-        ((".", "--grid", "nowhere/grid.png"), 2, "no folder nowhere"),
-        ((".", "--format", "xml"), 2, "invalid choice"),
-        ((".", "--run", "nothing"), 2, "no run at nothing"),
-        ((), 2, "PATH"),
+        (("nowhere.jpg", "gone"), "nowhere.jpg does not exist"),
+        ((".", "--grid", "grid.jpg"), "ends in .png"),
+        ((".", "--grid", "nowhere/grid.png"), "no folder nowhere"),
+        ((".", "--grid", "there.png"), "is there already"),
+        ((".", "--format", "xml"), "invalid choice"),
+        ((".", "--run", "nothing"), "no run at nothing"),
+        ((".", "--run", "empty"), "empty is not a run"),
+        ((), "PATH"),
     ],
 )
-def test_bad_words_get_one_sentence(run, words, code, sentence, tmp_path, monkeypatch):
+def test_bad_arguments_get_one_sentence(run, words, sentence, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    got, out, err = run(detector(), *words)
-    assert got == code
-    assert out == ""
-    assert len(err.splitlines()) == 1
+    (tmp_path / "there.png").write_bytes(b"a photograph")
+    (tmp_path / "empty").mkdir()
+    code, out, err = run(detector(), *words)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert sentence in err
+    assert (tmp_path / "there.png").read_bytes() == b"a photograph"
 
 
-def test_a_program_gets_the_rows_of_the_command_to_the_bit(run, photos, monkeypatch):
+def test_a_run_may_be_named_by_its_detector_and_a_folder_of_runs_names_them(run, photos, tmp_path):
+    found = detector("pixels")
+    by_folder, by_file = (
+        run(found, photos, "--format", "csv", "--run", tmp_path / "run" / file) for file in ("", DETECTOR_FILE)
+    )
+    assert by_file[:2] == by_folder[:2]
+    for name in ("9_a", "10_b", "11_unfinished"):
+        (tmp_path / "sweep" / name).mkdir(parents=True)
+        (tmp_path / "sweep" / name / "config.yaml").touch()
+    for name in ("9_a", "10_b"):
+        (tmp_path / "sweep" / name / "metrics.json").touch()
+    code, _, err = run(found, photos, "--run", tmp_path / "sweep")
+    names = ", ".join(str(tmp_path / "sweep" / name) for name in ("9_a", "10_b"))
+    assert code == 2
+    assert f"is no run, but a folder of 3: name one of them, such as {names}\n" in err
+
+
+def test_a_program_gets_the_rows_of_the_command_to_the_bit(rows, photos, monkeypatch):
     """For files good and bad; the same pixels, as a program may hold them, are prepared the same way."""
     (photos / "2.png").write_bytes((photos / "2.png").read_bytes()[:-200])
     with Image.open(photos / "3.png") as picture:
@@ -240,15 +239,14 @@ def test_a_program_gets_the_rows_of_the_command_to_the_bit(run, photos, monkeypa
         turned[0x0112] = 6  # held upright by its EXIF
         picture.crop((0, 0, 60, 80)).save(photos / "4.jpg", exif=turned)
     files = sorted(photos.iterdir())
-    found = detector()
-    printed = json.loads(run(found, *files, "--format", "json")[1])
+    printed = rows(detector(), *files)
     monkeypatch.chdir(photos.parent)
     loaded = Detector.load("run")
-    rows = [asdict(row) for row in loaded.predict([str(files[0]), *files[1:]])]
-    assert rows == printed
-    assert [bool(row["error"]) for row in rows] == [path.name == "2.png" for path in files]
+    predicted = [asdict(row) for row in loaded.predict([str(files[0]), *files[1:]])]
+    assert predicted == printed
+    assert [bool(row["error"]) for row in predicted] == [path.name == "2.png" for path in files]
     good = [path for path in files if path.name != "2.png"]
-    scores = [row["score"] for row in rows if not row["error"]]
+    scores = [row["score"] for row in predicted if not row["error"]]
     assert [row.score for row in loaded.predict(Image.open(path) for path in good)] == scores
     upright = [np.asarray(ImageOps.exif_transpose(Image.open(path))) for path in good]
     assert {picture.shape for picture in upright} == {(80, 80, 3), (50, 70), (60, 80, 3)}
@@ -257,7 +255,7 @@ def test_a_program_gets_the_rows_of_the_command_to_the_bit(run, photos, monkeypa
     assert [row.file for row in arrays] == [f"[{number}]" for number in range(len(good))]
 
 
-def test_the_training_pictures_of_an_array_are_known(photos):
+def test_the_training_pictures_of_an_array_are_known():
     faces = smooth_faces(2, np.random.default_rng(5))
     learnt = np.array([face_from_pixels(faces[1]).sha256])
     found = detector("pixels", seen=sha256_bytes(learnt), seen_labels=np.zeros(1, dtype=np.int64))
@@ -288,7 +286,7 @@ EXPECTED = r"give paths of picture files, PIL images, or uint8 arrays \(0 to 255
         ([np.zeros((0, 8, 3), np.uint8)], f"^picture 0 is an array of uint8, .*: {EXPECTED}"),
     ],
 )
-def test_what_is_no_list_of_pictures_is_told_what_is(pictures, sentence, tmp_path, monkeypatch):
+def test_no_list_of_pictures_is_refused_with_what_is_expected(pictures, sentence, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.zip").write_bytes(b"PK")
     with pytest.raises(UsageError, match=sentence):
@@ -298,31 +296,3 @@ def test_what_is_no_list_of_pictures_is_told_what_is(pictures, sentence, tmp_pat
 def test_help_does_not_wait_for_torch():
     code = "import sys, fakegan.predict; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False, timeout=600).returncode == 0
-
-
-def test_a_picture_that_is_there_is_never_drawn_over(run, photos, tmp_path):
-    there = tmp_path / "there.png"
-    there.write_bytes(b"a photograph")
-    got, _, err = run(detector(), str(photos), "--grid", str(there))
-    assert got == 2
-    assert "is there already" in err
-    assert there.read_bytes() == b"a photograph"
-
-
-def test_a_run_may_be_named_by_its_detector_and_a_folder_of_runs_names_them(run, photos, tmp_path):
-    found = detector("pixels")
-    _, by_folder, _ = run(found, photos, "--format", "csv")
-    code, by_file, _ = run(found, photos, "--format", "csv", "--run", tmp_path / "run" / DETECTOR_FILE)
-    assert (code, by_file) == (0, by_folder)
-    for name in ("9_a", "10_b", "11_unfinished"):
-        (tmp_path / "sweep" / name).mkdir(parents=True)
-        (tmp_path / "sweep" / name / "config.yaml").touch()
-    for name in ("9_a", "10_b"):
-        (tmp_path / "sweep" / name / "metrics.json").touch()
-    code, _, told = run(found, photos, "--run", tmp_path / "sweep")
-    names = ", ".join(str(tmp_path / "sweep" / name) for name in ("9_a", "10_b"))
-    assert code == 2
-    assert f"is no run, but a folder of 3: name one of them, such as {names}\n" in told
-    (tmp_path / "empty").mkdir()
-    code, _, told = run(found, photos, "--run", tmp_path / "empty")
-    assert (code, "empty is not a run" in told) == (2, True)

@@ -18,10 +18,9 @@ from fakegan import FakeganError, UsageError
 from fakegan.runs.folder import DETECTOR_FILE
 from fakegan.system import places
 from tests.helpers import smooth_faces
-from tests.test_predict import detector
+from tests.pictures import detector
 
 ROOT = Path(__file__).parent.parent
-ANSWER = "import sys; from fakegan.system import reply; "
 
 
 def test_importing_it_loads_no_library() -> None:
@@ -53,7 +52,7 @@ def test_a_detector_is_loaded_from_a_folder_or_its_file(tmp_path: Path, monkeypa
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Puts this code in the place of train.py."""
+    """Puts this code in place of train.py."""
 
     def write(code: str) -> None:
         (tmp_path / "train.py").write_text(f"import os, signal, sys, time\nfrom fakegan.system import reply\n{code}")

@@ -1,29 +1,35 @@
+"""The views by hand, and the residual of uint8 pictures."""
+
+import pytest
 import torch
 
+from fakegan.data.pixels import residual_pixels
 from fakegan.views import VIEWS
 
 
-def _flat(value: float) -> torch.Tensor:
-    return torch.full((1, 3, 64, 64), value)
+def flat(image: float, recon: float) -> dict[str, torch.Tensor]:
+    return {"image": torch.full((1, 3, 64, 64), image), "recon": torch.full((1, 3, 64, 64), recon)}
 
 
-def test_the_residual_is_four_times_the_difference_from_minus_one_up() -> None:
-    arrays = {"image": _flat(0.5), "recon": _flat(0.25)}
-    assert VIEWS["residual"](arrays).unique().tolist() == [0.0]  # 4 * 0.25 - 1
-    assert VIEWS["residual"]({"image": _flat(0.5), "recon": _flat(0.5)}).unique().tolist() == [-1.0]
-    assert VIEWS["residual"]({"image": _flat(-1.0), "recon": _flat(1.0)}).unique().tolist() == [1.0]
-    swapped = {"image": arrays["recon"], "recon": arrays["image"]}
-    assert torch.equal(VIEWS["residual"](swapped), VIEWS["residual"](arrays))
+@pytest.mark.parametrize(
+    ("view", "image", "recon", "value"),
+    [
+        ("residual", 0.5, 0.25, 0.0),  # 4 * 0.25 - 1
+        ("residual", 0.25, 0.5, 0.0),
+        ("residual", 0.5, 0.5, -1.0),
+        ("residual", -1.0, 1.0, 1.0),
+        ("difference", 1.0, -1.0, -2.0),
+        ("pixels", 0.5, 0.25, 0.5),
+        ("reconstruction", 0.5, 0.25, 0.25),
+    ],
+)
+def test_values_by_hand(view: str, image: float, recon: float, value: float) -> None:
+    assert VIEWS[view](flat(image, recon)).unique().tolist() == [value]
 
 
 def test_the_stack_is_face_reconstruction_and_residual() -> None:
-    stacked = VIEWS["stack"]({"image": _flat(0.5), "recon": _flat(0.25)})
-    assert stacked.shape == (1, 9, 64, 64)
+    stacked = VIEWS["stack"](flat(0.5, 0.25))
     assert stacked[0, :, 0, 0].tolist() == [0.5] * 3 + [0.25] * 3 + [0.0] * 3
-
-
-def test_the_difference_keeps_its_sign() -> None:
-    assert VIEWS["difference"]({"image": _flat(1.0), "recon": _flat(-1.0)}).unique().tolist() == [-2.0]
 
 
 def test_every_view_says_its_channels_and_stays_in_range_unless_it_is_a_score() -> None:
@@ -32,3 +38,11 @@ def test_every_view_says_its_channels_and_stays_in_range_unless_it_is_a_score() 
         shown = view(arrays)
         assert shown.shape == (2, view.channels, 64, 64), name
         assert not view.trains or shown.abs().max() <= 1, name
+
+
+def test_the_residual_of_pictures_is_four_times_the_difference_in_levels_exactly() -> None:
+    """For every pair of levels."""
+    face = torch.arange(256, dtype=torch.uint8).view(1, 256, 1, 1).expand(1, 256, 256, 3)
+    recon = face.transpose(1, 2)
+    expected = (4 * (face.int() - recon.int()).abs()).clamp(max=255)
+    assert torch.equal(residual_pixels(face, recon).int(), expected)

@@ -9,7 +9,6 @@ import os
 import shlex
 import signal
 import sys
-import time
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -139,30 +138,3 @@ def discard_stdout() -> None:
     """Discard what is not written yet, so that flushing at exit does not fail again."""
     with contextlib.suppress(OSError, ValueError):  # a test's stdout has no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-class ProgressLine:
-    """On stderr, one line that is rewritten on a terminal, and a line every ten seconds elsewhere; nothing with -q."""
-
-    def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
-        self._started = self._shown = time.monotonic()
-        self._end = ""  # what ends the line that is shown
-
-    def __enter__(self) -> ProgressLine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        print(end=self._end, file=sys.stderr)
-
-    def __call__(self, done: int, total: int) -> None:
-        """Show the state, unless it was shown a moment ago."""
-        now = time.monotonic()
-        recent = now - self._shown < (0.1 if self._terminal else 10.0)
-        if log.quiet() or (recent and done < total):
-            return
-        self._shown = now
-        text = f"{done:,} of {total:,} pictures, {done / max(now - self._started, 1e-9):,.0f} a second"
-        if self._terminal:
-            text, self._end = f"\r[{'#' * (30 * done // total):<30}] {text} ", "\n"
-        print(text, end="" if self._terminal else "\n", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Any picture's colours to sRGB: grey, palettes, transparency, CMYK, and what an ICC profile says of them."""
+"""Any picture's colours to sRGB: grey, palettes, transparency, CMYK, and ICC profiles."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _LONGEST_NAME = 40
 
 @dataclass(frozen=True)
 class Profile:
-    """What to do with a picture's colours; by default they are sRGB already."""
+    """How a picture's colours become sRGB; by default they are sRGB already."""
 
     name: str = ""  # as the profile calls itself, or UNUSABLE; "" where it is sRGB or there is none
-    mode: str = "RGB"  # of what `transform` takes
+    mode: str = "RGB"  # that `transform` takes
     transform: ImageCms.ImageCmsTransform | None = None
 
 
 @lru_cache(maxsize=8)  # most pictures of a source have the same; it takes up to 100 ms to make one
 def read_profile(content: bytes | None, mode: str) -> Profile:
-    """The profile of a picture of this mode; one that cannot be used changes nothing, and is called so."""
+    """The profile of a picture of this mode; a profile that cannot be used changes nothing, and is named UNUSABLE."""
     if content is None:
         return Profile()
     if not 0 < len(content) <= MAX_PROFILE:
@@ -36,18 +36,13 @@ def read_profile(content: bytes | None, mode: str) -> Profile:
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(content))
         reads = _READ_AS[profile.profile.xcolor_space.strip()]
-        transform = ImageCms.buildTransform(
-            profile,
-            ImageCms.createProfile("sRGB"),
-            reads,
-            "RGB",
-            ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            ImageCms.Flags.BLACKPOINTCOMPENSATION,
-        )
+        intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
+        transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), reads, "RGB", intent, flags)
         name = ImageCms.getProfileDescription(profile)
     except Exception:  # a broken profile raises nearly anything
         return Profile(UNUSABLE)
-    if reads not in ({"RGB": ("RGB",), "L": ("L", "RGB"), "CMYK": ("CMYK",)}[_colours(mode)]):
+    is_grey = mode.startswith(("L", "I", "1")) and mode != "LAB"
+    if reads not in (("CMYK",) if mode == "CMYK" else ("L", "RGB") if is_grey else ("RGB",)):
         return Profile(UNUSABLE)
     if reads != "CMYK" and _changes_nothing(transform, reads):
         return Profile()
@@ -61,31 +56,20 @@ def to_rgb(picture: Image.Image, profile: Profile) -> Image.Image:
     Raises:
         ImageError: values that are no colours, or of more than 16 bits.
     """
-    flat = _flat(picture)
-    if profile.transform is not None:
-        return profile.transform.apply(flat if flat.mode == profile.mode else flat.convert(profile.mode))
-    return flat if flat.mode == "RGB" else flat.convert("RGB")
-
-
-def _colours(mode: str) -> str:
-    """What a picture's values are: L, CMYK or RGB."""
-    return "CMYK" if mode == "CMYK" else "L" if mode.startswith(("L", "I", "1")) and mode != "LAB" else "RGB"
-
-
-def _flat(picture: Image.Image) -> Image.Image:
     if picture.mode in ("F", "LAB", "HSV"):
         raise ImageError("values of an unusual kind: save it as RGB with 8 or 16 bits a colour")
     if picture.mode.startswith("I"):  # 16-bit grey: I;16, or I in older Pillow
         values = np.asarray(picture) >> 8
         if values.min() < 0 or values.max() > 255:
             raise ImageError("values of more than 16 bits: save it with 8 or 16 bits a colour")
-        return Image.fromarray(values.astype(np.uint8))
-    if not picture.has_transparency_data:
-        return picture
-    over = picture.convert("RGBA")
-    page = Image.new("RGB", over.size, "white")
-    page.paste(over, mask=over.getchannel("A"))
-    return page
+        picture = Image.fromarray(values.astype(np.uint8))
+    elif picture.has_transparency_data:
+        over = picture.convert("RGBA")
+        picture = Image.new("RGB", over.size, "white")
+        picture.paste(over, mask=over.getchannel("A"))
+    if profile.transform is not None:
+        return profile.transform.apply(picture if picture.mode == profile.mode else picture.convert(profile.mode))
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:

@@ -3,36 +3,34 @@
 A real face is a painted portrait (portrait.py), developed and photographed. A fake comes from the same
 painter (other random draws, so never a real one's face), then loses and regains resolution the way generators
 do (Zhang, Karaman, Chang 2019, "Detecting and Simulating Artifacts in GAN Fake Images", arXiv:1907.06515)
-before the same camera takes it. Telling these apart says nothing about real fakes.
+before the same camera takes it. A classifier that separates these proves nothing about real fakes.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from fakegan.data.portrait import SIDE, Colour, portrait
+from fakegan.data.canvas import SIDE, Colour
+from fakegan.data.images import Pixels
+from fakegan.data.portrait import portrait
 from fakegan.system.pool import in_order
 from fakegan.system.processes import cores
-
-Pixels = NDArray[np.uint8]  # (64, 64, 3)
 
 SOURCES = ("demo_camera", "demo_transposed", "demo_nearest", "demo_bilinear")  # the first is real
 SIZE = 64
 RECIPE = 1  # of drawing: raise it when face i of a seed gets other pixels
 _CHUNK = 25  # faces a worker draws at a time
 
-# What the generators do badly, tuned so that a small CNN learns it and channel totals do not show it.
+# The generators' faults, tuned so that a small CNN learns them and channel totals do not show them.
 _CODE = 16  # resolution from which they start
 _KEPT = (0.1, 0.8)  # share of a level's detail that a generator draws
 _UNEVEN = (0.04, 0.15)  # spread of a learnt kernel's taps about their ideal values
@@ -45,7 +43,7 @@ _TAPS = {  # the upsampling kernels after zero insertion, along one axis
 
 @dataclass(frozen=True)
 class DemoFace:
-    """One built-in picture and where it comes from."""
+    """A built-in picture and its source."""
 
     image: Pixels  # uint8 (64, 64, 3)
     source: str  # one of SOURCES
@@ -64,13 +62,6 @@ def _convolve(picture: Colour, kernel: NDArray[np.floating[Any]]) -> Colour:
     return total
 
 
-def _blur(picture: Colour, sigma: float) -> Colour:
-    """Blur (3, H, W) with a Gaussian of sigma pixels, at most 0.8."""
-    taps = np.exp(-(np.arange(-2, 3) ** 2) / (2 * sigma**2))
-    taps /= taps.sum()
-    return _convolve(_convolve(picture, taps[None]), taps[:, None])
-
-
 def _develop(scene: Colour, rng: Generator) -> Colour:
     """Lens and film: (3, 128, 128) linear light to (3, 64, 64) in 0 to 1; exposure, vignette, gamma, blur."""
     picture = scene.reshape(3, SIZE, SIDE // SIZE, SIZE, SIDE // SIZE).mean((2, 4))
@@ -82,23 +73,21 @@ def _develop(scene: Colour, rng: Generator) -> Colour:
     picture = picture ** (1 / rng.uniform(1.8, 2.2))
     picture += rng.uniform(0.5, 1.3) * picture * (1 - picture) * (2 * picture - 0.9)  # contrast
     grey = picture.mean(0)
-    return _blur(np.clip(grey + rng.uniform(0.85, 1.15) * (picture - grey), 0, 1), rng.uniform(0.2, 0.55))
+    picture = np.clip(grey + rng.uniform(0.85, 1.15) * (picture - grey), 0, 1)
+    taps = np.exp(-(np.arange(-2, 3) ** 2) / (2 * rng.uniform(0.2, 0.55) ** 2))  # blur by a Gaussian, sigma in pixels
+    taps /= taps.sum()
+    return _convolve(_convolve(picture, taps[None]), taps[:, None])
 
 
 def _photograph(picture: Colour, rng: Generator) -> Pixels:
-    """Sensor noise, then most often a JPEG; the same for both classes.
-
-    (3, 64, 64) in 0 to 1 becomes uint8 (64, 64, 3).
-    """
+    """(3, 64, 64) in 0 to 1 to uint8 (64, 64, 3): sensor noise, then most often a JPEG; the same for both classes."""
     noise = rng.standard_normal(picture.shape, np.float32)
     noise = 0.7 * noise + 0.5 * noise.mean(0)
     picture = picture + rng.uniform(0.003, 0.013) * noise * (0.5 + np.sqrt(np.clip(picture, 0, 1)))
     pixels = np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8).transpose(1, 2, 0)
     if rng.uniform() < 0.7:
-        jpeg = io.BytesIO()
-        Image.fromarray(np.ascontiguousarray(pixels)).save(
-            jpeg, "JPEG", quality=int(rng.integers(86, 98)), subsampling=0
-        )
+        jpeg, quality = io.BytesIO(), int(rng.integers(86, 98))
+        Image.fromarray(np.ascontiguousarray(pixels)).save(jpeg, "JPEG", quality=quality, subsampling=0)
         pixels = np.asarray(Image.open(jpeg))
     return pixels
 
@@ -108,7 +97,7 @@ def _upsample(code: Colour, source: str, uneven: float, rng: Generator) -> Colou
 
     Every upsampling is zero insertion, which repeats the spectrum, and a kernel that should remove the copies
     (Zhang et al. 2019). A transposed convolution learns that kernel: taps that do not balance leave a
-    checkerboard. The others fix it (box, tent) and learn a 3x3 convolution after it; the box's one smooths.
+    checkerboard. The others fix it (box, tent) and learn a 3x3 convolution after it; after the box it smooths.
 
     Args:
         uneven: how far learnt taps are from balance; 0 gives the ideal kernel.
@@ -129,13 +118,6 @@ def _upsample(code: Colour, source: str, uneven: float, rng: Generator) -> Colou
     return _convolve(picture, mix / mix.sum())
 
 
-def _halve(picture: Colour) -> Colour:
-    """(3, H, W) to (3, H / 2, W / 2), each pixel the mean of four."""
-    _, height, width = picture.shape
-    halved: Colour = picture.reshape(3, height // 2, 2, width // 2, 2).mean((2, 4))
-    return halved
-
-
 def _redraw(picture: Colour, source: str, kept: float, uneven: float, rng: Generator) -> Colour:
     """A picture (3, N, N) as the generator draws it: from 16x16, doubling, adding detail at each size.
 
@@ -145,43 +127,33 @@ def _redraw(picture: Colour, source: str, kept: float, uneven: float, rng: Gener
     size = picture.shape[1]
     if size == _CODE:
         return picture
-    code = _halve(picture)
+    code = picture.reshape(3, size // 2, 2, size // 2, 2).mean((2, 4))
     detail = picture - _upsample(code, "demo_bilinear", 0.0, rng)
     drawn = _upsample(_redraw(code, source, kept, uneven, rng), source, uneven, rng)
     drawn += (1 - (1 - kept) * (size / SIZE) ** 0.5) * detail
     return drawn
 
 
-def _generate(picture: Colour, source: str, rng: Generator) -> Colour:
-    """What generator `source` makes of a picture (3, 64, 64): flawed more or less from face to face.
-
-    It adds detail size by size, as LAPGAN (arXiv:1506.05751) and StyleGAN2 (arXiv:1912.04958) do. Each
-    channel's mean and contrast are set back to the picture's own: only structure tells the classes apart.
-    """
-    drawn = _redraw(picture, source, rng.uniform(*_KEPT), rng.uniform(*_UNEVEN), rng)
-    drawn -= drawn.mean((1, 2), keepdims=True)
-    drawn *= picture.std((1, 2), keepdims=True) / (drawn.std((1, 2), keepdims=True) + 1e-6)
-    drawn += picture.mean((1, 2), keepdims=True)
-    return drawn
-
-
 def draw_face(rng: Generator, source: str = SOURCES[0]) -> Pixels:
-    """One face, uint8 (64, 64, 3): real by default, or one that generator `source` made."""
+    """A face, uint8 (64, 64, 3): real by default, or flawed by generator `source`, more or less from face to face.
+
+    The generator adds detail size by size, as LAPGAN (arXiv:1506.05751) and StyleGAN2 (arXiv:1912.04958) do. Each
+    channel's mean and contrast are set back to the picture's own: only structure separates the classes.
+    """
     picture = _develop(portrait(rng), rng)
     if source != SOURCES[0]:
-        picture = _generate(picture, source, rng)
+        drawn = _redraw(picture, source, rng.uniform(*_KEPT), rng.uniform(*_UNEVEN), rng)
+        drawn -= drawn.mean((1, 2), keepdims=True)
+        drawn *= picture.std((1, 2), keepdims=True) / (drawn.std((1, 2), keepdims=True) + 1e-6)
+        picture = drawn + picture.mean((1, 2), keepdims=True)
     return _photograph(picture, rng)
 
 
-def _source_of(index: int) -> str:
-    """Even faces are real; odd ones come from the three generators in turn."""
-    return SOURCES[0] if index % 2 == 0 else SOURCES[1 + index // 2 % 3]
-
-
 def _draw_chunk(seed: int, indices: range) -> list[DemoFace]:
+    """Even faces are real; odd faces come from the three generators in turn."""
     faces = []
     for index in indices:
-        source = _source_of(index)
+        source = SOURCES[0] if index % 2 == 0 else SOURCES[1 + index // 2 % 3]
         image = draw_face(np.random.default_rng((seed, index)), source)
         faces.append(DemoFace(image, source, source != SOURCES[0], f"{source}/{index:05d}"))
     return faces
@@ -190,7 +162,7 @@ def _draw_chunk(seed: int, indices: range) -> list[DemoFace]:
 def demo_faces(
     count: int = 2400,
     seed: int = 0,
-    workers: int | None = None,  # processes; None: one a core, 1: none but this one
+    workers: int | None = None,  # processes; None: as many as cores, 1: this process
 ) -> Iterator[DemoFace]:
     """Faces in order of their index: half real, the fakes a third from each generator, interleaved.
 
@@ -200,40 +172,3 @@ def demo_faces(
     chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
     for _, faces in in_order(partial(_draw_chunk, seed), chunks, min(workers or cores(), len(chunks))):
         yield from faces
-
-
-def contact_sheet(
-    faces: Iterable[DemoFace],
-    columns: int = 12,  # faces of each source, the first ones
-    zoom: int = 2,
-) -> Image.Image:
-    """A labelled row of faces for each source, as one RGB picture; no pixel is smoothed."""
-    rows: dict[str, list[Pixels]] = {source: [] for source in SOURCES}
-    for face in faces:
-        if len(rows[face.source]) < columns:
-            rows[face.source].append(face.image)
-    side, label = SIZE * zoom, 24
-    sheet = Image.new("RGB", (columns * side, len(SOURCES) * (side + label)), "white")
-    draw = ImageDraw.Draw(sheet)
-    for row, (source, images) in enumerate(rows.items()):
-        top = row * (side + label)
-        kind = "real" if source == SOURCES[0] else "fake"
-        draw.text((4, top + 3), f"{kind}: {source}", "black", ImageFont.load_default(16))
-        for column, image in enumerate(images):
-            tile = Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST)
-            sheet.paste(tile, (column * side, top + label))
-    return sheet
-
-
-def _main() -> None:
-    parser = argparse.ArgumentParser(description="Draw a sheet of the built-in faces.")
-    parser.add_argument("--sheet", type=Path, required=True, metavar="PNG", help="where the picture goes")
-    parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    columns = 12
-    sheet = contact_sheet(demo_faces(2 * columns * (len(SOURCES) - 1), asked.seed), columns)
-    sheet.quantize(256, dither=Image.Dither.NONE).save(asked.sheet, optimize=True)  # a third of the bytes
-
-
-if __name__ == "__main__":
-    _main()

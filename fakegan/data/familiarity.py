@@ -1,12 +1,12 @@
-"""What the training pictures were like: by this, `predict` warns of pictures that a run knows nothing about.
+"""The look and size of the training pictures: `predict` warns of a picture that is unlike them.
 
-Learnt once beside the detector, from uint8 faces and what the store says about their files.
+Learnt once beside the detector, from uint8 faces and the sizes of their files that the store holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fakegan.data.arrays import Rows
 from fakegan.data.images import grey
 
 Floats = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8]  # (N, 64, 64, 3)
 
-CELLS = 8  # a side: what a face looks like is told by 8x8 cells
+CELLS = 8  # a side: a face's colours and edges are means over 8x8 cells
 FAINT = 8.0  # levels; less contrast than this is not stretched
-LEAST_SPREAD = 0.05  # of a number in training: one that never varied is not held against a picture at once
+LEAST_SPREAD = 0.05  # of a number in training: a number that never varied does not reject a picture at once
 PERCENTILE = 99  # of the validation faces' distances: the limit, before its slack
 ASPECT_SLACK = 1.1  # width / height may leave the range of training by this factor
 SIDE_SLACK = 2.0  # and a picture be this many times smaller
@@ -57,8 +57,8 @@ class Normal:
         shrinkage = numbers / (count + numbers)
         covariance = (1 - shrinkage) * (scaled.T @ scaled) / count + shrinkage * np.eye(numbers)
         whitening = np.linalg.inv(np.linalg.cholesky(covariance)).T
-        free = cls(mean, spread, whitening, np.inf)
-        limit = np.percentile(free.distance(held_out), PERCENTILE) * (1.05 + 1 / np.sqrt(len(held_out)))
+        distances = cls(mean, spread, whitening, np.inf).distance(held_out)
+        limit = np.percentile(distances, PERCENTILE) * (1.05 + 1 / np.sqrt(len(held_out)))
         return cls(mean, spread, whitening, float(limit))
 
     def distance(self, numbers: Floats) -> Floats:
@@ -67,22 +67,10 @@ class Normal:
         distance: Floats = np.sqrt(np.square(independent).mean(axis=1))
         return distance
 
-    def to_arrays(self, prefix: str) -> dict[str, Tensor]:  # noqa: D102 - see Familiarity
-        numbers = {"mean": self.mean, "spread": self.spread, "whitening": self.whitening, "limit": self.limit}
-        return {f"{prefix}.{name}": torch.as_tensor(value, dtype=torch.float64) for name, value in numbers.items()}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Any], prefix: str) -> Normal:  # noqa: D102
-        mean, spread, whitening, limit = (
-            np.asarray(arrays[f"{prefix}.{name}"], dtype=np.float64)
-            for name in ("mean", "spread", "whitening", "limit")
-        )
-        return cls(mean, spread, whitening, float(limit))
-
 
 @dataclass(frozen=True)
 class Familiarity:
-    """How far a picture is from those of training: in where it is light and coloured, in where it has edges, in size.
+    """How far a picture is from those of training: in brightness and colours by place, in edges by place, in size.
 
     Of several simple distances these two together told most pictures without a face from held-out faces. They find
     noise, plain and drawn pictures, text and most landscapes, and faces much too small; a face cropped a little
@@ -111,9 +99,7 @@ class Familiarity:
         if not len(train_rows) or not len(val_rows):
             raise ValueError("familiarity is learnt from training faces and limited by validation faces: some are none")
         colours, edges = (
-            Normal.learn(
-                *(np.concatenate([numbers(b) for b in _batches(images, rows)]) for rows in (train_rows, val_rows))
-            )
+            Normal.learn(*(_by_batch(numbers, images, rows) for rows in (train_rows, val_rows)))
             for numbers in (_colours, _edges)
         )
         width, height = widths[train_rows], heights[train_rows]
@@ -126,56 +112,57 @@ class Familiarity:
         widths: npt.NDArray[np.int64],  # (N,), of the original pictures
         heights: npt.NDArray[np.int64],
     ) -> list[list[str]]:
-        """What is unusual about each picture, in short sentences; mostly nothing."""
-        unlike = self.strangeness(pixels) > 1
-        found = []
-        for strange, width, height in zip(unlike.tolist(), widths.tolist(), heights.tolist(), strict=True):
-            sentences = [UNLIKE] if strange else []
-            found.append(sentences + self._file_warnings(width, height))
+        """Short sentences about each picture where it is unusual; mostly none."""
+        found: list[list[str]] = [[UNLIKE] if strange else [] for strange in self.strangeness(pixels) > 1]
+        narrowest, widest = self.aspects
+        square = narrowest > 1 / 1.01 and widest < 1.01
+        usual = "square" if square else f"{narrowest:.2f} to {widest:.2f} times as wide as high"
+        for sentences, width, height in zip(found, widths.tolist(), heights.tolist(), strict=True):
+            if not narrowest / ASPECT_SLACK <= width / height <= widest * ASPECT_SLACK:
+                sentences.append(f"{width}x{height}: training pictures were {usual}; crop to the face first")
+            if min(width, height) * SIDE_SLACK < self.shortest:
+                sentences.append(
+                    f"{width}x{height}: training pictures had {self.shortest:.0f} pixels or more on a side"
+                )
         return found
 
     def strangeness(self, pixels: Pixels) -> Floats:
         """The larger of the two distances as a share of its limit, (N,): above 1 for about one face in a hundred."""
-        parts = [
-            np.maximum(
-                self.colours.distance(_colours(batch)) / self.colours.limit,
-                self.edges.distance(_edges(batch)) / self.edges.limit,
-            )
-            for batch in _batches(pixels, np.arange(len(pixels)))
-        ]
-        return np.concatenate([np.zeros(0), *parts])
 
-    def _file_warnings(self, width: int, height: int) -> list[str]:
-        found = []
-        narrowest, widest = self.aspects
-        if not narrowest / ASPECT_SLACK <= width / height <= widest * ASPECT_SLACK:
-            square = narrowest > 1 / 1.01 and widest < 1.01
-            usual = "square" if square else f"{narrowest:.2f} to {widest:.2f} times as wide as high"
-            found.append(f"{width}x{height}: training pictures were {usual}; crop to the face first")
-        if min(width, height) * SIDE_SLACK < self.shortest:
-            found.append(f"{width}x{height}: training pictures had {self.shortest:.0f} pixels or more on a side")
-        return found
+        def of_batch(batch: Pixels) -> Floats:
+            colours = self.colours.distance(_colours(batch)) / self.colours.limit
+            return np.maximum(colours, self.edges.distance(_edges(batch)) / self.edges.limit)
+
+        return _by_batch(of_batch, pixels, np.arange(len(pixels)))
 
     def to_arrays(self) -> dict[str, Tensor]:
-        """All of it as tensors, which a checkpoint can hold."""
-        numbers = {"aspects": self.aspects, "shortest": self.shortest}
-        files = {name: torch.tensor(value, dtype=torch.float64) for name, value in numbers.items()}
-        return self.colours.to_arrays("colours") | self.edges.to_arrays("edges") | files
+        """All numbers as tensors, which a checkpoint can hold."""
+        numbers: dict[str, Any] = {}
+        for name, normal in (("colours", self.colours), ("edges", self.edges)):
+            numbers |= {f"{name}.{field.name}": getattr(normal, field.name) for field in fields(normal)}
+        numbers |= {"aspects": self.aspects, "shortest": self.shortest}
+        return {name: torch.as_tensor(value, dtype=torch.float64) for name, value in numbers.items()}
 
     @classmethod
     def from_arrays(
         cls,
         arrays: Mapping[str, Any],  # tensors or NumPy arrays
     ) -> Familiarity:
-        """What `to_arrays` gave."""
+        """The Familiarity of which `to_arrays` gave these."""
+
+        def normal(name: str) -> Normal:
+            mean, spread, whitening = (
+                np.asarray(arrays[f"{name}.{part}"], dtype=np.float64) for part in ("mean", "spread", "whitening")
+            )
+            return Normal(mean, spread, whitening, float(arrays[f"{name}.limit"]))
+
         narrowest, widest = (float(value) for value in arrays["aspects"])
-        colours, edges = (Normal.from_arrays(arrays, name) for name in ("colours", "edges"))
-        return cls(colours, edges, (narrowest, widest), float(arrays["shortest"]))
+        return cls(normal("colours"), normal("edges"), (narrowest, widest), float(arrays["shortest"]))
 
 
-def _batches(images: Pixels, rows: Rows) -> Iterator[Pixels]:
-    for start in range(0, len(rows), BATCH):
-        yield np.asarray(images[rows[start : start + BATCH]])
+def _by_batch(numbers: Callable[[Pixels], Floats], images: Pixels, rows: Rows) -> Floats:
+    starts = range(0, max(len(rows), 1), BATCH)
+    return np.concatenate([numbers(np.asarray(images[rows[start : start + BATCH]])) for start in starts])
 
 
 def _cells(values: npt.NDArray[Any]) -> Floats:  # (N, 64, 64, C) -> means of the cells, (N, 8, 8, C)
@@ -188,7 +175,7 @@ def _colours(pixels: Pixels) -> Floats:
     """Colours of the cells without the picture's own brightness and contrast, (N, 192)."""
     cells = _cells(pixels)
     level, contrast = cells.mean(axis=(1, 2, 3), keepdims=True), cells.std(axis=(1, 2, 3), keepdims=True)
-    return np.asarray(((cells - level) / np.maximum(contrast, FAINT)).reshape(len(pixels), -1))
+    return np.asarray(((cells - level) / np.maximum(contrast, FAINT)).reshape(len(pixels), 3 * CELLS**2))
 
 
 def _edges(pixels: Pixels) -> Floats:
@@ -196,4 +183,4 @@ def _edges(pixels: Pixels) -> Floats:
     brightness = grey(pixels) / 1000  # (N, 64, 64)
     across = np.abs(np.diff(brightness, axis=2, append=brightness[:, :, -1:]))
     down = np.abs(np.diff(brightness, axis=1, append=brightness[:, -1:]))
-    return np.log1p(_cells(np.stack([across, down], axis=-1))).reshape(len(pixels), -1)
+    return np.log1p(_cells(np.stack([across, down], axis=-1))).reshape(len(pixels), 2 * CELLS**2)

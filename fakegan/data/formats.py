@@ -9,7 +9,7 @@ import io
 import struct
 import zlib
 from collections import Counter
-from typing import IO, NamedTuple
+from typing import IO
 
 from PIL import Image
 
@@ -29,9 +29,9 @@ _MAGIC = {
 }
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
-_PLAIN_KINDS = ("JPEG", "PNG", "WEBP")  # their rarer forms are all read, so what cannot be read is damaged
+_PLAIN_KINDS = ("JPEG", "PNG", "WEBP")  # their rarer forms are all read, so a file that cannot be read is damaged
 
-# Left out without a look: what nobody takes for a picture, and what lies about in folders of pictures.
+# Files that are left out unread: of other kinds, and files that systems put into folders of pictures.
 _OTHER = """
     .7z .avi .bin .bz2 .c .cfg .ckpt .conf .cpp .css .csv .dat .db .doc .docx .gz .h5 .hdf5 .htm .html .ini .ipynb
     .jl .js .json .jsonl .log .lst .lua .m .mat .md .md5 .mkv .mov .mp3 .mp4 .npy .npz .onnx .parquet .pkl .pt
@@ -41,7 +41,7 @@ _OTHER = """
 _OTHER_SUFFIXES = frozenset(_OTHER.split())
 _OTHER_NAMES = frozenset(("thumbs.db", "desktop.ini", "readme", "license", "licence", "copying", "makefile"))
 
-# `open_picture` decides alone what is too large; Pillow's own limit warns at one size and refuses at another.
+# `open_picture` alone refuses large pictures; Pillow's own limit warns at a size and refuses at another.
 Image.MAX_IMAGE_PIXELS = None
 
 
@@ -49,16 +49,8 @@ class ImageError(FakeganError):
     """A picture that cannot be used; the message is a short reason, without the file's name."""
 
 
-class Opened(NamedTuple):
-    """A picture of which only the header was read."""
-
-    picture: Image.Image
-    kind: str  # JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF, HEIC
-    icc_profile: bytes | None
-
-
 def left_out(name: str) -> str:
-    """For a file that is clearly no picture what it is counted as, its suffix or name; for all others ""."""
+    """The suffix or name by which a file that is clearly no picture is counted; "" for all other files."""
     base = name.rpartition("/")[2].lower()
     if name.startswith("__MACOSX/"):
         return "__MACOSX"
@@ -70,10 +62,9 @@ def left_out(name: str) -> str:
 
 def describe_left_out(counts: Counter[str]) -> str:
     """Such as "left out, clearly no pictures: 3 .txt, 1 thumbs.db"; "" where nothing was."""
-    if not counts:
-        return ""
-    parts = (f"{times:,} {kind}" for kind, times in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-    return f"left out, clearly no pictures: {', '.join(parts)}"
+    in_order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    parts = ", ".join(f"{times:,} {kind}" for kind, times in in_order)
+    return parts and f"left out, clearly no pictures: {parts}"
 
 
 def read_bounded(file: IO[bytes], size: int) -> bytes:
@@ -83,15 +74,14 @@ def read_bounded(file: IO[bytes], size: int) -> bytes:
         ImageError: no picture, or too large a file.
         OSError, and what archives raise: it cannot be read.
     """
-    head: bytes = file.peek(_HEAD)  # type: ignore[attr-defined]  # of buffered files and members of archives
-    _kind(head[:_HEAD])
+    _kind(file.peek(_HEAD)[:_HEAD])  # type: ignore[attr-defined]  # buffered files and members of archives have it
     if size > MAX_FILE_BYTES:
         raise ImageError(f"file of more than {MAX_FILE_BYTES // 2**20} MiB")
     return file.read()
 
 
-def open_picture(source: bytes, max_megapixels: int) -> Opened:
-    """Reads the header only, and refuses by what it says.
+def open_picture(source: bytes, max_megapixels: int) -> tuple[Image.Image, str, bytes | None]:
+    """The picture, of which only the header was read, its kind (JPEG, PNG, ...) and its ICC profile.
 
     Raises:
         ImageError: no picture, a damaged header, a kind that needs something more, above the size limit.
@@ -114,12 +104,19 @@ def open_picture(source: bytes, max_megapixels: int) -> Opened:
         raise
     except Exception as error:  # a broken header raises nearly anything: struct, Syntax, Value, Index, Type, ...
         raise ImageError(damaged(kind)) from error
-    return Opened(picture, kind, profile if profile is not None else picture.info.get("icc_profile"))
+    return picture, kind, profile if profile is not None else picture.info.get("icc_profile")
 
 
 def damaged(kind: str) -> str:
-    """What to say of a file that begins like a picture of that kind and cannot be read."""
+    """The reason for a file that begins like a picture of that kind and cannot be read."""
     return "truncated or damaged" if kind in _PLAIN_KINDS else f"truncated, damaged or an unusual kind of {kind}"
+
+
+def refuse_huge(size: tuple[int, ...], max_megapixels: int) -> None:
+    """Raise an ImageError for a picture above the limit."""
+    width, height = size
+    if width * height > max_megapixels * 1_000_000:
+        raise ImageError(f"{width}x{height} is above the limit of {max_megapixels} megapixels (--max-megapixels)")
 
 
 def _kind(head: bytes) -> str:
@@ -155,15 +152,8 @@ def _open(source: bytes, kind: str) -> Image.Image:
     return Image.open(io.BytesIO(source), formats=(kind,))
 
 
-def refuse_huge(size: tuple[int, ...], max_megapixels: int) -> None:
-    """Raise an ImageError for a picture above the limit."""
-    width, height = size
-    if width * height > max_megapixels * 1_000_000:
-        raise ImageError(f"{width}x{height} is above the limit of {max_megapixels} megapixels (--max-megapixels)")
-
-
 def _refuse_odd_tiff(picture: Image.Image, source: bytes, max_megapixels: int) -> None:
-    """What would come out as a thumbnail, nearly black or inverted, and tiles that claim far more than the picture."""
+    """Pictures that would come out as a thumbnail, nearly black or inverted, and tiles far larger than the picture."""
     tags = picture.tag_v2  # type: ignore[attr-defined]
     if source[8:10] == b"CR" or 50706 in tags or tags.get(254, 0) & 1:  # DNGVersion; NewSubfileType: reduced
         raise ImageError("a camera's raw file: what lies open in it is a thumbnail; export it as JPEG")
@@ -177,13 +167,13 @@ def _refuse_odd_tiff(picture: Image.Image, source: bytes, max_megapixels: int) -
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _TURNED_BY = (b"Raw profile type exif", b"XML:com.adobe.xmp")  # texts that may say how the camera was held
 _MAX_TEXT = 2**20  # bytes, unpacked
-MAX_PROFILE = 8 * 2**20  # bytes, unpacked; those for print take up to some three million
+MAX_PROFILE = 8 * 2**20  # bytes, unpacked; profiles for print take up to some three million
 
 
 def _without_texts(source: bytes) -> tuple[bytes, bytes | None]:
-    """A PNG without the texts that Pillow would unpack, and its colour profile, b"" where that cannot be used.
+    """A PNG without the texts that Pillow would unpack, and its colour profile; b"" for a profile that is no use.
 
-    Pillow takes a sound file whose texts or profile are large for a broken one.
+    Pillow takes a sound file whose texts or profile are large for a broken file.
     """
     content, profile = memoryview(source), None
     parts: list[memoryview] = []
@@ -223,33 +213,32 @@ def _unpacked(content: bytes, limit: int) -> bytes:
 
 
 def _first_frame(source: bytes) -> tuple[bytes, tuple[int, int]]:
-    """A GIF up to the end of its first frame, without its comments, and the size that this takes.
+    """A GIF up to the end of its first frame, without its comments, and the size that Pillow makes room for.
 
     Pillow makes room for a frame as it opens the file, and reads on to see whether there are more.
     """
+
+    def after_palette(flags: int, at: int) -> int:
+        return at + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
+
+    def after_blocks(at: int) -> int:
+        while source[at]:
+            at += source[at] + 1
+        return at + 1
+
     try:
         width, height, flags = struct.unpack_from("<HHB", source, 6)
-        at = 13 + _palette_bytes(flags)
+        at = after_palette(flags, 13)
         parts = [source[:at]]
-        while source[at] == 0x21:  # extensions; the graphic control, 0xF9, says what is transparent
-            end = _after_blocks(source, at + 2)
+        while source[at] == 0x21:  # extensions; the graphic control, 0xF9, names the transparent colour
+            end = after_blocks(at + 2)
             if source[at + 1] == 0xF9:
                 parts[1:] = [source[at:end]]
             at = end
         left, top, across, down, flags = struct.unpack_from("<HHHHB", source, at + 1)
-        end = _after_blocks(source, at + 10 + _palette_bytes(flags) + 1)
+        end = after_blocks(after_palette(flags, at + 10) + 1)
     except (struct.error, IndexError):
         raise ImageError(damaged("GIF")) from None
     if source[at] != 0x2C:
         raise ImageError(damaged("GIF"))
     return b"".join([*parts, source[at:end], b";"]), (max(width, left + across), max(height, top + down))
-
-
-def _palette_bytes(flags: int) -> int:
-    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
-
-
-def _after_blocks(source: bytes, at: int) -> int:
-    while source[at]:
-        at += source[at] + 1
-    return at + 1

@@ -11,8 +11,8 @@ import math
 import os
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,32 +24,41 @@ from PIL import Image
 
 from fakegan.data.colour import Profile, read_profile, to_rgb
 from fakegan.data.damage import damage
-from fakegan.data.formats import ImageError as ImageError  # noqa: PLC0414 - for those who read faces
+from fakegan.data.formats import ImageError as ImageError  # noqa: PLC0414 - for callers of read_face
 from fakegan.data.formats import damaged, open_picture, read_bounded, refuse_huge
 
 Pixels = npt.NDArray[np.uint8]  # (64, 64, 3), RGB
 
+
+class _Orientation(NamedTuple):
+    """How a picture lies in its file: the turn that makes it upright, and where upright coordinates are stored."""
+
+    turn: Image.Transpose | None = None
+    mirrored_x: bool = False
+    mirrored_y: bool = False
+    swapped: bool = False  # x and y, after mirroring; width and height too
+
+
 _ORIENTATION_TAG = 0x0112  # EXIF: how the camera was held
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+_ORIENTATIONS = {
+    2: _Orientation(Image.Transpose.FLIP_LEFT_RIGHT, mirrored_x=True),
+    3: _Orientation(Image.Transpose.ROTATE_180, mirrored_x=True, mirrored_y=True),
+    4: _Orientation(Image.Transpose.FLIP_TOP_BOTTOM, mirrored_y=True),
+    5: _Orientation(Image.Transpose.TRANSPOSE, swapped=True),
+    6: _Orientation(Image.Transpose.ROTATE_270, mirrored_x=True, swapped=True),
+    7: _Orientation(Image.Transpose.TRANSVERSE, mirrored_x=True, mirrored_y=True, swapped=True),
+    8: _Orientation(Image.Transpose.ROTATE_90, mirrored_y=True, swapped=True),
 }
-_LYING = {_UPRIGHT[orientation] for orientation in (5, 6, 7, 8)}  # width and height change places
 
 _LARGE = 64_000_000  # pixels; pictures above are read one at a time, whatever the number of workers
 _BAND = 4_000_000  # pixels of a large picture that are converted at a time
-_turn: AbstractContextManager[Any] = threading.Lock()  # of reading a large picture
+_large_picture_lock: AbstractContextManager[Any] = threading.Lock()
 
 
 def take_turns(lock: AbstractContextManager[Any]) -> None:
-    """Called in each process that reads: large pictures are then read by one of them at a time."""
-    global _turn  # noqa: PLW0603 - a lock between processes has to be handed to each as it starts
-    _turn = lock
+    """Called in each process that reads: large pictures are then read by one process at a time."""
+    global _large_picture_lock  # noqa: PLW0603 - a lock between processes has to be handed to each as it starts
+    _large_picture_lock = lock
 
 
 @dataclass(frozen=True)
@@ -58,22 +67,22 @@ class Geometry:
 
     size: int = 64  # pixels a side
     crop: bool = True  # centre square; False squashes the whole picture into the square
-    max_megapixels: int = 256  # refused above, by what the header says; telephones reach 201 (16384x12288)
+    max_megapixels: int = 256  # larger pictures are refused by their header; telephones reach 201 (16384x12288)
     to_srgb: bool = True  # by the colour profile; False: profiles are ignored, as in stores before there was a choice
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Geometry:
-        """What a store or a detector kept of it; older ones ignored profiles."""
+        """The geometry that a store or a detector holds; old ones ignored profiles."""
         return cls(**{"to_srgb": False, **values})
 
     def shape(self) -> tuple[int, bool]:
-        """What gives a face its shape; colours by profile aside, geometries of equal shape give the same face."""
+        """Size and crop: geometries that agree in these give the same face, but for colours by profile."""
         return self.size, self.crop
 
 
 @dataclass(frozen=True)
 class Face:
-    """A picture brought to the geometry, and what its file was like."""
+    """A picture brought to the geometry, and properties of its file."""
 
     pixels: Pixels  # may be read-only
     width: int  # of the file's picture, upright
@@ -82,8 +91,8 @@ class Face:
     jpeg_quantiser_mean: float  # mean of the luma quantisation table, higher is coarser; NaN if not JPEG
     sha256: str  # of the file's bytes
     pixel_key: int  # 64 bits, equal for equal pixels
-    phash: int  # 64 bits, see `looks`
-    thumbnail: bytes  # 8x8 grey levels, see `looks`
+    phash: int  # 64 bits, see `hash_and_thumbnail`
+    thumbnail: bytes  # 8x8 grey levels, see `hash_and_thumbnail`
     profile: str = ""  # the colour profile's name, see `Profile`; also where the geometry ignores it
 
 
@@ -92,83 +101,54 @@ def read_face(source: bytes, geometry: Geometry) -> Face:
 
     EXIF orientation is applied. Grey and palette become RGB; transparent parts become white, as on a
     page; 16-bit values keep their high byte. An ICC profile's colours become sRGB (relative colorimetric, black
-    point compensated) unless the geometry ignores profiles; CMYK without one is converted by Pillow's plain
-    formula. Texts and other metadata count for nothing. Of an animation or several pages the first counts.
+    point compensated) unless the geometry ignores profiles; CMYK without a profile is converted by Pillow's plain
+    formula. Texts and other metadata change nothing. Of an animation or several pages the first counts.
     The square is then resized by Pillow's bicubic filter, antialiased, with reducing_gap 2 (its thumbnails'
     setting: an exact 2x2, 3x3, ... mean first where the picture is more than four times too large). JPEG's built-in
     downscaling is not used: it moves the result by up to 4 levels, and would treat JPEG differently from PNG.
 
-    Memory: the file's content, the picture's pixels once, 4 bytes each, and some 35 MB. While it decodes there comes on
-    top, in bytes a pixel: for WebP 12 (Pillow reads it as an animation), a progressive JPEG or AVIF 3 to 6, a TIFF that
+    Memory: the file's content, the picture's pixels once, 4 bytes each, and some 35 MB. Decoding adds, in bytes a
+    pixel: for WebP 12 (Pillow reads it as an animation), a progressive JPEG or AVIF 3 to 6, a TIFF that
     is turned by EXIF 4, and one strip of any TIFF.
 
     Raises:
         ImageError: not such a picture, truncated, damaged as far as `damage` finds it, or above the size limit.
     """
-    with _quietly():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's about odd metadata; damaged pixels are refused
         picture, kind, icc_profile = open_picture(source, geometry.max_megapixels)
-        quantiser_mean = _quantiser_mean(picture)
-        with _turn if picture.width * picture.height > _LARGE else nullcontext():
-            turn = _decode(picture, kind)
+        table = getattr(picture, "quantization", {}).get(0)
+        with _large_picture_lock if picture.width * picture.height > _LARGE else nullcontext():
+            orientation = _decode(picture, kind)
             if found := damage(source):
                 raise ImageError(found)
-            square = _square(picture, turn, icc_profile, geometry)
+            profile = read_profile(icc_profile, picture.mode)
+            pixels, size = _to_square(picture, orientation, profile, geometry)
             del picture  # before the next process takes its turn
-    return square.face(kind, quantiser_mean, hashlib.sha256(source).hexdigest())
+    quantiser_mean = sum(table) / len(table) if table else math.nan
+    return _face(pixels, size, kind, hashlib.sha256(source).hexdigest(), quantiser_mean, profile.name)
 
 
 def read_face_in_memory(picture: Image.Image, geometry: Geometry) -> Face:
     """A picture that a program has opened or made, as `read_face` reads its file: EXIF, profile, transparency.
 
-    Its sha256 is that of its pixels, as of an array's row: what its file was like is no longer known.
+    Its sha256 is that of its pixels, as for an array's row: the bytes of its file are no longer known.
 
     Raises:
         ImageError: values that are no colours, a file behind it that is damaged, above the size limit.
     """
     refuse_huge(picture.size, geometry.max_megapixels)
-    with _quietly():
-        kind = picture.format or "picture"
-        turn = _decode(picture, kind)
-        square = _square(picture, turn, picture.info.get("icc_profile"), geometry)
-        return square.face(kind, math.nan, hashlib.sha256(picture.tobytes()).hexdigest())
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Pillow warns about odd metadata; what matters is refused."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
-
-
-class _Square(NamedTuple):
-    """A picture brought to the geometry."""
-
-    content: bytes
-    size: int
-    width: int  # of the picture, upright
-    height: int
-    profile: str
-
-    def face(self, kind: str, quantiser_mean: float, sha256: str) -> Face:
-        pixels = np.frombuffer(self.content, dtype=np.uint8).reshape(self.size, self.size, 3)
-        key = _key(hashlib.sha256(self.content).hexdigest())
-        return Face(
-            pixels, self.width, self.height, kind, quantiser_mean, sha256, key, *looks(pixels), profile=self.profile
-        )
-
-
-def _square(
-    picture: Image.Image, turn: Image.Transpose | None, icc_profile: bytes | None, geometry: Geometry
-) -> _Square:
-    profile = read_profile(icc_profile, picture.mode)
-    width, height = picture.size if turn not in _LYING else picture.size[::-1]
-    content = _to_square(_Upright(picture, turn, width, height), profile if geometry.to_srgb else Profile(), geometry)
-    return _Square(content, geometry.size, width, height, profile.name)
+        kind = picture.format or "picture"
+        orientation = _decode(picture, kind)
+        profile = read_profile(picture.info.get("icc_profile"), picture.mode)
+        pixels, size = _to_square(picture, orientation, profile, geometry)
+        return _face(pixels, size, kind, hashlib.sha256(picture.tobytes()).hexdigest(), profile=profile.name)
 
 
 def read_face_file(path: str | Path, geometry: Geometry) -> Face:
-    """`read_face` of a file; one that cannot be read is an ImageError too."""
+    """`read_face` of a file; an ImageError also where the file cannot be read."""
     try:
         with open(path, "rb") as file:
             content = read_bounded(file, os.fstat(file.fileno()).st_size)
@@ -188,23 +168,26 @@ def face_from_pixels(pixels: Pixels, format: str = "NPY") -> Face:
         raise TypeError(f"a face is uint8, got {pixels.dtype}")
     if pixels.ndim != 3 or pixels.shape[0] != pixels.shape[1] or pixels.shape[2] != 3:
         raise ValueError(f"a face has shape (size, size, 3), got {pixels.shape}")
-    pixels = np.ascontiguousarray(pixels)
-    height, width = pixels.shape[:2]
-    sha256 = hashlib.sha256(pixels.tobytes()).hexdigest()
-    return Face(pixels, width, height, format, math.nan, sha256, _key(sha256), *looks(pixels))
+    return _face(np.ascontiguousarray(pixels), (len(pixels), len(pixels)), format)
 
 
-def _key(sha256: str) -> int:
-    return int(sha256[:16], 16)
+def _face(
+    pixels: Pixels,
+    size: tuple[int, int],  # of the original picture
+    format: str,
+    sha256: str = "",  # of its file; "": it has none, and the pixels' counts
+    quantiser_mean: float = math.nan,
+    profile: str = "",
+) -> Face:
+    of_pixels = hashlib.sha256(pixels.tobytes()).hexdigest()
+    key = int(of_pixels[:16], 16)
+    return Face(
+        pixels, *size, format, quantiser_mean, sha256 or of_pixels, key, *hash_and_thumbnail(pixels), profile=profile
+    )
 
 
-def _quantiser_mean(picture: Image.Image) -> float:
-    tables: dict[int, list[int]] = getattr(picture, "quantization", {})
-    return sum(tables[0]) / len(tables[0]) if tables.get(0) else math.nan
-
-
-def _decode(picture: Image.Image, kind: str) -> Image.Transpose | None:
-    """All pixels, and the turn that makes them upright; Pillow raises on a file that ends early: no half passes."""
+def _decode(picture: Image.Image, kind: str) -> _Orientation:
+    """Reads all pixels; Pillow raises on a file that ends early, so no half picture passes."""
     try:
         picture.load()
     except MemoryError:
@@ -212,63 +195,44 @@ def _decode(picture: Image.Image, kind: str) -> Image.Transpose | None:
     except Exception as error:  # a damaged file raises nearly anything
         raise ImageError(damaged(kind)) from error
     try:
-        return _UPRIGHT.get(picture.getexif().get(_ORIENTATION_TAG, 1))
+        return _ORIENTATIONS.get(picture.getexif().get(_ORIENTATION_TAG, 1), _Orientation())
     except Exception:  # broken EXIF: the pixels are whole, and most viewers show them as they lie
-        return None
+        return _Orientation()
 
 
-class _Upright(NamedTuple):
-    """A picture as it is shown, turned part by part: turning all of it would take its memory once more."""
-
-    stored: Image.Image
-    turn: Image.Transpose | None
-    width: int  # upright
-    height: int
-
-    def part(self, left: int, top: int, right: int, bottom: int) -> Image.Image:
-        if self.turn is None:
-            return self.stored.crop((left, top, right, bottom))
-        corners = [_stored_at(self, x, y) for x, y in ((left, top), (right, bottom))]
-        (x0, x1), (y0, y1) = (sorted(ends) for ends in zip(*corners, strict=True))
-        return self.stored.crop((x0, y0, x1, y1)).transpose(self.turn)
-
-
-def _stored_at(upright: _Upright, x: int, y: int) -> tuple[int, int]:
-    """Where a corner between the pixels of the upright picture lies in the stored one."""
-    flip = Image.Transpose
-    across, down = upright.width - x, upright.height - y
-    places = {
-        flip.FLIP_LEFT_RIGHT: (across, y),
-        flip.ROTATE_180: (across, down),
-        flip.FLIP_TOP_BOTTOM: (x, down),
-        flip.TRANSPOSE: (y, x),
-        flip.ROTATE_90: (down, x),
-        flip.ROTATE_270: (y, across),
-        flip.TRANSVERSE: (down, across),
-    }
-    return places[upright.turn] if upright.turn is not None else (x, y)
-
-
-def _to_square(upright: _Upright, profile: Profile, geometry: Geometry) -> bytes:
-    """As `resize(..., reducing_gap=2)` of the whole crop gives it, but converted and reduced band by band."""
-    left, top, width, height = 0, 0, upright.width, upright.height
+def _to_square(
+    stored: Image.Image, orientation: _Orientation, profile: Profile, geometry: Geometry
+) -> tuple[Pixels, tuple[int, int]]:
+    """The square and the upright picture's size; as `resize(..., reducing_gap=2)` of all, but reduced band by band."""
+    upright = stored.size[::-1] if orientation.swapped else stored.size
+    left, top, (width, height) = 0, 0, upright
     if geometry.crop:
-        side = min(width, height)
+        side = min(upright)
         left, top, width, height = (width - side) // 2, (height - side) // 2, side, side
     across, down = (int(side / geometry.size / 2.0) or 1 for side in (width, height))
     reduced = Image.new("RGB", (-(-width // across), -(-height // down)))
-    for first, last in _bands(width, height, down):
-        band = to_rgb(upright.part(left, top + first, left + width, top + last), profile)
-        reduced.paste(band.reduce((across, down)), (0, first // down))
-    square, box = (geometry.size, geometry.size), (0, 0, width / across, height / down)
-    return reduced.resize(square, Image.Resampling.BICUBIC, box).tobytes()
-
-
-def _bands(width: int, height: int, down: int) -> Iterator[tuple[int, int]]:
-    """First and last row of each, in whole blocks of `down` rows but for the picture's end."""
-    rows = max(_BAND // width // down, 1) * down
+    rows = max(_BAND // width // down, 1) * down  # of a band: whole blocks of `down` rows
     for first in range(0, height, rows):
-        yield first, min(first + rows, height)
+        box = (left, top + first, left + width, top + min(first + rows, height))
+        band = to_rgb(_upright_part(stored, orientation, box), profile if geometry.to_srgb else Profile())
+        reduced.paste(band.reduce((across, down)), (0, first // down))
+    square = (geometry.size, geometry.size)
+    resized = reduced.resize(square, Image.Resampling.BICUBIC, (0, 0, width / across, height / down))
+    return np.asarray(resized), upright
+
+
+def _upright_part(stored: Image.Image, orientation: _Orientation, box: tuple[int, int, int, int]) -> Image.Image:
+    """A box (left, top, right, bottom) of the upright picture; turning all of it would take its memory once more."""
+    if orientation.turn is None:
+        return stored.crop(box)
+    (left, top, right, bottom), (width, height) = box, stored.size[::-1] if orientation.swapped else stored.size
+    if orientation.mirrored_x:
+        left, right = width - right, width - left
+    if orientation.mirrored_y:
+        top, bottom = height - bottom, height - top
+    if orientation.swapped:
+        left, top, right, bottom = top, left, bottom, right
+    return stored.crop((left, top, right, bottom)).transpose(orientation.turn)
 
 
 _BRIGHTNESS = np.array([299.0, 587.0, 114.0])  # of red, green and blue, in thousandths
@@ -279,27 +243,15 @@ def grey(pixels: Pixels) -> npt.NDArray[np.float64]:
     return np.asarray(pixels @ _BRIGHTNESS)
 
 
-class _Sums(NamedTuple):
-    """Two sums in one: 8 cosine waves, then 8 blocks."""
-
-    of_rows: npt.NDArray[np.floating]  # (16, size), whole numbers to 1024
-    of_columns: npt.NDArray[np.float64]  # (size * 3, 16), the same for each colour, times its brightness
-    area: npt.NDArray[np.float64]  # (8, 8), what to divide the sums of blocks by
-
-
 @lru_cache(maxsize=2)
-def _sums(size: int) -> _Sums:
+def _waves_and_blocks(size: int) -> npt.NDArray[np.float64]:
+    """(16, size): 8 cosine waves in whole numbers to 1024, then 8 blocks of ones."""
     index, position = np.arange(8)[:, None], np.arange(size)[None]
     waves = np.rint(1024 * np.cos(np.pi * (2 * position + 1) * index / (2 * size)))
-    blocks = (position * 8 // size == index).astype(np.float64)
-    both = np.concatenate([waves, blocks])
-    of_columns = (both.T[:, None, :] * _BRIGHTNESS[:, None]).reshape(3 * size, 16)
-    sides = blocks.sum(axis=1)
-    single = 255 * 1024 * size < 2**24  # below which float32 holds every whole number
-    return _Sums(both.astype(np.float32 if single else np.float64), of_columns, 1000 * np.outer(sides, sides))
+    return np.concatenate([waves, position * 8 // size == index])
 
 
-def looks(pixels: Pixels) -> tuple[int, bytes]:
+def hash_and_thumbnail(pixels: Pixels) -> tuple[int, bytes]:
     """(size, size, 3) to a perceptual hash and a thumbnail, by which near copies are found.
 
     The hash: 64 bits that hardly change when a picture is recompressed, scaled or brightened a little. The
@@ -307,11 +259,10 @@ def looks(pixels: Pixels) -> tuple[int, bytes]:
     the median of them all. The thumbnail: the mean grey levels of 8x8 blocks, row by row. Both are sums of whole
     numbers below 2^53: exact, the same on every machine.
     """
-    size = len(pixels)
-    sums = _sums(size)
-    columns = pixels.reshape(size, 3 * size).astype(sums.of_rows.dtype)
-    both = (sums.of_rows @ columns).astype(np.float64) @ sums.of_columns  # (16, 16)
-    waves = both[:8, :8].ravel()  # the first is the mean brightness
+    lines = _waves_and_blocks(len(pixels))
+    sums = lines @ grey(pixels) @ lines.T  # (16, 16)
+    waves = sums[:8, :8].ravel()  # the first is the mean brightness
     bits = waves > np.sort(waves[1:])[31]
-    levels = (both[8:, 8:] / sums.area).round().astype(np.uint8)
+    sides = lines[8:].sum(axis=1)
+    levels = (sums[8:, 8:] / (1000 * np.outer(sides, sides))).round().astype(np.uint8)
     return int.from_bytes(np.packbits(bits).tobytes(), "big"), levels.tobytes()

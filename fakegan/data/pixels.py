@@ -9,14 +9,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fakegan.views import residual
+
 _RANGE_SLACK = 1e-3  # a float that went through tanh or bf16 may miss the bound by rounding
 
 
 def to_unit(pixels: Tensor) -> Tensor:
     """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1].
 
-    On a CPU with oneDNN the numbers stay where they are, channels last: most nets want them so there (nets/cpu.py),
-    and moving them into planes takes as long as the rest. Elsewhere planes.
+    On a CPU with oneDNN the numbers stay in their order, channels last: most nets want them so (nets/cpu.py),
+    and moving them into planes takes as long as the rest. Elsewhere the result is in planes.
 
     Raises:
         TypeError: not uint8 (floats would be scaled twice, the study's first mistake).
@@ -27,8 +29,8 @@ def to_unit(pixels: Tensor) -> Tensor:
     if pixels.ndim != 4 or pixels.shape[-1] != 3:
         raise ValueError(f"to_unit takes pixels of shape (B, H, W, 3), got {tuple(pixels.shape)}")
     channels_first = pixels.permute(0, 3, 1, 2)  # (B, 3, H, W)
-    as_it_lies = pixels.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    layout = torch.channels_last if as_it_lies else torch.contiguous_format
+    in_order = pixels.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    layout = torch.channels_last if in_order else torch.contiguous_format
     return channels_first.to(torch.float32, memory_format=layout).div_(127.5).sub_(1)
 
 
@@ -48,3 +50,8 @@ def to_uint8(unit: Tensor) -> Tensor:
         raise ValueError(f"to_uint8 takes values in [-1, 1], got {low:.3f} to {high:.3f}")
     levels = unit.float().add(1).mul_(127.5).round_().clamp_(0, 255)
     return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def residual_pixels(face: Tensor, recon: Tensor) -> Tensor:  # uint8 (B, H, W, 3) each -> the same
+    """The residual as views show it: four times the difference in levels, black where the copy is perfect."""
+    return to_uint8(residual(to_unit(face), to_unit(recon)))

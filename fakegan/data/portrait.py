@@ -6,48 +6,18 @@ Everything is painted as colour and height on a canvas of twice the final size, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import ArrayLike, NDArray
 
-Field = NDArray[np.floating[Any]]  # float32 (H, W), one number per canvas pixel
-Colour = NDArray[np.floating[Any]]  # float32 (3,) or (3, H, W), linear light
+from fakegan.data.canvas import SIDE, Canvas, Colour, Field, between, linear, tint
 
-SIDE = 128  # the canvas
-
-# sRGB, along a line on which a colour may lie anywhere: skin and hair from light to dark and dark to light.
-_SKIN = (
-    (250, 222, 203),
-    (240, 200, 174),
-    (224, 176, 145),
-    (196, 144, 110),
-    (152, 103, 76),
-    (112, 74, 54),
-    (84, 56, 43),
-)
-_HAIR = (
-    (24, 20, 19),
-    (45, 31, 25),
-    (78, 51, 35),
-    (112, 76, 49),
-    (150, 110, 70),
-    (196, 160, 108),
-    (224, 200, 155),
-)
-_RARE_HAIR = ((150, 62, 30), (172, 86, 46), (110, 42, 38), (62, 80, 130), (176, 96, 124))
-_IRIS = ((58, 36, 24), (80, 52, 32), (106, 82, 50), (88, 106, 74), (84, 116, 146), (106, 120, 130))
-_BACKDROP = (
-    (214, 216, 214),
-    (170, 178, 184),
-    (196, 178, 152),
-    (112, 128, 144),
-    (120, 106, 92),
-    (92, 112, 84),
-) + ((140, 92, 76), (66, 84, 104), (58, 56, 60), (128, 150, 172), (84, 66, 58), (40, 50, 46))
-_WARM_SHADOW = np.array([[[0.82]], [[1.0]], [[1.06]]], np.float32)  # how much of each colour a shadow takes
+# sRGB colours on a line; a colour may lie anywhere along it. Skin goes from light to dark, hair from dark to light.
+_SKIN = "fadecb f0c8ae e0b091 c4906e 98674c 704a36 54382b"
+_HAIR = "181413 2d1f19 4e3323 704c31 966e46 c4a06c e0c89b"
+_RARE_HAIR = "963e1e ac562e 6e2a26 3e5082 b0607c"
+_IRIS = "3a2418 503420 6a5232 586a4a 547492 6a7882"
+_BACKDROP = "d6d8d6 aab2b8 c4b298 708090 786a5c 5c7054 8c5c4c 425468 3a383c 8096ac 54423a 28322e"
 
 
 @dataclass(frozen=True)
@@ -60,102 +30,7 @@ class _Person:
     width: float  # half-width of the head; its half-height is about 1
 
 
-@dataclass(frozen=True)
-class _Canvas:
-    """What is painted so far; `near` gives a window whose strokes land on the whole.
-
-    x, y are head coordinates in the picture plane (eyes at y = 0, chin at y = 1, y downwards); u, v are the
-    same after undoing the head's turn, so that features painted at fixed (u, v) move and foreshorten with it.
-    """
-
-    x: Field
-    y: Field
-    u: Field
-    v: Field
-    pixel: float  # width of a canvas pixel in head units
-    turn: float  # yaw in radians; positive turns the face to the right of the picture
-    albedo: NDArray[np.float32]  # (3, H, W), linear light
-    relief: Field  # height towards the camera, head units
-    gloss: Field  # strength of the highlight
-    lit: Field  # 0 where the key light has no say: the background
-
-    def part(self, rows: slice, columns: slice) -> _Canvas:
-        """A window of the canvas: what is painted there is painted here."""
-        at = (..., rows, columns)
-        fields = (self.x[at], self.y[at], self.u[at], self.v[at])
-        layers = (self.albedo[at], self.relief[at], self.gloss[at], self.lit[at])
-        return _Canvas(*fields, self.pixel, self.turn, *layers)
-
-    def near(self, cu: float, cv: float, ru: float, rv: float) -> _Canvas:
-        """The window that holds every pixel within ru, rv of the point cu, cv on the face."""
-        wanted = (np.abs(self.u - cu) < ru) & (np.abs(self.v - cv) < rv)
-        rows, columns = np.flatnonzero(wanted.any(1)), np.flatnonzero(wanted.any(0))
-        return self.part(slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-
-    def paint(self, alpha: Field, colour: Colour, gloss: float | None = None) -> None:
-        """Lay a colour over the picture where alpha is 1."""
-        colour = np.asarray(colour, np.float32)
-        self.albedo[...] += alpha * ((colour[:, None, None] if colour.ndim == 1 else colour) - self.albedo)
-        if gloss is not None:
-            self.gloss[...] += alpha * (gloss - self.gloss)
-
-    def shape(self, alpha: Field, height: Field) -> None:
-        """Replace the relief where alpha is 1, and let light fall there."""
-        self.relief[...] += alpha * (height - self.relief)
-        np.maximum(self.lit, alpha, out=self.lit)
-
-    def shade(self, amount: Field) -> None:
-        """Darken towards a warm shadow by amount (0 to 1)."""
-        self.albedo[...] *= 1 - amount * _WARM_SHADOW
-
-    def inside(self, distance: Field, soft: float = 0.0) -> Field:
-        """Coverage, 0 to 1, of the area where distance (head units) is negative; antialiased."""
-        coverage: Field = np.clip(0.5 - distance / (1.5 * self.pixel + soft), 0, 1)
-        return coverage
-
-    def blob(self, cu: float, cv: float, ru: float, rv: float) -> Field:
-        """A Gaussian hill on the face, 1 at its top."""
-        hill: Field = np.exp(-(((self.u - cu) / ru) ** 2) - ((self.v - cv) / rv) ** 2)
-        return hill
-
-    def noise(self, rng: Generator, rows: int, columns: int) -> Field:
-        """Smooth standard normal noise with that many knots down and across."""
-        height, width = self.x.shape
-        knots = rng.standard_normal((rows, columns), np.float32)
-        wide = np.einsum("rc,cw->rw", knots, _knot_weights(columns, width))
-        field: Field = np.einsum("rh,rw->hw", _knot_weights(rows, height), wide)  # no BLAS: no threads of its own
-        return field
-
-
-@cache
-def _knot_weights(knots: int, size: int) -> NDArray[np.float32]:
-    """(knots, size): Gaussian bumps about evenly spaced knots, scaled so that noise keeps its variance."""
-    away = np.linspace(0, knots - 1, size) - np.arange(knots)[:, None]
-    weights = np.exp(-(away**2)).astype(np.float32)
-    weights /= np.sqrt((weights**2).sum(0))
-    return weights
-
-
-def _linear(srgb: ArrayLike) -> Colour:
-    """sRGB 0 to 255 to linear light 0 to 1 (gamma 2.2)."""
-    return ((np.asarray(srgb, np.float32) / 255) ** 2.2).astype(np.float32)
-
-
-def _between(rng: Generator, palette: ArrayLike, low: float = 0.0, high: float = 1.0) -> Colour:
-    """A colour on the line through the palette, somewhere from `low` to `high` along it, slightly tinted."""
-    anchors = np.asarray(palette, np.float32)
-    at = rng.uniform(low, high) * (len(anchors) - 1)
-    colour = [np.interp(at, np.arange(len(anchors)), anchors[:, c]) for c in range(3)]
-    return _linear(np.clip(np.asarray(colour) * rng.normal(1, 0.03, 3), 4, 250))
-
-
-def _tint(rng: Generator, value: float, saturation: float) -> Colour:
-    """A colour of any hue; value and saturation 0 to 1."""
-    hue = rng.uniform(0, 2 * np.pi) + np.array([0, 2.1, 4.2])
-    return _linear(255 * value * (1 - saturation * (0.5 + 0.5 * np.cos(hue))))
-
-
-def _pose(rng: Generator) -> _Canvas:
+def _pose(rng: Generator) -> Canvas:
     """An empty canvas with its head coordinates: scale, offset, roll, yaw and pitch are drawn here."""
     down, across = (np.mgrid[0:SIDE, 0:SIDE].astype(np.float32) + 0.5) / (SIDE / 2) - 1
     scale, roll, pitch = rng.uniform(0.63, 0.77), rng.normal(0, 0.09), rng.normal(0, 0.07)
@@ -168,25 +43,25 @@ def _pose(rng: Generator) -> _Canvas:
     angle = np.arcsin(np.clip(x / 0.95, -1, 1)) - yaw
     u = 0.95 * np.sin(np.clip(angle, -1.57, 1.57))
     relief, gloss, lit = (np.zeros_like(x) for _ in range(3))
-    return _Canvas(x, y, u, v, 2 / SIDE / scale, yaw, np.zeros((3, SIDE, SIDE), np.float32), relief, gloss, lit)
+    return Canvas(x, y, u, v, 2 / SIDE / scale, yaw, np.zeros((3, SIDE, SIDE), np.float32), relief, gloss, lit)
 
 
 def _person(rng: Generator) -> _Person:
     tone, age, femininity = rng.uniform(), rng.beta(1.2, 2.0), rng.beta(0.6, 0.6)
-    hair = _between(rng, _HAIR, 0, 1 - 0.75 * min(1.0, 1.4 * tone))
+    hair = between(rng, _HAIR, 0, 1 - 0.75 * min(1.0, 1.4 * tone))
     if rng.uniform() < 0.08:
-        hair = _between(rng, _RARE_HAIR)
+        hair = between(rng, _RARE_HAIR)
     grey = float(np.clip((age - 0.5) * 3 * rng.uniform(), 0, 0.9))
-    hair += grey * (_linear((176, 174, 172)) - hair)
+    hair += grey * (linear((176, 174, 172)) - hair)
     width = rng.normal(0.79 - 0.03 * femininity, 0.025)
-    return _Person(_between(rng, _SKIN, tone, tone), hair, femininity, age, rng.uniform(-0.3, 1), width)
+    return _Person(between(rng, _SKIN, tone, tone), hair, femininity, age, rng.uniform(-0.3, 1), width)
 
 
-def _backdrop(canvas: _Canvas, rng: Generator) -> None:
+def _backdrop(canvas: Canvas, rng: Generator) -> None:
     """Two colours in a gradient, with soft lights, foliage, or a room's verticals out of focus."""
     whole = canvas
     canvas = whole.part(slice(None, None, 2), slice(None, None, 2))  # out of focus: half the resolution will do
-    one, two, three = (_between(rng, _BACKDROP) for _ in range(3))
+    one, two, three = (between(rng, _BACKDROP) for _ in range(3))
     canvas.paint(np.ones_like(canvas.x), one)
     canvas.paint(np.clip(0.5 + 0.5 * canvas.noise(rng, 2, 2) + 0.08 * canvas.noise(rng, 9, 9), 0, 1), two)
     kind = rng.choice(["studio", "lights", "leaves", "room"], p=[0.25, 0.25, 0.25, 0.25])
@@ -194,7 +69,7 @@ def _backdrop(canvas: _Canvas, rng: Generator) -> None:
         for _ in range(rng.integers(4, 10)):
             (cx, cy), radius = rng.uniform(-1.5, 1.5, 2), rng.uniform(0.06, 0.3)
             disc = canvas.inside(np.hypot(canvas.x - cx, canvas.y - cy) - radius, rng.uniform(0.03, 0.12))
-            canvas.paint(disc * rng.uniform(0.15, 0.6), _tint(rng, rng.uniform(0.7, 1), rng.uniform(0, 0.6)))
+            canvas.paint(disc * rng.uniform(0.15, 0.6), tint(rng, rng.uniform(0.7, 1), rng.uniform(0, 0.6)))
     elif kind == "leaves":
         leaves = canvas.noise(rng, 6, 6) + 0.6 * canvas.noise(rng, 14, 14) + 0.35 * canvas.noise(rng, 34, 34)
         canvas.paint(np.clip(0.3 * leaves + 0.3, 0, 0.85), three)
@@ -202,14 +77,12 @@ def _backdrop(canvas: _Canvas, rng: Generator) -> None:
         for _ in range(rng.integers(1, 4)):
             at, wide = rng.uniform(-1.5, 1.5), rng.uniform(0.05, 0.6)
             axis = canvas.x if rng.uniform() < 0.75 else canvas.y
-            canvas.paint(
-                rng.uniform(0.3, 0.8) * canvas.inside(np.abs(axis - at) - wide, 0.05),
-                _between(rng, _BACKDROP),
-            )
+            upright = rng.uniform(0.3, 0.8) * canvas.inside(np.abs(axis - at) - wide, 0.05)
+            canvas.paint(upright, between(rng, _BACKDROP))
     whole.albedo[...] = canvas.albedo.repeat(2, 1).repeat(2, 2)
 
 
-def _head_radius(canvas: _Canvas, person: _Person, rng: Generator) -> Field:
+def _head_radius(canvas: Canvas, person: _Person, rng: Generator) -> Field:
     """1 on the outline of the head, less inside: a dome above the eyes, a tapered superellipse below."""
     taper = float(np.clip(rng.normal(0.17 + 0.1 * person.femininity, 0.05), 0.06, 0.36))
     jaw = float(np.clip(rng.normal(2.9 - 0.4 * person.femininity, 0.25), 2.2, 3.5))
@@ -220,8 +93,8 @@ def _head_radius(canvas: _Canvas, person: _Person, rng: Generator) -> Field:
     return radius
 
 
-def _body(canvas: _Canvas, person: _Person, rng: Generator) -> None:
-    """Neck, shoulders and what they wear."""
+def _body(canvas: Canvas, person: _Person, rng: Generator) -> None:
+    """Neck, shoulders and clothes."""
     canvas = canvas.near(0, 2.3, 9, 2)
     x, y = canvas.x, canvas.y
     slim = rng.normal(0.46 - 0.1 * person.femininity, 0.02)
@@ -234,7 +107,7 @@ def _body(canvas: _Canvas, person: _Person, rng: Generator) -> None:
     canvas.shape(shoulders, 0.3 * (y - 1.2) - 0.25 * x**2 - 0.3)
     collar = rng.uniform(1.1, 1.45) - float(rng.choice([0.1, 0.6])) * np.abs(x) - 0.4 * np.clip(np.abs(x), 0, 1) ** 2
     wear = shoulders * canvas.inside(collar - y)
-    cloth = _tint(rng, rng.uniform(0.12, 0.95), 0.8 * rng.beta(1.2, 2))[:, None, None]
+    cloth = tint(rng, rng.uniform(0.12, 0.95), 0.8 * rng.beta(1.2, 2))[:, None, None]
     canvas.paint(wear, cloth * (1 + 0.2 * canvas.noise(rng, 6, 12)), gloss=0.0)
     if rng.uniform() < 0.3:
         stripes = np.sin(rng.uniform(15, 40) * (y if rng.uniform() < 0.5 else x))
@@ -250,16 +123,12 @@ class _Hair:
     line: Field  # v above which hair covers the face
 
 
-def _hair(canvas: _Canvas, person: _Person, rng: Generator) -> _Hair | None:
+def _hair(canvas: Canvas, person: _Person, rng: Generator) -> _Hair | None:
     """Choose a style, or none; painted later, partly behind the head and partly before it."""
     if rng.uniform() < 0.2 * (person.age + 0.1) * (1 - person.femininity):
         return None
     x, y, u = canvas.x, canvas.y, canvas.u
-    long, curl, part = (
-        rng.uniform() < 0.08 + 0.85 * person.femininity,
-        rng.beta(0.7, 1.5),
-        rng.uniform(-0.45, 0.45),
-    )
+    long, curl, part = rng.uniform() < 0.08 + 0.85 * person.femininity, rng.beta(0.7, 1.5), rng.uniform(-0.45, 0.45)
     sway = 0.04 * canvas.noise(rng, 6, 6) + 0.3 * curl * canvas.noise(rng, 12, 12)
     angle = 20 * (np.arctan2(x - 0.7 * part, y + 1.3) + sway) + 80
     knots = rng.standard_normal(160)
@@ -283,16 +152,16 @@ def _hair(canvas: _Canvas, person: _Person, rng: Generator) -> _Hair | None:
     return _Hair(colour, strands, radius, cap * canvas.inside(y - length + 0.1 * strands * long, 0.06), line)
 
 
-def _lay_hair(canvas: _Canvas, hair: _Hair, alpha: Field, height: float) -> None:
+def _lay_hair(canvas: Canvas, hair: _Hair, alpha: Field, height: float) -> None:
     canvas.paint(alpha, hair.colour, gloss=0.3)
     bulge = 0.75 * np.sqrt(np.clip(1.1 - hair.radius**2, 0, 1))
     canvas.shape(alpha, bulge + height + 0.006 * hair.strands)
 
 
-def _skull(canvas: _Canvas, person: _Person, radius: Field, rng: Generator) -> Field:
+def _skull(canvas: Canvas, person: _Person, radius: Field, rng: Generator) -> Field:
     """Ears and the bare head with its relief; returns the head's coverage."""
     for side in (-1, 1):
-        seen = float(np.clip(0.04 - 0.2 * side * canvas.turn, 0.0, 0.1))  # a turned head shows one ear more
+        seen = float(np.clip(0.04 - 0.2 * side * canvas.turn, 0.0, 0.1))  # a turned head shows more of an ear
         ear = canvas.near(side * 0.95, 0.14, 0.3, 0.3)
         reach = np.hypot((ear.x - side * (0.95 * person.width + 0.3 * seen)) / (seen + 0.05), (ear.y - 0.14) / 0.22)
         cover = ear.inside((reach - 1) * 0.1)
@@ -306,7 +175,7 @@ def _skull(canvas: _Canvas, person: _Person, radius: Field, rng: Generator) -> F
     return head
 
 
-def _flesh(canvas: _Canvas, person: _Person, rng: Generator) -> None:
+def _flesh(canvas: Canvas, person: _Person, rng: Generator) -> None:
     """Nose, cheeks, brow ridge and eye sockets as relief; blush, freckles and folds as colour."""
     long, wide = rng.normal(0.43, 0.03), rng.normal(0.115, 0.015)
     nose = canvas.near(0, 0.25, 0.35, 0.5)
@@ -336,13 +205,13 @@ def _flesh(canvas: _Canvas, person: _Person, rng: Generator) -> None:
     brow.shade(0.14 * max(0.0, person.age - 0.3) * np.clip(np.sin(42 * brow.v), 0, 1) * brow.blob(0, -0.45, 0.4, 0.16))
 
 
-def _eyes(canvas: _Canvas, person: _Person, rng: Generator) -> None:
-    """Both eyes with lids, lashes and brows; what they share is drawn once."""
+def _eyes(canvas: Canvas, person: _Person, rng: Generator) -> None:
+    """Both eyes with lids, lashes and brows; numbers that they share are drawn once."""
     gap, wide, tilt = rng.normal(0.33, 0.015), rng.normal(0.165, 0.01), rng.normal(0.06, 0.07)
     openness = max(0.4, rng.normal(1.1, 0.13) - 0.2 * max(person.smile, 0) - 0.15 * person.age)
-    gaze, iris = rng.normal(0, 0.025), _between(rng, _IRIS, 0, 1 if person.skin[1] > 0.3 else 0.35)
+    gaze, iris = rng.normal(0, 0.025), between(rng, _IRIS, 0, 1 if person.skin[1] > 0.3 else 0.35)
     makeup = person.femininity * rng.beta(1, 1.5)
-    shadow = _tint(rng, 0.45, 0.5) * makeup + person.skin * 0.5 * (1 - makeup)
+    shadow = tint(rng, 0.45, 0.5) * makeup + person.skin * 0.5 * (1 - makeup)
     brow_height, brow_arch = rng.normal(0.225, 0.018), rng.normal(0.3, 0.12)
     brow_thick, brow_dark = 0.06 - 0.024 * person.femininity + rng.normal(0, 0.006), rng.uniform(0.6, 0.95)
     for side in (-1, 1):
@@ -350,13 +219,10 @@ def _eyes(canvas: _Canvas, person: _Person, rng: Generator) -> None:
         du = (eye.u - side * gap) * side  # towards the temple
         dv = eye.v + tilt * du
         arch = 1 - (du / wide) ** 2
-        upper, lower = (
-            -0.095 * openness * arch - dv,
-            dv - 0.055 * openness * arch,
-        )  # beyond the lids where positive
+        upper, lower = -0.095 * openness * arch - dv, dv - 0.055 * openness * arch  # beyond the lids where positive
         almond = eye.inside(np.maximum(upper, lower)) * (arch > 0)
         eye.paint(0.7 * eye.blob(side * gap, -0.1, wide * 1.1, 0.05) * (0.3 + 0.6 * makeup), shadow)
-        eye.paint(almond, _linear((216, 208, 204))[:, None, None] * (0.4 + 0.6 * np.clip(arch, 0, 1)), gloss=0.0)
+        eye.paint(almond, linear((216, 208, 204))[:, None, None] * (0.4 + 0.6 * np.clip(arch, 0, 1)), gloss=0.0)
         ball = np.hypot(eye.u - side * gap - gaze, eye.v + 0.02)
         eye.paint(almond * eye.inside(ball - 0.084), iris[:, None, None] * (0.55 + 6 * ball))
         eye.paint(almond * eye.inside(ball - 0.04), np.full(3, 0.006))
@@ -373,7 +239,7 @@ def _eyes(canvas: _Canvas, person: _Person, rng: Generator) -> None:
         eye.paint(brow_dark * hairs * eye.inside(np.abs(du - 0.04) - 0.21, 0.04), person.hair * 0.3)
 
 
-def _mouth(canvas: _Canvas, person: _Person, rng: Generator) -> None:
+def _mouth(canvas: Canvas, person: _Person, rng: Generator) -> None:
     """Lips, perhaps open over teeth."""
     centre, wide = rng.normal(0.67, 0.015), rng.normal(0.25, 0.015) + 0.06 * max(person.smile, 0)
     mouth = canvas.near(0, centre, 0.4, 0.25)
@@ -386,7 +252,7 @@ def _mouth(canvas: _Canvas, person: _Person, rng: Generator) -> None:
     upper, lower = -dv - (gap * 0.4 + full * bow) * arch, dv - (gap + 1.25 * full) * arch**0.8
     lips = mouth.inside(np.maximum(upper, lower), 0.02) * np.clip(8 * arch, 0, 1)
     natural = person.skin * np.array([0.84, 0.46, 0.46])
-    stick = _linear((rng.uniform(130, 215), rng.uniform(20, 80), rng.uniform(40, 90)))
+    stick = linear((rng.uniform(130, 215), rng.uniform(20, 80), rng.uniform(40, 90)))
     makeup = rng.beta(1, 1.2) * max(0.0, person.femininity - 0.3)
     mouth.relief[...] += lips * 0.04 * (1 - (dv / 0.1) ** 2)
     mouth.paint(lips, natural + makeup * (stick - natural), gloss=0.2 + 0.4 * makeup)
@@ -398,10 +264,10 @@ def _mouth(canvas: _Canvas, person: _Person, rng: Generator) -> None:
     hollow = mouth.inside(np.maximum(-dv - 0.4 * gap * arch, dv - gap * arch)) * np.clip(8 * arch, 0, 1)
     mouth.paint(hollow, np.array([0.05, 0.012, 0.01]), gloss=0.0)
     teeth = hollow * mouth.inside(dv - 0.7 * gap * arch) * mouth.inside(np.abs(across) - 0.85, 0.2)
-    mouth.paint(teeth, _linear((228, 220, 208))[:, None, None] * np.clip(1.05 - 0.8 * across**2, 0.2, 1))
+    mouth.paint(teeth, linear((228, 220, 208))[:, None, None] * np.clip(1.05 - 0.8 * across**2, 0.2, 1))
 
 
-def _beard(canvas: _Canvas, person: _Person, head: Field, rng: Generator) -> None:
+def _beard(canvas: Canvas, person: _Person, head: Field, rng: Generator) -> None:
     """Stubble, a goatee, a full beard or nothing; painted before the mouth."""
     if person.femininity > 0.5 or rng.uniform() < 0.35:
         return
@@ -416,9 +282,9 @@ def _beard(canvas: _Canvas, person: _Person, head: Field, rng: Generator) -> Non
     canvas.relief[...] += 0.05 * area * dense
 
 
-def _glasses(canvas: _Canvas, person: _Person, rng: Generator) -> None:
+def _glasses(canvas: Canvas, person: _Person, rng: Generator) -> None:
     wide, tall, power = rng.uniform(0.23, 0.28), rng.uniform(0.16, 0.23), float(rng.choice([2.0, 3.0, 4.0]))
-    frame = _tint(rng, rng.choice([0.08, 0.15, 0.6]), rng.uniform(0, 0.6))
+    frame = tint(rng, rng.choice([0.08, 0.15, 0.6]), rng.uniform(0, 0.6))
     thick, dark = rng.uniform(0.014, 0.03), rng.uniform() < 0.25
     canvas = canvas.near(0, 0, 0.95, 0.35)
     for side in (-1, 1):
@@ -435,10 +301,10 @@ def _glasses(canvas: _Canvas, person: _Person, rng: Generator) -> None:
     canvas.paint(bridge * canvas.inside(np.abs(canvas.u) - 0.325 + wide), frame)
 
 
-def _headwear(canvas: _Canvas, person: _Person, hair: _Hair | None, rng: Generator) -> None:
+def _headwear(canvas: Canvas, person: _Person, hair: _Hair | None, rng: Generator) -> None:
     """A knitted cap, or a scarf around the face."""
     x, y, u, v = canvas.x, canvas.y, canvas.u, canvas.v
-    cloth = _tint(rng, rng.uniform(0.15, 0.9), 0.8 * rng.beta(1.5, 2))[:, None, None]
+    cloth = tint(rng, rng.uniform(0.15, 0.9), 0.8 * rng.beta(1.5, 2))[:, None, None]
     cloth = cloth * (1 + 0.1 * canvas.noise(rng, 20, 20))
     widest = hair.radius if hair else np.full_like(x, 9)
     if rng.uniform() < 0.7 * person.femininity:
@@ -457,7 +323,7 @@ def _headwear(canvas: _Canvas, person: _Person, hair: _Hair | None, rng: Generat
     canvas.shape(area, 0.8 * np.sqrt(np.clip(1.08 - outline**2, 0, 1)) + 0.1 + folds)
 
 
-def _light(canvas: _Canvas, rng: Generator) -> Colour:
+def _light(canvas: Canvas, rng: Generator) -> Colour:
     """Light the relief: wrapped diffuse key light, tinted ambient, a highlight. Linear (3, SIDE, SIDE)."""
     azimuth, height = rng.uniform(-1.1, 1.1), rng.uniform(0.15, 0.8)
     key = np.array([np.sin(azimuth) * np.cos(height), -np.sin(height), np.cos(azimuth) * np.cos(height)], np.float32)

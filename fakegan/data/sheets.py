@@ -20,7 +20,7 @@ CAPTION = 12  # pixels of height of a line of text
 def sheet(rows: Sequence[Faces], captions: Sequence[str] = (), zoom: int = 1) -> Picture:
     """Rows of faces under each other, the i-th faces of all rows in one column, `captions[i]` below it.
 
-    A caption may hold several lines; one that is wider than a face at this zoom is cut off.
+    A caption may hold several lines; a line that is wider than a face at this zoom is cut off.
 
     Raises:
         ValueError: rows of different lengths, or another number of captions.
@@ -35,11 +35,11 @@ def sheet(rows: Sequence[Faces], captions: Sequence[str] = (), zoom: int = 1) ->
     page = np.pad(faces, ((0, GAP + below), (0, GAP), (0, 0)), constant_values=255)
     if not captions:
         return page
-    picture = Image.fromarray(page)
+    picture, font = Image.fromarray(page), ImageFont.load_default(size=10)
     column = framed.shape[3]
     for i, text in enumerate(captions):
         cell = Image.new("RGB", (column - GAP, below), "white")
-        ImageDraw.Draw(cell).multiline_text((1, 0), text, fill="black", font=_font(), spacing=1)
+        ImageDraw.Draw(cell).multiline_text((1, 0), text, fill="black", font=font, spacing=1)
         picture.paste(cell, (i * column + GAP, height + GAP))
     return np.asarray(picture)
 
@@ -66,7 +66,3 @@ def read_png(path: Path) -> Picture:
     """The picture in a PNG file that `write_png` wrote."""
     with Image.open(path, formats=("PNG",)) as image:
         return np.asarray(image.convert("RGB"))
-
-
-def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size=10)

@@ -19,7 +19,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure as
 from tqdm import tqdm
 
 from fakegan.data.arrays import Rows
-from fakegan.data.pixels import to_unit
+from fakegan.data.pixels import residual_pixels, to_unit
 from fakegan.data.sheets import Picture, read_png, sheet, stack, write_png
 from fakegan.data.store import FaceStore
 from fakegan.detector import BATCH
@@ -37,7 +37,6 @@ from fakegan.system.files import building_folder, csv_table, read_csv
 from fakegan.system.places import install
 from fakegan.training.autoencoder import psnr
 from fakegan.training.loggers import in_a_stage, show, show_codes, show_histogram
-from fakegan.views import RESIDUAL_GAIN
 
 COMPLEXITY_NAME = "total variation: mean absolute difference of neighbouring pixels of the grey face"
 PROJECTED = 1000  # faces whose codes are kept for TensorBoard's projector, at most
@@ -247,8 +246,8 @@ def example_sheet(live: LiveReconstructions, test: Measured, labels: npt.NDArray
             for (_, word), face in zip(sorted(words.items()), shown, strict=True)
         ]
         faces, recons = (np.asarray(x[test.rows[shown]]) for x in (live.images, live))
-        apart = np.abs(recons.astype(np.int64) - faces) * RESIDUAL_GAIN
-        sheets.append(sheet([faces, recons, np.minimum(apart, 255).astype(np.uint8)], captions, zoom=2))
+        residual = residual_pixels(torch.from_numpy(faces), torch.from_numpy(recons)).numpy()
+        sheets.append(sheet([faces, recons, residual], captions, zoom=2))
     return stack(sheets)
 
 

@@ -1,0 +1,166 @@
+"""Stores, arrays of pictures and kept reconstructions from elsewhere."""
+
+import csv
+import io
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fakegan.data import sources
+from fakegan.data import store as store_module
+from fakegan.data.images import Geometry, face_from_pixels
+from fakegan.data.sources import open_container
+from fakegan.data.store import COLUMNS, FaceStore, Row, StoreWriter
+from fakegan.labels import FAKE, REAL
+from fakegan.runs.artifacts import Reconstructions
+from tests.helpers import smooth_faces
+from tests.hostile.conftest import BAD_ARRAYS, Call, put_archive, put_pipe, refused
+
+ESCAPES = "\x1b[2J" * 999  # that would clear the terminal
+
+
+@pytest.fixture
+def small_store(tmp_path: Path) -> Path:
+    path = tmp_path / "faces"
+    with StoreWriter(path, Geometry()) as writer:
+        for i, pixels in enumerate(smooth_faces(4, np.random.default_rng(1))):
+            name, label = (("camera", REAL), ("gan", FAKE))[i % 2]
+            writer.append(pixels, Row.of(face_from_pixels(pixels), file=f"{name}/{i}", label=label, source=name))
+    FaceStore.open(path).verify()
+    return path
+
+
+def header(store: Path, shape: tuple[int, ...], kind: str = "|u1") -> None:
+    """Give images.npy another header, and the manifest the number of images that it claims."""
+    written = io.BytesIO()
+    np.lib.format.write_array_header_1_0(written, {"descr": kind, "fortran_order": False, "shape": shape})
+    images = (store / "images.npy").read_bytes()
+    (store / "images.npy").write_bytes(written.getvalue() + images[128:])
+    manifest(store, count=shape[0])
+
+
+def manifest(store: Path, **values: Any) -> None:
+    content = json.loads((store / "manifest.json").read_text())
+    (store / "manifest.json").write_text(json.dumps(content | values))
+
+
+def cell(store: Path, column: str, value: str) -> None:
+    """Another value in the first row of faces.csv."""
+    with (store / "faces.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    rows[1][COLUMNS.index(column)] = value
+    with (store / "faces.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+@pytest.mark.parametrize("in_an_array", [True, False])
+def test_a_store_with_a_pickle_for_images_runs_nothing(small_store: Path, marker: Path, in_an_array: bool) -> None:
+    call = Call(os.mkdir, str(marker))
+    with (small_store / "images.npy").open("wb") as file:
+        if in_an_array:
+            np.save(file, np.array([call], dtype=object), allow_pickle=True)
+        else:
+            pickle.dump(call, file)
+    refused(lambda: FaceStore.open(small_store), "images.npy", "not a whole array")
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda store: put_archive(store / "images.npy"),
+        lambda store: header(store, (2**62, 64, 64, 3)),
+        lambda store: header(store, (2**80, 64, 64, 3)),
+        lambda store: header(store, (-1, 64, 64, 3)),
+        lambda store: header(store, (10**9, 64, 64, 3)),
+        lambda store: header(store, (4, 64, 64, 3), kind="|O"),
+    ],
+)
+def test_images_that_are_no_array_of_pictures_are_refused(small_store: Path, harm: Callable[[Path], Any]) -> None:
+    harm(small_store)
+    refused(lambda: FaceStore.open(small_store), "images.npy", "not a whole array")
+
+
+def test_a_pipe_is_no_array_and_nothing_waits(small_store: Path) -> None:
+    put_pipe(small_store / "images.npy")
+    refused(lambda: FaceStore.open(small_store), "images.npy", "missing")
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"padding": "x" * 2**24}, "too large"),
+        ({"format_version": ESCAPES}, "is of format version"),
+        ({"label_convention": ESCAPES}, "says labels mean"),
+        ({"count": ESCAPES}, "the manifest says"),
+        ({"fingerprint": "\x1b[2J"}, "no fingerprint"),
+        ({"geometry": {"size": "64"}}, "geometry"),
+        ({"geometry": {"size": 64, "crop": True, "max_megapixels": "\x1b[2J"}}, "geometry"),
+        ({"sources": ["camera"]}, "sources are no table"),
+        ({"warnings": [{}]}, "no list of sentences"),
+        (None, "not a store's manifest"),
+    ],
+)
+def test_a_manifest_that_lies_is_one_sentence(small_store: Path, values: dict[str, Any] | None, why: str) -> None:
+    if values is None:
+        (small_store / "manifest.json").write_text("[" * 200_000)
+    else:
+        manifest(small_store, **values)
+    file = "images.npy" if values and "count" in values else "manifest.json"
+    refused(lambda: FaceStore.open(small_store), file, why)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "why"),
+    [
+        ("file", "x" * 2**17, "too large a table for 4 images"),
+        ("sha256", ESCAPES[:400], "a sha256 is"),
+        ("label", ESCAPES[:400], "a label is"),
+        ("split", ESCAPES[:400], "a split is"),
+        ("width", "9" * 40, "no whole number"),
+        ("height", "0", "no picture's"),
+    ],
+)
+def test_a_cell_that_lies_is_one_sentence(small_store: Path, column: str, value: str, why: str) -> None:
+    cell(small_store, column, value)
+    refused(lambda: FaceStore.open(small_store), "faces.csv", why)
+
+
+def test_one_long_name_does_not_take_memory_for_every_row(small_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_MAX_COLUMN_BYTES", 4 * 4 * 99)
+    cell(small_store, "file", "x" * 99)
+    assert len(FaceStore.open(small_store)) == 4
+    cell(small_store, "file", "x" * 100)
+    refused(lambda: FaceStore.open(small_store), "faces.csv", "a cell has 100 characters")
+
+
+@pytest.mark.parametrize("harm", BAD_ARRAYS)
+@pytest.mark.parametrize("name", ["images.npy", "rows.npy"])
+def test_reconstructions_with_a_header_that_lies_are_one_sentence(tmp_path: Path, name: str, harm: str) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((3, 64, 64, 3), dtype=np.uint8))
+    np.save(tmp_path / "rows.npy", np.array([1, 4, 6]))
+    assert len(Reconstructions(tmp_path)) == 3
+    BAD_ARRAYS[harm](tmp_path / name)
+    refused(lambda: Reconstructions(tmp_path), str(tmp_path))
+
+
+@pytest.mark.parametrize("rows", [[4, 1, 6], [1, 4, 4], [1.0, 4.0, 6.0], np.int32([1, 4, 6]), [[1], [4], [6]], [1], 1])
+def test_the_rows_of_reconstructions_are_sorted_whole_numbers(tmp_path: Path, rows: Any) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((3, 64, 64, 3), dtype=np.uint8))
+    np.save(tmp_path / "rows.npy", np.asarray(rows))
+    refused(lambda: Reconstructions(tmp_path), str(tmp_path))
+
+
+@pytest.mark.parametrize("harm", sorted(set(BAD_ARRAYS) - {"a pipe"}))
+def test_an_array_of_pictures_with_a_header_that_lies_is_one_sentence(tmp_path: Path, harm: str) -> None:
+    path = tmp_path / "faces.npy"
+    np.save(path, np.zeros((3, 64, 64, 3), dtype=np.uint8))
+    assert len(list(open_container(path).entries())) == 3
+    BAD_ARRAYS[harm](path)
+    sources._open_array.cache_clear()
+    refused(lambda: open_container(path), path.name, "no readable .npy array")
