@@ -20,8 +20,10 @@ def visible_gpus() -> tuple[str, ...]:
 
     A process of its own asks torch: the sweep's process, which waits for hours, stays small and has no CUDA context.
     """
-    asking = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
-    answer = subprocess.run(asking, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False).stdout
+    # Without the working directory in sys.path, where a user's random.py would take the place of Python's.
+    asking = "import sys; sys.path = list(filter(None, sys.path)); import torch; print(torch.cuda.device_count())"
+    command = [sys.executable, "-c", asking]
+    answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False).stdout
     count = int(answer) if answer.strip().isdecimal() else 0
     named = os.environ.get(VISIBLE)
     names = map(str, range(count)) if named is None else (name.strip() for name in named.split(","))
