@@ -20,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from fakegan.config.overrides import as_typed
 from fakegan.data.faces import open_faces
 from fakegan.errors import FakeganError, UsageError
-from fakegan.runs.compose import make_lasting, settings_of
-from fakegan.runs.config_file import read_run
+from fakegan.runs.compose import make_lasting, root_of, settings_of
+from fakegan.runs.config_file import give_places, read_run, write_down
 from fakegan.runs.folder import CONFIG_FILE, METRICS_FILE
 from fakegan.runs.settings import RunSettings
 from fakegan.runs.trainer_settings import TrainerSettings
@@ -90,6 +90,13 @@ class Planned:
     settings: RunSettings  # of that
     place: Place
     gpus: int  # that it needs for itself
+
+    def prepare(self) -> None:
+        """Write its config.yaml; where it has begun, only where the sweep finds its store now."""
+        if self.place.kind == "begun":
+            give_places(str(self.place.folder), root_of(self.config))
+        else:
+            write_down(self.settings, self.place.folder)
 
 
 class Planner:
