@@ -26,12 +26,12 @@ from fakegan.runs.trainer_settings import TrainerSettings
 from fakegan.sweep import opening
 from fakegan.sweep.command import differing_overrides, keep_command, standalone_command
 from fakegan.sweep.jobs import Job, run_jobs
-from fakegan.sweep.machine import check_room, gpus_of_one, threads_of_one, visible_gpus
+from fakegan.sweep.machine import check_room, gpus_of_one, visible_gpus
 from fakegan.sweep.planning import Planned, Planner, runs_in
 from fakegan.sweep.progress import Progress
 from fakegan.sweep.search import is_search
 from fakegan.sweep.table import Row, objective_of, read_rows
-from fakegan.system.processes import resume_command
+from fakegan.system.processes import resume_command, threads_of_one
 from fakegan.system.ranks import without_ranks
 from fakegan.system.shell import here
 

@@ -1,4 +1,4 @@
-"""What this machine has for jobs side by side: GPUs, handed out one by one and never shared; threads, divided."""
+"""The GPUs of this machine: which there are, and how many a job needs. They are handed out and never shared."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from collections.abc import Sequence
 
 from fakegan.errors import UsageError
 from fakegan.runs.trainer_settings import TrainerSettings
-from fakegan.system.processes import cores
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-THREADS = "OMP_NUM_THREADS"
 
 
 def visible_gpus() -> tuple[str, ...]:
@@ -28,12 +26,6 @@ def visible_gpus() -> tuple[str, ...]:
     named = os.environ.get(VISIBLE)
     names = map(str, range(count)) if named is None else (name.strip() for name in named.split(","))
     return tuple(names)[:count]
-
-
-def threads_of_one(side_by_side: int) -> int:
-    """The threads of each of several jobs."""
-    given = os.environ.get(THREADS, "").split(",")[0]  # of nested levels the first
-    return max((int(given) if given.isdigit() else cores()) // side_by_side, 1)
 
 
 def gpus_of_one(
