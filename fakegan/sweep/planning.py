@@ -75,10 +75,10 @@ class Folders:
     def _free(self, number: int, name: Callable[[int], str]) -> str:
         """The name under this number, or under the next number that no folder has."""
         if name(number) == name(number + 1):  # hydra.sweep.subdir is without a number
-            names = itertools.chain([name(number)], (f"{name(number)}_{i}" for i in itertools.count(2)))
+            names = (name(number) if i == 1 else f"{name(number)}_{i}" for i in itertools.count(1))
         else:
             numbers = {taken.partition("_")[0] for taken in self.taken}
-            names = itertools.chain(name(i) for i in itertools.count(number) if str(i) not in numbers)
+            names = (name(i) for i in itertools.count(number) if str(i) not in numbers)
         return next(free for free in names if free not in self.taken)
 
 
