@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from fakegan.cli.start import start_run
-from fakegan.config.overrides import opened
+from fakegan.config.overrides import to_hydra
 from fakegan.runs.compose import register_resolvers, settings_of
 from fakegan.runs.settings import RunSettings
 from fakegan.sweep.jobs import Ending, Job, Running
@@ -57,7 +57,7 @@ def compose_run(*overrides: str) -> RunSettings:
     """The settings that `python train.py` makes of these words, but for the run's folder, if they do not name it."""
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", list(map(opened, overrides)))
+        cfg = compose("train", list(map(to_hydra, overrides)))
     return settings_of(RunSettings, cfg, overrides)
 
 
@@ -69,7 +69,7 @@ def begin(store_path: Path, run_dir: Path, *words: str) -> RunSettings:
         *(f"paths.artifact_dir={run_dir}/artifacts", f"paths.data_dir={run_dir}/data"),
     ]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return start_run(compose("train", [*fixed, *map(opened, words)]))
+        return start_run(compose("train", [*fixed, *map(to_hydra, words)]))
 
 
 def record(settings: RunSettings, *modes: str) -> list[dict[str, float]]:

@@ -14,7 +14,7 @@ from hydra.core.utils import JobReturn
 from omegaconf import OmegaConf
 
 from fakegan.cli import entry
-from fakegan.config.overrides import opened
+from fakegan.config.overrides import to_hydra
 from fakegan.errors import AlreadyReportedError, FakeganError, UsageError
 from fakegan.runs.claim import Claim
 from fakegan.runs.compose import register_resolvers
@@ -60,11 +60,11 @@ class Started:
         register_resolvers()
         lifecycle.register()
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            master = compose("train", [*map(opened, self.fixed), *options], return_hydra_config=True)
+            master = compose("train", [*map(to_hydra, self.fixed), *options], return_hydra_config=True)
             made = launcher.ProcessLauncher(**{k: v for k, v in master.hydra.launcher.items() if k != "_target_"})
             made.config, made.loader = master, GlobalHydra.instance().config_loader()
             self.folder.mkdir(exist_ok=True)
-            return made.launch([[*map(opened, [*self.fixed, word])] for word in jobs], 0)
+            return made.launch([[*map(to_hydra, [*self.fixed, word])] for word in jobs], 0)
 
     @property
     def states(self) -> list[str]:

@@ -556,7 +556,7 @@ def test_each_command_says_it_in_its_own_words(
     assert capsys.readouterr().err.endswith("if you trust own_nets, add --trust own_nets\n")
     assert not (tmp_path / "out").exists()
     folder = written(composed, "classifier.net", {T: "own_nets.Net"})
-    with contextlib.suppress(SystemExit), composing.one_sentence():
+    with contextlib.suppress(SystemExit), composing.errors_as_sentences():
         start._trusted(folder, ())
     told = "is code from elsewhere, which a file may not name by itself: if you trust own_nets, add trust=[own_nets]"
     assert capsys.readouterr().err == f"error: {folder / 'config.yaml'}: classifier.net._target_=own_nets.Net {told}\n"

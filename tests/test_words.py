@@ -44,8 +44,8 @@ def _value(word: str) -> Any:
 
 def _printed(line: str, key: str) -> str:
     """The value of a key in a printed command, as it arrives after the shell, as_meant and Hydra."""
-    meant = words.as_meant(shlex.split(line))
-    return str(next(_value(word) for word in meant if words.typed(word).startswith(f"{key}=")))
+    meant = words.hydra_argv(shlex.split(line))
+    return str(next(_value(word) for word in meant if words.from_hydra(word).startswith(f"{key}=")))
 
 
 @pytest.mark.parametrize("name", NASTY)
@@ -55,7 +55,7 @@ def test_a_printed_word_arrives_as_it_was_meant(name: str) -> None:
     plain = shlex.split(line)[-1]  # without as_meant, too: Hydra's own reading
     assert Path(_value(plain)) == Path(name)
     both = ",".join(shell.quoted(one) for one in (name, "b"))
-    assert _value(words.as_meant([f"sources=[{both}]"])[0]) == [name, "b"]
+    assert _value(words.hydra_argv([f"sources=[{both}]"])[0]) == [name, "b"]
 
 
 @pytest.mark.parametrize("name", [*NASTY[:12], "2024", "a\\'b", "x/y", "."])
@@ -149,22 +149,22 @@ def test_the_interpreter_is_named_so_that_the_shell_finds_it(tmp_path: Path, mon
 )
 def test_a_path_or_a_name_is_what_was_typed(monkeypatch: pytest.MonkeyPatch, typed: str, read: object) -> None:
     monkeypatch.setenv("HOME", "/home/me")
-    assert _value(words.as_meant([typed])[0]) == read
+    assert _value(words.hydra_argv([typed])[0]) == read
 
 
 def test_several_values_stay_several_where_each_can_be_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert words.as_meant(["data.root=a b,007,null"]) == ['++data.root="a b","007",null']
+    assert words.hydra_argv(["data.root=a b,007,null"]) == ['++data.root="a b","007",null']
     for typed in ("data.root=choice(a,b)", "data.split.unseen=[a],[b]", "data.split.unseen=a,b", "data.root=${x}"):
-        assert [words.typed(word) for word in words.as_meant([typed])] == [typed]
+        assert [words.from_hydra(word) for word in words.hydra_argv([typed])] == [typed]
     (tmp_path / "a,b").mkdir()
-    assert words.as_meant(["data.root=a,b"]) == ['++data.root="a,b"']
+    assert words.hydra_argv(["data.root=a,b"]) == ['++data.root="a,b"']
 
 
 def test_a_list_that_the_shell_has_parted_is_one_again() -> None:
-    assert words.as_meant(["runs=[a,", "b", "c]", "device=cpu"]) == ['runs=[a,"b c"]', "device=cpu"]
+    assert words.hydra_argv(["runs=[a,", "b", "c]", "device=cpu"]) == ['runs=[a,"b c"]', "device=cpu"]
     with pytest.raises(UsageError, match=r"runs=\[a, begins a list that does not end"):
-        words.as_meant(["runs=[a,", "b", "device=cpu"])
+        words.hydra_argv(["runs=[a,", "b", "device=cpu"])
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_list_that_the_shell_has_parted_is_one_again() -> None:
 )
 def test_what_nobody_can_mean_is_refused(typed: str, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
-        words.as_meant([typed])
+        words.hydra_argv([typed])
 
 
 @pytest.mark.parametrize("value", ["~x", "é", "a (1)", "a#b", "a&b", "x=[y", "it's"])
@@ -207,7 +207,7 @@ def test_what_hydra_cannot_read_is_shown_rightly_quoted(value: str) -> None:
 )
 def test_what_a_word_lacks_is_said(word: str, sentence: str) -> None:
     with pytest.raises(HydraException) as caught, initialize_config_dir(str(composing.CONF), version_base="1.3"):
-        compose("train", words.as_meant([word]))
+        compose("train", words.hydra_argv([word]))
     assert sentence in composing.explain(caught.value)
 
 

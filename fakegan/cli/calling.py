@@ -20,7 +20,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from fakegan.config.overrides import as_meant
+from fakegan.config.overrides import hydra_argv
 from fakegan.config.typed import to_mapping
 from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.compose import HYDRAS_ERRORS, explain, of_hydra, register_resolvers, searched, settings_of
@@ -113,7 +113,7 @@ def compose(*words: str) -> DictConfig:
     theirs = GlobalHydra.instance().hydra, HydraConfig.instance().cfg  # of a program that uses Hydra itself
     GlobalHydra.instance().clear()
     try:
-        meant = as_meant(words)
+        meant = hydra_argv(words)
         own_code.find_beside(config_dir(meant))
         plain = [word for word in meant if not word.startswith(CONFIG_DIR)]
         with initialize_config_dir(str(places.CONF), version_base="1.3"):

@@ -22,11 +22,11 @@ from fakegan.cli import usage
 from fakegan.cli.commands import begin, discard_stdout
 from fakegan.cli.start import give_up, to_go_on
 from fakegan.config.options import options
-from fakegan.config.overrides import as_meant
+from fakegan.config.overrides import hydra_argv
 from fakegan.config.typed import flat
 from fakegan.errors import AlreadyReportedError, FakeganError, UsageError
 from fakegan.runs.claim import Claiming
-from fakegan.runs.compose import SETTINGS, check_keys, folders, known, one_sentence, register_resolvers, searched
+from fakegan.runs.compose import SETTINGS, check_keys, folders, known, errors_as_sentences, register_resolvers, searched
 from fakegan.runs.folder import CONFIG_FILE
 from fakegan.sweep import lifecycle
 from fakegan.system import own_code, processes, signals
@@ -54,20 +54,20 @@ def entry_point(
             processes.end_with_parent()
             if sweeps:
                 lifecycle.register()
-            with one_sentence():
+            with errors_as_sentences():
                 processes.unblock_signals()
-                sys.argv[1:] = as_meant(sys.argv[1:])
+                sys.argv[1:] = hydra_argv(sys.argv[1:])
                 own_code.find_beside(config_dir(sys.argv[1:]))
             if "--version" in sys.argv[1:]:
                 _say(f"FakeGAN {fakegan.__version__}")
                 return None
             if {"--help", "-h"} & set(sys.argv[1:]):
-                with one_sentence():
+                with errors_as_sentences():
                     _say(_help(name, sys.modules[task.__module__].__doc__ or "", sweeps))
                 return None
             composed = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
             farewell = signals.before_exit(_stopped if sweeps else lambda _: None)
-            with one_sentence(), processes.ignore_signals_after(), farewell:
+            with errors_as_sentences(), processes.ignore_signals_after(), farewell:
                 run = composed(functools.wraps(task)(functools.partial(_tidy, task)))
                 return _concluded(run) if sweeps else run()
 
@@ -121,7 +121,7 @@ def _stopped(code: object) -> None:
         lifecycle.stopped()
 
 
-@one_sentence()  # within Hydra, which would print of its own about an error
+@errors_as_sentences()  # within Hydra, which would print of its own about an error
 def _tidy(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
     """Run the task; one that comes to nothing leaves no folder, one that is stopped says how to go on."""
     try:

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from fakegan.config.overrides import typed
+from fakegan.config.overrides import from_hydra
 from fakegan.config.trust import RUN_SOURCES, refuse_foreign_run, refuse_unreadable, trust_names
 from fakegan.config.typed import to_mapping
 from fakegan.errors import UsageError
 from fakegan.runs.claim import Claiming
-from fakegan.runs.compose import make_lasting, settings_of
+from fakegan.runs.compose import make_paths_absolute, settings_of
 from fakegan.runs.config_file import PLACES, give_places, read_plain, read_run, run_at, runs_under, write_down
 from fakegan.runs.folder import CONFIG_FILE
 from fakegan.runs.settings import RunSettings
@@ -58,7 +58,7 @@ def _started(cfg: DictConfig) -> RunSettings:
 def _new(cfg: DictConfig) -> RunSettings:
     if cfg.get("resume"):
         raise UsageError("resume=true is for sweeps, with -m and hydra.sweep.dir=DIR; go on with a run by resume=DIR")
-    make_lasting(cfg)
+    make_paths_absolute(cfg)
     run_dir = Path(ranks.on_rank_zero(lambda: str(cfg.paths.run_dir)))  # a clock is in its name, and clocks differ
     if str(run_dir) != str(cfg.paths.run_dir):
         OmegaConf.update(cfg, "paths.run_dir", str(run_dir))
@@ -93,7 +93,7 @@ def _go_on_in(run_dir: Path) -> None:
 
 
 def _resumed(cfg: DictConfig, place: str) -> RunSettings:
-    given = {word: word.partition("=")[0] for word in map(typed, HydraConfig.get().overrides.task)}
+    given = {word: word.partition("=")[0] for word in map(from_hydra, HydraConfig.get().overrides.task)}
     ignored = [word for word, key in given.items() if key not in {"resume", "trust", *PLACES}]
     if place and words.is_sweep(Path(place)):
         raise UsageError(f"{place} is a sweep: go on with {words.to_go_on(Path(place))}")
@@ -106,7 +106,7 @@ def _resumed(cfg: DictConfig, place: str) -> RunSettings:
             f"resume goes on with the run's own config: leave out {' '.join(ignored)}; "
             f"only where things are may change ({', '.join(PLACES)})"
         )
-    make_lasting(cfg)
+    make_paths_absolute(cfg)
     moved = {key: str(OmegaConf.select(cfg, key)) for key in PLACES if key in given.values()}
     run = _trusted(Path(place), _trust_of(cfg))
     return replace(ranks.on_rank_zero(lambda: give_places(place, moved)), trust=run.trust) if moved else run

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from fakegan.config.options import keys
-from fakegan.config.overrides import as_typed, one_value, unreadable
+from fakegan.config.overrides import text_from_hydra, one_value, unreadable
 from fakegan.config.typed import flat, from_mapping, nearest, unknown
 from fakegan.errors import AlreadyReportedError, FakeganError, UnknownKeyError, UntrustedError, UsageError
 from fakegan.runs.settings import EvaluateSettings, RunSettings, with_defaults
@@ -43,7 +43,7 @@ def register_resolvers() -> None:
     )
 
 
-def make_lasting(cfg: DictConfig) -> None:
+def make_paths_absolute(cfg: DictConfig) -> None:
     """Make a composed config one to keep: it means the same in another folder, and when it is read to go on."""
     if cfg.get("resume"):  # true, in a sweep
         cfg.resume = None
@@ -60,7 +60,7 @@ def root_of(cfg: DictConfig) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def one_sentence() -> Iterator[None]:
+def errors_as_sentences() -> Iterator[None]:
     """Errors within end the process with a sentence and their exit code."""
     try:
         yield
@@ -93,7 +93,7 @@ def of_hydra(error: Exception) -> bool:
 
 def explain(error: Exception) -> str:
     """One sentence for a Hydra or OmegaConf error, with the nearest names where one is unknown."""
-    text = as_typed(str(error))
+    text = text_from_hydra(str(error))
     if _NO_CHOICE in text:
         return "GROUP=null chooses nothing: a choice names a file in conf/; ~GROUP.NAME leaves out one part"
     if isinstance(error, MissingConfigException) and "launcher/submitit_" in (error.missing_cfg_file or ""):
@@ -110,7 +110,7 @@ def explain(error: Exception) -> str:
     if several:
         return f"{several[1]}: add -m to run each of these values, or write {one_value(several[2], several[3])}"
     if isinstance(error, OverrideParseException):
-        return unreadable(as_typed(error.override))
+        return unreadable(text_from_hydra(error.override))
     if isinstance(error, ConfigCompositionException) and "hydra.sweeper.params" in text:
         return (
             "hydra.sweeper.params is a table, to which keys are added with a plus: +hydra.sweeper.params.seed='1,2'; "

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fakegan.config.building import untrained
-from fakegan.config.trust import refuse_foreign
+from fakegan.config.trust import refuse_untrusted
 from fakegan.data.faces import Faces
 from fakegan.detector import is_among, sha256_bytes
 from fakegan.errors import FakeganError, UsageError
@@ -123,7 +123,7 @@ def named_autoencoder(path: Path, settings: RunSettings) -> Path:
     if not isinstance(content.get("net"), dict):
         raise UsageError(f"model.checkpoint={path} is no autoencoder: name the {AUTOENCODER_FILE} of a run")
     with refusing_misfits(file):
-        refuse_foreign(content["net"], "net", settings.trusted)
+        refuse_untrusted(content["net"], "net", settings.trusted)
     wanted = untrained(settings.model.node["net"])
     for key in dict.fromkeys([*content["net"], *wanted]):
         there, here = content["net"].get(key), wanted.get(key)

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from fakegan.config.overrides import from_here, lasting, told, typed
+from fakegan.config.overrides import with_relative_paths, with_absolute_paths, short_target, from_hydra
 from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.folder import COMMAND_FILE
 from fakegan.system.files import replacing
@@ -28,7 +28,7 @@ def keep_command(folder: Path, argv: Sequence[str]) -> None:
         UsageError: it could not be shown again.
     """
     script, *overrides = argv
-    kept = lasting([o for o in overrides if not o.startswith(("resume=", "hydra.sweep.dir="))])
+    kept = with_absolute_paths([o for o in overrides if not o.startswith(("resume=", "hydra.sweep.dir="))])
     for override in kept:
         if CONTROL_CHARACTERS.search(override):
             raise UsageError(f"{override!r:.100} holds a tab or another control character: put a space in its place")
@@ -56,7 +56,7 @@ def to_go_on(folder: Path) -> str:
         script, overrides = "", []
     if script != "train.py" or len(text) > _MAX_CHARACTERS or CONTROL_CHARACTERS.search(text):
         raise FakeganError(f"{path} is damaged or of another version: it holds no command of train.py's; do not use it")
-    return command(script, *from_here(overrides), "resume=true", word("hydra.sweep.dir", folder.absolute()))
+    return command(script, *with_relative_paths(overrides), "resume=true", word("hydra.sweep.dir", folder.absolute()))
 
 
 def standalone_command(
@@ -69,13 +69,15 @@ def standalone_command(
     # Hydra makes hydra.mode of -m. Without -m an experiment swept by itself, and would do so again.
     mode = [] if any(o.startswith("hydra.mode=") for o in of_hydra) else ["hydra.mode=RUN"]
     config_dir = [argument for argument in sys.argv if argument.startswith(CONFIG_DIR)]
-    return shlex.join([f"{hydra.job.name}.py", *lasting([*config_dir, *given]), *mode])
+    return shlex.join([f"{hydra.job.name}.py", *with_absolute_paths([*config_dir, *given]), *mode])
 
 
 def differing_overrides(jobs: Mapping[int, Sequence[str]]) -> dict[int, str]:
     """By job, the overrides that not all jobs share; all of them where it is the only job."""
     shared = set.intersection(*map(set, jobs.values())) if len(jobs) > 1 else set()
-    return {number: shlex.join(typed(o) for o in overrides if o not in shared) for number, overrides in jobs.items()}
+    return {
+        number: shlex.join(from_hydra(o) for o in overrides if o not in shared) for number, overrides in jobs.items()
+    }
 
 
 def short(name: str) -> str:
@@ -83,7 +85,7 @@ def short(name: str) -> str:
     shown = []
     for override in shlex.split(name):
         key, equals, value = override.partition("=")
-        key, value = told(key, value)
+        key, value = short_target(key, value)
         is_choice = "." not in key and re.fullmatch(r"[A-Za-z]\w*", value)
         named = is_choice and value.lower() not in {"true", "false", "null", "inf", "nan"}
         shown.append(value if named else f"{key.rpartition('.')[2]}{equals}{value}")

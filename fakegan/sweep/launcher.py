@@ -18,7 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from fakegan.config.overrides import typed
+from fakegan.config.overrides import from_hydra
 from fakegan.errors import AlreadyReportedError, FakeganError, UsageError
 from fakegan.runs.compose import explain
 from fakegan.runs.ledger import COMMAND_VARIABLE
@@ -117,7 +117,7 @@ class ProcessLauncher(Launcher):
 
     def _plan(self, number: int, overrides: list[str]) -> None:
         """Plan a job and make its row, a failed one where there can be no such job."""
-        row: dict[str, Any] = {"job": number, "words": shlex.join(map(typed, overrides)), "state": "waiting"}
+        row: dict[str, Any] = {"job": number, "words": shlex.join(map(from_hydra, overrides)), "state": "waiting"}
         self.overrides[number] = overrides
         try:
             planned = self.planned[number] = self.planner.plan(number, overrides)

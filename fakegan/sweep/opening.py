@@ -12,10 +12,10 @@ import filelock
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
-from fakegan.config.overrides import opened
+from fakegan.config.overrides import to_hydra
 from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.claim import Claim, has_clock
-from fakegan.runs.compose import one_sentence
+from fakegan.runs.compose import errors_as_sentences
 from fakegan.runs.folder import CONFIG_FILE
 from fakegan.sweep.command import is_sweep, keep_command
 from fakegan.system import ranks, reply
@@ -50,7 +50,7 @@ class Opening(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Open the sweep. Where it may not begin, the process ends with a sentence."""
         global current  # noqa: PLW0603
-        with one_sentence():  # Hydra would make a warning of an error
+        with errors_as_sentences():  # Hydra would make a warning of an error
             if reply.wanted():
                 raise UsageError(f"this is a sweep, not one run: it is a command, {command('train.py', *sys.argv[1:])}")
             _check_plugins(config.hydra)
@@ -84,7 +84,7 @@ def _check_plugins(hydra: DictConfig) -> None:
     if params is not None and not isinstance(params, DictConfig):
         raise UsageError(f"hydra.sweeper.params={params!r} must be keys and values: leave it out, or params.KEY=1,2")
     if params:
-        swept = {opened(f"{key!s}=")[:-1]: values for key, values in params.items()}
+        swept = {to_hydra(f"{key!s}=")[:-1]: values for key, values in params.items()}
         with read_write(hydra.sweeper), open_dict(hydra.sweeper):  # a sweeper reads them from there
             hydra.sweeper.params = swept
 

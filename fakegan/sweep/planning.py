@@ -17,10 +17,10 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from fakegan.config.overrides import as_typed
+from fakegan.config.overrides import text_from_hydra
 from fakegan.data.faces import open_faces
 from fakegan.errors import FakeganError, UsageError
-from fakegan.runs.compose import make_lasting, root_of, settings_of
+from fakegan.runs.compose import make_paths_absolute, root_of, settings_of
 from fakegan.runs.config_file import give_places, read_run, write_down
 from fakegan.runs.folder import CONFIG_FILE, METRICS_FILE
 from fakegan.runs.settings import RunSettings
@@ -126,7 +126,7 @@ class Planner:
             own = copy.deepcopy(cfg)
             with read_write(own), open_dict(own):
                 del own["hydra"]
-            make_lasting(own)
+            make_paths_absolute(own)
             OmegaConf.resolve(own)
             settings = settings_of(RunSettings, own)
             identity = settings.identity()
@@ -169,7 +169,7 @@ def _folder_name(cfg: DictConfig, number: int) -> str:
     before = cfg.hydra.job.num
     with read_write(cfg.hydra):  # the name is interpolated from hydra.job.num
         cfg.hydra.job.num = number
-        name = as_typed(str(cfg.hydra.sweep.subdir))
+        name = text_from_hydra(str(cfg.hydra.sweep.subdir))
         cfg.hydra.job.num = before
     if name != Path(name).name or name == "..":
         raise UsageError(f"hydra.sweep.subdir={name} must name one folder in that of the sweep: leave out the /")

@@ -35,7 +35,7 @@ from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from fakegan.config.overrides import opened, typed
+from fakegan.config.overrides import to_hydra, from_hydra
 from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.folder import BEST_FILE, STUDY_FILE
 from fakegan.system.files import replacing
@@ -103,9 +103,9 @@ def overrides_of(values: Mapping[str, Any], space: Space) -> list[str]:
         drawn = space[key]
         if isinstance(drawn, FloatDistribution):
             rounded = float(f"{value:.{4 if drawn.step is None else 12}g}")
-            overrides.append(opened(f"{key}={min(max(rounded, drawn.low), drawn.high)}"))
+            overrides.append(to_hydra(f"{key}={min(max(rounded, drawn.low), drawn.high)}"))
         else:
-            overrides.append(opened(f"{key}={value}"))
+            overrides.append(to_hydra(f"{key}={value}"))
     return overrides
 
 
@@ -138,7 +138,7 @@ class Study:
         searched += sorted(o for o in fixed if not o.startswith("resume="))
         before = self.study.user_attrs.get(_SEARCHED, searched)
         if before != searched:
-            differing = " ".join(map(typed, sorted(set(before) ^ set(searched))))
+            differing = " ".join(map(from_hydra, sorted(set(before) ^ set(searched))))
             raise UsageError(f"{here(folder)} holds another search, by {differing}: choose another hydra.sweep.dir")
         self.study.set_user_attr(_SEARCHED, searched)
 
@@ -199,7 +199,7 @@ class Study:
             return False
         best = self.study.best_trial
         found = {
-            "words": [typed(override) for override in overrides_of(best.params, best.distributions)],
+            "words": [from_hydra(override) for override in overrides_of(best.params, best.distributions)],
             "objective": best.value,
             "trial": best.number,
             "run": self.study.user_attrs[_RUN.format(best.number)],

@@ -23,7 +23,7 @@ import filelock
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.loggers.logger import DummyLogger
 
-from fakegan.config.building import HYDRAS, TARGET, Node, build, takes
+from fakegan.config.building import HYDRA_KEYS, TARGET, Node, build, takes
 from fakegan.config.typed import flat, to_mapping, unknown
 from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.folder import IDS_FILE, MLFLOW_FILE
@@ -54,7 +54,7 @@ def _check_board(node: Node, at: str) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     handed_on = set(inspect.signature(SummaryWriter).parameters) - {"log_dir"}  # which the logger gives itself
-    for key in node.keys() - HYDRAS - handed_on:
+    for key in node.keys() - HYDRA_KEYS - handed_on:
         if not takes(node, key):
             own = set(inspect.signature(TensorBoardLogger).parameters)
             known = (own | handed_on) - {"kwargs", "save_dir", "name", "version"}  # a run's own folder is filled in
@@ -126,7 +126,7 @@ def hyperparameters(settings: RunSettings) -> dict[str, Plain]:
     del values["data"]["root"]
     chosen = flat({group: value for group, value in values.items() if group not in left_out})
     found = {key: value if isinstance(value, Plain) else str(value) for key, value in chosen if value is not None}
-    no_choice = HYDRAS - {TARGET}
+    no_choice = HYDRA_KEYS - {TARGET}
     return {k: v for k, v in found.items() if not _is_path(v) and k.rpartition(".")[2] not in no_choice}
 
 
