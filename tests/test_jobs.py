@@ -21,8 +21,9 @@ from fakegan.runs.folder import LOG_FILE
 from fakegan.runs.status import Status, write_status
 from fakegan.sweep import machine
 from fakegan.sweep.jobs import TAIL, Job, Running, last_lines, run_jobs
-from fakegan.sweep.machine import check_room, gpus_of_one, threads_of_one, visible_gpus
+from fakegan.sweep.machine import check_room, gpus_of_one, visible_gpus
 from fakegan.system.places import PROJECT
+from fakegan.system.processes import threads_of_one
 from tests.conftest import Compose
 from tests.helpers import Recorded
 

@@ -18,7 +18,7 @@ from fakegan.config.overrides import to_hydra
 from fakegan.errors import AlreadyReportedError, FakeganError, UsageError
 from fakegan.runs.claim import Claim
 from fakegan.runs.compose import register_resolvers
-from fakegan.runs.folder import CONFIG_FILE, JOBS_FILE, METRICS_FILE
+from fakegan.runs.folder import CONFIG_FILE, JOBS_FILE, METRICS_FILE, STUDY_FILE
 from fakegan.runs.ledger import COMMAND_VARIABLE
 from fakegan.sweep import command, launcher, lifecycle, opening
 from fakegan.sweep.jobs import Ending, Job, Running
@@ -160,6 +160,8 @@ def test_a_job_that_cannot_be_fails_alone_and_only_if_none_can_be_the_sweep_is_r
     with pytest.raises(UsageError, match=r"did you mean classifier\.net\.dropout"):
         start("classifier.drpout=0.1", "model=autogan8")
     assert start.ran == []
+    (start.folder / STUDY_FILE).touch()  # a search's later trials: it is the proposed values that cannot be
+    assert [type(answer._return_value) for answer in start("model=autogan8", "model=autogan9")] == [UsageError] * 2
 
 
 def test_a_split_that_cannot_be_is_refused_before_the_first_job(

@@ -259,20 +259,18 @@ import torch
 from torch import nn
 from fakegan.system import ranks
 from fakegan.training.batchnorm import share_statistics
-torch.manual_seed(0)
-net = nn.Sequential(
-    nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4, affine=False), nn.Flatten(), nn.Linear(196, 5),
-    nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 1),
-)
+def made():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4, affine=False), nn.Flatten(),
+        nn.Linear(196, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 1),
+    )
+net = made()
 x = torch.randn(6, 3, 9, 9)
 expected = net(x)
 expected.square().mean().backward()
 wanted = [p.grad.clone() for p in net.parameters()] + [b.clone() for b in net.buffers()]
-torch.manual_seed(0)
-net = nn.Sequential(
-    nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4, affine=False), nn.Flatten(), nn.Linear(196, 5),
-    nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 1),
-)
+net = made()
 ranks.connect()
 share_statistics(net)
 out = net(ranks.dealt(x))

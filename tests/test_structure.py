@@ -99,6 +99,12 @@ def test_scoring_and_reports_load_no_lightning() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_process_of_a_sweep_loads_no_torch() -> None:
+    """It waits for hours, and needs none."""
+    code = "import sys, fakegan.cli.entry, fakegan.sweep.study; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, check=False).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("library", "owners"),
     [

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.folder import LOG_FILE, METRICS_FILE, STATUS_FILE
 from fakegan.runs.status import read_status
-from fakegan.sweep.machine import THREADS, VISIBLE
+from fakegan.sweep.machine import VISIBLE
 from fakegan.system.processes import end_session, record_signals, send_signal, start_child
 
 if TYPE_CHECKING:  # it shows what is defined here
@@ -181,7 +181,7 @@ class _Runner:
         gpus = tuple(self.free[: job.gpus])
         environment = {**job.environment, VISIBLE: ",".join(gpus)}
         if self.threads is not None:
-            environment[THREADS] = str(self.threads)
+            environment["OMP_NUM_THREADS"] = str(self.threads)
         with (job.folder / LOG_FILE).open("ab") as log:
             process = start_child(job.command, environment, log)
             running = _Process(job=job, process=process, gpus=gpus, log_from=log.tell())

@@ -20,19 +20,18 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fakegan.config.overrides import from_hydra
 from fakegan.errors import AlreadyReportedError, FakeganError, UsageError
-from fakegan.runs.compose import explain, root_of
-from fakegan.runs.config_file import give_places, write_down
+from fakegan.runs.compose import explain
 from fakegan.runs.ledger import COMMAND_VARIABLE
 from fakegan.runs.trainer_settings import TrainerSettings
 from fakegan.sweep import opening
 from fakegan.sweep.command import differing_overrides, keep_command, standalone_command
 from fakegan.sweep.jobs import Job, run_jobs
-from fakegan.sweep.machine import check_room, gpus_of_one, threads_of_one, visible_gpus
+from fakegan.sweep.machine import check_room, gpus_of_one, visible_gpus
 from fakegan.sweep.planning import Planned, Planner, runs_in
 from fakegan.sweep.progress import Progress
 from fakegan.sweep.search import is_search
 from fakegan.sweep.table import Row, objective_of, read_rows
-from fakegan.system.processes import resume_command
+from fakegan.system.processes import resume_command, threads_of_one
 from fakegan.system.ranks import without_ranks
 from fakegan.system.shell import here
 
@@ -158,19 +157,16 @@ class ProcessLauncher(Launcher):
 
     def _job(self, number: int, name: str) -> Job:
         planned = self.planned[number]
-        settings, folder, begun = planned.settings, planned.place.folder, planned.place.kind == "begun"
+        folder = planned.place.folder
         own_command = standalone_command(self.config.hydra, self.overrides[number])
         return Job(
             number=number,
             name=name,
             folder=folder,
-            command=tuple(resume_command(folder, settings.trusted)),
+            command=tuple(resume_command(folder, planned.settings.trusted)),
             environment={**without_ranks(os.environ), COMMAND_VARIABLE: own_command},
             gpus=planned.gpus,
-            # A job that has begun goes on with the store where the sweep finds it now.
-            prepare=lambda: (
-                give_places(str(folder), root_of(planned.config)) if begun else write_down(settings, folder)
-            ),
+            prepare=planned.prepare,
         )
 
     @cached_property

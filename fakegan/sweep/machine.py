@@ -1,4 +1,4 @@
-"""What this machine has for jobs side by side: GPUs, handed out one by one and never shared; threads, divided."""
+"""The GPUs of this machine: which there are, and how many a job needs. They are handed out and never shared."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from collections.abc import Sequence
 
 from fakegan.errors import UsageError
 from fakegan.runs.trainer_settings import TrainerSettings
-from fakegan.system.processes import cores
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-THREADS = "OMP_NUM_THREADS"
 
 
 def visible_gpus() -> tuple[str, ...]:
@@ -20,18 +18,14 @@ def visible_gpus() -> tuple[str, ...]:
 
     A process of its own asks torch: the sweep's process, which waits for hours, stays small and has no CUDA context.
     """
-    asking = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
-    answer = subprocess.run(asking, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False).stdout
+    # Without the working directory in sys.path, where a user's random.py would take the place of Python's.
+    asking = "import sys; sys.path = list(filter(None, sys.path)); import torch; print(torch.cuda.device_count())"
+    command = [sys.executable, "-c", asking]
+    answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False).stdout
     count = int(answer) if answer.strip().isdecimal() else 0
     named = os.environ.get(VISIBLE)
     names = map(str, range(count)) if named is None else (name.strip() for name in named.split(","))
     return tuple(names)[:count]
-
-
-def threads_of_one(side_by_side: int) -> int:
-    """The threads of each of several jobs."""
-    given = os.environ.get(THREADS, "").split(",")[0]  # of nested levels the first
-    return max((int(given) if given.isdigit() else cores()) // side_by_side, 1)
 
 
 def gpus_of_one(

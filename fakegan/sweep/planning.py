@@ -20,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from fakegan.config.overrides import text_from_hydra
 from fakegan.data.faces import open_faces
 from fakegan.errors import FakeganError, UsageError
-from fakegan.runs.compose import make_paths_absolute, settings_of
-from fakegan.runs.config_file import read_run
+from fakegan.runs.compose import make_paths_absolute, root_of, settings_of
+from fakegan.runs.config_file import give_places, read_run, write_down
 from fakegan.runs.folder import CONFIG_FILE, METRICS_FILE
 from fakegan.runs.settings import RunSettings
 from fakegan.runs.trainer_settings import TrainerSettings
@@ -75,10 +75,10 @@ class Folders:
     def _free(self, number: int, name: Callable[[int], str]) -> str:
         """The name under this number, or under the next number that no folder has."""
         if name(number) == name(number + 1):  # hydra.sweep.subdir is without a number
-            names = itertools.chain([name(number)], (f"{name(number)}_{i}" for i in itertools.count(2)))
+            names = (name(number) if i == 1 else f"{name(number)}_{i}" for i in itertools.count(1))
         else:
             numbers = {taken.partition("_")[0] for taken in self.taken}
-            names = itertools.chain(name(i) for i in itertools.count(number) if str(i) not in numbers)
+            names = (name(i) for i in itertools.count(number) if str(i) not in numbers)
         return next(free for free in names if free not in self.taken)
 
 
@@ -90,6 +90,13 @@ class Planned:
     settings: RunSettings  # of that
     place: Place
     gpus: int  # that it needs for itself
+
+    def prepare(self) -> None:
+        """Write its config.yaml; where it has begun, only where the sweep finds its store now."""
+        if self.place.kind == "begun":
+            give_places(str(self.place.folder), root_of(self.config))
+        else:
+            write_down(self.settings, self.place.folder)
 
 
 class Planner:

@@ -41,13 +41,13 @@ class Command:
     recorded: str  # the command that would run it without its sweep
 
     def __call__(self) -> None:
-        """Run the script as if it had been typed: so argv is its own, and SIGTERM, which submitit ignores, is its own.
+        """Run the script as if it had been typed, with its own arguments and its own answer to SIGTERM.
 
         Neither submitit nor SLURM keeps exit codes, so the log does.
         """
         sys.argv = [self.script, *self.words]
         os.environ[COMMAND_VARIABLE] = self.recorded
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit's handler ignores it
         code: Any = FakeganError.exit_code
         try:
             runpy.run_path(self.script, run_name="__main__")

@@ -107,6 +107,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def threads_of_one(processes: int) -> int:
+    """The threads of each of several processes side by side, of OMP_NUM_THREADS or all cores."""
+    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # of nested levels the first
+    return max((int(given) if given.isdigit() else cores()) // processes, 1)
+
+
 def is_child() -> bool:
     """Whether `start_child` started this process: its parent tells the user what happens."""
     return os.environ.get(_PARENT) == str(os.getppid())
@@ -220,8 +226,6 @@ def run_ranks(script: Sequence[str], count: int, logs: Path) -> None:
 
 def _shared_environment(count: int) -> dict[str, str]:
     """What all ranks have in their environment: where they meet, and each rank's share of the threads."""
-    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # of nested levels the first
-    threads = int(given) if given.isdigit() else cores()
     for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):  # at random: rank 0 binds it many seconds later
         with socket.socket() as tried, contextlib.suppress(OSError):
             tried.bind(("127.0.0.1", port))
@@ -235,7 +239,7 @@ def _shared_environment(count: int) -> dict[str, str]:
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
         "GROUP_RANK": "0",
-        "OMP_NUM_THREADS": str(max(threads // count, 1)),
+        "OMP_NUM_THREADS": str(threads_of_one(count)),
     }
 
 
