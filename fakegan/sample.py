@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _sample(given: list[str]) -> int:
     options = _parser().parse_args(given)
-    with signals.at_once():  # torch takes long to load, and leaves nothing to be undone
+    with signals.exit_at_once():  # torch takes long to load, and leaves nothing to be undone
         from fakegan.system.devices import use_device
 
     sample(options.run, options.out, options.count, options.seed, use_device(options.device), options.trust)

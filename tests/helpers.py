@@ -12,7 +12,7 @@ import numpy.typing as npt
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from fakegan.config.overrides import opened
+from fakegan.config.overrides import to_hydra
 from fakegan.runs.compose import register_resolvers, settings_of
 from fakegan.runs.settings import RunSettings
 from fakegan.system.places import CONF
@@ -72,5 +72,5 @@ def compose_run(*overrides: str) -> RunSettings:
     """The settings that `python train.py` makes of these words, but for the run's folder, if they do not name it."""
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", list(map(opened, overrides)))
+        cfg = compose("train", list(map(to_hydra, overrides)))
     return settings_of(RunSettings, cfg, overrides)

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from fakegan.data.arrays import RowArray, Rows
 from fakegan.data.pixels import to_unit
 from fakegan.system import ranks
-from fakegan.system.processes import STOPPING
+from fakegan.system.processes import STOP_SIGNALS
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def _leave_signals_to_the_run(_worker: int) -> None:
     The run's own process answers; to save, it needs its loaders until the end of the step, and ends them by SIGTERM.
     """
     os.setpgrp()
-    for number in set(STOPPING) - {signal.SIGTERM}:
+    for number in set(STOP_SIGNALS) - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)
 
 

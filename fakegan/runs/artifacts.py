@@ -73,21 +73,21 @@ def obtain(
 ) -> Artifact:
     """The artifact made from these ingredients: found, waited for, or made now."""
     path = root / kind / f"{name}-{fingerprint({**ingredients, 'recipe': recipe})}"
-    if ranks.on_first((path / MANIFEST).is_file):
+    if ranks.on_rank_zero((path / MANIFEST).is_file):
         return Artifact(path, reused=True)
-    with ranks.first_within(lambda: _locked(path)):
-        if ranks.on_first((path / MANIFEST).is_file):
+    with ranks.rank_zero_context(lambda: _locked(path)):
+        if ranks.on_rank_zero((path / MANIFEST).is_file):
             return Artifact(path, reused=True)
-        if ranks.is_first():
+        if ranks.is_rank_zero():
             for outdated in _by_other_recipes(path.parent, name, recipe, ingredients):
                 print(f"{kind}: {outdated} is from another version of FakeGAN: made anew, and not deleted", flush=True)
         building = building_place(path)
-        with ranks.first_within(lambda: building_folder(path)):
+        with ranks.rank_zero_context(lambda: building_folder(path)):
             manifest = {"kind": kind, "recipe": recipe, "ingredients": ingredients, "results": make(building)}
             ranks.wait()
-            if ranks.is_first():
+            if ranks.is_rank_zero():
                 (building / MANIFEST).write_text(json.dumps(manifest, indent=2))
-        if ranks.is_first():
+        if ranks.is_rank_zero():
             _note(building).unlink(missing_ok=True)
     return Artifact(path, reused=False)
 

@@ -13,7 +13,7 @@ from dataclasses import astuple, dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 
-from fakegan.config.overrides import lasting
+from fakegan.config.overrides import with_absolute_paths
 from fakegan.errors import FakeganError
 from fakegan.runs.folder import LEDGER_FILE
 from fakegan.system.files import csv_table
@@ -62,4 +62,4 @@ def read_ledger(run_dir: Path) -> list[Entry]:
 def command() -> str:
     """What was typed to start this process, or what would start it alone: no interpreter, absolute paths."""
     script, *typed = sys.argv
-    return os.environ.get(COMMAND_VARIABLE) or shlex.join([Path(script).name, *lasting(typed)])
+    return os.environ.get(COMMAND_VARIABLE) or shlex.join([Path(script).name, *with_absolute_paths(typed)])

@@ -62,13 +62,13 @@ def _write_reconstructions(
     live = LiveReconstructions(autoencoder, images, use_device(settings.trainer.accelerator), settings.trusted)
     header = npy_header(len(rows), 64)
     starts = ranks.share(range(0, len(rows), BATCH))
-    if ranks.is_first():
+    if ranks.is_rank_zero():
         np.save(folder / "rows.npy", rows)
         (folder / "images.npy").write_bytes(header)
     ranks.wait()
     with (folder / "images.npy").open("r+b") as out:  # a memory map would meet a full disk with a crash
         out.seek(len(header) + (starts[0] * FACE_BYTES if starts else 0))
-        hidden = None if ranks.is_first() else True  # None: where there is no terminal
+        hidden = None if ranks.is_rank_zero() else True  # None: where there is no terminal
         for start in tqdm(starts, f"reconstructing {len(rows)} faces", disable=hidden):
             out.write(live[rows[start : start + BATCH]].tobytes())
     return {"count": len(rows)}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import TypeVar
 
-from fakegan.system.processes import signals_held, start_worker
+from fakegan.system.processes import block_signals, start_worker
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -33,7 +33,7 @@ def in_order(
     under_way: deque[tuple[Task, Future[Result]]] = deque()
     try:
         for task in tasks:
-            with signals_held():  # submitting may start a worker, which inherits what is held back
+            with block_signals():  # submitting may start a worker, which inherits what is held back
                 under_way.append((task, pool.submit(work, task)))
             if len(under_way) > 2 * workers:
                 first, result = under_way.popleft()
