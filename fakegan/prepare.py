@@ -48,11 +48,14 @@ def _prepare(given: list[str]) -> int:
     options = _parser().parse_args(given)
     if options.groups and options.group_by:
         raise UsageError("--groups says itself what belongs together: leave out --group-by")
-    geometry = Geometry(
-        crop=not options.no_crop, max_megapixels=options.max_megapixels, to_srgb=not options.ignore_profiles
+    recipe = Recipe(
+        _sources(options),
+        Geometry(crop=not options.no_crop, max_megapixels=options.max_megapixels, to_srgb=not options.ignore_profiles),
+        groups=options.groups,
+        group_by=options.group_by,
+        limit=options.limit,
+        value_range=options.npy_range,
     )
-    grouping = options.groups, options.group_by
-    recipe = Recipe(_sources(options), geometry, *grouping, options.limit, options.npy_range)
     started = time.monotonic()
     interval = 0.1 if sys.stderr.isatty() else 10  # seconds: a log needs few lines
     quiet = not logging.getLogger("fakegan").isEnabledFor(logging.INFO)

@@ -140,6 +140,7 @@ def test_a_declared_group_named_like_a_pictures_own_is_that_group(tmp_path, prep
         (("--real", "a=DIR/000.png"), "neither a folder nor a .zip nor a .npy"),
         (("--real", "a/b=DIR"), "no slash"),
         (("--root", "DIR"), "real and fake"),
+        (("--root", "DIR/classes"), "fake holds no pictures: it is empty"),
         (("--real", "a=DIR", "--keep-splits"), "--keep-splits needs --root"),
         (("--real", "a=DIR", "--groups", "DIR/none.csv"), "none.csv"),
         (("--real", "a=DIR", "--workers", "0"), "--workers"),
@@ -151,6 +152,8 @@ def test_a_declared_group_named_like_a_pictures_own_is_that_group(tmp_path, prep
 def test_wrong_usage_is_one_sentence_and_exit_2(tmp_path, run_prepare, words, told):
     fill(tmp_path / "d", 1)
     (tmp_path / "d" / "empty").mkdir()
+    fill(tmp_path / "d" / "classes" / "real", 1)
+    (tmp_path / "d" / "classes" / "fake").mkdir()
     code, out, err = run_prepare(*(word.replace("DIR", str(tmp_path / "d")) for word in words))
     assert (code, out) == (2, "")
     assert told in err

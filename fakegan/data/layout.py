@@ -1,13 +1,18 @@
-"""prepare's --root: sources and splits by the names of folders, in a folder or a zip archive alike."""
+"""prepare's --root: sources and splits by the names of folders, in a folder or a zip archive alike.
+
+A place is a folder below the root, "train/real/"; the root itself is "".
+"""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fakegan.data.build import Source
-from fakegan.data.sources import Folder, ZipArchive, open_container
+from fakegan.data.sources import open_container
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
 
@@ -39,22 +44,6 @@ class Layout:
                 notes.append(f"no {' or '.join(missing)} folder of {name} faces: train.py takes that from train")
         return notes
 
-    def add(self, root: Path, folder: Folder | ZipArchive, place: str, split: str) -> None:
-        """Take the folders of the classes in a folder, at `place` below the root."""
-        classes = {name: found for name in folder.top()[0] if (found := _class_of(name))}
-        for name, (label, source) in classes.items():
-            self.sources.append(Source(source, label, root, split, prefix=f"{place}{name}", inside=f"{place}{name}/"))
-        self.leave(folder, place, set(classes))
-
-    def leave(self, folder: Folder | ZipArchive, place: str, taken: set[str]) -> None:
-        """Note all other pictures in a folder."""
-        folders, loose = folder.top()
-        for name in folders:
-            if name not in taken and (count := _pictures(folder.below(name))):
-                self.not_taken.append(f"{place}{name}/ ({count:,})")
-        if loose:
-            self.not_taken.append(f"{loose:,} beside the folders of {place or 'it'}")
-
 
 def rooted(
     root: Path,  # a folder or a .zip
@@ -72,11 +61,9 @@ def rooted(
     """
     if not root.is_dir() and not (root.is_file() and root.suffix.lower() == ".zip"):
         raise UsageError(f"--root {root} is not a folder or a .zip")
-    container = open_container(root)
-    assert isinstance(container, Folder | ZipArchive)
-    top, inside = _unwrapped(container)
-    folders, _ = top.top()
-    order = list(_SPLITS)
+    tree = _Tree(root)
+    top = tree.top()
+    folders, order = tree.folders(top), list(_SPLITS)
     parts = [name for name in folders if name.lower() in _SPLIT_OF]
     parts.sort(key=lambda part: (order.index(_SPLIT_OF[part.lower()]), part))
     classes = ", ".join(name for name in folders if _class_of(name))
@@ -84,43 +71,59 @@ def rooted(
         raise UsageError(f"--root {root} holds {classes} beside {', '.join(parts)}: move it into one of these, or away")
     if keep_splits and not parts:
         raise UsageError(f"--keep-splits: {root} has no folders train, val, test")
-    layout = Layout()
-    if parts:
-        layout.leave(top, inside, set(parts))
-    else:
-        layout.add(root, top, inside, "")
-    for part in parts:
-        layout.add(root, top.below(part), f"{inside}{part}/", _SPLIT_OF[part.lower()] if keep_splits else "")
-    _refuse(root, layout, folders, skip_unknown)
-    return layout
-
-
-def _refuse(root: Path, layout: Layout, folders: list[str], skip_unknown: bool) -> None:
+    layout = Layout(not_taken=tree.others(top, parts) if parts else [])
+    for place, split in [(f"{top}{part}/", _SPLIT_OF[part.lower()]) for part in parts] or [(top, "")]:
+        found = {name: known for name in tree.folders(place) if (known := _class_of(name))}
+        for name, (label, source) in found.items():
+            kept, inside = split if keep_splits else "", f"{place}{name}"
+            layout.sources.append(Source(source, label, root, kept, prefix=inside, inside=f"{inside}/"))
+        layout.not_taken += tree.others(place, found)
     if not layout.sources:
-        found = f"; found {', '.join(folders[:5])}" if folders else ""
-        usual = "its folders real and fake, or train, val, test with these"
-        raise UsageError(f"--root {root}: expected {usual}{found}")
+        there = f"; found {', '.join(folders[:5])}" if folders else ""
+        raise UsageError(f"--root {root}: expected its folders real and fake, or train, val, test with these{there}")
     if layout.not_taken and not skip_unknown:
         raise FakeganError(
             f"--root {root}: pictures here are of no class: {', '.join(layout.not_taken)}. Call their folders real, "
             "fake or fake_NAME, move them away, or leave them out with --skip-unknown"
         )
+    return layout
 
 
-def _unwrapped(container: Folder | ZipArchive) -> tuple[Folder | ZipArchive, str]:
-    """The first folder that holds more than a single unknown folder, and its path below the root."""
-    inside = ""
-    while True:
-        folders, loose = container.top()
-        with_pictures = [name for name in folders if _pictures(container.below(name))]
-        known = [name for name in folders if name.lower() in _SPLIT_OF or _class_of(name)]
-        if known or loose or len(with_pictures) != 1:
-            return container, inside
-        container, inside = container.below(with_pictures[0]), f"{inside}{with_pictures[0]}/"
+class _Tree:
+    """All files under a root."""
 
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.files = list(open_container(root).entries())  # each with its name from the root on
 
-def _pictures(container: Folder | ZipArchive) -> int:
-    return sum(not other for _, other in container.entries())
+    def folders(self, place: str) -> list[str]:
+        """The names of the folders in a place, empty ones too."""
+        below = (name.removeprefix(place) for name, _ in self.files if name.startswith(place))
+        found = {name.partition("/")[0] for name in below if "/" in name}
+        if self.root.is_dir():
+            found |= {path.name for path in (self.root / place).iterdir() if path.is_dir()}
+        return sorted(found)
+
+    def pictures(self, place: str) -> list[str]:
+        """The names of all pictures below a place, from there on."""
+        return [name.removeprefix(place) for name, other in self.files if name.startswith(place) and not other]
+
+    def others(self, place: str, taken: Collection[str]) -> list[str]:
+        """Where there are pictures in a place, in folders that are not taken or beside them, and how many."""
+        counts = Counter(name.partition("/")[0] if "/" in name else "" for name in self.pictures(place))
+        loose = counts.pop("", 0)
+        found = [f"{place}{folder}/ ({counts[folder]:,})" for folder in sorted(counts) if folder not in taken]
+        return [*found, f"{loose:,} beside the folders of {place or 'it'}"] if loose else found
+
+    def top(self) -> str:
+        """The first place with pictures, known folders or more than a single folder with pictures."""
+        place = ""
+        while True:
+            known = [name for name in self.folders(place) if name.lower() in _SPLIT_OF or _class_of(name)]
+            ways = {name.partition("/")[0] if "/" in name else "" for name in self.pictures(place)}
+            if known or len(ways) != 1 or "" in ways:
+                return place
+            place += f"{ways.pop()}/"
 
 
 def _class_of(folder: str) -> tuple[int, str] | None:

@@ -73,16 +73,6 @@ class Folder:
             raise FakeganError(f"cannot list {self.path / inside}: {error.strerror or error}") from error
         return sorted(names), folders, closed
 
-    def top(self) -> tuple[list[str], int]:
-        """The folders directly in it, and how many pictures lie beside them."""
-        names, folders, closed = self._listed("")
-        loose = sum(not left_out(name) and name not in folders | closed for name in names)
-        return [name for name in names if name in folders], loose
-
-    def below(self, folder: str) -> Folder:
-        """A folder in it."""
-        return Folder(self.path / folder)
-
     def read(self, name: str, geometry: Geometry) -> Face:
         """See the module."""
         return read_face_file(os.path.join(self.path, name), geometry)
@@ -108,21 +98,6 @@ class ZipArchive:
         for name in _members(self.path):
             if name.startswith(self.inside):
                 yield name[len(self.inside) :], left_out(name)
-
-    def top(self) -> tuple[list[str], int]:
-        """The folders directly in it, and how many pictures lie beside them."""
-        loose, folders = 0, set()
-        for name, other in self.entries():
-            folder, slash, _ = name.partition("/")
-            if slash:
-                folders.add(folder)
-            else:
-                loose += not other
-        return sorted(folders), loose
-
-    def below(self, folder: str) -> ZipArchive:
-        """A folder in it."""
-        return ZipArchive(self.path, f"{self.inside}{folder}/")
 
     def read(self, name: str, geometry: Geometry) -> Face:
         """See the module."""
