@@ -22,7 +22,7 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.checkpoints import load_checkpoint
 from fakegan.runs.folder import CHECKPOINTS, LAST
 from fakegan.runs.settings import RunSettings, StageBudget
-from fakegan.system import ranks
+from fakegan.system import log, ranks
 from fakegan.system.files import replacing
 from fakegan.training import parts
 from fakegan.training.callbacks import Best, Last, MetricsInCheckpoint, Patience, StepSeed
@@ -94,7 +94,7 @@ def trainer_for(
     Raises:
         UsageError: a callback, a logger or an argument of the trainer that cannot be.
     """
-    found = parts.callbacks(settings, folder, module, stops_early, terminal=sys.stdout.isatty())
+    found = parts.callbacks(settings, folder, module, stops_early, terminal=sys.stdout.isatty() and not log.quiet())
     best, stop = parts.needed(found, "model_checkpoint", Best), parts.needed(found, "save_and_stop", SaveAndStop)
     others = [callback for callback in found.values() if callback not in {best, stop}]
     every = [
