@@ -57,7 +57,7 @@ def _run_name(*, _root_: DictConfig) -> str:
         plain = with_defaults(plain, _typed_keys(_root_.hydra.overrides.task))
         pipeline = from_mapping(PipelineSettings, plain["pipeline"])
         needed |= {"model": pipeline.needs_autoencoder, "classifier": pipeline.trains_classifier}
-    return "_".join([*(str(node["name"]) for group, node in plain.items() if needed[group]), f"s{_root_.seed}"])
+    return "_".join([*(str(node.get("name")) for group, node in plain.items() if needed[group]), f"s{_root_.seed}"])
 
 
 def _typed_keys(overrides: Sequence[str]) -> list[str]:
