@@ -59,7 +59,7 @@ class UntrustedError(FakeganError):
         return f"{self.reason}: {advice}"
 
 
-class LostError(FakeganError):
+class PeerLostError(FakeganError):
     """Another process of this run is gone: it was killed, or it reports its own error."""
 
     exit_code = 76

@@ -36,7 +36,7 @@ from fakegan.runs.settings import RunSettings
 from fakegan.stages import run as stages
 from fakegan.system import own_code
 from fakegan.system.places import PROJECT
-from fakegan.system.processes import resuming
+from fakegan.system.processes import resume_command
 from fakegan.system.shell import CONFIG_DIR, config_dir
 from fakegan.training import parts, trials
 from fakegan.training.schedules import follow
@@ -320,7 +320,7 @@ def test_a_killed_run_of_ones_own_net_ends_with_the_same_bits(begun: Any, tmp_pa
     log = (tmp_path / "log.txt").open("ab")
 
     def start(settings: RunSettings) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(resuming(settings.paths.run_dir, settings.trusted), stdout=log, stderr=log)
+        return subprocess.Popen(resume_command(settings.paths.run_dir, settings.trusted), stdout=log, stderr=log)
 
     assert start(whole).wait() == 0, (tmp_path / "log.txt").read_text()[-3000:]
     while len(stood) < 2 or not any(steps % 13 for steps in stood):

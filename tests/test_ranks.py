@@ -196,7 +196,7 @@ def test_a_fresh_run_inherits_no_place_among_processes() -> None:
 
 
 def _together(tmp_path: Path, program: str, count: int = 2) -> None:
-    processes.together([sys.executable, "-c", program], count, tmp_path)
+    processes.run_ranks([sys.executable, "-c", program], count, tmp_path)
 
 
 @pytest.mark.slow
@@ -309,7 +309,7 @@ def record(settings: RunSettings, *modes: str) -> list[dict[str, float]]:
     run_dir, out = settings.paths.run_dir, settings.paths.run_dir / "steps.json"
     command = [sys.executable, "-m", "tests.recorded", str(run_dir), str(out), *modes]
     if settings.trainer.processes > 1:
-        processes.together(command, settings.trainer.processes, run_dir)
+        processes.run_ranks(command, settings.trainer.processes, run_dir)
     else:
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=PROJECT)
     return recorded.read(out)

@@ -18,7 +18,7 @@ from fakegan.runs.compose import errors_as_sentences
 from fakegan.runs.config_file import read_run, write_down
 from fakegan.runs.settings import RunSettings
 from fakegan.system.places import PROJECT
-from fakegan.system.processes import resuming
+from fakegan.system.processes import resume_command
 from fakegan.training import parts
 from tests.conftest import Compose
 from tests.helpers import compose_run, run_script
@@ -123,7 +123,7 @@ def test_what_the_user_says_to_trust_goes_on_and_is_passed_on(
     assert not imported.exists()
     again = start._read_trusted(run_dir, settings.trusted)
     assert again.trusted == settings.trusted
-    assert resuming(run_dir, again.trusted)[-1] == "trust=[own_nets,pytorch_lightning]"
+    assert resume_command(run_dir, again.trusted)[-1] == "trust=[own_nets,pytorch_lightning]"
 
 
 def test_reading_a_config_builds_and_imports_nothing(composed: RunSettings, imported: Path, marker: Path) -> None:

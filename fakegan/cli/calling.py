@@ -106,8 +106,10 @@ def _follow(command: Sequence[str], environment: Mapping[str, str]) -> int:
         while True:
             try:
                 if child is None:
-                    with processes.signals_held():  # a signal must not come between the start and the assignment
-                        child = processes.start(command, {**os.environ, "PYTHONPATH": modules, **environment}, output)
+                    with processes.block_signals():  # a signal must not come between the start and the assignment
+                        child = processes.start_child(
+                            command, {**os.environ, "PYTHONPATH": modules, **environment}, output
+                        )
                         if output is not None:
                             output.close()
                 while redirected and (content := os.read(read_end, 65_536)):
@@ -116,7 +118,7 @@ def _follow(command: Sequence[str], environment: Mapping[str, str]) -> int:
             except KeyboardInterrupt:  # the child does not get the terminal's own; it saves and ends
                 if child is None:
                     raise
-                processes.pass_on(child, signal.SIGINT)
+                processes.send_signal(child, signal.SIGINT)
 
 
 def compose(*overrides: str) -> DictConfig:

@@ -110,8 +110,8 @@ def run(
         print(f"\nStopped: {stopped} Start again with: {called(name)} {shlex.join(argv)}", file=sys.stderr)
 
     try:
-        with signals.parting(say_stopped), signals.kept():
-            signals.unwind()  # unfinished files are removed
+        with signals.before_exit(say_stopped), signals.stop_over_error():
+            signals.raise_from_now_on()  # unfinished files are removed
             code = task(argv)
         sys.stdout.flush()  # a full disk shows here, not at exit
         return code
@@ -129,10 +129,10 @@ def run(
         print(f"{shown(name)}: {sentence}", file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, SystemExit) as stop:
-        if isinstance(stop, SystemExit) and not signals.asked():  # of --help, for one
+        if isinstance(stop, SystemExit) and not signals.requested_stop():  # of --help, for one
             raise
         say_stopped(stop)
-        return 128 + (signals.asked() or signal.SIGINT)
+        return 128 + (signals.requested_stop() or signal.SIGINT)
 
 
 def discard_stdout() -> None:

@@ -51,7 +51,7 @@ def entry_point(
             if sweeps:
                 lifecycle.register()
             with errors_as_sentences():
-                processes.hear_signals()
+                processes.unblock_signals()
                 _rewrite_argv()
                 shown = _shown(name, sys.modules[task.__module__].__doc__ or "", sweeps)
             if shown is not None:
@@ -59,8 +59,8 @@ def entry_point(
             run = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(
                 functools.wraps(task)(functools.partial(_run, task))
             )
-            before_exit = signals.parting(_stopped if sweeps else lambda _: None)
-            with errors_as_sentences(), processes.deaf_afterwards(), before_exit:
+            before_exit = signals.before_exit(_stopped if sweeps else lambda _: None)
+            with errors_as_sentences(), processes.ignore_signals_after(), before_exit:
                 return _concluded(run) if sweeps else run()
 
         return command
@@ -111,7 +111,7 @@ def _run(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
     """Run the task; a run that comes to nothing leaves no folder, a run that is stopped says how to resume it."""
     with errors_as_sentences():
         try:
-            with signals.parting(_leave_run), signals.kept():
+            with signals.before_exit(_leave_run), signals.stop_over_error():
                 return task(cfg)
         except FakeganError as error:
             give_up(refused=error.exit_code == UsageError.exit_code)
@@ -160,4 +160,4 @@ def _code(stop: BaseException) -> object:
 
 def _by_signal(code: object) -> bool:
     """Whether an exit code says that a signal stopped the process for good: SLURM resumes what it has requeued."""
-    return code in {128 + number for number in processes.STOPPING}
+    return code in {128 + number for number in processes.STOP_SIGNALS}

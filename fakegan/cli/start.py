@@ -55,26 +55,26 @@ def _new(cfg: DictConfig) -> RunSettings:
     if cfg.get("resume"):
         raise UsageError("resume=true is for sweeps, with -m and hydra.sweep.dir=DIR; go on with a run by resume=DIR")
     make_paths_absolute(cfg)
-    run_dir = Path(ranks.on_first(lambda: str(cfg.paths.run_dir)))  # its name may hold a clock, and clocks differ
+    run_dir = Path(ranks.on_rank_zero(lambda: str(cfg.paths.run_dir)))  # its name may hold a clock, and clocks differ
     if str(run_dir) != str(cfg.paths.run_dir):
         OmegaConf.update(cfg, "paths.run_dir", str(run_dir))
     settings = settings_of(RunSettings, cfg)
-    return ranks.on_first(lambda: _begin(settings, run_dir))
+    return ranks.on_rank_zero(lambda: _begin(settings, run_dir))
 
 
 def _begin(settings: RunSettings, run_dir: Path) -> RunSettings:
     """Write a new run down; a job that SLURM has requeued goes on with the run that it began."""
-    for begun in slurm.begun_earlier(run_dir):
+    for begun in slurm.earlier_runs(run_dir):
         if (begun / CONFIG_FILE).is_file() and read_run(str(begun)).repeats(settings):
             if begun != run_dir:
                 give_up()
             return _read_trusted(begun, settings.trusted)
     refuse_unreadable(to_mapping(settings), "", settings.trusted, RUN_SOURCES)
-    with processes.signals_held():
+    with processes.block_signals():
         write_down(settings, run_dir)
     if Claiming.claim is not None:
         Claiming.claim.began = True
-    slurm.note_job(run_dir)
+    slurm.record_job(run_dir)
     return settings
 
 
@@ -98,7 +98,7 @@ def _resumed(cfg: DictConfig, place: str) -> RunSettings:
         raise UsageError(f"trust={trust!r:.100} must be a list: 'trust=[{trust!s:.100}]'")
     run = _read_trusted(Path(place), trust_names(trust))
     moved = {key: str(OmegaConf.select(cfg, key)) for key in PLACES if key in overrides.values()}
-    return replace(ranks.on_first(lambda: give_places(place, moved)), trust=run.trust) if moved else run
+    return replace(ranks.on_rank_zero(lambda: give_places(place, moved)), trust=run.trust) if moved else run
 
 
 def _read_trusted(run_dir: Path, trust: tuple[str, ...]) -> RunSettings:

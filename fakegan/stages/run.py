@@ -41,7 +41,7 @@ from fakegan.stages.train_classifier import train_classifier
 from fakegan.system import log, ranks, signals
 from fakegan.system.devices import describe, use_device
 from fakegan.system.files import replacing
-from fakegan.system.processes import is_child, resuming, together
+from fakegan.system.processes import is_child, resume_command, run_ranks
 from fakegan.system.shell import command as command_line
 from fakegan.system.shell import here, program, trusting, word
 from fakegan.training import parts, trials
@@ -87,16 +87,16 @@ def run(
         FakeganError: what a stage raises; another process works on this run and goes on doing so.
         KeyboardInterrupt, SystemExit: it was asked to stop.
     """
-    signals.unwind()
+    signals.raise_from_now_on()
     metrics_file = settings.paths.run_dir / METRICS_FILE
     wanted = _processes(settings)
-    if ranks.on_first(metrics_file.is_file):
+    if ranks.on_rank_zero(metrics_file.is_file):
         print(f"{settings.paths.run_dir} had finished already: nothing was done", flush=True)
     elif ranks.count() == 1 and wanted > 1:
         _start_processes(settings, wanted)
     else:
-        with ranks.loss_told(), ranks.first_within(lambda: _alone_in(settings.paths.run_dir)):
-            if not ranks.on_first(metrics_file.is_file):  # while this one waited for another
+        with ranks.peer_failure_as_error(), ranks.rank_zero_context(lambda: _alone_in(settings.paths.run_dir)):
+            if not ranks.on_rank_zero(metrics_file.is_file):  # while this one waited for another
                 _run_stages(settings, stages or EVERY)
     metrics = read_metrics(metrics_file)
     told_by_another = ranks.count() > 1 and is_child()
@@ -130,7 +130,7 @@ def _start_processes(settings: RunSettings, wanted: int) -> None:
         write_status(run_dir, Status("starting"))
     os.environ.setdefault(COMMAND_VARIABLE, command())
     quiet = ["-q"] if log.quiet() else []  # they print where this process does
-    together([*resuming(run_dir, settings.trusted), *quiet], wanted, run_dir)
+    run_ranks([*resume_command(run_dir, settings.trusted), *quiet], wanted, run_dir)
 
 
 @contextmanager
@@ -156,7 +156,7 @@ def _alone_in(run_dir: Path) -> Iterator[None]:
 
 def _run_stages(settings: RunSettings, stages: Stages) -> None:
     device = use_device(settings.trainer.accelerator)  # what cannot be is said before anything starts
-    ranks.on_first(lambda: check_loggers(settings))
+    ranks.on_rank_zero(lambda: check_loggers(settings))
     learners = _learners(settings)  # so that a wrong option costs no training
     precision = settings.trainer.precision_on(device.type)
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
@@ -164,11 +164,11 @@ def _run_stages(settings: RunSettings, stages: Stages) -> None:
     for line in (*settings.trainer.said(device.type), *said_of_several(learners)):
         print(line, flush=True)
     named = settings.model.checkpoint if settings.pipeline.needs_autoencoder else None
-    if named is not None and not ranks.on_first(own_autoencoder(settings).is_file):
+    if named is not None and not ranks.on_rank_zero(own_autoencoder(settings).is_file):
         named_autoencoder(named, settings)
     _says(settings, "faces")
     faces = stages.faces(settings, settings.pipeline.needs)
-    ranks.on_first(lambda: _same_faces_as_before(settings.paths.run_dir, faces))
+    ranks.on_rank_zero(lambda: _same_faces_as_before(settings.paths.run_dir, faces))
     print(faces_by_stage(settings, faces), flush=True)
     for reason, count in faces.splits.left_out.items():
         print(f"{count} faces are in no split: {reason}", flush=True)
@@ -185,15 +185,15 @@ def _train_and_test(settings: RunSettings, faces: Faces, stages: Stages) -> None
     if view is not None:
         _says(settings, "reconstruct")
         shown = stages.examples(settings, faces, autoencoder)
-        if not ranks.on_first((settings.paths.run_dir / DETECTOR_FILE).is_file):
+        if not ranks.on_rank_zero((settings.paths.run_dir / DETECTOR_FILE).is_file):
             _says(settings, "classifier")
             stages.classifier(settings, faces, view, shown, autoencoder)
-        ranks.on_first(lambda: _examine(settings, faces, shown, autoencoder, stages))
+        ranks.on_rank_zero(lambda: _examine(settings, faces, shown, autoencoder, stages))
     elif autoencoder is not None:
         values = autoencoder_metrics(autoencoder)
         metrics = {"autoencoder": values, "objective": values["psnr"], **provenance()}
-        ranks.on_first(lambda: log_autoencoder(settings, values))
-        ranks.on_first(lambda: write_metrics(settings.paths.run_dir / METRICS_FILE, metrics))
+        ranks.on_rank_zero(lambda: log_autoencoder(settings, values))
+        ranks.on_rank_zero(lambda: write_metrics(settings.paths.run_dir / METRICS_FILE, metrics))
 
 
 def faces_by_stage(settings: RunSettings, faces: Faces) -> str:
@@ -246,8 +246,8 @@ def _examine(settings: RunSettings, faces: Faces, shown: Examples, autoencoder: 
 
 
 def _says(settings: RunSettings, stage: str) -> None:
-    signals.raise_if_asked()
-    if ranks.is_first():
+    signals.raise_if_stopped()
+    if ranks.is_rank_zero():
         write_status(settings.paths.run_dir, Status(stage))
 
 

@@ -30,12 +30,12 @@ RECIPE = 1  # of training: raise it when the same settings, faces and seed give 
 def train_autoencoder(settings: RunSettings, faces: Faces) -> Path:
     """The autoencoder's file in the run: trained, found among the artifacts, or the one the config names."""
     own = own_autoencoder(settings)
-    if not ranks.on_first(own.is_file):
+    if not ranks.on_rank_zero(own.is_file):
         if settings.model.checkpoint is not None:
             source = named_autoencoder(settings.model.checkpoint, settings)
         else:
             source = _trained_autoencoder(settings, faces).path / AUTOENCODER_FILE
-        ranks.on_first(lambda: _copy(source, own))
+        ranks.on_rank_zero(lambda: _copy(source, own))
     _refuse_seen_faces(own, faces)
     return own
 
@@ -94,7 +94,7 @@ def _fit_autoencoder(settings: RunSettings, faces: Faces, folder: Path) -> dict[
         workers=settings.data.workers,
     )
     print(f"autoencoder: training {settings.model.name} on {len(rows[0])} real faces", flush=True)
-    before = ranks.on_first(lambda: begun_by(folder, stage))
+    before = ranks.on_rank_zero(lambda: begun_by(folder, stage))
     budget = settings.autoencoder_budget
     best = fit(lambda: parts.autoencoder(settings), data, stage, settings, budget, begun=before)
     content = {
@@ -104,7 +104,7 @@ def _fit_autoencoder(settings: RunSettings, faces: Faces, folder: Path) -> dict[
         "learnt": torch.from_numpy(sha256_bytes(faces.store.sha256[rows[0]])),
         "selected_on": torch.from_numpy(sha256_bytes(faces.store.sha256[rows[1]])),
     }
-    ranks.on_first(lambda: save_checkpoint(content, folder / AUTOENCODER_FILE))
+    ranks.on_rank_zero(lambda: save_checkpoint(content, folder / AUTOENCODER_FILE))
     return {"trained_by": stage.parent.name}
 
 

@@ -37,7 +37,7 @@ from fakegan.sweep.jobs import Ending, Job, Running, run_jobs
 from fakegan.sweep.machine import Machine, check_room, gpus_of_one, own_environment, this_machine, threads_of_one
 from fakegan.sweep.planning import Folders
 from fakegan.sweep.table import Row
-from fakegan.system.processes import resuming
+from fakegan.system.processes import resume_command
 from fakegan.system.shell import here
 
 
@@ -243,7 +243,7 @@ class ProcessLauncher(Launcher):
             number=number,
             name=name,
             folder=folder,
-            command=tuple(resuming(folder, settings.trusted)),
+            command=tuple(resume_command(folder, settings.trusted)),
             environment={**own_environment(), COMMAND_VARIABLE: words.alone(self.config.hydra, planned.overrides)},
             gpus=planned.gpus,
             prepare=lambda: _move_along(own, folder) if begun else write_down(settings, folder),

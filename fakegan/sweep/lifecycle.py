@@ -22,7 +22,7 @@ from fakegan.runs.folder import COMMAND_FILE, CONFIG_FILE, JOBS_FILE
 from fakegan.sweep import cluster, search, table
 from fakegan.sweep import command as words
 from fakegan.sweep.launcher import ProcessLauncher, runs_in
-from fakegan.sweep.plugins import SCOPE, make_known
+from fakegan.sweep.plugins import SCOPE, register_plugin
 from fakegan.system import ranks, reply
 from fakegan.system.shell import command, here
 
@@ -33,7 +33,7 @@ _OF_THE_SWEEP = {"multirun.yaml", COMMAND_FILE, JOBS_FILE, _LOCK_FILE, ".submiti
 
 def register() -> None:
     """Make known to Hydra what conf/hydra/launcher/ and conf/hydra/sweeper/ choose."""
-    make_known(ProcessLauncher)
+    register_plugin(ProcessLauncher)
     cluster.register()
     search.register()
 

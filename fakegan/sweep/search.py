@@ -40,7 +40,7 @@ from fakegan.config.overrides import from_hydra, to_hydra
 from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.config_file import read_plain
 from fakegan.runs.folder import BEST_FILE, STUDY_FILE
-from fakegan.sweep.plugins import make_known
+from fakegan.sweep.plugins import register_plugin
 from fakegan.system.files import replacing
 from fakegan.system.places import install
 from fakegan.system.shell import here
@@ -52,7 +52,7 @@ _RUN = "run of trial {}"  # of a study: that trial's run folder
 
 def register() -> None:
     """Make the search known to Hydra, which conf/hydra/sweeper/search.yaml chooses."""
-    make_known(Search)
+    register_plugin(Search)
 
 
 def is_search(folder: Path) -> bool:

@@ -16,7 +16,7 @@ class _Handler(logging.Handler):
     """Writes to the streams as they are at that moment, which rank 0 and a notebook may have replaced."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if ranks.is_first():
+        if ranks.is_rank_zero():
             print(self.format(record), file=sys.stderr if record.levelno > logging.INFO else sys.stdout, flush=True)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from fakegan.errors import AlreadyReportedError, FakeganError, LostError
+from fakegan.errors import AlreadyReportedError, FakeganError, PeerLostError
 from fakegan.system import places
 from fakegan.system.shell import trusting, word
 
@@ -29,13 +29,13 @@ _POLL = 0.1  # seconds
 _GRACE = 60.0  # seconds to save and end, before a process is killed
 _ALONE = 5.0  # seconds for a process whose fellow has failed to fail for the same reason, before it is killed
 _KILLED = 5.0  # seconds that the system has to end what was killed; a container may never bury it
-_HEELS = 0.5  # seconds; a terminal and a wrapper that passes signals on both send the one Ctrl-C
+_DEBOUNCE = 0.5  # seconds; a terminal and a wrapper that passes signals on both send the one Ctrl-C
 _PORTS = range(20_000, 32_768)  # below those that a system gives to whoever asks for any
 _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
-STOPPING = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name))  # Windows has no SIGUSR1
+STOP_SIGNALS = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name))  # Windows has no SIGUSR1
 
 
-def resuming(
+def resume_command(
     run_dir: Path,
     trust: Sequence[str] = (),  # packages whose code its config may name
 ) -> list[str]:
@@ -43,7 +43,7 @@ def resuming(
     return [sys.executable, str(places.script("train")), word("resume", str(run_dir)), *trusting(trust)]
 
 
-def start(
+def start_child(
     command: Sequence[str], environment: Mapping[str, str], output: IO[bytes] | None = None
 ) -> subprocess.Popen[bytes]:
     """A child that does not hear the terminal's Ctrl-C, and ends when this process does.
@@ -51,7 +51,7 @@ def start(
     Its words go to `output`, or where this process's own go. It leads a session, to which its own children belong.
     Signals that ask to stop reach it once it calls `hear_signals`.
     """
-    with signals_held():
+    with block_signals():
         return subprocess.Popen(
             list(command),
             env={**environment, _PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"},  # a log's last words are its last
@@ -63,38 +63,38 @@ def start(
 
 
 @contextlib.contextmanager
-def signals_held() -> Iterator[None]:
+def block_signals() -> Iterator[None]:
     """Signals that ask to stop come after the block; processes started within inherit that they are held back."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def hear_signals() -> None:
+def unblock_signals() -> None:
     """In a process whose parent holds signals back from it: from now on it can answer."""
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 @contextlib.contextmanager
-def deaf_afterwards() -> Iterator[None]:
+def ignore_signals_after() -> Iterator[None]:
     """What comes after the block is the process's end, which takes torch seconds: nothing is left to stop."""
     try:
         yield
     finally:
-        for number in STOPPING:
+        for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
 
 def start_worker() -> None:
     """In a pool's process: leave Ctrl-C to the main process, and end with it: a killed parent leaves no orphans."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    hear_signals()
+    unblock_signals()
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_exit_with, args=(parent.sentinel,), daemon=True).start()
@@ -155,7 +155,7 @@ def _session_of(leader: int) -> list[int]:
     return found
 
 
-def pass_on(child: subprocess.Popen[bytes], number: int) -> None:
+def send_signal(child: subprocess.Popen[bytes], number: int) -> None:
     """Send a signal to a child, if it still runs."""
     if child.poll() is None:
         with contextlib.suppress(ProcessLookupError):
@@ -163,14 +163,16 @@ def pass_on(child: subprocess.Popen[bytes], number: int) -> None:
 
 
 @contextlib.contextmanager
-def signals_noted(noted: list[int]) -> Iterator[None]:
+def record_signals(noted: list[int]) -> Iterator[None]:
     """Signals that ask to stop are appended to the list instead of acted on; one on another's heels is the same one."""
-    heard = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]  # as in a script's "&"
+    heard = [
+        number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN
+    ]  # as in a script's "&"
     last = -math.inf
 
     def note(number: int, _frame: FrameType | None) -> None:
         nonlocal last
-        if time.monotonic() - last > _HEELS:
+        if time.monotonic() - last > _DEBOUNCE:
             noted.append(number)
         last = time.monotonic()
 
@@ -182,7 +184,7 @@ def signals_noted(noted: list[int]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def together(script: Sequence[str], count: int, logs: Path) -> None:
+def run_ranks(script: Sequence[str], count: int, logs: Path) -> None:
     """Run a command as `count` processes that know of each other, as torchrun would; wait for all of them.
 
     The first speaks for all; what the others say is in `logs`, one file each. Signals that ask to stop are passed on,
@@ -198,15 +200,15 @@ def together(script: Sequence[str], count: int, logs: Path) -> None:
     children: list[subprocess.Popen[bytes]] = []
     noted: list[int] = []
     shared = _meeting_place(count)
-    with signals_noted(noted), contextlib.ExitStack() as files:
+    with record_signals(noted), contextlib.ExitStack() as files:
         for i in range(count):
             output = files.enter_context((logs / f"process_{i}.log").open("wb")) if i else None
-            children.append(start(script, {**shared, "RANK": str(i), "LOCAL_RANK": str(i)}, output))
+            children.append(start_child(script, {**shared, "RANK": str(i), "LOCAL_RANK": str(i)}, output))
         passed, killed, deadline = 0, list[int](), math.inf
         while any(child.poll() is None for child in children):
             for number in noted[passed:]:
                 for child in children:
-                    pass_on(child, number)
+                    send_signal(child, number)
             passed = len(noted)
             ended = {child.returncode for child in children} - {None, 0}
             if ended:  # the others save and end, too, or wait in vain for one that has failed
@@ -245,7 +247,7 @@ def _kill(children: Sequence[subprocess.Popen[bytes]]) -> list[int]:
     """Kill those that still run: they cannot save without the others. Returns their numbers."""
     left = [i for i, child in enumerate(children) if child.poll() is None]
     for i in left:
-        pass_on(children[i], signal.SIGKILL)
+        send_signal(children[i], signal.SIGKILL)
         children[i].wait()
     return left
 
@@ -266,9 +268,9 @@ def _answer(
         log = logs / f"process_{i}.log"
         if (
             code > 0
-            and code != LostError.exit_code
+            and code != PeerLostError.exit_code
             and log.is_file()
-            and codes[0] in {LostError.exit_code, *range(-64, 1)}
+            and codes[0] in {PeerLostError.exit_code, *range(-64, 1)}
         ):  # it failed first
             print(log.read_text(errors="replace").strip(), file=sys.stderr, flush=True)
         elif code < 0 and i not in ended_by_us:

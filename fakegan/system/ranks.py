@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fakegan.errors import AlreadyReportedError, FakeganError, LostError, UsageError
+from fakegan.errors import AlreadyReportedError, FakeganError, PeerLostError, UsageError
 
 if TYPE_CHECKING:  # a command that is refused does not wait for torch
     from torch import Tensor
@@ -140,7 +140,7 @@ def count() -> int:
     return dist.get_world_size()
 
 
-def is_first() -> bool:
+def is_rank_zero() -> bool:
     """Whether this is the process that writes files and speaks."""
     import torch.distributed as dist
 
@@ -157,7 +157,7 @@ def local_count() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if _control is not None else 1
 
 
-def on_first(task: Callable[[], T]) -> T:
+def on_rank_zero(task: Callable[[], T]) -> T:
     """What `task` returns, done by the first process alone while the others wait.
 
     Raises:
@@ -169,7 +169,7 @@ def on_first(task: Callable[[], T]) -> T:
     import torch.distributed as dist
 
     said: list[Any] = [None, None]
-    if is_first():
+    if is_rank_zero():
         _alone = True
         try:
             said = [task(), None]
@@ -179,16 +179,16 @@ def on_first(task: Callable[[], T]) -> T:
             _alone = False
     dist.broadcast_object_list(said, src=0, group=_control)
     if said[1] is not None:
-        raise said[1] if is_first() else AlreadyReportedError(said[1].exit_code)
+        raise said[1] if is_rank_zero() else AlreadyReportedError(said[1].exit_code)
     result: T = said[0]
     return result
 
 
 @contextlib.contextmanager
-def first_within(context: Callable[[], contextlib.AbstractContextManager[None]]) -> Iterator[None]:
+def rank_zero_context(context: Callable[[], contextlib.AbstractContextManager[None]]) -> Iterator[None]:
     """The first process enters the context before any goes on, and leaves it when all are done."""
     with contextlib.ExitStack() as stack:
-        if is_first():
+        if is_rank_zero():
             stack.enter_context(context())
         wait()
         yield
@@ -196,7 +196,7 @@ def first_within(context: Callable[[], contextlib.AbstractContextManager[None]])
 
 
 @contextlib.contextmanager
-def loss_told() -> Iterator[None]:
+def peer_failure_as_error() -> Iterator[None]:
     """Within: a library's error that another process is gone becomes a sentence.
 
     Raises:
@@ -208,7 +208,9 @@ def loss_told() -> Iterator[None]:
         yield
     except RuntimeError as error:  # gloo's and NCCL's
         if count() > 1 and (isinstance(error, dist.DistBackendError) or "by peer" in str(error)):
-            raise LostError(f"process {rank()} of {count()} has lost another, which was killed or failed") from error
+            raise PeerLostError(
+                f"process {rank()} of {count()} has lost another, which was killed or failed"
+            ) from error
         raise
 
 

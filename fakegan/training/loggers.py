@@ -73,7 +73,7 @@ def loggers(
         UsageError: a class that does not exist, or an option that it refuses.
     """
     nodes = _nodes(settings)
-    if not ranks.is_first():
+    if not ranks.is_rank_zero():
         return [DummyLogger() for _ in nodes]
     ids = _ids(settings.paths.run_dir)
     return [_built(settings, name, folder, prefix, ids.get(name)) for name in nodes]
@@ -97,7 +97,7 @@ def writing(settings: RunSettings) -> Iterator[None]:
     Raises:
         FakeganError: a logger cannot begin, or fails later.
     """
-    ranks.on_first(lambda: _begin(settings))
+    ranks.on_rank_zero(lambda: _begin(settings))
     end: End = "FAILED"
     try:
         yield
@@ -111,7 +111,7 @@ def writing(settings: RunSettings) -> Iterator[None]:
             raise FakeganError(f"a logger failed: {_words(error)}; what was learnt is saved: resume the run") from error
         raise
     finally:
-        if ranks.is_first():
+        if ranks.is_rank_zero():
             _end(settings, end)
 
 
