@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -24,6 +25,7 @@ from fakegan.runs.settings import RunSettings
 from fakegan.system import log, signals
 from tests.helpers import smooth_faces, tiny_run, write_store
 from tests.simulated import simulated
+from tests.untrusted import OWN_CODE
 
 Compose = Callable[..., RunSettings]
 Finish = Callable[..., FinishedRun]
@@ -159,3 +161,24 @@ def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
     for name in ("rename", "replace", "rmdir"):
         refusing(name)
     return mount
+
+
+@pytest.fixture
+def imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The file that a package `own_nets` beside the user makes when it is imported."""
+    marker = tmp_path / "imported"
+    (tmp_path / "code" / "own_nets").mkdir(parents=True)
+    (tmp_path / "code" / "own_nets" / "__init__.py").write_text(OWN_CODE.format(marker=str(marker)))
+    (tmp_path / "code" / "own_nets" / "other.py").write_text("from own_nets import Net\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "code"))
+    yield marker
+    for name in [name for name in sys.modules if name.partition(".")[0] == "own_nets"]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Iterator[Path]:
+    """A folder that hostile content tries to make; none has, when the test is over."""
+    path = tmp_path / "owned"
+    yield path
+    assert not path.exists()

@@ -95,8 +95,8 @@ def _shown(name: str, about: str, sweeps: bool) -> str | None:
     plain = known(cfg)
     hydras = dict(flat({"hydra": plain.pop("hydra")}))
     check_keys(SETTINGS[name], plain, [override.partition("=")[0].lstrip("+") for override in given])
-    stated = list(options(SETTINGS[name], plain))
-    return usage.usage(about, name, folders(), usage.Composed(stated, dict(cfg.hydra.runtime.choices), hydras), sweeps)
+    stated, choices = list(options(SETTINGS[name], plain)), dict(cfg.hydra.runtime.choices)
+    return usage.usage(about, name, folders(), stated, choices, hydras, sweeps)
 
 
 def _print(text: str) -> None:

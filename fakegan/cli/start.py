@@ -45,12 +45,7 @@ def to_resume(run_dir: Path) -> str:
 
 
 def start_run(cfg: DictConfig) -> RunSettings:
-    """The settings of a run, written down as config.yaml before it runs; with `resume`, those of the run it names.
-
-    Raises:
-        UsageError: the run directory is another run's.
-        UntrustedError: the config.yaml to resume from names code that is not trusted.
-    """
+    """The settings of a run, written down as config.yaml before it runs; with `resume`, those of the run it names."""
     ranks.connect()
     _process.run = _resumed(cfg, cfg.resume) if isinstance(cfg.get("resume"), str) else _new(cfg)
     reply.give(folder=str(_process.run.paths.run_dir))
@@ -108,11 +103,7 @@ def _resumed(cfg: DictConfig, place: str) -> RunSettings:
 
 
 def _read_trusted(run_dir: Path, trust: tuple[str, ...]) -> RunSettings:
-    """The settings of a run that is resumed from its own config.yaml, which may have come from elsewhere.
-
-    Raises:
-        UntrustedError: it names code that is not trusted.
-    """
+    """The settings of a run from its own config.yaml; an UntrustedError if that names code that is not trusted."""
     run = read_run(str(run_dir))
     refuse_untrusted_run(read_plain(run_dir / CONFIG_FILE), run_dir / CONFIG_FILE, trust)
     return replace(run, trust=trust)

@@ -6,7 +6,6 @@ import re
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,27 +27,19 @@ _ALSO = (
 )
 
 
-@dataclass(frozen=True)
-class Composed:
-    """A command's config, as the overrides beside --help make it."""
-
-    options: Sequence[Option]
-    choices: Mapping[str, str | None]  # by group
-    hydras: Mapping[str, Any]  # Hydra's own values, by full key: hydra.launcher.jobs
-
-
 def usage(
     about: str,  # what the command does, a blank line, and examples: CALL    # EXPLANATION
     name: str,  # of its file in conf/
     conf: Sequence[Path],  # conf/, and a config folder of the user's own
-    composed: Composed,
+    options: Sequence[Option],
+    choices: Mapping[str, str | None],  # by group
+    of_hydra: Mapping[str, Any],  # Hydra's own values, by full key: hydra.launcher.jobs
     sweeps: bool,  # whether it has sweeps, and groups to add
 ) -> str:
     """The text of --help, up to 100 columns wide: examples, choices, and every key with its value and explanation."""
     width = max(min(shutil.get_terminal_size((_WIDEST, 24)).columns, _WIDEST), _NARROWEST)
     headline, _, examples = worded(about).strip().partition("\n\n")
-    choices = composed.choices
-    keys = list(dict.fromkeys(option.key.partition(".")[0] for option in composed.options))
+    keys = list(dict.fromkeys(option.key.partition(".")[0] for option in options))
     groups = [group for group in choices if "/" not in group and group not in {"hydra", *_ADDED}]
     groups.sort(key=lambda group: keys.index(group) if group in keys else len(keys))
     parts = [
@@ -59,10 +50,10 @@ def usage(
     if sweeps:
         added = {group: choices.get(group) for group in _ADDED}
         parts.append(["+GROUP=CHOICE:", *_choices(conf, added, width, "+", least=1)])
-    parts.append(["KEY=VALUE:", *_keys(composed.options, _remarks_of_groups(conf, name, choices), width)])
+    parts.append(["KEY=VALUE:", *_keys(options, _remarks_of_groups(conf, name, choices), width)])
     if sweeps:
         remarks_of_hydra = _remarks_of_hydra(conf, choices)
-        shown = [Option(key, value) for key, value in composed.hydras.items() if key in remarks_of_hydra]
+        shown = [Option(key, value) for key, value in of_hydra.items() if key in remarks_of_hydra]
         chosen = {group: choices.get(group) for group in _HYDRAS}
         title = "Folders, and sweeps (-m and words with several values, as seed=1,2,3):"
         parts.append([title, *_choices(conf, chosen, width, least=1), "", *_keys(shown, remarks_of_hydra, width)])

@@ -44,11 +44,7 @@ def completed(
     at: str,  # its full key
     beside: Collection[str] = (),  # keys in it that are no options of its target
 ) -> Any:
-    """A config with the plain defaults from the signatures of its targets filled in.
-
-    Raises:
-        UsageError: a key that a target does not take, or a value of another type; it is named in full.
-    """
+    """A config with the plain defaults from its targets' signatures; a UsageError for a wrong key or type, in full."""
     if isinstance(node, list):
         return [completed(value, f"{at}[{i}]") for i, value in enumerate(node)]
     if not isinstance(node, Mapping):
@@ -120,11 +116,7 @@ def takes(node: Mapping[str, Any], option: str) -> bool:
 
 
 def named(target: str) -> Any:
-    """The object that a dotted path names, found as `build` finds it.
-
-    Raises:
-        FakeganError: it cannot be imported, whatever its module raises.
-    """
+    """The object that a dotted path names, found as `build` finds it; a FakeganError where it cannot be imported."""
     log = logging.getLogger("hydra.utils")
     disabled, log.disabled = log.disabled, True  # Hydra would log the error as well
     try:

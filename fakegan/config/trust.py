@@ -45,11 +45,7 @@ _KINDS = (  # the kind of object that each key of a run's config.yaml may name; 
 
 
 def trust_names(trust: str | Collection[str]) -> tuple[str, ...]:
-    """The packages that a user says to trust.
-
-    Raises:
-        UsageError: not the name of a package, or a package with which a file could run anything.
-    """
+    """The packages that a user says to trust; a UsageError for no package, or one that runs anything."""
     names = (trust,) if isinstance(trust, str) else tuple(trust)
     for name in names:
         if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
@@ -151,11 +147,7 @@ def refuse_unreadable(
     sources: Collection[str] = NET_SOURCES,
     kinds: Callable[[str], type] | None = None,
 ) -> None:
-    """As `refuse_untrusted`, before a run is written: it must be able to read its own files again.
-
-    Raises:
-        UsageError: it would not be.
-    """
+    """A UsageError where a run that is about to be written could not read its own files again."""
     try:
         refuse_untrusted(node, at, trust, sources, kinds)
     except UntrustedError as error:

@@ -19,24 +19,15 @@ REST: dict[str, Any] = {"rest": True}  # metadata of the field that takes the ke
 _MOST_LISTED = 20  # names that are all listed where none is near
 _SIMILAR_WORD, _SIMILAR_GROUP = 0.75, 0.5  # similarity, from 0 to 1, of a typing error; of a group's name in a key
 _TIE = 0.06  # a smaller difference of two distances is none
-_IN_WORDS: dict[Any, str] = {
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    bool: "true or false",
-    dict: "a group of keys",
-}
+_IN_WORDS: dict[Any, str] = {int: "a whole number", float: "a number", str: "text"}
+_IN_WORDS |= {bool: "true or false", dict: "a group of keys"}
 _NAMES = {"Literal": typing.Literal, "Optional": typing.Optional, "Union": typing.Union, "Any": Any, "None": None} | {
     kind.__name__: kind for kind in (bool, int, float, str, tuple, list, dict, Path, timedelta)
 }  # in annotations of which only the text is known
 
 
 def from_mapping(kind: type[T], values: Mapping[str, Any], at: str = "") -> T:
-    """A frozen dataclass from plain values; keys and types are checked, nested dataclasses are built.
-
-    Raises:
-        UsageError: an unknown or missing key, a value of another type or out of range.
-    """
+    """A frozen dataclass from plain values, nested ones too; a UsageError for a wrong key, type or range."""
     hints = typing.get_type_hints(kind)
     own = {f.name: f for f in fields(kind) if not f.metadata.get("rest")}  # type: ignore[arg-type]
     rest = next((f.name for f in fields(kind) if f.metadata.get("rest")), None)  # type: ignore[arg-type]

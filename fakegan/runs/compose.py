@@ -57,7 +57,7 @@ def _run_name(*, _root_: DictConfig) -> str:
         plain = with_defaults(plain, _typed_keys(_root_.hydra.overrides.task))
         pipeline = from_mapping(PipelineSettings, plain["pipeline"])
         needed |= {"model": pipeline.needs_autoencoder, "classifier": pipeline.trains_classifier}
-    return "_".join([*(str(node["name"]) for group, node in plain.items() if needed[group]), f"s{_root_.seed}"])
+    return "_".join([*(str(node.get("name")) for group, node in plain.items() if needed[group]), f"s{_root_.seed}"])
 
 
 def _typed_keys(overrides: Sequence[str]) -> list[str]:
@@ -107,11 +107,7 @@ def settings_of(
     cfg: DictConfig,
     overrides: Sequence[str] | None = None,  # that it was composed with; None: those that Hydra knows of
 ) -> T:
-    """The typed settings of a composed config.
-
-    Raises:
-        UsageError: an unknown or missing key, or a value of another type, named in full.
-    """
+    """The typed settings of a composed config; a UsageError for a wrong key or value, named in full."""
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         hint = " (the folder that python -m fakegan.prepare wrote)" if missing[0] == "data.root" else ""
@@ -123,9 +119,9 @@ def settings_of(
         overrides = hydra.overrides.task if hydra else []
     typed = _typed_keys(overrides)
     plain = typing.cast("Mapping[str, Any]", OmegaConf.to_container(cfg, resolve=True))
-    check_keys(kind, plain, typed)
+    complete = check_keys(kind, plain, typed)
     with _hinting(kind, plain):
-        settings = from_mapping(kind, with_defaults(plain, typed))
+        settings = from_mapping(kind, complete)
     if isinstance(settings, RunSettings):
         _check_channels(settings, typed)
     return settings
@@ -148,8 +144,8 @@ def check_keys(
     kind: type,
     plain: Mapping[str, Any],
     typed: Sequence[str] = (),  # keys of the command's overrides
-) -> None:
-    """Raise a UsageError for a key that a config of such settings cannot have, or that changes nothing in it."""
+) -> dict[str, Any]:
+    """A config with its defaults; a UsageError for a key that it cannot have, or that changes nothing in it."""
     data = plain.get("data")
     if isinstance(data, Mapping) and "name" not in data:
         raise UsageError(f"data.{next(iter(data))} needs a choice of data beside it: add data=faces")
@@ -158,12 +154,13 @@ def check_keys(
         for key in plain:
             if key not in names:
                 raise unknown(key, plain[key], names)
-        with_defaults(plain, typed)
+        complete = with_defaults(plain, typed)
     left_out = [f"{table}.{name}" for table in _TABLES for name, node in (plain.get(table) or {}).items() if not node]
     there = [*_known_keys(), *(f"logger.{name}" for name in _choices("logger"))] if left_out else []
     for key in left_out:
         if key not in there:
             raise UnknownKeyError(key, nearest(key, there))
+    return complete
 
 
 @contextlib.contextmanager

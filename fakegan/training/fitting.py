@@ -24,6 +24,7 @@ from fakegan.runs.folder import BEST, CHECKPOINTS, FINISHED, LAST
 from fakegan.runs.settings import RunSettings, StageBudget
 from fakegan.system import ranks
 from fakegan.system.files import replacing
+from fakegan.system.log import quiet
 from fakegan.training import parts
 from fakegan.training.callbacks import Best, Last, Patience, StepSeed
 from fakegan.training.loggers import loggers
@@ -93,7 +94,7 @@ def trainer_for(
     stops_early: bool,
 ) -> tuple[pl.Trainer, SaveAndStop]:
     """The trainer of a fit, and the callback that stops it; a UsageError for what the trainer cannot have."""
-    found = parts.callbacks(settings, folder, module, stops_early, terminal=sys.stdout.isatty())
+    found = parts.callbacks(settings, folder, module, stops_early, terminal=sys.stdout.isatty() and not quiet())
     best, stop = parts.needed(found, "model_checkpoint", Best), parts.needed(found, "save_and_stop", SaveAndStop)
     every = [
         best,

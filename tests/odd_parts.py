@@ -1,0 +1,75 @@
+"""Parts of a user's own, each wrong in one way; test_extending.py names them in configs."""
+
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from fakegan.training.classifier import Classifier
+
+
+class NoEncoder(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+class TwoCodes(NoEncoder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.encoder(x) + self.encoder(x)) / 2
+
+
+class ReadsNumbers(nn.Module):
+    """As timm's nets do for the depth of their DropPath."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(1, 1)
+        self.rates = torch.linspace(0, 0.1, 3).tolist()
+
+
+class OtherSize(TwoCodes):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.encoder(x)[:, :, :32]
+
+
+class OneLogit(nn.Module):
+    def __init__(self, in_channels: int = 3) -> None:
+        super().__init__()
+        self.layer = nn.Linear(in_channels * 64 * 64, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.flatten(1))
+
+
+class LearnsNothing(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1)[:, :2]
+
+
+class NoNet:
+    pass
+
+
+class Several(OneLogit):
+    def forward(self, x: torch.Tensor) -> Any:
+        return {"logits": self.layer(x.flatten(1))}
+
+
+class NoChannels(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 2, 64), nn.Flatten())
+
+
+class KeepsNothing(pl.LightningModule):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.other = net
+
+
+class KeepsAnother(Classifier):
+    keeps: ClassVar[dict[str, str]] = {"other.pt": "other"}
