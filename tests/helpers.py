@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +55,15 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 def csv_rows(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def intervals(content: Any) -> Iterator[dict[str, float]]:
+    """Every measure with its interval in the content of metrics.json or analysis.json."""
+    if isinstance(content, dict):
+        if set(content) == {"value", "low", "high"}:
+            yield content
+        for inner in content.values():
+            yield from intervals(inner)
 
 
 def compose_run(*overrides: str) -> RunSettings:
