@@ -29,7 +29,7 @@ def main(cfg: DictConfig) -> None:
     one = None if settings.run is None else read_run(settings.run)
     from fakegan.reports.evaluating import compare, evaluate
 
-    signals.unwind()
+    signals.raise_from_now_on()
     print(compare(settings, runs) if one is None else evaluate(settings, one))
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fakegan.config.building import Node, build, untrained
 from fakegan.config.sizes import refuse_larger
-from fakegan.config.trust import NET_SOURCES, own_packages, refuse_foreign, trust_names, trusted_object
+from fakegan.config.trust import NET_SOURCES, packages_to_trust, refuse_untrusted, trust_names, trusted_object
 from fakegan.data.arrays import RowArray
 from fakegan.data.build import Outcome
 from fakegan.data.colour import UNUSABLE
@@ -330,9 +330,9 @@ def trusted_net(
         UntrustedError: it names something that nobody trusts, or that is no network.
         UsageError, ValueError, RuntimeError, ...: it cannot be built so, is far too large, or its weights do not fit.
     """
-    refuse_foreign(node, where, trust, kinds=lambda _: nn.Module)
+    refuse_untrusted(node, where, trust, kinds=lambda _: nn.Module)
     node = untrained(node)
-    if not own_packages(node, NET_SOURCES):  # the user's own code may make what it likes
+    if not packages_to_trust(node, NET_SOURCES):  # the user's own code may make what it likes
         refuse_larger(lambda: build(node, where, nn.Module), weights, shape)
     net = build(node, where, nn.Module)
     net.load_state_dict(weights)

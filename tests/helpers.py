@@ -17,7 +17,7 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from fakegan.config.building import TARGET
-from fakegan.config.overrides import opened
+from fakegan.config.overrides import to_hydra
 from fakegan.data.faces import Faces, open_faces
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.store import Row, StoreWriter
@@ -70,7 +70,7 @@ def compose_run(*overrides: str) -> RunSettings:
     """The settings that `python train.py` makes of these words, but for the run's folder, if they do not name it."""
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", list(map(opened, overrides)))
+        cfg = compose("train", list(map(to_hydra, overrides)))
     return settings_of(RunSettings, cfg, overrides)
 
 

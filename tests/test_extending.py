@@ -25,7 +25,7 @@ from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from fakegan.config.building import build, untrained
-from fakegan.config.overrides import as_meant
+from fakegan.config.overrides import hydra_argv
 from fakegan.detector import Detector
 from fakegan.errors import FakeganError, UntrustedError, UsageError
 from fakegan.nets.dropout import Dropout
@@ -37,7 +37,7 @@ from fakegan.runs.settings import RunSettings
 from fakegan.stages import run as stages
 from fakegan.system import own_code
 from fakegan.system.places import PROJECT
-from fakegan.system.processes import resuming
+from fakegan.system.processes import resume_command
 from fakegan.system.shell import CONFIG_DIR, config_dir
 from fakegan.training import parts, trials
 from fakegan.training.classifier import Classifier
@@ -73,7 +73,7 @@ def composed(compose_settings: Compose, study: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(study)
 
     def make(line: str) -> RunSettings:
-        words = as_meant([re.sub(r"=(\w+),\w+$", r"=\1", word) for word in shlex.split(line) if word != "-m"])
+        words = hydra_argv([re.sub(r"=(\w+),\w+$", r"=\1", word) for word in shlex.split(line) if word != "-m"])
         monkeypatch.setattr(sys, "argv", ["train.py", *words])
         typed = [word.removeprefix("++") for word in words if not word.startswith(CONFIG_DIR)]
         return compose_settings(*composing.searched(), *typed)
@@ -303,11 +303,11 @@ def test_a_detector_whose_file_names_a_view_is_asked_for_trust(composed: Any, tm
 @pytest.mark.parametrize("words", [["--config-dir", "CONF"], ["--config-dir=CONF"], ["-cd", "CONF"], ["-cd=CONF"]])
 def test_a_config_folder_is_found_however_it_is_named(study: Path, monkeypatch: pytest.MonkeyPatch, words: Any) -> None:
     monkeypatch.chdir(study)
-    meant = as_meant(["-m", "seed=2", *(word.replace("CONF", "mystudy/conf") for word in words), "trust=[a]"])
+    meant = hydra_argv(["-m", "seed=2", *(word.replace("CONF", "mystudy/conf") for word in words), "trust=[a]"])
     assert meant == ["--config-dir=mystudy/conf", "-m", "seed=2", "trust=[a]"]  # Hydra's parser takes it at an end only
     assert config_dir(meant) == study / "mystudy" / "conf"
     with pytest.raises(UsageError, match="--config-dir nothing: there is no such folder"):
-        as_meant([word.replace("CONF", "nothing") for word in words])
+        hydra_argv([word.replace("CONF", "nothing") for word in words])
 
 
 def test_code_beside_the_command_and_the_config_folder_is_found_last_and_by_child_processes(
@@ -398,7 +398,7 @@ def test_a_killed_run_of_ones_own_net_ends_with_the_same_bits(begun: Any, tmp_pa
     log = (tmp_path / "log.txt").open("ab")
 
     def start(settings: RunSettings) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(resuming(settings.paths.run_dir, settings.trusted), stdout=log, stderr=log)
+        return subprocess.Popen(resume_command(settings.paths.run_dir, settings.trusted), stdout=log, stderr=log)
 
     assert start(whole).wait() == 0, (tmp_path / "log.txt").read_text()[-3000:]
     while len(stood) < 2 or not any(steps % 13 for steps in stood):

@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.loggers.logger import DummyLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fakegan.config.overrides import as_meant, typed
+from fakegan.config.overrides import hydra_argv, from_hydra
 from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.settings import RunSettings
 from fakegan.stages import run as stages
@@ -82,7 +82,7 @@ def test_several_loggers_one_less_and_none(compose_settings: Compose, tmp_path: 
     assert kinds("logger=[csv,tensorboard]") == ["CSVLogger", "TensorBoardLogger"]
     assert kinds("logger=[csv,tensorboard]", "logger.csv=null") == ["TensorBoardLogger"]
     assert kinds("logger=null") == []
-    assert [typed(word) for word in as_meant(["logger=null"])] == ["logger=null"]
+    assert [from_hydra(word) for word in hydra_argv(["logger=null"])] == ["logger=null"]
     assert kinds("logger.mine._target_=tests.test_loggers.Recording")[1] == "Recording"
 
 

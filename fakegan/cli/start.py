@@ -10,16 +10,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from fakegan.config.overrides import typed
+from fakegan.config.overrides import from_hydra
 from fakegan.config.trust import RUN_SOURCES, refuse_foreign_run, refuse_unreadable, trust_names
 from fakegan.config.typed import to_mapping
 from fakegan.errors import UsageError
 from fakegan.runs.claim import Claiming
-from fakegan.runs.compose import make_lasting, root_of, settings_of
+from fakegan.runs.compose import make_paths_absolute, root_of, settings_of
 from fakegan.runs.config_file import PLACES, give_places, read_plain, read_run, run_at, runs_under, write_down
 from fakegan.runs.folder import CONFIG_FILE
 from fakegan.runs.settings import RunSettings
-from fakegan.runs.status import begun_earlier, note_job
+from fakegan.runs.status import earlier_runs, record_job
 from fakegan.sweep import command as words
 from fakegan.system import processes, ranks, reply
 from fakegan.system.shell import command, trusting, word
@@ -62,12 +62,12 @@ def _started(cfg: DictConfig) -> RunSettings:
 def _new(cfg: DictConfig) -> RunSettings:
     if cfg.get("resume") and not sweeping():
         raise UsageError("resume=true is for sweeps, with -m and hydra.sweep.dir=DIR; go on with a run by resume=DIR")
-    make_lasting(cfg)
-    run_dir = Path(ranks.on_first(lambda: str(cfg.paths.run_dir)))  # a clock is in its name, and clocks differ
+    make_paths_absolute(cfg)
+    run_dir = Path(ranks.on_rank_zero(lambda: str(cfg.paths.run_dir)))  # a clock is in its name, and clocks differ
     if str(run_dir) != str(cfg.paths.run_dir):
         OmegaConf.update(cfg, "paths.run_dir", str(run_dir))
     checked = settings_of(RunSettings, cfg)
-    return ranks.on_first(lambda: _begin(cfg, checked, run_dir))
+    return ranks.on_rank_zero(lambda: _begin(cfg, checked, run_dir))
 
 
 def _begin(cfg: DictConfig, checked: RunSettings, run_dir: Path) -> RunSettings:
@@ -81,7 +81,7 @@ def _begin(cfg: DictConfig, checked: RunSettings, run_dir: Path) -> RunSettings:
         twin = _twin(cfg, checked, run_dir)
         if twin is not None:
             return twin
-    for begun in begun_earlier(run_dir):
+    for begun in earlier_runs(run_dir):
         then = read_run(str(begun)) if (begun / CONFIG_FILE).is_file() else None
         if then is not None and then.repeats(checked):  # the job was put into the queue again, with the same words
             then = _trusted(begun, checked.trusted)
@@ -90,11 +90,11 @@ def _begin(cfg: DictConfig, checked: RunSettings, run_dir: Path) -> RunSettings:
                 _go_on_in(begun)
             return then
     refuse_unreadable(to_mapping(checked), "", checked.trusted, RUN_SOURCES)
-    with processes.signals_held():
+    with processes.block_signals():
         write_down(checked, run_dir)
     if Claiming.claim is not None:
         Claiming.claim.began = True
-    note_job(run_dir)
+    record_job(run_dir)
     return checked
 
 
@@ -112,7 +112,7 @@ def sweeping() -> bool:
 
 
 def _resumed(cfg: DictConfig, place: str) -> RunSettings:
-    given = {word: word.partition("=")[0] for word in map(typed, HydraConfig.get().overrides.task)}
+    given = {word: word.partition("=")[0] for word in map(from_hydra, HydraConfig.get().overrides.task)}
     ignored = [word for word, key in given.items() if key not in {"resume", "trust", *PLACES}]
     if place and words.is_sweep(Path(place)):
         raise UsageError(f"{place} is a sweep: go on with {words.to_go_on(Path(place))}")
@@ -125,10 +125,10 @@ def _resumed(cfg: DictConfig, place: str) -> RunSettings:
             f"resume goes on with the run's own config: leave out {' '.join(ignored)}; "
             f"only where things are may change ({', '.join(PLACES)})"
         )
-    make_lasting(cfg)
+    make_paths_absolute(cfg)
     moved = {key: str(OmegaConf.select(cfg, key)) for key in PLACES if key in given.values()}
     run = _trusted(Path(place), _trust_of(cfg))
-    return replace(ranks.on_first(lambda: give_places(place, moved)), trust=run.trust) if moved else run
+    return replace(ranks.on_rank_zero(lambda: give_places(place, moved)), trust=run.trust) if moved else run
 
 
 def _trust_of(cfg: DictConfig) -> tuple[str, ...]:

@@ -70,17 +70,17 @@ def obtain(
         building.mkdir()
 
     with contextlib.ExitStack() as stack:
-        found = ranks.on_first((path / MANIFEST).is_file)
+        found = ranks.on_rank_zero((path / MANIFEST).is_file)
         if not found:
-            stack.enter_context(ranks.first_within(lambda: _locked(path)))
-            found = ranks.on_first((path / MANIFEST).is_file)  # another run may have made it in the meantime
+            stack.enter_context(ranks.rank_zero_context(lambda: _locked(path)))
+            found = ranks.on_rank_zero((path / MANIFEST).is_file)  # another run may have made it in the meantime
         if found:
             log.info("%s: found, %s", kind, path.name)
             return path
-        ranks.on_first(begin)
+        ranks.on_rank_zero(begin)
         manifest = {"kind": kind, "recipe": recipe, "ingredients": ingredients, "results": make(building)}
         ranks.wait()
-        if ranks.is_first():
+        if ranks.is_rank_zero():
             (building / MANIFEST).write_text(json.dumps(manifest, indent=2))
             shutil.rmtree(path, ignore_errors=True)  # without a manifest it is no artifact
             os.replace(building, path)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fakegan.config.overrides import told
+from fakegan.config.overrides import short_target
 from fakegan.config.typed import flat as flat_values
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.metrics import measures
@@ -133,7 +133,7 @@ def _alike(one: FinishedRun, other: FinishedRun) -> bool:
 def _names(settings: Sequence[RunSettings]) -> list[str]:
     """The label of each; where several have the same, the keys that differ between them are added with their values."""
     labels = [s.label() for s in settings]
-    tables = [dict(told(key, value) for key, value in flat(s.configuration()).items()) for s in settings]
+    tables = [dict(short_target(key, value) for key, value in flat(s.configuration()).items()) for s in settings]
     names = []
     for label, table in zip(labels, tables, strict=True):
         same = [other for other, its_label in zip(tables, labels, strict=True) if its_label == label]

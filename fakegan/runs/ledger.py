@@ -13,7 +13,7 @@ from dataclasses import astuple, dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 
-from fakegan.config.overrides import lasting
+from fakegan.config.overrides import with_absolute_paths
 from fakegan.errors import FakeganError
 from fakegan.runs.folder import LEDGER_FILE
 
@@ -62,4 +62,4 @@ def read_ledger(run_dir: Path) -> list[Entry]:
 def command() -> str:
     """The command that starts this process's run by itself: without the interpreter, with absolute paths."""
     script, *typed = sys.argv
-    return os.environ.get(COMMAND_VARIABLE) or shlex.join([Path(script).name, *lasting(typed)])
+    return os.environ.get(COMMAND_VARIABLE) or shlex.join([Path(script).name, *with_absolute_paths(typed)])

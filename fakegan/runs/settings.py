@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from fakegan.checks import at_least
 from fakegan.config.building import TARGET, Node, completed, retargeted
-from fakegan.config.trust import NET_SOURCES, needed_to_go_on, own_packages, trust_names
+from fakegan.config.trust import NET_SOURCES, packages_to_resume, packages_to_trust, trust_names
 from fakegan.config.typed import REST, to_mapping, unknown
 from fakegan.data.faces import DataSettings
 from fakegan.data.splits import AUTOENCODER, CLASSIFIER, Needs, seeds
@@ -221,14 +221,14 @@ class RunSettings:
     @property
     def trusted(self) -> tuple[str, ...]:
         """Packages whose code a file may name: those of `trust`, and those that the run itself is composed of."""
-        return tuple(dict.fromkeys((*self.trust, *needed_to_go_on(to_mapping(self), self.paths.run_dir))))
+        return tuple(dict.fromkeys((*self.trust, *packages_to_resume(to_mapping(self), self.paths.run_dir))))
 
     @property
     def needed_to_score(self) -> tuple[str, ...]:
         """Packages that a reader of this run's detector.pt must trust."""
         nets = [self.classifier.node["net"] if self.pipeline.trains_classifier else None]
         nets += [self.model.node["net"] if self.pipeline.needs_autoencoder else None]
-        return own_packages({"nets": nets, "pipeline": {"view": self.pipeline.view}}, NET_SOURCES)
+        return packages_to_trust({"nets": nets, "pipeline": {"view": self.pipeline.view}}, NET_SOURCES)
 
     def batch_sizes(self) -> list[tuple[str, int]]:
         """Key and size of each network's training batch, in the order of the stages."""

@@ -45,14 +45,14 @@ def read_status(run_dir: Path) -> Status | None:
         return None
 
 
-def note_job(run_dir: Path) -> None:
+def record_job(run_dir: Path) -> None:
     """Under SLURM, write into a run's folder which job began it: the same job finds it when SLURM starts it again."""
     if "SLURM_JOB_ID" in os.environ and not is_child():
         with suppress(OSError), replacing(run_dir / JOB_FILE) as building:
             building.write_text(f"{job_id()}\n")
 
 
-def begun_earlier(run_dir: Path) -> list[Path]:
+def earlier_runs(run_dir: Path) -> list[Path]:
     """Runs that this job may have begun before SLURM requeued it: `run_dir`, then the job's runs beside it.
 
     Empty where SLURM has not started the job again. The others matter because a run's folder has a clock in its name.

@@ -39,14 +39,14 @@ def reconstruct_faces(
         header = io.BytesIO()
         form = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), 64, 64, 3)}
         np.lib.format.write_array_header_1_0(header, form)
-        if ranks.is_first():
+        if ranks.is_rank_zero():
             np.save(folder / ROWS_FILE, rows)
             (folder / IMAGES_FILE).write_bytes(header.getvalue())
         ranks.wait()
         starts = ranks.share(range(0, len(rows), BATCH))
         with (folder / IMAGES_FILE).open("r+b") as out:  # a memory map would meet a full disk with a crash
             out.seek(header.tell() + (starts[0] * FACE_BYTES if starts else 0))
-            hidden = None if ranks.is_first() else True  # None: where there is no terminal
+            hidden = None if ranks.is_rank_zero() else True  # None: where there is no terminal
             for start in tqdm(starts, f"reconstructing {len(rows)} faces", disable=hidden):
                 out.write(live[rows[start : start + BATCH]].tobytes())
         return {"count": len(rows)}

@@ -50,7 +50,7 @@ from fakegan.stages.train_classifier import CLASSIFIER
 from fakegan.system import ranks, signals
 from fakegan.system.devices import describe, use_device
 from fakegan.system.files import replacing
-from fakegan.system.processes import is_child, resuming, together
+from fakegan.system.processes import is_child, resume_command, run_ranks
 from fakegan.system.shell import command as command_line
 from fakegan.system.shell import here, program, trusting, word
 from fakegan.training import parts, trials
@@ -74,16 +74,16 @@ def run(settings: RunSettings, stages: Sequence[Stage] = STAGES, open_faces: Ope
         FakeganError: what a stage raises; another process works on this run and goes on doing so.
         KeyboardInterrupt, SystemExit: it was asked to stop.
     """
-    signals.unwind()
+    signals.raise_from_now_on()
     metrics_file = settings.paths.run_dir / METRICS_FILE
     wanted = _processes(settings)
-    if ranks.on_first(metrics_file.is_file):
+    if ranks.on_rank_zero(metrics_file.is_file):
         log.info("%s had finished already: nothing was done", settings.paths.run_dir)
     elif ranks.count() == 1 and wanted > 1:
         _start_processes(settings, wanted)
     else:
-        with ranks.loss_told(), ranks.first_within(lambda: _alone_in(settings.paths.run_dir)):
-            if not ranks.on_first(metrics_file.is_file):  # another process had the run, and has finished it
+        with ranks.peer_failure_as_error(), ranks.rank_zero_context(lambda: _alone_in(settings.paths.run_dir)):
+            if not ranks.on_rank_zero(metrics_file.is_file):  # another process had the run, and has finished it
                 _carry_out(settings, stages, open_faces)
     metrics = read_metrics(metrics_file)
     if ranks.count() == 1 or not is_child():  # else the process that started this one prints them
@@ -117,7 +117,7 @@ def _start_processes(settings: RunSettings, wanted: int) -> None:
     with _alone_in(run_dir):  # then rank 0 holds the lock
         write_status(run_dir, Status("starting"))
     os.environ.setdefault(COMMAND_VARIABLE, command())
-    together(resuming(run_dir, settings.trusted), wanted, run_dir)
+    run_ranks(resume_command(run_dir, settings.trusted), wanted, run_dir)
 
 
 @contextmanager
@@ -144,7 +144,7 @@ def _alone_in(run_dir: Path) -> Iterator[None]:
 def _carry_out(settings: RunSettings, stages: Sequence[Stage], open_faces: OpenFaces) -> None:
     """Refuse what cannot be before anything starts, open the faces, and carry out the stages."""
     device = use_device(settings.trainer.accelerator)
-    ranks.on_first(lambda: check_loggers(settings))
+    ranks.on_rank_zero(lambda: check_loggers(settings))
     networks = try_networks(settings)
     precision = settings.trainer.precision_on(device.type)
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
@@ -152,20 +152,20 @@ def _carry_out(settings: RunSettings, stages: Sequence[Stage], open_faces: OpenF
     for line in (*settings.trainer.said(device.type), *said_of_several(networks)):
         log.info(line)
     named, own = settings.model.checkpoint, settings.paths.run_dir / AUTOENCODER_FOLDER / AUTOENCODER_FILE
-    if settings.pipeline.needs_autoencoder and named is not None and not ranks.on_first(own.is_file):
+    if settings.pipeline.needs_autoencoder and named is not None and not ranks.on_rank_zero(own.is_file):
         named_autoencoder(named, settings)
     _begin_stage(settings, "faces")
     faces = open_faces(settings, settings.pipeline.needs)
-    ranks.on_first(lambda: _same_faces_as_before(settings.paths.run_dir, faces))
+    ranks.on_rank_zero(lambda: _same_faces_as_before(settings.paths.run_dir, faces))
     log.info(faces_by_stage(settings, faces))
     run = Run(settings, device, faces)
     with writing(settings):
         for stage in stages:
-            if not stage.needed(settings.pipeline) or ranks.on_first(partial(stage.done, run)):
+            if not stage.needed(settings.pipeline) or ranks.on_rank_zero(partial(stage.done, run)):
                 continue
             _begin_stage(settings, stage.name)
             if stage.on_rank_0:
-                ranks.on_first(partial(stage.run, run))
+                ranks.on_rank_zero(partial(stage.run, run))
             else:
                 stage.run(run)
 
@@ -198,8 +198,8 @@ def try_networks(settings: RunSettings) -> list[nn.Module]:
 
 
 def _begin_stage(settings: RunSettings, name: str) -> None:
-    signals.raise_if_asked()
-    if ranks.is_first():
+    signals.raise_if_stopped()
+    if ranks.is_rank_zero():
         write_status(settings.paths.run_dir, Status(name))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fakegan.config.building import untrained
-from fakegan.config.trust import refuse_foreign
+from fakegan.config.trust import refuse_untrusted
 from fakegan.data.faces import Faces
 from fakegan.detector import is_among, sha256_bytes
 from fakegan.errors import FakeganError, UsageError
@@ -41,7 +41,7 @@ def train_autoencoder(run: Run) -> None:
         with replacing(own) as building:
             shutil.copyfile(source, building)
 
-    ranks.on_first(keep)
+    ranks.on_rank_zero(keep)
 
 
 def find_trained(run: Run) -> Path:
@@ -82,7 +82,7 @@ def _fit(run: Run, building: Path) -> dict[str, Any]:
         workers=settings.data.workers,
     )
     log.info("autoencoder: training %s on %d real faces", settings.model.name, len(splits.autoencoder_train))
-    before = ranks.on_first(lambda: earlier_run(building, stage))
+    before = ranks.on_rank_zero(lambda: earlier_run(building, stage))
     best = fit(lambda: parts.autoencoder(settings), data, stage, settings, budget, begun=before)
     content = {
         "net": untrained(settings.model.node["net"]),
@@ -91,7 +91,7 @@ def _fit(run: Run, building: Path) -> dict[str, Any]:
         "learnt": torch.from_numpy(sha256_bytes(store.sha256[splits.autoencoder_train])),
         "selected_on": torch.from_numpy(sha256_bytes(store.sha256[splits.autoencoder_val])),
     }
-    ranks.on_first(lambda: save_checkpoint(content, building / AUTOENCODER_FILE))
+    ranks.on_rank_zero(lambda: save_checkpoint(content, building / AUTOENCODER_FILE))
     return {"trained_by": run.folder.name}
 
 
@@ -110,7 +110,7 @@ def named_autoencoder(path: Path, settings: RunSettings) -> Path:
     if not isinstance(found, dict):
         raise UsageError(f"model.checkpoint={path} is no autoencoder: name the {AUTOENCODER_FILE} of a run")
     with refusing_misfits(file):
-        refuse_foreign(found, "net", settings.trusted)
+        refuse_untrusted(found, "net", settings.trusted)
     wanted = untrained(settings.model.node["net"])
     for key in dict.fromkeys([*found, *wanted]):
         if found.get(key) != wanted.get(key):

@@ -32,7 +32,7 @@ def train_classifier(run: Run) -> None:
     view = run.settings.pipeline.seen
     assert view is not None
     spec = _fit(run, view) if view.trains else _learn_error(view, run.examples)
-    ranks.on_first(lambda: _write_detector(run, spec))
+    ranks.on_rank_zero(lambda: _write_detector(run, spec))
 
 
 def _fit(run: Run, view: View) -> NetSpec:
@@ -64,7 +64,7 @@ def _fit(run: Run, view: View) -> NetSpec:
             content = {"net": untrained(node[name]), "weights": weights, "view": settings.pipeline.view}
             save_checkpoint(content, run.folder / file)
 
-    ranks.on_first(keep_others)
+    ranks.on_rank_zero(keep_others)
     return NetSpec(untrained(node["net"]), weights_of(best, "net."))
 
 

@@ -17,15 +17,15 @@ from types import FrameType
 from typing import NoReturn
 
 from fakegan.system import signals
-from fakegan.system.processes import REQUEUED, STOPPING, is_child
+from fakegan.system.processes import REQUEUED, STOP_SIGNALS, is_child
 
 _ANSWER = 20.0  # seconds that a busy SLURM has to answer: a job that it ends is killed after 30
-ANNOUNCING = tuple(number for number in STOPPING if number not in {signal.SIGINT, signal.SIGTERM})
+REQUEUE_SIGNALS = tuple(number for number in STOP_SIGNALS if number not in {signal.SIGINT, signal.SIGTERM})
 
 
 def requeue_when_told() -> None:
     """From now on these signals put the job into the queue again; elsewhere than under SLURM nothing changes."""
-    for number in (signal.SIGTERM, *ANNOUNCING):
+    for number in (signal.SIGTERM, *REQUEUE_SIGNALS):
         if "SLURM_JOB_ID" in os.environ and signal.getsignal(number) in {signal.SIG_DFL, signals.stop}:
             signal.signal(number, requeue)
 
@@ -39,15 +39,15 @@ def requeue(number: int, _frame: FrameType | None = None) -> NoReturn:
         SystemExit: with 75, or, where SLURM refused or a SIGTERM was meant for good, with 128 and the signal's number.
     """
     if is_child() or os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
-        signals.leave(REQUEUED)
+        signals.end_process(REQUEUED)
     meant = _meant_by_sigterm() if number == signal.SIGTERM else "requeue"
     if meant == "end":
         signals.stop(number)
     if meant == "requeue" and not _scontrol("requeue", job_id()):
         print(f"SLURM did not put job {job_id()} into the queue again: submit it anew", file=sys.stderr, flush=True)
-        signals.leave(128 + number)
+        signals.end_process(128 + number)
     print(f"job {job_id()} is in the queue again", file=sys.stderr, flush=True)
-    signals.leave(REQUEUED)
+    signals.end_process(REQUEUED)
 
 
 def _meant_by_sigterm() -> str:

@@ -49,21 +49,21 @@ def fit(
         UsageError: an argument of the trainer does not go with these data.
     """
     checkpoints, finished = folder / CHECKPOINTS, folder / FINISHED
-    if ranks.on_first(finished.is_file):  # stopped later, between this stage and the next
+    if ranks.on_rank_zero(finished.is_file):  # stopped later, between this stage and the next
         return checkpoints / BEST
     last = checkpoints / LAST
-    ranks.on_first(lambda: _writable(checkpoints))
+    ranks.on_rank_zero(lambda: _writable(checkpoints))
     torch.manual_seed(settings.seed)
     module = make()
     if begun is not None:
-        ranks.on_first(lambda: _take_over(begun / CHECKPOINTS, checkpoints, module))
+        ranks.on_rank_zero(lambda: _take_over(begun / CHECKPOINTS, checkpoints, module))
     trainer, stop = trainer_for(module, data, folder, settings, budget, stops_early)
     if settings.trainer.node.get("enable_model_summary"):
         print(ModelSummary(module), flush=True)  # Lightning would write it to a log that nobody sees
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on workers and log intervals does not fit memory maps
         try:
-            saved = ranks.on_first(last.is_file)
+            saved = ranks.on_rank_zero(last.is_file)
             trainer.fit(module, datamodule=data, ckpt_path=_checked(last, module) if saved else None)
         except MisconfigurationException as error:  # what it sees only now, of the user's own module or data
             raise UsageError(f"trainer: {' '.join(str(error).split())}") from error
@@ -75,8 +75,8 @@ def fit(
             if ended.code != 1:
                 raise
             raise KeyboardInterrupt from None  # a second Ctrl-C, which Lightning answers with exit code 1
-    ranks.on_first(lambda: _tell_end(folder, trainer))
-    ranks.on_first(finished.touch)
+    ranks.on_rank_zero(lambda: _tell_end(folder, trainer))
+    ranks.on_rank_zero(finished.touch)
     stop.follow(ranks.largest(stop.noted))  # it came in the last epoch
     return checkpoints / BEST
 
