@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from html.parser import HTMLParser
@@ -104,6 +104,15 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 def csv_rows(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def intervals(content: Any) -> Iterator[dict[str, float]]:
+    """Every measure with its interval in the content of metrics.json or analysis.json."""
+    if isinstance(content, dict):
+        if set(content) == {"value", "low", "high"}:
+            yield content
+        for inner in content.values():
+            yield from intervals(inner)
 
 
 def compose_run(*overrides: str) -> RunSettings:

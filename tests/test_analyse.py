@@ -1,7 +1,7 @@
 """The analysis of an autoencoder that has learnt nothing, on the generated faces: files, numbers, degenerate cases."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from fakegan.runs.folder import ANALYSIS_FILE, ANALYSIS_FOLDER
 from fakegan.stages.analyse import ANALYSIS, analyse
 from fakegan.stages.stage import Run
 from tests.conftest import Compose
-from tests.helpers import csv_rows, run_of, save_autoencoder
+from tests.helpers import csv_rows, intervals, run_of, save_autoencoder
 
 ERRORS = ("l1", "psnr", "ssim", "high_frequency")
 PICTURES = {"examples", "error_distributions", "spectra"}
@@ -42,7 +42,6 @@ def make(compose_settings: Compose, artifact_dir: Path) -> Make:
         test = [splits.test[labels[splits.test] == label][:count] for label, count in ((REAL, real), (FAKE, fake))]
         train = splits.train[train_fakes | (labels[splits.train] == REAL)]
         run.faces = replace(run.faces, splits=replace(splits, test=np.sort(np.concatenate(test)), train=train))
-        assert run.autoencoder is not None
         save_autoencoder(run.autoencoder)
         return run
 
@@ -54,14 +53,6 @@ def _analysed(run: Run) -> Any:
     analyse(run)
     text = (run.folder / ANALYSIS_FOLDER / ANALYSIS_FILE).read_text()
     return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in the file"))
-
-
-def _measures(node: Any) -> Iterator[dict[str, float]]:
-    if isinstance(node, dict):
-        if set(node) == {"value", "low", "high"}:
-            yield node
-        for child in node.values():
-            yield from _measures(child)
 
 
 def test_it_writes_what_the_report_reads(make: Make) -> None:
@@ -83,7 +74,7 @@ def test_it_writes_what_the_report_reads(make: Make) -> None:
     assert {name: of["features"] for name, of in found["probes"].items()} == {"code": 6, "residual_spectrum": 46}
     assert {of["n_train"] for of in found["probes"].values()} == {len(run.faces.splits.train)}
     assert tuple(found["complexity"]["spearman"]) == ERRORS
-    measures = list(_measures(found))
+    measures = list(intervals(found))
     assert len(measures) == 4 * (3 + 3 * 3) + 4 + 4 + 2
     assert all(m["low"] <= m["value"] <= m["high"] for m in measures)
 
@@ -175,7 +166,6 @@ def test_few_faces_give_neither_a_crash_nor_a_nan(make: Make, real: int, fake: i
 def test_reconstructions_that_are_all_alike(make: Make) -> None:
     """A dead net: the code has no spread, so its probe knows nothing."""
     run = make()
-    assert run.autoencoder is not None
     save_autoencoder(run.autoencoder, alike=True, code_channels=None)
     found = _analysed(run)
     assert found["autoencoder"]["code_channels"] == 8

@@ -23,7 +23,7 @@ def make(compose_settings: Compose) -> Make:
 
     def of(*words: str) -> tuple[Faces, Examples]:
         run = run_of(compose_settings(*words))
-        if run.autoencoder is not None:
+        if run.settings.pipeline.needs_autoencoder:
             save_autoencoder(run.autoencoder)
         make_examples(run)
         return run.faces, run.examples

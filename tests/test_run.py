@@ -25,7 +25,7 @@ from fakegan.stages.examples import make_examples, own_faces
 from fakegan.stages.test import TEST
 from fakegan.system.places import CONF
 from tests.conftest import Compose
-from tests.helpers import csv_rows, elsewhere, run_of, snapshot, stages_with
+from tests.helpers import csv_rows, elsewhere, intervals, run_of, snapshot, stages_with
 
 MEASURES = (
     *("accuracy", "balanced_accuracy", "auroc", "average_precision", "eer", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05"),
@@ -70,18 +70,10 @@ def test_threshold_temperature_and_band_come_from_validation(finished_once: RunS
 
 
 def test_every_measure_has_an_interval_around_it(finished_once: RunSettings) -> None:
-    metrics = _metrics(finished_once)
-
-    def check(content: Any) -> int:
-        if not isinstance(content, dict):
-            return 0
-        if set(content) == {"value", "low", "high"}:
-            assert content["low"] <= content["value"] <= content["high"]
-            return 1
-        return sum(check(inner) for inner in content.values())
-
-    assert check(metrics["test"]) >= len(MEASURES) + 3 * 3 + 4
-    assert check(metrics["val"]) >= len(MEASURES)
+    for split, least in (("test", len(MEASURES) + 3 * 3 + 4), ("val", len(MEASURES))):
+        found = list(intervals(_metrics(finished_once)[split]))
+        assert len(found) >= least
+        assert all(m["low"] <= m["value"] <= m["high"] for m in found)
 
 
 def test_a_finished_run_is_not_run_again(finished_once: RunSettings) -> None:

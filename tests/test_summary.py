@@ -1,5 +1,7 @@
 """What TensorBoard, the usual logger, shows of a test."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -11,24 +13,26 @@ from fakegan.stages.test import HPARAM_METRICS, log_test
 from tests.conftest import Compose
 
 
-def _shown(compose_settings: Compose, learnt_from: set[str]) -> EventAccumulator:
-    """Twelve reals at 0.4; the first generator scores above them, the second below."""
+@pytest.fixture
+def shown(compose_settings: Compose, monkeypatch: pytest.MonkeyPatch) -> Callable[..., EventAccumulator]:
+    """The events of a test: twelve reals at 0.4; the generator `known` scores above them, `new` below."""
+    monkeypatch.setattr(plots, "available", lambda: False)
     scores, labels = np.repeat([0.4, 0.9, 0.1], 12), np.repeat([0, 1, 1], 12)
     files = np.arange(36).astype(str)
     faces = FaceScores(files, np.repeat(["camera", "known", "new"], 12), labels, files, scores, scores >= 0.5)
-    tested = ScoredFaces(faces, scores, 0.5, frozenset(learnt_from))
-    settings = compose_settings()
-    log_test(settings, {"test": tested.measures(), "objective": 0.75}, tested)
-    events = EventAccumulator(str(settings.paths.run_dir / "test"), {"histograms": 0})
-    events.Reload()
-    return events
+
+    def of(*learnt_from: str) -> EventAccumulator:
+        tested, settings = ScoredFaces(faces, scores, 0.5, frozenset(learnt_from)), compose_settings()
+        log_test(settings, {"test": tested.measures(), "objective": 0.75}, tested)
+        events = EventAccumulator(str(settings.paths.run_dir / "test"), {"histograms": 0})
+        events.Reload()
+        return events
+
+    return of
 
 
-def test_seen_and_unseen_generators_stand_apart_and_never_together(
-    compose_settings: Compose, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(plots, "available", lambda: False)
-    events = _shown(compose_settings, {"camera", "known"})
+def test_seen_and_unseen_generators_stand_apart_and_never_together(shown: Callable[..., EventAccumulator]) -> None:
+    events = shown("camera", "known")
     apart = {f"test/{kind}/{name}" for kind in ("seen", "unseen") for name in HPARAM_METRICS}
     assert set(events.Tags()["scalars"]) == {*apart, "objective"}
     assert [events.Scalars(f"test/{kind}/auroc")[0].value for kind in ("seen", "unseen")] == [1.0, 0.0]
@@ -39,10 +43,7 @@ def test_seen_and_unseen_generators_stand_apart_and_never_together(
     assert [histogram.min for histogram in found] == [0.4, 0.9, 0.1]
 
 
-def test_generators_of_one_kind_have_the_usual_names(
-    compose_settings: Compose, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(plots, "available", lambda: False)
-    events = _shown(compose_settings, {"camera", "known", "new"})
+def test_generators_of_one_kind_have_the_usual_names(shown: Callable[..., EventAccumulator]) -> None:
+    events = shown("camera", "known", "new")
     assert set(events.Tags()["scalars"]) == {*(f"test/{name}" for name in HPARAM_METRICS), "objective"}
     assert set(events.Tags()["histograms"]) == {"test/score_real", "test/score_fake"}

@@ -65,7 +65,6 @@ class Measured:
 
 def analyse(run: Run) -> None:
     """Write the run's folder `analysis`: numbers, errors of each test face, pictures; once, for the loggers too."""
-    assert run.autoencoder is not None
     settings, splits = run.settings, run.faces.splits
     ingredients = {
         "autoencoder": file_digest(run.autoencoder),
@@ -95,7 +94,6 @@ def _write(run: Run, folder: Path) -> dict[str, Any]:
     numbers["complexity"]["name"] = COMPLEXITY_NAME
     for name, features in train.probes.items():
         numbers["probes"][name] |= {"features": features.shape[1], "n_train": len(train.rows)}
-    assert run.autoencoder is not None
     trained, channels = load_checkpoint(run.autoencoder), test.code.shape[1] // 2
     content = {
         "n_real": int((store.labels[splits.test] == REAL).sum()),

@@ -48,7 +48,6 @@ def reconstruct_faces(
                 out.write(live[rows[start : start + BATCH]].tobytes())
         return {"count": len(rows)}
 
-    assert run.autoencoder is not None
     ingredients = {
         "autoencoder": file_digest(run.autoencoder),
         "faces": fingerprint,
@@ -66,7 +65,6 @@ class LiveReconstructions:
         run: Run,  # with a trained autoencoder
         images: RowArray,  # by store row
     ) -> None:
-        assert run.autoencoder is not None
         self.net = load_autoencoder(run.autoencoder, run.settings.trusted).to(run.device)
         self.images, self.device = images, run.device
 

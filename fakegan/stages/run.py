@@ -60,16 +60,13 @@ from fakegan.training.fitting import trainer_for
 from fakegan.training.loggers import check as check_loggers
 from fakegan.training.loggers import writing
 
+OpenFaces = Callable[[RunSettings, Needs], Faces]
 STAGES = (AUTOENCODER, EXAMPLES, CLASSIFIER, ANALYSIS, TEST)
 PATIENCE = 120.0  # seconds that a process which is asked to end may take
 log = logging.getLogger(__name__)
 
 
-def run(
-    settings: RunSettings,
-    stages: Sequence[Stage] = STAGES,
-    open_faces: Callable[[RunSettings, Needs], Faces] = own_faces,
-) -> float:
+def run(settings: RunSettings, stages: Sequence[Stage] = STAGES, open_faces: OpenFaces = own_faces) -> float:
     """Carry out the stages that the pipeline needs and that are not done; print the results and where they are.
 
     Returns the selection score, higher is better: validation AUROC, or an autoencoder's PSNR.
@@ -146,9 +143,7 @@ def _alone_in(run_dir: Path) -> Iterator[None]:
         lock.release()
 
 
-def _carry_out(
-    settings: RunSettings, stages: Sequence[Stage], open_faces: Callable[[RunSettings, Needs], Faces]
-) -> None:
+def _carry_out(settings: RunSettings, stages: Sequence[Stage], open_faces: OpenFaces) -> None:
     """Refuse what cannot be before anything starts, open the faces, and carry out the stages."""
     device = use_device(settings.trainer.accelerator)
     ranks.on_rank_zero(lambda: check_loggers(settings))

@@ -48,10 +48,9 @@ class Run:
         return self.settings.paths.run_dir
 
     @property
-    def autoencoder(self) -> Path | None:
-        """The file of the run's trained autoencoder; None where its pipeline needs no autoencoder."""
-        needed = self.settings.pipeline.needs_autoencoder
-        return self.folder / AUTOENCODER_FOLDER / AUTOENCODER_FILE if needed else None
+    def autoencoder(self) -> Path:
+        """The file of the run's trained autoencoder; only a run whose pipeline needs an autoencoder gets one."""
+        return self.folder / AUTOENCODER_FOLDER / AUTOENCODER_FILE
 
 
 @dataclass(frozen=True)

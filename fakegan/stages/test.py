@@ -54,7 +54,6 @@ def test(run: Run) -> None:
 
 
 def _autoencoder_alone(run: Run) -> dict[str, Any]:
-    assert run.autoencoder is not None
     metrics = autoencoder_metrics(run.autoencoder)
     finals = {**{f"validation/{name}": value for name, value in metrics.items()}, "objective": metrics["psnr"]}
     with in_a_stage(run.settings, run.folder / VALIDATION_FOLDER) as loggers:
@@ -82,7 +81,7 @@ def _tested(run: Run) -> dict[str, Any]:
         own_task = score_reconstructed(detector, store, recon, rows[real], chosen(tested, real))
         own_task.write(run.folder / RECONSTRUCTED_FOLDER)
         content["test_reconstructed"] = own_task.measures()
-    if run.autoencoder is not None:
+    if run.settings.pipeline.needs_autoencoder:
         content["autoencoder"] = autoencoder_metrics(run.autoencoder)
     content |= {**decisions(detector, store), LEARNT_FROM: learnt_from}
     tested.write(run.folder, TEST_FOLDER)

@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 def train_autoencoder(run: Run) -> None:
     """Put the autoencoder's file into the run: the one that the config names, or one found or trained now."""
     own, named = run.autoencoder, run.settings.model.checkpoint
-    assert own is not None
     source = find_trained(run) if named is None else named_autoencoder(named, run.settings)
 
     def keep() -> None:
@@ -154,7 +153,6 @@ def _is_done(run: Run) -> bool:
     Raises:
         FakeganError: it has one that learnt from faces which this run keeps from it.
     """
-    assert run.autoencoder is not None
     if not run.autoencoder.is_file():
         return False
     _refuse_seen_faces(run.autoencoder, run.faces)

@@ -106,7 +106,7 @@ def _write_detector(run: Run, spec: NetSpec) -> None:
     used = np.concatenate(list(rows.values()))
     seen, seen_labels = sha256_bytes(store.sha256[used]), store.labels[used]
     autoencoder_spec = None
-    if run.autoencoder is not None:
+    if run.settings.pipeline.needs_autoencoder:
         content = load_checkpoint(run.autoencoder)
         autoencoder_spec = NetSpec(content["net"], content["weights"])
         real = np.concatenate([content["learnt"].numpy(), content["selected_on"].numpy()])
