@@ -22,9 +22,7 @@ from fakegan import Run, predict, prepare, sample
 from fakegan.config.overrides import opened
 from fakegan.runs import folder as run_folder
 from fakegan.runs.compose import register_resolvers, settings_of
-from fakegan.runs.config_file import PLACES
 from fakegan.runs.settings import EvaluateSettings
-from fakegan.sweep import lifecycle
 from fakegan.system.places import CONF, PROJECT
 from tests.helpers import blocks, commands, smooth_faces
 
@@ -46,11 +44,10 @@ def _train(words: list[str]) -> None:
     """Composes the run, or the first run of a sweep."""
     keys = {word.partition("=")[0] for word in words if "=" in word}
     if "resume" in keys and "-m" not in words:  # the config is in the run's folder
-        assert keys <= {"resume", "trust", *PLACES}
+        assert keys <= {"resume", "trust", "data.root"}
         return
     words = [word for word in words if word not in {"-m", "--help", "resume=true"}]
     parsed = zip(words, OverridesParser.create().parse_overrides(words), strict=True)
-    lifecycle.register()
     single = [
         f"{override.key_or_group}={next(override.sweep_string_iterator())}" if override.is_sweep_override() else word
         for word, override in parsed

@@ -1,6 +1,7 @@
 """Whole runs in miniature, in this process, on the generated store."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ from fakegan.runs.settings import EvaluateSettings, RunSettings
 from fakegan.stages import run as stages
 from fakegan.stages import test, train_autoencoder
 from fakegan.stages.examples import examples, own_faces
+from fakegan.system.places import PROJECT
 from fakegan.training.autoencoder import AdversarialAutoencoder
 from fakegan.training.callbacks import ReconstructionGrid, StopOnDivergence, reconstruction_grid
 from fakegan.training.classifier import Classifier
@@ -487,6 +489,14 @@ def test_the_studys_own_settings_train(compose_settings: Compose, experiment: st
 def test_views_of_more_than_the_reconstruction_train_and_are_tested(compose_settings: Compose, view: str) -> None:
     settings = compose_settings(f"pipeline={view}_classify", "budget.classifier.max_epochs=3")
     assert stages.run(settings).objective > 0.9  # the checkerboard does not survive the autoencoder
+
+
+def test_every_link_of_readme_leads_somewhere() -> None:
+    pages = [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#]+)", page.read_text())]
+    assert len(links) > 5
+    for page, link in links:
+        assert link.startswith("https://") or (page.parent / link).exists(), (page, link)
 
 
 def test_a_name_that_is_no_utf8_is_written_as_it_was_read(tmp_path: Path) -> None:
