@@ -23,8 +23,9 @@ from fakegan.config.overrides import opened
 from fakegan.runs import folder as run_folder
 from fakegan.runs.compose import register_resolvers, settings_of
 from fakegan.runs.settings import EvaluateSettings
+from fakegan.stages import run as stages
 from fakegan.system.places import CONF, PROJECT
-from tests.helpers import blocks, commands, smooth_faces
+from tests.helpers import blocks, commands, compose_run, smooth_faces
 
 DOCS = PROJECT / "docs"
 PAGES = [*sorted(PROJECT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
@@ -53,6 +54,8 @@ def _train(words: list[str]) -> None:
         for word, override in parsed
     ]
     fakegan.compose(*single)
+    if any(key.startswith("trainer.") for key in keys):  # some of them are refused where the networks are known
+        stages._learners(compose_run("paths.run_dir=run", "+debug=fast", *single))
 
 
 def _evaluate(words: list[str]) -> None:
