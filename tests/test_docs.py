@@ -161,6 +161,14 @@ def test_every_file_of_a_run_or_sweep_is_explained() -> None:
     assert {name for name in names if f"`{name}`" not in text} == set()
 
 
+def test_every_mistake_of_the_study_has_a_test_of_its_number() -> None:
+    section = (DOCS / "study.md").read_text().partition("## Ten mistakes")[2]
+    listed = re.findall(r"^\| (\d+) \|", section, re.MULTILINE)
+    tests = re.findall(r"^def (test_\w+)", (PROJECT / "tests" / "test_mistakes.py").read_text(), re.MULTILINE)
+    assert listed == [str(number) for number in range(1, 11)]
+    assert set(listed) <= set(re.findall(r"_(\d+)_", " ".join(tests)))
+
+
 @pytest.fixture
 def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Runs a line of a page in a folder with pictures, tiny where it trains."""
