@@ -132,7 +132,7 @@ def test_links_and_names_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors, f"{link}#{anchor}"
     for name in re.findall(r"`((?:fakegan|conf|tests|docs|\.ci)/[\w./-]*)`", text):
         assert (PROJECT / name).exists() or "NAME" in name, name
-    tests = "".join(path.read_text() for path in (PROJECT / "tests").glob("test_*.py"))
+    tests = "".join(path.read_text() for path in (PROJECT / "tests").rglob("test_*.py"))
     for name in re.findall(r"`(test_\w+)`", text):
         assert f"def {name}(" in tests, name
 
