@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -50,15 +48,3 @@ def compose_run(*overrides: str) -> RunSettings:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", list(map(opened, overrides)))
     return settings_of(RunSettings, cfg, overrides)
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    """The code blocks of a page that are in this language ("" for none), without their fences."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
-    return [block for own, block in found if own == language]
-
-
-def commands(page: Path) -> list[str]:
-    """The shell commands of a page, each on one line and without its comment."""
-    lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
-    return [shlex.join(words) for line in lines if (words := shlex.split(line, comments=True))]

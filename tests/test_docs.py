@@ -25,7 +25,8 @@ from fakegan.runs.compose import register_resolvers, settings_of
 from fakegan.runs.settings import EvaluateSettings
 from fakegan.stages import run as stages
 from fakegan.system.places import CONF, PROJECT
-from tests.helpers import blocks, commands, compose_run, smooth_faces
+from tests.helpers import compose_run, smooth_faces
+from tests.pages import blocks, commands
 
 DOCS = PROJECT / "docs"
 PAGES = [*sorted(PROJECT.glob("*.md")), *sorted(DOCS.glob("*.md"))]

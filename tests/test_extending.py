@@ -43,7 +43,7 @@ from fakegan.training import parts, trials
 from fakegan.training.classifier import Classifier
 from fakegan.training.schedules import follow
 from tests.conftest import Compose
-from tests.helpers import blocks, commands
+from tests.pages import blocks, commands
 
 from .test_ranks import record
 from .test_resume import same_run, steps_done

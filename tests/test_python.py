@@ -16,7 +16,8 @@ import fakegan
 from fakegan import FakeganError, UsageError
 from fakegan.runs.folder import DETECTOR_FILE
 from fakegan.system import places
-from tests.helpers import blocks, smooth_faces
+from tests.helpers import smooth_faces
+from tests.pages import blocks
 from tests.test_predict import detector
 
 ROOT = Path(__file__).parent.parent

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import blocks
+from tests.pages import blocks
 
 PACKAGE = Path(__file__).parent.parent / "fakegan"
 # A package or loose module imports from the layers above its own in this list only, within functions too: neither from
