@@ -42,18 +42,19 @@ from fakegan.training import parts
 from fakegan.training.schedules import follow
 from tests.conftest import Compose
 from tests.helpers import record, run_script, same_run, steps_done
+from tests.pages import blocks, commands
 
-PAGE = (PROJECT / "docs" / "extending.md").read_text()
-COMMANDS = re.findall(r"^python train\.py (.*)$", PAGE, re.MULTILINE)
+PAGE = PROJECT / "docs" / "extending.md"
+COMMANDS = [line.removeprefix("python train.py ") for line in commands(PAGE)]
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the page's code and config files in it, where Python looks last."""
     folder = tmp_path_factory.mktemp("study")
-    code = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    (folder / "my_package.py").write_text("\n\n".join(code))
-    for place, text in re.findall(r"```yaml\n# (mystudy/\S+)\n(.*?)```", PAGE, re.DOTALL):
+    (folder / "my_package.py").write_text("\n\n".join(blocks(PAGE, "python")))
+    for block in blocks(PAGE, "yaml"):
+        place, text = block.removeprefix("# ").split("\n", maxsplit=1)
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         (folder / place).write_text(text)
     before = list(sys.path)
@@ -80,7 +81,7 @@ def composed(compose_settings: Compose, study: Path, monkeypatch: pytest.MonkeyP
 def test_the_page_shows_each_kind() -> None:
     for key in ("classifier.net.", "model.net.", "classifier.loss.", "optimizer.", "schedule.", "classifier._target_"):
         assert any(key in line for line in COMMANDS), key
-    for key in ("callbacks.", "data.modules.", "pipeline.view=", "--config-dir"):
+    for key in ("callbacks.", "logger.", "data.modules.", "pipeline.view=", "--config-dir"):
         assert any(key in line for line in COMMANDS), key
 
 
@@ -97,6 +98,8 @@ def test_what_the_page_shows_runs_and_scores_again(composed: Any, line: str) -> 
     assert Detector.load(run_dir, trust=("my_package",)).view.channels == 3
     if "CountSteps" in line:
         assert (run_dir / "classifier" / "steps.txt").read_text().endswith(" batches")
+    if "TextLogger" in line:
+        assert " val/auroc " in (run_dir / "classifier" / "values.txt").read_text()
 
 
 @pytest.mark.parametrize("line", COMMANDS)

@@ -1,7 +1,6 @@
 """FakeGAN as a Python program uses it: import, load, train, compose, and every block of docs/python.md."""
 
 import io
-import re
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -18,6 +17,7 @@ from fakegan import FakeganError, UsageError
 from fakegan.runs.folder import DETECTOR_FILE
 from fakegan.system import places
 from tests.helpers import smooth_faces
+from tests.pages import blocks
 from tests.pictures import detector
 
 ROOT = Path(__file__).parent.parent
@@ -202,10 +202,10 @@ def test_the_page_about_python_runs(store_path: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr(fakegan, "train", lambda *words: original(*words, *store))
     names: dict[str, object] = {}
     shown = io.StringIO()
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
-    assert len(blocks) == 3
+    code = blocks(ROOT / "docs" / "python.md", "python")
+    assert len(code) == 3
     with redirect_stdout(shown):
-        for block in blocks:
+        for block in code:
             exec(block, names)
     assert "classifier: training alexnet" in shown.getvalue()
     assert len((tmp_path / "rows.csv").read_text().splitlines()) == 4

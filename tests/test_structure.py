@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fakegan.runs import folder
+from tests.pages import blocks
 
 PACKAGE = Path(__file__).parent.parent / "fakegan"
 # A package or loose module imports from the layers above its own in this list only, within functions too: neither from
@@ -49,6 +50,11 @@ def _layer(name: str) -> int:
     found = [i for i, layer in enumerate(LAYERS) if name in layer]
     assert len(found) == 1, f"{name} must stand in one of the layers"
     return found[0]
+
+
+def test_the_page_on_architecture_draws_these_layers() -> None:
+    page = PACKAGE.parent / "docs" / "architecture.md"
+    assert [set(line.split()) for line in blocks(page, "")[0].splitlines()] == LAYERS
 
 
 def _imports(path: Path) -> set[str]:

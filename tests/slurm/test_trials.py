@@ -76,7 +76,7 @@ class Trial:
             self.process = subprocess.Popen(
                 command, cwd=place.folder, env=environment, stdout=said, stderr=said, start_new_session=True
             )
-        # README's line, on the CPUs of both nodes
+        # docs/clusters.md's line, on the CPUs of both nodes
         line = ["sbatch", "--parsable", "--requeue", "--signal=USR1@120", "--nodes=2", "--ntasks-per-node=1"]
         wrapped = " ".join(["srun", *train, *words, "trainer=ddp_cpu", f"hydra.run.dir={self.run}"])
         if place.ours:
