@@ -82,7 +82,7 @@ def _choices(
 
 
 def _keys(options: Sequence[Option], remarks: Mapping[str, str], width: int) -> Iterator[str]:
-    """A row for each option, first for the options of no group; a remark in YAML goes before the comment in a signature."""
+    """A row for each option, without a group first; a remark in YAML goes before the comment in a signature."""
     groups: dict[str, list[Option]] = {"": []}
     for option in options:
         groups.setdefault(option.key.rpartition(".")[0].partition(".")[0], []).append(option)
