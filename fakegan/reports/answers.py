@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from fakegan.evaluation.compare import Comparison, holm
 from fakegan.evaluation.metrics import judged
-from fakegan.reports.render import Answer
-from fakegan.runs.finished import Configuration, differences_of, flat, shown_path
 from fakegan.reports.groups import Group, fingerprint, of_seeds
 from fakegan.reports.numbers import ALPHA, GUESSING_WORDS, guessing, mean_value, measured, number, over, p_words
 from fakegan.reports.reconstruction import Autoencoder
+from fakegan.reports.render import Answer
+from fakegan.runs.finished import Configuration, differences_of, flat, shown_path
 
 NOT_ASKED = "Not asked by these runs"
 NOT_COMPARABLE = "Not answered: these runs cannot be compared"

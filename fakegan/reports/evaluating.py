@@ -16,19 +16,18 @@ from fakegan.data.arrays import Rows
 from fakegan.data.faces import Faces, open_faces
 from fakegan.data.store import FaceStore
 from fakegan.detector import Detector
-from fakegan.system.devices import use_device
 from fakegan.errors import FakeganError, UsageError
-from fakegan.runs.folder import METRICS_FILE
-from fakegan.runs.results import TABLE_WIDTH, read_metrics, table, write_metrics
-from fakegan.system.files import entries, new_folder, why_not_writable
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
-from fakegan.stages.examples import own_faces
-from fakegan.runs.finished import LEARNT_FROM, SCORED, FinishedRun, learnt_from, same_faces
-from fakegan.runs.folder import LEDGER_FILE
-from fakegan.runs.ledger import command, record
 from fakegan.reports.write import write_report
-from fakegan.stages.scoring import ScoredFaces, decisions, score, together
+from fakegan.runs.finished import LEARNT_FROM, SCORED, FinishedRun, learnt_from, same_faces
+from fakegan.runs.folder import LEDGER_FILE, METRICS_FILE
+from fakegan.runs.ledger import command, record
+from fakegan.runs.results import TABLE_WIDTH, read_metrics, table, write_metrics
 from fakegan.runs.settings import EvaluateSettings, RunSettings, began_with
+from fakegan.stages.examples import own_faces
+from fakegan.stages.scoring import ScoredFaces, decisions, score, together
+from fakegan.system.devices import use_device
+from fakegan.system.files import entries, new_folder, why_not_writable
 
 
 def evaluate(settings: EvaluateSettings, trained: RunSettings) -> str:

@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from fakegan.data.faces import divided, open_faces
+from fakegan.data.sheets import png
 from fakegan.data.splits import Splits
 from fakegan.data.store import FaceStore
 from fakegan.errors import FakeganError
-from fakegan.reports.render import Block, Caution, FaceRow, Figure, Items, Section, Table, Text, visible
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
-from fakegan.data.sheets import png
-from fakegan.runs.finished import Configuration, FinishedRun
 from fakegan.reports.groups import Group, called_fake, fingerprint, scores
+from fakegan.reports.render import Block, Caution, FaceRow, Figure, Items, Section, Table, Text, visible
+from fakegan.runs.finished import Configuration, FinishedRun
 from fakegan.runs.folder import FACES_FILE
 
 SHOWN = 6  # faces of each kind: on a phone two rows of three

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from fakegan.evaluation.compare import Comparison, Scored, compare
 from fakegan.evaluation.metrics import Measure, seen_and_unseen
-from fakegan.runs.results import FaceScores
 from fakegan.runs.finished import Configuration, FinishedRun, PartOfRun, configurations, same_faces
+from fakegan.runs.results import FaceScores
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from fakegan.errors import FakeganError
 from fakegan.evaluation.metrics import Measure
 from fakegan.evaluation.reconstructed import COMPLEXITY, differences
-from fakegan.reports.render import Block, Caution, Figure, Gallery, Section, Table, Text
-from fakegan.runs.results import read_json
-from fakegan.runs.finished import FinishedRun
 from fakegan.reports.numbers import in_lines, measured, number, over, p_cell
+from fakegan.reports.render import Block, Caution, Figure, Gallery, Section, Table, Text
+from fakegan.runs.finished import FinishedRun
+from fakegan.runs.results import read_json
 
 ANALYSIS, ERRORS_FILE = "analysis", "errors.csv"  # folder in a run, and a file of it
 ERRORS = {  # key of analysis.json -> how it is called

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
-from fakegan.runs.folder import PICTURES_FOLDER
 
+from fakegan.runs.folder import PICTURES_FOLDER
 
 
 @dataclass(frozen=True)

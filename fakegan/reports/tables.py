@@ -14,11 +14,11 @@ from fakegan.config.building import TARGET
 from fakegan.evaluation import plots
 from fakegan.evaluation.compare import over_seeds, wins
 from fakegan.evaluation.metrics import Measure
+from fakegan.reports.groups import Group, called_fake, fingerprint, of_seeds, scores
+from fakegan.reports.numbers import GUESSING_WORDS, guessing, in_lines, mean_value, measured, number, over, p_cell
 from fakegan.reports.render import Block, Caution, Figure, Gallery, Table, Text
 from fakegan.runs.finished import Configuration, FinishedRun, shown_path
 from fakegan.runs.ledger import read_ledger
-from fakegan.reports.groups import Group, called_fake, fingerprint, of_seeds, scores
-from fakegan.reports.numbers import GUESSING_WORDS, guessing, in_lines, mean_value, measured, number, over, p_cell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Plot

@@ -13,21 +13,29 @@ from pathlib import Path
 
 import fakegan
 from fakegan.errors import FakeganError
-from fakegan.runs.folder import PICTURES_FOLDER
-from fakegan.reports.render import Answer, Block, Items, Report, Section, Text, figures, to_html, to_markdown
-from fakegan.runs.folder import METRICS_FILE
-from fakegan.runs.results import TABLE_WIDTH, columns
-from fakegan.system.files import replacing
-from fakegan.runs.finished import FinishedRun, shown_path
-from fakegan.runs.ledger import command as own_command
 from fakegan.reports.answers import answers
 from fakegan.reports.faces import data, mistakes, opened
 from fakegan.reports.groups import Group, group_letter, grouped, of_seeds
 from fakegan.reports.numbers import ALPHA, measured, over, p_words
 from fakegan.reports.reconstruction import Autoencoder, autoencoders, chapter
-from fakegan.reports.tables import by_source, curves, own_tasks, pairs, plain_numbers, provenance, seed_rows, seeds, side_by_side
+from fakegan.reports.render import Answer, Block, Items, Report, Section, Text, figures, to_html, to_markdown
+from fakegan.reports.tables import (
+    by_source,
+    curves,
+    own_tasks,
+    pairs,
+    plain_numbers,
+    provenance,
+    seed_rows,
+    seeds,
+    side_by_side,
+)
+from fakegan.runs.finished import FinishedRun, shown_path
+from fakegan.runs.folder import METRICS_FILE, PICTURES_FOLDER, REPORT_FILE
+from fakegan.runs.ledger import command as own_command
+from fakegan.runs.results import TABLE_WIDTH, columns
 from fakegan.runs.settings import RunSettings
-from fakegan.runs.folder import REPORT_FILE
+from fakegan.system.files import replacing
 
 LISTED = 10  # significant pairs on the terminal, at most
 _HOW_TO_READ = (
