@@ -98,7 +98,7 @@ def new_path(text: str) -> Path:
 def run(
     name: str,  # of the command: predict
     task: Callable[[list[str]], int],  # takes the command's arguments, returns the exit code
-    arguments: Sequence[str] | None,  # None: those of this process, which a SIGTERM may then stop
+    arguments: Sequence[str] | None,  # None: this process's, which a SIGTERM may then stop
     stopped: str,  # a sentence that says what a stop leaves behind
 ) -> int:
     """The exit code: the task's, 1 failure, 2 usage, 130 and 143 stopped. FAKEGAN_DEBUG=1 shows the trace."""

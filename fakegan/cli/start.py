@@ -45,7 +45,7 @@ def to_resume(run_dir: Path) -> str:
 
 
 def start_run(cfg: DictConfig) -> RunSettings:
-    """The settings of a run, written down as config.yaml before it runs; with `resume`, those of the run it names."""
+    """The settings of a run, written down as config.yaml before it runs, or read back with `resume`."""
     ranks.connect()
     _process.run = _resumed(cfg, cfg.resume) if isinstance(cfg.get("resume"), str) else _new(cfg)
     reply.give(folder=str(_process.run.paths.run_dir))

@@ -82,7 +82,7 @@ def _choices(
 
 
 def _keys(options: Sequence[Option], remarks: Mapping[str, str], width: int) -> Iterator[str]:
-    """A row for each option, those of no group first; a remark in YAML goes before the comment in a signature."""
+    """A row for each option, without a group first; a remark in YAML goes before the comment in a signature."""
     groups: dict[str, list[Option]] = {"": []}
     for option in options:
         groups.setdefault(option.key.rpartition(".")[0].partition(".")[0], []).append(option)
@@ -140,7 +140,7 @@ def _remarks_of_hydra(conf: Sequence[Path], choices: Mapping[str, str | None]) -
 
 
 def _inherited(conf: Sequence[Path], group: str, choice: str) -> dict[str, str]:
-    """The remarks of a choice, after those of the choices in its group that it builds on."""
+    """The remarks of a choice, after the remarks of the choices that it builds on."""
     path = next((path for folder in conf if (path := folder / group / f"{choice}.yaml").is_file()), None)
     if path is None:  # another library's
         return {}

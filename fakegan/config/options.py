@@ -1,4 +1,4 @@
-"""Every option of a composed config, including those that only a signature names: for --help and for hints.
+"""Every option of a composed config, also an option that only a signature names: for --help and for hints.
 
 Nothing that the config names is imported.
 """
@@ -68,7 +68,7 @@ def _of_value(hint: Any, value: Any, key: str, comment: str) -> Iterator[Option]
 
 
 def _of_node(node: Any, at: str, comment: str = "", beside: Collection[str] = ()) -> Iterator[Option]:
-    """The options of a config node at any depth; of a library's class one by one only those that the config names."""
+    """The options of a config node at any depth; of a library's class only the named ones have a row each."""
     if not isinstance(node, Mapping) or (not node and comment):
         yield Option(at, node, comment)
         return

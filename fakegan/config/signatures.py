@@ -109,7 +109,7 @@ def _of_class(source: _Source, node: ast.ClassDef) -> Signature | None:
 
 
 def _passes_on(init: ast.FunctionDef) -> bool:
-    """Whether a constructor's **kwargs are those of its base class: super().__init__(**kwargs)."""
+    """Whether a constructor passes its **kwargs on to its base class: super().__init__(**kwargs)."""
     others = init.args.kwarg
     calls = [node for node in ast.walk(init) if isinstance(node, ast.Call)]
     return others is not None and any(

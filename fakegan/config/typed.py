@@ -145,7 +145,7 @@ def unknown(key: str, value: Any, known: Sequence[str]) -> UnknownKeyError:
 def nearest(name: str, known: Sequence[str]) -> str:
     """A hint for a name that is not known: the nearest known names, by their last parts.
 
-    Names of the same group come first; of equally near ones, those whose groups are most alike.
+    Names of the same group come first; of equally near names, the names with the most similar groups.
     """
     *path, end = name.split(".")
     for candidates in ([key for key in known if path and key.partition(".")[0] == path[0]], known):

@@ -50,7 +50,7 @@ def register_resolvers() -> None:
 
 
 def _run_name(*, _root_: DictConfig) -> str:
-    """The pipeline's name, those of the autoencoder and the classifier that it has, and the seed."""
+    """The names of the pipeline and of the autoencoder and classifier that it has, and the seed."""
     plain = {group: known(_root_[group]) for group in ("pipeline", "model", "classifier")}
     needed = dict.fromkeys(plain, True)
     with contextlib.suppress(UsageError):  # raised again when the run's settings are made
@@ -105,7 +105,7 @@ def root_of(cfg: DictConfig) -> dict[str, str]:
 def settings_of(
     kind: type[T],
     cfg: DictConfig,
-    overrides: Sequence[str] | None = None,  # that it was composed with; None: those that Hydra knows of
+    overrides: Sequence[str] | None = None,  # that it was composed with; None: Hydra's own list
 ) -> T:
     """The typed settings of a composed config; a UsageError for a wrong key or value, named in full."""
     missing = sorted(OmegaConf.missing_keys(cfg))
