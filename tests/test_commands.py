@@ -87,7 +87,7 @@ def test_a_sweep_runs_every_combination_side_by_side_and_trains_each_autoencoder
     result = _sweep(tmp_path, *words, "hydra.launcher.jobs=2")
     assert result.returncode == 0, result.stderr
     sweep = tmp_path / "sweep"
-    assert [row["state"] for row in csv_rows(sweep)] == [*["finished"] * 4, "repeats 0", *["finished"] * 3]
+    assert [row["state"] for row in csv_rows(sweep / "jobs.csv")] == [*["finished"] * 4, "repeats 0", *["finished"] * 3]
     same = "job 4 is the same run as 0_classify_autogan1_alexnet_s1: what is swept has no effect on it"
     assert same in result.stdout
     logs = {path.parent.name: path.read_text() for path in sweep.glob("*/log.txt")}
@@ -106,7 +106,7 @@ def test_a_sweep_runs_every_combination_side_by_side_and_trains_each_autoencoder
     assert again.returncode == 0, again.stderr
     assert "jobs finished before: 7" in again.stdout
     assert " starts" not in again.stdout
-    assert [row["seconds"] for row in csv_rows(sweep)].count("") == 1  # what they had taken is still known
+    assert [row["seconds"] for row in csv_rows(sweep / "jobs.csv")].count("") == 1  # what they had taken is still known
 
 
 def test_a_failed_job_stops_neither_the_others_nor_the_report(tmp_path: Path, own_faces: tuple[str, ...]) -> None:
@@ -115,7 +115,7 @@ def test_a_failed_job_stops_neither_the_others_nor_the_report(tmp_path: Path, ow
     assert result.returncode == 1
     assert "job 0 (classifier.optimizer.lr=1e+30) failed after" in result.stdout
     assert result.stdout.index("  | error: ") < result.stdout.index("job 1 starts")  # at once
-    assert [row["state"] for row in csv_rows(tmp_path / "sweep")] == ["failed", "finished"]
+    assert [row["state"] for row in csv_rows(tmp_path / "sweep" / "jobs.csv")] == ["failed", "finished"]
     assert (tmp_path / "sweep" / "report.html").is_file()
     assert "1 of 2 jobs failed" in result.stderr
 
@@ -126,7 +126,7 @@ def test_a_combination_that_cannot_be_is_a_failed_job_and_the_others_run(
     result = _sweep(tmp_path, "pipeline=classify", "seed=-1,1", *own_faces)
     assert result.returncode == 1
     assert "job 0 failed: seed=-1 must be 0 or more" in result.stdout
-    assert [row["state"] for row in csv_rows(tmp_path / "sweep")] == ["failed", "finished"]
+    assert [row["state"] for row in csv_rows(tmp_path / "sweep" / "jobs.csv")] == ["failed", "finished"]
 
 
 @pytest.mark.parametrize(
@@ -182,11 +182,11 @@ def test_a_sweep_that_was_stopped_goes_on_where_it_was(
     if number != signal.SIGKILL:
         assert job.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
         assert "resume=true hydra.sweep.dir=sweep" in stderr
-        assert [row["state"] for row in csv_rows(sweep)] == ["finished", "stopped", "stopped"]
+        assert [row["state"] for row in csv_rows(sweep / "jobs.csv")] == ["finished", "stopped", "stopped"]
     resumed = _sweep(tmp_path, *words, "resume=true", "hydra.launcher.jobs=2")
     assert resumed.returncode == 0, resumed.stderr
     assert "jobs finished before: 1; begun before and resumed now: 1" in resumed.stdout
-    assert [row["state"] for row in csv_rows(sweep)] == ["finished"] * 3
+    assert [row["state"] for row in csv_rows(sweep / "jobs.csv")] == ["finished"] * 3
     assert finished.stat().st_mtime_ns == before
     epochs = [int(line.split()[2].split("/")[0]) for line in _epoch_lines(started / "log.txt")]
     assert epochs.count(1) == 1, "it began anew"
