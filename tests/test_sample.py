@@ -152,7 +152,7 @@ def test_a_checkpoint_of_another_kind_is_no_generator(run: Run, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("stop", "code", "sentence"),
     [
-        (OSError(errno.ENOSPC, "No space left on device"), 1, "the disk is full"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "is full: nothing was written"),
         (KeyboardInterrupt(), 130, "nothing was written"),
     ],
 )

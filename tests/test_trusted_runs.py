@@ -73,7 +73,7 @@ CONFIGS: list[tuple[str, Any, str]] = [
     ("trainer.default_root_dir", "/home/me", "is not for a run"),
     ("trainer.profiler", {T: "os.system"}, PYTHONS),
     ("trainer.profiler", {T: f"{LIGHTNING}.profilers.SimpleProfiler", "dirpath": "x"}, OUT),
-    ("data.modules.classifier._target_", "fakegan.data.store.StoreWriter", "is no LightningDataModule"),
+    ("data.modules.classifier._target_", "fakegan.data.store_writer.StoreWriter", "is no LightningDataModule"),
     ("data.split.seed", {T: "os.system"}, "must be a whole number"),
     ("trust", ["own_nets"], "says itself what is to be trusted"),
 ]

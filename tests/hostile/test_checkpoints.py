@@ -60,7 +60,7 @@ def test_torch_would_refuse_a_call_that_the_check_of_names_missed(
     tmp_path: Path, marker: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.save({"x": Call(os.mkdir, str(marker)), "fakegan": checkpoints.stamp()}, tmp_path / "x.ckpt")
-    monkeypatch.setattr(checkpoints, "_refuse_names", lambda pickled: None)
+    monkeypatch.setattr(checkpoints, "_refuse_archive", lambda file: None)
     refuse_checkpoint(tmp_path / "x.ckpt", "damaged or not a FakeGAN checkpoint: name")
 
 

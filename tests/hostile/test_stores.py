@@ -16,7 +16,8 @@ from fakegan.data import sources
 from fakegan.data import store as store_module
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.sources import open_container
-from fakegan.data.store import COLUMNS, FaceStore, Row, StoreWriter
+from fakegan.data.store import COLUMNS, FaceStore
+from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.labels import FAKE, REAL
 from fakegan.runs.artifacts import Reconstructions
 from tests.helpers import smooth_faces
@@ -122,8 +123,8 @@ def test_a_manifest_that_lies_is_one_sentence(small_store: Path, values: dict[st
         ("sha256", ESCAPES[:400], "a sha256 is"),
         ("label", ESCAPES[:400], "a label is"),
         ("split", ESCAPES[:400], "a split is"),
-        ("width", "9" * 40, "no whole number"),
-        ("height", "0", "no picture's"),
+        ("width", "9" * 40, "instead of a number of pixels"),
+        ("height", "0", "instead of a number of pixels"),
     ],
 )
 def test_a_cell_that_lies_is_one_sentence(small_store: Path, column: str, value: str, why: str) -> None:
