@@ -19,7 +19,7 @@ from fakegan.data.pixels import to_unit
 from fakegan.runs import config_file as runs
 from fakegan.stages import train_autoencoder, train_classifier
 from fakegan.stages.run import run
-from fakegan.system import processes, ranks
+from fakegan.system import log, processes, ranks
 from fakegan.training.fitting import fit
 from fakegan.training.modules import EpochMeans
 
@@ -62,6 +62,7 @@ def in_double() -> None:
 
 def main(run_dir: str, out: str, *modes: str) -> None:
     torch.set_num_threads(1)
+    log.begin()
     processes.end_with_parent()
     processes.unblock_signals()
     ranks.connect()
