@@ -5,7 +5,7 @@ from __future__ import annotations
 from fakegan.system import signals
 
 if __name__ == "__main__":
-    signals.begin()  # before what takes long to load
+    signals.begin()  # before libraries that take long to load
 
 import argparse
 import logging
