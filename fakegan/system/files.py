@@ -21,7 +21,7 @@ _OF_A_DISK = {"lost+found"}  # names in the top folder of a new file system
 
 
 def new_folder(wanted: Path) -> Path:
-    """A folder that this call makes: `wanted`, or with -2 and so on behind it where something is there already."""
+    """Make a folder and return it: `wanted`, or `wanted`-2, `wanted`-3 and so on where the name is taken."""
     number, folder = 1, wanted
     while True:
         try:
@@ -43,9 +43,9 @@ def replacing(
     path: Path,
     durable: bool = False,  # on the disk before it takes its place: survives a power cut, too; costs milliseconds
 ) -> Iterator[Path]:
-    """Write to the path that this gives; at the end of the block it becomes `path`, after an error it is removed.
+    """Yield a path to write a file to: at the end of the block the file becomes `path`; after an error it is removed.
 
-    For one writer of a path at a time; what a killed one has left, the next one replaces.
+    Only one process may write a `path` at a time. A file that a killed process has left is replaced by the next.
     """
     building = building_place(path)
     try:
@@ -64,11 +64,11 @@ def building_folder(
     last: str = "",  # the file that says that a folder is whole: it comes last and goes first
     durable: bool = False,  # on the disk before it takes its place
 ) -> Iterator[Path]:
-    """Fill the folder that this gives; at the end of the block it becomes `path`, after an error it is removed.
+    """Yield a folder to fill: at the end of the block it becomes `path`; after an error it is removed.
 
     It is built beside `path`. A `path` that cannot be renamed, such as a container's volume, is filled from a folder
-    within it, file by file. A folder that was there before is set aside until the new one has taken its place. What a
-    killed process has left is put in order first: an old folder that was set aside comes back, the rest is removed.
+    within it, file by file. A folder that was there before is set aside until the new one has taken its place. The
+    remains of a killed process are put in order first: an old folder that was set aside comes back, the rest goes.
 
     Raises:
         FakeganError: another process builds the same folder.
@@ -107,7 +107,7 @@ def building_folder(
 
 
 def leftovers(path: Path) -> list[Path]:
-    """What `building_folder` has left of `path`, beside and in it, if its process was killed."""
+    """The folders that `building_folder` has left beside `path` and in it, if its process was killed."""
     found: list[Path] = []
     for place in (path.parent, path):
         with suppress(OSError):  # not there, a file, or closed to us
@@ -191,7 +191,7 @@ def why_not_writable(folder: Path) -> str | None:
 
 
 def entries(folder: Path) -> set[str]:
-    """The names in a folder, but for what a new disk has in it and what `building_folder` puts there."""
+    """The names in a folder, without the names that a new file system has and that `building_folder` makes."""
     return {name for name in os.listdir(folder) if not _is_own(name, folder)} - _OF_A_DISK
 
 
