@@ -126,7 +126,9 @@ def _is_own(name: str, path: Path) -> bool:
 
 def _settle(leftover: Path, path: Path, last: str) -> None:
     """Put an old folder that was set aside back, unless a new one has taken its place; remove what is left."""
-    if leftover.name.startswith(f".{path.name}.replaced") and leftover.exists():
+    if leftover.is_symlink():  # in a folder from elsewhere: the files behind it are not ours to move
+        leftover.unlink()
+    elif leftover.name.startswith(f".{path.name}.replaced") and leftover.exists():
         if leftover.parent == path and not (path / last).exists():
             _move_up(leftover, path, last)
         elif not path.exists():
