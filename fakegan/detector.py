@@ -171,7 +171,7 @@ class Detector:
                 yield outcome, row
 
     def _rows(self, faces: Sequence[Face]) -> list[Row]:
-        """A row without its file's name for each, scored as one batch."""
+        """A row for each face, still without its file's name; all are scored as one batch."""
         pixels = np.stack([face.pixels for face in faces])  # (N, 64, 64, 3)
         scores = self.scores(pixels)
         verdicts = np.where(unsure(scores, *self.band), UNSURE, np.array(VERDICTS)[(scores >= self.threshold) * 1])

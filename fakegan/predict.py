@@ -14,7 +14,6 @@ import argparse
 import csv
 import io
 import json
-import logging
 import os
 import sys
 from collections import Counter
@@ -36,6 +35,7 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.verdicts import UNSURE, Row
 from fakegan.runs.config_file import run_at
 from fakegan.runs.results import VERDICTS
+from fakegan.system.log import quiet
 from fakegan.system.places import shown
 from fakegan.system.processes import cores
 from fakegan.system.shell import expanded
@@ -65,8 +65,8 @@ def _predict(words: list[str]) -> int:
     detector.geometry = replace(detector.geometry, max_megapixels=options.max_megapixels)
     grid = Grid(detector, options.grid) if options.grid else None
     verdicts, left_out = Counter[str](), Counter[str]()
-    has_bar = sys.stderr.isatty() and not sys.stdout.isatty()  # else it would stand between the rows
-    has_bar &= logging.getLogger("fakegan").isEnabledFor(logging.INFO)
+    # With the rows on the same terminal it would stand between them.
+    has_bar = sys.stderr.isatty() and not sys.stdout.isatty() and not quiet()
     total = count_pictures(options.paths) if has_bar else 0
 
     def rows(bar: tqdm[None]) -> Iterator[Row]:

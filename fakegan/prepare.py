@@ -5,10 +5,9 @@ from __future__ import annotations
 from fakegan.system import signals
 
 if __name__ == "__main__":
-    signals.begin()  # before what takes long to load
+    signals.begin()  # before libraries that take long to load
 
 import argparse
-import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from fakegan.data.sources import ValueRange
 from fakegan.data.summary import Summary
 from fakegan.errors import UsageError
 from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
+from fakegan.system.log import quiet
 from fakegan.system.places import shown
 from fakegan.system.processes import cores
 from fakegan.system.shell import command, expanded, word
@@ -58,8 +58,7 @@ def _prepare(given: list[str]) -> int:
     )
     started = time.monotonic()
     interval = 0.1 if sys.stderr.isatty() else 10  # seconds: a log needs few lines
-    quiet = not logging.getLogger("fakegan").isEnabledFor(logging.INFO)
-    with tqdm(unit=" pictures", mininterval=interval, delay=interval, disable=quiet) as bar:
+    with tqdm(unit=" pictures", mininterval=interval, delay=interval, disable=quiet()) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total

@@ -22,6 +22,7 @@ from fakegan.data.sheets import write_png
 from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.config_file import read_run
 from fakegan.system.files import building_folder, disk_errors, entries
+from fakegan.system.log import quiet
 from fakegan.system.places import shown
 from fakegan.system.shell import called, command, here, word
 
@@ -72,7 +73,7 @@ def sample(run_dir: Path, out: Path, count: int, seed: int, device: torch.device
         disk_errors(out),
         building_folder(out) as folder,
         torch.inference_mode(),
-        tqdm(total=count, disable=None, unit="faces") as progress,
+        tqdm(total=count, disable=quiet() or None, unit="faces") as progress,
     ):
         for start in range(0, count, _BATCH):
             size = min(_BATCH, count - start)

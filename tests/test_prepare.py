@@ -1,8 +1,12 @@
 """How prepare is asked: layouts of folders, groups, and what is refused."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 
+from fakegan.data.layout import rooted
 from fakegan.data.store import FaceStore
 from fakegan.labels import FAKE
 from tests.helpers import as_zip, encode, fill, picture, snapshot
@@ -66,6 +70,21 @@ def test_every_picture_under_a_root_is_taken_or_named(tmp_path, run_prepare, kin
     for file, label in zip(store.files, store.labels, strict=True):
         name = file.lower().replace("real_vs_fake", "")
         assert (label == FAKE) == ("fake" in name or "generated" in name)
+
+
+def test_a_link_into_a_closed_folder_is_none_of_the_folders_of_a_root(tmp_path, monkeypatch):
+    """Nothing is known of it, not even whether it is a folder; root, who runs tests in containers, may see all."""
+    for name in ("real", "fake"):
+        fill(tmp_path / name, 1)
+    (tmp_path / "closed.txt").symlink_to("nowhere")
+
+    def stat(path, *, found=os.stat, **options):
+        if str(path).endswith("closed.txt"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return found(path, **options)
+
+    monkeypatch.setattr("os.stat", stat)
+    assert [source.name for source in rooted(tmp_path, False, False).sources] == ["fake", "real"]
 
 
 def test_a_layout_without_val_says_where_it_comes_from(tmp_path, run_prepare):

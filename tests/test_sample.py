@@ -177,6 +177,15 @@ def test_a_full_disk_or_ctrl_c_leaves_nothing(
 
 
 @pytest.mark.usefixtures("generator")
+def test_a_terminal_sees_a_bar_but_for_q(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert "3/3" in run("out")[2]
+    code, out, err = run("other", "-q")
+    assert (code, err) == (0, "")
+    assert "3 faces: other" in out  # the result
+
+
+@pytest.mark.usefixtures("generator")
 def test_two_processes_do_not_write_one_folder(run: Run, tmp_path: Path) -> None:
     with FileLock(tmp_path / ".out.building.lock"):
         (tmp_path / ".out.building").mkdir()

@@ -201,6 +201,40 @@ def test_a_swap_within_a_mount_point_that_is_killed_costs_no_store(mounted, monk
     assert not [path for path in volume.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.parametrize("killed_after", range(4))
+def test_putting_back_a_store_within_a_mount_point_that_is_killed_costs_no_store(mounted, monkeypatch, killed_after):
+    """The manifest comes back last: with it the store counts as whole, and what is still set aside is removed."""
+    volume, done = mounted("volume"), []
+    write_store(volume, levels=(9,))
+    (volume / ".volume.replaced").mkdir()
+    for path in volume.iterdir():
+        if path.is_file():
+            path.replace(volume / ".volume.replaced" / path.name)
+
+    def replace(source, target, *, move=os.replace):
+        if len(done) == killed_after:
+            raise KeyboardInterrupt
+        done.append(move(source, target))
+
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+        patch.setattr("os.replace", replace)
+        patch.setattr("os.listdir", lambda path, *, found=os.listdir: sorted(found(path), reverse=True))
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)  # a killed process does nothing more
+        write_store(volume, levels=(7,))
+    with pytest.raises(UsageError, match="--overwrite"):
+        write_store(volume, levels=(7,))
+    assert verified(volume) == [9]
+
+
+def test_a_store_named_like_a_writers_folder_is_built_beside_the_other(tmp_path):
+    """Only whole names are a writer's own."""
+    with StoreWriter(tmp_path / "faces.replaced", Geometry()) as other:
+        write_store(tmp_path / "faces", levels=(8,))
+        face = face_from_pixels(flat(9))
+        other.append(face.pixels, Row.of(face, file="s/1", label=REAL, source="s"))
+    assert (verified(tmp_path / "faces"), verified(tmp_path / "faces.replaced")) == ([8], [9])
+
+
 def test_a_link_to_a_store_stays_and_the_store_behind_it_is_replaced(tmp_path):
     write_store(tmp_path / "disk" / "faces", levels=(9,))
     link, dangling = tmp_path / "link", tmp_path / "dangling"

@@ -67,7 +67,7 @@ class TrainOrder(Sampler[Draw]):
         self.batch_size = batch_size  # of one step, over all processes
         self.seed = seed
         self.batches = len(epoch_rows(np.random.default_rng(0))) // batch_size  # of an epoch; all are equally long
-        self.repeats = False  # whether every epoch is the first one again
+        self.repeats = False  # whether every epoch repeats the first
         self.trained: Callable[[], tuple[int, int]] = lambda: (0, self.batches)  # batches so far, and of an epoch
 
     def take(self, limit: float | None) -> None:
@@ -121,7 +121,7 @@ class StoreOrder(Sampler[Draw]):
 
 
 class DealtStoreOrder(StoreOrder):
-    """The batches of a StoreOrder that are this process's: whole ones, so that each looks as it does in one process.
+    """This process's batches of a StoreOrder: whole batches, so that each is the same as in a single process.
 
     With fewer batches than processes, some get one without faces: all of them must meet at the end of a validation.
     """
@@ -185,7 +185,7 @@ def on_device(batch: dict[str, Tensor], names: tuple[str, ...]) -> dict[str, Ten
 
 
 def mirrored(pixels: Tensor, flip: Tensor) -> Tensor:  # uint8 (B, 64, 64, 3), bool (B,) -> (B, 64, 64, 3)
-    """The pictures, those of `flip` mirrored left to right.
+    """The pictures; where `flip` is set, mirrored left to right.
 
     Torch mirrors pixels of three bytes fast if it is told that they are channels. All are mirrored, and then chosen
     by words of eight bytes, (B, 1536): that takes less than picking out some.

@@ -51,7 +51,7 @@ class Source:
     path: Path  # folder, .zip or .npy
     split: str = ""  # kept in the store's column split
     prefix: str = ""  # of the file names in the store; the source's name if empty
-    inside: str = ""  # of a folder or a .zip only what is below this one, "train/real/"
+    inside: str = ""  # of a folder or a .zip: only the pictures below this folder, "train/real/"
 
 
 @dataclass(frozen=True)

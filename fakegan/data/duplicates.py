@@ -24,7 +24,7 @@ MAX_HASH_DISTANCE = 6
 MIN_CORRELATION = 0.98
 TABLES = (*combinations(range(8), 3), *combinations(range(8), 2))  # octets of a hash: see `pairs_of_table`
 _BLOCK = 65536  # candidates at a time, about
-_LOOKS = 4096  # comparisons of thumbnails at a time, which become floats, four times as large
+_COMPARED = 4096  # comparisons of thumbnails at a time, which become floats, four times as large
 _ONES_OF_OCTET = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
 
 Indices = npt.NDArray[np.int64]
@@ -34,11 +34,11 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Duplicates:
-    """What was found among N rows."""
+    """The copies that were found among N rows."""
 
-    first: Indices  # (N,): the row whose group this row is in, once the groups are merged; never a later one
+    first: Indices  # (N,): the row whose group this row is in, once the groups are merged; never a later row
     exact: Mask  # (N,), the row repeats an earlier file or its pixels
-    near: Mask  # (N,), the row nearly repeats an earlier one, and is no exact copy
+    near: Mask  # (N,), the row is a near copy of an earlier row, and no exact copy
     both_classes: int  # pairs of copies or near copies, one real and one fake
 
 
@@ -68,7 +68,7 @@ def find_duplicates(
 
 
 class _Groups:
-    """The groups of N rows as far as they are merged, and what is counted on the way."""
+    """The groups of N rows as far as they are merged, and the counts of copies so far."""
 
     def __init__(self, labels: npt.NDArray[np.integer]) -> None:
         self.labels = labels
@@ -191,7 +191,7 @@ def _runs(keys: Hashes) -> tuple[Indices, Mask]:
 
 
 def _differs(values: npt.NDArray[np.generic]) -> Mask:
-    """Whether each differs from the one before; the first does."""
+    """Whether each value differs from the value before it; True for the first."""
     differs = np.ones(len(values), dtype=bool)
     differs[1:] = values[1:] != values[:-1]
     return differs
@@ -216,13 +216,13 @@ def _spans(start: Indices, stop: Indices) -> Iterator[tuple[Indices, Indices]]:
 
 
 def look_alike(thumbs: npt.NDArray[np.uint8], a: Indices, b: Indices) -> Mask:
-    """Whether thumbnails a[i] and b[i] correlate at `MIN_CORRELATION` or more; a flat one is like flat ones only.
+    """Whether thumbnails a[i] and b[i] correlate at `MIN_CORRELATION` or more.
 
-    Sums and products are whole numbers below 2^24, exact in float32.
+    A flat thumbnail is like flat thumbnails only. Sums and products are whole numbers below 2^24: exact in float32.
     """
     alike = np.empty(len(a), dtype=bool)
-    for start in range(0, len(a), _LOOKS):
-        block = slice(start, start + _LOOKS)
+    for start in range(0, len(a), _COMPARED):
+        block = slice(start, start + _COMPARED)
         x, y = thumbs[a[block]].astype(np.float32), thumbs[b[block]].astype(np.float32)
         sum_x, sum_y = (grey.sum(axis=1).astype(np.float64) for grey in (x, y))
         xx, yy, xy = (np.einsum("ij,ij->i", p, q).astype(np.float64) for p, q in ((x, x), (y, y), (x, y)))
@@ -244,6 +244,6 @@ def _bit_count(words: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.uint8]:
 
 
 def _first_of_equal(keys: npt.NDArray[np.generic]) -> Indices:
-    """For each place the first one of the same key."""
+    """For each place the first place with the same key."""
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     return np.asarray(first[inverse], dtype=np.int64)

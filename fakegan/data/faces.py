@@ -20,6 +20,7 @@ from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
 from fakegan.system.columns import in_columns
+from fakegan.system.log import quiet
 from fakegan.system.processes import cores
 
 _HEADINGS = {"autoencoder_train": "autoencoder", "autoencoder_val": "its val"}  # of the splits, in a table
@@ -129,7 +130,8 @@ def built_in_store(settings: DataSettings, data_dir: Path) -> Path:
             return path
         faces = demo.demo_faces(settings.demo_faces, settings.demo_seed, workers=cores())
         with StoreWriter(path, Geometry()) as writer:
-            for drawn in tqdm(faces, f"drawing {path.name}", settings.demo_faces, mininterval=0.5, disable=None):
+            hidden = quiet() or None  # None: where there is no terminal
+            for drawn in tqdm(faces, f"drawing {path.name}", settings.demo_faces, mininterval=0.5, disable=hidden):
                 face = face_from_pixels(drawn.image, format="DRAWN")
                 label = FAKE if drawn.is_fake else REAL
                 writer.append(face.pixels, Row.of(face, file=drawn.file, label=label, source=drawn.source))

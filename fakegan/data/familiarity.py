@@ -70,7 +70,7 @@ class Normal:
 
 @dataclass(frozen=True)
 class Familiarity:
-    """How far a picture is from those of training: in brightness and colours by place, in edges by place, in size.
+    """How far a picture is from the training pictures: in brightness and colours by place, in edges by place, in size.
 
     Of several simple distances these two together told most pictures without a face from held-out faces. They find
     noise, plain and drawn pictures, text and most landscapes, and faces much too small; a face cropped a little
@@ -91,7 +91,7 @@ class Familiarity:
         train_rows: Rows,
         val_rows: Rows,  # faces that no net has learnt from
     ) -> Familiarity:
-        """From the faces of the store that the classifier learns from: real ones only where its fakes are made of them.
+        """From the store's faces that the classifier learns from: real faces only, where its fakes are made from them.
 
         Raises:
             ValueError: no face to learn from, or none held out.

@@ -57,7 +57,7 @@ def _parts(name: str) -> tuple[str, str, int]:
 class Names:
     """Numbers from the names of the pictures, row by row: 25 bytes each."""
 
-    folders: array[int] = field(default_factory=lambda: array("Q"))  # hashes of them; 0: in no group by this
+    folders: array[int] = field(default_factory=lambda: array("Q"))  # hashes of their names; 0: the picture is in none
     stems: array[int] = field(default_factory=lambda: array("Q"))
     numbers: array[int] = field(default_factory=lambda: array("q"))
     films: array[int] = field(default_factory=lambda: array("b"))  # whether a name speaks of frames or films

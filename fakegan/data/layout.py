@@ -5,6 +5,7 @@ A place is a folder below the root, "train/real/"; the root itself is "".
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Collection
@@ -101,7 +102,7 @@ class _Tree:
         below = (name.removeprefix(place) for name, _ in self.files if name.startswith(place))
         found = {name.partition("/")[0] for name in below if "/" in name}
         if self.root.is_dir():
-            found |= {path.name for path in (self.root / place).iterdir() if path.is_dir()}
+            found |= {name for name in os.listdir(self.root / place) if os.path.isdir(self.root / place / name)}
         return sorted(found)
 
     def pictures(self, place: str) -> list[str]:

@@ -91,7 +91,7 @@ class ZipArchive:
     """A zip archive, read member by member and never unpacked to disk."""
 
     path: Path
-    inside: str = ""  # only what is below this folder of it, "train/real/"
+    inside: str = ""  # only the files below this folder, "train/real/"
 
     def entries(self) -> Iterator[tuple[str, str]]:
         """See the module."""
@@ -183,7 +183,7 @@ Container = Folder | ZipArchive | ArrayFile
 def open_container(
     path: Path,
     value_range: ValueRange | None = None,  # of the values in float arrays
-    inside: str = "",  # of a folder or an archive only what is below this folder, "train/real/"
+    inside: str = "",  # of a folder or an archive: only the files below this folder, "train/real/"
 ) -> Container:
     """The container at `path`, by its kind.
 

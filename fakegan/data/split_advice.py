@@ -1,4 +1,4 @@
-"""What to change where a split came out empty: words for the command, each tried before it is advised."""
+"""Overrides to add where a split came out empty; each is tried before it is advised."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def advice(
     has_kept: bool,  # splits, in the store
     works: Works,
 ) -> str:
-    """The words that fill all splits with the fewest changes, or what else does; `works` has tried them."""
+    """The overrides that fill all splits with the fewest changes, or another way; `works` has tried them."""
     again = "prepare the store again without --keep-splits"
     few = "there are too few faces, or too few groups of them (a group stays together): prepare more"
     ways = [("", True, False), (again, False, False), (f"{few}, without --keep-splits", False, True)]
@@ -40,7 +40,7 @@ def advice(
 
 
 def _changes(config: SplitConfig, names: Collection[str]) -> Iterator[dict[str, Any]]:
-    """None, one key changed, then two, then what leaves the most to every split."""
+    """No change, one key changed, then two keys, then the changes that leave the most to every split."""
     alternatives = _alternatives(config, names)
     for count in (0, 1, 2):
         for keys in combinations(alternatives, count):

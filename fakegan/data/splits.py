@@ -80,7 +80,7 @@ class Splits:
     val: Rows
     test: Rows
     left_out: dict[str, int] = field(default_factory=dict)  # reason -> rows in no split
-    notes: tuple[str, ...] = ()  # what was not divided as the data came, each a sentence
+    notes: tuple[str, ...] = ()  # a sentence on each split that the data came without
 
     def counts(self, sources: StringArray) -> dict[str, tuple[int, ...]]:
         """For each of the sources, (N,), by name: its faces in each split, in the order of the fields."""
@@ -101,14 +101,14 @@ def split_faces(
     """Divides a store's rows.
 
     A group's hash decides between test, val and train; a kept split in the group replaces it. Where a class came
-    with kept splits but without val or test, those are taken from its train groups, by the same hash. A second hash
-    hands real train groups to the autoencoder, a third divides those into train and val. Rows of `unseen`
+    with kept splits but without val or test, the missing split is taken from its train groups, by the same hash. A
+    second hash hands real train groups to the autoencoder, a third divides these into train and val. Rows of `unseen`
     sources all go to test. Rows that would put a group on two sides are left out: test wins over val, val
     over train, train over the autoencoder.
 
     Raises:
-        UsageError: impossible fractions, a source that the store lacks, or an empty split that `needs` asks for: with
-            words that fill it, which were tried.
+        UsageError: impossible fractions, a source that the store lacks, or an empty split that `needs` asks for: the
+            message names overrides that fill it, which were tried.
     """
     for label in sorted({label for wanted in needs.values() for label in wanted}):
         if not (labels == label).any():

@@ -56,8 +56,8 @@ class Row:
 class StoreWriter:
     """Builds a store and moves it to `path` at the end of the `with` block; the same rows give the same bytes.
 
-    A link is followed. `building_folder` says how a store is built, and how what a killed process has left is removed
-    (`swept` tells whether there was any). If the block raises, nothing is left behind.
+    A link is followed. `building_folder` says how a store is built, and how the remains of a killed process are removed
+    (`swept` tells whether there were any). If the block raises, nothing is left behind.
 
     Raises on entering:
         UsageError: `path` is taken: by a store without `overwrite`, or by anything that is no store.
@@ -75,7 +75,7 @@ class StoreWriter:
         self.overwrite = overwrite
         self.swept = False
         self.count = 0
-        self.groups: Iterable[str] | None = None  # of all rows, once known, in place of those that they came with
+        self.groups: Iterable[str] | None = None  # of all rows, once known: they replace the groups of the rows
         self.notes: dict[str, object] = {"warnings": []}  # for the manifest
         self._sources: dict[str, dict[str, int]] = {}
         self._digest = hashlib.sha256()

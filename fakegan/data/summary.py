@@ -33,7 +33,7 @@ class SourceSummary:
     name: str
     label: int
     rejected: int = 0
-    left_out: Counter[str] = field(default_factory=Counter)  # what is clearly no picture, by suffix
+    left_out: Counter[str] = field(default_factory=Counter)  # files that are clearly no pictures, by suffix
     exact: int = 0  # rows that repeat an earlier picture of any source
     near: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
@@ -169,9 +169,9 @@ class Summary:
 
 @dataclass(frozen=True)
 class _Files:
-    """What the files of one class are like."""
+    """The properties of the files of one class."""
 
-    formats: Counter[str]  # as shares; a Counter for its zero of what is missing
+    formats: Counter[str]  # as shares; a Counter, since it gives 0 for a name that is missing
     profiles: Counter[str]  # shares of pictures with a profile, and of grey ones
     sides: Numbers  # square root of the area
     aspects: Numbers  # width / height

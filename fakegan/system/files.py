@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import errno
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,11 @@ from filelock import FileLock, Timeout
 
 from fakegan.errors import FakeganError
 
-_OF_A_DISK = {"lost+found"}  # what a file system's own top folder may hold before anyone writes there
+_OF_A_DISK = {"lost+found"}  # names in the top folder of a new file system
 
 
 def new_folder(wanted: Path) -> Path:
-    """A folder that this call makes: `wanted`, or with -2 and so on behind it where something is there already."""
+    """Make a folder and return it: `wanted`, or `wanted`-2, `wanted`-3 and so on where the name is taken."""
     number, folder = 1, wanted
     while True:
         try:
@@ -42,9 +43,9 @@ def replacing(
     path: Path,
     durable: bool = False,  # on the disk before it takes its place: survives a power cut, too; costs milliseconds
 ) -> Iterator[Path]:
-    """Write to the path that this gives; at the end of the block it becomes `path`, after an error it is removed.
+    """Yield a path to write a file to: at the end of the block the file becomes `path`; after an error it is removed.
 
-    For one writer of a path at a time; what a killed one has left, the next one replaces.
+    Only one process may write a `path` at a time. A file that a killed process has left is replaced by the next.
     """
     building = building_place(path)
     try:
@@ -63,11 +64,11 @@ def building_folder(
     last: str = "",  # the file that says that a folder is whole: it comes last and goes first
     durable: bool = False,  # on the disk before it takes its place
 ) -> Iterator[Path]:
-    """Fill the folder that this gives; at the end of the block it becomes `path`, after an error it is removed.
+    """Yield a folder to fill: at the end of the block it becomes `path`; after an error it is removed.
 
     It is built beside `path`. A `path` that cannot be renamed, such as a container's volume, is filled from a folder
-    within it, file by file. A folder that was there before is set aside until the new one has taken its place. What a
-    killed process has left is put in order first: an old folder that was set aside comes back, the rest is removed.
+    within it, file by file. A folder that was there before is set aside until the new one has taken its place. The
+    remains of a killed process are put in order first: an old folder that was set aside comes back, the rest goes.
 
     Raises:
         FakeganError: another process builds the same folder.
@@ -90,8 +91,9 @@ def building_folder(
                     _flush(built)
             if place == path:
                 aside.mkdir()
-                _move(path, aside, sorted(entries(path), key=lambda name: name != last))
-                _move(building, path, sorted(os.listdir(building), key=lambda name: name == last))
+                for name in sorted(entries(path), key=lambda name: name != last):
+                    (path / name).replace(aside / name)
+                _move_up(building, path, last)
             else:
                 with suppress(FileNotFoundError):
                     path.rename(aside)
@@ -105,32 +107,39 @@ def building_folder(
 
 
 def leftovers(path: Path) -> list[Path]:
-    """What `building_folder` has left of `path`, beside and in it, if its process was killed."""
+    """The folders that `building_folder` has left beside `path` and in it, if its process was killed."""
     found: list[Path] = []
     for place in (path.parent, path):
         with suppress(OSError):  # not there, a file, or closed to us
-            found += [entry for entry in place.iterdir() if entry.name.startswith(_own(path)) and entry.is_dir()]
+            found += [entry for entry in place.iterdir() if _is_own(entry.name, path) and entry.is_dir()]
     return found
 
 
-def _own(path: Path) -> tuple[str, str]:
-    """How the names of the folders begin that `building_folder` makes; earlier versions had something behind them."""
-    return f".{path.name}.building", f".{path.name}.replaced"
+def _is_own(name: str, path: Path) -> bool:
+    """Whether `building_folder` makes this name for `path`; earlier versions added a process's number and four digits.
+
+    The whole name counts: a store "faces.replaced" is built in a folder whose name begins like that of "faces".
+    """
+    own = rf"\.{re.escape(path.name)}\.(building|replaced)(\.lock|-\d+-[0-9a-f]{{4}})?"
+    return re.fullmatch(own, name) is not None
 
 
 def _settle(leftover: Path, path: Path, last: str) -> None:
     """Put an old folder that was set aside back, unless a new one has taken its place; remove what is left."""
-    if leftover.name.startswith(f".{path.name}.replaced") and leftover.exists():
+    if leftover.is_symlink():  # in a folder from elsewhere: the files behind it are not ours to move
+        leftover.unlink()
+    elif leftover.name.startswith(f".{path.name}.replaced") and leftover.exists():
         if leftover.parent == path and not (path / last).exists():
-            _move(leftover, path, os.listdir(leftover))
+            _move_up(leftover, path, last)
         elif not path.exists():
             leftover.rename(path)
     shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _move(source: Path, target: Path, names: Iterable[str]) -> None:
-    for name in names:
-        (source / name).replace(target / name)
+def _move_up(folder: Path, path: Path, last: str) -> None:
+    """Move all files of a folder into `path`, in which it is; the file that says that all are there comes last."""
+    for name in sorted(os.listdir(folder), key=lambda name: name == last):
+        (folder / name).replace(path / name)
 
 
 def _flush(path: Path) -> None:
@@ -184,8 +193,8 @@ def why_not_writable(folder: Path) -> str | None:
 
 
 def entries(folder: Path) -> set[str]:
-    """The names in a folder, but for what a new disk has in it and what `building_folder` puts there."""
-    return {name for name in os.listdir(folder) if not name.startswith(_own(folder))} - _OF_A_DISK
+    """The names in a folder, without the names that a new file system has and that `building_folder` makes."""
+    return {name for name in os.listdir(folder) if not _is_own(name, folder)} - _OF_A_DISK
 
 
 @contextmanager

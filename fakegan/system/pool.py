@@ -20,7 +20,7 @@ def in_order(
     workers: int,  # processes; 0 or 1: none but this one
     begin: Callable[[], object] | None = None,  # called in each worker as it starts
 ) -> Iterator[tuple[Task, Result]]:
-    """Each task with its result, in the order of the tasks; at most two a worker are under way, so memory is bounded.
+    """Each task with its result, in the order of the tasks; memory is bounded: two tasks for each worker are under way.
 
     Raises:
         BrokenProcessPool: a worker died.
@@ -33,7 +33,7 @@ def in_order(
     under_way: deque[tuple[Task, Future[Result]]] = deque()
     try:
         for task in tasks:
-            with block_signals():  # submitting may start a worker, which inherits what is held back
+            with block_signals():  # submitting may start a worker, which inherits the blocked signals
                 under_way.append((task, pool.submit(work, task)))
             if len(under_way) > 2 * workers:
                 first, result = under_way.popleft()

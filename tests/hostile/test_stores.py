@@ -87,6 +87,19 @@ def test_images_that_are_no_array_of_pictures_are_refused(small_store: Path, har
     refused(lambda: FaceStore.open(small_store), "images.npy", "not a whole array")
 
 
+@pytest.mark.parametrize("name", [".faces.replaced", ".faces.replaced-1-abcd", ".faces.building"])
+def test_a_link_named_like_a_writers_folder_moves_and_removes_nothing_behind_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "letter").write_text("mine")
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "faces" / name).symlink_to(tmp_path / "private")
+    with StoreWriter(tmp_path / "faces", Geometry()):
+        assert (tmp_path / "private" / "letter").read_text() == "mine"
+    assert [path.name for path in (tmp_path / "private").iterdir()] == ["letter"]
+    assert len(FaceStore.open(tmp_path / "faces")) == 0
+    assert not (tmp_path / "faces" / name).is_symlink()
+
+
 def test_a_pipe_is_no_array_and_nothing_waits(small_store: Path) -> None:
     put_pipe(small_store / "images.npy")
     refused(lambda: FaceStore.open(small_store), "images.npy", "missing")
