@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from fakegan.checks import at_least
-from fakegan.nets.cpu import quicken
+from fakegan.nets.cpu import take_channels_last
 
 
 class ResNet(nn.Module):
@@ -37,7 +37,7 @@ class ResNet(nn.Module):
         net.maxpool = nn.Identity()
         net.fc = nn.Linear(last.in_features, 2)
         self.net = net
-        quicken(self)
+        take_channels_last(self)  # no other form: the net may be the user's
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) in [-1, 1] -> (B, 2) logits
         logits: Tensor = self.net(x)
