@@ -85,7 +85,7 @@ class AdversarialAutoencoder(ByTurns):
         )
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """L1, PSNR and SSIM of the reconstructions, and what the discriminator thinks of both sides."""
+        """L1, PSNR and SSIM of the reconstructions, and the discriminator's scores of faces and reconstructions."""
         real = batch["image"]
         if not len(real):  # this process has no faces to validate on
             return

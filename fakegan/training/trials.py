@@ -31,7 +31,7 @@ def try_learning(made: pl.LightningModule, at: str) -> None:
         optimizer = make([nn.Parameter(torch.zeros(1))])
         what = "schedule"
         scheduled(schedule or constant, optimizer, _STEPS, _STEPS // 100, getattr(made, "mode", "min"))
-    except Exception as error:  # whatever it says of its options
+    except Exception as error:  # of any kind: they raise what they like about their options
         raise UsageError(f"{at}.{what}: {' '.join(str(error).split())}") from error
 
 
@@ -74,7 +74,7 @@ def _tried(make: Callable[[], Any], at: str, shape: tuple[int, ...], what: str =
         made = make()
     except Exception as error:  # whatever a net of the user's own raises
         why = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UsageError(f"{at} cannot take what a batch of blank faces gives: {why}") from error
+        raise UsageError(f"{at} cannot take a batch of blank faces: {why}") from error
     if not isinstance(made, Tensor):
         raise UsageError(f"{at} must return a tensor, {what}of shape {shape}, but returns a {type(made).__name__}")
     if made.shape != shape:
