@@ -90,7 +90,9 @@ class DCGANClassifier(ByTurns, Classifier):
         self.train_metrics.update(verdict, label)
         self.train_means.update(
             {
-                **{"loss": loss, "discriminator_loss": disc, "generator_loss": gen},
+                "loss": loss,
+                "discriminator_loss": disc,
+                "generator_loss": gen,
                 "accuracy": (verdict == label).float().mean(),
                 "accuracy_generated": accuracy_of_fakes(sample_logits),
             },

@@ -51,17 +51,21 @@ def check(settings: RunSettings) -> None:
         package = _EXTRAS.get(str(node[TARGET]).rpartition(".")[2])
         if package is not None and importlib.util.find_spec(package) is None:
             raise UsageError(f"logger.{name} needs {package}: pip install -e '.[{package}]'")
-        if _has_one_run(node) or not isinstance(
-            _built(settings, name, settings.paths.run_dir / "none"), TensorBoardLogger
-        ):
-            continue
-        from torch.utils.tensorboard import SummaryWriter  # to which Lightning's TensorBoardLogger hands **kwargs
+        if not _has_one_run(node):
+            logger = _built(settings, name, settings.paths.run_dir / "none")
+            if isinstance(logger, TensorBoardLogger):
+                _check_tensorboard(node, f"logger.{name}")
 
-        handed_on = set(inspect.signature(SummaryWriter).parameters) - {"log_dir"}  # which the logger gives itself
-        own = set(inspect.signature(TensorBoardLogger).parameters) - {"kwargs", *FOLLOWING["logger"]}
-        for key in node.keys() - HYDRA_KEYS - handed_on:
-            if not takes(node, key):
-                raise unknown(f"logger.{name}.{key}", node[key], [f"logger.{name}.{k}" for k in own | handed_on])
+
+def _check_tensorboard(node: Node, at: str) -> None:
+    """Raise a UsageError for an option of neither Lightning's TensorBoardLogger nor the writer that gets the others."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    handed_on = set(inspect.signature(SummaryWriter).parameters) - {"log_dir"}  # which the logger gives itself
+    own = set(inspect.signature(TensorBoardLogger).parameters) - {"kwargs", *FOLLOWING["logger"]}
+    for key in node.keys() - HYDRA_KEYS - handed_on:
+        if not takes(node, key):
+            raise unknown(f"{at}.{key}", node[key], [f"{at}.{name}" for name in own | handed_on])
 
 
 def loggers(

@@ -22,17 +22,17 @@ _STEPS = 100_000  # of a training that is not run
 
 
 def try_learning(made: pl.LightningModule, at: str) -> None:
-    """Make a module's optimizer and its schedule, for one number."""
+    """Make a module's optimizer, for a single weight, and its schedule."""
     make, schedule = getattr(made, "make_optimizer", None), getattr(made, "make_schedule", None)
     if make is None:
         return
-    what = "optimizer"
+    option = "optimizer"
     try:
         optimizer = make([nn.Parameter(torch.zeros(1))])
-        what = "schedule"
+        option = "schedule"
         scheduled(schedule or constant, optimizer, _STEPS, _STEPS // 100, getattr(made, "mode", "min"))
     except Exception as error:  # of any kind: they raise what they like about their options
-        raise UsageError(f"{at}.{what}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{at}.{option}: {' '.join(str(error).split())}") from error
 
 
 def try_classifier(made: nn.Module, settings: RunSettings) -> None:
