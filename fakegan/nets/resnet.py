@@ -9,7 +9,7 @@ from fakegan.nets.cpu import take_channels_last
 
 
 class ResNet(nn.Module):
-    """One of torchvision's ResNets with a stem for small pictures, and two logits.
+    """A ResNet of torchvision's with a stem for small pictures, and two logits.
 
     The original's stem halves a picture twice before the first block: of 64x64, the last map would be 2x2. As is usual
     for small pictures (section 4.2 there), a 3x3 convolution without a pooling stands in its place: maps of 32x32 down

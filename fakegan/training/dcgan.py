@@ -29,7 +29,7 @@ class DCGANClassifier(ByTurns, Classifier):
     """A Classifier whose net also learns a generator's samples as fakes, by manual optimization (arXiv:1511.06434).
 
     Each step samples once; the generator learns to have its samples taken for real, then the discriminator learns
-    the labelled batch and those samples. `train/loss` is of the labelled batch alone, as for every classifier.
+    the labelled batch and the samples. `train/loss` is of the labelled batch alone, as for every classifier.
     """
 
     train_logged = ("train_means", "train_metrics")
