@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
 from fakegan.errors import UsageError
@@ -15,6 +17,7 @@ from fakegan.nets.alexnet import AlexNet
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.nets.cpu import forms, quick_layout, quicken
 from fakegan.nets.dcgan import DCGANDiscriminator
+from fakegan.nets.resnet import ResNet
 from fakegan.nets.simple_cnn import SimpleCNN
 from fakegan.system import devices
 
@@ -76,6 +79,46 @@ def test_a_layer_computes_what_torchs_computes(
     if not channels_last:
         quick._forward_pre_hooks.clear()
     assert_same(quick, plain, 3 * torch.randn(shape, dtype=dtype) + 2, tolerance)
+
+
+CONV = partial(nn.Conv2d, 128, 128, 3, padding_mode="reflect")
+NO_FORM: dict[str, Callable[[], nn.Module]] = {
+    "InstanceNorm with weights": lambda: nn.InstanceNorm2d(128, affine=True),
+    "InstanceNorm with running statistics": lambda: nn.InstanceNorm2d(128, track_running_stats=True).eval(),
+    "a stride": lambda: CONV(padding=1, stride=2),
+    "a dilation": lambda: CONV(padding=2, dilation=2),
+    "groups": lambda: CONV(padding=1, groups=2),
+    "no padding": CONV,
+    "bilinear upsampling": lambda: nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), CONV(padding=1)),
+    "upsampling to four times the size": lambda: nn.Sequential(nn.Upsample(scale_factor=4), CONV(padding=1)),
+    "upsampling before ReLU": lambda: nn.Sequential(nn.Upsample(scale_factor=2), nn.ReLU(), nn.Conv2d(128, 2, 3)),
+    "upsampling before 5x5": lambda: nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(128, 2, 5, padding=2)),
+    "upsampling alone": lambda: nn.Upsample(scale_factor=2),
+}
+
+
+@pytest.mark.parametrize("name", NO_FORM)
+def test_a_layer_that_no_form_computes_stays_torchs(name: str) -> None:
+    """A user's own network may have such layers."""
+    plain = NO_FORM[name]()
+    for weights in [*plain.parameters(), *plain.buffers()]:
+        weights.data += 1
+    x = torch.randn(2, 128, 8, 8)
+    torch.testing.assert_close(quickened(plain)(x), plain(x), rtol=0, atol=1e-3)
+
+
+def test_resnet_leaves_the_layers_of_a_users_net_as_they_are() -> None:
+    """Its layers need not be used in the order in which they were made."""
+    net = torchvision.models.resnet18(weights=None)
+    net.up = nn.Upsample(scale_factor=2)
+    net.conv = nn.Conv2d(3, 3, 3, padding=1)
+    ResNet(net)
+    assert {type(net.up), type(net.conv)} == {nn.Upsample, nn.Conv2d}
+
+
+def test_a_network_takes_its_input_by_name_too() -> None:
+    net, image = AutoGAN(1, 4), torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(net(image=image), net(image))
 
 
 def test_winograd_is_used_where_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ def test_each_phase_moves_its_own_network_only_and_samples_once(store: FaceStore
         assert not torch.equal(labelled, samples)
 
 
-def test_the_discriminators_running_statistics_are_those_of_labelledreal_and_fake(store: FaceStore) -> None:
+def test_the_discriminators_running_statistics_are_those_of_labelled_faces(store: FaceStore) -> None:
     """They are what its eval mode rests on, and it is faces that it is asked about."""
     module = _Phases()
     first = copy.deepcopy(module.net.features[:3])  # to the first BatchNorm's input

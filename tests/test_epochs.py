@@ -1,6 +1,7 @@
 """What people see of a fit: the numbers that its logger gets, few lines, and a bar that asks the device seldom."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from fakegan.data.store import FaceStore
 from fakegan.runs.status import read_status
+from fakegan.training import fitting, parts
 from fakegan.training import progress as epochs
 from fakegan.training.autoencoder import AdversarialAutoencoder
 from fakegan.training.callbacks import Best, Patience
@@ -17,6 +19,7 @@ from fakegan.training.fitting import say_end
 from fakegan.training.modules import EpochMeans
 from fakegan.training.progress import EpochLines, EpochStatus, StageBar, shown
 from fakegan.training.trainer import AtomicCheckpointIO
+from tests.conftest import Compose
 from tests.helpers import autoencoder, faces_of_five_steps, fit
 
 
@@ -86,3 +89,24 @@ def test_an_early_stop_says_why_and_what_is_kept(
         "classifier: early stop after epoch 4/5: 2 epochs without a better val AUROC",
         "classifier: kept epoch 2/5, val AUROC 0.750",
     ]
+
+
+@pytest.mark.parametrize(
+    ("terminal", "quiet", "word", "drawn"),
+    [
+        (True, False, "", True),
+        (False, False, "", False),
+        (True, True, "", False),  # -q
+        (False, True, "trainer.enable_progress_bar=true", True),
+        (True, False, "trainer.enable_progress_bar=false", False),
+    ],
+)
+def test_a_bar_is_drawn_on_a_terminal_without_q_or_where_the_config_asks_for_it(
+    compose_settings: Compose, monkeypatch: pytest.MonkeyPatch, terminal: bool, quiet: bool, word: str, drawn: bool
+) -> None:
+    settings = compose_settings("pipeline=classify", *filter(None, [word]))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    monkeypatch.setattr(fitting, "quiet", lambda: quiet)
+    folder, budget = settings.paths.run_dir / "classifier", settings.classifier_budget
+    trainer, _ = fitting.trainer_for(parts.classifier(settings), None, folder, settings, budget, stops_early=True)
+    assert (trainer.progress_bar_callback is not None) == drawn

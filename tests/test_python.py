@@ -85,11 +85,11 @@ def test_a_run_is_a_process_whose_output_and_result_are_the_programs(script, tmp
     [
         ("reply.give(error='no such key'); sys.exit(2)", UsageError, "^no such key$"),
         ("reply.give(error='the disk is full'); sys.exit(1)", FakeganError, "^the disk is full$"),
-        ("os.kill(os.getpid(), 9)", FakeganError, "ended with exit code -9, and what it printed says why$"),
+        ("os.kill(os.getpid(), 9)", FakeganError, "ended with exit code -9, and its output says why$"),
         (
             "reply.give(folder='out/a b'); sys.exit(143)",
             FakeganError,
-            r"exit code 143.*go on with fakegan.train\('resume=\"out/a b\"'\)$",
+            r"exit code 143.*resume it with fakegan.train\('resume=\"out/a b\"'\)$",
         ),
         ("print('help')", UsageError, "^--help: no run was started"),
     ],
@@ -101,7 +101,7 @@ def test_what_goes_wrong_is_a_sentence(script, code: str, kind: type[Exception],
 
 
 def test_a_word_is_a_text() -> None:
-    with pytest.raises(UsageError, match="is no word: train takes texts such as 'model=autogan1'"):
+    with pytest.raises(UsageError, match="is no text: train takes texts such as 'model=autogan1'"):
         fakegan.train(["model=autogan1"])  # type: ignore[arg-type]
 
 
@@ -118,7 +118,7 @@ def test_ctrl_c_is_passed_on_and_the_run_saves_first(script, tmp_path: Path) -> 
         f"open({str(tmp_path / 'saved')!r}, 'w'); sys.exit(130)"
     )
     for stream in (io.StringIO(), sys.__stdout__):
-        with pytest.raises(KeyboardInterrupt, match=r"stopped; go on with fakegan.train"), redirect_stdout(stream):
+        with pytest.raises(KeyboardInterrupt, match=r"stopped; resume it with fakegan.train"), redirect_stdout(stream):
             fakegan.train()
         (tmp_path / "saved").unlink()
 
@@ -148,7 +148,7 @@ def test_the_config_is_shown_as_train_would_run_it(tmp_path: Path, monkeypatch: 
         (["data=faces", "data.root=null"], "data.root=null names no faces"),
         (["trainer=null"], "GROUP=null chooses nothing"),
         (["data.modules.classifer._target_=my_package.Mine"], "did you mean data.modules.classifier"),
-        (["resume=outputs/run"], "its own config.yaml"),
+        (["resume=outputs/run"], "resume=DIR takes its own config.yaml"),
         (["--config-dir=nowhere"], "there is no such folder"),
     ],
 )

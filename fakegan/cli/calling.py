@@ -68,7 +68,7 @@ def train(*arguments: str) -> Run:
     """
     for argument in arguments:
         if not isinstance(argument, str):
-            raise UsageError(f"{argument!r:.100} is no word: train takes texts such as 'model=autogan1'")
+            raise UsageError(f"{argument!r:.100} is no text: train takes texts such as 'model=autogan1'")
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "reply.json"
         code = _follow([sys.executable, str(places.script("train")), *arguments], {reply.VARIABLE: str(answer)})
@@ -77,19 +77,19 @@ def train(*arguments: str) -> Run:
         run_dir = Path(said["folder"])
         return Run(run_dir, read_metrics(run_dir / METRICS_FILE))
     if code == 0:
-        raise UsageError(f"{' '.join(arguments)}: no run was started; give words such as 'model=autogan1'")
-    again = f"; go on with fakegan.train({word('resume', Path(said['folder']))!r})" if "folder" in said else ""
+        raise UsageError(f"{' '.join(arguments)}: no run was started; give overrides such as 'model=autogan1'")
+    again = f"; resume it with fakegan.train({word('resume', Path(said['folder']))!r})" if "folder" in said else ""
     if code in {128 + signal.SIGINT, -signal.SIGINT}:
         raise KeyboardInterrupt(f"stopped{again}")
     kind = UsageError if code == UsageError.exit_code else FakeganError
-    raise kind(said.get("error") or f"training ended with exit code {code}, and what it printed says why{again}")
+    raise kind(said.get("error") or f"training ended with exit code {code}, and its output says why{again}")
 
 
 def _follow(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """The exit code of a command, whose output appears as this program's and which gets its Ctrl-C.
 
-    The stdout of a notebook, or one that a program has redirected, is no file that a child could write to: then the
-    child writes to a pipe, and this process prints what comes out of it.
+    A child cannot write to the stdout of a notebook, nor to a stdout that a program has redirected: then it writes to a
+    pipe, and this process prints the text that arrives.
     """
     modules = os.pathsep.join(path or os.getcwd() for path in sys.path)  # the user's own code, as this program finds it
     redirected = sys.stdout is not sys.__stdout__ or sys.stderr is not sys.__stderr__
@@ -139,7 +139,7 @@ def compose(*overrides: str) -> DictConfig:
         with read_write(cfg), open_dict(cfg):
             del cfg["hydra"]
         if cfg.get("resume"):
-            raise UsageError("resume goes on with a run as its own config.yaml says: read that")
+            raise UsageError("resume=DIR takes its own config.yaml: read that file")
         if OmegaConf.is_interpolation(cfg.paths, "run_dir"):
             cfg.paths.run_dir = _UNKNOWN
         values = to_mapping(settings_of(RunSettings, cfg))

@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.add_argument("--version", action="version", version=f"FakeGAN {fakegan.__version__}")
-        self.add_argument(*QUIET, action=_Quiet, nargs=0, help="warnings and errors alone, beside the result")
+        self.add_argument(*QUIET, action=_Quiet, nargs=0, help="show only warnings, errors and the result")
 
     def error(self, message: str) -> NoReturn:
         """Raises UsageError."""
@@ -99,7 +99,7 @@ def run(
     name: str,  # of the command: predict
     task: Callable[[list[str]], int],  # takes the command's arguments, returns the exit code
     arguments: Sequence[str] | None,  # None: this process's, which a SIGTERM may then stop
-    stopped: str,  # a sentence that says what a stop leaves behind
+    stopped: str,  # a sentence about the files that a stop leaves
 ) -> int:
     """The exit code: the task's, 1 failure, 2 usage, 130 and 143 stopped. FAKEGAN_DEBUG=1 shows the trace."""
     begin()
@@ -135,6 +135,6 @@ def run(
 
 
 def discard_stdout() -> None:
-    """Discard what is not written yet, so that flushing at exit does not fail again."""
+    """Discard unwritten output, so that flushing at exit does not fail again."""
     with contextlib.suppress(OSError, ValueError):  # a test's stdout has no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

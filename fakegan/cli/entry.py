@@ -123,7 +123,7 @@ def _run(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
 
 def _leave_run(code: object) -> None:
     run_dir = run_folder() or Path(HydraConfig.get().runtime.output_dir)
-    # Nothing is said by a process whose parent says it, by evaluate.py, and by other ranks than 0.
+    # A child's parent prints the command; evaluate.py has no run to resume, and ranks other than 0 are silent.
     silent = processes.is_child() or Claiming.claim is None
     if not (run_dir / CONFIG_FILE).is_file():
         give_up()

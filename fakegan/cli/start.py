@@ -54,7 +54,7 @@ def start_run(cfg: DictConfig) -> RunSettings:
 
 def _new(cfg: DictConfig) -> RunSettings:
     if cfg.get("resume"):
-        raise UsageError("resume=true is for sweeps, with -m and hydra.sweep.dir=DIR; go on with a run by resume=DIR")
+        raise UsageError("resume=true is for sweeps, with -m and hydra.sweep.dir=DIR; to resume a run, give resume=DIR")
     make_paths_absolute(cfg)
     run_dir = Path(ranks.on_rank_zero(lambda: str(cfg.paths.run_dir)))  # its name may hold a clock, and clocks differ
     if str(run_dir) != str(cfg.paths.run_dir):
@@ -64,7 +64,7 @@ def _new(cfg: DictConfig) -> RunSettings:
 
 
 def _begin(settings: RunSettings, run_dir: Path) -> RunSettings:
-    """Write a new run down; a job that SLURM has requeued goes on with the run that it began."""
+    """Write a new run down; a job that SLURM has requeued resumes the run that it began."""
     for begun in earlier_runs(run_dir):
         if (begun / CONFIG_FILE).is_file() and read_run(str(begun)).repeats(settings):
             if begun != run_dir:

@@ -22,8 +22,8 @@ _SENTENCE = re.compile(r"(.+?[.?])(?= [A-Z(]|$)")
 _HYDRAS = ("hydra/launcher", "hydra/sweeper")
 _ADDED = ("experiment", "sweep", "debug")  # groups that train.py takes with a +
 _ALSO = (
-    "Also: -q or --quiet shows warnings and errors alone, beside the result, --cfg job shows the config, --info how it "
-    "was composed, --hydra-help what else Hydra takes, --version prints FakeGAN's."
+    "Also: -q or --quiet shows only warnings, errors and the result. --cfg job shows the config, --info how it was "
+    "composed, --hydra-help Hydra's own options, --version FakeGAN's version."
 )
 
 
@@ -55,7 +55,7 @@ def usage(
         remarks_of_hydra = _remarks_of_hydra(conf, choices)
         shown = [Option(key, value) for key, value in of_hydra.items() if key in remarks_of_hydra]
         chosen = {group: choices.get(group) for group in _HYDRAS}
-        title = "Folders, and sweeps (-m and words with several values, as seed=1,2,3):"
+        title = "Folders, and sweeps (-m and overrides with several values, such as seed=1,2,3):"
         parts.append([title, *_choices(conf, chosen, width, least=1), "", *_keys(shown, remarks_of_hydra, width)])
     parts.append([textwrap.fill(_ALSO, width)])
     return "\n\n".join("\n".join(part) for part in parts)

@@ -1,7 +1,7 @@
 """Config nodes: `_target_` names the class or function that a node builds, its other keys are the options.
 
 Hydra's `instantiate` builds a node. This module adds that a wrong key or value is one sentence with the full key, and
-that the defaults of signatures are filled in, so that a run's config.yaml says them. `fakegan.config.trust` checks a
+that the defaults of signatures are filled in, so that a run's config.yaml holds them. `fakegan.config.trust` checks a
 node that comes out of a file before it is built.
 """
 

@@ -54,7 +54,7 @@ def hydra_argv(argv: Sequence[str]) -> list[str]:
     A config folder of the user's own, in any spelling, becomes one first argument, --config-dir=DIR.
 
     Raises:
-        UsageError: a wrong argument; the message says how to write it.
+        UsageError: a wrong argument; the message shows how to write it.
     """
     left, folders, others = list(argv), list[str](), list[str]()
     while left:
@@ -158,7 +158,7 @@ def _rewritten(override: str, change: Callable[[str], str]) -> str:
         return override  # a list for each job, or no list
     texts = _texts(value, kind, bracketed)
     if kind.listed and kind.swept and not bracketed and len(texts) > 1:
-        return override  # with -m a value for each job, else Hydra says how to write a list
+        return override  # with -m a value for each job, else Hydra's error explains how to write a list
     shown = []
     for text, is_quoted in texts:
         if text.lower() == "null" and kind.null and not is_quoted:

@@ -31,10 +31,10 @@ class AlexNet(nn.Module):
     def __init__(
         self,
         in_channels: int = 3,  # channels of the view
-        width: int = 64,  # channels of the first convolution; those of the others are in torchvision's proportion
+        width: int = 64,  # channels of the first convolution; the others have torchvision's proportions
         hidden: int = 1024,  # units of the two hidden layers; torchvision's have 4096, on a map of 9216 numbers
         dropout: float = 0.5,  # share of the units left out in training, before each hidden layer
-        imagenet: bool = False,  # take inputs as ImageNet's weights expect them; `load_imagenet` fetches those
+        imagenet: bool = False,  # take inputs as ImageNet's weights expect them; `load_imagenet` downloads the weights
     ) -> None:
         super().__init__()
         at_least(1, in_channels=in_channels, width=width, hidden=hidden)

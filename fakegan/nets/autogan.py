@@ -91,7 +91,7 @@ class PatchDiscriminator(nn.Module):
     """Image to a 4x4 map of scores, 1 for real and 0 for reconstructed (PatchGAN, arXiv:1611.07004).
 
     Its norm is always InstanceNorm, which looks at one image at a time: real faces and reconstructions
-    can share a batch, and the scores equal those of two separate calls.
+    can share a batch, and the scores are the same as in two separate calls.
     """
 
     def __init__(

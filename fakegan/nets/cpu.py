@@ -27,22 +27,39 @@ _CHANNELS_FORWARD = 128
 def quicken(net: nn.Module) -> None:
     """Let a network use the forms below, as the last step of its constructor; weights and names stay.
 
-    Its input becomes channels last on a CPU, which every layer then keeps. Each nn.Upsample in it must double the size
-    and stand right before a 3x3 convolution.
+    Each nn.Upsample in it must stand right before the layer that its output goes to. A layer that differs from the
+    layer in a form's docstring stays torch's.
     """
-    net.register_forward_pre_hook(_channels_last_input)
+    take_channels_last(net)
     layers = [layer for layer in net.modules() if not list(layer.children())]
     for layer, following in pairwise([*layers, nn.Identity()]):
-        if type(layer) is nn.InstanceNorm2d:
+        if type(layer) is nn.InstanceNorm2d and not (layer.affine or layer.track_running_stats):
             layer.__class__ = InstanceNorm2d
-        elif type(layer) is nn.Conv2d and layer.padding_mode == "reflect" and layer.kernel_size == (3, 3):
+        elif _is_conv_3x3(layer, "reflect"):
             layer.__class__ = ReflectConv2d
-        elif type(layer) is nn.Upsample:
-            layer.__class__, following.__class__ = nn.Identity, UpsampleConv2d  # type: ignore[assignment]
+        elif _doubles(layer) and _is_conv_3x3(following, "zeros"):
+            layer.__class__, following.__class__ = nn.Identity, UpsampleConv2d
+
+
+def _is_conv_3x3(layer: nn.Module, padding_mode: str) -> bool:
+    """Whether a layer is nn.Conv2d(in, out, 3, padding=1), with this padding mode."""
+    return type(layer) is nn.Conv2d and (
+        (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups, layer.padding_mode)
+        == ((3, 3), (1, 1), (1, 1), (1, 1), 1, padding_mode)
+    )
+
+
+def _doubles(layer: nn.Module) -> bool:
+    return type(layer) is nn.Upsample and (layer.scale_factor, layer.mode) == (2, "nearest")
+
+
+def take_channels_last(net: nn.Module) -> None:
+    """Let a network's input become channels last on a CPU; every layer then keeps it."""
+    net.register_forward_pre_hook(_channels_last_input)
 
 
 def _channels_last_input(_net: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return quick_layout(inputs[0]), *inputs[1:]
+    return tuple(map(quick_layout, inputs))  # none where the image is given by name
 
 
 def quick_layout(image: Tensor) -> Tensor:  # (B, C, H, W) -> the same numbers

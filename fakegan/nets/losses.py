@@ -15,7 +15,7 @@ def lsgan_generator_loss(recon_score: Tensor) -> Tensor:
 
 
 def lsgan_discriminator_loss(real_score: Tensor, recon_score: Tensor) -> Tensor:
-    """Half the mean of (D(x) - 1)^2 + D(x_hat)^2 (LSGAN, arXiv:1611.04076). 0.25 says D is guessing."""
+    """Half the mean of (D(x) - 1)^2 + D(x_hat)^2 (LSGAN, arXiv:1611.04076). At 0.25 D is guessing."""
     return 0.5 * ((real_score - 1).square().mean() + recon_score.square().mean())
 
 
@@ -34,7 +34,7 @@ def dcgan_discriminator_loss(
     label: Tensor,  # (B,), REAL or FAKE
     sample_logits: Tensor,  # (S, 2), of the generator's samples
 ) -> Tensor:
-    """(CE(D(x), y) + CE(D(G(z)), FAKE)) / 2: samples are one more kind of fake. log 2 says D is guessing."""
+    """(CE(D(x), y) + CE(D(G(z)), FAKE)) / 2: samples are one more kind of fake. At log 2 D is guessing."""
     fake = torch.full((len(sample_logits),), FAKE, device=sample_logits.device)
     return 0.5 * (F.cross_entropy(logits, label) + F.cross_entropy(sample_logits, fake))
 

@@ -19,7 +19,7 @@ def l2(difference: Tensor) -> Tensor:  # (B, 3, 64, 64) -> (B,)
 
 
 def local_detail(difference: Tensor) -> Tensor:  # (B, 3, 64, 64) -> (B,)
-    """Root mean square of what a 3x3 mean takes away: fine detail that was lost, or invented."""
+    """Root mean square of the difference from its 3x3 mean: fine detail that was lost, or invented."""
     return l2(difference - avg_pool2d(difference, 3, stride=1, padding=1, count_include_pad=False))
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from fakegan.checks import at_least
-from fakegan.nets.cpu import quicken
+from fakegan.nets.cpu import take_channels_last
 
 
 class ResNet(nn.Module):
-    """One of torchvision's ResNets with a stem for small pictures, and two logits.
+    """A ResNet of torchvision's with a stem for small pictures, and two logits.
 
     The original's stem halves a picture twice before the first block: of 64x64, the last map would be 2x2. As is usual
     for small pictures (section 4.2 there), a 3x3 convolution without a pooling stands in its place: maps of 32x32 down
@@ -37,7 +37,7 @@ class ResNet(nn.Module):
         net.maxpool = nn.Identity()
         net.fc = nn.Linear(last.in_features, 2)
         self.net = net
-        quicken(self)
+        take_channels_last(self)  # no other form: the net may be the user's
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) in [-1, 1] -> (B, 2) logits
         logits: Tensor = self.net(x)

@@ -78,14 +78,17 @@ class AdversarialAutoencoder(ByTurns):
         move(self, "step")
         self.train_means.update(
             {
-                **{"l1": l1, "adversarial": adversarial, "discriminator": disc},
-                **{"disc_real": real_score.mean(), "disc_recon": recon_score.mean()},
+                "l1": l1,
+                "adversarial": adversarial,
+                "discriminator": disc,
+                "disc_real": real_score.mean(),
+                "disc_recon": recon_score.mean(),
             },
             weight=len(real),
         )
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """L1, PSNR and SSIM of the reconstructions, and what the discriminator thinks of both sides."""
+        """L1, PSNR and SSIM of the reconstructions, and the discriminator's scores of faces and reconstructions."""
         real = batch["image"]
         if not len(real):  # this process has no faces to validate on
             return
@@ -95,8 +98,11 @@ class AdversarialAutoencoder(ByTurns):
             structure = cast(Tensor, ssim(*planes, data_range=(-1.0, 1.0)))
         self.val_means.update(
             {
-                **{"l1": l1_loss(recon, real), "psnr": psnr(recon, real).mean(), "ssim": structure},
-                **{"disc_real": self.discriminator(real).mean(), "disc_recon": self.discriminator(recon).mean()},
+                "l1": l1_loss(recon, real),
+                "psnr": psnr(recon, real).mean(),
+                "ssim": structure,
+                "disc_real": self.discriminator(real).mean(),
+                "disc_recon": self.discriminator(recon).mean(),
             },
             weight=len(real),
         )

@@ -192,8 +192,8 @@ class Sheet(pl.Callback, ABC):
         try:
             picture = self.picture(module)
         except ValueError as error:  # to_uint8's
-            what = f"training diverged: {self.name} of epoch {epoch + 1} are no pictures"
-            raise FakeganError(f"{what} ({error}); lower the learning rate") from error
+            reason = f"training diverged: {self.name} of epoch {epoch + 1} are no pictures ({error})"
+            raise FakeganError(f"{reason}; lower the learning rate") from error
         if picture is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The two data modules of training: the faces of an epoch, where a resumed fit goes on, and what a network is given."""
+"""The two data modules of training: the faces of an epoch, where a resumed fit continues, and the network's input."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fakegan.system import ranks
 
 
 class FaceDataModule(pl.LightningDataModule):
-    """Faces of a store, in an order that depends on seed and epoch alone; from where training stands."""
+    """Faces of a store, in an order that depends on seed and epoch alone; a resumed fit continues within an epoch."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class RealFakeDataModule(FaceDataModule):
 
     def __init__(
         self,
-        arrays: Mapping[str, RowArray],  # what the view is made from: "image", "recon"
+        arrays: Mapping[str, RowArray],  # the view is made from these: "image", "recon"
         labels: npt.NDArray[np.int64],
         view: Callable[[dict[str, Tensor]], Tensor],
         train_rows: Rows,
@@ -112,7 +112,7 @@ class RealFakeDataModule(FaceDataModule):
         seed: int,
         ratio: ClassRatio,  # of real and fake in an epoch
         workers: int,  # DataLoader processes
-        batch_key: str,  # where batch_size stands in the config, for what is wrong
+        batch_key: str,  # where batch_size stands in the config, for error messages
     ) -> None:
         if ratio not in {"balanced", "natural"}:
             raise UsageError(f"data.ratio={ratio!r} does not exist: choose balanced or natural")

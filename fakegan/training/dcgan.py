@@ -22,14 +22,14 @@ from fakegan.training.classifier import Classifier
 from fakegan.training.modules import ByTurns, EpochMeans
 from fakegan.training.schedules import MakeOptimizer, MakeSchedule, move
 
-FIXED_SAMPLES = 64  # of the noise that stays the same: judged in every validation, the first of them drawn
+FIXED_SAMPLES = 64  # numbers of samples of the fixed noise: judged in every validation; callbacks draw the first
 
 
 class DCGANClassifier(ByTurns, Classifier):
     """A Classifier whose net also learns a generator's samples as fakes, by manual optimization (arXiv:1511.06434).
 
     Each step samples once; the generator learns to have its samples taken for real, then the discriminator learns
-    the labelled batch and those samples. `train/loss` is the labelled batch's alone, as with every classifier.
+    the labelled batch and the samples. `train/loss` is of the labelled batch alone, as for every classifier.
     """
 
     train_logged = ("train_means", "train_metrics")
@@ -62,7 +62,7 @@ class DCGANClassifier(ByTurns, Classifier):
         return self.optimized(self.generator, self.net)
 
     def samples(self, count: int) -> Tensor:  # -> (N, C, 64, 64) in [-1, 1]
-        """What the generator makes of the noise that stays the same, as many as there are of it at most."""
+        """The generator's samples of the fixed noise; at most FIXED_SAMPLES of them."""
         made: Tensor = self.generator(self.fixed_noise[:count])
         return made
 
@@ -90,7 +90,9 @@ class DCGANClassifier(ByTurns, Classifier):
         self.train_metrics.update(verdict, label)
         self.train_means.update(
             {
-                **{"loss": loss, "discriminator_loss": disc, "generator_loss": gen},
+                "loss": loss,
+                "discriminator_loss": disc,
+                "generator_loss": gen,
                 "accuracy": (verdict == label).float().mean(),
                 "accuracy_generated": accuracy_of_fakes(sample_logits),
             },
@@ -113,8 +115,8 @@ def accuracy_of_fakes(logits: Tensor) -> Tensor:  # (S, 2) -> scalar
 def running_statistics_kept(net: nn.Module) -> Iterator[None]:
     """BatchNorm in train mode that normalises by its batch and forgets it.
 
-    Samples pass through the discriminator as a batch of their own, as DCGAN does it. But it is labelled faces that it
-    will score, in eval mode, so its running statistics are theirs: samples, grey blobs at first, would displace them.
+    Samples pass through the discriminator as a batch of their own, as in DCGAN. In eval mode the discriminator scores
+    labelled faces, so its running statistics must be of these: samples, grey blobs at first, would falsify them.
     """
     norms = [part for part in net.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
     for norm in norms:

@@ -93,7 +93,7 @@ def trainer_for(
     budget: StageBudget,
     stops_early: bool,
 ) -> tuple[pl.Trainer, SaveAndStop]:
-    """The trainer of a fit, and the callback that stops it; a UsageError for what the trainer cannot have."""
+    """The trainer of a fit, and the callback that stops it; a UsageError for an impossible argument."""
     found = parts.callbacks(settings, folder, module, stops_early, terminal=sys.stdout.isatty() and not quiet())
     best, stop = parts.needed(found, "model_checkpoint", Best), parts.needed(found, "save_and_stop", SaveAndStop)
     every = [
@@ -120,7 +120,7 @@ def say_end(folder: Path, trainer: pl.Trainer) -> None:
 
 
 def reason_of_end(trainer: pl.Trainer) -> str:
-    """What ended a fit before its last epoch, after a colon; empty where no callback says it."""
+    """The reason why a fit ended before its last epoch, after a colon; empty where no callback knows it."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Timer) and (callback.time_remaining() or 0) <= 0:
             return ": trainer.max_time is over"
@@ -169,6 +169,6 @@ def _try_writing(folder: Path) -> None:
 
 
 def weights_of(checkpoint: Path, prefix: str) -> dict[str, torch.Tensor]:
-    """The weights of one net out of a LightningModule's checkpoint: those whose names begin with `prefix`."""
+    """The weights of one net out of a LightningModule's checkpoint: the weights whose names begin with `prefix`."""
     weights = load_checkpoint(checkpoint)["state_dict"]
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}

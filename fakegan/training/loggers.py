@@ -1,8 +1,8 @@
 """conf/logger: loggers are made here, and given scalars, pictures, histograms, codes and hyperparameters.
 
 TensorBoard and CSV have a folder for each stage. W&B and MLflow have one run for a whole run of ours, with the stage
-before each name; its id is kept, so that every stage and a resumed run go on with it. Lightning's loggers have no
-common methods beyond scalars: each is asked for the method that it has, and is not given what it cannot hold.
+before each name; its id is kept, so that every stage, and a resumed run, continues it. Lightning's loggers have no
+common methods beyond scalars: each gets pictures and the like by the method that it has, or not at all.
 """
 
 from __future__ import annotations
@@ -51,17 +51,21 @@ def check(settings: RunSettings) -> None:
         package = _EXTRAS.get(str(node[TARGET]).rpartition(".")[2])
         if package is not None and importlib.util.find_spec(package) is None:
             raise UsageError(f"logger.{name} needs {package}: pip install -e '.[{package}]'")
-        if _has_one_run(node) or not isinstance(
-            _built(settings, name, settings.paths.run_dir / "none"), TensorBoardLogger
-        ):
-            continue
-        from torch.utils.tensorboard import SummaryWriter  # to which Lightning's TensorBoardLogger hands **kwargs
+        if not _has_one_run(node):
+            logger = _built(settings, name, settings.paths.run_dir / "none")
+            if isinstance(logger, TensorBoardLogger):
+                _check_tensorboard(node, f"logger.{name}")
 
-        handed_on = set(inspect.signature(SummaryWriter).parameters) - {"log_dir"}  # which the logger gives itself
-        own = set(inspect.signature(TensorBoardLogger).parameters) - {"kwargs", *FOLLOWING["logger"]}
-        for key in node.keys() - HYDRA_KEYS - handed_on:
-            if not takes(node, key):
-                raise unknown(f"logger.{name}.{key}", node[key], [f"logger.{name}.{k}" for k in own | handed_on])
+
+def _check_tensorboard(node: Node, at: str) -> None:
+    """Raise a UsageError for an option of neither Lightning's TensorBoardLogger nor the writer that gets the others."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    handed_on = set(inspect.signature(SummaryWriter).parameters) - {"log_dir"}  # which the logger gives itself
+    own = set(inspect.signature(TensorBoardLogger).parameters) - {"kwargs", *FOLLOWING["logger"]}
+    for key in node.keys() - HYDRA_KEYS - handed_on:
+        if not takes(node, key):
+            raise unknown(f"{at}.{key}", node[key], [f"{at}.{name}" for name in own | handed_on])
 
 
 def loggers(
@@ -69,7 +73,7 @@ def loggers(
     folder: Path,  # the stage's
     prefix: str = "",  # of names, where a logger has one run for all stages
 ) -> list[Logger]:
-    """The loggers of a stage: on rank 0 those of the config; other ranks have as many that write nothing."""
+    """The loggers of a stage: on rank 0 the config's; other ranks have as many loggers that write nothing."""
     if not ranks.is_rank_zero():
         return [DummyLogger() for _ in _nodes(settings)]
     return [_built(settings, name, folder, prefix) for name in _nodes(settings)]
@@ -103,7 +107,7 @@ def writing(settings: RunSettings) -> Iterator[None]:
     except Exception as error:
         library = type(error).__module__.partition(".")[0]
         if library in {"mlflow", "sqlalchemy", "wandb", "requests"}:
-            raise FakeganError(f"a logger failed: {_line(error)}; what was learnt is saved: resume the run") from error
+            raise FakeganError(f"a logger failed: {_line(error)}; the training is saved: resume the run") from error
         raise
     finally:
         if ranks.is_rank_zero():
@@ -154,15 +158,15 @@ def show_codes(
     logger: Logger,
     name: str,
     codes: npt.NDArray[np.float32],  # (N, K)
-    words: Mapping[str, Sequence[str]],  # columns of N words
+    texts: Mapping[str, Sequence[str]],  # columns of N texts
     faces: npt.NDArray[np.uint8],  # (N, 64, 64, 3)
 ) -> None:
-    """Log codes in TensorBoard's projector, each with its words and its face."""
+    """Log codes in TensorBoard's projector, each with its texts and its face."""
     experiment: Any = getattr(logger, "experiment", None)
     if hasattr(experiment, "add_embedding"):
-        lines = [list(line) for line in zip(*words.values(), strict=True)]
+        lines = [list(line) for line in zip(*texts.values(), strict=True)]
         images = torch.from_numpy(faces).permute(0, 3, 1, 2) / 255
-        experiment.add_embedding(codes, lines, images, tag=name, metadata_header=list(words))
+        experiment.add_embedding(codes, lines, images, tag=name, metadata_header=list(texts))
 
 
 def conclude(logger: Logger, chosen: Mapping[str, Plain], finals: Mapping[str, float]) -> None:
@@ -208,7 +212,7 @@ def _built(settings: RunSettings, name: str, folder: Path, prefix: str = "") -> 
     given = {key: value for key, value in offered.items() if node.get(key) is None and takes(node, key)}
     for variable, value in _QUIET.items():
         os.environ.setdefault(variable, value)
-    logging.getLogger("pytorch_lightning.loggers.mlflow").setLevel(logging.ERROR)  # it says that it makes a new file
+    logging.getLogger("pytorch_lightning.loggers.mlflow").setLevel(logging.ERROR)  # it reports that it makes a new file
     options = {key: value for key, value in node.items() if key not in given}
     logger: Logger = build(options, f"logger.{name}", Logger, **given)  # type: ignore[type-abstract]
     if _has_one_run(node):
@@ -222,7 +226,7 @@ def _built(settings: RunSettings, name: str, folder: Path, prefix: str = "") -> 
 
 
 def _mlflow_store(node: Node, run_dir: Path) -> dict[str, str]:
-    """Where MLflow keeps its runs if nobody says it: in a file beside the run folders, its pictures beside that."""
+    """Where MLflow keeps its runs if the user names no place: in a file beside the run folders, pictures beside it."""
     beside = f"{_SQLITE}{(run_dir.parent / MLFLOW_FILE).absolute()}"
     uri = str(node.get("tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI") or beside)
     here = {"artifact_location": str(Path(uri.removeprefix(_SQLITE)).absolute().with_suffix(""))}

@@ -73,7 +73,7 @@ class EpochModule(pl.LightningModule):
         self.log_dict({**values, "step": float(self.current_epoch)})  # "step": TensorBoard's axis is the epoch
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """In every process: replace the training sums by those of all processes."""
+        """In every process: replace its training sums by the sums over all processes."""
         state = checkpoint["state_dict"]
         state |= {name: ranks.total(state[name]) for name in _training_sums(state)}
 

@@ -71,7 +71,7 @@ def module(
 ) -> pl.LightningModule:
     """A LightningModule: first its networks, in the order of the config, then itself."""
     node = dict(node)
-    for key in node.keys() & {"optimizer", "schedule"}:  # the module gives what no config can hold: the parameters
+    for key in node.keys() & {"optimizer", "schedule"}:  # the module adds the parameters, which no config can hold
         if isinstance(node[key], dict) and TARGET in node[key]:
             node[key] = {**node[key], "_partial_": True}
     networks = {key: build(value, f"{at}.{key}", nn.Module) for key, value in node.items() if _is_network(value)}
@@ -89,7 +89,7 @@ def module(
 
 
 def data_module(settings: RunSettings, stage: str, **offered: Any) -> pl.LightningDataModule:
-    """conf/data's module of a stage, with those of the stage's faces, batch size and seed that it has options for.
+    """conf/data's module of a stage. It gets the stage's faces, batch size and seed if it has options for them.
 
     Raises a UsageError if there is no such module, or if the config sets an offered option.
     """
@@ -143,5 +143,5 @@ def needed(found: Mapping[str, pl.Callback], name: str, kind: type[C]) -> C:
     """A callback that no training can do without; a UsageError if it was left out, or is of another class."""
     callback = found.get(name)
     if not isinstance(callback, kind):
-        raise UsageError(f"callbacks.{name} must be a fakegan {kind.__name__}: a run goes on and ends by what it keeps")
+        raise UsageError(f"callbacks.{name} must be a fakegan {kind.__name__}: no run can be resumed without its files")
     return callback

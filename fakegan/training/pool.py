@@ -31,7 +31,7 @@ class ReconstructionPool(nn.Module):
     def forward(self, recon: Tensor) -> Tensor:  # (B, 3, 64, 64) detached -> the same shape, some of them older
         """Exchange some of `recon` for past reconstructions."""
         self.batch = batch = len(recon) * ranks.count()
-        place = ranks.dealt(torch.arange(min(batch, self.size)))  # (P,), those with slots: a batch may be larger
+        place = ranks.dealt(torch.arange(min(batch, self.size)))  # (P,), the places with slots: a batch may be larger
         slots = (self.size - place + batch - 1) // batch  # of each place
         chance, choice = ranks.draw(lambda faces: torch.rand(faces, 2), len(recon))[: len(place)].unbind(dim=1)
         filling = slots > self.steps
@@ -57,5 +57,5 @@ class ReconstructionPool(nn.Module):
         return {"steps": self.steps, "batch": self.batch}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Restore what `get_extra_state` gave."""
+        """Restore the values of `get_extra_state`."""
         self.steps, self.batch = int(state["steps"]), int(state["batch"])

@@ -27,7 +27,7 @@ def constant(optimizer: Optimizer) -> LambdaLR:
 def cosine(
     optimizer: Optimizer,
     total_steps: int,  # of the whole fit
-    warmup: float = 0.05,  # share of the steps that it climbs before it falls
+    warmup: float = 0.05,  # share of the steps in which it climbs; then it falls
 ) -> LambdaLR:
     """Up in a line, then down along half a cosine to nothing (Loshchilov and Hutter 2017, arXiv:1608.03983)."""
     at_least(0, warmup=warmup)
@@ -66,8 +66,8 @@ def follow(
 ) -> dict[str, Any]:
     """Lightning's description of the schedule of an optimizer.
 
-    A schedule that asks for `total_steps` or `steps_per_epoch` moves with each step, another with each epoch. One that
-    waits for a better value looks at the module's `monitor`, in its direction.
+    A schedule with an option `total_steps` or `steps_per_epoch` moves with each step, any other with each epoch.
+    ReduceLROnPlateau follows the module's `monitor`, in the direction of its `mode`.
     """
     make, trainer = schedule or constant, module.trainer
     epochs, data = trainer.max_epochs or 1, getattr(trainer, "datamodule", None)

@@ -22,7 +22,7 @@ from fakegan.system.processes import REQUEUED
 from fakegan.system.slurm import REQUEUE_SIGNALS, requeue
 
 _AGAIN = 1.0  # seconds within which a second Ctrl-C is a repeat of the first
-_DUE = 1  # what processes tell each other after a step: 0 nothing, 1 it is time to save, else a signal's number
+_DUE = 1  # processes agree on a number after each step: 0 nothing, 1 it is time to save, else a signal's number
 
 
 class Stopped(BaseException):
@@ -101,7 +101,7 @@ class SaveAndStop(pl.Callback):
             raise Stopped(agreed)
 
     def follow(self, number: int) -> None:
-        """After the fit: do what the signal asks for, if there was a signal (else 0).
+        """After the fit: stop as the signal asks for; 0 is no signal.
 
         Raises:
             KeyboardInterrupt: Ctrl-C.

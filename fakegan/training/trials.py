@@ -22,17 +22,17 @@ _STEPS = 100_000  # of a training that is not run
 
 
 def try_learning(made: pl.LightningModule, at: str) -> None:
-    """Make a module's optimizer and its schedule, for one number."""
+    """Make a module's optimizer, for a single weight, and its schedule."""
     make, schedule = getattr(made, "make_optimizer", None), getattr(made, "make_schedule", None)
     if make is None:
         return
-    what = "optimizer"
+    option = "optimizer"
     try:
         optimizer = make([nn.Parameter(torch.zeros(1))])
-        what = "schedule"
+        option = "schedule"
         scheduled(schedule or constant, optimizer, _STEPS, _STEPS // 100, getattr(made, "mode", "min"))
-    except Exception as error:  # whatever it says of its options
-        raise UsageError(f"{at}.{what}: {' '.join(str(error).split())}") from error
+    except Exception as error:  # of any kind: they raise what they like about their options
+        raise UsageError(f"{at}.{option}: {' '.join(str(error).split())}") from error
 
 
 def try_classifier(made: nn.Module, settings: RunSettings) -> None:
@@ -74,7 +74,7 @@ def _tried(make: Callable[[], Any], at: str, shape: tuple[int, ...], what: str =
         made = make()
     except Exception as error:  # whatever a net of the user's own raises
         why = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UsageError(f"{at} cannot take what a batch of blank faces gives: {why}") from error
+        raise UsageError(f"{at} cannot take a batch of blank faces: {why}") from error
     if not isinstance(made, Tensor):
         raise UsageError(f"{at} must return a tensor, {what}of shape {shape}, but returns a {type(made).__name__}")
     if made.shape != shape:
