@@ -193,7 +193,7 @@ def read_plain(path: Path) -> dict[str, Any]:
         raise FakeganError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(values, dict):
         raise FakeganError(f"{path} is damaged: it is no list of keys")
-    return typing.cast("dict[str, Any]", _with_new_targets(values))
+    return typing.cast("dict[str, Any]", with_new_targets(values))
 
 
 def _refuse_foreign(path: Path, text: str) -> None:
@@ -215,13 +215,13 @@ def _refuse_foreign(path: Path, text: str) -> None:
             raise FakeganError(f"{path} has {found} in line {line}, which train.py never writes: do not trust this run")
 
 
-def _with_new_targets(values: Any) -> Any:
+def with_new_targets(values: Any) -> Any:
     """Values in which every `_target_` of version 0.1.0 that has moved since is named as it is now."""
     if isinstance(values, list):
-        return [_with_new_targets(value) for value in values]
+        return [with_new_targets(value) for value in values]
     if not isinstance(values, dict):
         return values
-    renamed = {key: _with_new_targets(value) for key, value in values.items()}
+    renamed = {key: with_new_targets(value) for key, value in values.items()}
     target = renamed.get("_target_")
     for old, new in _MOVED.items():
         if isinstance(target, str) and target.startswith(old):
