@@ -45,7 +45,7 @@ class Autoencoder:
     name: str
     runs: tuple[FinishedRun, ...]  # by seed
     analyses: tuple[dict[str, Any], ...]  # of the runs that have an analysis
-    about: str = ""  # which faces the analyses are about, where those are not the whole test split
+    about: str = ""  # which faces the analyses are about, if not the whole test split
 
     def measures(self, *keys: str) -> list[Measure]:
         """A measure of analysis.json, one a seed."""

@@ -21,7 +21,7 @@ from fakegan.system.files import replacing
 from fakegan.system.shell import command, word
 
 PLACES = ("data.root", "model.checkpoint", "paths.data_dir", "paths.artifact_dir")  # what a run may find elsewhere
-# Where classes of version 0.1.0 stand now, for runs that it began.
+# Classes that have moved since version 0.1.0, for the files of runs that it began.
 _MOVED = {
     "fakegan.modules.": "fakegan.training.",
     "fakegan.callbacks.": "fakegan.training.callbacks.",
@@ -147,7 +147,7 @@ def give_places(
     run_dir: str,
     places: Mapping[str, str],  # by key, one of PLACES
 ) -> RunSettings:
-    """Change places in a run's config.yaml, such as that of its faces; returns the new settings.
+    """Change places in a run's config.yaml, such as the place of its faces; returns the new settings.
 
     Raises:
         FakeganError: as `read_run`; other faces are there than the run began with.
@@ -216,7 +216,7 @@ def _refuse_foreign(path: Path, text: str) -> None:
 
 
 def with_new_targets(values: Any) -> Any:
-    """Values in which every `_target_` of version 0.1.0 that has moved since is named as it is now."""
+    """The values with each `_target_` of version 0.1.0 by the present name of its class."""
     if isinstance(values, list):
         return [with_new_targets(value) for value in values]
     if not isinstance(values, dict):
