@@ -82,7 +82,7 @@ def runs_under(folder: Path) -> list[Path]:
 
     def order(path: Path) -> list[tuple[bool, int, str]]:  # 10_x after 9_x
         parts = re.split(r"(\d+)", str(path))
-        return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+        return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
     return sorted((path.parent for path in folder.rglob(CONFIG_FILE)), key=order)
 
