@@ -1,12 +1,14 @@
 """Answers to the project's questions, from finished runs whose scores are simulated."""
 
 import csv
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fakegan.errors import FakeganError
 from fakegan.evaluation.metrics import measures
 from fakegan.reports.answers import answers
 from fakegan.reports.groups import grouped
@@ -110,6 +112,33 @@ def _scored_again(run: FinishedRun, sources: tuple[str, ...], fingerprint: str |
     write_scores(folder / "scores.csv", kept)
     write_metrics(folder / "metrics.json", {**run.metrics, **changed})
     return FinishedRun(run.settings, folder)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        ((), {}),
+        (("autoencoder",), 3),
+        (("complexity", "name"), None),
+        (("errors", "l1", "by_source"), []),
+        (("errors", "l1", "real_vs_fake", "cohens_d"), {"value": "much"}),
+    ],
+)
+def test_an_analysis_that_lacks_what_a_report_reads_is_one_sentence(
+    finish: Finish, keys: tuple[str, ...], value: object
+) -> None:
+    run = finish("pipeline=recon_classify")
+    path = run.path / "analysis" / "analysis.json"
+    content = json.loads(path.read_text())
+    assert answered(run)
+    node = content
+    for key in keys[:-1]:
+        node = node[key]
+    if keys:
+        node[keys[-1]] = value
+    path.write_text(json.dumps(content if keys else value))
+    with pytest.raises(FakeganError, match=r"analysis\.json is damaged or of another version: delete its folder"):
+        answered(run)
 
 
 def test_reconstruction_errors_are_those_of_the_faces_that_were_scored(finish: Finish, tmp_path: Path) -> None:

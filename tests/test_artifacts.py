@@ -54,10 +54,28 @@ def test_an_artifact_of_version_0_1_0_is_made_anew_and_named(
     (otherwise / "manifest.json").write_text(json.dumps({"ingredients": {"seed": 1, "code": "5f2a", "precision": "x"}}))
     (tmp_path / "autoencoder" / "b").mkdir()
     (tmp_path / "autoencoder" / "b" / "manifest.json").write_text("damaged")
+    (tmp_path / "autoencoder" / "c").mkdir()
+    (tmp_path / "autoencoder" / "c" / "manifest.json").write_text("[]")
     obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write)
     assert capsys.readouterr().out.count("another version") == 2
     obtain(tmp_path, "autoencoder", "a", 1, {"seed": 2}, _write)
     assert capsys.readouterr().out == ""
+
+
+def test_an_artifact_by_earlier_names_of_classes_is_found(tmp_path: Path) -> None:
+    made_from = {"model": {"_target_": "fakegan.modules.classifier.Classifier", "betas": (0.5, 0.9)}, "seed": 1}
+    present = {**made_from, "model": {**made_from["model"], "_target_": "fakegan.training.classifier.Classifier"}}  # type: ignore[dict-item]
+    earlier = obtain(tmp_path, "autoencoder", "a", 1, made_from, _write)
+    assert obtain(tmp_path, "autoencoder", "a", 1, present, lambda _: pytest.fail("made twice")) == earlier
+    assert obtain(tmp_path, "autoencoder", "b", 1, present, _write) != earlier
+
+
+def test_an_outdated_artifact_by_earlier_names_of_classes_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    earlier = obtain(tmp_path, "autoencoder", "a", 1, {"model": {"_target_": "fakegan.modules.x.Y"}}, _write)
+    obtain(tmp_path, "autoencoder", "a", 2, {"model": {"_target_": "fakegan.training.x.Y"}}, _write)
+    assert f"{earlier} is from another version" in capsys.readouterr().out
 
 
 def test_fingerprints_follow_content_not_order() -> None:

@@ -129,11 +129,12 @@ def test_depth_matters_where_an_autoencoder_is_trained_and_the_classifier_where_
 
 
 def test_several_runs_are_found_in_a_folder_in_their_order(compose_settings: Compose, tmp_path: Path) -> None:
-    for name in ("2_b", "10_a", "1_c"):
+    for name in ("2_b", "10_a", "1_c", "3_d"):
         settings = compose_settings(f"paths.run_dir={tmp_path / name}")
         runs.write_down(settings, tmp_path / name)
+    (tmp_path / "3_d").rename(tmp_path / "3²5_d")  # ² is a digit, but no number
     found = runs.read_runs([str(tmp_path), str(tmp_path / "1_c")])
-    assert [run.paths.run_dir.name for run in found] == ["1_c", "2_b", "10_a"]
+    assert [run.paths.run_dir.name for run in found] == ["1_c", "2_b", "3²5_d", "10_a"]
     with pytest.raises(UsageError, match="no run at"):
         runs.read_runs([str(tmp_path / "nothing")])
     with pytest.raises(UsageError, match=r"run=DIR"):

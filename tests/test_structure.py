@@ -149,6 +149,15 @@ def test_a_file_of_a_runs_folder_is_named_in_one_place() -> None:
         assert path.name == "folder.py" or not texts & names, path
 
 
+def test_train_py_lists_the_stages_of_a_run() -> None:
+    def stages(path: Path) -> list[str]:
+        lists = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.List | ast.Tuple)]
+        names = [[item.id for item in node.elts if isinstance(item, ast.Name)] for node in lists]
+        return next(found for found in names if "AUTOENCODER" in found)
+
+    assert stages(PACKAGE.parent / "train.py") == stages(PACKAGE / "stages" / "run.py")
+
+
 def test_entry_scripts_read_as_a_table_of_contents() -> None:
     for name in ("train.py", "evaluate.py"):
         assert len((PACKAGE.parent / name).read_text().splitlines()) <= 60

@@ -38,7 +38,7 @@ class Comparison:
     """Configuration a against b: differences are a - b of means over seeds, `_holm` corrects for all the pairs.
 
     McNemar's test is on the verdicts of the trained nets as they are. With several seeds, or several faces in a group,
-    `p_mcnemar` is that of its counterpart by sign flips.
+    `p_mcnemar` comes from a test by sign flips instead.
     """
 
     a: str
@@ -210,7 +210,7 @@ def _tested(
         freedom = variance**2 / unsure if unsure > 0 else math.inf
         error = math.sqrt(variance)
         reach, p = intervals.student_reach(freedom) * error, intervals.student_p(value / error, freedom)
-        # Where the faces' part is not in the variance, the interval holds their exact intervals.bounds, too.
+        # Where the faces' part is not in the variance, the interval holds their exact bounds, too.
         low, high = (min(low, value - reach), max(high, value + reach)) if exact else (value - reach, value + reach)
     if exact and low <= 0 <= high:
         p = 1.0  # the number of resamples, which agree, says nothing

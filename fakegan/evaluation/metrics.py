@@ -105,7 +105,7 @@ def seen_and_unseen(
 ) -> dict[str, npt.NDArray[np.bool_]]:  # (N,) each
     """Fakes of generators seen in training, and of others, each with all real faces; empty where all are alike.
 
-    Together they would say nothing of either: a generator never seen is often called real.
+    One number for both kinds would describe neither: a generator never seen is often called real.
     """
     if learnt_from is None:
         return {}
@@ -133,7 +133,7 @@ def require_both_classes(labels: Labels) -> None:
 class WeightedMeasures:
     """The measures of many resamples at once: weights of the faces (R, N) -> each measure (R,).
 
-    Those of the whole come first, then those of each source, whose AUROC is against all faces of the other class.
+    The measures of all faces come first, then each source's; its AUROC is against all faces of the other class.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ def _calibration_errors(scores: Floats, labels: Labels) -> Floats:  # (N,), (N,)
 
 
 def _groups_bearing(keys: Iterable[Key], labels: Labels, sources: Sources, groups: Groups) -> dict[Key, int]:
-    """How many independent groups bear on each measure; where it compares the classes, those of the smaller class."""
+    """How many independent groups each measure rests on; if it compares classes, the groups of the smaller class."""
     group = np.unique(groups, return_inverse=True)[1]
     everywhere = np.ones(len(labels), dtype=bool)
     bearing = {}

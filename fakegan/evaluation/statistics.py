@@ -1,7 +1,7 @@
 """Do real and fake faces differ in a number? Effect sizes and rank statistics, and how far they may be off.
 
 Weights (R, N) say how often each face was drawn in each of R resamples. Positive, or above 0.5, always means that
-fakes have the larger values. What is not defined (no spread, a class missing) is NaN in arrays, None in measures.
+fakes have the larger values. An undefined statistic (no spread, a class missing) is NaN in arrays, None in measures.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def resampled(statistic: Statistic, labels: Labels, groups: Groups) -> Floats:
 
 
 def cohens_d(values: Floats, labels: Labels, weights: Floats) -> Floats:  # (N,), (N,), (R, N) -> (R,)
-    """Mean of the fakes less that of the reals, in pooled standard deviations (Cohen 1988)."""
+    """Mean of the fakes less the mean of the reals, in pooled standard deviations (Cohen 1988)."""
     from_centre = values - values.mean()  # a sum of squares far from 0 would lose its digits
     real, fake = (weights * (labels == label) for label in (0, 1))
     n_real, n_fake = real.sum(axis=1), fake.sum(axis=1)
@@ -179,9 +179,9 @@ def kolmogorov_smirnov_p(d: float, n_real: int, n_fake: int) -> float:
 
 
 class Ranks:
-    """Floats sorted once, so that their ranks in many resamples cost a few passes over the weights."""
+    """Values sorted once, so that their ranks in many resamples cost a few passes over the weights."""
 
-    def __init__(self, values: Floats) -> None:
+    def __init__(self, values: Floats) -> None:  # (N,)
         self.order = np.argsort(values, kind="stable")
         self.ends = np.flatnonzero(np.append(np.diff(values[self.order]) != 0, True))  # (U,), of each run of ties
         self.level = np.unique(values, return_inverse=True)[1]  # (N,), which run each face is in
@@ -204,12 +204,12 @@ def spearman(a: Ranks, b: Ranks, weights: Floats) -> Floats:  # (R, N) -> (R,)
 
 
 def beyond_line(
-    values: Floats,
+    values: Floats,  # (N,)
     by: Floats,  # (N,)
     learnt_values: Floats,  # (M,), of other faces
     learnt_by: Floats,  # (M,)
 ) -> Floats:  # (N,)
-    """What is left of `values` after the straight line on `by` that the learnt faces give; NaN with fewer than 3."""
+    """Residuals of `values` from a straight line on `by`, fitted to the learnt faces; NaN with fewer than 3 of them."""
     if len(learnt_by) < 3:
         return np.full(len(values), np.nan)
     centre = learnt_by.mean()

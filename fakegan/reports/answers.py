@@ -56,7 +56,7 @@ class _Pair:
 
     @property
     def guessing(self) -> int:
-        """1 where one of both beats guessing; where none does, it says little which one is worse."""
+        """1 where one of the two beats guessing, -1 where both are worse than guessing, else 0."""
         return guessing(of_seeds(self.first, "auroc") + of_seeds(self.second, "auroc"))
 
     def outcome_words(self, verbs: dict[int, str]) -> str:
@@ -134,9 +134,8 @@ def _verdict(question: Question, pairs: Sequence[_Pair]) -> tuple[str, Literal["
     if outcomes == {0}:
         return "Not shown", "open"
     (shown,) = outcomes - {0}
-    return f"In part: {question.verbs[shown]}" if 0 in outcomes else question.verdicts[
-        shown
-    ], "yes" if shown > 0 else "no"
+    verdict = f"In part: {question.verbs[shown]}" if 0 in outcomes else question.verdicts[shown]
+    return verdict, "yes" if shown > 0 else "no"
 
 
 def _own_task(groups: Sequence[Group]) -> list[str]:
@@ -286,7 +285,7 @@ def _error_numbers(a: Autoencoder, p_shift: float | None, p_shape: float | None)
 
 
 def _complexity(found: Sequence[Autoencoder]) -> str:
-    """How much of the error is the picture's complexity, and what is left without it."""
+    """How the error goes with the picture's complexity, and the difference that remains without complexity."""
     related, left = (
         [a.measures("complexity", *keys) for a in found]
         for keys in (("spearman", "l1"), ("l1_given_complexity", "cohens_d"))

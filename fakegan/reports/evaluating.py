@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(settings: EvaluateSettings, trained: RunSettings) -> str:
-    """Score one run, write into a new folder of it or into `out`, return the table."""
+    """Score one run, write the results into a new folder in it or into `out`, return the table."""
     _refuse_taken(settings.out)
     result = _score_again(settings, trained)
     scored = textwrap.fill(result.scored, TABLE_WIDTH)

@@ -75,7 +75,7 @@ def grouped(runs: Sequence[FinishedRun]) -> list[Group]:
     """Runs that classify, by the faces they were scored on, in order of appearance.
 
     Where some of the generators were seen in training, by any of the runs, and others were not, the seen and the unseen
-    generators make two groups, each with all real faces: together they would say nothing of either.
+    generators make two groups, each with all real faces: one number for both kinds would describe neither.
 
     Raises:
         UsageError: the same configuration and seed twice on the same faces.

@@ -12,7 +12,7 @@ GUESSING_WORDS = {0: "not shown to be better than guessing", -1: "worse than gue
 
 
 def number(value: float | None, signed: bool = False, digits: int = 3) -> str:
-    """A hyphen where there is no value."""
+    """The value with so many decimals; a hyphen where there is none."""
     return "-" if value is None else f"{value:{'+' if signed else ''}.{digits}f}"
 
 

@@ -45,7 +45,7 @@ class Autoencoder:
     name: str
     runs: tuple[FinishedRun, ...]  # by seed
     analyses: tuple[dict[str, Any], ...]  # of the runs that have an analysis
-    about: str = ""  # which faces the analyses are about, where those are not the whole test split
+    about: str = ""  # which faces the analyses are about, if not the whole test split
 
     def measures(self, *keys: str) -> list[Measure]:
         """A measure of analysis.json, one a seed."""
@@ -119,6 +119,14 @@ def _analysis(run: FinishedRun) -> tuple[dict[str, Any], str]:
     faces it cannot be.
     """
     content = read_json(_file(run), _CURE)
+    alone = Autoencoder("", (run,), (content,))
+    try:  # the run may come from elsewhere
+        for rows in (_overview, _separation, _caveat, _error_rows):
+            rows(alone)
+        if not isinstance(content["complexity"]["name"], str):
+            raise TypeError
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FakeganError(f"{_file(run)} is damaged or of another version: {_CURE}") from error
     if run.folder == run.path or not run.classifies:
         return content, ""
     whole, here = FinishedRun(run.settings, run.path), run.scores
@@ -230,15 +238,6 @@ def _of_autoencoder(index: int, autoencoder: Autoencoder) -> Section:
     """Its errors by source, and its analysis' pictures: both of the first seed that has an analysis."""
     run = next(run for run in autoencoder.runs if _file(run).is_file())
     name = f"{autoencoder.name} of seed {run.settings.seed}" if len(autoencoder.runs) > 1 else autoencoder.name
-    errors, rows = autoencoder.analyses[0]["errors"], []
-    for source, of_source in errors["l1"]["by_source"].items():
-        row = {"source": f"{source} ({of_source['label']})", "faces": str(of_source["n"])}
-        for key, column in ERRORS.items():
-            found = errors.get(key, {}).get("by_source", {}).get(source)
-            row[column] = cell([] if found is None else [found["mean"]])
-        found = errors["l1"].get("by_generator", {}).get(source)
-        row["Cohen's d of L1 against real faces"] = cell([] if found is None else [found["cohens_d"]], signed=True)
-        rows.append(row)
     whole = ", all test faces of the run" if autoencoder.about else ""
     plots, sheets = list[Figure](), list[Figure]()
     for path in sorted((run.path / ANALYSIS_FOLDER).glob("*.png")):
@@ -250,8 +249,22 @@ def _of_autoencoder(index: int, autoencoder: Autoencoder) -> Section:
             caption=f"{PICTURES.get(path.stem, words)}: {name}{whole}.",
         )
         (sheets if path.stem == SHEET else plots).append(shown)
-    table = Table(f"{name}: mean error of test faces by source", rows)
+    table = Table(f"{name}: mean error of test faces by source", _error_rows(autoencoder))
     return Section(autoencoder.name, [table, *([Gallery(plots)] if plots else []), *sheets])
+
+
+def _error_rows(autoencoder: Autoencoder) -> list[dict[str, str]]:
+    """The first analysis' mean errors, a row for each source."""
+    errors, rows = autoencoder.analyses[0]["errors"], []
+    for source, of_source in errors["l1"]["by_source"].items():
+        row = {"source": f"{source} ({of_source['label']})", "faces": str(of_source["n"])}
+        for key, column in ERRORS.items():
+            found = errors.get(key, {}).get("by_source", {}).get(source)
+            row[column] = cell([] if found is None else [found["mean"]])
+        found = errors["l1"].get("by_generator", {}).get(source)
+        row["Cohen's d of L1 against real faces"] = cell([] if found is None else [found["cohens_d"]], signed=True)
+        rows.append(row)
+    return rows
 
 
 def _picture(path: Path) -> bytes:

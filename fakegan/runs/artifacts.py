@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from fakegan.data.arrays import map_array
 from fakegan.errors import FakeganError
+from fakegan.runs.config_file import with_new_targets
 from fakegan.system import ranks
 from fakegan.system.files import building_folder, building_place, replacing
 
@@ -60,13 +61,13 @@ def obtain(
     """The folder of the artifact that is made from these ingredients: found, waited for, or made now."""
     path = root / kind / f"{name}-{fingerprint({**ingredients, 'recipe': recipe})}"
     with contextlib.ExitStack() as stack:
-        found = ranks.on_rank_zero((path / MANIFEST).is_file)
-        if not found:
+        found = ranks.on_rank_zero(lambda: _find(path))
+        if found is None:
             stack.enter_context(ranks.rank_zero_context(lambda: _locked(path)))
-            found = ranks.on_rank_zero((path / MANIFEST).is_file)  # another run may have made it in the meantime
-        if found:
-            log.info("%s: found, %s", kind, path.name)
-            return path
+            found = ranks.on_rank_zero(lambda: _find(path))  # another run may have made it in the meantime
+        if found is not None:
+            log.info("%s: found, %s", kind, found.name)
+            return found
         for outdated in _by_other_recipes(path.parent, name, recipe, ingredients):
             log.info("%s: %s is from another version of FakeGAN: made anew, and not deleted", kind, outdated)
         building = building_place(path)
@@ -80,21 +81,38 @@ def obtain(
     return path
 
 
+def _find(path: Path) -> Path | None:
+    """The finished artifact of this name and fingerprint; classes in its ingredients may have earlier names."""
+    if (path / MANIFEST).is_file():
+        return path
+    name = path.name.rpartition("-")[0]
+    for folder, recipe, made_from in _manifests(path.parent):
+        renamed = f"{name}-{fingerprint({**made_from, 'recipe': recipe})}"
+        if renamed == path.name and folder.name.rpartition("-")[0] == name:
+            return folder
+    return None
+
+
 def _by_other_recipes(folder: Path, name: str, recipe: int, ingredients: dict[str, Any]) -> list[Path]:
     """The finished artifacts in a kind's folder that another recipe or version made from the same ingredients."""
     found = []
+    for path, its_recipe, made_from in _manifests(folder):
+        made_from.pop("code", None)  # which stood for the recipe in version 0.1.0
+        other_keys = made_from.keys() != ingredients.keys() and path.name.startswith(f"{name}-")
+        alike = all(made_from.get(key) == ingredients.get(key) for key in ("seed", "faces", "rows"))
+        if (fingerprint(made_from) == fingerprint(ingredients) and its_recipe != recipe) or (other_keys and alike):
+            found.append(path)
+    return found
+
+
+def _manifests(folder: Path) -> Iterator[tuple[Path, int | None, dict[str, Any]]]:
+    """Each finished artifact in a kind's folder, its recipe, and its ingredients by the present names of classes."""
     for manifest in sorted(folder.glob(f"*/{MANIFEST}")):
         try:
             content = json.loads(manifest.read_text())
-            made_from = dict(content["ingredients"])
-        except (OSError, ValueError, KeyError, TypeError):
+            yield manifest.parent, content.get("recipe"), dict(with_new_targets(content["ingredients"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # damaged: nothing is said of it, and nothing is lost
-        made_from.pop("code", None)  # which stood for the recipe in version 0.1.0
-        other_keys = made_from.keys() != ingredients.keys() and manifest.parent.name.startswith(f"{name}-")
-        alike = all(made_from.get(key) == ingredients.get(key) for key in ("seed", "faces", "rows"))
-        if (made_from == ingredients and content.get("recipe") != recipe) or (other_keys and alike):
-            found.append(manifest.parent)
-    return found
 
 
 def earlier_run(building: Path, stage: Path) -> Path | None:

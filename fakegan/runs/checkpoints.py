@@ -174,13 +174,13 @@ def _refuse_large_tensors(content: Any, size: int) -> None:
     """No tensor may be larger than what the file holds of it: a stride of 0 makes one number into a million million.
 
     Raises:
-        _Refused: one of them is larger, or all together are larger than the file.
+        _Refused: a tensor is larger, or all tensors together are larger than the file.
     """
     ahead, met = [content], set()
     stored: dict[int, int] = {}  # bytes, by where they lie
     while ahead:
         value = ahead.pop()
-        if id(value) in met:  # it stands there twice, or in itself
+        if id(value) in met:  # the value is there twice, or holds itself
             continue
         met.add(id(value))
         if isinstance(value, torch.Tensor):

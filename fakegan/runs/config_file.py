@@ -21,7 +21,7 @@ from fakegan.system.files import replacing
 from fakegan.system.shell import command, word
 
 PLACES = ("data.root", "model.checkpoint", "paths.data_dir", "paths.artifact_dir")  # what a run may find elsewhere
-# Where classes of version 0.1.0 stand now, for runs that it began.
+# Classes that have moved since version 0.1.0, for the files of runs that it began.
 _MOVED = {
     "fakegan.modules.": "fakegan.training.",
     "fakegan.callbacks.": "fakegan.training.callbacks.",
@@ -82,7 +82,7 @@ def runs_under(folder: Path) -> list[Path]:
 
     def order(path: Path) -> list[tuple[bool, int, str]]:  # 10_x after 9_x
         parts = re.split(r"(\d+)", str(path))
-        return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+        return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
     return sorted((path.parent for path in folder.rglob(CONFIG_FILE)), key=order)
 
@@ -147,7 +147,7 @@ def give_places(
     run_dir: str,
     places: Mapping[str, str],  # by key, one of PLACES
 ) -> RunSettings:
-    """Change places in a run's config.yaml, such as that of its faces; returns the new settings.
+    """Change places in a run's config.yaml, such as the place of its faces; returns the new settings.
 
     Raises:
         FakeganError: as `read_run`; other faces are there than the run began with.
@@ -193,7 +193,7 @@ def read_plain(path: Path) -> dict[str, Any]:
         raise FakeganError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(values, dict):
         raise FakeganError(f"{path} is damaged: it is no list of keys")
-    return typing.cast("dict[str, Any]", _with_new_targets(values))
+    return typing.cast("dict[str, Any]", with_new_targets(values))
 
 
 def _refuse_foreign(path: Path, text: str) -> None:
@@ -215,13 +215,13 @@ def _refuse_foreign(path: Path, text: str) -> None:
             raise FakeganError(f"{path} has {found} in line {line}, which train.py never writes: do not trust this run")
 
 
-def _with_new_targets(values: Any) -> Any:
-    """Values in which every `_target_` of version 0.1.0 that has moved since is named as it is now."""
+def with_new_targets(values: Any) -> Any:
+    """The values with each `_target_` of version 0.1.0 by the present name of its class."""
     if isinstance(values, list):
-        return [_with_new_targets(value) for value in values]
+        return [with_new_targets(value) for value in values]
     if not isinstance(values, dict):
         return values
-    renamed = {key: _with_new_targets(value) for key, value in values.items()}
+    renamed = {key: with_new_targets(value) for key, value in values.items()}
     target = renamed.get("_target_")
     for old, new in _MOVED.items():
         if isinstance(target, str) and target.startswith(old):

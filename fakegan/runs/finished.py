@@ -27,7 +27,7 @@ SCORED = "scored"  # of an evaluation: which faces, in words
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run with its results on some faces: its own test split, or those of one of its evaluations."""
+    """A run with its results on some faces: its own test split, or the faces of an evaluation."""
 
     settings: RunSettings
     folder: Path  # of metrics.json and scores.csv: the run's own, or one under its evaluations/
@@ -98,7 +98,7 @@ class Configuration:
 
     @property
     def settings(self) -> RunSettings:
-        """Those of the first run: of all runs, but for the seed."""
+        """The settings of the first run; the other runs have the same, but for the seed."""
         return self.runs[0].settings
 
 
@@ -194,7 +194,7 @@ def differences_of(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 def flat(content: Any, at: str = "") -> dict[str, Any]:
-    """Nested tables as one, with keys as the command line has them (model.net.depth); empty ones are left out."""
+    """Nested tables as one, with keys as the command line has them (model.net.depth); empty tables are left out."""
     return {key: value for key, value in flat_values(content, at) if value != {}}
 
 

@@ -137,7 +137,7 @@ def read_json(
 def table(metrics: dict[str, Any]) -> str:
     """A split's measures for a terminal of 80 columns, with 95% intervals: the whole, its parts, a line a source.
 
-    Where some generators were seen in training and others not, they have a line each and are never taken together.
+    Where some generators were seen in training and others not, each kind has its own line; no line covers both.
     """
     by_source = metrics["by_source"]
     parts: dict[str, dict[str, Any]] = {name: metrics[name] for name in ("seen", "unseen") if name in metrics}

@@ -160,7 +160,7 @@ _WATCHERS = ("LearningRateMonitor", "DeviceStatsMonitor", "RichProgressBar", "TQ
 class PathSettings:
     """conf/paths."""
 
-    run_dir: Path  # this run's own folder: hydra.run.dir, or that of resume
+    run_dir: Path  # this run's own folder: hydra.run.dir, or the folder that resume names
     data_dir: Path  # where the built-in faces are kept
     artifact_dir: Path  # trained autoencoders and reconstructions that several runs may use
 
@@ -220,7 +220,7 @@ class RunSettings:
 
     @property
     def trusted(self) -> tuple[str, ...]:
-        """Packages whose code a file may name: those of `trust`, and those that the run itself is composed of."""
+        """Packages whose code a file may name: the packages of `trust`, and all that the run's own config names."""
         return tuple(dict.fromkeys((*self.trust, *packages_to_resume(to_mapping(self), self.paths.run_dir))))
 
     @property
@@ -290,7 +290,7 @@ class RunSettings:
 
     def check_places(
         self,
-        given: Collection[str],  # keys of the config: those that are new to this run
+        given: Collection[str],  # keys of the config whose values are new to this run
     ) -> None:
         """Raise a FakeganError where a run that has begun cannot go on with its new places."""
         run_dir, root, checkpoint = self.paths.run_dir, self.data.root, self.model.checkpoint

@@ -1,4 +1,4 @@
-"""Where a run stands, and which SLURM job began it: small files that other processes read while it runs."""
+"""The stage and epoch that a run has reached, and the SLURM job that began it: small files for other processes."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def make_examples(run: Run) -> None:
     if pipeline.fakes == RECONSTRUCTED:
         train, val = (rows[store.labels[rows] == REAL] for rows in (train, val))
     arrays: dict[str, RowArray] = {"image": store.images}
-    if run.settings.pipeline.needs_autoencoder:
+    if pipeline.needs_autoencoder:
         rows = np.union1d(train, val)
         arrays["recon"] = recon = reconstruct_faces(run, store.images, store.fingerprint, rows)
     if pipeline.fakes != RECONSTRUCTED:

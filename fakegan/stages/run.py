@@ -62,7 +62,7 @@ from fakegan.training.loggers import writing
 
 OpenFaces = Callable[[RunSettings, Needs], Faces]
 STAGES = (AUTOENCODER, EXAMPLES, CLASSIFIER, ANALYSIS, TEST)
-PATIENCE = 120.0  # seconds that a process which is asked to end may take
+PATIENCE = 120.0  # seconds: a process that is asked to stop may take so long
 log = logging.getLogger(__name__)
 
 
@@ -124,7 +124,7 @@ def _start_processes(settings: RunSettings, wanted: int) -> None:
 
 @contextmanager
 def _alone_in(run_dir: Path) -> Iterator[None]:
-    """Hold the run's lock: one command at a time works on a run. A process that is killed lets go of it."""
+    """Hold the run's lock: one command at a time works on a run. A killed process releases the lock."""
     lock = filelock.FileLock(run_dir / LOCK_FILE)
     try:
         lock.acquire(timeout=0)

@@ -1,4 +1,4 @@
-"""Stage 5: the test split, scored once by the finished detector; the loggers are told; metrics.json comes last."""
+"""Stage 5: the finished detector scores the test split once; results go to files and loggers, last to metrics.json."""
 
 from __future__ import annotations
 
@@ -30,9 +30,15 @@ from fakegan.stages.stage import Run, Stage
 from fakegan.stages.train_autoencoder import autoencoder_metrics
 from fakegan.training.loggers import conclude, hyperparameters, in_a_stage, show, show_histogram
 
+# Scalars beside the hyperparameters, by which a logger's page sorts runs.
 HPARAM_METRICS = (
-    *("auroc", "accuracy", "balanced_accuracy", "average_precision", "eer"),
-    *("real_accuracy", "fake_accuracy"),
+    "auroc",
+    "accuracy",
+    "balanced_accuracy",
+    "average_precision",
+    "eer",
+    "real_accuracy",
+    "fake_accuracy",
 )
 log = logging.getLogger(__name__)
 
@@ -81,7 +87,7 @@ def _tested(run: Run) -> dict[str, Any]:
         own_task = score_reconstructed(detector, store, recon, rows[real], chosen(tested, real))
         own_task.write(run.folder / RECONSTRUCTED_FOLDER)
         content["test_reconstructed"] = own_task.measures()
-    if run.settings.pipeline.needs_autoencoder:
+    if settings.pipeline.needs_autoencoder:
         content["autoencoder"] = autoencoder_metrics(run.autoencoder)
     content |= {**decisions(detector, store), LEARNT_FROM: learnt_from}
     tested.write(run.folder, TEST_FOLDER)
@@ -97,7 +103,7 @@ def log_test(
     """Give the loggers hyperparameters, test scalars, pictures and histograms, in the run's folder `test`.
 
     Where some generators were seen in training and others not, each kind has scalars (`test/seen/auroc`) and a
-    histogram (`test/score_seen_fake`) of its own, and there are none of both together.
+    histogram (`test/score_seen_fake`) of its own; no number covers both kinds.
     """
     f, test = tested.faces, content["test"]
     kinds = seen_and_unseen(f.labels, f.sources, tested.learnt_from)

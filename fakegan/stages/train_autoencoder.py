@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 def train_autoencoder(run: Run) -> None:
-    """Put the autoencoder's file into the run: the one that the config names, or one found or trained now."""
+    """Copy the autoencoder's file into the run: the file that the config names, an artifact, or one trained now."""
     own, named = run.autoencoder, run.settings.model.checkpoint
     source = find_trained(run) if named is None else named_autoencoder(named, run.settings)
 
