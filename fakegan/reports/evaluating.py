@@ -118,7 +118,9 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
     write_metrics(folder / METRICS_FILE, content)
     path = ledger / LEDGER_FILE
     if ledger != run_dir and path.is_file():
-        log.warning(f"{run_dir} cannot be written: add the lines of {path} to its {LEDGER_FILE}, test faces were scored")
+        log.warning(
+            f"{run_dir} cannot be written: add the lines of {path} to its {LEDGER_FILE}, test faces were scored"
+        )
     return FinishedRun(trained, folder)
 
 

@@ -34,6 +34,7 @@ from fakegan.runs.results import write_metrics
 from fakegan.stages.reconstruct import LiveReconstructions
 from fakegan.stages.stage import Run, Stage
 from fakegan.system.files import building_folder, csv_table, read_csv
+from fakegan.system.log import quiet
 from fakegan.system.places import install
 from fakegan.training.autoencoder import psnr
 from fakegan.training.loggers import in_a_stage, show, show_codes, show_histogram
@@ -122,7 +123,7 @@ def _measure(live: LiveReconstructions, rows: Rows, what: str) -> Measured:
     codes: list[Tensor] = []
     hook = cast(nn.Module, live.net.encoder).register_forward_hook(lambda net, inputs, code: codes.append(code))
     parts: list[dict[str, Floats]] = []
-    for start in tqdm(range(0, len(rows), BATCH), f"analysing {len(rows)} {what} faces", disable=None):
+    for start in tqdm(range(0, len(rows), BATCH), f"analysing {len(rows)} {what} faces", disable=quiet() or None):
         batch = rows[start : start + BATCH]
         pixels = (torch.from_numpy(np.ascontiguousarray(x[batch])) for x in (live.images, live))
         face, recon = (to_unit(x).contiguous() for x in pixels)  # planes: quicker for SSIM and spectra

@@ -19,6 +19,7 @@ from fakegan.runs.artifacts import IMAGES_FILE, ROWS_FILE, Reconstructions, file
 from fakegan.runs.checkpoints import load_checkpoint, refusing_misfits
 from fakegan.stages.stage import Run
 from fakegan.system import ranks
+from fakegan.system.log import quiet
 
 FACE_BYTES = 64 * 64 * 3
 RECIPE = 1  # of reconstructing: raise it when the same autoencoder makes other pixels of the same faces
@@ -43,7 +44,7 @@ def reconstruct_faces(
         starts = ranks.share(range(0, len(rows), BATCH))
         with (folder / IMAGES_FILE).open("r+b") as out:  # a memory map would meet a full disk with a crash
             out.seek(len(header) + (starts[0] * FACE_BYTES if starts else 0))
-            hidden = None if ranks.is_rank_zero() else True  # None: where there is no terminal
+            hidden = quiet() or not ranks.is_rank_zero() or None  # None: where there is no terminal
             for start in tqdm(starts, f"reconstructing {len(rows)} faces", disable=hidden):
                 out.write(live[rows[start : start + BATCH]].tobytes())
         return {"count": len(rows)}

@@ -23,6 +23,7 @@ from fakegan.runs.folder import SCORES_FILE
 from fakegan.runs.results import FaceScores, write_scores
 from fakegan.stages.examples import RECONSTRUCTED
 from fakegan.stages.stage import Examples
+from fakegan.system.log import quiet
 from fakegan.system.places import install
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def score_reconstructed(
 def _scored(
     detector: Detector, images: RowArray, rows: Rows, what: str, files: Any, sources: Any, labels: Any, groups: Any
 ) -> ScoredFaces:
-    with tqdm(total=len(rows), desc=f"scoring {what}", mininterval=0.5, disable=None) as bar:
+    with tqdm(total=len(rows), desc=f"scoring {what}", mininterval=0.5, disable=quiet() or None) as bar:
         margins = detector.margins(images, rows, bar.update)
     scores = probability(margins, detector.temperature)
     faces = FaceScores(files, sources, labels, groups, scores, scores >= detector.threshold)
