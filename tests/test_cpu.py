@@ -15,7 +15,7 @@ from fakegan.errors import UsageError
 from fakegan.nets import cpu
 from fakegan.nets.alexnet import AlexNet
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
-from fakegan.nets.cpu import forms, quick_layout, quicken
+from fakegan.nets.cpu import forms_in_use, quick_layout, quicken
 from fakegan.nets.dcgan import DCGANDiscriminator
 from fakegan.nets.resnet import ResNet
 from fakegan.nets.simple_cnn import SimpleCNN
@@ -232,10 +232,10 @@ def test_the_forms_that_are_named_are_those_that_are_used(
         monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     with torch.autocast("cpu", torch.bfloat16, enabled=where == "bf16"):
         net(torch.randn(2, 3, 64, 64))
-        named = forms([net], torch.device("cpu"))
+        named = forms_in_use([net], torch.device("cpu"))
     assert set(named) == used
     assert bool(named) == (where == "oneDNN")
-    assert forms([net], torch.device("meta")) == []
+    assert forms_in_use([net], torch.device("meta")) == []
 
 
 def test_on_another_device_torchs_layers_are_used(monkeypatch: pytest.MonkeyPatch) -> None:

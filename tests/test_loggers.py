@@ -20,7 +20,7 @@ from fakegan.runs.settings import RunSettings
 from fakegan.stages import run as stages
 from fakegan.system import ranks
 from fakegan.training import loggers as writers
-from fakegan.training.loggers import hyperparameters, loggers, show
+from fakegan.training.loggers import hyperparameters, log_picture, loggers
 from tests.conftest import Compose
 from tests.helpers import stages_with
 
@@ -146,7 +146,7 @@ def test_pictures_go_where_each_kind_of_logger_keeps_them() -> None:
     weights = SimpleNamespace(experiment=SimpleNamespace(), log_image=lambda name, pictures, step: noting(name, step))
     client = SimpleNamespace(experiment=SimpleNamespace(log_image=noting), version="id", _prefix="stage")
     for logger in (board, weights, client, SimpleNamespace(experiment=SimpleNamespace()), SimpleNamespace()):
-        show(logger, "name", picture, 3)  # type: ignore[arg-type]
+        log_picture(logger, "name", picture, 3)  # type: ignore[arg-type]
     assert calls == [["name", 3, "HWC"], ["name", 3], ["id", "stage/name", 3]]
 
 

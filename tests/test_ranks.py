@@ -19,7 +19,7 @@ from fakegan.nets.dropout import Dropout
 from fakegan.runs.checkpoints import load_checkpoint
 from fakegan.system import processes, ranks
 from fakegan.system.places import PROJECT
-from fakegan.training.batchnorm import said_of_several, share_statistics
+from fakegan.training.batchnorm import notes_on_ranks, share_statistics
 from fakegan.training.datamodules import RealFacesDataModule
 from fakegan.training.pool import ReconstructionPool
 from tests.helpers import begin, record
@@ -78,7 +78,7 @@ def test_a_batch_that_cannot_be_dealt_evenly_names_the_nearest_sizes(process: As
     with pytest.raises(UsageError, match=r"budget\.autoencoder\.batch_size=50 .* to 4 processes: choose 48 or 52"):
         RealFacesDataModule(store.images, store.labels, rows[:100], rows[100:], batch_size=50, seed=0, workers=0)
     with pytest.raises(UsageError, match=r"choose 4$"):
-        ranks.divisible(3, "key", 4)
+        ranks.check_divisible(3, "key", 4)
 
 
 def test_noise_differs_by_process_and_is_dealt_from_one_process_noise(process: As) -> None:
@@ -122,14 +122,14 @@ def test_layers_whose_number_of_processes_counts_are_named(process: As) -> None:
 
     noisy = [nn.AlphaDropout(0.3), nn.Dropout2d(0.0), Dropout(0.3), nn.RReLU()]
     net = nn.Sequential(*noisy, nn.BatchNorm1d(2), nn.BatchNorm2d(2), Own(2))
-    assert said_of_several([net]) == []
+    assert notes_on_ranks([net]) == []
     process(0, 2)
-    noise, norms = said_of_several([net])
+    noise, norms = notes_on_ranks([net])
     assert noise.startswith("AlphaDropout, RReLU: each process draws noise of its own")
     assert norms.startswith("Own: each process normalises by its own faces")
     share_statistics(net)
     assert [type(part).__name__ for part in net[4:]] == ["SharedBatchNorm1d", "SharedBatchNorm2d", "Own"]
-    assert len(said_of_several([net])) == 2
+    assert len(notes_on_ranks([net])) == 2
 
 
 def test_dropout_treats_a_face_alike_in_any_number_of_processes(process: As) -> None:

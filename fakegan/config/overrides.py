@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fakegan.errors import UsageError
-from fakegan.system.shell import CONFIG_DIR, WINDOWS_LINE_END, expanded, here, quoted
+from fakegan.system.shell import CONFIG_DIR, WINDOWS_LINE_END, expanded, local_path, quoted
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def with_absolute_paths(overrides: Sequence[str]) -> list[str]:
 
 def with_relative_paths(overrides: Sequence[str]) -> list[str]:
     """Overrides with absolute paths as a user would type them in this folder."""
-    return [_rewritten(override, here) for override in overrides]
+    return [_rewritten(override, local_path) for override in overrides]
 
 
 def unreadable(override: str) -> str:

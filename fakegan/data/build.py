@@ -27,7 +27,7 @@ from fakegan.data.duplicates import Duplicates, find_duplicates
 from fakegan.data.formats import ImageError, describe_left_out
 from fakegan.data.frames import GroupBy, Names
 from fakegan.data.grouping import Grouping
-from fakegan.data.images import Face, Geometry, take_turns
+from fakegan.data.images import Face, Geometry, one_large_picture_at_a_time
 from fakegan.data.sources import Container, Folder, ValueRange, open_container
 from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.data.summary import SourceSummary, Summary
@@ -303,7 +303,7 @@ def _read_chunks(
 ) -> Iterator[tuple[_Chunk, list[Outcome]]]:
     """Reads chunks in their order, in worker processes."""
     workers = min(workers, -(-count // CHUNK))
-    begin = partial(take_turns, multiprocessing.get_context("spawn").Lock()) if workers > 1 else None
+    begin = partial(one_large_picture_at_a_time, multiprocessing.get_context("spawn").Lock()) if workers > 1 else None
     try:
         for chunk, packed in in_order(partial(_read_chunk, geometry), chunks, workers, begin):
             yield chunk, packed.outcomes()

@@ -55,7 +55,7 @@ _BAND = 4_000_000  # pixels of a large picture that are converted at a time
 _large_picture_lock: AbstractContextManager[Any] = threading.Lock()
 
 
-def take_turns(lock: AbstractContextManager[Any]) -> None:
+def one_large_picture_at_a_time(lock: AbstractContextManager[Any]) -> None:
     """Called in each process that reads: large pictures are then read by one process at a time."""
     global _large_picture_lock  # noqa: PLW0603 - a lock between processes has to be handed to each as it starts
     _large_picture_lock = lock

@@ -24,7 +24,7 @@ from fakegan.data.arrays import HEADER_BYTES, map_array
 from fakegan.data.images import Geometry
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
-from fakegan.system.shell import here
+from fakegan.system.shell import local_path
 
 FORMAT_VERSION = 1
 IMAGES, FACES, MANIFEST, REJECTED = "images.npy", "faces.csv", "manifest.json", "rejected.csv"
@@ -140,8 +140,8 @@ def is_geometry(values: object) -> bool:
 def _must_exist(path: Path) -> None:
     if not path.exists():
         raise UsageError(
-            f"no face store at {path}: make one with python -m fakegan.prepare --real NAME=DIR "
-            f"--fake NAME=DIR --out {shlex.quote(here(path))}, or give the place of one by data=faces data.root=DIR"
+            f"no face store at {path}: make one with python -m fakegan.prepare --real NAME=DIR --fake NAME=DIR "
+            f"--out {shlex.quote(local_path(path))}, or give the place of one by data=faces data.root=DIR"
         )
     missing = [name for name in (IMAGES, FACES, MANIFEST) if not (path / name).is_file()]
     if len(missing) == 3:

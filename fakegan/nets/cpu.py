@@ -74,7 +74,7 @@ def is_for_cpus(x: Tensor) -> bool:
     return on_cpu and exact
 
 
-def forms(nets: Iterable[nn.Module], device: torch.device) -> list[str]:
+def forms_in_use(nets: Iterable[nn.Module], device: torch.device) -> list[str]:
     """The names of the forms that networks use for batches of faces on a device.
 
     The answer holds for the present torch.autocast, and for weights that require gradients as they do now.

@@ -24,9 +24,9 @@ from fakegan.runs.finished import LEARNT_FROM, SCORED, FinishedRun, learnt_from,
 from fakegan.runs.folder import EVALUATIONS_FOLDER, LEDGER_FILE, METRICS_FILE, REPORTS_FOLDER
 from fakegan.runs.ledger import command, record
 from fakegan.runs.results import TABLE_WIDTH, read_metrics, table, write_metrics
-from fakegan.runs.settings import EvaluateSettings, RunSettings, began_with
+from fakegan.runs.settings import EvaluateSettings, RunSettings, fingerprint_at_start
 from fakegan.stages.examples import own_faces
-from fakegan.stages.scoring import decisions, score, together
+from fakegan.stages.scoring import detector_values, joined, score
 from fakegan.system.devices import use_device
 from fakegan.system.files import entries, new_folder, why_not_writable
 
@@ -99,7 +99,7 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
         record(ledger, len(other), mine.store.fingerprint)
         parts.append(score(detector, mine.store, other, f"own {name} test faces"))
         notes.append(f"no {name} faces to score there: the run's own {len(other)} {name} test faces stand in")
-    scored = replace(together(parts), learnt_from=learnt_from(trained_with))
+    scored = replace(joined(parts), learnt_from=learnt_from(trained_with))
     metrics = scored.measures()
     folder = results or new_folder(ledger / EVALUATIONS_FOLDER / store.path.name)
     scored.write(folder)
@@ -108,7 +108,7 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
     content: dict[str, Any] = {
         "test": metrics,
         **{key: trained_with[key] for key in ("objective", "autoencoder") if key in trained_with},  # on validation
-        **decisions(detector, store),
+        **detector_values(detector, store),
         LEARNT_FROM: sorted(scored.learnt_from or ()),
         SCORED: "; ".join([*described, *notes]),
         "run": str(run_dir),
@@ -192,7 +192,7 @@ def _faces(settings: EvaluateSettings, trained: RunSettings) -> tuple[Faces, boo
     if settings.data is None:
         return own_faces(trained, {}), True
     faces = open_faces(settings.data, settings.data_dir, needs={})
-    if began_with(trained.paths.run_dir) != faces.store.fingerprint:
+    if fingerprint_at_start(trained.paths.run_dir) != faces.store.fingerprint:
         return faces, False
     own = replace(trained.data, root=faces.store.path)  # the same store, perhaps moved: with the run's own splits
     return open_faces(own, trained.paths.data_dir, needs={}), True

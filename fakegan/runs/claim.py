@@ -94,7 +94,7 @@ class Claiming(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Claim the folder in rank 0, for all processes of the run."""
         wanted = Path(config.hydra.run.dir).absolute()
-        if ranks.started() > 1 and os.environ["RANK"] != "0":
+        if ranks.launched() > 1 and os.environ["RANK"] != "0":
             wanted = Path()
         else:
             _note_protocol(config)

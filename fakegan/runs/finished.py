@@ -18,7 +18,7 @@ from fakegan.evaluation.metrics import measures
 from fakegan.runs.folder import METRICS_FILE, SCORES_FILE
 from fakegan.runs.results import FaceScores, read_metrics, read_scores
 from fakegan.runs.settings import RunSettings
-from fakegan.system.shell import here
+from fakegan.system.shell import local_path
 
 # In metrics.json:
 LEARNT_FROM = "learnt_from"  # the sources whose faces trained or validated the classifier
@@ -200,4 +200,4 @@ def flat(content: Any, at: str = "") -> dict[str, Any]:
 
 def shown_path(path: Path) -> str:
     """The path as one types it in the current folder."""
-    return here(path.absolute())
+    return local_path(path.absolute())

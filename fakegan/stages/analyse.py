@@ -37,7 +37,7 @@ from fakegan.system.files import building_folder, csv_table, read_csv
 from fakegan.system.log import quiet
 from fakegan.system.places import install
 from fakegan.training.autoencoder import psnr
-from fakegan.training.loggers import in_a_stage, show, show_codes, show_histogram
+from fakegan.training.loggers import log_codes, log_histogram, log_picture, stage_loggers
 
 COMPLEXITY_NAME = "total variation: mean absolute difference of neighbouring pixels of the grey face"
 PROJECTED = 1000  # faces whose codes are kept for TensorBoard's projector, at most
@@ -217,15 +217,15 @@ def _log(
         "source": [str(source).encode("utf-8", "replace").decode() for source in store.sources[picked]],
         "class": [CLASS_NAMES[int(label)] for label in store.labels[picked]],
     }
-    with in_a_stage(run.settings, folder) as loggers:
+    with stage_loggers(run.settings, folder) as loggers:
         for logger in loggers:
             for path in sorted(folder.glob("*.png")):
-                show(logger, f"analysis/{path.stem}", read_png(path), 0)
+                log_picture(logger, f"analysis/{path.stem}", read_png(path), 0)
             for name, values in errors.items():
                 for label, class_name in CLASS_NAMES.items():
                     if (labels == label).any():
-                        show_histogram(logger, f"analysis/{name}_{class_name}", values[labels == label])
-            show_codes(logger, "codes", np.load(folder / CODES_FILE), words, np.ascontiguousarray(store.images[picked]))
+                        log_histogram(logger, f"analysis/{name}_{class_name}", values[labels == label])
+            log_codes(logger, "codes", np.load(folder / CODES_FILE), words, np.ascontiguousarray(store.images[picked]))
 
 
 def example_sheet(live: LiveReconstructions, test: Measured, labels: npt.NDArray[np.int64]) -> Picture:

@@ -12,7 +12,7 @@ from fakegan.data.faces import Faces, open_faces
 from fakegan.data.splits import Needs
 from fakegan.errors import UsageError
 from fakegan.labels import FAKE, REAL
-from fakegan.runs.settings import RunSettings, began_with
+from fakegan.runs.settings import RunSettings, fingerprint_at_start
 from fakegan.stages.reconstruct import reconstruct_faces
 from fakegan.stages.stage import Examples, Run, Stage
 
@@ -27,7 +27,7 @@ def own_faces(settings: RunSettings, wanted: Needs) -> Faces:
         FakeganError: as `open_faces`.
     """
     root, run_dir = settings.data.root, settings.paths.run_dir
-    if root is not None and not root.exists() and began_with(run_dir):
+    if root is not None and not root.exists() and fingerprint_at_start(run_dir):
         raise UsageError(
             f"{run_dir} began with a face store at {root}, which is not there any more: give its new place, "
             "to train.py by resume=RUN data.root=DIR, or to evaluate.py by data=faces data.root=DIR"

@@ -16,7 +16,7 @@ from fakegan.config.trust import trust_names
 from fakegan.data.arrays import RowArray, Rows, npy_header
 from fakegan.detector import BATCH, reconstruct, trusted_net
 from fakegan.runs.artifacts import IMAGES_FILE, ROWS_FILE, Reconstructions, file_digest, names_digest, obtain
-from fakegan.runs.checkpoints import load_checkpoint, refusing_misfits
+from fakegan.runs.checkpoints import load_checkpoint, misfits_as_errors
 from fakegan.stages.stage import Run
 from fakegan.system import ranks
 from fakegan.system.log import quiet
@@ -83,7 +83,7 @@ def load_autoencoder(path: Path, trust: Sequence[str] = ()) -> nn.Module:
     """
     names = trust_names(trust)
     content = load_checkpoint(path)
-    with refusing_misfits(path):
+    with misfits_as_errors(path):
         net = trusted_net(content["net"], content["weights"], "net", lambda _: (1, 3, 64, 64), names)
         if not all(weights.isfinite().all() for weights in net.state_dict().values()):
             raise ValueError("some weights are no numbers")

@@ -25,7 +25,7 @@ from fakegan.config.building import TARGET
 from fakegan.data.faces import Faces
 from fakegan.data.splits import Needs
 from fakegan.errors import FakeganError, UsageError
-from fakegan.nets.cpu import forms
+from fakegan.nets.cpu import forms_in_use
 from fakegan.runs.folder import (
     AUTOENCODER_FILE,
     AUTOENCODER_FOLDER,
@@ -39,7 +39,7 @@ from fakegan.runs.folder import (
 )
 from fakegan.runs.ledger import COMMAND_VARIABLE, command
 from fakegan.runs.results import read_metrics, table
-from fakegan.runs.settings import RunSettings, began_with
+from fakegan.runs.settings import RunSettings, fingerprint_at_start
 from fakegan.runs.status import Status, write_status
 from fakegan.stages.analyse import ANALYSIS
 from fakegan.stages.examples import EXAMPLES, RECONSTRUCTED, own_faces
@@ -52,13 +52,12 @@ from fakegan.system.devices import describe, use_device
 from fakegan.system.files import replacing
 from fakegan.system.log import quiet
 from fakegan.system.processes import is_child, resume_command, run_ranks
+from fakegan.system.shell import as_override, local_path, program, trusting
 from fakegan.system.shell import command as command_line
-from fakegan.system.shell import here, program, trusting, word
 from fakegan.training import parts, trials
-from fakegan.training.batchnorm import said_of_several
+from fakegan.training.batchnorm import notes_on_ranks
 from fakegan.training.fitting import trainer_for
-from fakegan.training.loggers import check as check_loggers
-from fakegan.training.loggers import writing
+from fakegan.training.loggers import check_loggers, logger_runs
 
 OpenFaces = Callable[[RunSettings, Needs], Faces]
 STAGES = (AUTOENCODER, EXAMPLES, CLASSIFIER, ANALYSIS, TEST)
@@ -106,7 +105,7 @@ def _processes(settings: RunSettings) -> int:
         )
     wanted = started if started > 1 else settings.trainer.processes
     for key, batch_size in settings.batch_sizes():
-        ranks.divisible(batch_size, key, wanted)
+        ranks.check_divisible(batch_size, key, wanted)
     return wanted
 
 
@@ -150,8 +149,8 @@ def _carry_out(settings: RunSettings, stages: Sequence[Stage], open_faces: OpenF
     networks = try_networks(settings)
     precision = settings.trainer.precision_on(device.type)
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
-        log.info("device: %s", describe(device, forms(networks, device), precision))
-    for line in (*settings.trainer.said(device.type), *said_of_several(networks)):
+        log.info("device: %s", describe(device, forms_in_use(networks, device), precision))
+    for line in (*settings.trainer.said(device.type), *notes_on_ranks(networks)):
         log.info(line)
     named, own = settings.model.checkpoint, settings.paths.run_dir / AUTOENCODER_FOLDER / AUTOENCODER_FILE
     if settings.pipeline.needs_autoencoder and named is not None and not ranks.on_rank_zero(own.is_file):
@@ -161,7 +160,7 @@ def _carry_out(settings: RunSettings, stages: Sequence[Stage], open_faces: OpenF
     ranks.on_rank_zero(lambda: _same_faces_as_before(settings.paths.run_dir, faces))
     log.info(faces_by_stage(settings, faces))
     run = Run(settings, device, faces)
-    with writing(settings):
+    with logger_runs(settings):
         for stage in stages:
             if not stage.needed(settings.pipeline) or ranks.on_rank_zero(partial(stage.done, run)):
                 continue
@@ -207,7 +206,7 @@ def _begin_stage(settings: RunSettings, name: str) -> None:
 
 def _same_faces_as_before(run_dir: Path, faces: Faces) -> None:
     """A run goes on with the faces that it began with: others may have been tested on, or learnt from."""
-    before = began_with(run_dir)
+    before = fingerprint_at_start(run_dir)
     if not before:
         run_dir.mkdir(parents=True, exist_ok=True)
         with replacing(run_dir / FACES_FILE) as building:
@@ -241,7 +240,7 @@ def _closing_words(settings: RunSettings, metrics: dict[str, Any]) -> str:
         values = f"PSNR {a['psnr']:.2f} dB, L1 {a['l1']:.4f}, SSIM {a['ssim']:.3f}"
         lines.append(f"{settings.model.name}, validation faces: {values}")
     if "test" not in metrics:
-        again = command_line("train.py", word("model.checkpoint", run_dir))
+        again = command_line("train.py", as_override("model.checkpoint", run_dir))
         return "\n".join([*lines, f"use it:   {again}", "          and the model and budget words of this run"])
     lines += [
         f"{settings.label()} · seed {settings.seed}: test split, 95% intervals",
@@ -251,13 +250,13 @@ def _closing_words(settings: RunSettings, metrics: dict[str, Any]) -> str:
     if "test_reconstructed" in metrics:
         lines += ["test faces against their own reconstructions:", table(metrics["test_reconstructed"])]
     boards = [node for node in (settings.logger or {}).values() if node and node[TARGET].endswith("TensorBoardLogger")]
-    tensorboard = f", or all runs: {program('tensorboard')} --logdir {shlex.quote(here(run_dir.parent))}"
-    again = command_line("evaluate.py", word("run", run_dir), *trusting(settings.needed_to_score))
+    tensorboard = f", or all runs: {program('tensorboard')} --logdir {shlex.quote(local_path(run_dir.parent))}"
+    again = command_line("evaluate.py", as_override("run", run_dir), *trusting(settings.needed_to_score))
     lines += [
         f"validation AUROC {metrics['objective']:.3f}",
         "",
-        f"numbers:  {here(run_dir / METRICS_FILE)} and {SCORES_FILE}",
-        f"pictures: {here(run_dir / TEST_FOLDER)}{tensorboard if boards else ''}",
+        f"numbers:  {local_path(run_dir / METRICS_FILE)} and {SCORES_FILE}",
+        f"pictures: {local_path(run_dir / TEST_FOLDER)}{tensorboard if boards else ''}",
         f"again:    {again}",
     ]
     return "\n".join(lines)

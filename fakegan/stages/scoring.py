@@ -80,7 +80,7 @@ def score_reconstructed(
     files = np.char.add(store.files[rows], f" ({RECONSTRUCTED})")
     sources, labels = np.full(len(rows), RECONSTRUCTED), np.ones(len(rows), dtype=np.int64)
     what = "reconstructions of test faces"
-    return together([real, _scored(detector, recon, rows, what, files, sources, labels, store.groups[rows])])
+    return joined([real, _scored(detector, recon, rows, what, files, sources, labels, store.groups[rows])])
 
 
 def _scored(
@@ -93,7 +93,7 @@ def _scored(
     return ScoredFaces(faces, probability(margins, 1.0), detector.threshold)
 
 
-def together(parts: Sequence[ScoredFaces]) -> ScoredFaces:
+def joined(parts: Sequence[ScoredFaces]) -> ScoredFaces:
     """The faces of several parts, in one."""
     columns = {f.name: np.concatenate([getattr(part.faces, f.name) for part in parts]) for f in fields(FaceScores)}
     return ScoredFaces(FaceScores(**columns), np.concatenate([part.uncalibrated for part in parts]), parts[0].threshold)
@@ -104,7 +104,7 @@ def chosen(scored: ScoredFaces, keep: Any) -> ScoredFaces:  # bool (N,)
     return ScoredFaces(scored.faces.kept(keep), scored.uncalibrated[keep], scored.threshold)
 
 
-def decisions(detector: Detector, store: FaceStore) -> dict[str, Any]:
+def detector_values(detector: Detector, store: FaceStore) -> dict[str, Any]:
     """The part of metrics.json that describes the detector and its faces."""
     return {
         "threshold": detector.threshold,

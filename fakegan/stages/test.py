@@ -25,10 +25,10 @@ from fakegan.runs.results import write_metrics
 from fakegan.runs.settings import RunSettings
 from fakegan.stages.examples import RECONSTRUCTED
 from fakegan.stages.reconstruct import LiveReconstructions
-from fakegan.stages.scoring import ScoredFaces, chosen, decisions, score, score_examples, score_reconstructed
+from fakegan.stages.scoring import ScoredFaces, chosen, detector_values, score, score_examples, score_reconstructed
 from fakegan.stages.stage import Run, Stage
 from fakegan.stages.train_autoencoder import autoencoder_metrics
-from fakegan.training.loggers import conclude, hyperparameters, in_a_stage, show, show_histogram
+from fakegan.training.loggers import hyperparameters, log_histogram, log_picture, log_results, stage_loggers
 
 # Scalars beside the hyperparameters, by which a logger's page sorts runs.
 HPARAM_METRICS = (
@@ -62,9 +62,9 @@ def test(run: Run) -> None:
 def _autoencoder_alone(run: Run) -> dict[str, Any]:
     metrics = autoencoder_metrics(run.autoencoder)
     finals = {**{f"validation/{name}": value for name, value in metrics.items()}, "objective": metrics["psnr"]}
-    with in_a_stage(run.settings, run.folder / VALIDATION_FOLDER) as loggers:
+    with stage_loggers(run.settings, run.folder / VALIDATION_FOLDER) as loggers:
         for logger in loggers:
-            conclude(logger, hyperparameters(run.settings), finals)
+            log_results(logger, hyperparameters(run.settings), finals)
     return {"autoencoder": metrics, "objective": metrics["psnr"]}
 
 
@@ -89,7 +89,7 @@ def _tested(run: Run) -> dict[str, Any]:
         content["test_reconstructed"] = own_task.measures()
     if settings.pipeline.needs_autoencoder:
         content["autoencoder"] = autoencoder_metrics(run.autoencoder)
-    content |= {**decisions(detector, store), LEARNT_FROM: learnt_from}
+    content |= {**detector_values(detector, store), LEARNT_FROM: learnt_from}
     tested.write(run.folder, TEST_FOLDER)
     log_test(settings, content, tested)
     return content
@@ -115,13 +115,13 @@ def log_test(
     histograms |= {f"score_{kind}_fake": among & fake for kind, among in kinds.items()} or {"score_fake": fake}
     figures = tested.pictures() if plots.available() else {}
     pictures = {name: rendered(figure) for name, figure in figures.items()}
-    with in_a_stage(settings, settings.paths.run_dir / TEST_FOLDER) as loggers:
+    with stage_loggers(settings, settings.paths.run_dir / TEST_FOLDER) as loggers:
         for logger in loggers:
-            conclude(logger, hyperparameters(settings), finals)
+            log_results(logger, hyperparameters(settings), finals)
             for name, own in histograms.items():
-                show_histogram(logger, f"test/{name}", f.scores[own])
+                log_histogram(logger, f"test/{name}", f.scores[own])
             for name, picture in pictures.items():
-                show(logger, f"test/{name}", picture, 0)
+                log_picture(logger, f"test/{name}", picture, 0)
 
 
 TEST = Stage("test", test, on_rank_0=True)

@@ -17,7 +17,7 @@ from fakegan.data.faces import Faces
 from fakegan.detector import is_among, sha256_bytes
 from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.artifacts import earlier_run, names_digest, obtain
-from fakegan.runs.checkpoints import load_checkpoint, refusing_misfits, save_checkpoint
+from fakegan.runs.checkpoints import load_checkpoint, misfits_as_errors, save_checkpoint
 from fakegan.runs.folder import AUTOENCODER_FILE, AUTOENCODER_FOLDER
 from fakegan.runs.settings import RunSettings
 from fakegan.stages.stage import Run, Stage
@@ -109,7 +109,7 @@ def named_autoencoder(path: Path, settings: RunSettings) -> Path:
     found = load_checkpoint(file).get("net")
     if not isinstance(found, dict):
         raise UsageError(f"model.checkpoint={path} is no autoencoder: name the {AUTOENCODER_FILE} of a run")
-    with refusing_misfits(file):
+    with misfits_as_errors(file):
         refuse_untrusted(found, "net", settings.trusted)
     wanted = untrained(settings.model.node["net"])
     for key in dict.fromkeys([*found, *wanted]):
@@ -125,7 +125,7 @@ def named_autoencoder(path: Path, settings: RunSettings) -> Path:
 def autoencoder_metrics(autoencoder: Path) -> dict[str, float]:
     """l1 (in [-1, 1]), psnr (dB) and ssim on the validation faces it was selected by."""
     content = load_checkpoint(autoencoder)
-    with refusing_misfits(autoencoder):
+    with misfits_as_errors(autoencoder):
         return {name: float(content["metrics"][f"val/{name}"]) for name in ("l1", "psnr", "ssim")}
 
 
@@ -135,7 +135,7 @@ def _refuse_seen_faces(autoencoder: Path, faces: Faces) -> None:
     The study's fifth mistake. Splits prevent it, but `model.checkpoint` can name any autoencoder.
     """
     content = load_checkpoint(autoencoder)
-    with refusing_misfits(autoencoder):
+    with misfits_as_errors(autoencoder):
         learnt, selected_on = (content[name].numpy() for name in ("learnt", "selected_on"))
         known = np.concatenate([learnt, selected_on])
     test, val = (sha256_bytes(faces.store.sha256[rows]) for rows in (faces.splits.test, faces.splits.val))

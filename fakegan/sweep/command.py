@@ -15,7 +15,7 @@ from fakegan.config.overrides import from_hydra, short_target, with_absolute_pat
 from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.folder import COMMAND_FILE
 from fakegan.system.files import replacing
-from fakegan.system.shell import CONFIG_DIR, command, word
+from fakegan.system.shell import CONFIG_DIR, as_override, command
 
 _MAX_CHARACTERS = 100_000
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # and those that reverse a text
@@ -56,7 +56,9 @@ def to_go_on(folder: Path) -> str:
         script, overrides = "", []
     if script != "train.py" or len(text) > _MAX_CHARACTERS or CONTROL_CHARACTERS.search(text):
         raise FakeganError(f"{path} is damaged or of another version: it holds no command of train.py's; do not use it")
-    return command(script, *with_relative_paths(overrides), "resume=true", word("hydra.sweep.dir", folder.absolute()))
+    return command(
+        script, *with_relative_paths(overrides), "resume=true", as_override("hydra.sweep.dir", folder.absolute())
+    )
 
 
 def standalone_command(

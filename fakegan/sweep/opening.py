@@ -19,7 +19,7 @@ from fakegan.runs.compose import errors_as_sentences
 from fakegan.runs.folder import CONFIG_FILE
 from fakegan.sweep.command import is_sweep, keep_command
 from fakegan.system import ranks, reply
-from fakegan.system.shell import command, here
+from fakegan.system.shell import command, local_path
 
 LOCK_FILE = ".sweep.lock"
 SCOPE = "hydra_plugins.fakegan"  # Hydra takes plugins from no other namespace
@@ -93,7 +93,7 @@ def _check_command(
     resume: object,
     overrides: Sequence[str],  # as typed, those with several values among them
 ) -> None:
-    if ranks.started() > 1:
+    if ranks.launched() > 1:
         raise UsageError("a sweep starts the processes of its jobs by itself: start it without torchrun or srun")
     several = [o for o in overrides if o.startswith("resume=") and not isinstance(resume, bool)]
     if several:
@@ -103,9 +103,11 @@ def _check_command(
 def _check_folder(folder: Path, resume: object) -> None:
     there = is_sweep(folder) or any(folder.glob(f"*/{CONFIG_FILE}"))
     if resume and not there:
-        raise UsageError(f"{here(folder)} holds no sweep to go on with: name its folder with hydra.sweep.dir=DIR")
+        raise UsageError(f"{local_path(folder)} holds no sweep to go on with: name its folder with hydra.sweep.dir=DIR")
     if there and not resume:
-        raise UsageError(f"{here(folder)} holds a sweep already: add resume=true to go on with it, or name another")
+        raise UsageError(
+            f"{local_path(folder)} holds a sweep already: add resume=true to go on with it, or name another"
+        )
 
 
 def _locked(folder: Path) -> filelock.BaseFileLock:
@@ -113,5 +115,7 @@ def _locked(folder: Path) -> filelock.BaseFileLock:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        raise FakeganError(f"{here(folder)}: another process runs this sweep; stop it, or let it finish") from None
+        raise FakeganError(
+            f"{local_path(folder)}: another process runs this sweep; stop it, or let it finish"
+        ) from None
     return lock

@@ -25,7 +25,7 @@ from fakegan.runs.config_file import give_places, read_run, write_down
 from fakegan.runs.folder import CONFIG_FILE, METRICS_FILE
 from fakegan.runs.settings import RunSettings
 from fakegan.runs.trainer_settings import TrainerSettings
-from fakegan.system.shell import here
+from fakegan.system.shell import local_path
 
 
 def runs_in(folder: Path, tell: Callable[[str], None] = lambda _: None) -> dict[Path, RunSettings]:
@@ -35,7 +35,7 @@ def runs_in(folder: Path, tell: Callable[[str], None] = lambda _: None) -> dict[
         try:
             runs[path.parent] = read_run(str(path.parent))
         except FakeganError as error:
-            tell(f"{here(path.parent)} is left as it is, and is no job's: {error}")
+            tell(f"{local_path(path.parent)} is left as it is, and is no job's: {error}")
     return runs
 
 

@@ -23,7 +23,7 @@ from fakegan.runs.config_file import read_plain
 from fakegan.runs.folder import BEST_FILE, STUDY_FILE
 from fakegan.sweep import opening
 from fakegan.system.places import install
-from fakegan.system.shell import here
+from fakegan.system.shell import local_path
 
 SAMPLERS = ("tpe", "random")
 _log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def closing_words(folder: Path) -> str:
         failed, words = int(found["failed"]), shlex.join(map(str, found["words"]))
         ended = f"{int(found['trials'])} trials" + (f" ({failed} failed)" if failed else "")
         run = folder / Path(found["run"]).name
-        return f"best of {ended}: {words}, objective {float(found['objective']):.4f}, {here(run)}"
+        return f"best of {ended}: {words}, objective {float(found['objective']):.4f}, {local_path(run)}"
     except (KeyError, TypeError, ValueError) as error:
         raise FakeganError(f"{path} is damaged: delete it, and go on with the search") from error
 

@@ -39,7 +39,7 @@ from fakegan.config.overrides import from_hydra, to_hydra
 from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.folder import BEST_FILE, STUDY_FILE
 from fakegan.system.files import replacing
-from fakegan.system.shell import here
+from fakegan.system.shell import local_path
 
 Space = Mapping[str, BaseDistribution]
 _SEARCHED = "searched"  # of a study: the overrides that it was begun with
@@ -132,14 +132,16 @@ class Study:
                 storage=storage, study_name="search", direction="maximize", load_if_exists=True
             )
         except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
-            sentence = f"{here(self.path)} is damaged, or another Optuna's: choose another hydra.sweep.dir"
+            sentence = f"{local_path(self.path)} is damaged, or another Optuna's: choose another hydra.sweep.dir"
             raise FakeganError(sentence) from error
         searched = sorted([f"{key}={values}" for key, values in space.items()])
         searched += sorted(o for o in fixed if not o.startswith("resume="))
         before = self.study.user_attrs.get(_SEARCHED, searched)
         if before != searched:
             differing = " ".join(map(from_hydra, sorted(set(before) ^ set(searched))))
-            raise UsageError(f"{here(folder)} holds another search, by {differing}: choose another hydra.sweep.dir")
+            raise UsageError(
+                f"{local_path(folder)} holds another search, by {differing}: choose another hydra.sweep.dir"
+            )
         self.study.set_user_attr(_SEARCHED, searched)
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
@@ -220,4 +222,6 @@ def storage_errors(path: Path) -> Iterator[None]:
             yield
     except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
         why = getattr(error.__cause__ or error, "orig", error)  # sqlite's own words
-        raise FakeganError(f"{here(path)} can no longer be used ({why}): mend that, then add resume=true") from error
+        raise FakeganError(
+            f"{local_path(path)} can no longer be used ({why}): mend that, then add resume=true"
+        ) from error

@@ -14,7 +14,7 @@ from fakegan.runs.results import read_metrics
 from fakegan.sweep.command import CONTROL_CHARACTERS, differing_overrides
 from fakegan.system.columns import in_columns
 from fakegan.system.files import csv_table, read_csv, replacing
-from fakegan.system.shell import here
+from fakegan.system.shell import local_path
 
 _MAX_BYTES = 64 * 2**20  # a job takes some hundred
 OBJECTIVE = "objective: AUROC, or PSNR in dB of an autoencoder alone, on validation faces"
@@ -101,6 +101,6 @@ def as_text(rows: Sequence[Row], folder: Path) -> str:
     for row in rows:
         if row.state == "failed":
             log = folder / row.folder / LOG_FILE
-            where = f" ({here(log)})" if row.folder and log.is_file() else ""
+            where = f" ({local_path(log)})" if row.folder and log.is_file() else ""
             lines.append(f"job {row.job} failed: {row.reason or 'see its log'}{where}")
-    return "\n".join([*lines, f"jobs: {here(folder / JOBS_FILE)}; {OBJECTIVE}"])
+    return "\n".join([*lines, f"jobs: {local_path(folder / JOBS_FILE)}; {OBJECTIVE}"])

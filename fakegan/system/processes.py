@@ -22,7 +22,7 @@ from typing import IO
 
 from fakegan.errors import AlreadyReportedError, FakeganError, PeerLostError
 from fakegan.system import places
-from fakegan.system.shell import trusting, word
+from fakegan.system.shell import as_override, trusting
 
 _PARENT = "FAKEGAN_PARENT"  # in a child's environment: its parent's process id
 REQUEUED = 75  # the exit code of a run that goes on later: BSD's "try again"
@@ -41,7 +41,7 @@ def resume_command(
     trust: Sequence[str] = (),  # packages whose code its config may name
 ) -> list[str]:
     """The command that begins or resumes a run whose config has been written, whatever its path is made of."""
-    return [sys.executable, str(places.script("train")), word("resume", str(run_dir)), *trusting(trust)]
+    return [sys.executable, str(places.script("train")), as_override("resume", str(run_dir)), *trusting(trust)]
 
 
 def start_child(

@@ -36,7 +36,7 @@ _alone = False  # within `on_rank_zero`: the others wait
 _common: dict[str, Any] = {}  # by kind of device: the state of the noise that all processes draw alike
 
 
-def started() -> int:
+def launched() -> int:
     """How many processes torchrun, submitit or SLURM started this one among; 1 where it was started by hand.
 
     The environment holds afterwards what torch.distributed needs to know.
@@ -75,7 +75,7 @@ def connect() -> None:
     Every process but rank 0 prints nothing to stdout from then on.
     """
     global _dist, _control
-    if started() == 1:
+    if launched() == 1:
         return
     import torch
     import torch.distributed as dist
@@ -273,7 +273,7 @@ def _generators(device: str) -> dict[str, Any]:
     return found
 
 
-def divisible(batch_size: int, key: str, everyone: int) -> None:
+def check_divisible(batch_size: int, key: str, everyone: int) -> None:
     """Check that a training batch can be dealt evenly to so many processes.
 
     Raises:

@@ -22,7 +22,7 @@ _LITERALS = {"null", "true", "false", "nan", "inf"}
 
 def config_dir(words: Sequence[str]) -> Path | None:
     """The config folder of the user's own that a command's words name, absolute."""
-    named = [word.removeprefix(CONFIG_DIR) for word in words if word.startswith(CONFIG_DIR)]
+    named = [override.removeprefix(CONFIG_DIR) for override in words if override.startswith(CONFIG_DIR)]
     return Path(expanded(named[-1])).absolute() if named else None
 
 
@@ -39,16 +39,16 @@ def expanded(path: str) -> str:
     return os.path.expanduser(path)
 
 
-def here(path: str | Path) -> str:
+def local_path(path: str | Path) -> str:
     """A path as one types it in this folder: relative where it is below, and never taken for a home or an option."""
     path, now = Path(path), Path.cwd()
     shown = str(path.relative_to(now) if path.is_relative_to(now) else path)
     return f"./{shown}" if shown[:1] in {"~", "-"} else shown
 
 
-def word(key: str, value: str | Path) -> str:
+def as_override(key: str, value: str | Path) -> str:
     """KEY=VALUE as Hydra reads it, whatever the value is made of; a path as one types it in this folder."""
-    return f"{key}={quoted(here(value) if isinstance(value, Path) else value)}"
+    return f"{key}={quoted(local_path(value) if isinstance(value, Path) else value)}"
 
 
 def quoted(text: str) -> str:
@@ -73,7 +73,7 @@ def called(name: str) -> str:
     if places.INSTALLED:
         return program(f"fakegan-{name}")
     script = places.script(name)
-    return f"{program('python')} {shlex.quote(here(script)) if script.is_file() else f'-m fakegan.{name}'}"
+    return f"{program('python')} {shlex.quote(local_path(script)) if script.is_file() else f'-m fakegan.{name}'}"
 
 
 def trusting(packages: Sequence[str]) -> list[str]:
@@ -81,7 +81,7 @@ def trusting(packages: Sequence[str]) -> list[str]:
     if not packages:
         return []
     beside = config_dir(sys.argv)
-    return [*([f"{CONFIG_DIR}{here(beside)}"] if beside else []), f"trust=[{','.join(packages)}]"]
+    return [*([f"{CONFIG_DIR}{local_path(beside)}"] if beside else []), f"trust=[{','.join(packages)}]"]
 
 
 def program(name: str) -> str:
@@ -91,4 +91,4 @@ def program(name: str) -> str:
         own = Path(sys.executable)
     found = shutil.which(own.name)
     elsewhere = own.is_file() and (found is None or Path(found).absolute() != own)
-    return shlex.quote(here(own) if elsewhere else own.name)
+    return shlex.quote(local_path(own) if elsewhere else own.name)

@@ -56,7 +56,7 @@ def share_statistics(module: nn.Module) -> None:
         layer.__class__ = _SHARED.get(type(layer), type(layer))
 
 
-def said_of_several(modules: Iterable[nn.Module]) -> list[str]:
+def notes_on_ranks(modules: Iterable[nn.Module]) -> list[str]:
     """With several processes: the layers for which the number of processes changes what is learnt."""
     if ranks.count() == 1:
         return []

@@ -20,7 +20,7 @@ from fakegan.data.sheets import Picture, sheet, write_png
 from fakegan.errors import FakeganError
 from fakegan.runs.folder import CHECKPOINTS
 from fakegan.system import ranks
-from fakegan.training.loggers import show
+from fakegan.training.loggers import log_picture
 from fakegan.views import residual
 
 
@@ -199,7 +199,7 @@ class Sheet(pl.Callback, ABC):
         self.folder.mkdir(parents=True, exist_ok=True)
         write_png(self.folder / f"{self.name}_{epoch:03d}.png", picture)
         for logger in trainer.loggers:
-            show(logger, self.name, picture, epoch)
+            log_picture(logger, self.name, picture, epoch)
 
 
 class ReconstructionGrid(Sheet):

@@ -40,7 +40,7 @@ class FaceDataModule(pl.LightningDataModule):
             raise UsageError(
                 f"{batch_key}={batch_size} is larger than the {faces} ({count} faces): lower it to {count} or less"
             )
-        ranks.divisible(batch_size, batch_key, ranks.count())
+        ranks.check_divisible(batch_size, batch_key, ranks.count())
         super().__init__()
         self.batches = batches
         self.train_order = TrainOrder(epoch_rows, batch_size, seed)

@@ -45,7 +45,7 @@ _QUIET = {"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_DISABLE_TELEMETRY": "true"}
 _SQLITE = "sqlite:///"
 
 
-def check(settings: RunSettings) -> None:
+def check_loggers(settings: RunSettings) -> None:
     """Raise a UsageError for a node that is no logger, or whose library is not installed; nothing is begun."""
     for name, node in _nodes(settings).items():
         package = _EXTRAS.get(str(node[TARGET]).rpartition(".")[2])
@@ -80,7 +80,7 @@ def loggers(
 
 
 @contextlib.contextmanager
-def in_a_stage(settings: RunSettings, folder: Path) -> Iterator[list[Logger]]:
+def stage_loggers(settings: RunSettings, folder: Path) -> Iterator[list[Logger]]:
     """The loggers, for a stage that trains nothing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's, that the stage's folder is not empty
@@ -91,7 +91,7 @@ def in_a_stage(settings: RunSettings, folder: Path) -> Iterator[list[Logger]]:
 
 
 @contextlib.contextmanager
-def writing(settings: RunSettings) -> Iterator[None]:
+def logger_runs(settings: RunSettings) -> Iterator[None]:
     """Within: the runs at W&B and MLflow are begun or resumed; they end as the block ends.
 
     Raises a FakeganError where a logger cannot begin, or fails later.
@@ -130,7 +130,7 @@ def hyperparameters(settings: RunSettings) -> dict[str, Plain]:
     return {key: value for key, value in options.items() if not str(value).startswith((os.sep, "~"))}
 
 
-def show(logger: Logger, name: str, picture: Picture, step: int) -> None:
+def log_picture(logger: Logger, name: str, picture: Picture, step: int) -> None:
     """Log a picture, wherever the logger keeps pictures."""
     experiment: Any = getattr(logger, "experiment", None)
     if hasattr(experiment, "add_image"):  # TensorBoard's
@@ -142,7 +142,7 @@ def show(logger: Logger, name: str, picture: Picture, step: int) -> None:
         experiment.log_image(logger.version, picture, key=f"{prefix}/{name}" if prefix else name, step=step)
 
 
-def show_histogram(logger: Logger, name: str, values: npt.NDArray[Any]) -> None:
+def log_histogram(logger: Logger, name: str, values: npt.NDArray[Any]) -> None:
     """Log how some numbers (N,) are distributed."""
     experiment: Any = getattr(logger, "experiment", None)
     if hasattr(experiment, "add_histogram"):
@@ -154,7 +154,7 @@ def show_histogram(logger: Logger, name: str, values: npt.NDArray[Any]) -> None:
         logger.log_metrics({name: held}, 0)
 
 
-def show_codes(
+def log_codes(
     logger: Logger,
     name: str,
     codes: npt.NDArray[np.float32],  # (N, K)
@@ -169,7 +169,7 @@ def show_codes(
         experiment.add_embedding(codes, lines, images, tag=name, metadata_header=list(texts))
 
 
-def conclude(logger: Logger, chosen: Mapping[str, Plain], finals: Mapping[str, float]) -> None:
+def log_results(logger: Logger, chosen: Mapping[str, Plain], finals: Mapping[str, float]) -> None:
     """Log hyperparameters and final metrics; in one call where the logger shows both, as TensorBoard's HPARAMS do."""
     log_choices: Any = logger.log_hyperparams
     if "metrics" in inspect.signature(log_choices).parameters:
