@@ -140,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--run", type=path, required=True, metavar="RUN", help="a run directory that train.py wrote")
+    add("--run", type=path, required=True, metavar="RUN", help="the folder of a run with classifier=dcgan")
     add("--count", type=at_least(1), required=True, metavar="N", help="how many faces")
     add("--out", type=new_path, required=True, metavar="DIR", help="a new or empty folder")
     add("--seed", type=at_least(0), default=0, metavar="S", help="of the noise (0)")

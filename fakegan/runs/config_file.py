@@ -98,7 +98,7 @@ def run_at(place: Path) -> Path:
         return folder
     inside = runs_under(place) if place.is_dir() else []
     if not inside:
-        raise UsageError(f"{place} is not a run: it has no {CONFIG_FILE}; name a directory that train.py wrote")
+        raise UsageError(f"{place} is not a run: it has no {CONFIG_FILE}; name a folder that train.py wrote")
     finished = [run for run in inside if (run / METRICS_FILE).is_file()] or inside
     examples = ", ".join(str(run) for run in finished[-3:])
     raise UsageError(f"{place} is no run, but a folder of {len(inside)}: name one of them, such as {examples}")

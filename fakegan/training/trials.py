@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from fakegan.config.building import TARGET
+from fakegan.config.building import TARGET, text_of
 from fakegan.errors import UsageError
 from fakegan.runs.settings import RunSettings
 from fakegan.training.schedules import constant, scheduled
@@ -32,7 +32,8 @@ def try_learning(made: pl.LightningModule, at: str) -> None:
         what = "schedule"
         scheduled(schedule or constant, optimizer, _STEPS, _STEPS // 100, getattr(made, "mode", "min"))
     except Exception as error:  # whatever it says of its options
-        raise UsageError(f"{at}.{what}: {' '.join(str(error).split())}") from error
+        made_by = make if what == "optimizer" else schedule
+        raise UsageError(f"{at}.{what}: {text_of(error, getattr(made_by, 'keywords', {}))}") from error
 
 
 def try_classifier(made: nn.Module, settings: RunSettings) -> None:
