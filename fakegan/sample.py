@@ -136,7 +136,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=_COMMAND,
         description="Faces by the generator of a run with classifier=dcgan, as PNG files.",
-        epilog=f"example: {_COMMAND} --run outputs/RUN --count 1000 --out fakes/dcgan",
+        epilog=f"example:\n  {_COMMAND} --run outputs/RUN --count 1000 --out fakes/dcgan",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument

@@ -101,7 +101,7 @@ def run_at(place: Path) -> Path:
         raise UsageError(f"{place} is not a run: it has no {CONFIG_FILE}; name a folder that train.py wrote")
     finished = [run for run in inside if (run / METRICS_FILE).is_file()] or inside
     examples = ", ".join(str(run) for run in finished[-3:])
-    raise UsageError(f"{place} is no run, but a folder of {len(inside)}: name one of them, such as {examples}")
+    raise UsageError(f"{place} is no run, but a folder of {len(inside)} runs: name one of them, such as {examples}")
 
 
 def read_run(run_dir: str) -> RunSettings:
