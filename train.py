@@ -3,7 +3,7 @@
 python train.py model=autogan4 pipeline=recon_classify    # on the built-in faces
 python train.py data=faces data.root=data/faces           # on your own (python -m fakegan.prepare)
 python train.py -m seed=1,2,3 classifier=simple_cnn,alexnet    # a sweep: every combination, and a report
-python train.py resume=outputs/RUN                        # go on with a run that was stopped
+python train.py resume=outputs/RUN                        # resume a run that was stopped
 """
 
 from fakegan.system import signals

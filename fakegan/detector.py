@@ -238,7 +238,7 @@ class Detector:
         if not path.is_file():
             raise FakeganError(
                 f"{run_dir} holds no trained detector ({DETECTOR_FILE}): it has not finished; "
-                f"continue it with {command('train.py', word('resume', run_dir))}"
+                f"resume it with {command('train.py', word('resume', run_dir))}"
             )
         names = trust_names(trust)
         content = load_checkpoint(path)

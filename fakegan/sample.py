@@ -122,7 +122,7 @@ def _no_generator(run_dir: Path, file: str) -> FakeganError:
         return UsageError(f"{run_dir} was trained with classifier={name}: only classifier=dcgan has a generator")
     return FakeganError(
         f"{run_dir} holds no trained generator ({file}): it has not finished; "
-        f"continue it with {command('train.py', word('resume', run_dir))}"
+        f"resume it with {command('train.py', word('resume', run_dir))}"
     )
 
 

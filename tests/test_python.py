@@ -89,7 +89,7 @@ def test_a_run_is_a_process_whose_output_and_result_are_the_programs(script, tmp
         (
             "reply.give(folder='out/a b'); sys.exit(143)",
             FakeganError,
-            r"exit code 143.*go on with fakegan.train\('resume=\"out/a b\"'\)$",
+            r"exit code 143.*resume with fakegan.train\('resume=\"out/a b\"'\)$",
         ),
         ("print('help')", UsageError, "^--help: no run was started"),
     ],
@@ -118,7 +118,7 @@ def test_ctrl_c_is_passed_on_and_the_run_saves_first(script, tmp_path: Path) -> 
         f"open({str(tmp_path / 'saved')!r}, 'w'); sys.exit(130)"
     )
     for stream in (io.StringIO(), sys.__stdout__):
-        with pytest.raises(KeyboardInterrupt, match=r"stopped; go on with fakegan.train"), redirect_stdout(stream):
+        with pytest.raises(KeyboardInterrupt, match=r"stopped; resume with fakegan.train"), redirect_stdout(stream):
             fakegan.train()
         (tmp_path / "saved").unlink()
 

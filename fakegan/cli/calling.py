@@ -78,7 +78,7 @@ def train(*arguments: str) -> Run:
         return Run(run_dir, read_metrics(run_dir / METRICS_FILE))
     if code == 0:
         raise UsageError(f"{' '.join(arguments)}: no run was started; give words such as 'model=autogan1'")
-    again = f"; go on with fakegan.train({word('resume', Path(said['folder']))!r})" if "folder" in said else ""
+    again = f"; resume with fakegan.train({word('resume', Path(said['folder']))!r})" if "folder" in said else ""
     if code in {128 + signal.SIGINT, -signal.SIGINT}:
         raise KeyboardInterrupt(f"stopped{again}")
     kind = UsageError if code == UsageError.exit_code else FakeganError
@@ -139,7 +139,7 @@ def compose(*overrides: str) -> DictConfig:
         with read_write(cfg), open_dict(cfg):
             del cfg["hydra"]
         if cfg.get("resume"):
-            raise UsageError("resume goes on with a run as its own config.yaml says: read that")
+            raise UsageError("a resumed run has the config of its own config.yaml: read that file")
         if OmegaConf.is_interpolation(cfg.paths, "run_dir"):
             cfg.paths.run_dir = _UNKNOWN
         values = to_mapping(settings_of(RunSettings, cfg))

@@ -133,7 +133,7 @@ def _leave_run(code: object) -> None:
     if not (run_dir / CONFIG_FILE).is_file():
         give_up()
     elif _by_signal(code) and not silent:
-        print(f"\nstopped; go on with: {to_resume(run_dir)}", file=sys.stderr, flush=True)
+        print(f"\nstopped; resume with: {to_resume(run_dir)}", file=sys.stderr, flush=True)
 
 
 def _concluded(run: Callable[[], Any]) -> Any:

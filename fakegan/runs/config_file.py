@@ -50,7 +50,7 @@ def write_down(settings: RunSettings, run_dir: Path) -> None:
             _write_new(text, run_dir)
     except FileExistsError:
         raise UsageError(
-            f"{run_dir} holds a run already: choose another hydra.run.dir, or continue it with "
+            f"{run_dir} holds a run already: choose another hydra.run.dir, or resume it with "
             f"{command('train.py', word('resume', run_dir))}"
         ) from None
     except OSError as error:

@@ -98,17 +98,17 @@ def _check_command(
         raise UsageError("a sweep starts the processes of its jobs by itself: start it without torchrun or srun")
     several = [o for o in overrides if o.startswith("resume=") and not isinstance(resume, bool)]
     if several:
-        raise UsageError(f"{several[-1]} goes on with one run, without -m; resume=true goes on with a sweep")
+        raise UsageError(f"{several[-1]} resumes one run, without -m; resume=true resumes a sweep")
 
 
 def _check_folder(folder: Path, resume: object) -> None:
     there = is_sweep(folder) or any(folder.glob(f"*/{CONFIG_FILE}"))
     if resume and not there:
-        raise UsageError(f"{here(folder)} holds no sweep to go on with: name its folder with hydra.sweep.dir=DIR")
+        raise UsageError(f"{here(folder)} holds no sweep to resume: name its folder with hydra.sweep.dir=DIR")
     if resume and is_sweep(folder) and not _chosen(sys.argv[1:]) and _chosen(shlex.split(to_go_on(folder))[2:]):
         raise UsageError(f"resume=true needs the sweep's own overrides beside it: {to_go_on(folder)}")
     if there and not resume:
-        raise UsageError(f"{here(folder)} holds a sweep already: add resume=true to go on with it, or name another")
+        raise UsageError(f"{here(folder)} holds a sweep already: add resume=true to resume it, or name another folder")
 
 
 def _chosen(argv: Sequence[str]) -> list[str]:
