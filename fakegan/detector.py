@@ -32,12 +32,12 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.calibration import probability, unsure
 from fakegan.evaluation.verdicts import UNSURE, Row
 from fakegan.labels import FAKE, REAL
-from fakegan.nets.cpu import forms
-from fakegan.runs.checkpoints import load_checkpoint, refusing_misfits, save_checkpoint
+from fakegan.nets.cpu import forms_in_use
+from fakegan.runs.checkpoints import load_checkpoint, misfits_as_errors, save_checkpoint
 from fakegan.runs.folder import DETECTOR_FILE, METRICS_FILE
 from fakegan.runs.results import VERDICTS
 from fakegan.system.devices import describe, float32_convolutions
-from fakegan.system.shell import command, expanded, word
+from fakegan.system.shell import command, expanded, as_override
 from fakegan.views import VIEWS, View, view
 
 BATCH = 256  # faces at a time
@@ -109,7 +109,7 @@ class Detector:
     def described_device(self) -> str:
         """The device, and the faster forms of layers that the scoring networks are computed in there."""
         nets = [self.classifier, *([self.autoencoder] if self.autoencoder and self.view.needs_recon else [])]
-        return describe(self.device, forms(nets, self.device))
+        return describe(self.device, forms_in_use(nets, self.device))
 
     def scores(
         self,
@@ -238,11 +238,11 @@ class Detector:
         if not path.is_file():
             raise FakeganError(
                 f"{run_dir} holds no trained detector ({DETECTOR_FILE}): it has not finished; "
-                f"resume it with {command('train.py', word('resume', run_dir))}"
+                f"resume it with {command('train.py', as_override('resume', run_dir))}"
             )
         names = trust_names(trust)
         content = load_checkpoint(path)
-        with refusing_misfits(path):
+        with misfits_as_errors(path):
             detector = cls._of(content, names)
         return detector.to(device or torch.device("cpu"))
 

@@ -28,7 +28,7 @@ from fakegan.errors import UsageError
 from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
 from fakegan.system.places import shown
 from fakegan.system.processes import cores
-from fakegan.system.shell import command, expanded, word
+from fakegan.system.shell import command, expanded, as_override
 
 _COMMAND = shown("prepare")
 
@@ -89,7 +89,7 @@ def _report(summary: Summary, options: argparse.Namespace, seconds: float) -> No
     print(f"{summary.count:,} faces in {seconds:.1f} s: {options.out}")
     if any(source.rejected for source in summary.sources):
         print(f"What was rejected, and why: {options.out / 'rejected.csv'}")
-    faces = ("data=faces", word("data.root", options.out))
+    faces = ("data=faces", as_override("data.root", options.out))
     if summary.classes == {REAL, FAKE}:
         print(f"Next: {command('train.py', 'model=autogan4', 'pipeline=recon_classify', *faces)}")
     else:

@@ -23,7 +23,7 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.config_file import read_run
 from fakegan.system.files import building_folder, disk_errors, entries
 from fakegan.system.places import shown
-from fakegan.system.shell import called, command, here, word
+from fakegan.system.shell import called, command, local_path, as_override
 
 if TYPE_CHECKING:  # --help does not wait for torch
     import torch
@@ -46,7 +46,7 @@ def _sample(given: list[str]) -> int:
 
     sample(options.run, options.out, options.count, options.seed, use_device(options.device), options.trust)
     print(f"{options.count:,} faces: {options.out}")
-    source = shlex.quote(f"dcgan={here(options.out)}")
+    source = shlex.quote(f"dcgan={local_path(options.out)}")
     print(f"Next: {called('prepare')} --fake {source} --real NAME=PATH --out data/NAME")
     evaluate = command("evaluate.py", "run=ANOTHER_RUN", "data=faces", "data.root=data/NAME")
     print(f"then: {evaluate}   (this one has learnt them as fakes)")
@@ -89,7 +89,7 @@ def _load_generator(run_dir: Path, trust: Sequence[str]) -> nn.Module:
 
     from fakegan.data.pixels import to_uint8
     from fakegan.detector import trusted_net
-    from fakegan.runs.checkpoints import load_checkpoint, refusing_misfits
+    from fakegan.runs.checkpoints import load_checkpoint, misfits_as_errors
     from fakegan.runs.folder import GENERATOR_FILE
 
     path = run_dir / GENERATOR_FILE
@@ -104,7 +104,7 @@ def _load_generator(run_dir: Path, trust: Sequence[str]) -> nn.Module:
             f"the generator of {run_dir} makes inputs of the view {content['view']!a:.80}, which are no faces: "
             f"sample a run whose view is {' or '.join(_PICTURE_VIEWS)}"
         )
-    with refusing_misfits(path):
+    with misfits_as_errors(path):
         generator: Any = trusted_net(content["net"], content["weights"], "net", lambda net: (1, net.latent), names)  # type: ignore[arg-type, return-value]
         with torch.inference_mode():
             face = generator.eval()(torch.zeros(1, int(generator.latent)))
@@ -122,7 +122,7 @@ def _no_generator(run_dir: Path, file: str) -> FakeganError:
         return UsageError(f"{run_dir} was trained with classifier={name}: only classifier=dcgan has a generator")
     return FakeganError(
         f"{run_dir} holds no trained generator ({file}): it has not finished; "
-        f"resume it with {command('train.py', word('resume', run_dir))}"
+        f"resume it with {command('train.py', as_override('resume', run_dir))}"
     )
 
 

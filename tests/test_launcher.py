@@ -26,7 +26,7 @@ from fakegan.sweep.planning import Folders, runs_in
 from fakegan.sweep.progress import Progress
 from fakegan.sweep.table import read_rows, write_rows
 from fakegan.system.places import CONF
-from fakegan.system.shell import here
+from fakegan.system.shell import local_path
 from tests.conftest import Compose
 
 
@@ -198,7 +198,7 @@ def test_damaged_results_and_configs_cost_the_other_jobs_nothing(
     assert start.states == ["failed", "finished", "finished", "finished"]
     assert [job.number for job in start.ran] == [1, 3]
     assert f"job 0 failed: {folders[0] / METRICS_FILE} is damaged" in said
-    assert f"{here(folders[1])} is left as it is, and is no job's: " in said
+    assert f"{local_path(folders[1])} is left as it is, and is no job's: " in said
     assert "jobs finished before: 1; begun before and resumed now: 0" in said
     assert len(runs_in(start.folder)) == 4  # what the report is on: not the damaged one
 

@@ -35,8 +35,8 @@ NASTY = [
 
 def _value(word: str) -> Any:
     """What Hydra makes of a word, which must not ask for several jobs."""
-    override = OverridesParser.create().parse_override(word)
-    assert not override.is_sweep_override()
+    override = OverridesParser.create().parse_as_override(word)
+    assert not override.is_sweep_as_override()
     return override.value()
 
 
@@ -48,7 +48,7 @@ def _printed(line: str, key: str) -> str:
 
 @pytest.mark.parametrize("name", NASTY)
 def test_a_printed_word_arrives_as_it_was_meant(name: str) -> None:
-    line = shell.command("train.py", shell.word("data.root", Path(name)))
+    line = shell.command("train.py", shell.as_override("data.root", Path(name)))
     assert Path(_printed(line, "data.root")) == Path(name)
     plain = shlex.split(line)[-1]  # without hydra_argv, too: Hydra's own reading
     assert Path(_value(plain)) == Path(name)
@@ -69,7 +69,7 @@ def test_every_command_that_is_printed_names_its_folder_from_where_the_user_stan
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(tmp_path / "above")
-    sweep_words.keep_command(folder, ["train.py", "-m", "seed=1,2", shell.word("data.root", Path(name))])
+    sweep_words.keep_command(folder, ["train.py", "-m", "seed=1,2", shell.as_override("data.root", Path(name))])
     settings = compose_settings("pipeline=classify", f"paths.run_dir={shell.quoted(str(folder))}")
     for here in (tmp_path / "above", elsewhere):
         monkeypatch.chdir(here)
@@ -233,9 +233,9 @@ def test_what_is_printed_runs_when_pasted(tmp_path: Path, store_path: Path, name
     """From store to evaluation by what each command prints, in a folder that is not the project's."""
     here = tmp_path / name
     here.mkdir()
-    faces = shell.word("data.root", store_path)
+    faces = shell.as_override("data.root", store_path)
     tiny = f"pipeline=classify data=faces {shlex.quote(faces)} +debug=fast trainer=cpu paths.artifact_dir=art"
-    folder = shlex.quote(shell.word("hydra.run.dir", f"./{name}"))
+    folder = shlex.quote(shell.as_override("hydra.run.dir", f"./{name}"))
 
     def in_bash(line: str) -> str:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}

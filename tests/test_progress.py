@@ -17,7 +17,7 @@ from fakegan.sweep.jobs import Ending, Job, Running
 from fakegan.sweep.progress import Progress
 from fakegan.sweep.table import Row, as_text, clock, objective_of, read_rows, write_rows
 from fakegan.system import log
-from fakegan.system.shell import here
+from fakegan.system.shell import local_path
 
 Make = Callable[..., Progress]
 
@@ -91,7 +91,7 @@ def test_a_log_gets_a_line_for_each_stage_and_not_for_each_epoch(
         "job 7: classifier (0:00)",
         "job 7: test (0:00)",
         "job 7 (seed=7) failed after 1:01: the loss is no number; 0 of 2 done, 1 failed",
-        f"  the end of {here(running.job.folder / LOG_FILE)}:",
+        f"  the end of {local_path(running.job.folder / LOG_FILE)}:",
         "  | last words",
     ]
 

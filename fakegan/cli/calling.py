@@ -26,7 +26,7 @@ from fakegan.runs.folder import METRICS_FILE
 from fakegan.runs.results import read_metrics
 from fakegan.runs.settings import RunSettings
 from fakegan.system import own_code, places, processes, reply
-from fakegan.system.shell import CONFIG_DIR, config_dir, word
+from fakegan.system.shell import CONFIG_DIR, config_dir, as_override
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from fakegan.detector import Detector
@@ -78,7 +78,7 @@ def train(*arguments: str) -> Run:
         return Run(run_dir, read_metrics(run_dir / METRICS_FILE))
     if code == 0:
         raise UsageError(f"{' '.join(arguments)}: no run was started; give words such as 'model=autogan1'")
-    again = f"; resume with fakegan.train({word('resume', Path(said['folder']))!r})" if "folder" in said else ""
+    again = f"; resume with fakegan.train({as_override('resume', Path(said['folder']))!r})" if "folder" in said else ""
     if code in {128 + signal.SIGINT, -signal.SIGINT}:
         raise KeyboardInterrupt(f"stopped{again}")
     kind = UsageError if code == UsageError.exit_code else FakeganError

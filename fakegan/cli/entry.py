@@ -94,7 +94,7 @@ def _shown(name: str, about: str, sweeps: bool) -> str | None:
     if not {"--help", "-h"} & set(sys.argv[1:]):
         return None
     typed = [word for word in sys.argv[1:] if ("=" in word.lstrip("-") and not word.startswith("-")) or word[:1] == "~"]
-    overrides = [o for o in OverridesParser.create().parse_overrides(typed) if not o.is_sweep_override()]
+    overrides = [o for o in OverridesParser.create().parse_overrides(typed) if not o.is_sweep_as_override()]
     given = [override.input_line or "" for override in overrides]
     cfg = composed(name, given)
     plain = known(cfg)

@@ -20,7 +20,7 @@ from fakegan.runs.settings import RunSettings
 from fakegan.runs.status import earlier_runs, record_job
 from fakegan.sweep import command as sweeps
 from fakegan.system import processes, ranks, reply
-from fakegan.system.shell import command, trusting, word
+from fakegan.system.shell import command, trusting, as_override
 
 
 @dataclass
@@ -41,7 +41,7 @@ def run_folder() -> Path | None:
 def to_resume(run_dir: Path) -> str:
     """The command that resumes a run; for this process's own run it names the packages that the run trusts."""
     own = _process.run if _process.run and run_dir.resolve() == _process.run.paths.run_dir.resolve() else None
-    return command("train.py", word("resume", run_dir), *trusting(own.trusted if own else ()))
+    return command("train.py", as_override("resume", run_dir), *trusting(own.trusted if own else ()))
 
 
 def start_run(cfg: DictConfig) -> RunSettings:

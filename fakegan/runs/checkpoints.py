@@ -104,7 +104,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def refusing_misfits(path: Path) -> Iterator[None]:
+def misfits_as_errors(path: Path) -> Iterator[None]:
     """Errors of making networks and numbers out of a checkpoint's content become an error that names the file.
 
     Raises:

@@ -18,7 +18,7 @@ from fakegan.errors import FakeganError, UntrustedError, UsageError
 from fakegan.runs.folder import CONFIG_FILE, METRICS_FILE
 from fakegan.runs.settings import RunSettings
 from fakegan.system.files import replacing
-from fakegan.system.shell import command, word
+from fakegan.system.shell import command, as_override
 
 PLACES = ("data.root", "model.checkpoint", "paths.data_dir", "paths.artifact_dir")  # what a run may find elsewhere
 # Where classes of version 0.1.0 stand now, for runs that it began.
@@ -51,7 +51,7 @@ def write_down(settings: RunSettings, run_dir: Path) -> None:
     except FileExistsError:
         raise UsageError(
             f"{run_dir} holds a run already: choose another hydra.run.dir, or resume it with "
-            f"{command('train.py', word('resume', run_dir))}"
+            f"{command('train.py', as_override('resume', run_dir))}"
         ) from None
     except OSError as error:
         raise FakeganError(f"{run_dir} cannot be written ({error}): choose another hydra.run.dir") from error

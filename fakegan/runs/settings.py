@@ -28,7 +28,7 @@ from fakegan.views import VIEWS, View, view
 _LABEL = re.compile(r"\w[\w .+=-]{0,63}")  # it looks the same in a path, a page and a terminal
 
 
-def began_with(run_dir: Path) -> str:
+def fingerprint_at_start(run_dir: Path) -> str:
     """The fingerprint of the store that a run began with; empty where it has opened none yet."""
     path = run_dir / FACES_FILE
     return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
@@ -285,7 +285,7 @@ class RunSettings:
     def identity(self) -> Hashable:
         """Equal for two runs that would end with the same numbers, wherever their faces are stored."""
         root = self.data.root
-        faces = None if root is None else began_with(self.paths.run_dir) or stored_fingerprint(root) or root
+        faces = None if root is None else fingerprint_at_start(self.paths.run_dir) or stored_fingerprint(root) or root
         return faces, self.seed, json.dumps(self.configuration(), sort_keys=True)
 
     def check_places(
@@ -297,7 +297,7 @@ class RunSettings:
         if "data.root" in given and self.data.name == "demo":
             raise UsageError(f"{run_dir} learns from the built-in faces: give paths.data_dir, not data.root")
         if "data.root" in given and root is not None:
-            found, wanted = stored_fingerprint(root), began_with(run_dir)
+            found, wanted = stored_fingerprint(root), fingerprint_at_start(run_dir)
             if found is None:
                 raise UsageError(f"data.root={root} is no face store: name the folder that the run's store is in now")
             if wanted and found != wanted:

@@ -33,7 +33,7 @@ from fakegan.sweep.search import is_search
 from fakegan.sweep.table import Row, objective_of, read_rows
 from fakegan.system.processes import resume_command, threads_of_one
 from fakegan.system.ranks import without_ranks
-from fakegan.system.shell import here
+from fakegan.system.shell import local_path
 
 
 class FailedReturn(JobReturn):
@@ -144,7 +144,7 @@ class ProcessLauncher(Launcher):
         if len(self.overrides) == len(new):
             side = min(self.side_by_side, waiting)
             width = f", {side} side by side" if side > 1 else ""
-            self.progress.note(f"{here(self.folder)}: {len(new)} job{'s' * (len(new) > 1)}{width}")
+            self.progress.note(f"{local_path(self.folder)}: {len(new)} job{'s' * (len(new) > 1)}{width}")
         if (finished or resumed) and not is_search(self.folder):  # which counts its trials
             self.progress.note(f"jobs finished before: {finished}; begun before and resumed now: {resumed}")
         for row in rows:

@@ -20,7 +20,7 @@ from fakegan.runs.compose import errors_as_sentences
 from fakegan.runs.folder import CONFIG_FILE
 from fakegan.sweep.command import is_sweep, keep_command, to_go_on
 from fakegan.system import ranks, reply
-from fakegan.system.shell import CONFIG_DIR, command, here
+from fakegan.system.shell import CONFIG_DIR, command, local_path
 
 LOCK_FILE = ".sweep.lock"
 SCOPE = "hydra_plugins.fakegan"  # Hydra takes plugins from no other namespace
@@ -94,7 +94,7 @@ def _check_command(
     resume: object,
     overrides: Sequence[str],  # as typed, those with several values among them
 ) -> None:
-    if ranks.started() > 1:
+    if ranks.launched() > 1:
         raise UsageError("a sweep starts the processes of its jobs by itself: start it without torchrun or srun")
     several = [o for o in overrides if o.startswith("resume=") and not isinstance(resume, bool)]
     if several:
@@ -104,11 +104,13 @@ def _check_command(
 def _check_folder(folder: Path, resume: object) -> None:
     there = is_sweep(folder) or any(folder.glob(f"*/{CONFIG_FILE}"))
     if resume and not there:
-        raise UsageError(f"{here(folder)} holds no sweep to resume: name its folder with hydra.sweep.dir=DIR")
+        raise UsageError(f"{local_path(folder)} holds no sweep to resume: name its folder with hydra.sweep.dir=DIR")
     if resume and is_sweep(folder) and not _chosen(sys.argv[1:]) and _chosen(shlex.split(to_go_on(folder))[2:]):
         raise UsageError(f"resume=true needs the sweep's own overrides beside it: {to_go_on(folder)}")
     if there and not resume:
-        raise UsageError(f"{here(folder)} holds a sweep already: add resume=true to resume it, or name another folder")
+        raise UsageError(
+            f"{local_path(folder)} holds a sweep already: add resume=true to resume it, or name another folder"
+        )
 
 
 def _chosen(argv: Sequence[str]) -> list[str]:
@@ -122,5 +124,7 @@ def _locked(folder: Path) -> filelock.BaseFileLock:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        raise FakeganError(f"{here(folder)}: another process runs this sweep; stop it, or let it finish") from None
+        raise FakeganError(
+            f"{local_path(folder)}: another process runs this sweep; stop it, or let it finish"
+        ) from None
     return lock

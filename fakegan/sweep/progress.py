@@ -21,7 +21,7 @@ from fakegan.sweep.command import short
 from fakegan.sweep.jobs import Ending, Job, Running
 from fakegan.sweep.table import Row, clock, objective_of, write_rows
 from fakegan.system import log
-from fakegan.system.shell import here
+from fakegan.system.shell import local_path
 
 _REDRAW = 0.5  # seconds
 _UP_AND_CLEAR = "\x1b[{}F\x1b[J"  # to the beginning of the line so many lines up, and clear from there
@@ -100,7 +100,9 @@ class Progress:
         tell = self.note if ending.state == "finished" else self.say
         tell(f"job {job.number}{name} {ending.state} after {clock(ending.seconds)}{reason}; {self._done()}")
         if ending.tail:
-            self.say("\n".join([f"  the end of {here(job.folder / LOG_FILE)}:", *(f"  | {x}" for x in ending.tail)]))
+            self.say(
+                "\n".join([f"  the end of {local_path(job.folder / LOG_FILE)}:", *(f"  | {x}" for x in ending.tail)])
+            )
 
     def note(self, text: str) -> None:
         """Print lines about what goes as it should; -q leaves them out."""
