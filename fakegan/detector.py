@@ -232,13 +232,13 @@ class Detector:
         run_dir = Path(expanded(run) if isinstance(run, str) else run)
         path = run_dir if run_dir.is_file() else run_dir / DETECTOR_FILE
         if not path.parent.is_dir():
-            raise UsageError(f"there is no run at {run_dir}: name a directory that train.py wrote")
+            raise UsageError(f"there is no run at {run_dir}: name a folder that train.py wrote")
         if not path.is_file() and (run_dir / METRICS_FILE).is_file():
             raise FakeganError(f"{run_dir} trained an autoencoder only: there is no classifier to score faces with")
         if not path.is_file():
             raise FakeganError(
                 f"{run_dir} holds no trained detector ({DETECTOR_FILE}): it has not finished; "
-                f"continue it with {command('train.py', as_override('resume', run_dir))}"
+                f"resume it with {command('train.py', as_override('resume', run_dir))}"
             )
         names = trust_names(trust)
         content = load_checkpoint(path)

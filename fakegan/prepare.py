@@ -177,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="replace the store at --out")
     add("--dry-run", action="store_true", help="read and summarise, write nothing")
     add("--no-crop", action="store_true", help="squash the whole picture instead of its centre square")
-    add("--ignore-profiles", action="store_true", help="take all colours as sRGB, as stores were made once")
+    add("--ignore-profiles", action="store_true", help="take all colours as sRGB, as older stores did")
     add_max_megapixels(parser)
     add(
         "--npy-range",

@@ -123,7 +123,7 @@ def _no_generator(run_dir: Path, file: str) -> FakeganError:
         return UsageError(f"{run_dir} was trained with classifier={name}: only classifier=dcgan has a generator")
     return FakeganError(
         f"{run_dir} holds no trained generator ({file}): it has not finished; "
-        f"continue it with {command('train.py', as_override('resume', run_dir))}"
+        f"resume it with {command('train.py', as_override('resume', run_dir))}"
     )
 
 
@@ -137,11 +137,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=_COMMAND,
         description="Faces by the generator of a run with classifier=dcgan, as PNG files.",
-        epilog=f"example: {_COMMAND} --run outputs/RUN --count 1000 --out fakes/dcgan",
+        epilog=f"example:\n  {_COMMAND} --run outputs/RUN --count 1000 --out fakes/dcgan",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--run", type=path, required=True, metavar="RUN", help="a run directory that train.py wrote")
+    add("--run", type=path, required=True, metavar="RUN", help="the folder of a run with classifier=dcgan")
     add("--count", type=at_least(1), required=True, metavar="N", help="how many faces")
     add("--out", type=new_path, required=True, metavar="DIR", help="a new or empty folder")
     add("--seed", type=at_least(0), default=0, metavar="S", help="of the noise (0)")

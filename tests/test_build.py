@@ -166,7 +166,7 @@ def test_classes_that_differ_are_warned_about(tmp_path, run_prepare):
     (tmp_path / "f" / "copy.png").write_bytes((tmp_path / "r" / "000.jpg").read_bytes())
     _, out, _ = run_prepare("--real", f"a={tmp_path / 'r'}", "--fake", f"b={tmp_path / 'f'}", "--dry-run")
     assert "real and fake pictures differ in format (100% JPEG / 25% JPEG + 75% PNG)" in out
-    assert "real in one place and fake in another: 1 pairs" in out
+    assert "real in one place and fake in another: 1 pair;" in out
     assert not (tmp_path / "faces").exists()
     fill(tmp_path / "same", 3, first_seed=70, suffix="jpg")
     _, out, _ = run_prepare("--real", f"a={tmp_path / 'r'}", "--fake", f"b={tmp_path / 'same'}", "--dry-run")

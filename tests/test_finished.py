@@ -10,7 +10,7 @@ import pytest
 from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.finished import FinishedRun, configurations, same_faces
 from fakegan.runs.ledger import read_ledger, record
-from fakegan.runs.results import FaceScores, read_scores, write_metrics, write_scores
+from fakegan.runs.results import FaceScores, read_metrics, read_scores, write_metrics, write_scores
 from fakegan.runs.settings import RunSettings
 from tests.conftest import Compose
 
@@ -104,6 +104,11 @@ def test_damaged_scores_are_one_sentence(tmp_path: Path, content: str) -> None:
         read_scores(tmp_path / "scores.csv")
     with pytest.raises(FakeganError, match="has not finished"):
         read_scores(tmp_path / "nothing" / "scores.csv")
+
+
+def test_a_run_that_has_not_finished_is_refused_with_the_command_that_resumes_it(tmp_path: Path) -> None:
+    with pytest.raises(FakeganError, match=r"a run has not finished: resume it with .*train\.py 'resume=.*a run.*'"):
+        read_metrics(tmp_path / "a run" / "metrics.json")
 
 
 def test_the_ledger_says_how_often_and_by_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

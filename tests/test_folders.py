@@ -228,6 +228,18 @@ def test_sweeps_of_the_same_second_have_folders_of_their_own() -> None:
 
 
 @pytest.mark.usefixtures("opening")
+def test_a_sweep_is_not_resumed_without_its_overrides(tmp_path: Path) -> None:
+    """Alone, resume=true would add a job of the default settings."""
+    words.keep_command(tmp_path, ["train.py", "-m", "seed=1,2"])
+    sweeps._check_folder(tmp_path, True)
+    sys.argv[2:] = ["resume=true", f"hydra.sweep.dir={tmp_path}", "hydra.launcher.jobs=2"]
+    with pytest.raises(UsageError, match=r"overrides beside it: .*train\.py -m seed=1,2 resume=true"):
+        sweeps._check_folder(tmp_path, True)
+    words.keep_command(tmp_path, ["train.py", "-m"])  # the defaults alone
+    sweeps._check_folder(tmp_path, True)
+
+
+@pytest.mark.usefixtures("opening")
 def test_a_sweep_that_another_began_and_ended_while_this_one_came_to_its_lock_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -91,7 +91,7 @@ def test_a_run_and_what_it_prints_to_be_copied(shell: Shell, tmp_path: Path) -> 
     assert again is not None, trained
     assert "test split" not in shell(again[1], tmp_path).stderr
     taken = shell(f"fakegan-train {shlex.join(TINY)} hydra.run.dir='a run'", tmp_path, 2).stderr
-    resume = re.search(r"continue it with (fakegan-train .*)$", taken)
+    resume = re.search(r"resume it with (fakegan-train .*)$", taken)
     assert resume is not None, taken
     assert "again: " in shell(resume[1], tmp_path).stdout
     Image.fromarray(smooth_faces(1, np.random.default_rng(0))[0]).save(tmp_path / "face.png")

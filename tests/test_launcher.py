@@ -321,7 +321,7 @@ def test_another_launcher_is_refused_with_the_names_of_ours() -> None:
 @pytest.mark.parametrize("word", ["resume=outputs/a", "resume=outputs/a,outputs/b", "'resume=choice(a,b)'"])
 def test_a_run_is_no_sweep_to_go_on_with(word: str) -> None:
     resume = word.removeprefix("resume=") if word == "resume=outputs/a" else None  # Hydra leaves swept ones out
-    with pytest.raises(UsageError, match="goes on with one run, without -m"):
+    with pytest.raises(UsageError, match="resumes one run, without -m"):
         opening._check_command(resume, [word.strip("'"), "seed=1"])
 
 

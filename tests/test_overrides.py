@@ -81,8 +81,8 @@ def test_every_command_that_is_printed_names_its_folder_from_where_the_user_stan
         (folder / runs.CONFIG_FILE).unlink()
         closing = _closing_words(settings, {"objective": 0.5}).splitlines()
         printed = [
-            (str(unfinished.value).partition("continue it with ")[2], "resume"),
-            (str(taken.value).partition("continue it with ")[2], "resume"),
+            (str(unfinished.value).partition("resume it with ")[2], "resume"),
+            (str(taken.value).partition("resume it with ")[2], "resume"),
             (next(line for line in closing if "use it:" in line).partition("use it:   ")[2], "model.checkpoint"),
             (sweep_words.to_go_on(folder), "hydra.sweep.dir"),
             (sweep_words.to_go_on(folder), "data.root"),

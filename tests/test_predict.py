@@ -226,7 +226,7 @@ def test_a_run_may_be_named_by_its_detector_and_a_folder_of_runs_names_them(run,
     code, _, err = run(found, photos, "--run", tmp_path / "sweep")
     names = ", ".join(str(tmp_path / "sweep" / name) for name in ("9_a", "10_b"))
     assert code == 2
-    assert f"is no run, but a folder of 3: name one of them, such as {names}\n" in err
+    assert f"is no run, but a folder of 3 runs: name one of them, such as {names}\n" in err
 
 
 def test_a_program_gets_the_rows_of_the_command_to_the_bit(rows, photos, monkeypatch):

@@ -16,6 +16,7 @@ from fakegan.sweep.command import short
 from fakegan.sweep.jobs import Ending, Job, Running
 from fakegan.sweep.progress import Progress
 from fakegan.sweep.table import Row, as_text, clock, objective_of, read_rows, write_rows
+from fakegan.system import log
 from fakegan.system.shell import local_path
 
 Make = Callable[..., Progress]
@@ -51,6 +52,28 @@ def test_a_job_says_where_it_stands_and_when_it_waits(running: Running) -> None:
     log.write_text("another run is making autogan1-w4-0; waiting for it\nautoencoder: found trained, autogan1-w4-0\n")
     write_status(running.job.folder, Status("classifier", 2, 9))
     assert running.doing() == "classifier epoch 2/9"
+
+
+def test_quiet_leaves_out_what_goes_well_and_shows_failures(
+    running: Running, made: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = made(2)
+    log.begin(quiet=True)
+    try:
+        progress.started(running)
+        progress.going([running])
+        write_status(running.job.folder, Status("classifier"))
+        progress.drawn = 0.0
+        progress.going([running])
+        progress.ended(running.job, Ending("stopped", 2.0))
+        progress.ended(dataclasses.replace(running.job, number=8), Ending("failed", 2.0, "no space"))
+    finally:
+        log.begin()
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[0].startswith("job 7 (seed=7) stopped")
+    assert "job 8 (seed=7) failed after 0:02: no space" in shown
+    assert "starts" not in shown
+    assert "classifier" not in shown
 
 
 def test_a_log_gets_a_line_for_each_stage_and_not_for_each_epoch(

@@ -180,7 +180,7 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(
     process.send_signal(number)
     assert process.wait() == code
     said = said_by(settings)
-    assert len(re.findall(r"stopped; go on with: .*train\.py resume=", said)) == 1
+    assert len(re.findall(r"stopped; resume with: .*train\.py resume=", said)) == 1
     epoch = steps_done(last_of(settings)) // STEPS["classifier"] + 1
     assert not (settings.paths.run_dir / "metrics.json").exists()
     again = start(settings)  # it goes on from there
@@ -210,7 +210,7 @@ def test_every_process_of_a_run_may_get_the_signal(
         os.killpg(process.pid, number)
     assert process.wait() == code
     said = said_by(settings)
-    assert len(re.findall(r"stopped; go on with: .*train\.py resume=", said)) == 1
+    assert len(re.findall(r"stopped; resume with: .*train\.py resume=", said)) == 1
     assert "Traceback" not in said
     assert "error" not in said
 

@@ -138,4 +138,4 @@ def test_a_signal_of_the_first_six_seconds_stops_a_run(
         assert "Exception ignored" not in said, moment
         left = list(started.run_dir.glob("*"))
         assert not left or started.run_dir / "config.yaml" in left, moment
-        assert ("go on with" in said) == bool(left), (moment, said)
+        assert ("resume with" in said) == bool(left), (moment, said)

@@ -91,6 +91,7 @@ def test_help_of_evaluate_is_its_own(tmp_path: Path) -> None:
     [
         (("model=autogan5", "--help"), "model=autogan5 does not exist: did you mean autogan1 or autogan4?"),
         (("resume=nowhere",), "there is no run in such a folder"),
+        (("--seed", "3"), "--seed is no option: config keys are written KEY=VALUE, without dashes; see --help"),
         (("seed=1,2",), "seed=1,2: add -m to run each of these values, or write seed=[1,2] for a list"),
         (("run=nowhere",), "nowhere is not a run"),
         (("experiment=paper_exp1",), "experiment is chosen with a plus: +experiment="),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -79,6 +80,10 @@ def _rewrite_argv() -> None:
         log.begin(quiet=True)
     many = ["-m"] if "-m" in others else []
     sys.argv[1:] = hydra_argv([*many, *(argument for argument in others if argument != "-m")])
+    _options, rest = get_args_parser().parse_known_args(sys.argv[1:])
+    unknown = [argument for argument in rest if argument.startswith("-")]
+    if unknown:  # argparse would print all of Hydra's options
+        raise UsageError(f"{unknown[0]} is no option: config keys are written KEY=VALUE, without dashes; see --help")
     own_code.find_beside(config_dir(sys.argv[1:]))
 
 
@@ -128,7 +133,7 @@ def _leave_run(code: object) -> None:
     if not (run_dir / CONFIG_FILE).is_file():
         give_up()
     elif _by_signal(code) and not silent:
-        print(f"\nstopped; go on with: {to_resume(run_dir)}", file=sys.stderr, flush=True)
+        print(f"\nstopped; resume with: {to_resume(run_dir)}", file=sys.stderr, flush=True)
 
 
 def _concluded(run: Callable[[], Any]) -> Any:

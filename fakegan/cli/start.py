@@ -83,14 +83,14 @@ def _resumed(cfg: DictConfig, place: str) -> RunSettings:
     overrides = {override: override.partition("=")[0] for override in map(from_hydra, HydraConfig.get().overrides.task)}
     ignored = [override for override, key in overrides.items() if key not in {"resume", "trust", *PLACES}]
     if place and sweeps.is_sweep(Path(place)):
-        raise UsageError(f"{place} is a sweep: go on with {sweeps.to_go_on(Path(place))}")
+        raise UsageError(f"{place} is a sweep: resume it with {sweeps.to_go_on(Path(place))}")
     if place and runs_under(Path(place)):
         place = str(run_at(Path(place)))
     if not place or not (Path(place) / CONFIG_FILE).is_file():  # Hydra has made the folder by now
         raise UsageError(f"resume={place}: there is no run in such a folder; name one that train.py wrote")
     if ignored:
         raise UsageError(
-            f"resume goes on with the run's own config: leave out {' '.join(ignored)}; "
+            f"resume takes the run's own config: leave out {' '.join(ignored)}; "
             f"only where things are may change ({', '.join(PLACES)})"
         )
     make_paths_absolute(cfg)

@@ -150,7 +150,7 @@ def build(
         raise
     except Exception as error:  # of any kind: a constructor raises what it likes about its options
         _refuse_download(node, at, error)
-        raise UsageError(_sentence(at, error)) from error
+        raise UsageError(_sentence(at, error, node)) from error
     if not partial and not isinstance(made, kind):
         raise _of_another_kind(node, at, kind, type(made))
     return made  # type: ignore[no-any-return]
@@ -192,7 +192,7 @@ def _refuse(node: Mapping[str, Any], at: str, error: InstantiationException) -> 
     if cause is None or re.search("locating|load|import", str(error).split("\n")[0], re.IGNORECASE):
         target = str(inner.get(TARGET))
         raise UsageError(f"{place}.{TARGET}={target} cannot be imported: {_import_failure(target, error)}") from error
-    raise UsageError(_sentence(place, cause)) from error
+    raise UsageError(_sentence(place, cause, inner)) from error
 
 
 def _refuse_download(node: Mapping[str, Any], at: str, cause: BaseException | None) -> None:
@@ -202,10 +202,17 @@ def _refuse_download(node: Mapping[str, Any], at: str, cause: BaseException | No
         raise FakeganError(f"{at}.weights={node['weights']} {why}: null trains from scratch") from cause
 
 
-def _sentence(at: str, error: BaseException) -> str:
+def text_of(error: BaseException, options: Mapping[str, Any]) -> str:
+    """What a constructor says of its options, on one line; of a TypeError, with the options that are texts: lr=fast."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    texts = [f"{key}={value}" for key, value in options.items() if isinstance(value, str) and key not in HYDRA_KEYS]
+    return f"{text}: is {' or '.join(texts)} of the right type?" if isinstance(error, TypeError) and texts else text
+
+
+def _sentence(at: str, error: BaseException, node: Mapping[str, Any]) -> str:
     if isinstance(error, KeyError):  # its text is the key alone
         return f"{at}: {error} is no name that it knows"
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = text_of(error, node)
     return f"{at}.{text}" if re.match(r"\w+=", text) else f"{at}: {text}"
 
 

@@ -136,7 +136,7 @@ class Summary:
         if self.both_classes:
             warnings.append(
                 f"copies or near copies that are real in one place and fake in another: "
-                f"{self.both_classes} pairs; check the sources"
+                f"{self.both_classes} pair{'s' * (self.both_classes > 1)}; check the sources"
             )
         if self.unused_groups:
             warnings.append(f"lines of --groups that name no picture here: {self.unused_groups}")

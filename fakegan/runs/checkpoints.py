@@ -90,7 +90,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
     own = content.get(_STAMP) if isinstance(content, dict) else None
     if not isinstance(own, dict):
-        raise FakeganError(f"{path} is not a FakeGAN checkpoint: name a .ckpt or .pt file from a run directory")
+        raise FakeganError(f"{path} is not a FakeGAN checkpoint: name a .ckpt or .pt file from a run's folder")
     if own.get("format") != FORMAT:
         raise FakeganError(
             f"{path} has checkpoint format {reprlib.repr(own.get('format'))}, this version reads {FORMAT}: train again"

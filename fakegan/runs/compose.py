@@ -110,6 +110,7 @@ def settings_of(
     """The typed settings of a composed config; a UsageError for a wrong key or value, named in full."""
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
+        _refuse_unknown_keys(kind, known(cfg))  # first: the missing key may be there with a typing error, data.rooot
         hint = " (the folder that python -m fakegan.prepare wrote)" if missing[0] == "data.root" else ""
         raise UsageError(f"{missing[0]} must be given: add {missing[0]}=...{hint}")
     hydra = HydraConfig.get() if HydraConfig.initialized() else None
@@ -125,6 +126,17 @@ def settings_of(
     if isinstance(settings, RunSettings):
         _check_channels(settings, typed)
     return settings
+
+
+def _refuse_unknown_keys(kind: type, plain: Mapping[str, Any]) -> None:
+    """Raise an UnknownKeyError for a key that does not exist, in a config of which some values are missing."""
+    with _hinting(kind, plain):
+        try:
+            from_mapping(kind, check_keys(kind, plain))
+        except UnknownKeyError:
+            raise
+        except UsageError:  # about a value that is missing
+            pass
 
 
 def _check_channels(settings: RunSettings, typed: Sequence[str]) -> None:
@@ -292,4 +304,5 @@ def _explain_key(text: str) -> str | None:
         return f"{key} is no choice of conf/: name what is to be built with {dotted}._target_=package.module.Class"
     if dotted in names:
         return f"~{key}: no file of conf/ names it, it is as its class has it; {key}=VALUE changes it"
-    return f"{key} is not a config key: {nearest(key, names)}"
+    groups = [] if "." in key else [folder.name for place in folders() for folder in place.iterdir() if folder.is_dir()]
+    return f"{key} is not a config key: {nearest(key, [*names, *groups])}"

@@ -50,7 +50,7 @@ def write_down(settings: RunSettings, run_dir: Path) -> None:
             _write_new(text, run_dir)
     except FileExistsError:
         raise UsageError(
-            f"{run_dir} holds a run already: choose another hydra.run.dir, or continue it with "
+            f"{run_dir} holds a run already: choose another hydra.run.dir, or resume it with "
             f"{command('train.py', as_override('resume', run_dir))}"
         ) from None
     except OSError as error:
@@ -98,10 +98,10 @@ def run_at(place: Path) -> Path:
         return folder
     inside = runs_under(place) if place.is_dir() else []
     if not inside:
-        raise UsageError(f"{place} is not a run: it has no {CONFIG_FILE}; name a directory that train.py wrote")
+        raise UsageError(f"{place} is not a run: it has no {CONFIG_FILE}; name a folder that train.py wrote")
     finished = [run for run in inside if (run / METRICS_FILE).is_file()] or inside
     examples = ", ".join(str(run) for run in finished[-3:])
-    raise UsageError(f"{place} is no run, but a folder of {len(inside)}: name one of them, such as {examples}")
+    raise UsageError(f"{place} is no run, but a folder of {len(inside)} runs: name one of them, such as {examples}")
 
 
 def read_run(run_dir: str) -> RunSettings:

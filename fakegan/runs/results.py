@@ -18,6 +18,7 @@ from fakegan.evaluation.metrics import judged
 from fakegan.runs.folder import GROUPS_FILE
 from fakegan.system.columns import width as columns
 from fakegan.system.files import csv_table, read_csv, replacing
+from fakegan.system.shell import as_override, command
 
 VERDICTS = ("real", "fake")
 NAME_WIDTH, FACES_WIDTH, CELL_WIDTH = 33, 6, 20  # columns of a terminal
@@ -112,7 +113,8 @@ def read_metrics(path: Path) -> dict[str, Any]:
         FakeganError: no such file, or damaged.
     """
     if not path.is_file():
-        raise FakeganError(f"{path.parent} has not finished: it has no {path.name}")
+        resuming = command("train.py", as_override("resume", path.parent))
+        raise FakeganError(f"{path.parent} has not finished: resume it with {resuming}")
     return read_json(path, "run the test stage again after deleting it")
 
 

@@ -170,7 +170,7 @@ class RunSettings:
     """The whole of conf/train.yaml."""
 
     seed: int  # of weights, orders, flips and noise; the split has its own: data.split.seed
-    resume: str | bool | None  # a run directory to continue, with its own config: only places go with it, such as
+    resume: str | bool | None  # a run's folder, to continue it, with its own config: only places go with it, such as
     # data.root=DIR of a store that was moved, and trust; with -m and a sweep's words, true: the sweep in
     # hydra.sweep.dir
     data: DataSettings
@@ -371,7 +371,7 @@ def _with_view(pipeline: Any) -> Any:
 class EvaluateSettings:
     """The whole of conf/evaluate.yaml."""
 
-    run: str | None  # a run directory that train.py finished
+    run: str | None  # the folder of a run that train.py finished
     runs: tuple[str, ...]  # or several: run directories, or folders that hold them
     out: Path | None  # where the results go; null: a new folder of the run, for the report of several one in reports/
     sources: tuple[str, ...]  # only these sources of the store, e.g. [ffhq,stylegan]; empty means all

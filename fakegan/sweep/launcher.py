@@ -144,14 +144,14 @@ class ProcessLauncher(Launcher):
         if len(self.overrides) == len(new):
             side = min(self.side_by_side, waiting)
             width = f", {side} side by side" if side > 1 else ""
-            self.progress.say(f"{local_path(self.folder)}: {len(new)} job{'s' * (len(new) > 1)}{width}")
+            self.progress.note(f"{local_path(self.folder)}: {len(new)} job{'s' * (len(new) > 1)}{width}")
         if (finished or resumed) and not is_search(self.folder):  # which counts its trials
-            self.progress.say(f"jobs finished before: {finished}; begun before and resumed now: {resumed}")
+            self.progress.note(f"jobs finished before: {finished}; begun before and resumed now: {resumed}")
         for row in rows:
             if row.repeats:
                 same = row.words == self.progress.rows[self.planned[row.job].place.owner].words
                 why = "" if same else ": what is swept has no effect on it"
-                self.progress.say(f"job {row.job} is the same run as {row.folder}{why}")
+                self.progress.note(f"job {row.job} is the same run as {row.folder}{why}")
             elif row.state == "failed":
                 self.progress.say(f"job {row.job} failed: {row.reason}")
 

@@ -79,4 +79,4 @@ def stopped() -> None:
     """After a sweep of this process that was asked to stop: how to resume it."""
     if opening.current is not None:
         command = to_go_on(opening.current.claim.folder)
-        print(f"\nstopped; go on with: {command}", file=sys.stderr, flush=True)
+        print(f"\nstopped; resume with: {command}", file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +18,9 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.claim import Claim, has_clock
 from fakegan.runs.compose import errors_as_sentences
 from fakegan.runs.folder import CONFIG_FILE
-from fakegan.sweep.command import is_sweep, keep_command
+from fakegan.sweep.command import is_sweep, keep_command, to_go_on
 from fakegan.system import ranks, reply
-from fakegan.system.shell import command, local_path
+from fakegan.system.shell import CONFIG_DIR, command, local_path
 
 LOCK_FILE = ".sweep.lock"
 SCOPE = "hydra_plugins.fakegan"  # Hydra takes plugins from no other namespace
@@ -97,17 +98,25 @@ def _check_command(
         raise UsageError("a sweep starts the processes of its jobs by itself: start it without torchrun or srun")
     several = [o for o in overrides if o.startswith("resume=") and not isinstance(resume, bool)]
     if several:
-        raise UsageError(f"{several[-1]} goes on with one run, without -m; resume=true goes on with a sweep")
+        raise UsageError(f"{several[-1]} resumes one run, without -m; resume=true resumes a sweep")
 
 
 def _check_folder(folder: Path, resume: object) -> None:
     there = is_sweep(folder) or any(folder.glob(f"*/{CONFIG_FILE}"))
     if resume and not there:
-        raise UsageError(f"{local_path(folder)} holds no sweep to go on with: name its folder with hydra.sweep.dir=DIR")
+        raise UsageError(f"{local_path(folder)} holds no sweep to resume: name its folder with hydra.sweep.dir=DIR")
+    if resume and is_sweep(folder) and not _chosen(sys.argv[1:]) and _chosen(shlex.split(to_go_on(folder))[2:]):
+        raise UsageError(f"resume=true needs the sweep's own overrides beside it: {to_go_on(folder)}")
     if there and not resume:
         raise UsageError(
-            f"{local_path(folder)} holds a sweep already: add resume=true to go on with it, or name another"
+            f"{local_path(folder)} holds a sweep already: add resume=true to resume it, or name another folder"
         )
+
+
+def _chosen(argv: Sequence[str]) -> list[str]:
+    """A command's overrides that say what is run, rather than where and how."""
+    where = ("resume=", "hydra.sweep.", "hydra.launcher.", "hydra/launcher=", CONFIG_DIR)
+    return [argument for argument in argv if "=" in argument and not argument.startswith(where)]
 
 
 def _locked(folder: Path) -> filelock.BaseFileLock:

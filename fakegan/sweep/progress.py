@@ -20,6 +20,7 @@ from fakegan.runs.folder import LOG_FILE
 from fakegan.sweep.command import short
 from fakegan.sweep.jobs import Ending, Job, Running
 from fakegan.sweep.table import Row, clock, objective_of, write_rows
+from fakegan.system import log
 from fakegan.system.shell import local_path
 
 _REDRAW = 0.5  # seconds
@@ -29,7 +30,7 @@ _UP_AND_CLEAR = "\x1b[{}F\x1b[J"  # to the beginning of the line so many lines u
 class Progress:
     """The rows of jobs.csv, and what is shown of them. The runner of the jobs says when one has changed.
 
-    All that is shown is the sweep's result, or replaces what was shown before: it is printed rather than logged.
+    Lines are printed rather than logged, since they replace the block that was shown before.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -60,11 +61,11 @@ class Progress:
         self.update(job.number, state="running")
         if not self.terminal:
             where = f" on GPU {','.join(running.gpus)}" if running.gpus else ""
-            self.say(f"job {job.number} starts{where}: {job.name or job.folder.name}")
+            self.note(f"job {job.number} starts{where}: {job.name or job.folder.name}")
 
     def going(self, jobs: Sequence[Running]) -> None:
         """Show what runs now; called several times a second."""
-        if time.monotonic() - self.drawn < _REDRAW:
+        if log.quiet() or time.monotonic() - self.drawn < _REDRAW:
             return
         self.drawn = time.monotonic()
         if self.terminal:
@@ -74,7 +75,7 @@ class Progress:
             stage = running.doing().split(" epoch ")[0]
             if stage not in {"starting", self.stages.get(running.job.number)}:
                 self.stages[running.job.number] = stage
-                self.say(f"job {running.job.number}: {stage} ({clock(running.seconds)})")
+                self.note(f"job {running.job.number}: {stage} ({clock(running.seconds)})")
 
     def stopping(self, reason: str) -> None:
         """The jobs that run have been asked to save and end; the others will not start."""
@@ -96,11 +97,17 @@ class Progress:
             return  # it never started
         reason = f": {ending.reason}" if ending.reason else ""
         name = f" ({job.name})" if job.name else ""
-        self.say(f"job {job.number}{name} {ending.state} after {clock(ending.seconds)}{reason}; {self._done()}")
+        tell = self.note if ending.state == "finished" else self.say
+        tell(f"job {job.number}{name} {ending.state} after {clock(ending.seconds)}{reason}; {self._done()}")
         if ending.tail:
             self.say(
                 "\n".join([f"  the end of {local_path(job.folder / LOG_FILE)}:", *(f"  | {x}" for x in ending.tail)])
             )
+
+    def note(self, text: str) -> None:
+        """Print lines about what goes as it should; -q leaves them out."""
+        if not log.quiet():
+            self.say(text)
 
     def say(self, text: str) -> None:
         """Print lines that stay; the block is drawn anew below them."""

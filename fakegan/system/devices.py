@@ -24,7 +24,7 @@ def use_device(accelerator: str) -> torch.device:
         return torch.device("mps")
     if accelerator in {"gpu", "cuda", "mps"}:
         cure = "train with trainer=cpu, trainer=auto or trainer=ddp_cpu, score with device=auto"
-        raise UsageError(f"there is no {accelerator} on this machine: {cure}")
+        raise UsageError(f"there is no {accelerator.replace('gpu', 'GPU')} on this machine: {cure}")
     return torch.device("cpu")
 
 

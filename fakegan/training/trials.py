@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from fakegan.config.building import TARGET
+from fakegan.config.building import TARGET, text_of
 from fakegan.errors import UsageError
 from fakegan.runs.settings import RunSettings
 from fakegan.training.schedules import constant, scheduled
@@ -32,7 +32,8 @@ def try_learning(made: pl.LightningModule, at: str) -> None:
         option = "schedule"
         scheduled(schedule or constant, optimizer, _STEPS, _STEPS // 100, getattr(made, "mode", "min"))
     except Exception as error:  # of any kind: they raise what they like about their options
-        raise UsageError(f"{at}.{option}: {' '.join(str(error).split())}") from error
+        made_by = make if option == "optimizer" else schedule
+        raise UsageError(f"{at}.{option}: {text_of(error, getattr(made_by, 'keywords', {}))}") from error
 
 
 def try_classifier(made: nn.Module, settings: RunSettings) -> None:

@@ -172,7 +172,7 @@ def test_jobs_that_make_room_save_and_go_on(place: Place, trial: Trial) -> None:
     wait_for("word of it", lambda: trial.words().count(": in the queue (") == 8, trial)  # twice each
     for log in logs:
         assert log.read_text().count("is in the queue again") == 1
-        assert "stopped; go on with" not in log.read_text()
+        assert "stopped; resume with" not in log.read_text()
     asked("scancel", urgent)
     wait_for("second start", lambda: all(epoch(run) > then for run, then in zip(runs, reached, strict=True)), trial)
     assert [restarts(name) for name in names] == [1] * 5
@@ -202,7 +202,7 @@ def test_jobs_that_live_are_not_called_failed(place: Place, trial: Trial) -> Non
         asked("scontrol", "resume", trial.name(1))
         wait_for("training", lambda: all_train(trial, (1, 3), reached), trial)
     log = (trial.folder(0) / "log.txt").read_text()
-    assert "stopped; go on with" not in log
+    assert "stopped; resume with" not in log
     assert not re.search(r"job [013] .*failed", trial.words())
 
 
@@ -216,7 +216,7 @@ def test_ctrl_c_saves_what_runs_and_cancels_what_waits(place: Place, trial: Tria
     assert trial.process.returncode == 130
     assert state(trial.name(0)) == "CANCELLED"
     for number in (1, 3):
-        assert "stopped; go on with" in (trial.folder(number) / "log.txt").read_text()
+        assert "stopped; resume with" in (trial.folder(number) / "log.txt").read_text()
     with (trial.sweep / "jobs.csv").open(newline="") as file:
         rows = {int(row["job"]): row for row in csv.DictReader(file)}
     assert [rows[n]["state"] for n in range(4)] == ["stopped", "stopped", "failed", "stopped"]
