@@ -35,8 +35,8 @@ NASTY = [
 
 def _value(word: str) -> Any:
     """What Hydra makes of a word, which must not ask for several jobs."""
-    override = OverridesParser.create().parse_as_override(word)
-    assert not override.is_sweep_as_override()
+    override = OverridesParser.create().parse_override(word)
+    assert not override.is_sweep_override()
     return override.value()
 
 
