@@ -1,6 +1,7 @@
 """The trained detector: preprocessing, autoencoder, view, classifier, temperature, threshold; all scores come from it.
 
-The test stage, evaluate.py and predict all score through `Detector.scores`, so that they cannot disagree.
+The test stage, evaluate.py and predict all score through `Detector.margins` and `calibration.probability`, so that they
+cannot disagree.
 """
 
 from __future__ import annotations

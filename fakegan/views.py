@@ -51,8 +51,8 @@ def stack(image: Tensor, recon: Tensor) -> Tensor:
 
 
 VIEWS: dict[str, View] = {
-    "pixels": View(3, ("image",), lambda image: image),  # approach 1
-    "reconstruction": View(3, ("recon",), lambda recon: recon),  # approach 2
+    "pixels": View(3, ("image",), lambda image: image),  # the study's approach 1
+    "reconstruction": View(3, ("recon",), lambda recon: recon),  # the study's approach 2
     "residual": View(3, ("image", "recon"), residual),
     "stack": View(9, ("image", "recon"), stack),
     # With its sign, in [-2, 2]: a reconstruction error is measured on it.

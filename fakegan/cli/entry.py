@@ -40,7 +40,8 @@ def entry_point(
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
     """Make a function of conf/NAME.yaml a command: errors become one sentence and an exit code, never a stack trace.
 
-    Exit codes: 2 for a wrong command, 1 for a failure, 130 for Ctrl-C. FAKEGAN_DEBUG=1 shows the trace.
+    Exit codes: 2 for a wrong command, 1 for a failure, 130 for Ctrl-C, 143 for SIGTERM, 75 where SLURM has
+    requeued the job. FAKEGAN_DEBUG=1 shows the trace.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], Any]:

@@ -1,4 +1,4 @@
-"""One picture file to one 64x64 face: the only code that opens a picture.
+"""From a picture file to a 64x64 face: there is no other way.
 
 Real and fake faces, training and prediction, all pass through `read_face`, so that no class and no
 stage can be told apart by how its pictures were opened.

@@ -21,6 +21,7 @@ Key = tuple[str, str]  # a source, or WHOLE, and the name of a measure
 WHOLE = ""
 GUESSING = 0.5  # the AUROC of guessing
 CALIBRATION_BINS = 15
+# These measures compare the classes: they are as sure as the smaller class.
 COMPARING = {"balanced_accuracy", "auroc", "average_precision", "eer", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05"}
 
 

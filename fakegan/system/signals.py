@@ -50,12 +50,12 @@ def _unraisable(what: sys.UnraisableHookArgs) -> None:
 
 
 def stop(number: int, _frame: FrameType | None = None) -> NoReturn:
-    """The handler of SIGINT and SIGTERM where nothing has to be saved: notes the signal and calls `end_process`."""
+    """The handler of SIGINT and SIGTERM where nothing has to be saved: notes the signal and calls `exit_or_raise`."""
     _state.asked = _state.asked or number
-    end_process(128 + number)
+    exit_or_raise(128 + number)
 
 
-def end_process(code: int) -> NoReturn:
+def exit_or_raise(code: int) -> NoReturn:
     """End the process from a signal's handler.
 
     Raises:
@@ -108,7 +108,7 @@ def requested_stop() -> int:
 def raise_if_stopped() -> None:
     """Stop, where a signal has asked for it and a library has swallowed the exception."""
     if _state.asked:
-        end_process(128 + _state.asked)
+        exit_or_raise(128 + _state.asked)
 
 
 @contextlib.contextmanager

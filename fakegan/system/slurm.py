@@ -38,7 +38,7 @@ def requeue(number: int, _frame: FrameType | None = None) -> NoReturn:
         SystemExit: with 75, or, where SLURM refused or a SIGTERM cancels the job, with 128 and the signal's number.
     """
     if is_child() or os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
-        signals.end_process(REQUEUED)
+        signals.exit_or_raise(REQUEUED)
     job = job_id()
     requeued = False
     if number == signal.SIGTERM:
@@ -51,9 +51,9 @@ def requeue(number: int, _frame: FrameType | None = None) -> NoReturn:
     # Printed: logging may not be set up when the signal comes.
     if not requeued and not _scontrol("requeue", job):
         print(f"SLURM did not put job {job} into the queue again: submit it anew", file=sys.stderr, flush=True)
-        signals.end_process(128 + number)
+        signals.exit_or_raise(128 + number)
     print(f"job {job} is in the queue again", file=sys.stderr, flush=True)
-    signals.end_process(REQUEUED)
+    signals.exit_or_raise(REQUEUED)
 
 
 def job_id() -> str:

@@ -48,7 +48,8 @@ def fit(
     """Train, or resume the stage's last checkpoint, with all processes of the run; returns the best checkpoint.
 
     Raises:
-        KeyboardInterrupt, SystemExit: a signal asked to stop; the fit has been saved.
+        KeyboardInterrupt, SystemExit: a signal asked to stop; the fit has been saved, unless it came before the
+            first step, or Ctrl-C came twice.
         FakeganError: the last checkpoint is of another network.
         UsageError: an argument of the trainer does not fit these data.
     """
