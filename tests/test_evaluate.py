@@ -151,11 +151,11 @@ def test_a_run_that_cannot_be_written_is_evaluated_elsewhere(
     _evaluate(finished, out=out)
     assert (out / "scores.csv").read_bytes() == (run_dir / "scores.csv").read_bytes()
     told = f"{run_dir} cannot be written: add the lines of {out / 'test_ledger.csv'} to its test_ledger.csv"
-    assert told in capsys.readouterr().out
+    assert told in capsys.readouterr().err
     assert len(read_ledger(out)) == 1
     some = _asked(finished, run=None, runs=(str(run_dir),), sources=("camera", "gan_b"), out=tmp_path / "report")
     compare(some, [finished])
-    assert "cannot be written: add the lines" in capsys.readouterr().out
+    assert "cannot be written: add the lines" in capsys.readouterr().err
     assert len(read_ledger(tmp_path / "report" / "evaluations" / run_dir.name)) == 1
     assert snapshot(run_dir) == before
 
