@@ -229,7 +229,7 @@ def test_predict_gives_the_scores_of_evaluate(tmp_path: Path, own_faces: tuple[s
         (("data=faces", "data.root=nowhere"), 2, ("nowhere", "fakegan.prepare")),
         (("model=autogan5",), 2, ("model=autogan5 does not exist", "autogan4")),
         (("model.dept=2",), 2, ("model.dept is not a config key", "model.net.depth")),
-        (("trainer=gpu",), 2, ("gpu", "trainer=cpu")),
+        (("trainer=gpu",), 2, ("GPU", "trainer=cpu")),
         (("resume=nowhere",), 2, ("resume=nowhere", "no run in such a folder")),
         (("model.checkpoint=nowhere",), 2, ("nowhere does not exist", "autoencoder.pt")),
     ],
