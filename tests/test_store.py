@@ -181,18 +181,25 @@ def test_a_store_in_a_mount_point_is_built_and_replaced_within_it(tmp_path, moun
     assert {path.name for path in tmp_path.iterdir()} == {"volume", "beside"}
 
 
-@pytest.mark.parametrize("killed_after", range(9))
-def test_a_swap_within_a_mount_point_that_is_killed_costs_no_store(mounted, monkeypatch, killed_after):
-    volume, done = mounted("volume"), []
-    write_store(volume, levels=(9,))
+def killed_before(move_number):
+    """In place of os.replace: the moves before that one happen, then the process is killed."""
+    done = []
 
     def replace(source, target, *, move=os.replace):
-        if len(done) == killed_after:
+        if len(done) == move_number:
             raise KeyboardInterrupt
         done.append(move(source, target))
 
+    return replace
+
+
+@pytest.mark.parametrize("killed_after", range(9))
+def test_a_swap_within_a_mount_point_that_is_killed_costs_no_store(mounted, monkeypatch, killed_after):
+    volume = mounted("volume")
+    write_store(volume, levels=(9,))
+
     with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
-        patch.setattr("os.replace", replace)
+        patch.setattr("os.replace", killed_before(killed_after))
         patch.setattr("fakegan.system.files._settle", lambda *_: None)  # a killed process does nothing more
         write_store(volume, levels=(8,), overwrite=True)
     with pytest.raises(UsageError, match="--overwrite"):  # what it has left is put in order first
@@ -204,20 +211,15 @@ def test_a_swap_within_a_mount_point_that_is_killed_costs_no_store(mounted, monk
 @pytest.mark.parametrize("killed_after", range(4))
 def test_putting_back_a_store_within_a_mount_point_that_is_killed_costs_no_store(mounted, monkeypatch, killed_after):
     """The manifest comes back last: with it the store counts as whole, and what is still set aside is removed."""
-    volume, done = mounted("volume"), []
+    volume = mounted("volume")
     write_store(volume, levels=(9,))
     (volume / ".volume.replaced").mkdir()
     for path in volume.iterdir():
         if path.is_file():
             path.replace(volume / ".volume.replaced" / path.name)
 
-    def replace(source, target, *, move=os.replace):
-        if len(done) == killed_after:
-            raise KeyboardInterrupt
-        done.append(move(source, target))
-
     with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
-        patch.setattr("os.replace", replace)
+        patch.setattr("os.replace", killed_before(killed_after))
         patch.setattr("os.listdir", lambda path, *, found=os.listdir: sorted(found(path), reverse=True))
         patch.setattr("shutil.rmtree", lambda *_, **__: None)  # a killed process does nothing more
         write_store(volume, levels=(7,))
