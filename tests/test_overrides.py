@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
@@ -24,7 +23,7 @@ from fakegan.sweep import command as sweep_words
 from fakegan.system import shell
 from fakegan.system.places import PROJECT
 from tests.conftest import Compose
-from tests.helpers import composed, refusal
+from tests.helpers import refusal
 
 NASTY = [
     *("a b", "a=b", "a,b", "[v2]", "it's", 'say "x"', "été (1)", "顔", "~", "~me", "a#b&c", "a;b|c", "$x", "*", "50%"),
@@ -251,15 +250,6 @@ def test_a_wrong_override_is_one_sentence(monkeypatch: pytest.MonkeyPatch, typed
     said = refusal(*words, name="evaluate") if words[0] == "run=x" else refusal(*words, "paths.run_dir=x")
     assert sentence in said
     assert "\n" not in said
-
-
-def test_no_store_at_all_is_not_the_built_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ("run=x", "data=faces", "data.root=null")
-    cfg = composed(*words, name="evaluate")
-    monkeypatch.setattr(HydraConfig.instance(), "cfg", cfg)
-    assert "data.root=null names no faces" in refusal(*words, name="evaluate")
-    cfg.hydra.runtime.choices["data"] = "demo"
-    assert refusal(*words, name="evaluate") == ""
 
 
 def test_a_command_records_paths_that_are_right_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,8 @@ from fakegan.system import log, own_code, processes, signals
 from fakegan.system.places import CONF
 from fakegan.system.shell import config_dir
 
+_BY_SIGNAL = {128 + number for number in processes.STOP_SIGNALS}  # exit codes; SLURM resumes what it has requeued
+
 
 def entry_point(
     name: str,
@@ -123,7 +125,7 @@ def _run(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
             give_up(refused=error.exit_code == UsageError.exit_code)
             raise
         except (KeyboardInterrupt, SystemExit) as stop:
-            _leave_run(_code(stop))
+            _leave_run(getattr(stop, "code", 130))
             raise
 
 
@@ -133,7 +135,7 @@ def _leave_run(code: object) -> None:
     silent = processes.is_child() or Claiming.claim is None
     if not (run_dir / CONFIG_FILE).is_file():
         give_up()
-    elif _by_signal(code) and not silent:
+    elif code in _BY_SIGNAL and not silent:
         print(f"\nstopped; resume with: {to_resume(run_dir)}", file=sys.stderr, flush=True)
 
 
@@ -149,21 +151,12 @@ def _concluded(run: Callable[[], Any]) -> Any:
                 raise
         raise error
     except (KeyboardInterrupt, SystemExit) as stop:
-        _stopped(_code(stop))
+        _stopped(getattr(stop, "code", 130))
         raise
     lifecycle.conclude()
     return result
 
 
 def _stopped(code: object) -> None:
-    if _by_signal(code):
+    if code in _BY_SIGNAL:
         lifecycle.stopped()  # says how to resume the sweep
-
-
-def _code(stop: BaseException) -> object:
-    return stop.code if isinstance(stop, SystemExit) else 130
-
-
-def _by_signal(code: object) -> bool:
-    """Whether an exit code says that a signal stopped the process for good: SLURM resumes what it has requeued."""
-    return code in {128 + number for number in processes.STOP_SIGNALS}
