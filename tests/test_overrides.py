@@ -1,8 +1,6 @@
 """Overrides as users type them, and as commands print them: both mean the same after a shell and Hydra."""
 
-import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -275,27 +273,3 @@ def test_commands_without_hydra_know_a_home_too(monkeypatch: pytest.MonkeyPatch)
     for wrong in ("", "a\rb", "${x}"):
         with pytest.raises(UsageError):
             prepare._parser().parse_args(["--real", "a=b", f"--out={wrong}"])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["a b=[1], it's", "~", "été (2)"])
-def test_what_is_printed_runs_when_pasted(tmp_path: Path, store_path: Path, name: str) -> None:
-    """From store to evaluation by what each command prints, in a folder that is not the project's."""
-    here = tmp_path / name
-    here.mkdir()
-    faces = shell.as_override("data.root", store_path)
-    tiny = f"pipeline=classify data=faces {shlex.quote(faces)} +debug=fast trainer=cpu paths.artifact_dir=art"
-    folder = shlex.quote(shell.as_override("hydra.run.dir", f"./{name}"))
-
-    def in_bash(line: str) -> str:
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
-        done = subprocess.run(
-            ["bash", "-c", line], cwd=here, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    said = in_bash(f"{shlex.quote(sys.executable)} {shlex.quote(str(PROJECT / 'train.py'))} {tiny} {folder}")
-    again = next(line for line in said.splitlines() if line.startswith("again:")).partition("again: ")[2].strip()
-    assert "results: " in in_bash(again)
-    assert list((here / name / "evaluations").iterdir())
