@@ -96,6 +96,8 @@ def test_help_of_evaluate_is_its_own(tmp_path: Path) -> None:
         (("-m", "data=faces", "trainer=cpu", "seed=1,2"), "data.root must be given"),
         (("-m", "model=autogan1,autogan9"), "model=autogan9 does not exist: did you mean autogan1 or autogan4?"),
         (("-m", "seed=1,2", "resume=true"), "hydra.sweep.dir=DIR"),
+        (("-m", "seed=1,2", "resume=outputs/a"), "resume=outputs/a resumes one run, without -m; resume=true resumes"),
+        (("-m", "seed=1,2", "hydra/launcher=basic"), "choose processes (the default), slurm or slurm_local"),
         (("-m", "seed=1,2", "hydra.launcher.jobs=0"), "hydra.launcher.jobs=0"),
     ],
 )
