@@ -77,12 +77,10 @@ def _rewrite_argv() -> None:
 
     -q is not Hydra's; -m is known to it only before the overrides.
     """
-    quiet = [argument for argument in sys.argv[1:] if argument in QUIET]
-    others = [argument for argument in sys.argv[1:] if argument not in QUIET]
-    if quiet:
+    if set(QUIET) & set(sys.argv[1:]):
         log.begin(quiet=True)
-    many = ["-m"] if "-m" in others else []
-    sys.argv[1:] = hydra_argv([*many, *(argument for argument in others if argument != "-m")])
+    sweep = ["-m"] if "-m" in sys.argv[1:] else []
+    sys.argv[1:] = hydra_argv([*sweep, *(argument for argument in sys.argv[1:] if argument not in {"-m", *QUIET})])
     _options, rest = get_args_parser().parse_known_args(sys.argv[1:])
     unknown = [argument for argument in rest if argument.startswith("-")]
     if unknown:  # argparse would print all of Hydra's options
