@@ -68,11 +68,8 @@ def test_the_study_s_settings_come_with_its_experiments_and_its_budget_alone(com
         assert own.model.node["net"]["norm"] == "none"
     for words in (("+experiment=study_autoencoder",), ("protocol=study", "budget=paper")):
         model = compose_settings(*words).model.node
-        assert (model["net"]["norm"], model["reconstruction_weight"], model["optimizer"]["lr"]) == (
-            "instance",
-            0.8,
-            2e-4,
-        )
+        found = (model["net"]["norm"], model["reconstruction_weight"], model["optimizer"]["lr"])
+        assert found == ("instance", 0.8, 2e-4)
         assert (model["discriminator_floor"], model["optimizer"]["betas"]) == (0, [0.8, 0.9])
         assert model["schedule"]["_target_"] == "fakegan.training.schedules.constant"
 
