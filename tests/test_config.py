@@ -128,8 +128,9 @@ def test_several_runs_are_found_in_a_folder_in_their_order(compose_settings: Com
     assert [run.paths.run_dir.name for run in found] == ["1_c", "2_b", "3²5_d", "10_a"]
     with pytest.raises(UsageError, match="no run at"):
         runs.read_runs([str(tmp_path / "nothing")])
-    with pytest.raises(UsageError, match="is not a run"):
-        runs.read_run(str(tmp_path))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="empty is not a run"):
+        runs.read_run(str(tmp_path / "empty"))
     with pytest.raises(UsageError, match=r"run=DIR"):
         runs.read_runs([])
 
