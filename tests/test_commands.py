@@ -178,7 +178,7 @@ def test_a_run_that_is_refused_for_its_faces_or_its_hardware_leaves_no_folder(
     _refused(_run("train.py", *own_faces, "data.root=nowhere", cwd=tmp_path), 2, "nowhere", "fakegan.prepare")
     _refused(_run("train.py", *own_faces, f"data.root={later}", cwd=tmp_path), 1, "manifest.json", "9")
     if not torch.cuda.is_available() and not torch.backends.mps.is_available():
-        _refused(_run("train.py", "+debug=fast", "trainer=gpu", cwd=tmp_path), 2, "gpu", "trainer=cpu")
+        _refused(_run("train.py", "+debug=fast", "trainer=gpu", cwd=tmp_path), 2, "no GPU", "trainer=cpu")
     assert not list((tmp_path / "outputs").glob("*"))
 
 
