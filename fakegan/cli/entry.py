@@ -81,7 +81,7 @@ def _rewrite_argv() -> None:
         log.begin(quiet=True)
     sweep = ["-m"] if "-m" in sys.argv[1:] else []
     sys.argv[1:] = hydra_argv([*sweep, *(argument for argument in sys.argv[1:] if argument not in {"-m", *QUIET})])
-    _options, rest = get_args_parser().parse_known_args(sys.argv[1:])
+    _options, rest = get_args_parser().parse_known_args([a for a in sys.argv[1:] if a != "--version"])  # it would exit
     unknown = [argument for argument in rest if argument.startswith("-")]
     if unknown:  # argparse would print all of Hydra's options
         raise UsageError(f"{unknown[0]} is no option: config keys are written KEY=VALUE, without dashes; see --help")
