@@ -2,7 +2,6 @@
 
 import errno
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,11 +68,8 @@ def test_the_study_s_settings_come_with_its_experiments_and_its_budget_alone(com
         assert own.model.node["net"]["norm"] == "none"
     for words in (("+experiment=study_autoencoder",), ("protocol=study", "budget=paper")):
         model = compose_settings(*words).model.node
-        assert (model["net"]["norm"], model["reconstruction_weight"], model["optimizer"]["lr"]) == (
-            "instance",
-            0.8,
-            2e-4,
-        )
+        found = (model["net"]["norm"], model["reconstruction_weight"], model["optimizer"]["lr"])
+        assert found == ("instance", 0.8, 2e-4)
         assert (model["discriminator_floor"], model["optimizer"]["betas"]) == (0, [0.8, 0.9])
         assert model["schedule"]["_target_"] == "fakegan.training.schedules.constant"
 
@@ -93,39 +89,34 @@ def test_budgets_and_models_are_what_their_names_say(compose_settings: Compose) 
 
 
 @pytest.mark.parametrize(
-    ("words", "same"),
+    ("base", "changes", "same"),
     [
-        (("pipeline=classify", "model=autogan1"), True),  # no autoencoder is trained
-        (("pipeline=classify", "seed=2"), True),
-        (("pipeline=classify", "data.workers=1"), True),
-        (("pipeline=classify", "data.limit=5"), False),
-        (("pipeline=classify", "classifier=alexnet"), False),
-        (("pipeline=classify", "data.split.test=0.2"), False),
-        (("pipeline=classify", "data.split.autoencoder_share=0.5"), True),  # as runs of earlier versions have it
-        (("pipeline=classify", "data.split.autoencoder_share=0"), False),
-        (("pipeline=recon_classify",), False),
-        (("pipeline=classify", "callbacks.samples.every=1"), True),
-        (("pipeline=classify", "callbacks.model_checkpoint.monitor=val/loss"), False),  # it chooses another epoch
-        (("pipeline=classify", "callbacks.early_stopping.patience=1"), False),
+        ("pipeline=classify", "model=autogan1", True),  # no autoencoder is trained
+        ("pipeline=classify", "seed=2", True),
+        ("pipeline=classify", "data.workers=1", True),
+        ("pipeline=classify", "data.limit=5", False),
+        ("pipeline=classify", "classifier=alexnet", False),
+        ("pipeline=classify", "data.split.test=0.2", False),
+        ("pipeline=classify", "data.split.autoencoder_share=0.5", True),  # as runs of earlier versions have it
+        ("pipeline=classify", "data.split.autoencoder_share=0", False),
+        ("pipeline=classify", "pipeline=recon_classify", False),
+        ("pipeline=classify", "callbacks.samples.every=1", True),
+        ("pipeline=classify", "callbacks.model_checkpoint.monitor=val/loss", False),  # it chooses another epoch
+        ("pipeline=classify", "callbacks.early_stopping.patience=1", False),
+        ("pipeline=recon_classify", "model=autogan1", False),
+        ("pipeline=recon_fakes", "model=autogan1", False),
+        ("pipeline=recon_error", "model=autogan1", False),
+        ("pipeline=recon_error", "classifier=alexnet", True),  # no classifier is trained
     ],
 )
 def test_a_configuration_is_what_decides_the_numbers_besides_the_seed(
-    compose_settings: Compose, words: tuple[str, ...], same: bool
+    compose_settings: Compose, base: str, changes: str, same: bool
 ) -> None:
-    plain, other = compose_settings("pipeline=classify"), compose_settings(*words)
+    changed = [changes] if changes.startswith("pipeline=") else [base, changes]
+    plain, other = compose_settings(base), compose_settings(*changed)
     assert (plain.configuration() == other.configuration()) == same
-    assert plain.repeats(other) == (same and "seed=2" not in words)
+    assert plain.repeats(other) == (same and changes != "seed=2")
     assert not plain.repeats(replace(plain, data=replace(plain.data, root=Path("elsewhere"))))
-
-
-def test_depth_matters_where_an_autoencoder_is_trained_and_the_classifier_where_it_learns(
-    compose_settings: Compose,
-) -> None:
-    for pipeline in ("recon_classify", "recon_fakes", "recon_error"):
-        deep, flat = (compose_settings(f"pipeline={pipeline}", f"model=autogan{depth}") for depth in (4, 1))
-        assert deep.configuration() != flat.configuration()
-    one, other = (compose_settings("pipeline=recon_error", f"classifier={name}") for name in ("simple_cnn", "alexnet"))
-    assert one.configuration() == other.configuration()
 
 
 def test_several_runs_are_found_in_a_folder_in_their_order(compose_settings: Compose, tmp_path: Path) -> None:
@@ -137,6 +128,9 @@ def test_several_runs_are_found_in_a_folder_in_their_order(compose_settings: Com
     assert [run.paths.run_dir.name for run in found] == ["1_c", "2_b", "3²5_d", "10_a"]
     with pytest.raises(UsageError, match="no run at"):
         runs.read_runs([str(tmp_path / "nothing")])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="empty is not a run"):
+        runs.read_run(str(tmp_path / "empty"))
     with pytest.raises(UsageError, match=r"run=DIR"):
         runs.read_runs([])
 
@@ -145,44 +139,6 @@ def test_evaluate_composes(tmp_path: Path) -> None:
     for words, root in ((["run=outputs/x"], None), (["run=x", "data=faces", f"data.root={tmp_path}"], tmp_path)):
         data = settings_of(EvaluateSettings, own_config(*words, name="evaluate")).data
         assert (data and data.root) == root
-
-
-@pytest.mark.parametrize(
-    ("overrides", "words"),
-    [
-        ("logger=[csv,tensorbord]", r"logger=tensorbord does not exist: did you mean tensorboard"),
-        ("model=autogan5", r"model=autogan5 does not exist: did you mean autogan1 or autogan4"),
-        ("model.net.dept=3", r"model\.net\.dept is not a config key: did you mean model\.net\.depth"),
-        ("modle=autogan4", r"modle is not a config key: did you mean model"),
-        ("lr=0.1", r"lr is not a config key: did you mean model\.optimizer\.lr or classifier\.optimizer\.lr\?"),
-        ("batch_size=8", r"did you mean budget\.autoencoder\.batch_size or budget\.classifier\.batch_size or"),
-        ("width=8", r"did you mean model\.net\.width or model\.discriminator\.width or"),
-        ("data.limit=0", r"data\.limit=0 must be 1 or more, or null"),
-        ("+nothing=1", r"nothing is not a config key"),
-        ("data.split.vall=1", r"data\.split\.vall is not a config key: did you mean data\.split\.val\?"),
-        ("model.net.depth=deep", r"model\.net\.depth='deep' must be a whole number"),
-        ("seed=true", r"seed=True must be a whole number"),
-        ("model.net.norm=layer", r"model\.net\.norm='layer' must be none or instance or batch"),
-        ("budget.classifier=3", r"budget\.classifier=3 must be a group of keys"),
-        ("data=faces data.root=???", r"data\.root must be given.*prepare"),
-        ("data=faces data.rooot=x", r"data\.rooot is not a config key: did you mean data\.root\?"),
-        ("pipline=classify", r"pipline is not a config key: did you mean pipeline\?"),
-        ("model.depth", r"model\.depth"),
-        ("data.split={unseen:[7]}", r"data\.split\.unseen\[0\]=7 must be text, in quotes"),
-        ("seed=-1", r"seed=-1 must be 0 or more"),
-        ("classifier.schedul=null", r"classifier\.schedul is not a config key: did you mean classifier\.schedule"),
-        ("budget.classifier.max_epochs=0", r"budget\.classifier\.max_epochs=0 must be 1 or more"),
-        ("classifier.net=vgg", r"classifier\.net must name what it builds: classifier\.net\._target_=package"),
-        ("pipeline.view=residuals", r"pipeline\.view='residuals' does not exist: choose .*residual"),
-        ("pipeline.view=bad.nope", r"pipeline\.view=bad\.nope cannot be imported"),
-        ("pipeline.fakes=none", r"pipeline\.fakes='none' must be generated or reconstructed"),
-        ("classifier.net.in_channels=4", r"in_channels=4 is no choice: pipeline\.view=reconstruction has 3 channels"),
-    ],
-)
-def test_a_wrong_config_is_refused_in_one_sentence(overrides: str, words: str) -> None:
-    sentence = refusal("paths.run_dir=x", *overrides.split())
-    assert "\n" not in sentence
-    assert re.search(words, sentence), sentence
 
 
 @pytest.mark.parametrize(

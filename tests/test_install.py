@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 import fakegan
+from fakegan.system.shell import as_override
 from tests.helpers import smooth_faces
 
 pytestmark = pytest.mark.slow
@@ -85,18 +86,21 @@ def test_the_config_is_that_of_a_checkout_but_for_its_places(shell: Shell, tmp_p
 
 
 def test_a_run_and_what_it_prints_to_be_copied(shell: Shell, tmp_path: Path) -> None:
-    trained = shell(f"fakegan-train {shlex.join(TINY)} hydra.run.dir='a run'", tmp_path).stdout
-    assert {path.name for path in tmp_path.iterdir()} == {"a run", "data"}
+    """In a folder whose name a shell and Hydra would take apart."""
+    name = "a b=[1], it's été"
+    train = f"fakegan-train {shlex.join(TINY)} {shlex.quote(as_override('hydra.run.dir', f'./{name}'))}"
+    trained = shell(train, tmp_path).stdout
+    assert {path.name for path in tmp_path.iterdir()} == {name, "data"}
     again = re.search(r"^again: +(fakegan-evaluate .*)$", trained, re.MULTILINE)
     assert again is not None, trained
     assert "test split" not in shell(again[1], tmp_path).stderr
-    taken = shell(f"fakegan-train {shlex.join(TINY)} hydra.run.dir='a run'", tmp_path, 2).stderr
+    taken = shell(train, tmp_path, 2).stderr
     resume = re.search(r"resume it with (fakegan-train .*)$", taken)
     assert resume is not None, taken
     assert "again: " in shell(resume[1], tmp_path).stdout
     Image.fromarray(smooth_faces(1, np.random.default_rng(0))[0]).save(tmp_path / "face.png")
-    row = json.loads(shell("fakegan-predict --run 'a run' --format json face.png", tmp_path).stdout)[0]
-    program = "import fakegan; print(fakegan.load('a run').predict(['face.png'])[0].score)"
+    row = json.loads(shell(f"fakegan-predict --run {shlex.quote(name)} --format json face.png", tmp_path).stdout)[0]
+    program = f"import fakegan; print(fakegan.load({name!r}).predict(['face.png'])[0].score)"
     assert shell(f"python -c {shlex.quote(program)}", tmp_path).stdout == f"{row['score']}\n"
 
 

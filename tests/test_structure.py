@@ -29,20 +29,9 @@ LAYERS = [
 # What scores, and what reports on scores: nothing of training is loaded for it.
 SCORING = ["detector.py", "predict.py", "sample.py"]
 LIGHTNING = ("pytorch_lightning", "lightning_fabric", "torchmetrics")
-
 HYDRAS = {
-    "building.py",
-    "calling.py",
-    "claim.py",
-    "cluster.py",
-    "compose.py",
-    "entry.py",
-    "launcher.py",
-    "opening.py",
-    "planning.py",
-    "search.py",
-    "start.py",
-    "study.py",
+    *("building.py", "calling.py", "claim.py", "cluster.py", "compose.py", "entry.py", "launcher.py", "opening.py"),
+    *("planning.py", "search.py", "start.py", "study.py"),
 }
 
 

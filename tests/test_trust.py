@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,6 @@ from tests.conftest import Compose
 from tests.untrusted import CNN, FILES, NOBODYS, PYTHONS, T, detector, generator, refused
 
 pytestmark = pytest.mark.timeout(300)
-
-
 NO_NAME = "names no class"
 NOT_OWN, NO_NET, NOT_THERE = "is no Module of", "is no Module", "cannot be imported"
 TARGETS: list[tuple[Any, str]] = [
@@ -129,30 +128,21 @@ def test_a_key_out_of_a_file_cannot_write_to_the_terminal(tmp_path: Path) -> Non
     assert refused(detector(tmp_path, {**CNN, "dropout": many}), NOBODYS).count("package_") < 12
 
 
-def endless() -> Any:
-    node: list[Any] = [1]
-    node.append(node)
-    return node
+def repeated(wrap: Callable[[Any], Any], times: int) -> Any:
+    return reduce(lambda value, _: wrap(value), range(times), 1)
 
 
-def doubled(value: Any, times: int) -> Any:
-    for _ in range(times):
-        value = [value, value]
-    return value
-
-
-def deep(value: Any, times: int) -> Any:
-    for _ in range(times):
-        value = {"a": value}
-    return value
+ENDLESS: list[Any] = [1]
+ENDLESS.append(ENDLESS)
+ANOTHER_VERSION = "is damaged or of another version"
 
 
 @pytest.mark.parametrize(
     ("value", "why"),
     [
-        (endless(), "more than any network has"),
-        (doubled(1, 25), "more than any network has"),
-        (deep(1, 300), "more than any network has"),
+        (ENDLESS, "more than any network has"),
+        (repeated(lambda value: [value, value], 25), "more than any network has"),
+        (repeated(lambda value: {"a": value}, 300), "more than any network has"),
         ("${oc.env:HOME}", "an interpolation"),
         ("a\u0430${seed}", "an interpolation"),
         (torch.zeros(3), "holds a Tensor"),
@@ -161,10 +151,6 @@ def deep(value: Any, times: int) -> Any:
 )
 def test_options_out_of_a_file_are_plain_and_few(tmp_path: Path, value: Any, why: str) -> None:
     refused(detector(tmp_path, {**CNN, "dropout": value}), why)
-
-
-def of_another_version(load: Callable[[], Any]) -> None:
-    refused(load, "is damaged or of another version")
 
 
 @pytest.mark.parametrize(
@@ -187,13 +173,13 @@ def test_a_network_that_is_larger_than_its_weights_is_never_made(
 ) -> None:
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", lambda *_, **__: pytest.fail("a download"))
     monkeypatch.setattr(Detector, "_check", lambda _: pytest.fail("it was built"))
-    of_another_version(detector(tmp_path, node))
+    refused(detector(tmp_path, node), ANOTHER_VERSION)
 
 
 def test_a_network_that_makes_too_much_of_a_face_is_never_run(tmp_path: Path) -> None:
     parts = [{T: "torch.nn.Upsample", "scale_factor": 4096}, {T: "torch.nn.AdaptiveAvgPool2d", "output_size": 1}]
     node = {T: "torch.nn.Sequential", "_args_": [*parts, {T: "torch.nn.Flatten"}]}
-    of_another_version(detector(tmp_path, node, {}))
+    refused(detector(tmp_path, node, {}), ANOTHER_VERSION)
     linear = [{T: "torch.nn.Flatten"}, {T: "torch.nn.Linear", "in_features": 12288, "out_features": 2}]
     weights = nn.Sequential(nn.Flatten(), nn.Linear(12288, 2)).state_dict()
     detector(tmp_path, {T: "torch.nn.Sequential", "_args_": linear}, weights)()  # it is the size that counts
@@ -213,7 +199,7 @@ def test_a_file_downloads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_generator_that_makes_no_faces_is_one_sentence(tmp_path: Path) -> None:
     whole = generator(tmp_path, {T: "fakegan.nets.dcgan.DCGANGenerator", "width": 4})
     assert isinstance(whole(), DCGANGenerator)
-    of_another_version(generator(tmp_path, CNN))
+    refused(generator(tmp_path, CNN), ANOTHER_VERSION)
     content = torch.load(tmp_path / GENERATOR_FILE, weights_only=True)
     save_checkpoint({**content, "view": "\x1b[2J" * 999}, tmp_path / GENERATOR_FILE)
     refused(whole, "which are no faces")
@@ -238,10 +224,9 @@ def test_what_the_user_trusts_is_built(tmp_path: Path, imported: Path, target: s
 @pytest.mark.parametrize("target", ["own_nets.system", "own_nets.os.system", "own_nets.other.nn", "own_nets.resnet18"])
 def test_a_trusted_package_is_no_way_to_others(tmp_path: Path, imported: Path, target: str) -> None:
     load = detector(tmp_path, {T: target, "command": "true"})
-    if target.endswith("resnet18"):  # of a package that is trusted by itself: it is a network, with other options
-        of_another_version(lambda: load(trust=["own_nets"]))
-    else:
-        refused(lambda: load(trust=["own_nets"]), "is no Module of own_nets's own|cannot be imported")
+    of_torchvision = target.endswith("resnet18")  # which is trusted by itself: it is a network, with other options
+    why = ANOTHER_VERSION if of_torchvision else "is no Module of own_nets's own|cannot be imported"
+    refused(lambda: load(trust=["own_nets"]), why)
 
 
 def test_own_code_within_trusted_code_is_named_with_all_that_is_needed(tmp_path: Path, imported: Path) -> None:

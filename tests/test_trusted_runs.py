@@ -89,18 +89,14 @@ def test_a_run_that_goes_on_builds_only_what_belongs_to_each_place(
     assert not imported.exists()
 
 
-def test_what_train_py_writes_goes_on(composed: RunSettings) -> None:
-    write_down(composed, composed.paths.run_dir)
-    assert start._read_trusted(composed.paths.run_dir, ()) == composed
-    assert composed.trusted == ()
-
-
 @pytest.mark.parametrize("classifier", ["simple_cnn", "alexnet", "dcgan"])
 @pytest.mark.parametrize("logger", ["csv", "tensorboard"])
 def test_every_shipped_choice_goes_on(compose_settings: Compose, classifier: str, logger: str) -> None:
     settings = compose_settings(f"classifier={classifier}", f"logger={logger}", "pipeline=recon_classify")
     write_down(settings, settings.paths.run_dir)
-    assert start._read_trusted(settings.paths.run_dir, ()).trusted == ()
+    again = start._read_trusted(settings.paths.run_dir, ())
+    assert again == settings
+    assert again.trusted == ()
 
 
 def test_what_the_user_says_to_trust_goes_on_and_is_passed_on(
@@ -117,9 +113,8 @@ def test_what_the_user_says_to_trust_goes_on_and_is_passed_on(
     assert caught.value.with_overrides().endswith("if you trust own_nets, add trust=[own_nets]")
     with pytest.raises(UntrustedError) as caught:
         start._read_trusted(run_dir, ("own_nets",))
-    assert caught.value.with_overrides().endswith(
-        "if you trust pytorch_lightning, add trust=[own_nets,pytorch_lightning]"
-    )
+    advice = "if you trust pytorch_lightning, add trust=[own_nets,pytorch_lightning]"
+    assert caught.value.with_overrides().endswith(advice)
     assert not imported.exists()
     again = start._read_trusted(run_dir, settings.trusted)
     assert again.trusted == settings.trusted
@@ -171,7 +166,7 @@ def test_the_command_to_go_on_with_trusts_what_the_run_needs(
     compose_settings: Compose, imported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = compose_settings("classifier.net._target_=own_nets.Net")
-    monkeypatch.setattr(start._process, "run", settings)
+    monkeypatch.setattr(start, "_run", settings)
     assert start.to_resume(settings.paths.run_dir).endswith("'trust=[own_nets]'")
     assert "trust" not in start.to_resume(settings.paths.run_dir / "another")
 

@@ -1,6 +1,8 @@
 """Files that name code, as anybody may write them, and the refusal of one."""
 
+import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,6 @@ from fakegan.stages.reconstruct import load_autoencoder
 T = "_target_"
 CNN: dict[str, Any] = {T: "fakegan.nets.simple_cnn.SimpleCNN"}
 PYTHONS, NOBODYS = "Python's own, which no file may call", "is code from elsewhere"
-KEPT: dict[str, Any] = {}  # the content of a detector.pt
 # A package of the user's own; it makes a file when it is imported.
 OWN_CODE = '''
 import os
@@ -54,18 +55,18 @@ marked = View(3, ("image",), lambda image: image)
 '''
 
 
-def _whole(folder: Path) -> dict[str, Any]:
+@cache
+def _whole() -> dict[str, Any]:
     """What a detector.pt of a simple CNN holds."""
-    if not KEPT:
-        spec = NetSpec(CNN, SimpleCNN().state_dict())
-        Detector(Geometry(), "pixels", spec, None).save(folder / DETECTOR_FILE)
-        KEPT.update(torch.load(folder / DETECTOR_FILE, weights_only=True))
-    return KEPT
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / DETECTOR_FILE
+        Detector(Geometry(), "pixels", NetSpec(CNN, SimpleCNN().state_dict()), None).save(path)
+        return dict(torch.load(path, weights_only=True))
 
 
 def detector(folder: Path, node: Any, weights: Any = None) -> Callable[..., Any]:
     """Write a detector.pt whose classifier a file of anybody's names; returns what loads it."""
-    content = _whole(folder)
+    content = _whole()
     given = content["classifier"]["weights"] if weights is None else weights
     save_checkpoint({**content, "classifier": {"net": node, "weights": given}}, folder / DETECTOR_FILE)
     return lambda trust=(): Detector.load(folder, trust=trust)

@@ -94,6 +94,7 @@ def _follow(command: Sequence[str], environment: Mapping[str, str]) -> int:
     pipe, and this process prints the text that arrives.
     """
     modules = os.pathsep.join(path or os.getcwd() for path in sys.path)  # the user's own code, as this program finds it
+    variables = {**os.environ, "PYTHONPATH": modules, **environment}
     redirected = sys.stdout is not sys.__stdout__ or sys.stderr is not sys.__stderr__
     with contextlib.ExitStack() as files:
         read_end, output = 0, None
@@ -109,9 +110,7 @@ def _follow(command: Sequence[str], environment: Mapping[str, str]) -> int:
             try:
                 if child is None:
                     with processes.block_signals():  # a signal must not come between the start and the assignment
-                        child = processes.start_child(
-                            command, {**os.environ, "PYTHONPATH": modules, **environment}, output
-                        )
+                        child = processes.start_child(command, variables, output)
                         if output is not None:
                             output.close()
                 while redirected and (content := os.read(read_end, 65_536)):

@@ -122,8 +122,7 @@ def run(
             raise
         if isinstance(error, OSError):  # a full disk, a folder that cannot be written
             discard_stdout()
-            print(f"{shown(name)}: {error.filename or 'the output'}: {error.strerror or error}", file=sys.stderr)
-            return FakeganError.exit_code
+            error = FakeganError(f"{error.filename or 'the output'}: {error.strerror or error}")
         sentence = error.with_options() if isinstance(error, UntrustedError) else error
         print(f"{shown(name)}: {sentence}", file=sys.stderr)
         return error.exit_code

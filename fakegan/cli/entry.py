@@ -33,6 +33,8 @@ from fakegan.system import log, own_code, processes, signals
 from fakegan.system.places import CONF
 from fakegan.system.shell import config_dir
 
+_BY_SIGNAL = {128 + number for number in processes.STOP_SIGNALS}  # exit codes; SLURM resumes what it has requeued
+
 
 def entry_point(
     name: str,
@@ -75,12 +77,10 @@ def _rewrite_argv() -> None:
 
     -q is not Hydra's; -m is known to it only before the overrides.
     """
-    quiet = [argument for argument in sys.argv[1:] if argument in QUIET]
-    others = [argument for argument in sys.argv[1:] if argument not in QUIET]
-    if quiet:
+    if set(QUIET) & set(sys.argv[1:]):
         log.begin(quiet=True)
-    many = ["-m"] if "-m" in others else []
-    sys.argv[1:] = hydra_argv([*many, *(argument for argument in others if argument != "-m")])
+    sweep = ["-m"] if "-m" in sys.argv[1:] else []
+    sys.argv[1:] = hydra_argv([*sweep, *(argument for argument in sys.argv[1:] if argument not in {"-m", *QUIET})])
     _options, rest = get_args_parser().parse_known_args([a for a in sys.argv[1:] if a != "--version"])  # it would exit
     unknown = [argument for argument in rest if argument.startswith("-")]
     if unknown:  # argparse would print all of Hydra's options
@@ -123,7 +123,7 @@ def _run(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
             give_up(refused=error.exit_code == UsageError.exit_code)
             raise
         except (KeyboardInterrupt, SystemExit) as stop:
-            _leave_run(_code(stop))
+            _leave_run(getattr(stop, "code", 130))
             raise
 
 
@@ -133,7 +133,7 @@ def _leave_run(code: object) -> None:
     silent = processes.is_child() or Claiming.claim is None
     if not (run_dir / CONFIG_FILE).is_file():
         give_up()
-    elif _by_signal(code) and not silent:
+    elif code in _BY_SIGNAL and not silent:
         print(f"\nstopped; resume with: {to_resume(run_dir)}", file=sys.stderr, flush=True)
 
 
@@ -149,21 +149,12 @@ def _concluded(run: Callable[[], Any]) -> Any:
                 raise
         raise error
     except (KeyboardInterrupt, SystemExit) as stop:
-        _stopped(_code(stop))
+        _stopped(getattr(stop, "code", 130))
         raise
     lifecycle.conclude()
     return result
 
 
 def _stopped(code: object) -> None:
-    if _by_signal(code):
+    if code in _BY_SIGNAL:
         lifecycle.stopped()  # says how to resume the sweep
-
-
-def _code(stop: BaseException) -> object:
-    return stop.code if isinstance(stop, SystemExit) else 130
-
-
-def _by_signal(code: object) -> bool:
-    """Whether an exit code says that a signal stopped the process for good: SLURM resumes what it has requeued."""
-    return code in {128 + number for number in processes.STOP_SIGNALS}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -22,34 +22,27 @@ from fakegan.sweep import command as sweeps
 from fakegan.system import processes, ranks, reply
 from fakegan.system.shell import as_override, command, trusting
 
-
-@dataclass
-class _Process:
-    """The run of this process: a signal's handler asks for it, so it cannot be handed down."""
-
-    run: RunSettings | None = None
-
-
-_process = _Process()
+_run: RunSettings | None = None  # of this process: a signal's handler asks for it, so it cannot be handed down
 
 
 def run_folder() -> Path | None:
     """The folder of the run that this process has begun or resumed."""
-    return _process.run.paths.run_dir if _process.run else None
+    return _run.paths.run_dir if _run else None
 
 
 def to_resume(run_dir: Path) -> str:
     """The command that resumes a run; for this process's own run it names the packages that the run trusts."""
-    own = _process.run if _process.run and run_dir.resolve() == _process.run.paths.run_dir.resolve() else None
+    own = _run if _run and run_dir.resolve() == _run.paths.run_dir.resolve() else None
     return command("train.py", as_override("resume", run_dir), *trusting(own.trusted if own else ()))
 
 
 def start_run(cfg: DictConfig) -> RunSettings:
     """The settings of a run, written down as config.yaml before it runs, or read back with `resume`."""
+    global _run  # noqa: PLW0603
     ranks.connect()
-    _process.run = _resumed(cfg, cfg.resume) if isinstance(cfg.get("resume"), str) else _new(cfg)
-    reply.give(folder=str(_process.run.paths.run_dir))
-    return _process.run
+    _run = _resumed(cfg, cfg.resume) if isinstance(cfg.get("resume"), str) else _new(cfg)
+    reply.give(folder=str(_run.paths.run_dir))
+    return _run
 
 
 def _new(cfg: DictConfig) -> RunSettings:

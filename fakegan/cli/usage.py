@@ -50,13 +50,14 @@ def usage(
     if sweeps:
         added = {group: choices.get(group) for group in _ADDED}
         parts.append(["+GROUP=CHOICE:", *_choices(conf, added, width, "+", least=1)])
-    parts.append(["KEY=VALUE:", *_keys(options, _remarks_of_groups(conf, name, choices), width)])
+    chosen = {"": name, **{group: choice for group, choice in choices.items() if "/" not in group}}
+    parts.append(["KEY=VALUE:", *_keys(options, _remarks(conf, chosen), width)])
     if sweeps:
-        remarks_of_hydra = _remarks_of_hydra(conf, choices)
-        shown = [Option(key, value) for key, value in of_hydra.items() if key in remarks_of_hydra]
-        chosen = {group: choices.get(group) for group in _HYDRAS}
+        hydras = {group: choices.get(group) for group in _HYDRAS}
+        found = _remarks(conf, {"hydra": choices.get("hydra"), **hydras})
+        shown = [Option(key, value) for key, value in of_hydra.items() if key in found and "._" not in key]
         title = "Folders, and sweeps (-m and overrides with several values, such as seed=1,2,3):"
-        parts.append([title, *_choices(conf, chosen, width, least=1), "", *_keys(shown, remarks_of_hydra, width)])
+        parts.append([title, *_choices(conf, hydras, width, least=1), "", *_keys(shown, found, width)])
     parts.append([textwrap.fill(_ALSO, width)])
     return "\n\n".join("\n".join(part) for part in parts)
 
@@ -123,20 +124,13 @@ def _row(left: str, right: str, column: int, width: int) -> Iterator[str]:
     yield from (" " * column + line for line in lines)
 
 
-def _remarks_of_groups(conf: Sequence[Path], name: str, choices: Mapping[str, str | None]) -> dict[str, str]:
-    found = _inherited(conf, "", name)
-    for group, choice in choices.items():
-        if choice is not None and "/" not in group:
-            found |= {f"{group}.{key}": remark for key, remark in _inherited(conf, group, choice).items()}
-    return found
-
-
-def _remarks_of_hydra(conf: Sequence[Path], choices: Mapping[str, str | None]) -> dict[str, str]:
+def _remarks(conf: Sequence[Path], choices: Mapping[str, str | None]) -> dict[str, str]:
+    """The remarks of the chosen files, by full key."""
     found: dict[str, str] = {}
-    for group in ("hydra", *_HYDRAS):
-        inherited = _inherited(conf, group, str(choices.get(group)))
-        found |= {f"{group.replace('/', '.')}.{key}": remark for key, remark in inherited.items()}
-    return {key: remark for key, remark in found.items() if not key.rpartition(".")[2].startswith("_")}
+    for group, choice in choices.items():
+        for key, remark in _inherited(conf, group, choice or "").items():
+            found[f"{group.replace('/', '.')}.{key}".lstrip(".")] = remark
+    return found
 
 
 def _inherited(conf: Sequence[Path], group: str, choice: str) -> dict[str, str]:

@@ -80,9 +80,8 @@ def _of_node(node: Any, at: str, comment: str = "", beside: Collection[str] = ()
     given = [n for n in node if n not in HYDRA_KEYS and (known.takes_others or n in known.options)]
     if target is not None:
         yield Option(f"{at}.{TARGET}", target, comment or ("" if of_library else known.headline))
-    for name in (
-        given if of_library else dict.fromkeys([*(n for n in known.options if n in plain or n in given), *given])
-    ):
+    stated = [n for n in known.options if n in plain or n in given]
+    for name in given if of_library else dict.fromkeys([*stated, *given]):
         option = known.options.get(name)
         value = node.get(name, option.default if option else None)
         yield from _of_node("" if value is COMPUTED else value, f"{at}.{name}", option.comment if option else "")
