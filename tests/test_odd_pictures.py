@@ -1,6 +1,8 @@
 """Odd pictures: prepare and predict open, refuse and leave out the same files."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -18,11 +20,18 @@ def test_prepare_and_predict_say_the_same_of_each_odd_file(tmp_path: Path, capfd
     expected = odd_files()
     for name, (content, _) in expected.items():
         (folder / name).write_bytes(content)
+    for name, number in (("nowhere.png", errno.ENOENT), ("itself.png", errno.ELOOP)):
+        (folder / name).symlink_to(name if name == "itself.png" else "gone.png")
+        expected[name] = b"", f"cannot be read: {os.strerror(number)}"
     for name in ("notes.txt", "more.txt", "faces.csv", ".DS_Store", "Thumbs.db"):
         (folder / name).write_text("no picture")
     assert prepare.main(["--real", f"a={folder}", "--out", str(store), "--workers", "1"]) == 0
     left_out = "left out, clearly no pictures: 2 .txt, 1 .csv, 1 .ds_store, 1 thumbs.db"
-    assert left_out in capfd.readouterr().out
+    told = capfd.readouterr().out
+    assert left_out in told
+    assert "rejected: truncated or damaged (2)" in told
+    assert "other reasons, see rejected.csv" in told
+    assert "Only one class" in told.splitlines()[-1]
     reasons = {row["file"].removeprefix("a/"): row["reason"] for row in csv_rows(store / "rejected.csv")}
     reasons |= {file.removeprefix("a/"): "" for file in FaceStore.open(store).files}
     assert reasons == {name: reason for name, (_, reason) in expected.items()}

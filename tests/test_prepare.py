@@ -6,12 +6,11 @@ import os
 import numpy as np
 import pytest
 
+from fakegan.data.formats import NO_PICTURE
 from fakegan.data.layout import rooted
 from fakegan.data.store import FaceStore
 from fakegan.labels import FAKE
 from tests.helpers import as_zip, encode, fill, picture, snapshot
-
-NO_PICTURE = "not a JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF or HEIC picture"
 
 
 def test_root_layouts_kept_splits_and_a_limit(tmp_path, prepared):
