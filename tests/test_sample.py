@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 from PIL import Image
 
 from fakegan import sample
@@ -183,16 +182,6 @@ def test_a_terminal_sees_a_bar_but_for_q(run: Run, monkeypatch: pytest.MonkeyPat
     code, out, err = run("other", "-q")
     assert (code, err) == (0, "")
     assert "3 faces: other" in out  # the result
-
-
-@pytest.mark.usefixtures("generator")
-def test_two_processes_do_not_write_one_folder(run: Run, tmp_path: Path) -> None:
-    with FileLock(tmp_path / ".out.building.lock"):
-        (tmp_path / ".out.building").mkdir()
-        code, _, err = run("out")
-    assert code == 1
-    assert "another process is writing" in err
-    assert (tmp_path / ".out.building").is_dir()  # the other's
 
 
 @pytest.mark.usefixtures("generator")

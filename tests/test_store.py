@@ -3,7 +3,7 @@
 import errno
 import os
 import shutil
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -180,45 +180,45 @@ def test_a_store_in_a_mount_point_is_built_and_replaced_within_it(tmp_path, moun
     assert {path.name for path in tmp_path.iterdir()} == {"volume", "beside"}
 
 
-@pytest.mark.parametrize("killed_after", range(9))
-def test_a_swap_within_a_mount_point_that_is_killed_costs_no_store(mounted, monkeypatch, killed_after):
-    volume, done = mounted("volume"), []
-    write_store(volume, levels=(9,))
+@contextmanager
+def killed_after(moves, monkeypatch, last_words):
+    """A process that is killed once it has moved so many files: it does not reach the function `last_words` either."""
+    done = []
 
     def replace(source, target, *, move=os.replace):
-        if len(done) == killed_after:
+        if len(done) == moves:
             raise KeyboardInterrupt
         done.append(move(source, target))
 
     with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
         patch.setattr("os.replace", replace)
-        patch.setattr("fakegan.system.files._settle", lambda *_: None)  # a killed process does nothing more
+        patch.setattr(last_words, lambda *_, **__: None)
+        yield
+
+
+@pytest.mark.parametrize("moves", range(9))
+def test_a_swap_within_a_mount_point_that_is_killed_costs_no_store(mounted, monkeypatch, moves):
+    volume = mounted("volume")
+    write_store(volume, levels=(9,))
+    with killed_after(moves, monkeypatch, "fakegan.system.files._settle"):
         write_store(volume, levels=(8,), overwrite=True)
     with pytest.raises(UsageError, match="--overwrite"):  # what it has left is put in order first
         write_store(volume, levels=(7,))
-    assert verified(volume) == [9 if killed_after < 8 else 8]  # four files go, then four come
+    assert verified(volume) == [9 if moves < 8 else 8]  # four files go, then four come
     assert not [path for path in volume.iterdir() if path.name.startswith(".")]
 
 
-@pytest.mark.parametrize("killed_after", range(4))
-def test_putting_back_a_store_within_a_mount_point_that_is_killed_costs_no_store(mounted, monkeypatch, killed_after):
+@pytest.mark.parametrize("moves", range(4))
+def test_putting_back_a_store_within_a_mount_point_that_is_killed_costs_no_store(mounted, monkeypatch, moves):
     """The manifest comes back last: with it the store counts as whole, and what is still set aside is removed."""
-    volume, done = mounted("volume"), []
+    volume = mounted("volume")
     write_store(volume, levels=(9,))
     (volume / ".volume.replaced").mkdir()
     for path in volume.iterdir():
         if path.is_file():
             path.replace(volume / ".volume.replaced" / path.name)
-
-    def replace(source, target, *, move=os.replace):
-        if len(done) == killed_after:
-            raise KeyboardInterrupt
-        done.append(move(source, target))
-
-    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
-        patch.setattr("os.replace", replace)
-        patch.setattr("os.listdir", lambda path, *, found=os.listdir: sorted(found(path), reverse=True))
-        patch.setattr("shutil.rmtree", lambda *_, **__: None)  # a killed process does nothing more
+    monkeypatch.setattr("os.listdir", lambda path, *, found=os.listdir: sorted(found(path), reverse=True))
+    with killed_after(moves, monkeypatch, "shutil.rmtree"):
         write_store(volume, levels=(7,))
     with pytest.raises(UsageError, match="--overwrite"):
         write_store(volume, levels=(7,))
