@@ -150,8 +150,7 @@ def test_truncated_is_refused(format: str, part: float) -> None:
 def test_huge_is_refused_by_its_header_without_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        refusal = reason(png_header(20_000, 20_000))
-    assert refusal == "20000x20000 is above the limit of 256 megapixels (--max-megapixels)"
+        assert reason(png_header(20_000, 20_000)).startswith("20000x20000 is above the limit of 256 megapixels")
     assert reason(png_header(1001, 1000), Geometry(max_megapixels=1)).startswith("1001x1000 is above")
     for size, geometry in (((1000, 1000), Geometry(max_megapixels=1)), ((16384, 12288), GEOMETRY)):  # a telephone's
         assert reason(png_header(*size), geometry) == "truncated or damaged"  # by its size it passes; it has no pixels

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import sys
-import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from fakegan.data.store import FaceStore
 from fakegan.detector import Detector, sha256_bytes
 from fakegan.errors import UsageError
 from fakegan.runs.folder import DETECTOR_FILE
-from tests.helpers import smooth_faces
+from tests.helpers import as_zip, smooth_faces
 from tests.pictures import detector
 
 any_bytes = pytest.mark.skipif(sys.platform != "linux", reason="file names of any bytes")
@@ -68,7 +67,7 @@ def rows(run):
 
 
 @pytest.mark.parametrize("view", ["pixels", "reconstruction"])
-def test_scores_are_those_of_a_store_of_the_same_files(rows, photos, store, view, monkeypatch):
+def test_scores_are_those_of_a_store_and_an_archive_of_the_same_files(rows, photos, store, view, monkeypatch):
     found = detector(view)
     expected = found.scores(store.images)
     monkeypatch.setattr("fakegan.detector.BATCH", 3)
@@ -77,6 +76,9 @@ def test_scores_are_those_of_a_store_of_the_same_files(rows, photos, store, view
     assert len(np.unique(expected.round(4))) > 3
     np.testing.assert_allclose([row["score"] for row in predicted], expected, atol=1e-6)
     assert [row["verdict"] for row in predicted] == ["fake" if score >= 0.5 else "real" for score in expected]
+    packed = rows(found, as_zip(photos))
+    assert [row["score"] for row in packed] == [row["score"] for row in predicted]
+    assert packed[0]["file"] == f"{photos}.zip/0.png"
 
 
 def test_an_unreadable_file_has_a_row_and_the_rest_goes_on(run, photos, tmp_path):
@@ -98,16 +100,6 @@ def test_an_unreadable_file_has_a_row_and_the_rest_goes_on(run, photos, tmp_path
     assert code == 1
     assert "1 not read" in out
     assert "was not drawn" in out
-
-
-def test_an_archive_gives_the_scores_of_its_files(rows, photos, tmp_path):
-    with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
-        for file in sorted(photos.iterdir()):
-            archive.write(file, f"in/{file.name}")
-    found = detector()
-    packed, plain = rows(found, tmp_path / "faces.zip"), rows(found, *sorted(photos.iterdir()))
-    assert [row["score"] for row in packed] == [row["score"] for row in plain]
-    assert packed[0]["file"] == f"{tmp_path}/faces.zip/in/0.png"
 
 
 def test_unsure_inside_the_band_only(run, photos, store):
