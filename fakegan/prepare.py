@@ -146,8 +146,6 @@ def _parser() -> argparse.ArgumentParser:
         prog=_COMMAND,
         description="Pictures of faces into a face store: 64x64, one geometry for real and fake.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--real", action="append", default=[], metavar="NAME=PATH", help="real faces: folder, .zip or .npy")

@@ -123,7 +123,8 @@ def test_classes_that_differ_are_warned_about(tmp_path, run_prepare):
 
 
 def test_the_table_of_sources_fits_in_eighty_columns() -> None:
-    source = SourceSummary("stylegan3-ffhq", FAKE, rejected=12_345)
+    source = SourceSummary("stylegan3-ffhq", FAKE)
+    source.reasons["truncated or damaged"] = 12_345
     source.left_out[".txt"] = 1
     source.formats["JPEG"] = 70_000
     source.widths.extend([1024] * 70_000)

@@ -167,7 +167,7 @@ def _keep(
     for name, outcome in zip(chunk.names, outcomes, strict=True):
         file, group = f"{prefix}/{name}", grouping.of(prefix, name)
         if isinstance(outcome, str):
-            summary.reject(outcome)
+            summary.reasons[outcome] += 1
             if writer:
                 writer.reject(file, source.name, outcome)
             continue
