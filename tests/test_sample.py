@@ -40,8 +40,10 @@ def generator(tmp_path: Path) -> DCGANGenerator:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Samples the run in tmp_path/run; returns exit code, stdout, stderr."""
+def run(
+    tmp_path: Path, generator: DCGANGenerator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Samples the run of the generator; returns exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
 
     def call(out: Path | str, *words: object) -> tuple[int, str, str]:
@@ -72,7 +74,6 @@ def test_samples_are_the_generators_in_eval_mode_and_the_same_for_a_seed(
         assert face.std() > 10
 
 
-@pytest.mark.usefixtures("generator")
 def test_prepare_takes_them_as_another_generator(run: Run, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()  # empty: may be filled
     code, out, _ = run("out", "--count", 5)
@@ -85,7 +86,6 @@ def test_prepare_takes_them_as_another_generator(run: Run, tmp_path: Path) -> No
     assert np.array_equal(store.images[4], np.asarray(Image.open(tmp_path / "out" / "000004.png")))
 
 
-@pytest.mark.usefixtures("generator")
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
@@ -121,6 +121,7 @@ def test_a_run_without_a_generator_says_why(
 ) -> None:
     fixed = ["data=faces", f"data.root={store_path}", f"paths.run_dir={tmp_path / 'run'}"]
     write_down(compose_run(*fixed, *overrides), tmp_path / "run")
+    (tmp_path / "run" / GENERATOR_FILE).unlink()
     got, _, err = run("out")
     assert got == code
     assert sentence in err
@@ -142,7 +143,6 @@ def test_a_checkpoint_of_another_kind_is_no_generator(run: Run, tmp_path: Path) 
     assert "is no generator's file" in err
 
 
-@pytest.mark.usefixtures("generator")
 @pytest.mark.parametrize(
     ("stop", "code", "sentence"),
     [
@@ -170,7 +170,6 @@ def test_a_full_disk_or_ctrl_c_leaves_nothing(
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
 
 
-@pytest.mark.usefixtures("generator")
 def test_a_terminal_sees_a_bar_but_for_q(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     assert "3/3" in run("out")[2]
@@ -179,7 +178,6 @@ def test_a_terminal_sees_a_bar_but_for_q(run: Run, monkeypatch: pytest.MonkeyPat
     assert "3 faces: other" in out  # the result
 
 
-@pytest.mark.usefixtures("generator")
 def test_samples_into_a_mount_point_are_those_made_beside_a_new_folder(
     run: Run, tmp_path: Path, mounted: Callable[[str], Path]
 ) -> None:

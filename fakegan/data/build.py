@@ -230,7 +230,8 @@ def _summarise(
     for source in sources:
         own = numbers == found.source_numbers[source.name]
         source.exact, source.near = int(duplicates.exact[own].sum()), int(duplicates.near[own].sum())
-    summary = Summary(sources, both_classes=duplicates.both_classes, unused_groups=grouping.unused)
+    unused = len(grouping.declared) - len(grouping.used)
+    summary = Summary(sources, both_classes=duplicates.both_classes, unused_groups=unused)
     if recipe.group_by:
         summary.grouped = recipe.group_by, len(found.group_names)
     elif not recipe.groups:
