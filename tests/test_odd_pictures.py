@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,12 +49,12 @@ def test_prepare_and_predict_say_the_same_of_each_odd_file(tmp_path: Path, capfd
 
 
 def test_classes_that_differ_in_profile_or_greyness_are_warned_about(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, run_prepare: Callable[..., tuple[int, str, str]]
 ) -> None:
     for name, content in (("r", encode(scene(), icc_profile=p3_profile())), ("f", encode(scene().convert("L")))):
         (tmp_path / name).mkdir()
         (tmp_path / name / "0.png").write_bytes(content)
-    argv = [f"--real=a={tmp_path / 'r'}", f"--fake=b={tmp_path / 'f'}", f"--out={tmp_path / 's'}", "--workers=1"]
-    for options in ([], ["--ignore-profiles", "--overwrite"]):  # ignored, a profile shifts its class all the more
-        assert prepare.main([*argv, *options]) == 0
-        assert "differ in colour profile P3 by hand (100% / 0%), grey pictures (0% / 100%)" in capsys.readouterr().out
+    words = (f"--real=a={tmp_path / 'r'}", f"--fake=b={tmp_path / 'f'}", "--dry-run")
+    for options in ([], ["--ignore-profiles"]):  # ignored, a profile shifts its class all the more
+        out = run_prepare(*words, *options)[1]
+        assert "differ in colour profile P3 by hand (100% / 0%), grey pictures (0% / 100%)" in out
