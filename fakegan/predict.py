@@ -207,8 +207,6 @@ def _parser() -> argparse.ArgumentParser:
         prog=_COMMAND,
         description="Real or fake: a verdict on each picture, by the detector of a finished run.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("paths", nargs="+", type=path, metavar="PATH", help="picture, folder (searched through) or .zip")

@@ -13,8 +13,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from fakegan.cli.commands import Parser, add_max_megapixels, at_least, new_path, path, run
 from fakegan.data.build import Recipe, Source, build_store
 from fakegan.data.damage import unchecked
@@ -25,7 +23,6 @@ from fakegan.data.sources import ValueRange
 from fakegan.data.summary import Summary
 from fakegan.errors import UsageError
 from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
-from fakegan.system.log import quiet
 from fakegan.system.places import shown
 from fakegan.system.processes import cores
 from fakegan.system.shell import as_override, command, expanded
@@ -57,21 +54,9 @@ def _prepare(given: list[str]) -> int:
         value_range=options.npy_range,
     )
     started = time.monotonic()
-    interval = 0.1 if sys.stderr.isatty() else 10  # seconds: a log needs few lines
-    with tqdm(unit=" pictures", mininterval=interval, delay=interval, disable=quiet()) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        summary = build_store(
-            recipe,
-            options.out,
-            workers=options.workers,
-            overwrite=options.overwrite,
-            dry_run=options.dry_run,
-            progress=show,
-        )
+    summary = build_store(
+        recipe, options.out, workers=options.workers, overwrite=options.overwrite, dry_run=options.dry_run
+    )
     _report(summary, options, time.monotonic() - started)
     return 0
 
@@ -146,8 +131,6 @@ def _parser() -> argparse.ArgumentParser:
         prog=_COMMAND,
         description="Pictures of faces into a face store: 64x64, one geometry for real and fake.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--real", action="append", default=[], metavar="NAME=PATH", help="real faces: folder, .zip or .npy")

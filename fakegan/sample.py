@@ -21,6 +21,7 @@ from fakegan.config.trust import trust_names
 from fakegan.data.sheets import write_png
 from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.config_file import read_run
+from fakegan.runs.folder import GENERATOR_FILE
 from fakegan.system.files import building_folder, disk_errors, entries
 from fakegan.system.log import quiet
 from fakegan.system.places import shown
@@ -91,11 +92,10 @@ def _load_generator(run_dir: Path, trust: Sequence[str]) -> nn.Module:
     from fakegan.data.pixels import to_uint8
     from fakegan.detector import trusted_net
     from fakegan.runs.checkpoints import load_checkpoint, misfits_as_errors
-    from fakegan.runs.folder import GENERATOR_FILE
 
     path = run_dir / GENERATOR_FILE
     if not path.is_file():
-        raise _no_generator(run_dir, GENERATOR_FILE)
+        raise _no_generator(run_dir)
     names = trust_names(trust)
     content = load_checkpoint(path)
     if not {"net", "weights", "view"} <= content.keys():
@@ -114,7 +114,7 @@ def _load_generator(run_dir: Path, trust: Sequence[str]) -> nn.Module:
     return generator  # type: ignore[no-any-return]
 
 
-def _no_generator(run_dir: Path, file: str) -> FakeganError:
+def _no_generator(run_dir: Path) -> FakeganError:
     trained = read_run(str(run_dir))
     if trained.pipeline.view is None:
         return UsageError(f"{run_dir} trained an autoencoder only: only classifier=dcgan has a generator")
@@ -122,7 +122,7 @@ def _no_generator(run_dir: Path, file: str) -> FakeganError:
         name = trained.classifier.name
         return UsageError(f"{run_dir} was trained with classifier={name}: only classifier=dcgan has a generator")
     return FakeganError(
-        f"{run_dir} holds no trained generator ({file}): it has not finished; "
+        f"{run_dir} holds no trained generator ({GENERATOR_FILE}): it has not finished; "
         f"resume it with {command('train.py', as_override('resume', run_dir))}"
     )
 
@@ -138,8 +138,6 @@ def _parser() -> argparse.ArgumentParser:
         prog=_COMMAND,
         description="Faces by the generator of a run with classifier=dcgan, as PNG files.",
         epilog=f"example:\n  {_COMMAND} --run outputs/RUN --count 1000 --out fakes/dcgan",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--run", type=path, required=True, metavar="RUN", help="the folder of a run with classifier=dcgan")

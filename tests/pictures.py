@@ -102,6 +102,7 @@ def odd_files() -> dict[str, tuple[bytes, str]]:
     faces = {f"jpeg{suffix}": jpeg for suffix in (".jfif", ".jpe", ".JPG", ".png", ".photo", "")}
     faces |= {f"a.{kind}": encode(picture, kind) for kind in kinds} | LARGE_TEXTS
     faces["p3.jpg"] = encode(picture, "JPEG", icc_profile=p3_profile())
+    faces["cmyk.jpg"] = encode(picture.convert("CMYK"), "JPEG")
     faces["broken_profile.jpg"] = encode(picture, "JPEG", icc_profile=b"no profile")
     tagged = encode(picture, "TIFF", tiffinfo={254: 0})
     assert tagged[10:14] == struct.pack("<HH", 254, 4)  # NewSubfileType, a number
@@ -116,6 +117,9 @@ def odd_files() -> dict[str, tuple[bytes, str]]:
         "telephone": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", heic),
         "page.pdf": (b"%PDF-1.7", NO_PICTURE),
         "old.psd": (b"8BPS\0\1", NO_PICTURE),
+        "plain.ppm": (encode(picture, "PPM"), NO_PICTURE),
+        "diary.jpg": (b"once upon a time there was a face", NO_PICTURE),
+        "begun.jpg": (b"\xff\xd8\xff\xe0 and no more", "truncated or damaged"),
         "nothing.jpg": (b"", "empty file"),
         "half.jpg": (jpeg[: len(jpeg) // 2], "truncated or damaged"),
         "half.tif": (tiff[: len(tiff) // 2], unusual("TIFF")),

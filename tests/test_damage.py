@@ -9,7 +9,6 @@ from PIL import Image
 
 from fakegan.data import damage as damage_module
 from fakegan.data.images import Geometry, ImageError, read_face
-from fakegan.prepare import main
 from tests.helpers import encode
 
 COUNT = 150
@@ -129,14 +128,12 @@ def test_left_over_data_and_the_last_rows_of_a_png_are_checked() -> None:
     assert reason(png[:-12]) == ""  # without its closing chunk, which holds nothing
 
 
-def test_prepare_says_what_it_cannot_check(monkeypatch, tmp_path, capsys) -> None:
+def test_prepare_says_what_it_cannot_check(monkeypatch, tmp_path, run_prepare) -> None:
     (tmp_path / "half.jpg").write_bytes(halved(files("JPEG")[0], np.random.default_rng(0)))
     (tmp_path / "whole.jpg").write_bytes(files("JPEG")[1])
-    argv = ["--real", f"a={tmp_path}", "--out", str(tmp_path / "store"), "--dry-run", "--workers=1"]
-    assert main(argv) == 0
-    out = capsys.readouterr().out
+    code, out, _ = run_prepare("--real", f"a={tmp_path}", "--dry-run")
+    assert code == 0
     assert "1 face" in out
     assert "simplejpeg" not in out
     monkeypatch.setattr(damage_module, "simplejpeg", None)
-    assert main(argv) == 0
-    assert "JPEGs were not checked for damaged data" in capsys.readouterr().out
+    assert "JPEGs were not checked for damaged data" in run_prepare("--real", f"a={tmp_path}", "--dry-run")[1]

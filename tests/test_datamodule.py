@@ -15,20 +15,12 @@ from fakegan.labels import FAKE, REAL
 from fakegan.training.datamodules import RealFacesDataModule, RealFakeDataModule
 from fakegan.views import VIEWS
 
-KEY = {"batch_key": "budget.classifier.batch_size"}
 
-
-def _module(store: FaceStore, **changes: object) -> RealFakeDataModule:
+def _module(store: FaceStore, **changes: Any) -> RealFakeDataModule:
     rows = np.arange(len(store))
-    options = {"batch_size": 20, "seed": 3, "ratio": "balanced", "workers": 0, **KEY, **changes}
-    return RealFakeDataModule(
-        {"image": store.images},
-        store.labels,
-        VIEWS["pixels"],
-        rows[::2],
-        rows[1::2],
-        **options,  # type: ignore[arg-type]
-    )
+    options: dict[str, Any] = {"train_rows": rows[::2], "val_rows": rows[1::2], "batch_size": 20, "seed": 3}
+    options |= {"ratio": "balanced", "workers": 0, "batch_key": "budget.classifier.batch_size", **changes}
+    return RealFakeDataModule({"image": store.images}, store.labels, VIEWS["pixels"], **options)
 
 
 def _epoch(order: TrainOrder, epoch: int) -> np.ndarray:
@@ -55,12 +47,10 @@ def test_flips_are_even_and_follow_the_row() -> None:
 
 def test_balanced_epochs_hold_as_many_reals_as_fakes_and_use_all_of_the_larger_class(store: FaceStore) -> None:
     rows = np.concatenate([np.flatnonzero(store.labels == REAL)[:30], np.flatnonzero(store.labels == FAKE)[:90]])
-    module = RealFakeDataModule(
-        {"image": store.images}, store.labels, VIEWS["pixels"], rows, rows, 20, 0, "balanced", 0, **KEY
-    )
+    order = _module(store, train_rows=rows, seed=0).train_order
     used: set[int] = set()
     for epoch in range(20):
-        drawn = _epoch(module.train_order, epoch)[0]
+        drawn = _epoch(order, epoch)[0]
         assert len(drawn) == len(set(drawn)) == 60
         assert (store.labels[drawn] == REAL).sum() == 30
         used |= set(drawn.tolist())

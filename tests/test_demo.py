@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from fakegan.data.demo import SOURCES, DemoFace, demo_faces
+from fakegan.evaluation.roc import auroc
 from fakegan.nets.simple_cnn import SimpleCNN
 
 
@@ -19,11 +20,6 @@ def faces() -> list[DemoFace]:
 def images(faces: list[DemoFace], source: str | None = None) -> NDArray[np.float64]:
     """(N, 64, 64, 3), 0 to 255."""
     return np.array([face.image for face in faces if source in (None, face.source)], np.float64)
-
-
-def auroc(scores: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
-    """Share of (fake, real) pairs in which the fake scores higher."""
-    return float((scores[labels == 1][:, None] > scores[labels == 0]).mean())
 
 
 def test_a_face_depends_on_seed_and_index_alone(faces: list[DemoFace]) -> None:
@@ -63,7 +59,7 @@ def test_transposed_convolution_leaves_a_checkerboard(faces: list[DemoFace]) -> 
     assert max(nearest, bilinear) < 2 * camera
 
 
-def logistic_auroc(features: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
+def logistic_auroc(features: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """Mean AUROC on the half not learnt from, both ways round."""
     half = np.arange(len(labels)) < len(labels) // 2
     found = []
@@ -77,7 +73,7 @@ def logistic_auroc(features: NDArray[np.float64], labels: NDArray[np.float64]) -
 
 
 def test_channel_totals_do_not_tell_real_from_fake(faces: list[DemoFace]) -> None:
-    labels, pictures = np.array([face.is_fake for face in faces], np.float64), images(faces)
+    labels, pictures = np.array([face.is_fake for face in faces], np.int64), images(faces)
     totals = np.concatenate([pictures.mean((1, 2)), pictures.std((1, 2))], axis=1)  # (N, 6)
     features = np.pad((totals - totals.mean(0)) / totals.std(0), ((0, 0), (0, 1)), constant_values=1)
     assert logistic_auroc(features, labels) < 0.6
@@ -104,4 +100,4 @@ def test_a_small_cnn_learns_to_tell_them_apart() -> None:
     with torch.no_grad():
         logits = net.eval()(pictures[held_out]).double()
     scores = (logits[:, 1] - logits[:, 0]).numpy()
-    assert auroc(scores, labels[held_out].double().numpy()) > 0.8
+    assert auroc(scores, labels[held_out].numpy()) > 0.8

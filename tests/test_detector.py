@@ -12,7 +12,6 @@ from fakegan.data.store import FaceStore
 from fakegan.detector import Detector, reconstruct, sha256_bytes
 from fakegan.errors import FakeganError
 from fakegan.nets.autogan import AutoGAN
-from fakegan.runs import checkpoints
 from fakegan.runs.folder import DETECTOR_FILE
 from fakegan.training.classifier import fake_probability
 from fakegan.views import VIEWS
@@ -115,14 +114,4 @@ def test_reconstructions_are_the_nets_output_rounded_in_eval_mode() -> None:
 
 def test_a_run_without_a_detector_says_how_to_go_on(tmp_path: Path) -> None:
     with pytest.raises(FakeganError, match=f"resume={tmp_path}"):
-        Detector.load(tmp_path)
-    with pytest.raises(FakeganError, match="no run at"):
-        Detector.load(tmp_path / "nothing")
-
-
-def test_a_detector_of_flipped_labels_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    flipped = {"format": checkpoints.FORMAT, "label_convention": {"real": 1, "fake": 0}}
-    monkeypatch.setattr(checkpoints, "stamp", lambda: flipped)
-    detector("pixels").save(tmp_path / DETECTOR_FILE)
-    with pytest.raises(FakeganError, match="mean the opposite"):
         Detector.load(tmp_path)

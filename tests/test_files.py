@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from fakegan.errors import FakeganError
 from fakegan.system.files import building_folder, csv_table, read_csv, replacing
 
 
@@ -30,36 +29,14 @@ def test_the_last_good_file_stays_until_the_new_one_is_whole(tmp_path: Path, dur
     assert path.read_text() == "new"
 
 
-def _fill(path: Path, **contents: str) -> None:
-    with building_folder(path, last="manifest", durable=True) as building:
-        for name, content in contents.items():
-            (building / name).write_text(content)
-
-
-def test_the_last_good_folder_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "faces"
-    _fill(path, images="old", rejected="old", manifest="old")
-
-    def fails() -> None:
-        with building_folder(path) as building:
-            (building / "images").write_text("ne")
-            raise OSError("the disk is full")
-
-    with pytest.raises(OSError, match="full"):
-        fails()
-    assert [p.name for p in tmp_path.iterdir()] == ["faces"]
-    assert (path / "images").read_text() == "old"
-    _fill(path, images="new", manifest="new")
-    assert [p.name for p in tmp_path.iterdir()] == ["faces"]
-    assert {p.name: p.read_text() for p in path.iterdir()} == {"images": "new", "manifest": "new"}
-
-
-def test_a_folder_is_built_by_one_process_at_a_time(tmp_path: Path) -> None:
-    with building_folder(tmp_path / "faces") as building:
-        (building / "images").write_text("whole")
-        with pytest.raises(FakeganError, match="another process is writing"), building_folder(tmp_path / "faces"):
-            pass
-    assert (tmp_path / "faces" / "images").read_text() == "whole"
+def test_a_new_folder_has_nothing_of_the_one_before(tmp_path: Path) -> None:
+    """test_store.py tests the rest of `building_folder`: failures, kills, mount points, two processes."""
+    for names in (("images", "rejected", "manifest"), ("images", "manifest")):
+        with building_folder(tmp_path / "faces", last="manifest", durable=True) as building:
+            for name in names:
+                (building / name).touch()
+        assert {path.name for path in (tmp_path / "faces").iterdir()} == set(names)
+    assert [path.name for path in tmp_path.iterdir()] == ["faces"]
 
 
 def test_a_table_keeps_every_name_and_is_begun_once(tmp_path: Path) -> None:

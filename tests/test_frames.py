@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fakegan import prepare
 from fakegan.data.frames import GroupBy, group_of
 from fakegan.data.splits import SplitConfig, split_faces
 from fakegan.data.store import FaceStore
+from tests.helpers import as_zip
 
 FILMS, FRAMES = 12, 5
+Prepare = Callable[..., tuple[int, str, str]]
 
 
 @pytest.mark.parametrize(
@@ -53,12 +52,6 @@ def _names(pattern: Callable[[int, int], str]) -> list[str]:
     return [pattern(film, frame) for film in range(FILMS) for frame in range(FRAMES)]
 
 
-def _prepared(tmp_path: Path, source: Path, *words: str) -> FaceStore:
-    given = ["--real", f"a={source}", "--out", str(tmp_path / "store"), "--overwrite", "--workers", "1", *words]
-    assert prepare.main(given) == 0
-    return FaceStore.open(tmp_path / "store")
-
-
 @pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize(
     ("pattern", "by"),
@@ -70,22 +63,21 @@ def _prepared(tmp_path: Path, source: Path, *words: str) -> FaceStore:
     ],
 )
 def test_films_are_noticed_and_kept_together(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], pattern: Callable[[int, int], str], by: GroupBy, zipped: bool
+    tmp_path: Path, run_prepare: Prepare, pattern: Callable[[int, int], str], by: GroupBy, zipped: bool
 ) -> None:
     source = _draw(tmp_path / "films", _names(pattern), films=True)
-    if zipped:
-        source = Path(shutil.make_archive(str(source), "zip", source))
-    alone = _prepared(tmp_path, source)
+    words = ["--real", f"a={as_zip(source) if zipped else source}"]
+    assert f"the pictures of a look like frames of {FILMS} films" in run_prepare(*words)[1]
+    alone = FaceStore.open(tmp_path / "faces")
     assert len(set(alone.groups)) > FILMS
-    assert f"the pictures of a look like frames of {FILMS} films" in capsys.readouterr().out
     assert f"--group-by {by}" in alone.manifest["warnings"][0]
     assert "group_by" not in alone.manifest
 
-    grouped = _prepared(tmp_path, source, "--group-by", by)
-    out = capsys.readouterr().out
+    _, out, _ = run_prepare(*words, "--group-by", by, "--overwrite")
     assert f"grouped by {by}: {FILMS} groups" in out
     assert "look like" not in out
-    assert json.loads((tmp_path / "store" / "manifest.json").read_text())["group_by"] == by
+    grouped = FaceStore.open(tmp_path / "faces")
+    assert grouped.manifest["group_by"] == by
     film_of = np.array([_names(pattern).index(file.removeprefix("a/")) // FRAMES for file in grouped.files])
     assert len({*zip(grouped.groups.tolist(), film_of.tolist(), strict=True)}) == FILMS
     splits = split_faces(
@@ -106,28 +98,14 @@ def test_films_are_noticed_and_kept_together(
         lambda film, frame: f"gan{film % 3}/{film * FRAMES + frame:04x}.png",  # three generators
     ],
 )
-def test_other_faces_with_numbers_draw_no_hint(tmp_path: Path, pattern: Callable[[int, int], str]) -> None:
-    assert _prepared(tmp_path, _draw(tmp_path / "faces", _names(pattern), films=False)).manifest["warnings"] == []
-
-
-def test_names_that_speak_of_frames_are_enough(tmp_path: Path) -> None:
-    names = _names(lambda film, frame: f"clip{film}/frame_{frame:04d}.png")
-    (warning,) = _prepared(tmp_path, _draw(tmp_path / "films", names, films=False)).manifest["warnings"]
-    assert f"frames of {FILMS} films, one a folder" in warning
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (("--group-by", "folder"), "none lies in a folder below its source's own"),
-        (("--group-by", "name"), "none is numbered, with a name before the number"),
-        (("--group-by", "folder", "--groups", "g.csv"), "leave out --group-by"),
-    ],
-)
-def test_a_group_by_that_groups_nothing_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: Sequence[str], told: str
+def test_other_faces_with_numbers_draw_no_hint(
+    tmp_path: Path, prepared: Callable[..., FaceStore], pattern: Callable[[int, int], str]
 ) -> None:
-    source = _draw(tmp_path / "faces", ["1.png", "2.png"], films=False)
-    assert prepare.main(["--real", f"a={source}", "--out", str(tmp_path / "store"), *words]) == 2
-    assert told in capsys.readouterr().err
-    assert not (tmp_path / "store").exists()
+    source = _draw(tmp_path / "people", _names(pattern), films=False)
+    assert prepared("--real", f"a={source}").manifest["warnings"] == []
+
+
+def test_names_that_speak_of_frames_are_enough(tmp_path: Path, prepared: Callable[..., FaceStore]) -> None:
+    source = _draw(tmp_path / "films", _names(lambda film, frame: f"clip{film}/frame_{frame:04d}.png"), films=False)
+    (warning,) = prepared("--real", f"a={source}").manifest["warnings"]
+    assert f"frames of {FILMS} films, one a folder" in warning

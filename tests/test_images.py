@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from fakegan.data.colour import UNUSABLE
-from fakegan.data.formats import NO_PICTURE
 from fakegan.data.images import (
     Face,
     Geometry,
@@ -21,7 +20,6 @@ from fakegan.data.images import (
     grey,
     hash_and_thumbnail,
     read_face,
-    read_face_file,
 )
 from tests.helpers import encode
 from tests.pictures import LARGE_TEXTS, p3_profile, png_header, scene
@@ -149,19 +147,10 @@ def test_truncated_is_refused(format: str, part: float) -> None:
     assert reason(source[: int(part * len(source))]) == "truncated or damaged"
 
 
-def test_not_a_picture(tmp_path: Path) -> None:
-    assert reason(b"") == "empty file"
-    assert reason(b"once upon a time there was a face") == reason(encode(scene(), "PPM")) == NO_PICTURE
-    assert reason(b"\xff\xd8\xff\xe0 and no more") == "truncated or damaged"
-    with pytest.raises(ImageError, match="cannot be read: No such file"):
-        read_face_file(tmp_path / "none.png", GEOMETRY)
-
-
 def test_huge_is_refused_by_its_header_without_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        refusal = reason(png_header(20_000, 20_000))
-    assert refusal == "20000x20000 is above the limit of 256 megapixels (--max-megapixels)"
+        assert reason(png_header(20_000, 20_000)).startswith("20000x20000 is above the limit of 256 megapixels")
     assert reason(png_header(1001, 1000), Geometry(max_megapixels=1)).startswith("1001x1000 is above")
     for size, geometry in (((1000, 1000), Geometry(max_megapixels=1)), ((16384, 12288), GEOMETRY)):  # a telephone's
         assert reason(png_header(*size), geometry) == "truncated or damaged"  # by its size it passes; it has no pixels

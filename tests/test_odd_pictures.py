@@ -1,6 +1,9 @@
 """Odd pictures: prepare and predict open, refuse and leave out the same files."""
 
+import errno
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,11 +21,18 @@ def test_prepare_and_predict_say_the_same_of_each_odd_file(tmp_path: Path, capfd
     expected = odd_files()
     for name, (content, _) in expected.items():
         (folder / name).write_bytes(content)
+    for name, number in (("nowhere.png", errno.ENOENT), ("itself.png", errno.ELOOP)):
+        (folder / name).symlink_to(name if name == "itself.png" else "gone.png")
+        expected[name] = b"", f"cannot be read: {os.strerror(number)}"
     for name in ("notes.txt", "more.txt", "faces.csv", ".DS_Store", "Thumbs.db"):
         (folder / name).write_text("no picture")
     assert prepare.main(["--real", f"a={folder}", "--out", str(store), "--workers", "1"]) == 0
     left_out = "left out, clearly no pictures: 2 .txt, 1 .csv, 1 .ds_store, 1 thumbs.db"
-    assert left_out in capfd.readouterr().out
+    told = capfd.readouterr().out
+    assert left_out in told
+    assert "rejected: truncated or damaged (2)" in told
+    assert "other reasons, see rejected.csv" in told
+    assert "Only one class" in told.splitlines()[-1]
     reasons = {row["file"].removeprefix("a/"): row["reason"] for row in csv_rows(store / "rejected.csv")}
     reasons |= {file.removeprefix("a/"): "" for file in FaceStore.open(store).files}
     assert reasons == {name: reason for name, (_, reason) in expected.items()}
@@ -39,12 +49,12 @@ def test_prepare_and_predict_say_the_same_of_each_odd_file(tmp_path: Path, capfd
 
 
 def test_classes_that_differ_in_profile_or_greyness_are_warned_about(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, run_prepare: Callable[..., tuple[int, str, str]]
 ) -> None:
     for name, content in (("r", encode(scene(), icc_profile=p3_profile())), ("f", encode(scene().convert("L")))):
         (tmp_path / name).mkdir()
         (tmp_path / name / "0.png").write_bytes(content)
-    argv = [f"--real=a={tmp_path / 'r'}", f"--fake=b={tmp_path / 'f'}", f"--out={tmp_path / 's'}", "--workers=1"]
-    for options in ([], ["--ignore-profiles", "--overwrite"]):  # ignored, a profile shifts its class all the more
-        assert prepare.main([*argv, *options]) == 0
-        assert "differ in colour profile P3 by hand (100% / 0%), grey pictures (0% / 100%)" in capsys.readouterr().out
+    words = (f"--real=a={tmp_path / 'r'}", f"--fake=b={tmp_path / 'f'}", "--dry-run")
+    for options in ([], ["--ignore-profiles"]):  # ignored, a profile shifts its class all the more
+        out = run_prepare(*words, *options)[1]
+        assert "differ in colour profile P3 by hand (100% / 0%), grey pictures (0% / 100%)" in out

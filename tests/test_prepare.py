@@ -6,12 +6,11 @@ import os
 import numpy as np
 import pytest
 
+from fakegan.data.formats import NO_PICTURE
 from fakegan.data.layout import rooted
 from fakegan.data.store import FaceStore
 from fakegan.labels import FAKE
 from tests.helpers import as_zip, encode, fill, picture, snapshot
-
-NO_PICTURE = "not a JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF or HEIC picture"
 
 
 def test_root_layouts_kept_splits_and_a_limit(tmp_path, prepared):
@@ -162,6 +161,9 @@ def test_a_declared_group_named_like_a_pictures_own_is_that_group(tmp_path, prep
         (("--root", "DIR/classes"), "fake holds no pictures: it is empty"),
         (("--real", "a=DIR", "--keep-splits"), "--keep-splits needs --root"),
         (("--real", "a=DIR", "--groups", "DIR/none.csv"), "none.csv"),
+        (("--real", "a=DIR/classes/real", "--group-by", "folder"), "none lies in a folder below its source's own"),
+        (("--real", "a=DIR/classes/real", "--group-by", "name"), "none is numbered, with a name before the number"),
+        (("--real", "a=DIR", "--group-by", "folder", "--groups", "g.csv"), "leave out --group-by"),
         (("--real", "a=DIR", "--workers", "0"), "--workers"),
         (("--real", "a=DIR", "--npy-range", "1,0"), "LOW must be below HIGH"),
         (("--real", "a=DIR", "--reel", "a=DIR"), "--reel"),

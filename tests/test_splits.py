@@ -4,15 +4,14 @@ import re
 import shlex
 from dataclasses import fields, replace
 from itertools import permutations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from fakegan.data.faces import DataSettings, open_faces
-from fakegan.data.images import Geometry, face_from_pixels
+from fakegan.data.faces import DataSettings, divided
 from fakegan.data.splits import AUTOENCODER, CLASSIFIER, SplitConfig, Splits, split_faces
-from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import FAKE, REAL
 
@@ -298,23 +297,18 @@ def test_impossible_settings_name_the_key(config, told):
         split_faces(*table(100), config)
 
 
-def test_a_limit_keeps_each_source_in_each_split_and_no_group_changes_sides(tmp_path):
-    with StoreWriter(tmp_path / "faces", Geometry()) as writer:
-        rng = np.random.default_rng(2)
-        for source, label, count in (("camera", REAL, 90), ("gan_a", FAKE, 60), ("gan_b", FAKE, 30)):
-            for i in range(count):
-                face = face_from_pixels(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
-                row = Row.of(face, file=f"{source}/{i}", label=label, source=source, group=f"{source} {i // 2}")
-                writer.append(face.pixels, row)
-    everything = DataSettings("faces", tmp_path / "faces")
-    whole, few = (open_faces(replace(everything, limit=limit), tmp_path, {}) for limit in (None, 4))
-    kept = rows_of(few.splits)
-    for name, rows in rows_of(whole.splits).items():
+def test_a_limit_keeps_each_source_in_each_split_and_no_group_changes_sides():
+    labels, sources, _, split = with_sources(table(180, real=90), camera=90, gan_a=60, gan_b=30)
+    groups = np.array([f"{source} {row // 2}" for row, source in enumerate(sources)])
+    store = SimpleNamespace(labels=labels, sources=sources, groups=groups, kept_split=split)
+    whole, few, many = (divided(store, DataSettings("faces", None, limit=limit), {}) for limit in (None, 4, 1000))
+    kept = rows_of(few)
+    for name, rows in rows_of(whole).items():
         assert kept[name] <= rows
-        assert (np.diff(getattr(few.splits, name)) > 0).all()
+        assert (np.diff(getattr(few, name)) > 0).all()
         for source in ("camera", "gan_a", "gan_b"):
-            there, here = (sum(whole.store.sources[row] == source for row in side) for side in (rows, kept[name]))
+            there, here = (sum(sources[row] == source for row in side) for side in (rows, kept[name]))
             assert here == min(there, 4)
-    left = len(whole.store) - sum(map(len, kept.values()))
-    assert few.splits.left_out == {"data.limit=4 for each source in each split": left}
-    assert rows_of(open_faces(replace(everything, limit=1000), tmp_path, {}).splits) == rows_of(whole.splits)
+    left = 180 - sum(map(len, kept.values()))
+    assert few.left_out == {"data.limit=4 for each source in each split": left}
+    assert rows_of(many) == rows_of(whole)

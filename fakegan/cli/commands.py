@@ -44,10 +44,10 @@ class _Quiet(argparse.Action):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser with --version and -q, whose error is one sentence with exit code 2."""
+    """A parser with --version and -q, whose error is one sentence with exit code 2; options are written in full."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
         self.add_argument("--version", action="version", version=f"FakeGAN {fakegan.__version__}")
         self.add_argument(*QUIET, action=_Quiet, nargs=0, help="show only warnings, errors and the result")
 

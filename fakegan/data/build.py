@@ -9,9 +9,10 @@ import hashlib
 import multiprocessing
 import os
 import re
+import sys
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from fakegan.data.duplicates import Duplicates, find_duplicates
 from fakegan.data.formats import ImageError, describe_left_out
@@ -33,12 +35,12 @@ from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.data.summary import SourceSummary, Summary
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import REAL
+from fakegan.system.log import quiet
 from fakegan.system.pool import in_order
 
 CHUNK = 32  # pictures a worker reads at a time: 400 kB of faces on the way back
 _OWN_GROUP = re.compile("[0-9a-f]{16}")  # the name of the group of a picture that is alone in it
 
-Progress = Callable[[int, int], None]  # pictures done, pictures in all
 Outcome = Face | str  # the reason where there is no face
 
 
@@ -90,7 +92,6 @@ def build_store(
     workers: int = 1,  # 0 or 1: in this process
     overwrite: bool = False,
     dry_run: bool = False,  # reads and summarises, writes nothing
-    progress: Progress | None = None,
 ) -> Summary:
     """Makes the store, the same bytes for any number of workers.
 
@@ -103,12 +104,12 @@ def build_store(
     with ExitStack() as stack:
         writer = None if dry_run else stack.enter_context(StoreWriter(out, recipe.geometry, overwrite))
         summaries, total = _count(recipe, containers)
-        found, done = _Found(), 0
-        for chunk, outcomes in _read_chunks(_chunks(recipe, containers), recipe.geometry, workers, total):
-            _keep(chunk, outcomes, grouping, summaries[chunk.source.name], found, writer)
-            done += len(outcomes)
-            if progress:
-                progress(done, total)
+        found = _Found()
+        interval = 0.1 if sys.stderr.isatty() else 10  # seconds: a log needs few lines
+        with tqdm(total=total, unit=" pictures", mininterval=interval, delay=interval, disable=quiet()) as bar:
+            for chunk, outcomes in _read_chunks(_chunks(recipe, containers), recipe.geometry, workers, total):
+                _keep(chunk, outcomes, grouping, summaries[chunk.source.name], found, writer)
+                bar.update(len(outcomes))
         for summary in summaries.values():
             summary.refuse_empty()
         grouping.refuse_unused(any_group=bool(found.group_names))
@@ -167,7 +168,7 @@ def _keep(
     for name, outcome in zip(chunk.names, outcomes, strict=True):
         file, group = f"{prefix}/{name}", grouping.of(prefix, name)
         if isinstance(outcome, str):
-            summary.reject(outcome)
+            summary.reasons[outcome] += 1
             if writer:
                 writer.reject(file, source.name, outcome)
             continue
@@ -230,7 +231,8 @@ def _summarise(
     for source in sources:
         own = numbers == found.source_numbers[source.name]
         source.exact, source.near = int(duplicates.exact[own].sum()), int(duplicates.near[own].sum())
-    summary = Summary(sources, both_classes=duplicates.both_classes, unused_groups=grouping.unused)
+    unused = len(grouping.declared) - len(grouping.used)
+    summary = Summary(sources, both_classes=duplicates.both_classes, unused_groups=unused)
     if recipe.group_by:
         summary.grouped = recipe.group_by, len(found.group_names)
     elif not recipe.groups:

@@ -98,9 +98,7 @@ def _upsample(code: Colour, source: str, uneven: float, rng: Generator) -> Colou
     Every upsampling is zero insertion, which repeats the spectrum, and a kernel that should remove the copies
     (Zhang et al. 2019). A transposed convolution learns that kernel: taps that do not balance leave a
     checkerboard. The others fix it (box, tent) and learn a 3x3 convolution after it; after the box it smooths.
-
-    Args:
-        uneven: how far learnt taps are from balance; 0 gives the ideal kernel.
+    `uneven` says how far learnt taps are from balance; 0 gives the ideal kernel.
     """
     _, height, width = code.shape
     padded = np.pad(code, ((0, 0), (2, 2), (2, 2)), "edge")
@@ -121,8 +119,7 @@ def _upsample(code: Colour, source: str, uneven: float, rng: Generator) -> Colou
 def _redraw(picture: Colour, source: str, kept: float, uneven: float, rng: Generator) -> Colour:
     """A picture (3, N, N) as the generator draws it: from 16x16, doubling, adding detail at each size.
 
-    Args:
-        kept: share of the 64x64 level's detail that is drawn; coarser levels lose less of theirs.
+    `kept` is the share of the 64x64 level's detail that is drawn; coarser levels lose less of theirs.
     """
     size = picture.shape[1]
     if size == _CODE:

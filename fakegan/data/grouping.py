@@ -62,11 +62,6 @@ class Grouping:
                 return self.declared[key]
         return ""
 
-    @property
-    def unused(self) -> int:
-        """Lines of the CSV that named no picture."""
-        return len(self.declared) - len(self.used)
-
     def refuse_unused(
         self,
         any_group: bool,  # whether a picture was given a group

@@ -32,11 +32,10 @@ class SourceSummary:
 
     name: str
     label: int
-    rejected: int = 0
     left_out: Counter[str] = field(default_factory=Counter)  # files that are clearly no pictures, by suffix
     exact: int = 0  # rows that repeat an earlier picture of any source
     near: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)  # of the pictures that could not be used
     formats: Counter[str] = field(default_factory=Counter)
     profiles: Counter[str] = field(default_factory=Counter)  # colour profiles other than sRGB, by name
     grey: int = 0
@@ -49,6 +48,11 @@ class SourceSummary:
         """Pictures that could be used."""
         return len(self.widths)
 
+    @property
+    def rejected(self) -> int:
+        """Pictures that could not be used."""
+        return self.reasons.total()
+
     def add(self, face: Face) -> None:
         """Counts a picture and the properties of its file."""
         self.formats[face.format] += 1
@@ -59,11 +63,6 @@ class SourceSummary:
         self.heights.append(face.height)
         if face.jpeg_quantiser_mean == face.jpeg_quantiser_mean:  # not NaN
             self.quantisers.append(face.jpeg_quantiser_mean)
-
-    def reject(self, reason: str) -> None:
-        """Counts a picture that could not be used."""
-        self.rejected += 1
-        self.reasons[reason] += 1
 
     def refuse_empty(self) -> None:
         """Raises FakeganError where no picture could be used."""

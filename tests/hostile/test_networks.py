@@ -8,29 +8,22 @@ import pytest
 import torch
 
 from fakegan.data.familiarity import Familiarity
-from fakegan.data.images import Geometry
-from fakegan.detector import Detector, NetSpec
+from fakegan.detector import Detector
 from fakegan.nets.autogan import AutoGAN
-from fakegan.nets.simple_cnn import SimpleCNN
 from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.runs.folder import DETECTOR_FILE
 from fakegan.stages.reconstruct import load_autoencoder
 from tests.helpers import smooth_faces
 from tests.hostile.conftest import refused
-
-NET: dict[str, Any] = {"_target_": "fakegan.nets.simple_cnn.SimpleCNN", "in_channels": 3, "dropout": 0.5}
-AUTOGAN: dict[str, Any] = {"_target_": "fakegan.nets.autogan.AutoGAN", "depth": 1, "width": 4, "norm": "none"}
+from tests.pictures import AUTOGAN, detector
 
 
 @pytest.fixture
 def detector_file(tmp_path: Path) -> Path:
     """A detector of reconstructions, whole."""
-    classifier = NetSpec(NET, SimpleCNN(3, 0.5).state_dict())
     sides, rows = np.full(40, 64), np.arange(40)
     familiarity = Familiarity.learn(smooth_faces(40, np.random.default_rng(1)), sides, sides, rows[:20], rows[20:])
-    autoencoder = NetSpec(AUTOGAN, AutoGAN(1, 4).state_dict())
-    detector = Detector(Geometry(), "reconstruction", classifier, autoencoder, familiarity=familiarity)
-    detector.save(tmp_path / DETECTOR_FILE)
+    detector(familiarity=familiarity).save(tmp_path / DETECTOR_FILE)
     assert Detector.load(tmp_path).view_name == "reconstruction"
     return tmp_path / DETECTOR_FILE
 
