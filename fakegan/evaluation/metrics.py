@@ -72,8 +72,8 @@ def measures(
             raise FakeganError("some scores are not probabilities: the classifier has diverged")
     weighted = WeightedMeasures(scores, labels, sources, threshold, uncalibrated)
     values = {key: float(value[0]) for key, value in weighted(np.ones((1, len(scores)))).items()}
-    chunks = [weighted(w) for w in intervals.resample_weights(groups, labels, resamples, np.random.default_rng(seed))]
-    resampled = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in values}
+    drawn = intervals.resampled(lambda w: np.stack(list(weighted(w).values())), labels, groups, resamples, seed)
+    resampled = dict(zip(values, drawn, strict=True))  # (R,) each
     bearing = _groups_bearing(values, labels, sources, groups)
     found = {key: intervals.bounded(value, resampled[key], bearing[key]) for key, value in values.items()}
     apart = {}
