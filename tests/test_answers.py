@@ -33,12 +33,7 @@ def answered(*runs: FinishedRun) -> list[Answer]:
     ("strengths", "verdict", "tone", "words"),
     [  # of images and of reconstructions
         ((0, 8), "Yes", "yes", r"AutoGAN helps .*: AUROC 1\.000 against 0\.\d+, \+0\.\d+ \[\+.*for 1 pair\)"),
-        (
-            (8, 0),
-            "No, it hurts",
-            "no",
-            r"AutoGAN hurts .*: AUROC 0\.\d+ against 1\.000, -0\.\d+ \[-.*McNemar p < 0\.001",
-        ),
+        ((8, 0), "No, it hurts", "no", r"hurts .*: AUROC 0\.\d+ against 1\.000, -0\.\d+ \[-.*McNemar p < 0\.001"),
         ((1, 1), "Not shown", "open", r"is not shown to differ .*\[-0\.\d+, \+0\.\d+\]"),
         ((-4, -8), "Moot: worse than guessing (AUROC below 0.5)", "open", "In 1 of 1 both are worse than guessing"),
     ],
@@ -142,11 +137,8 @@ def test_an_analysis_that_lacks_what_a_report_reads_is_one_sentence(
 
 
 def test_reconstruction_errors_are_those_of_the_faces_that_were_scored(finish: Finish, tmp_path: Path) -> None:
-    run, rng, shift = (
-        finish("pipeline=recon_classify"),
-        np.random.default_rng(3),
-        {"camera": 0.0, "gan_a": 3, "gan_b": -3},
-    )
+    run, rng = finish("pipeline=recon_classify"), np.random.default_rng(3)
+    shift = {"camera": 0.0, "gan_a": 3, "gan_b": -3}
     with (run.path / "analysis" / "errors.csv").open("w", newline="") as out:
         lines = csv.writer(out)
         lines.writerow(("file", "source", "label", "l1", "psnr", "ssim", "high_frequency", "complexity"))

@@ -39,10 +39,7 @@ def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_seen_and_unseen_generators_are_answered_and_shown_separately(finish: Finish, tmp_path: Path) -> None:
     options = ("data.split.unseen=[gan_b]",)
-    runs = [
-        finish("pipeline=classify", *options, strength=0.0),
-        finish("pipeline=recon_classify", *options, strength=8),
-    ]
+    runs = [finish(f"pipeline={name}", *options, strength=s) for name, s in (("classify", 0.0), ("recon_classify", 8))]
     seen, unseen = grouped(runs)
     assert (seen.where, unseen.where) == (" (seen generators)", " (unseen generators)")
     assert ({*seen.faces.sources}, {*unseen.faces.sources}) == ({"camera", "gan_a"}, {"camera", "gan_b"})
@@ -180,16 +177,9 @@ def test_in_a_browser_nothing_is_missing_and_nothing_complains(finish: Finish, t
     watched = tmp_path / "watched.html"
     without_policy = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", content)
     watched.write_text(without_policy.replace("</body>", f"{PROBE}</body>"))
-    command = [
-        str(BROWSER),
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--virtual-time-budget=5000",
-    ]
-    command += ["--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}"]
-    command += ["--enable-logging=stderr", "--v=0", "--dump-dom"]
+    quiet = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --enable-logging=stderr --v=0"
+    command = [str(BROWSER), "--headless", *quiet.split(), "--virtual-time-budget=5000", "--dump-dom"]
+    command.append(f"--user-data-dir={tmp_path / 'profile'}")
     home = {**os.environ, "HOME": str(tmp_path)}
     for width in (500, 1280):  # headless Chromium opens no window narrower than 500
         for shown in (watched, tmp_path / "report" / "report.html"):
