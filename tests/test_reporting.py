@@ -1,7 +1,5 @@
 """Reports of finished runs whose scores are simulated: the files, and the pages that people see."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -16,18 +16,9 @@ def test_roc_by_hand() -> None:
     assert [curves.tpr_at_fpr(limit)[0] for limit in (0.01, 0.5)] == [0.5, 1.0]
 
 
-@pytest.mark.parametrize(
-    ("scores", "labels", "area"),
-    [
-        (SCORES, LABELS, 0.75),
-        ([0.1, 0.2, 0.8, 0.9], LABELS, 1.0),  # a higher score means fake
-        ([0.9, 0.8, 0.2, 0.1], LABELS, 0.0),
-        ([0.5, 0.5], [0, 1], 0.5),  # ties count half
-        ([0.5, 0.5, 0.9], [0, 1, 1], 0.75),
-    ],
-)
-def test_auroc_by_hand(scores: list[float], labels: list[int], area: float) -> None:
-    assert auroc(np.array(scores), np.array(labels)) == area
+def test_auroc_by_hand() -> None:
+    assert auroc(np.array([0.1, 0.2, 0.8, 0.9]), LABELS) == 1.0  # a higher score means fake
+    assert auroc(np.array([0.5, 0.5, 0.9]), np.array([0, 1, 1])) == 0.75  # ties count half
 
 
 def test_equal_error_rate_lies_between_two_points() -> None:

@@ -24,18 +24,7 @@ from fakegan.system.columns import in_columns, width
 from fakegan.system.files import building_folder, csv_table, replacing
 
 LISTED = 10  # significant pairs on the terminal, at most
-_HOW_TO_READ = (
-    "Labels are real 0 and fake 1; a score is P(fake). The threshold was chosen on validation faces alone.",
-    "AUROC is the chance that a random fake scores above a random real face: 0.5 is guessing, higher is better at "
-    "telling fakes. FPR is the share of real faces called fake. EER is the error where both kinds are equal; lower is "
-    "better. ECE is the mean distance between P(fake) and the share of fakes; lower is better.",
-    "Intervals are 95% by bootstrap over groups: a person or origin is drawn with all its faces together.",
-    "Differences are tested on the same faces: AUROC by paired bootstrap (with several seeds, Student's t on faces and "
-    "seeds together), verdicts by McNemar's test; p-values are after Holm's correction, and below 0.05 count as shown. "
-    "With one seed a configuration, a verdict is on those trained networks; it takes several seeds to speak of how "
-    "they would be trained again.",
-    "Cohen's d is a difference of means in standard deviations: 0.2 is called small, 0.5 medium, 0.8 large.",
-)
+_HOW_TO_READ = Path(__file__).with_name("how_to_read.txt")  # a paragraph a line
 
 
 def report_sweep(settings: Sequence[RunSettings], folder: Path) -> str:
@@ -69,7 +58,7 @@ def write_report(
         ("Reconstructions", reconstruction.chapter(autoencoders)),
         ("Data", faces.data(runs)),
         ("Runs and versions", [*tables.provenance(runs, called), Text(f"This report: {command}")]),
-        ("How to read it", [Items(_HOW_TO_READ)]),
+        ("How to read it", [Items(_HOW_TO_READ.read_text(encoding="utf-8").splitlines())]),
     ]
     sections = [Section(title, blocks) for title, blocks in chapters if blocks]
     report = Report("FakeGAN: real faces against fakes", _lead(runs, groups), answered, sections)
