@@ -2,7 +2,6 @@
 
 import json
 import math
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -146,16 +145,3 @@ def test_95_percent_intervals_hold_the_truth_by_group_only() -> None:
     # 475 of 500 are expected, with a standard error of 5.
     assert all(460 <= held[name] <= 490 for name in truth), held
     assert held["d, groups ignored"] < 400, held
-
-
-def test_some_thousand_faces_take_little_memory() -> None:
-    """A table of each with each would take 128 MB."""
-    rng = np.random.default_rng(3)
-    values, labels = rng.normal(size=4000), np.repeat([0, 1], 2000)
-    groups = (np.arange(4000) // 2).astype(str)
-    tracemalloc.start()
-    s.difference(values, labels, groups)
-    s.correlation(values, values**2, labels, groups)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 40_000_000
