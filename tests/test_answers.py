@@ -149,7 +149,7 @@ def test_reconstruction_errors_are_those_of_the_faces_that_were_scored(finish: F
     assert f"Cohen's d of L1 {(np.mean(fake) - np.mean(real)) / np.sqrt(pooled):+.3f} [" in answer.sentence
     assert "smaller error" in answer.sentence
     assert f"about the {n + m} faces scored here, of {len(run.scores)} test faces" in answer.sentence
-    write_report([part], tmp_path / "report", "evaluate.py")
+    write_report([part], tmp_path / "report")
     text = parse_html((tmp_path / "report" / "report.html").read_text()).text
     assert "test split; only camera, gan_b" in text
     assert "its pictures show all test faces of the runs" in text

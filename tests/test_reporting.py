@@ -26,7 +26,7 @@ from tests.helpers import Page, csv_rows, parse_html
 
 def reported(runs: list[FinishedRun], folder: Path) -> tuple[str, Page]:
     """The words for the terminal, and the page."""
-    text = write_report(runs, folder, "evaluate.py 'runs=[<a>]'")
+    text = write_report(runs, folder)
     return text, parse_html((folder / "report.html").read_text())
 
 
@@ -78,13 +78,13 @@ def test_the_report_is_whole_and_replaces_an_earlier_one(finish: Finish, tmp_pat
     ]
     ledger.record(runs[0].path, 10, "abc")
     folder = tmp_path / "report"
-    write_report(runs[:1], folder, "first")
+    write_report(runs[:1], folder)
     text, page = reported(runs, folder)
     assert text.endswith(f"report: {folder / 'report.html'}")
     files = {"report.html", "report.md", "report_pictures", "comparison.json", "seeds.csv"}
     assert {p.name for p in folder.iterdir()} == files
     figures = ("98.9%", "64.24%", "64.80%", "torch 2.6", "gan_a (fake)", "worst generator", "total variation")
-    commands = ("This report: evaluate.py 'runs=[<a>]'", "train.py seed=<1>")
+    commands = (f"This report: {ledger.command()}", "train.py seed=<1>")
     for words in (*figures, *commands, "scored 4 times", "no longer unseen", "Wrong: real faces called fake"):
         assert words in page.text, words
     faces = [image for image in page.all("img") if (image["alt"] or "").startswith(("real face", "fake face"))]
@@ -100,7 +100,7 @@ def test_a_report_fits_80_columns_with_long_names(finish: Finish, tmp_path: Path
     name = "classifier.name=a_classifier_with_quite_a_long_name_for_a_terminal"
     rates = ("classifier.optimizer.lr=0.0012345", "classifier.optimizer.lr=0.0054321")
     runs = [finish("pipeline=classify", name, rate, seed=seed) for rate in rates for seed in (1, 2, 3)]
-    *lines, _ = write_report(runs, tmp_path / "report", "evaluate.py").splitlines()  # the last one is a path
+    *lines, _ = write_report(runs, tmp_path / "report").splitlines()  # the last one is a path
     assert max(map(len, lines)) < 80
 
 
@@ -118,7 +118,7 @@ def test_runs_on_different_faces_are_not_compared(finish: Finish, tmp_path: Path
 
 def test_the_same_run_twice_is_refused(finish: Finish, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="same configuration and seed"):
-        write_report([finish("pipeline=classify"), finish("pipeline=classify")], tmp_path / "report", "evaluate.py")
+        write_report([finish("pipeline=classify"), finish("pipeline=classify")], tmp_path / "report")
     assert not (tmp_path / "report").exists()
 
 
