@@ -1,7 +1,5 @@
 """Finished runs made without training: metrics from simulated scores of the generated faces."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

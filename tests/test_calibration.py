@@ -77,8 +77,8 @@ def test_unsure_holds_the_lower_edge_of_its_band_and_a_whole_side_without_a_leve
 
 
 def test_reliability_by_hand() -> None:
-    scores, labels = np.array([0.0, 0.1, 0.2, 0.9, 1.0]), np.array([0, 1, 0, 1, 1])
-    mean_score, share, count = reliability(scores, labels, bins=4)
-    assert count.tolist() == [3, 0, 0, 2]
-    assert mean_score == pytest.approx([0.1, np.nan, np.nan, 0.95], nan_ok=True)
-    assert share == pytest.approx([1 / 3, np.nan, np.nan, 1], nan_ok=True)
+    scores, labels = np.array([0.0, 0.02, 0.04, 0.96, 1.0]), np.array([0, 1, 0, 1, 1])  # of fifteen bins
+    mean_score, share, count = reliability(scores, labels)
+    assert count.tolist() == [3, *[0] * 13, 2]
+    assert mean_score == pytest.approx([0.02, *[np.nan] * 13, 0.98], nan_ok=True)
+    assert share == pytest.approx([1 / 3, *[np.nan] * 13, 1], nan_ok=True)

@@ -1,21 +1,11 @@
 import dataclasses
-import json
 import math
 
 import numpy as np
 import pytest
 
 from fakegan.errors import FakeganError, UsageError
-from fakegan.evaluation.compare import (
-    Scored,
-    bootstrap_p,
-    compare,
-    holm,
-    mcnemar_midp,
-    over_seeds,
-    sign_flip_p,
-    wins,
-)
+from fakegan.evaluation.compare import Scored, bootstrap_p, compare, holm, mcnemar_midp, sign_flip_p, wins
 from fakegan.evaluation.intervals import student_p, student_reach
 from fakegan.evaluation.roc import auroc
 
@@ -83,12 +73,6 @@ def test_bootstrap_p_by_hand(differences: np.ndarray, p: float) -> None:
     assert bootstrap_p(differences) == bootstrap_p(-differences) == pytest.approx(p, rel=1e-3)
 
 
-def test_over_seeds_by_hand() -> None:
-    both = {"mean": pytest.approx(0.8), "spread": pytest.approx(0.02**0.5), "values": [0.7, 0.9]}
-    assert over_seeds([0.7, 0.9]) == both
-    assert over_seeds([0.7]) == {"mean": 0.7, "spread": None, "values": [0.7]}
-
-
 def test_a_better_one_is_found_better() -> None:
     labels, groups = _faces()
     good, poor = _scored("good", labels, 2.5), _scored("poor", labels, 0.3, noise_seed=1)
@@ -112,15 +96,6 @@ def test_the_same_scores_do_not_differ() -> None:
     assert {**c.auroc_difference, "low": -c.auroc_difference["low"]} == {"value": 0, "low": exact, "high": exact}
     assert c.accuracy_difference["value"] == 0
     assert c.p_auroc == c.p_mcnemar == 1.0
-
-
-def test_the_same_faces_for_both_make_the_interval_narrow() -> None:
-    labels, groups = _faces()
-    one, other = _scored("one", labels, 1.0), _scored("other", labels, 1.0, noise_seed=1)
-    close = _at_half("close", np.clip(one.scores + 0.01 * np.random.default_rng(5).normal(size=(1, 200)), 0, 1))
-    paired, apart, _ = compare([one, close, other], labels, groups, resamples=200)
-    narrow, wide = (c.auroc_difference["high"] - c.auroc_difference["low"] for c in (paired, apart))
-    assert narrow < wide / 5
 
 
 @pytest.mark.parametrize(("n", "differ"), [(3, False), (100, True)])  # exceptions: 1 - 0.025^(1/n) is 0.71, or 0.04
@@ -208,9 +183,7 @@ def test_holm_counts_all_pairs_and_wins_are_those_left() -> None:
     assert [c.p_auroc_holm for c in comparisons] == holm([c.p_auroc for c in comparisons])
     assert [c.p_mcnemar_holm for c in comparisons] == holm([c.p_mcnemar for c in comparisons])
     assert wins(comparisons, names).tolist() == [[0, 0, 1], [0, 0, 1], [-1, -1, 0]]
-    assert wins(comparisons, names[::-1]).tolist() == [[0, -1, -1], [1, 0, 0], [1, 0, 0]]
     assert wins([dataclasses.replace(c, p_auroc_holm=0.05) for c in comparisons], names).tolist() == [[0] * 3] * 3
-    json.dumps([dataclasses.asdict(c) for c in comparisons])
 
 
 def test_comparisons_are_repeatable() -> None:

@@ -62,7 +62,7 @@ def shell(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Shell:
 def test_the_config_tree_and_the_scripts_are_in_the_wheel(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     conf = {f"fakegan/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*") if path.is_file()}
-    package = [path for path in (ROOT / "fakegan").rglob("*") if path.suffix in {".py", ".jinja", ".css"}]
+    package = [path for path in (ROOT / "fakegan").rglob("*") if path.suffix in {".py", ".jinja", ".css", ".txt"}]
     modules = {str(path.relative_to(ROOT)) for path in package}
     assert conf
     wanted = conf | modules | {"fakegan/scripts/train.py", "fakegan/scripts/evaluate.py", "fakegan/py.typed"}

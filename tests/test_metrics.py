@@ -7,6 +7,7 @@ from torchmetrics.functional.classification import binary_auroc, binary_average_
 
 from fakegan.errors import FakeganError
 from fakegan.evaluation.metrics import WeightedMeasures, choose_threshold, judged, measures
+from tests.helpers import intervals
 
 SCORES, LABELS = np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1])
 ALONE = np.array(["a", "b", "c", "d"])  # each face its own group
@@ -102,14 +103,6 @@ def test_a_source_that_a_resample_lacks_has_no_value_there() -> None:
     assert not np.isnan(weighted["gan_1", "auroc"]).any()
 
 
-def _every_measure(m: dict[str, Any]) -> dict[str, dict[str, float]]:
-    found = {}
-    for name, x in m.items():
-        if isinstance(x, dict):
-            found |= {name: x} if "value" in x else {f"{name}/{k}": v for k, v in _every_measure(x).items()}
-    return found
-
-
 def test_every_measure_has_an_interval_that_holds_it_and_is_repeatable() -> None:
     scores, labels, sources, before = _faces()
     groups = (np.arange(len(scores)) // 2).astype(np.str_)
@@ -117,12 +110,12 @@ def test_every_measure_has_an_interval_that_holds_it_and_is_repeatable() -> None
     def measured(**seed: int) -> dict[str, Any]:
         return measures(scores, labels, sources, groups, 0.5, uncalibrated=before, resamples=200, **seed)
 
-    every = _every_measure(measured())
+    every = list(intervals(measured()))
     assert len(every) == 13 + 4 * 3 + 4
-    for name, x in every.items():
-        assert 0 <= x["low"] <= x["value"] <= x["high"] <= 1, name
-        assert x["high"] - x["low"] > 0.01, name
-    assert every == _every_measure(measured()) != _every_measure(measured(seed=1))
+    for x in every:
+        assert 0 <= x["low"] <= x["value"] <= x["high"] <= 1
+        assert x["high"] - x["low"] > 0.01
+    assert every == list(intervals(measured())) != list(intervals(measured(seed=1)))
 
 
 def test_a_perfect_result_does_not_claim_certainty() -> None:
@@ -156,20 +149,15 @@ def test_a_generator_of_one_face_leaves_the_mean_open() -> None:
     assert m["over_generators"]["mean_auroc"] == m["over_generators"]["worst_auroc"] == gan
 
 
-@pytest.mark.parametrize("label", [0, 1])
-def test_one_class_is_an_error(label: int) -> None:
-    only = np.full(4, label)
-    with pytest.raises(FakeganError, match="real" if label else "fake"):
-        measures(SCORES, only, SOURCES, ALONE, 0.5)
-    with pytest.raises(FakeganError):
-        choose_threshold(SCORES, only)
-
-
-def test_scores_that_are_no_probabilities_are_an_error() -> None:
-    with pytest.raises(FakeganError, match="diverged"):
-        measures(np.array([0.1, np.nan, 0.3, 0.4]), LABELS, SOURCES, ALONE, 0.5)
-    with pytest.raises(FakeganError, match="diverged"):
-        measures(SCORES, LABELS, SOURCES, ALONE, 0.5, uncalibrated=SCORES + 1)
+def test_one_class_and_scores_that_are_no_probabilities_are_an_error() -> None:
+    for label, missing in ((0, "fake"), (1, "real")):
+        with pytest.raises(FakeganError, match=missing):
+            measures(SCORES, np.full(4, label), SOURCES, ALONE, 0.5)
+    with pytest.raises(FakeganError, match="no fake"):
+        choose_threshold(SCORES, np.zeros(4))
+    for scores, before in ((np.array([0.1, np.nan, 0.3, 0.4]), None), (SCORES, SCORES + 1)):
+        with pytest.raises(FakeganError, match="diverged"):
+            measures(scores, LABELS, SOURCES, ALONE, 0.5, uncalibrated=before)
 
 
 def test_seen_and_unseen_generators_are_measured_separately_by_hand() -> None:

@@ -39,7 +39,7 @@ def test_roc_comparison_draws_each_seed_and_the_mean_between_them() -> None:
 
 
 def test_seeds_plot_has_a_dot_a_seed_and_the_mean() -> None:
-    axes = plots.seeds_plot({"a": [0.7, 0.9], "b": [0.6]}, "AUROC").axes[0]
+    axes = plots.seeds_plot({"a": [0.7, 0.9], "b": [0.6]}).axes[0]
     bar, dots = axes.lines[:2]
     assert (list(bar.get_xdata()), list(dots.get_xdata())) == (pytest.approx([0.8, 0.8]), [0.7, 0.9])
     assert [t.get_text() for t in axes.texts] == ["0.800", "0.600"]
@@ -51,7 +51,7 @@ def test_long_names_stay_on_a_figure_as_wide_as_a_phone(count: int) -> None:
     figures = (
         plots.wins_matrix(np.zeros((count, count), dtype=int), names),
         plots.roc_comparison({name: [(SCORES, LABELS)] for name in names}),
-        plots.seeds_plot({name: [0.7, 0.8] for name in names}, "AUROC"),
+        plots.seeds_plot({name: [0.7, 0.8] for name in names}),
     )
     for figure in figures:
         figure.draw_without_rendering()

@@ -1,7 +1,5 @@
 """A report's content as HTML and Markdown: parsed again, not looked at as text."""
 
-from __future__ import annotations
-
 import base64
 import io
 import re

@@ -1,7 +1,5 @@
 """Reports of finished runs whose scores are simulated: the files, and the pages that people see."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -29,7 +27,7 @@ from tests.pages import Page, parse_html
 
 def reported(runs: list[FinishedRun], folder: Path) -> tuple[str, Page]:
     """The words for the terminal, and the page."""
-    text = write_report(runs, folder, "evaluate.py 'runs=[<a>]'")
+    text = write_report(runs, folder)
     return text, parse_html((folder / "report.html").read_text())
 
 
@@ -40,10 +38,7 @@ def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_seen_and_unseen_generators_are_answered_and_shown_separately(finish: Finish, tmp_path: Path) -> None:
     options = ("data.split.unseen=[gan_b]",)
-    runs = [
-        finish("pipeline=classify", *options, strength=0.0),
-        finish("pipeline=recon_classify", *options, strength=8),
-    ]
+    runs = [finish(f"pipeline={name}", *options, strength=s) for name, s in (("classify", 0.0), ("recon_classify", 8))]
     seen, unseen = grouped(runs)
     assert (seen.where, unseen.where) == (" (seen generators)", " (unseen generators)")
     assert ({*seen.faces.sources}, {*unseen.faces.sources}) == ({"camera", "gan_a"}, {"camera", "gan_b"})
@@ -84,13 +79,13 @@ def test_the_report_is_whole_and_replaces_an_earlier_one(finish: Finish, tmp_pat
     ]
     ledger.record(runs[0].path, 10, "abc")
     folder = tmp_path / "report"
-    write_report(runs[:1], folder, "first")
+    write_report(runs[:1], folder)
     text, page = reported(runs, folder)
     assert text.endswith(f"report: {folder / 'report.html'}")
     files = {"report.html", "report.md", "report_pictures", "comparison.json", "seeds.csv"}
     assert {p.name for p in folder.iterdir()} == files
     figures = ("98.9%", "64.24%", "64.80%", "torch 2.6", "gan_a (fake)", "worst generator", "total variation")
-    commands = ("This report: evaluate.py 'runs=[<a>]'", "train.py seed=<1>")
+    commands = (f"This report: {ledger.command()}", "train.py seed=<1>")
     for words in (*figures, *commands, "scored 4 times", "no longer unseen", "Wrong: real faces called fake"):
         assert words in page.text, words
     faces = [image for image in page.all("img") if (image["alt"] or "").startswith(("real face", "fake face"))]
@@ -106,7 +101,7 @@ def test_a_report_fits_80_columns_with_long_names(finish: Finish, tmp_path: Path
     name = "classifier.name=a_classifier_with_quite_a_long_name_for_a_terminal"
     rates = ("classifier.optimizer.lr=0.0012345", "classifier.optimizer.lr=0.0054321")
     runs = [finish("pipeline=classify", name, rate, seed=seed) for rate in rates for seed in (1, 2, 3)]
-    *lines, _ = write_report(runs, tmp_path / "report", "evaluate.py").splitlines()  # the last one is a path
+    *lines, _ = write_report(runs, tmp_path / "report").splitlines()  # the last one is a path
     assert max(map(len, lines)) < 80
 
 
@@ -124,7 +119,7 @@ def test_runs_on_different_faces_are_not_compared(finish: Finish, tmp_path: Path
 
 def test_the_same_run_twice_is_refused(finish: Finish, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="same configuration and seed"):
-        write_report([finish("pipeline=classify"), finish("pipeline=classify")], tmp_path / "report", "evaluate.py")
+        write_report([finish("pipeline=classify"), finish("pipeline=classify")], tmp_path / "report")
     assert not (tmp_path / "report").exists()
 
 
@@ -181,16 +176,9 @@ def test_in_a_browser_nothing_is_missing_and_nothing_complains(finish: Finish, t
     watched = tmp_path / "watched.html"
     without_policy = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", content)
     watched.write_text(without_policy.replace("</body>", f"{PROBE}</body>"))
-    command = [
-        str(BROWSER),
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--virtual-time-budget=5000",
-    ]
-    command += ["--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}"]
-    command += ["--enable-logging=stderr", "--v=0", "--dump-dom"]
+    quiet = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --enable-logging=stderr --v=0"
+    command = [str(BROWSER), "--headless", *quiet.split(), "--virtual-time-budget=5000", "--dump-dom"]
+    command.append(f"--user-data-dir={tmp_path / 'profile'}")
     home = {**os.environ, "HOME": str(tmp_path)}
     for width in (500, 1280):  # headless Chromium opens no window narrower than 500
         for shown in (watched, tmp_path / "report" / "report.html"):

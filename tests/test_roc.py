@@ -16,28 +16,11 @@ def test_roc_by_hand() -> None:
     assert [curves.tpr_at_fpr(limit)[0] for limit in (0.01, 0.5)] == [0.5, 1.0]
 
 
-@pytest.mark.parametrize(
-    ("scores", "labels", "area"),
-    [
-        (SCORES, LABELS, 0.75),
-        ([0.1, 0.2, 0.8, 0.9], LABELS, 1.0),  # a higher score means fake
-        ([0.9, 0.8, 0.2, 0.1], LABELS, 0.0),
-        ([0.5, 0.5], [0, 1], 0.5),  # ties count half
-        ([0.5, 0.5, 0.9], [0, 1, 1], 0.75),
-    ],
-)
-def test_auroc_by_hand(scores: list[float], labels: list[int], area: float) -> None:
-    assert auroc(np.array(scores), np.array(labels)) == area
+def test_auroc_by_hand() -> None:
+    assert auroc(np.array([0.1, 0.2, 0.8, 0.9]), LABELS) == 1.0  # a higher score means fake
+    assert auroc(np.array([0.5, 0.5, 0.9]), np.array([0, 1, 1])) == 0.75  # ties count half
 
 
 def test_equal_error_rate_lies_between_two_points() -> None:
     curves = Curves(found=np.array([[4.0, 10]]), alarms=np.array([[2.0, 10]]))  # fpr - fnr: -1, -0.4, 1
     assert curves.equal_error_rate() == pytest.approx([0.2 + 0.8 * 0.4 / 1.4])
-
-
-def test_curves_of_a_weighted_ranking_by_hand() -> None:
-    scores, labels = np.array([0.1, 0.4, 0.4, 0.8]), np.array([0, 0, 1, 1])
-    curves = Ranking(scores, labels).curves(np.array([[1.0, 1, 1, 1], [2, 0, 3, 1]]))
-    assert curves.found.tolist() == [[1, 2, 2], [1, 4, 4]]
-    assert curves.alarms.tolist() == [[0, 1, 2], [0, 0, 2]]
-    assert curves.auroc().tolist() == [0.875, 1.0]

@@ -2,7 +2,6 @@
 
 import json
 import math
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -119,54 +118,30 @@ def test_beyond_a_line_nothing_is_left_of_it() -> None:
     assert np.isnan(s.beyond_line(by, by, by[:2], by[:2])).all()
 
 
-@pytest.mark.parametrize(
-    ("real", "fake"),
-    [([], []), ([1.0, 2], []), ([], [1.0]), ([1.0], [2.0]), ([1.0, 1], [2.0, 2]), ([1.0, 2, 3], [7.0])],
-)
-def test_too_few_faces_give_no_nan(real: list[float], fake: list[float]) -> None:
-    values, labels, groups = _two(real, fake)
-    found = [
-        s.difference(values, labels, groups),
-        s.mean(values, labels, groups),
-        s.correlation(values, values, labels, groups),
-    ]
-    json.dumps(found, allow_nan=False)
-
-
 def test_one_face_or_faces_all_alike_claim_no_certainty() -> None:
     assert s.mean(*_two([1.0], [])) == {"value": 1, "low": None, "high": None}
+    json.dumps(s.difference(*_two([1.0], [2.0])), allow_nan=False)
     found = s.difference(*_two([1.0, 1], [2.0, 2]))
     for measure in (found["mann_whitney"]["auc"], found["kolmogorov_smirnov"]["d"]):
         assert measure["value"] == measure["high"] == 1
         assert measure["low"] == pytest.approx(math.sqrt(0.025))  # two groups without an exception
 
 
-def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+@pytest.mark.slow
+def test_95_percent_intervals_hold_the_truth_by_group_only() -> None:
     """d = 0.5 and so AUC = Phi(0.5 / sqrt 2), D = 2 Phi(0.25) - 1; four faces a group share most of their value."""
     truth = {"d": 0.5, "auc": 0.638163, "ks": 0.197413}
     rng = np.random.default_rng(2)
     held = dict.fromkeys([*truth, "d, groups ignored"], 0)
-    for _ in range(60):
+    for _ in range(500):
         labels, group = np.repeat([0, 1], 120), np.repeat(np.arange(60), 4)
         values = math.sqrt(0.8) * rng.normal(size=60)[group] + math.sqrt(0.2) * rng.normal(size=240) + labels * 0.5
         found = s.difference(values, labels, group.astype(str))
-        alone = s.difference(values, labels, np.arange(240).astype(str))
+        alone = s.standardised_difference(values, labels, np.arange(240).astype(str))
         measures = {"d": found["cohens_d"], "auc": found["mann_whitney"]["auc"], "ks": found["kolmogorov_smirnov"]["d"]}
         for name, measure in measures.items():
             held[name] += measure["low"] <= truth[name] <= measure["high"]
-        held["d, groups ignored"] += alone["cohens_d"]["low"] <= 0.5 <= alone["cohens_d"]["high"]
-    assert all(held[name] >= 52 for name in truth), held  # of 60; 57 are expected
-    assert held["d, groups ignored"] < 48, held
-
-
-def test_some_thousand_faces_take_little_memory() -> None:
-    """A table of each with each would take 128 MB."""
-    rng = np.random.default_rng(3)
-    values, labels = rng.normal(size=4000), np.repeat([0, 1], 2000)
-    groups = (np.arange(4000) // 2).astype(str)
-    tracemalloc.start()
-    s.difference(values, labels, groups)
-    s.correlation(values, values**2, labels, groups)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 40_000_000
+        held["d, groups ignored"] += alone["low"] <= 0.5 <= alone["high"]
+    # 475 of 500 are expected, with a standard error of 5.
+    assert all(460 <= held[name] <= 490 for name in truth), held
+    assert held["d, groups ignored"] < 400, held

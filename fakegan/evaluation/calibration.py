@@ -77,11 +77,10 @@ def unsure(scores: Floats, low: float, high: float) -> npt.NDArray[np.bool_]:
     return (scores >= low) & ((scores < high) | (high >= 1))
 
 
-def reliability(
-    scores: Floats, labels: Labels, bins: int = CALIBRATION_BINS
-) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
-    """Mean score, share of fakes and count of each bin of equal width, (bins,) each; NaN where a bin is empty."""
-    bin_of = calibration_bins(scores, bins)
-    count = np.bincount(bin_of, minlength=bins)
+def reliability(scores: Floats, labels: Labels) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
+    """Mean score, share of fakes and count of each of the bins of equal width; NaN where a bin is empty."""
+    bin_of = calibration_bins(scores)
+    count = np.bincount(bin_of, minlength=CALIBRATION_BINS)
     some = np.where(count, count, np.nan)
-    return np.bincount(bin_of, scores, bins) / some, np.bincount(bin_of, labels, bins) / some, count
+    mean_score, share = (np.bincount(bin_of, values, CALIBRATION_BINS) / some for values in (scores, labels))
+    return mean_score, share, count

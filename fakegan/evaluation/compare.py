@@ -176,15 +176,16 @@ def _resampled(
     groups: Groups,
     resamples: int,
     seed: int,
-) -> tuple[Floats, Floats]:
-    """AUROC and accuracy of each entry in each resample, (K, R) each: means over its seeds."""
+) -> Floats:
+    """AUROC and accuracy of each entry in each resample, means over its seeds: (2, K, R)."""
     rankings = [[Ranking(scores, labels) for scores in entry.scores] for entry in entries]
     mean_right = np.stack([r.mean(axis=0) for r in right])  # (K, N)
-    aurocs, accuracies = [], []
-    for weights in intervals.resample_weights(groups, labels, resamples, np.random.default_rng(seed)):
-        aurocs.append([np.mean([ranking.curves(weights).auroc() for ranking in ranked], axis=0) for ranked in rankings])
-        accuracies.append(mean_right @ weights.T / weights.sum(axis=1))
-    return np.concatenate(aurocs, axis=1), np.concatenate(accuracies, axis=1)
+
+    def measured(weights: Floats) -> Floats:  # (R, N) -> (2, K, R)
+        aurocs = [np.mean([ranking.curves(weights).auroc() for ranking in ranked], axis=0) for ranked in rankings]
+        return np.stack([aurocs, mean_right @ weights.T / weights.sum(axis=1)])
+
+    return intervals.resampled(measured, labels, groups, resamples, seed)
 
 
 def _tested(

@@ -6,7 +6,7 @@ A group (a person, an origin) is one draw with all its faces; a resample is a wh
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ Sources = npt.NDArray[np.str_]  # (N,)
 Groups = npt.NDArray[np.str_]  # (N,)
 Measure = dict[str, float | None]  # value, low, high: the bounds of a 95% interval, None where there is none
 Bounded = dict[str, float]  # a measure whose interval is known
+Statistic = Callable[[Floats], Floats]  # weights (R, N) -> (R,), or (..., R) for several statistics at once
 
 OUTSIDE = 0.025  # share of the resamples on either side of a 95% interval
 CHUNK = 100_000  # weights drawn at once: each array of a chunk takes less than a megabyte
@@ -24,7 +25,13 @@ NO_WIDTH = 1e-9  # below it an interval's width is rounding
 NORMAL_FROM = 1e5  # degrees of freedom from which on Student's t is the normal, to 0.2% of a p of 1e-6
 
 
-def resample_weights(groups: Groups, labels: Labels, resamples: int, rng: np.random.Generator) -> Iterator[Floats]:
+def resampled(statistic: Statistic, labels: Labels, groups: Groups, resamples: int = 1000, seed: int = 0) -> Floats:
+    """The statistic in each resample, (R,) or (..., R): always the same resamples for the same groups and seed."""
+    chunks = resample_weights(groups, labels, resamples, seed)
+    return np.concatenate([statistic(weights) for weights in chunks], axis=-1)
+
+
+def resample_weights(groups: Groups, labels: Labels, resamples: int, seed: int) -> Iterator[Floats]:
     """Resamples in chunks, (R, N) each: how often each face is drawn, the same for all faces of a group.
 
     Groups of reals, groups of fakes and mixed groups are drawn separately, each kind as often as there are groups of
@@ -33,7 +40,7 @@ def resample_weights(groups: Groups, labels: Labels, resamples: int, rng: np.ran
     names, group = np.unique(groups, return_inverse=True)  # (G,), and the group of each face
     has_real, has_fake = (np.bincount(group[labels == label], minlength=len(names)) > 0 for label in (0, 1))
     strata = [np.flatnonzero(s) for s in (has_real & ~has_fake, has_fake & ~has_real, has_real & has_fake) if s.any()]
-    streams = rng.spawn(len(strata))
+    streams = np.random.default_rng(seed).spawn(len(strata))
     chunk = max(1, CHUNK // len(labels))
     for start in range(0, resamples, chunk):
         size = min(chunk, resamples - start)

@@ -25,9 +25,9 @@ CALIBRATION_BINS = 15
 COMPARING = {"balanced_accuracy", "auroc", "average_precision", "eer", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05"}
 
 
-def calibration_bins(scores: Floats, bins: int) -> npt.NDArray[np.int64]:
-    """Which of `bins` bins of equal width each score is in, (N,)."""
-    return np.minimum((scores * bins).astype(np.int64), bins - 1)
+def calibration_bins(scores: Floats) -> npt.NDArray[np.int64]:
+    """Which of the bins of equal width each score is in, (N,)."""
+    return np.minimum((scores * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
 
 
 def choose_threshold(scores: Floats, labels: Labels) -> float:
@@ -72,8 +72,8 @@ def measures(
             raise FakeganError("some scores are not probabilities: the classifier has diverged")
     weighted = WeightedMeasures(scores, labels, sources, threshold, uncalibrated)
     values = {key: float(value[0]) for key, value in weighted(np.ones((1, len(scores)))).items()}
-    chunks = [weighted(w) for w in intervals.resample_weights(groups, labels, resamples, np.random.default_rng(seed))]
-    resampled = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in values}
+    drawn = intervals.resampled(lambda w: np.stack(list(weighted(w).values())), labels, groups, resamples, seed)
+    resampled = dict(zip(values, drawn, strict=True))  # (R,) each
     bearing = _groups_bearing(values, labels, sources, groups)
     found = {key: intervals.bounded(value, resampled[key], bearing[key]) for key, value in values.items()}
     apart = {}
@@ -189,7 +189,7 @@ def _calibration_errors(scores: Floats, labels: Labels) -> Floats:  # (N,), (N,)
     """
     errors = np.zeros((len(scores), 1 + CALIBRATION_BINS))
     errors[:, 0] = (scores - labels) ** 2
-    errors[np.arange(len(scores)), 1 + calibration_bins(scores, CALIBRATION_BINS)] = scores - labels
+    errors[np.arange(len(scores)), 1 + calibration_bins(scores)] = scores - labels
     return errors
 
 

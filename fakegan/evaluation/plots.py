@@ -107,19 +107,16 @@ def roc_comparison(
     return figure
 
 
-def seeds_plot(
-    values: Mapping[str, Sequence[float]],  # by configuration, one value a seed
-    metric: str,  # the name on the axis
-) -> Figure:
+def seeds_plot(aurocs: Mapping[str, Sequence[float]]) -> Figure:  # by configuration, one a seed
     """A dot for each seed and a bar at their mean, one line a configuration."""
-    figure, axes = _figure(1.4 + 0.5 * len(values))
-    for row, of_seeds in enumerate(values.values()):
+    figure, axes = _figure(1.4 + 0.5 * len(aurocs))
+    for row, of_seeds in enumerate(aurocs.values()):
         colour, mean = COLOURS[row % len(COLOURS)], float(np.mean(of_seeds))
         axes.plot([mean, mean], [row - 0.3, row + 0.3], color=colour, lw=3, solid_capstyle="butt")
         axes.plot(of_seeds, np.full(len(of_seeds), row), "o", color=colour, ms=6, mec="white", mew=0.8, alpha=0.8)
         axes.annotate(f"{mean:.3f}", (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=9)
-    axes.set(xlabel=metric, ylim=(len(values) - 0.5, -0.5), yticks=range(len(values)))
-    axes.set_yticklabels([_wrapped(name) for name in values], fontsize=8)
+    axes.set(xlabel="AUROC", ylim=(len(aurocs) - 0.5, -0.5), yticks=range(len(aurocs)))
+    axes.set_yticklabels([_wrapped(name) for name in aurocs], fontsize=8)
     axes.set_title("Dots: seeds; bar and number: their mean", fontsize=10)
     axes.grid(axis="x", lw=0.4)
     return figure

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from fakegan.errors import FakeganError
-from fakegan.evaluation.intervals import Floats, Groups, Labels, bounded
+from fakegan.evaluation.intervals import Floats, Groups, Labels, bounded, resampled
 from fakegan.evaluation.roc import Ranking
-from fakegan.evaluation.statistics import UNKNOWN, resampled
+from fakegan.evaluation.statistics import UNKNOWN
 
 L2 = 0.01  # times half the squared weights, against the mean log loss: a separable set has a finite best, too
 STEPS = 50

@@ -7,20 +7,15 @@ fakes have the larger values. An undefined statistic (no spread, a class missing
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fakegan.evaluation import intervals
-from fakegan.evaluation.intervals import NO_WIDTH, Floats, Groups, Labels, Measure, Sources
+from fakegan.evaluation.intervals import NO_WIDTH, Floats, Groups, Labels, Measure, Sources, Statistic, resampled
 from fakegan.evaluation.roc import Ranking
 
-Statistic = Callable[[Floats], Floats]  # weights (R, N) -> (R,), or (K, R) for K statistics at once
-
 UNKNOWN: Measure = {"value": None, "low": None, "high": None}
-RESAMPLES = 1000
-SEED = 0
 
 
 def by_source(values: Floats, labels: Labels, sources: Sources, groups: Groups) -> dict[str, Any]:  # (N,) each
@@ -118,12 +113,6 @@ def _unbounded(value: float, drawn: Floats) -> Measure:  # (), (R,)
         return {**UNKNOWN, "value": value if math.isfinite(value) else None}
     low, high = intervals.interval(defined)
     return {"value": value, "low": min(low, value), "high": max(high, value)}
-
-
-def resampled(statistic: Statistic, labels: Labels, groups: Groups) -> Floats:
-    """The statistic in each of RESAMPLES resamples, always the same resamples for the same faces: (R,) or (K, R)."""
-    chunks = intervals.resample_weights(groups, labels, RESAMPLES, np.random.default_rng(SEED))
-    return np.concatenate([statistic(weights) for weights in chunks], axis=-1)
 
 
 def cohens_d(values: Floats, labels: Labels, weights: Floats) -> Floats:  # (N,), (N,), (R, N) -> (R,)

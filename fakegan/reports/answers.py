@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import permutations, product
 from typing import Any, Literal
 
 from fakegan.evaluation.compare import ALPHA, Comparison, holm
@@ -155,7 +155,7 @@ def _why_no_pair(question: Question, groups: Sequence[Group]) -> str | None:
     """Why the two most similar configurations of the question's kinds are no pair; None without such kinds."""
     places = [(group, c) for group in groups for c in group.configurations]
     found = []
-    for (one, a), (other, b) in ((first, second) for first in places for second in places):
+    for (one, a), (other, b) in product(places, repeat=2):
         if not question.kinds(a, b):
             continue
         why = differences_of(question.rest(a), question.rest(b))

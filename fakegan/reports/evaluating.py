@@ -67,7 +67,7 @@ def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
         results = [_score_again(settings, run) for run in finished]
     same_faces(results)
     out = settings.out or new_folder(Path(REPORTS_FOLDER) / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
-    return write_report(results, out, command())
+    return write_report(results, out)
 
 
 def _refuse_taken(out: Path | None) -> None:

@@ -153,7 +153,7 @@ def curves(group: Group, name: str) -> list[Block]:
         values = {c.name: [float(m["value"] or 0) for m in of_seeds(c, "auroc")] for c in group.configurations}
         caption = f"Test AUROC of each seed{group.where}; the bar is the mean."
         alt = f"AUROC by seed{group.where}"
-        pictures.append(_figure(plots.seeds_plot(values, "AUROC"), f"seeds{name}", alt, caption))
+        pictures.append(_figure(plots.seeds_plot(values), f"seeds{name}", alt, caption))
     histograms = [_histogram(group, c, f"scores{name}_{i}") for i, c in enumerate(group.configurations)]
     return [Gallery(pictures), Gallery(histograms)]
 

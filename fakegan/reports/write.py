@@ -17,42 +17,27 @@ from fakegan.reports.numbers import measured, over, p_words
 from fakegan.reports.render import Answer, Block, Items, Report, Section, Text, figures, to_html, to_markdown
 from fakegan.runs.finished import FinishedRun, shown_path
 from fakegan.runs.folder import METRICS_FILE, PICTURES_FOLDER, REPORT_FILE, REPORT_TEXT_FILE
-from fakegan.runs.ledger import command as own_command
+from fakegan.runs.ledger import command
 from fakegan.runs.results import TABLE_WIDTH
 from fakegan.runs.settings import RunSettings
 from fakegan.system.columns import in_columns, width
 from fakegan.system.files import building_folder, csv_table, replacing
 
 LISTED = 10  # significant pairs on the terminal, at most
-_HOW_TO_READ = (
-    "Labels are real 0 and fake 1; a score is P(fake). The threshold was chosen on validation faces alone.",
-    "AUROC is the chance that a random fake scores above a random real face: 0.5 is guessing, higher is better at "
-    "telling fakes. FPR is the share of real faces called fake. EER is the error where both kinds are equal; lower is "
-    "better. ECE is the mean distance between P(fake) and the share of fakes; lower is better.",
-    "Intervals are 95% by bootstrap over groups: a person or origin is drawn with all its faces together.",
-    "Differences are tested on the same faces: AUROC by paired bootstrap (with several seeds, Student's t on faces and "
-    "seeds together), verdicts by McNemar's test; p-values are after Holm's correction, and below 0.05 count as shown. "
-    "With one seed a configuration, a verdict is on those trained networks; it takes several seeds to speak of how "
-    "they would be trained again.",
-    "Cohen's d is a difference of means in standard deviations: 0.2 is called small, 0.5 medium, 0.8 large.",
-)
+_HOW_TO_READ = Path(__file__).with_name("how_to_read.txt")  # a paragraph a line
 
 
 def report_sweep(settings: Sequence[RunSettings], folder: Path) -> str:
     """The report of a sweep on its finished runs, into its own folder."""
     finished = [FinishedRun(run, run.paths.run_dir) for run in settings if (run.paths.run_dir / METRICS_FILE).is_file()]
-    return write_report(finished, folder, own_command())
+    return write_report(finished, folder)
 
 
-def write_report(
-    runs: Sequence[FinishedRun],
-    folder: Path,  # a new or empty one, or a sweep's
-    command: str,  # that asks for the report: printed in it
-) -> str:
+def write_report(runs: Sequence[FinishedRun], folder: Path) -> str:
     """Write report.html, report.md with its pictures, comparison.json and seeds.csv; a short text for the terminal.
 
-    Runs on different faces are not compared: the report then has chapters for each group of faces. An earlier report
-    in the folder is replaced, report.html last.
+    Runs on different faces are not compared: the report then has chapters for each group of faces. The folder is new,
+    empty, or a sweep's; an earlier report in it is replaced, report.html last.
 
     Raises:
         FakeganError: no runs, damaged files of a run, or the same configuration and seed twice.
@@ -68,8 +53,8 @@ def write_report(
     chapters += [
         ("Reconstructions", reconstruction.chapter(autoencoders)),
         ("Data", faces.data(runs)),
-        ("Runs and versions", [*tables.provenance(runs, called), Text(f"This report: {command}")]),
-        ("How to read it", [Items(_HOW_TO_READ)]),
+        ("Runs and versions", [*tables.provenance(runs, called), Text(f"This report: {command()}")]),
+        ("How to read it", [Items(_HOW_TO_READ.read_text(encoding="utf-8").splitlines())]),
     ]
     sections = [Section(title, blocks) for title, blocks in chapters if blocks]
     report = Report("FakeGAN: real faces against fakes", _lead(runs, groups), answered, sections)
