@@ -32,17 +32,18 @@ Finish = Callable[..., FinishedRun]
 
 
 @pytest.fixture(autouse=True)
-def ctrl_c_is_heard() -> Iterator[None]:
-    """Where the tests run in a script's background it is ignored, which their child processes would inherit."""
+def as_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test's signals, notes, threads and seed are not for the tests after it.
+
+    Ctrl-C is heard: in a script's background it is ignored, which the tests' child processes would inherit.
+    """
+    monkeypatch.setattr(signals, "_state", signals._State())
+    log.begin()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture(autouse=True)
-def nobody_has_asked_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test's signal has noted is not for the tests after it."""
-    monkeypatch.setattr(signals, "_state", signals._State())
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +67,6 @@ def store(store_path: Path) -> FaceStore:
 @pytest.fixture
 def compose_settings(store_path: Path, tmp_path: Path) -> Compose:
     """Settings of a tiny run on the generated store, from the shipped config and overrides."""
-
     return partial(tiny_run, store_path, tmp_path)
 
 
@@ -125,17 +125,6 @@ def finish(compose_settings: Compose, tmp_path: Path) -> Finish:
         return simulated(settings, strength)
 
     return make
-
-
-@pytest.fixture(autouse=True)
-def notes_are_shown() -> None:
-    log.begin()
-
-
-@pytest.fixture(autouse=True)
-def _one_thread_and_seed() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,8 @@ from fakegan.runs import compose as composing
 from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.runs.compose import register_resolvers, settings_of
 from fakegan.runs.settings import RunSettings
+from fakegan.stages.run import STAGES
+from fakegan.stages.stage import Run, Stage
 from fakegan.sweep.jobs import Ending, Job, Running
 from fakegan.sweep.progress import Progress
 from fakegan.sweep.table import Row as JobRow
@@ -49,11 +51,6 @@ from fakegan.system.places import CONF, PROJECT
 from fakegan.training.autoencoder import AdversarialAutoencoder
 from fakegan.training.datamodules import RealFacesDataModule, RealFakeDataModule
 from fakegan.views import VIEWS
-
-if TYPE_CHECKING:
-    from fakegan.stages.stage import Run, Stage
-
-PATHS = {"run_dir": "run", "artifact_dir": "artifacts", "data_dir": "data"}
 
 
 def smooth_faces(count: int, rng: np.random.Generator, checkerboard: float = 0.0) -> npt.NDArray[np.uint8]:
@@ -117,21 +114,16 @@ def intervals(content: Any) -> Iterator[dict[str, float]]:
 
 def compose_run(*overrides: str) -> RunSettings:
     """The settings that `python train.py` makes of these words, but for the run's folder, if they do not name it."""
-    register_resolvers()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", list(map(to_hydra, overrides)))
-    return settings_of(RunSettings, cfg, overrides)
+    return settings_of(RunSettings, _config(map(to_hydra, overrides)), overrides)
 
 
 def begin(store_path: Path, run_dir: Path, *words: str) -> RunSettings:
     """A tiny run, written down but not run."""
-    register_resolvers()
     fixed = [
         *("data=faces", f"data.root={store_path}", "+debug=fast", "logger=csv", f"paths.run_dir={run_dir}"),
         *(f"paths.artifact_dir={run_dir}/artifacts", f"paths.data_dir={run_dir}/data"),
     ]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return start_run(compose("train", [*fixed, *map(to_hydra, words)]))
+    return start_run(_config(map(to_hydra, (*fixed, *words))))
 
 
 def record(settings: RunSettings, *modes: str) -> list[dict[str, float]]:
@@ -204,9 +196,13 @@ def composed(*arguments: str, name: str = "train") -> DictConfig:
 
 def own_config(*arguments: str, name: str = "train") -> DictConfig:
     """The same without Hydra's node."""
+    return _config(hydra_argv(arguments), name)
+
+
+def _config(overrides: Iterable[str], name: str = "train") -> DictConfig:
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(name, hydra_argv(arguments))
+        return compose(name, list(overrides))
 
 
 def refusal(*arguments: str, name: str = "train") -> str:
@@ -234,7 +230,8 @@ def tiny_run(store_path: Path, folder: Path, *overrides: str) -> RunSettings:
     fixed = [
         *("data=faces", f"data.root={store_path}", "+debug=fast", "trainer=cpu"),
         "classifier=simple_cnn",  # which learns a little in seconds
-        *(f"paths.{name}={folder / place}" for name, place in PATHS.items()),
+        *(f"paths.run_dir={folder / 'run'}", f"paths.artifact_dir={folder / 'artifacts'}"),
+        f"paths.data_dir={folder / 'data'}",
     ]
     return compose_run(*fixed, *overrides)
 
@@ -255,15 +252,11 @@ def write_store(path: Path, faces: Iterable[tuple[npt.NDArray[np.uint8], str, in
 
 def stages_with(**replaced: Callable[[Run], None]) -> list[Stage]:
     """The stages of a run, some of them by name with another function to run."""
-    from fakegan.stages.run import STAGES  # which loads Lightning
-
     return [replace(stage, run=replaced.get(stage.name, stage.run)) for stage in STAGES]
 
 
 def run_of(settings: RunSettings, faces: Faces | None = None) -> Run:
     """A run as its stages get it, on the CPU."""
-    from fakegan.stages.stage import Run
-
     return Run(settings, torch.device("cpu"), faces or open_faces(settings.data, settings.paths.data_dir, needs={}))
 
 
@@ -273,8 +266,6 @@ def save_autoencoder(
     **options: Any,
 ) -> Path:
     """The file of a small autoencoder that has learnt nothing: what changes training changes nothing of it."""
-    from fakegan.nets.autogan import AutoGAN
-
     torch.manual_seed(0)
     options = {"depth": 1, "width": 2, "norm": "none", "code_channels": 3} | options
     weights = AutoGAN(**options).state_dict()

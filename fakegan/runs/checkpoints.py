@@ -33,14 +33,8 @@ _MAX_PICKLE_BYTES = 4 * 2**20
 _PICKLED_NAMES = re.compile(r"collections OrderedDict|torch \w+Storage|torch\._utils _rebuild_tensor_v2")
 _BY_NAME = {"GLOBAL", "INST", "STACK_GLOBAL"}  # the last takes the name from elsewhere, and is refused for that
 _MISFITS = (  # what torch and Python raise for keys, options and weights that are not what they should be
-    ArithmeticError,
-    AttributeError,
-    FakeganError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
+    *(ArithmeticError, AttributeError, FakeganError, LookupError),
+    *(MemoryError, RuntimeError, TypeError, ValueError),
 )
 
 
