@@ -101,7 +101,9 @@ def test_a_run_that_is_given_up_leaves_what_it_found_and_what_has_come_of_it(
     make(*made)
     claim.give_up(refused)
     assert claim.folder.exists() == (left is not None)
-    assert {path.name for path in claim.folder.glob("*")} - {LOCK_FILE} == set(left or ())
+    names = {path.name for path in claim.folder.glob("*")}
+    assert names - {LOCK_FILE} == set(left or ())
+    assert LOCK_FILE not in names or runs.CONFIG_FILE in names
 
 
 def test_a_run_that_another_command_goes_on_with_is_not_given_up(tmp_path: Path) -> None:
@@ -149,13 +151,13 @@ def test_runs_of_the_same_second_and_words_have_folders_of_their_own(
     assert {path.name for path in (tmp_path / "outputs").iterdir()} == set(names)
 
 
-def test_a_folder_that_was_named_is_that_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("word", ["hydra.run.dir=mine", "resume=mine"])
+def test_a_folder_that_was_named_is_that_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
     monkeypatch.chdir(tmp_path)
-    for words_ in (("hydra.run.dir=mine",), ("resume=mine",)):
-        cfg = _hydras(*words_)
-        Claiming().on_run_start(cfg)
-        assert cfg.hydra.run.dir == str(tmp_path / "mine")
-        assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    cfg = _hydras(word)
+    Claiming().on_run_start(cfg)
+    assert cfg.hydra.run.dir == str(tmp_path / "mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_the_other_processes_of_a_run_claim_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
