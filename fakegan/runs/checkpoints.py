@@ -165,10 +165,9 @@ def _directory_offset(file: IO[bytes], size: int) -> int | None:
 
 
 def _refuse_large_tensors(content: Any, size: int) -> None:
-    """No tensor may be larger than what the file holds of it: a stride of 0 makes one number into a million million.
+    """Refuse a tensor that is larger than what the file holds of it, and tensors that are larger than the file.
 
-    Raises:
-        _Refused: a tensor is larger, or all tensors together are larger than the file.
+    A stride of 0 makes one number into a million million.
     """
     ahead, met = [content], set()
     stored: dict[int, int] = {}  # bytes, by where they lie

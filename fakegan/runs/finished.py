@@ -105,8 +105,7 @@ class Configuration:
 def configurations(runs: Sequence[FinishedRun]) -> list[Configuration]:
     """Runs of one configuration, on faces of the same content, brought together; each group has a name of its own.
 
-    Raises:
-        UsageError: the same configuration and seed twice.
+    A UsageError names two runs of the same configuration and seed.
     """
     together: list[tuple[Any, list[FinishedRun]]] = []  # with the store's fingerprint and the settings that they share
     for run in runs:
@@ -140,11 +139,7 @@ def _names(settings: Sequence[RunSettings]) -> list[str]:
 
 
 def same_faces(runs: Sequence[FinishedRun]) -> FaceScores:
-    """The faces that all runs were scored on, with the first run's scores.
-
-    Raises:
-        FakeganError: the runs were scored on different faces.
-    """
+    """The faces that all runs were scored on, with the first run's scores; a FakeganError where these faces differ."""
     first = runs[0].scores
     for run in runs[1:]:
         ours, theirs = set(first.files), set(run.scores.files)

@@ -38,11 +38,7 @@ def record(run_dir: Path, faces: int, fingerprint: str) -> None:
 
 
 def read_ledger(run_dir: Path) -> list[Entry]:
-    """Every line, oldest first; none for a run that has not been tested.
-
-    Raises:
-        FakeganError: damaged.
-    """
+    """Every line, oldest first, and none for a run that has not been tested; a FakeganError for a damaged file."""
     path = run_dir / LEDGER_FILE
     if not path.is_file():
         return []

@@ -200,11 +200,7 @@ class RunSettings:
 
     @property
     def classifier_budget(self) -> StageBudget:
-        """How long this run's classifier trains.
-
-        Raises:
-            UsageError: conf/budget does not have it.
-        """
+        """How long this run's classifier trains; a UsageError where conf/budget does not have its budget."""
         return self._budget(self.classifier.budget, "classifier.budget")
 
     @property
