@@ -10,9 +10,8 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -368,54 +367,3 @@ class PlainNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) -> (B, 2)
         logits: Tensor = self.head(self.features(x))
         return logits
-
-
-class StopsOnce(pl.Callback):
-    """A user's callback that asks to stop after a step of one epoch, as a signal would; what is saved then is whole."""
-
-    signal = 15
-    armed = False  # by a test
-
-    def __init__(self, epoch: int, step: int) -> None:
-        self.at = (epoch, step)
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if StopsOnce.armed and (trainer.current_epoch, batch_idx) == self.at:
-            StopsOnce.armed = False
-            stop = next(c for c in trainer.callbacks if type(c).__name__ == "SaveAndStop")  # type: ignore[attr-defined]
-            stop.note(self.signal, None)
-
-
-@dataclass
-class Page(HTMLParser):
-    """A page as a browser reads it: elements with attributes, the text, and a stack that must end empty."""
-
-    elements: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
-    open: list[str] = field(default_factory=list)
-    text: str = ""
-
-    def __post_init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in {"meta", "img", "br", "link", "hr", "input"}:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
-            self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
-def parse_html(content: str) -> Page:
-    page = Page()
-    page.feed(content)
-    page.close()
-    assert page.open == []
-    return page

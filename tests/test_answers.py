@@ -19,7 +19,8 @@ from fakegan.reports.write import write_report
 from fakegan.runs.finished import FinishedRun
 from fakegan.runs.results import write_metrics, write_scores
 from tests.conftest import Finish
-from tests.helpers import csv_rows, parse_html
+from tests.helpers import csv_rows
+from tests.pages import parse_html
 from tests.simulated import write_analysis
 
 HELPS, DEPTH, DIFFERS, GENERALISES = range(4)

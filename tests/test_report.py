@@ -25,7 +25,7 @@ from fakegan.reports.render import (
     to_markdown,
     visible,
 )
-from tests.helpers import parse_html
+from tests.pages import parse_html
 
 NASTY = 'a<b>&"c"|*d*_e_\udcff\x00'
 

@@ -23,7 +23,8 @@ from fakegan.runs import ledger
 from fakegan.runs.finished import FinishedRun, same_faces
 from fakegan.runs.results import write_metrics
 from tests.conftest import Finish
-from tests.helpers import Page, csv_rows, parse_html
+from tests.helpers import csv_rows
+from tests.pages import Page, parse_html
 
 
 def reported(runs: list[FinishedRun], folder: Path) -> tuple[str, Page]:
