@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 import signal
@@ -115,14 +116,11 @@ def prepared(tmp_path: Path, run_prepare: Callable[..., tuple[int, str, str]]) -
 @pytest.fixture
 def finish(compose_settings: Compose, tmp_path: Path) -> Finish:
     """Makes a finished run: overrides of the shipped config, how good it is, its seed."""
-    made = 0
+    names = (f"run{number}" for number in itertools.count(1))
 
     def make(*overrides: str, strength: float = 1.0, seed: int = 1) -> FinishedRun:
-        nonlocal made
-        made += 1
-        settings = compose_settings("data.split.test=0.5", f"seed={seed}", *overrides)
-        settings = replace(settings, paths=replace(settings.paths, run_dir=tmp_path / "runs" / f"run{made}"))
-        return simulated(settings, strength)
+        words = ("data.split.test=0.5", f"seed={seed}", f"paths.run_dir={tmp_path / 'runs' / next(names)}")
+        return simulated(compose_settings(*words, *overrides), strength)
 
     return make
 

@@ -81,15 +81,14 @@ def test_what_a_dead_run_left_is_made_anew(tmp_path: Path) -> None:
     assert sorted(p.name for p in again.iterdir()) == ["content", "manifest.json"]
 
 
-def _slow_write(folder: Path) -> dict[str, Any]:
-    time.sleep(0.5)
-    with (folder.parent / "made.log").open("a") as log:
-        log.write("made\n")
-    return {}
-
-
 def _obtain_slowly(root: Path) -> None:
-    obtain(root, "autoencoder", "a", 1, {"seed": 1}, _slow_write)
+    def write(folder: Path) -> dict[str, Any]:
+        time.sleep(0.5)
+        with (folder.parent / "made.log").open("a") as log:
+            log.write("made\n")
+        return {}
+
+    obtain(root, "autoencoder", "a", 1, {"seed": 1}, write)
 
 
 def test_two_processes_make_one(tmp_path: Path) -> None:

@@ -90,18 +90,6 @@ def test_a_stage_that_is_done_is_left_out_and_a_stage_may_be_replaced(finished: 
     assert (run_dir / "metrics.json").is_file()
 
 
-def test_a_sweep_over_classifiers_trains_the_autoencoder_once(
-    finished_once: RunSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    settings = replace(finished_once, paths=replace(finished_once.paths, run_dir=tmp_path / "second"))
-    networks = [stage for stage in stages.STAGES if stage.name in {"autoencoder", "reconstruct"}]
-    with pytest.raises(FakeganError, match="has not finished"):
-        stages.run(settings, networks)
-    printed = capsys.readouterr().out
-    assert "autoencoder: found, " in printed
-    assert "reconstructions: found, " in printed
-
-
 def test_test_faces_never_touch_an_earlier_stage(finished_once: RunSettings, tmp_path: Path) -> None:
     """Test pictures are poisoned until the test stage: earlier stages must end with the same weights."""
 
@@ -170,6 +158,7 @@ def test_a_run_goes_on_only_with_the_faces_that_it_and_its_autoencoder_began_wit
 @pytest.mark.parametrize(
     ("word", "to_srgb", "same"),
     [
+        ("classifier=alexnet", True, True),
         ("callbacks.reconstructions.every=2", True, True),
         ("data.modules.autoencoder._target_=my_package.Paler", True, False),
         ("callbacks.model_checkpoint.monitor=val/ssim", True, False),
