@@ -283,16 +283,14 @@ def steps_done(last: Path) -> int:
 def same(ours: Any, theirs: Any, at: str = "") -> None:
     """Every tensor and number in two nested structures has the same bits."""
     assert type(ours) is type(theirs), at
+    if isinstance(ours, list | tuple):
+        ours, theirs = dict(enumerate(ours)), dict(enumerate(theirs))
     if isinstance(ours, torch.Tensor):
         assert torch.equal(ours, theirs), at
     elif isinstance(ours, dict):
         assert ours.keys() == theirs.keys(), at
         for key, value in ours.items():
             same(value, theirs[key], f"{at}.{key}")
-    elif isinstance(ours, list | tuple):
-        assert len(ours) == len(theirs), at
-        for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
-            same(a, b, f"{at}[{i}]")
     elif not isinstance(ours, str):
         assert ours == theirs, at
 
