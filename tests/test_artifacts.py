@@ -26,7 +26,6 @@ def _made_from(seed: int, package: str = "modules") -> dict[str, Any]:
     [
         ("a", 1, _made_from(1), "autoencoder: found, {first.name}"),
         ("a", 1, _made_from(1, "training"), "autoencoder: found, {first.name}"),
-        ("a", 2, _made_from(1), "{first} is from another version"),
         ("a", 2, _made_from(1, "training"), "{first} is from another version"),
         ("a", 1, _made_from(2), ""),
         ("b", 1, _made_from(1, "training"), ""),
