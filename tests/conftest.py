@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 import signal
@@ -32,17 +33,20 @@ Finish = Callable[..., FinishedRun]
 
 
 @pytest.fixture(autouse=True)
-def ctrl_c_is_heard() -> Iterator[None]:
-    """Where the tests run in a script's background it is ignored, which their child processes would inherit."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+def as_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test's signals, notes, threads and seed are not for the tests after it.
 
-
-@pytest.fixture(autouse=True)
-def nobody_has_asked_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test's signal has noted is not for the tests after it."""
+    Ctrl-C is heard: in a script's background it is ignored, which the tests' child processes would inherit.
+    """
     monkeypatch.setattr(signals, "_state", signals._State())
+    log.begin()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +70,6 @@ def store(store_path: Path) -> FaceStore:
 @pytest.fixture
 def compose_settings(store_path: Path, tmp_path: Path) -> Compose:
     """Settings of a tiny run on the generated store, from the shipped config and overrides."""
-
     return partial(tiny_run, store_path, tmp_path)
 
 
@@ -115,27 +118,13 @@ def prepared(tmp_path: Path, run_prepare: Callable[..., tuple[int, str, str]]) -
 @pytest.fixture
 def finish(compose_settings: Compose, tmp_path: Path) -> Finish:
     """Makes a finished run: overrides of the shipped config, how good it is, its seed."""
-    made = 0
+    names = (f"run{number}" for number in itertools.count(1))
 
     def make(*overrides: str, strength: float = 1.0, seed: int = 1) -> FinishedRun:
-        nonlocal made
-        made += 1
-        settings = compose_settings("data.split.test=0.5", f"seed={seed}", *overrides)
-        settings = replace(settings, paths=replace(settings.paths, run_dir=tmp_path / "runs" / f"run{made}"))
-        return simulated(settings, strength)
+        words = ("data.split.test=0.5", f"seed={seed}", f"paths.run_dir={tmp_path / 'runs' / next(names)}")
+        return simulated(compose_settings(*words, *overrides), strength)
 
     return make
-
-
-@pytest.fixture(autouse=True)
-def notes_are_shown() -> None:
-    log.begin()
-
-
-@pytest.fixture(autouse=True)
-def _one_thread_and_seed() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,8 @@ from fakegan.runs import compose as composing
 from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.runs.compose import register_resolvers, settings_of
 from fakegan.runs.settings import RunSettings
+from fakegan.stages.run import STAGES
+from fakegan.stages.stage import Run, Stage
 from fakegan.sweep.jobs import Ending, Job, Running
 from fakegan.sweep.progress import Progress
 from fakegan.sweep.table import Row as JobRow
@@ -48,11 +50,6 @@ from fakegan.system.places import CONF, PROJECT
 from fakegan.training.autoencoder import AdversarialAutoencoder
 from fakegan.training.datamodules import RealFacesDataModule, RealFakeDataModule
 from fakegan.views import VIEWS
-
-if TYPE_CHECKING:
-    from fakegan.stages.stage import Run, Stage
-
-PATHS = {"run_dir": "run", "artifact_dir": "artifacts", "data_dir": "data"}
 
 
 def smooth_faces(count: int, rng: np.random.Generator, checkerboard: float = 0.0) -> npt.NDArray[np.uint8]:
@@ -116,21 +113,16 @@ def intervals(content: Any) -> Iterator[dict[str, float]]:
 
 def compose_run(*overrides: str) -> RunSettings:
     """The settings that `python train.py` makes of these words, but for the run's folder, if they do not name it."""
-    register_resolvers()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", list(map(to_hydra, overrides)))
-    return settings_of(RunSettings, cfg, overrides)
+    return settings_of(RunSettings, _config(map(to_hydra, overrides)), overrides)
 
 
 def begin(store_path: Path, run_dir: Path, *words: str) -> RunSettings:
     """A tiny run, written down but not run."""
-    register_resolvers()
     fixed = [
         *("data=faces", f"data.root={store_path}", "+debug=fast", "logger=csv", f"paths.run_dir={run_dir}"),
         *(f"paths.artifact_dir={run_dir}/artifacts", f"paths.data_dir={run_dir}/data"),
     ]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return start_run(compose("train", [*fixed, *map(to_hydra, words)]))
+    return start_run(_config(map(to_hydra, (*fixed, *words))))
 
 
 def record(settings: RunSettings, *modes: str) -> list[dict[str, float]]:
@@ -203,9 +195,13 @@ def composed(*arguments: str, name: str = "train") -> DictConfig:
 
 def own_config(*arguments: str, name: str = "train") -> DictConfig:
     """The same without Hydra's node."""
+    return _config(hydra_argv(arguments), name)
+
+
+def _config(overrides: Iterable[str], name: str = "train") -> DictConfig:
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(name, hydra_argv(arguments))
+        return compose(name, list(overrides))
 
 
 def refusal(*arguments: str, name: str = "train") -> str:
@@ -233,7 +229,8 @@ def tiny_run(store_path: Path, folder: Path, *overrides: str) -> RunSettings:
     fixed = [
         *("data=faces", f"data.root={store_path}", "+debug=fast", "trainer=cpu"),
         "classifier=simple_cnn",  # which learns a little in seconds
-        *(f"paths.{name}={folder / place}" for name, place in PATHS.items()),
+        *(f"paths.run_dir={folder / 'run'}", f"paths.artifact_dir={folder / 'artifacts'}"),
+        f"paths.data_dir={folder / 'data'}",
     ]
     return compose_run(*fixed, *overrides)
 
@@ -254,15 +251,11 @@ def write_store(path: Path, faces: Iterable[tuple[npt.NDArray[np.uint8], str, in
 
 def stages_with(**replaced: Callable[[Run], None]) -> list[Stage]:
     """The stages of a run, some of them by name with another function to run."""
-    from fakegan.stages.run import STAGES  # which loads Lightning
-
     return [replace(stage, run=replaced.get(stage.name, stage.run)) for stage in STAGES]
 
 
 def run_of(settings: RunSettings, faces: Faces | None = None) -> Run:
     """A run as its stages get it, on the CPU."""
-    from fakegan.stages.stage import Run
-
     return Run(settings, torch.device("cpu"), faces or open_faces(settings.data, settings.paths.data_dir, needs={}))
 
 
@@ -272,8 +265,6 @@ def save_autoencoder(
     **options: Any,
 ) -> Path:
     """The file of a small autoencoder that has learnt nothing: what changes training changes nothing of it."""
-    from fakegan.nets.autogan import AutoGAN
-
     torch.manual_seed(0)
     options = {"depth": 1, "width": 2, "norm": "none", "code_channels": 3} | options
     weights = AutoGAN(**options).state_dict()
@@ -292,16 +283,14 @@ def steps_done(last: Path) -> int:
 def same(ours: Any, theirs: Any, at: str = "") -> None:
     """Every tensor and number in two nested structures has the same bits."""
     assert type(ours) is type(theirs), at
+    if isinstance(ours, list | tuple):
+        ours, theirs = dict(enumerate(ours)), dict(enumerate(theirs))
     if isinstance(ours, torch.Tensor):
         assert torch.equal(ours, theirs), at
     elif isinstance(ours, dict):
         assert ours.keys() == theirs.keys(), at
         for key, value in ours.items():
             same(value, theirs[key], f"{at}.{key}")
-    elif isinstance(ours, list | tuple):
-        assert len(ours) == len(theirs), at
-        for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
-            same(a, b, f"{at}[{i}]")
     elif not isinstance(ours, str):
         assert ours == theirs, at
 
@@ -376,19 +365,3 @@ class PlainNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) -> (B, 2)
         logits: Tensor = self.head(self.features(x))
         return logits
-
-
-class StopsOnce(pl.Callback):
-    """A user's callback that asks to stop after a step of one epoch, as a signal would; what is saved then is whole."""
-
-    signal = 15
-    armed = False  # by a test
-
-    def __init__(self, epoch: int, step: int) -> None:
-        self.at = (epoch, step)
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if StopsOnce.armed and (trainer.current_epoch, batch_idx) == self.at:
-            StopsOnce.armed = False
-            stop = next(c for c in trainer.callbacks if type(c).__name__ == "SaveAndStop")  # type: ignore[attr-defined]
-            stop.note(self.signal, None)

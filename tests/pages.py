@@ -1,4 +1,4 @@
-"""What README and the pages of docs/ hold: code blocks and commands, for the tests that run them."""
+"""Pages as tests read them: code blocks and commands of README and docs/, and the HTML of a report."""
 
 from __future__ import annotations
 

@@ -16,66 +16,51 @@ def _write(folder: Path) -> dict[str, Any]:
     return {"made": 1}
 
 
-def test_made_once_found_again(tmp_path: Path) -> None:
-    first = obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write)
-    assert (first / "content").read_text() == "made"
-    assert json.loads((first / "manifest.json").read_text())["results"] == {"made": 1}
-    assert obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, lambda _: pytest.fail("made twice")) == first
-    assert obtain(tmp_path, "autoencoder", "a", 1, {"seed": 2}, _write) != first
+def _made_from(seed: int, package: str = "modules") -> dict[str, Any]:
+    """Ingredients that name a class by its place in version 0.1.0, or by its present one: "training"."""
+    return {"seed": seed, "model": {"_target_": f"fakegan.{package}.classifier.Classifier", "betas": (0.5, 0.9)}}
 
 
-def test_another_recipe_makes_it_anew_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write)
-    assert capsys.readouterr().out == ""
-    second = obtain(tmp_path, "autoencoder", "a", 2, {"seed": 1}, _write)
-    assert first.is_dir()
-    assert second != first
-    assert f"{first} is from another version" in capsys.readouterr().out
-    assert obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write) == first
-    assert capsys.readouterr().out == f"autoencoder: found, {first.name}\n"
-
-
-def test_another_name_of_the_same_recipe_is_not_called_another_version(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("name", "recipe", "ingredients", "told"),
+    [
+        ("a", 1, _made_from(1), "autoencoder: found, {first.name}"),
+        ("a", 1, _made_from(1, "training"), "autoencoder: found, {first.name}"),
+        ("a", 2, _made_from(1, "training"), "{first} is from another version"),
+        ("a", 1, _made_from(2), ""),
+        ("b", 1, _made_from(1, "training"), ""),
+    ],
+)
+def test_an_artifact_is_found_or_made_anew_by_name_recipe_and_ingredients(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, recipe: int, ingredients: Any, told: str
 ) -> None:
-    obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write)
-    obtain(tmp_path, "autoencoder", "b", 1, {"seed": 1}, _write)
+    first = obtain(tmp_path, "autoencoder", "a", 1, _made_from(1), _write)
+    assert json.loads((first / "manifest.json").read_text())["results"] == {"made": 1}
     assert capsys.readouterr().out == ""
+    again = obtain(tmp_path, "autoencoder", name, recipe, ingredients, _write)
+    assert (again == first) == ("found" in told)
+    printed = capsys.readouterr().out
+    assert told.format(first=first) in printed
+    assert bool(printed) == bool(told)
+    assert (first / "content").read_text() == "made"
 
 
 def test_an_artifact_of_version_0_1_0_is_made_anew_and_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    old = tmp_path / "autoencoder" / "a-0123456789abcdef"
-    old.mkdir(parents=True)
-    (old / "manifest.json").write_text(json.dumps({"ingredients": {"seed": 1, "code": "5f2a"}}))
-    otherwise = tmp_path / "autoencoder" / "a-fedcba9876543210"  # its settings had other keys
-    otherwise.mkdir()
-    (otherwise / "manifest.json").write_text(json.dumps({"ingredients": {"seed": 1, "code": "5f2a", "precision": "x"}}))
-    (tmp_path / "autoencoder" / "b").mkdir()
-    (tmp_path / "autoencoder" / "b" / "manifest.json").write_text("damaged")
-    (tmp_path / "autoencoder" / "c").mkdir()
-    (tmp_path / "autoencoder" / "c" / "manifest.json").write_text("[]")
+    manifests = {
+        "a-0123456789abcdef": '{"ingredients": {"seed": 1, "code": "5f2a"}}',
+        "a-fedcba9876543210": '{"ingredients": {"seed": 1, "code": "5f2a", "precision": "x"}}',  # with other keys
+        "b": "damaged",
+        "c": "[]",
+    }
+    for folder, content in manifests.items():
+        (tmp_path / "autoencoder" / folder).mkdir(parents=True)
+        (tmp_path / "autoencoder" / folder / "manifest.json").write_text(content)
     obtain(tmp_path, "autoencoder", "a", 1, {"seed": 1}, _write)
     assert capsys.readouterr().out.count("another version") == 2
     obtain(tmp_path, "autoencoder", "a", 1, {"seed": 2}, _write)
     assert capsys.readouterr().out == ""
-
-
-def test_an_artifact_by_earlier_names_of_classes_is_found(tmp_path: Path) -> None:
-    made_from = {"model": {"_target_": "fakegan.modules.classifier.Classifier", "betas": (0.5, 0.9)}, "seed": 1}
-    present = {**made_from, "model": {**made_from["model"], "_target_": "fakegan.training.classifier.Classifier"}}  # type: ignore[dict-item]
-    earlier = obtain(tmp_path, "autoencoder", "a", 1, made_from, _write)
-    assert obtain(tmp_path, "autoencoder", "a", 1, present, lambda _: pytest.fail("made twice")) == earlier
-    assert obtain(tmp_path, "autoencoder", "b", 1, present, _write) != earlier
-
-
-def test_an_outdated_artifact_by_earlier_names_of_classes_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    earlier = obtain(tmp_path, "autoencoder", "a", 1, {"model": {"_target_": "fakegan.modules.x.Y"}}, _write)
-    obtain(tmp_path, "autoencoder", "a", 2, {"model": {"_target_": "fakegan.training.x.Y"}}, _write)
-    assert f"{earlier} is from another version" in capsys.readouterr().out
 
 
 def test_fingerprints_follow_content_not_order() -> None:
@@ -94,15 +79,14 @@ def test_what_a_dead_run_left_is_made_anew(tmp_path: Path) -> None:
     assert sorted(p.name for p in again.iterdir()) == ["content", "manifest.json"]
 
 
-def _slow_write(folder: Path) -> dict[str, Any]:
-    time.sleep(0.5)
-    with (folder.parent / "made.log").open("a") as log:
-        log.write("made\n")
-    return {}
-
-
 def _obtain_slowly(root: Path) -> None:
-    obtain(root, "autoencoder", "a", 1, {"seed": 1}, _slow_write)
+    def write(folder: Path) -> dict[str, Any]:
+        time.sleep(0.5)
+        with (folder.parent / "made.log").open("a") as log:
+            log.write("made\n")
+        return {}
+
+    obtain(root, "autoencoder", "a", 1, {"seed": 1}, write)
 
 
 def test_two_processes_make_one(tmp_path: Path) -> None:
@@ -125,10 +109,6 @@ def test_reconstructions_by_store_row(tmp_path: Path) -> None:
     for missing in (0, 3, 10):
         with pytest.raises(KeyError, match=f"store row {missing} "):
             recon[np.array([2, missing])]
-
-
-def test_damaged_reconstructions_are_one_sentence(tmp_path: Path) -> None:
-    np.save(tmp_path / "images.npy", np.zeros((3, 64, 64, 3), dtype=np.float32))
-    np.save(tmp_path / "rows.npy", np.arange(3))
+    np.save(tmp_path / "images.npy", images.astype(np.float32))
     with pytest.raises(FakeganError, match="damaged"):
         Reconstructions(tmp_path)

@@ -15,7 +15,7 @@ from fakegan.reports.evaluating import compare, evaluate
 from fakegan.runs.ledger import read_ledger
 from fakegan.runs.settings import EvaluateSettings, RunSettings
 from fakegan.stages import run as stages
-from tests.conftest import Compose
+from tests.conftest import Compose, Finish
 from tests.helpers import csv_rows, elsewhere, run_of, smooth_faces, snapshot, write_store
 
 
@@ -118,22 +118,17 @@ def test_swapped_labels_give_one_minus_every_score_and_are_refused_by_a_trained_
         _evaluate(as_is, data=replace(as_is.data, root=tested))
 
 
-def test_runs_are_compared_side_by_side_on_the_same_faces(
-    finished: RunSettings, compose_settings: Compose, tmp_path: Path
-) -> None:
-    direct = elsewhere(compose_settings("pipeline=classify"), "direct")
-    stages.run(direct)
-    settings = _asked(finished, run=None, out=tmp_path / "report")
-    printed = compare(settings, [finished, direct])
-    assert "recon_classify" in printed
+def test_runs_are_compared_side_by_side_on_the_same_faces(finish: Finish, tmp_path: Path) -> None:
+    recon, direct = (finish(f"pipeline={name}").settings for name in ("recon_classify", "classify"))
+    settings = _asked(recon, run=None, out=tmp_path / "report")
+    assert "recon_classify" in compare(settings, [recon, direct])
     assert (tmp_path / "report" / "report.html").is_file()
     assert len(read_ledger(direct.paths.run_dir)) == 1  # nothing was scored again
-    other_split = elsewhere(compose_settings("pipeline=classify", "data.split.seed=3"), "other_split")
-    stages.run(other_split)
+    other_split = finish("pipeline=classify", "data.split.seed=3").settings
     with pytest.raises(FakeganError, match="were scored on different faces"):
         compare(replace(settings, out=tmp_path / "other"), [direct, other_split])
     with pytest.raises(UsageError, match="report is there already"):
-        compare(settings, [finished, direct])
+        compare(settings, [recon, direct])
 
 
 def test_a_run_that_cannot_be_written_is_evaluated_elsewhere(

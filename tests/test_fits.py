@@ -1,5 +1,6 @@
 """What a run keeps of a training: the best epoch, nothing that diverged, and the same weights after a stop."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,93 +17,85 @@ from fakegan.training.callbacks import ReconstructionGrid, StopOnDivergence, rec
 from fakegan.training.classifier import Classifier
 from fakegan.training.modules import EpochMeans
 from tests.conftest import Compose
-from tests.helpers import elsewhere
+from tests.helpers import elsewhere, same_run
 
 
 class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize(
-    ("module", "words", "file"),
-    [
-        (Classifier, ("pipeline=recon_classify", "budget.classifier.max_epochs=3"), "detector.pt"),
-        # Two optimizers, two schedules and the pool come back.
-        (AdversarialAutoencoder, ("pipeline=autoencoder", "budget.autoencoder.max_epochs=3"), "autoencoder.pt"),
-    ],
-)
-def test_a_stopped_run_goes_on_where_it_stood(
-    compose_settings: Compose, tmp_path: Path, module: Any, words: tuple[str, ...], file: str
+@pytest.fixture
+def rig(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Gives the classifier's epochs these validation AUROCs; the epoch after the last of them is killed."""
+    real_log = Classifier.log_dict
+
+    def to(*aurocs: float) -> None:
+        def log_dict(module: Any, dictionary: Any, *args: Any, **options: Any) -> None:
+            if module.current_epoch == len(aurocs):
+                raise Killed
+            rigged = {"val/auroc": torch.tensor(aurocs[module.current_epoch])}
+            real_log(module, {k: rigged.get(k, v) for k, v in dictionary.items()}, *args, **options)
+
+        monkeypatch.setattr(Classifier, "log_dict", log_dict)
+
+    return to
+
+
+def _epoch(settings: RunSettings, checkpoint: str) -> Any:
+    return load_checkpoint(settings.paths.run_dir / "classifier" / "checkpoints" / checkpoint)["epoch"]
+
+
+def test_a_killed_run_that_was_moved_keeps_its_best_checkpoint(
+    compose_settings: Compose, rig: Callable[..., None]
 ) -> None:
+    """The first epoch is the best by far, so going on elsewhere must not replace it."""
+    settings = compose_settings("pipeline=classify", "budget.classifier.max_epochs=4")
+    rig(0.99, 0.1)
+    with pytest.raises(Killed):
+        stages.run(settings)
+    moved = elsewhere(settings, "moved")
+    settings.paths.run_dir.rename(moved.paths.run_dir)
+    rig(0.99, 0.1, 0.1, 0.1)
+    stages.run(moved)
+    assert (_epoch(moved, "best.ckpt"), _epoch(moved, "last.ckpt")) == (0, 3)
+
+
+def test_of_equal_epochs_the_latest_is_tested(compose_settings: Compose, rig: Callable[..., None]) -> None:
+    """An adversarial classifier that solves its own task in the first epoch has learnt little else by then."""
+    settings = compose_settings("pipeline=classify", "budget.classifier.max_epochs=3")
+    rig(1.0, 1.0, 1.0)
+    stages.run(settings)
+    assert _epoch(settings, "best.ckpt") == 2
+
+
+def test_a_killed_autoencoder_goes_on_where_it_stood(
+    compose_settings: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two optimizers, two schedules and the pool come back; tests/test_trainer.py has the classifier."""
+    words = ("pipeline=autoencoder", "budget.autoencoder.max_epochs=3")
     whole = elsewhere(compose_settings(*words, f"paths.artifact_dir={tmp_path / 'other'}"), "whole")
     stages.run(whole)
-    stopped, real_end = compose_settings(*words), module.on_train_epoch_end
+    killed, real_end = compose_settings(*words), AdversarialAutoencoder.on_train_epoch_end
 
     def killed_in_the_third_epoch(self: Any) -> None:
         if self.current_epoch == 2:
             raise Killed
         real_end(self)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "on_train_epoch_end", killed_in_the_third_epoch)
+    with monkeypatch.context() as patch:
+        patch.setattr(AdversarialAutoencoder, "on_train_epoch_end", killed_in_the_third_epoch)
         with pytest.raises(Killed):
-            stages.run(stopped)
-    assert not (stopped.paths.run_dir / "metrics.json").exists()
-    stages.run(stopped)
-    files = [next(s.paths.run_dir.rglob(file)) for s in (stopped, whole)]
-    ours, theirs = (load_checkpoint(path).get("classifier", load_checkpoint(path)) for path in files)
-    for name, weight in theirs["weights"].items():
-        assert torch.equal(weight, ours["weights"][name]), name
-    assert ours.get("metrics") == theirs.get("metrics")
-
-
-def test_a_stopped_run_that_was_moved_keeps_its_best_checkpoint(compose_settings: Compose) -> None:
-    """Metrics are rigged: the first epoch is the best by far, so going on elsewhere must not replace it."""
-    settings = compose_settings("pipeline=classify", "budget.classifier.max_epochs=4")
-
-    class Rigged(Classifier):
-        killed_at: int | None = 2
-
-        def log_dict(self, dictionary: Any, *args: Any, **options: Any) -> None:
-            if self.current_epoch == Rigged.killed_at:
-                raise Killed
-            rigged = {"val/auroc": torch.tensor(0.99 if self.current_epoch == 0 else 0.1)}
-            super().log_dict({k: rigged.get(k, v) for k, v in dictionary.items()}, *args, **options)
-
-    moved = elsewhere(settings, "moved")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fakegan.training.classifier.Classifier", Rigged)
-        with pytest.raises(Killed):
-            stages.run(settings)
-        settings.paths.run_dir.rename(moved.paths.run_dir)
-        Rigged.killed_at = None
-        stages.run(moved)
-    checkpoints = moved.paths.run_dir / "classifier" / "checkpoints"
-    assert load_checkpoint(checkpoints / "best.ckpt")["epoch"] == 0
-    assert load_checkpoint(checkpoints / "last.ckpt")["epoch"] == 3
-
-
-def test_of_equal_epochs_the_latest_is_tested(compose_settings: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An adversarial classifier that solves its own task in the first epoch has learnt little else by then."""
-    real_log = Classifier.log_dict
-
-    def solved(module: Any, dictionary: Any, *args: Any, **options: Any) -> None:
-        perfect = {"val/auroc": torch.tensor(1.0)}
-        real_log(module, {k: perfect.get(k, v) for k, v in dictionary.items()}, *args, **options)
-
-    monkeypatch.setattr(Classifier, "log_dict", solved)
-    settings = compose_settings("pipeline=classify", "budget.classifier.max_epochs=3")
-    stages.run(settings)
-    checkpoints = settings.paths.run_dir / "classifier" / "checkpoints"
-    assert load_checkpoint(checkpoints / "best.ckpt")["epoch"] == 2
+            stages.run(killed)
+    stages.run(killed)
+    same_run(killed.paths.run_dir, whole.paths.run_dir)
 
 
 def _begun(settings: RunSettings) -> Path:
-    """A run whose classifier stands at its last checkpoint; the folder of checkpoints."""
+    """A run whose classifier stands at its last checkpoint: the file."""
     stages.run(settings)
     for name in ("classifier/finished", "detector.pt", "metrics.json"):
         (settings.paths.run_dir / name).unlink()
-    return settings.paths.run_dir / "classifier" / "checkpoints"
+    return settings.paths.run_dir / "classifier" / "checkpoints" / "last.ckpt"
 
 
 def test_a_fit_that_ran_out_of_patience_does_not_go_on_when_resumed(
@@ -111,7 +104,7 @@ def test_a_fit_that_ran_out_of_patience_does_not_go_on_when_resumed(
     """Killed after its last epoch and before it said so: another epoch could be the best."""
     patience = ("budget.classifier.max_epochs=30", "callbacks.early_stopping.patience=2", "classifier.optimizer.lr=0")
     settings = compose_settings("pipeline=classify", *patience)
-    last = _begun(settings) / "last.ckpt"
+    last = _begun(settings)
     stood = load_checkpoint(last)["global_step"]
     monkeypatch.setattr(Classifier, "on_train_epoch_start", lambda self: pytest.fail("another epoch"))
     stages.run(settings)
@@ -120,7 +113,7 @@ def test_a_fit_that_ran_out_of_patience_does_not_go_on_when_resumed(
 
 def test_a_checkpoint_of_another_network_is_refused_in_a_sentence(compose_settings: Compose) -> None:
     settings = compose_settings("pipeline=classify")
-    last = _begun(settings) / "last.ckpt"
+    last = _begun(settings)
     content = load_checkpoint(last)
     weights = content["state_dict"] | {"net.features.0.weight": torch.zeros(2, 2)}
     without = {key: value for key, value in content.items() if key != "pytorch-lightning_version"}
@@ -144,18 +137,15 @@ def test_a_folder_that_cannot_take_checkpoints_is_refused_before_training(
 @pytest.mark.parametrize(
     ("words", "at"),
     [
-        (
-            ("pipeline=classify", "classifier.optimizer.lr=1e30", "classifier.optimizer._target_=torch.optim.SGD"),
-            "classifier",
-        ),
-        (("pipeline=autoencoder", "model.optimizer.lr=1e30"), "model"),
-        (("pipeline=classify", "classifier=dcgan", "classifier.optimizer.lr=1e30"), "classifier"),
+        ("pipeline=classify classifier.optimizer.lr=1e30 classifier.optimizer._target_=torch.optim.SGD", "classifier"),
+        ("pipeline=autoencoder model.optimizer.lr=1e30", "model"),
+        ("pipeline=classify classifier=dcgan classifier.optimizer.lr=1e30", "classifier"),
     ],
 )
 def test_training_that_diverges_says_where_and_which_key_to_lower(
-    words: tuple[str, ...], at: str, compose_settings: Compose
+    words: str, at: str, compose_settings: Compose
 ) -> None:
-    settings = compose_settings(*words)
+    settings = compose_settings(*words.split())
     with pytest.raises(FakeganError, match=rf"diverged: .* in epoch 1; lower {at}\.optimizer\.lr"):
         stages.run(settings)
     assert not list(settings.paths.run_dir.rglob("*.ckpt"))  # nothing that is no number was saved
@@ -179,12 +169,10 @@ def test_divergence_is_seen_within_an_epoch_and_pictures_of_it_are_no_trace() ->
 
 
 def test_the_grid_shows_face_reconstruction_and_residual_in_the_right_range() -> None:
-    real, recon = torch.full((2, 3, 64, 64), -1.0), torch.full((2, 3, 64, 64), 1.0)
-    picture = reconstruction_grid(real, recon)
-    assert picture.shape == (3 * 66 + 2, 2 * 66 + 2, 3)
-    middle = [picture[33 + 66 * row, 33 + 66] for row in range(3)]
-    assert [m.tolist() for m in middle] == [[0] * 3, [255] * 3, [255] * 3]
-    assert picture[33 + 132, 33].tolist() == reconstruction_grid(real, real)[0, 0].tolist()  # full difference is white
-    assert reconstruction_grid(real, real)[33 + 132, 33].tolist() == [0, 0, 0]
-    slightly_off = reconstruction_grid(real, real + 0.1)[33 + 132, 33]  # 0.1 of 2, four times: a fifth of 255
-    assert slightly_off.tolist() == [51, 51, 51]
+    real = torch.full((3, 3, 64, 64), -1.0)
+    off_by = torch.tensor([0.0, 2.0, 0.1])[:, None, None, None]  # nothing, all of the range, a twentieth
+    picture = reconstruction_grid(real, real + off_by)
+    assert picture.shape == (3 * 66 + 2, 3 * 66 + 2, 3)
+    middles = picture[33::66, 33::66]
+    assert (middles == middles[..., :1]).all()
+    assert middles[..., 0].tolist() == [[0, 0, 0], [0, 255, 13], [0, 255, 51]]  # the residual four times: a fifth

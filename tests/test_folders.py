@@ -74,40 +74,36 @@ def test_one_that_is_refused_early_may_take_the_empty_folder_that_it_made_and_th
     assert [path.name for path in second.folder.iterdir()] == [runs.CONFIG_FILE]
 
 
-@pytest.mark.parametrize("there_before", [None, (), ("notes.txt", "classifier")])
-def test_a_refused_run_leaves_what_it_found_and_nothing_else(
-    tmp_path: Path, there_before: tuple[str, ...] | None
+@pytest.mark.parametrize(
+    ("found", "made", "refused", "left"),
+    [
+        (None, ["faces.sha256", LOCK_FILE], True, None),  # nothing of the run, nor its folder
+        ([], ["faces.sha256", LOCK_FILE], True, []),
+        (["notes.txt", "classifier/x"], ["faces.sha256", LOCK_FILE], True, ["notes.txt", "classifier"]),
+        (None, ["notes.txt"], True, ["notes.txt"]),  # which another put beside the run
+        (None, ["autoencoder/checkpoints/last.ckpt"], True, ["autoencoder", runs.CONFIG_FILE]),
+        (None, ["faces.sha256"], False, ["faces.sha256", runs.CONFIG_FILE]),  # a failed run that has begun a stage
+    ],
+)
+def test_a_run_that_is_given_up_leaves_what_it_found_and_what_has_come_of_it(
+    tmp_path: Path, found: list[str] | None, made: list[str], refused: bool, left: list[str] | None
 ) -> None:
-    folder = tmp_path / "run"
-    for name in there_before or ():
-        (folder / name).mkdir(parents=True)
-    if there_before == ():
-        folder.mkdir()
-    claim = Claim.on(folder, automatic=False)
-    _begin(claim)
-    (folder / "faces.sha256").touch()
-    (folder / LOCK_FILE).touch()
-    claim.give_up(refused=True)
-    assert folder.exists() == (there_before is not None)
-    assert {path.name for path in folder.glob("*")} == set(there_before or ())
+    def make(*names: str) -> None:
+        for path in (tmp_path / "run" / name for name in names):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
 
-
-def test_what_others_put_beside_a_run_stays(tmp_path: Path) -> None:
+    if found is not None:
+        (tmp_path / "run").mkdir()
+        make(*found)
     claim = Claim.on(tmp_path / "run", automatic=False)
     _begin(claim)
-    (claim.folder / "notes.txt").touch()
-    claim.give_up(refused=True)
-    assert [path.name for path in claim.folder.iterdir()] == ["notes.txt"]
-
-
-def test_a_run_with_a_network_or_a_stage_behind_it_stays(tmp_path: Path) -> None:
-    for refused, left in ((True, "autoencoder/checkpoints/last.ckpt"), (False, "faces.sha256")):
-        claim = Claim.on(tmp_path / str(refused), automatic=False)
-        _begin(claim)
-        (claim.folder / left).parent.mkdir(parents=True, exist_ok=True)
-        (claim.folder / left).touch()
-        claim.give_up(refused)
-        assert (claim.folder / runs.CONFIG_FILE).is_file()
+    make(*made)
+    claim.give_up(refused)
+    assert claim.folder.exists() == (left is not None)
+    names = {path.name for path in claim.folder.glob("*")}
+    assert names - {LOCK_FILE} == set(left or ())
+    assert LOCK_FILE not in names or runs.CONFIG_FILE in names
 
 
 def test_a_run_that_another_command_goes_on_with_is_not_given_up(tmp_path: Path) -> None:
@@ -123,9 +119,8 @@ def test_who_waited_for_a_run_that_was_given_up_does_not_work_in_its_folder(
 ) -> None:
     claim = Claim.on(tmp_path / "run", automatic=False)
     _begin(claim)
-    held = filelock.FileLock(claim.folder / LOCK_FILE)
+    held, acquire = filelock.FileLock(claim.folder / LOCK_FILE), filelock.FileLock.acquire
     held.acquire()
-    acquire = filelock.FileLock.acquire
 
     def given_up_while_it_waits(lock: filelock.FileLock, timeout: float) -> object:
         if timeout == stages.PATIENCE:
@@ -156,13 +151,13 @@ def test_runs_of_the_same_second_and_words_have_folders_of_their_own(
     assert {path.name for path in (tmp_path / "outputs").iterdir()} == set(names)
 
 
-def test_a_folder_that_was_named_is_that_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("word", ["hydra.run.dir=mine", "resume=mine"])
+def test_a_folder_that_was_named_is_that_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
     monkeypatch.chdir(tmp_path)
-    for words_ in (("hydra.run.dir=mine",), ("resume=mine",)):
-        cfg = _hydras(*words_)
-        Claiming().on_run_start(cfg)
-        assert cfg.hydra.run.dir == str(tmp_path / "mine")
-        assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    cfg = _hydras(word)
+    Claiming().on_run_start(cfg)
+    assert cfg.hydra.run.dir == str(tmp_path / "mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_the_other_processes_of_a_run_claim_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

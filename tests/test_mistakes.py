@@ -3,15 +3,14 @@
 import shutil
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.optim import Adam
 
-from fakegan import prepare
 from fakegan.data.batches import FaceBatches, StoreOrder, loader, on_device
 from fakegan.data.faces import open_faces
 from fakegan.data.images import Geometry, face_from_pixels
@@ -31,15 +30,14 @@ from fakegan.training import parts
 from fakegan.training.autoencoder import AdversarialAutoencoder
 from fakegan.training.datamodules import RealFacesDataModule
 from tests.conftest import Compose
-from tests.helpers import csv_rows, fill, picture, stages_with
+from tests.helpers import csv_rows, fill, fit, picture, stages_with
 
 
 def test_1_inputs_and_reconstructions_share_one_range() -> None:
     """There: inputs in [-2, 2] against a tanh."""
     black_and_white = np.stack([np.zeros((64, 64, 3), np.uint8), np.full((64, 64, 3), 255, np.uint8)])
-    batch = next(
-        iter(loader(FaceBatches({"image": black_and_white}, np.zeros(2, np.int64)), StoreOrder(np.arange(2), 2)))
-    )
+    faces = FaceBatches({"image": black_and_white}, np.zeros(2, np.int64))
+    (batch,) = loader(faces, StoreOrder(np.arange(2), 2))
     image = on_device(batch, ("image",))["image"]
     assert (image.min().item(), image.max().item()) == (-1, 1)
     saturated = AutoGAN(1, 4)
@@ -123,17 +121,15 @@ def test_7_nets_end_in_logits(compose_settings: Compose, name: str) -> None:
     assert not any(isinstance(m, nn.Sigmoid | nn.Softmax | nn.LogSoftmax | nn.Tanh) for m in layers)
 
 
-def test_8_classes_that_differ_in_shape_or_codec_are_called_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_8_classes_that_differ_in_shape_or_codec_are_called_out(run_prepare: Any, tmp_path: Path) -> None:
     """There: 218x178 JPEGs against square pictures of another codec."""
     fill(tmp_path / "real", 6, suffix="jpg")
+    (tmp_path / "fake").mkdir()
     for i in range(6):
-        (tmp_path / "fake").mkdir(exist_ok=True)
         picture(10 + i).resize((64, 80)).save(tmp_path / "fake" / f"{i}.png")
-    assert prepare.main(["--root", str(tmp_path), "--out", str(tmp_path / "store"), "--workers", "1"]) == 0
-    printed = capsys.readouterr()
-    warning = next(line for line in (printed.out + printed.err).splitlines() if "warning" in line)
+    code, out, err = run_prepare("--root", tmp_path)
+    assert code == 0
+    warning = next(line for line in (out + err).splitlines() if "warning" in line)
     assert "format" in warning
     assert "size" in warning
 
@@ -156,9 +152,7 @@ def test_9_a_discriminator_cannot_win_outright(compose_settings: Compose) -> Non
         module.autoencoder.requires_grad_(False)
         module.autoencoder.decoder.to_rgb.bias.requires_grad_(True)
         data = RealFacesDataModule(images, np.zeros(64, np.int64), rows, rows, batch_size=16, seed=0, workers=0)
-        quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-        trainer = pl.Trainer("cpu", max_epochs=12, limit_val_batches=0, use_distributed_sampler=False, **quiet)
-        trainer.fit(module, datamodule=data)
+        trainer = fit(module, data, epochs=12, limit_val_batches=0)
         losses[name] = trainer.callback_metrics["train/discriminator"].item()
     assert losses["free"] < floor / 4  # so it would have won
     assert losses["resting"] > losses["free"] * 2

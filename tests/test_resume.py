@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow
 
 EVERY_STEP, EVERY_EPOCH = (f"callbacks.save_and_stop.minutes={minutes}" for minutes in (0, 60))  # last.ckpt is written
 ONE, TWO = "trainer=cpu", "trainer=ddp_cpu"
+LOADERS = (ONE, "data.workers=2", EVERY_EPOCH)
 TEN = "={max_epochs: 10, batch_size: 8}"
 MODULES = {
     "autoencoder": ("pipeline=autoencoder", "model.pool_size=5", f"budget.autoencoder{TEN}"),
@@ -169,18 +170,30 @@ def test_an_autoencoder_that_one_run_began_another_takes_up(tmp_path: Path, stor
     assert "autoencoder: found" in said_by(first)
 
 
-@pytest.mark.parametrize("trainer", [ONE, TWO])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("words", "to", "number"),
+    [
+        *(((trainer,), "it", number) for trainer in (ONE, TWO) for number in (signal.SIGINT, signal.SIGTERM)),
+        ((TWO,), "each process", signal.SIGTERM),  # as SLURM: rank 0 passes it on, too, and that is not asking twice
+        (LOADERS, "its group", signal.SIGINT),  # as a terminal: the loaders get it, too
+        (LOADERS, "its group", signal.SIGTERM),  # as `timeout`
+    ],
+)
 def test_asked_to_stop_it_saves_and_says_how_to_go_on(
-    tmp_path: Path, store_path: Path, trainer: str, number: signal.Signals, code: int
+    tmp_path: Path, store_path: Path, words: tuple[str, ...], to: str, number: signal.Signals
 ) -> None:
     """Or between two epochs, where the signal comes then; test_stopping.py chooses the step."""
-    settings = begin(store_path, tmp_path / "run", *LONG, trainer)
-    process = start_and_let_save(settings)
-    process.send_signal(number)
-    assert process.wait() == code
+    settings = begin(store_path, tmp_path / "run", *LONG, *words)
+    process = start_and_let_save(settings, own_group=to == "its group")
+    if to == "its group":
+        os.killpg(process.pid, number)
+    else:
+        signal_all([process.pid, *(children_of(process) if to == "each process" else [])], number)
+    assert process.wait() == 128 + number
     said = said_by(settings)
     assert len(re.findall(r"stopped; resume with: .*train\.py resume=", said)) == 1
+    assert "Traceback" not in said
+    assert "error" not in said
     epoch = steps_done(last_of(settings)) // STEPS["classifier"] + 1
     assert not (settings.paths.run_dir / "metrics.json").exists()
     again = start(settings)  # it goes on from there
@@ -189,30 +202,6 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(
     again.kill()
     again.wait()
     assert int(said_by(settings)[len(said) :].split("epoch ")[1].split("/")[0]) == epoch
-
-
-@pytest.mark.parametrize(
-    ("words", "number", "code"),
-    [
-        ((TWO,), signal.SIGTERM, 143),  # as SLURM sends it: rank 0 passes it on, too; that is not asking twice
-        ((ONE, "data.workers=2", EVERY_EPOCH), signal.SIGINT, 130),  # a terminal's Ctrl-C, to the loaders, too
-        ((ONE, "data.workers=2", EVERY_EPOCH), signal.SIGTERM, 143),  # as `timeout` sends it
-    ],
-)
-def test_every_process_of_a_run_may_get_the_signal(
-    tmp_path: Path, store_path: Path, words: tuple[str, ...], number: signal.Signals, code: int
-) -> None:
-    settings = begin(store_path, tmp_path / "run", *LONG, *words)
-    process = start_and_let_save(settings, own_group=True)
-    if TWO in words:
-        signal_all([process.pid, *children_of(process)], number)
-    else:
-        os.killpg(process.pid, number)
-    assert process.wait() == code
-    said = said_by(settings)
-    assert len(re.findall(r"stopped; resume with: .*train\.py resume=", said)) == 1
-    assert "Traceback" not in said
-    assert "error" not in said
 
 
 @pytest.mark.parametrize(

@@ -185,14 +185,6 @@ def killed_after(moves, monkeypatch, last_words):
             raise KeyboardInterrupt
         done.append(move(source, target))
 
-    return replace
-
-
-@pytest.mark.parametrize("killed_after", range(9))
-def test_a_swap_within_a_mount_point_that_is_killed_costs_no_store(mounted, monkeypatch, killed_after):
-    volume = mounted("volume")
-    write_store(volume, levels=(9,))
-
     with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
         patch.setattr("os.replace", replace)
         patch.setattr(last_words, lambda *_, **__: None)

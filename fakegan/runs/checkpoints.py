@@ -33,14 +33,8 @@ _MAX_PICKLE_BYTES = 4 * 2**20
 _PICKLED_NAMES = re.compile(r"collections OrderedDict|torch \w+Storage|torch\._utils _rebuild_tensor_v2")
 _BY_NAME = {"GLOBAL", "INST", "STACK_GLOBAL"}  # the last takes the name from elsewhere, and is refused for that
 _MISFITS = (  # what torch and Python raise for keys, options and weights that are not what they should be
-    ArithmeticError,
-    AttributeError,
-    FakeganError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
+    *(ArithmeticError, AttributeError, FakeganError, LookupError),
+    *(MemoryError, RuntimeError, TypeError, ValueError),
 )
 
 
@@ -171,10 +165,9 @@ def _directory_offset(file: IO[bytes], size: int) -> int | None:
 
 
 def _refuse_large_tensors(content: Any, size: int) -> None:
-    """No tensor may be larger than what the file holds of it: a stride of 0 makes one number into a million million.
+    """Refuse a tensor that is larger than what the file holds of it, and tensors that are larger than the file.
 
-    Raises:
-        _Refused: a tensor is larger, or all tensors together are larger than the file.
+    A stride of 0 makes one number into a million million.
     """
     ahead, met = [content], set()
     stored: dict[int, int] = {}  # bytes, by where they lie

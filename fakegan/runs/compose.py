@@ -40,12 +40,10 @@ def register_resolvers() -> None:
 
     `${run_name:}` names a run's folder.
     """
-
-    def run_dir(resume: Any, new: Any) -> str:
-        return resume if isinstance(resume, str) and resume else str(new)
-
     OmegaConf.register_new_resolver("project", lambda name: str(places.own(name)), replace=True)
-    OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)
+    OmegaConf.register_new_resolver(
+        "run_dir", lambda resume, new: resume if isinstance(resume, str) and resume else str(new), replace=True
+    )
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
 
 

@@ -105,29 +105,22 @@ class Configuration:
 def configurations(runs: Sequence[FinishedRun]) -> list[Configuration]:
     """Runs of one configuration, on faces of the same content, brought together; each group has a name of its own.
 
-    Raises:
-        UsageError: the same configuration and seed twice.
+    A UsageError names two runs of the same configuration and seed.
     """
-    together: list[list[FinishedRun]] = []
+    together: list[tuple[Any, list[FinishedRun]]] = []  # with the store's fingerprint and the settings that they share
     for run in runs:
-        alike = next((group for group in together if _alike(group[0], run)), None)
+        shared = run.metrics["data_fingerprint"], run.settings.configuration()
+        alike = next((group for key, group in together if key == shared), None)
         if alike is None:
-            together.append([run])
+            together.append((shared, [run]))
             continue
         twin = next((other for other in alike if other.settings.seed == run.settings.seed), None)
         if twin is not None:
             raise UsageError(f"{run.path} and {twin.path} are the same configuration and seed: name one of them")
         alike.append(run)
-    names = _names([group[0].settings for group in together])
-    return [
-        Configuration(name, tuple(sorted(group, key=lambda run: run.settings.seed)))
-        for name, group in zip(names, together, strict=True)
-    ]
-
-
-def _alike(one: FinishedRun, other: FinishedRun) -> bool:
-    same_store = one.metrics["data_fingerprint"] == other.metrics["data_fingerprint"]
-    return same_store and one.settings.configuration() == other.settings.configuration()
+    groups = [sorted(group, key=lambda run: run.settings.seed) for _, group in together]
+    names = _names([group[0].settings for group in groups])
+    return [Configuration(name, tuple(group)) for name, group in zip(names, groups, strict=True)]
 
 
 def _names(settings: Sequence[RunSettings]) -> list[str]:
@@ -146,11 +139,7 @@ def _names(settings: Sequence[RunSettings]) -> list[str]:
 
 
 def same_faces(runs: Sequence[FinishedRun]) -> FaceScores:
-    """The faces that all runs were scored on, with the first run's scores.
-
-    Raises:
-        FakeganError: the runs were scored on different faces.
-    """
+    """The faces that all runs were scored on, with the first run's scores; a FakeganError where these faces differ."""
     first = runs[0].scores
     for run in runs[1:]:
         ours, theirs = set(first.files), set(run.scores.files)

@@ -9,9 +9,9 @@ import csv
 import os
 import shlex
 import sys
-from dataclasses import astuple, dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import NamedTuple
 
 from fakegan.config.overrides import with_absolute_paths
 from fakegan.errors import FakeganError
@@ -21,8 +21,7 @@ from fakegan.system.files import csv_table
 COMMAND_VARIABLE = "FAKEGAN_COMMAND"  # set for a process that another one starts: a sweep's job, a rank of a run
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One line: test faces were scored."""
 
     time: str  # UTC, ISO 8601
@@ -34,17 +33,12 @@ class Entry:
 def record(run_dir: Path, faces: int, fingerprint: str) -> None:
     """Add a line: test faces are scored now, by this process's command."""
     time = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    header = [f.name for f in fields(Entry)]
-    with csv_table(run_dir / LEDGER_FILE, header, errors="backslashreplace", append=True) as rows:
-        rows.writerow(astuple(Entry(time, command(), str(faces), fingerprint)))
+    with csv_table(run_dir / LEDGER_FILE, Entry._fields, errors="backslashreplace", append=True) as rows:
+        rows.writerow(Entry(time, command(), str(faces), fingerprint))
 
 
 def read_ledger(run_dir: Path) -> list[Entry]:
-    """Every line, oldest first; none for a run that has not been tested.
-
-    Raises:
-        FakeganError: damaged.
-    """
+    """Every line, oldest first, and none for a run that has not been tested; a FakeganError for a damaged file."""
     path = run_dir / LEDGER_FILE
     if not path.is_file():
         return []
@@ -55,7 +49,7 @@ def read_ledger(run_dir: Path) -> list[Entry]:
         raise FakeganError(
             f"{path} is damaged or of another version: put it aside, and note by hand how often the run was tested"
         ) from error
-    return [Entry(*row) for row in rows if len(row) == len(fields(Entry))]
+    return [Entry(*row) for row in rows if len(row) == len(Entry._fields)]
 
 
 def command() -> str:

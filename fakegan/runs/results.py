@@ -62,11 +62,7 @@ def _write_csv(path: Path, header: Sequence[str], columns: Sequence[Iterable[Any
 
 
 def read_scores(path: Path) -> FaceScores:
-    """The faces that `write_scores` wrote.
-
-    Raises:
-        FakeganError: no such files, or damaged ones.
-    """
+    """The faces that `write_scores` wrote; a FakeganError where there are no such files, or damaged ones."""
     try:
         rows = read_csv(path)
         group_of = {row["file"]: row["group"] for row in read_csv(path.with_name(GROUPS_FILE))}
@@ -107,11 +103,7 @@ def write_metrics(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
-    """The content of metrics.json.
-
-    Raises:
-        FakeganError: no such file, or damaged.
-    """
+    """The content of metrics.json; a FakeganError where there is no such file, or a damaged one."""
     if not path.is_file():
         resuming = command("train.py", as_override("resume", path.parent))
         raise FakeganError(f"{path.parent} has not finished: resume it with {resuming}")
@@ -122,11 +114,7 @@ def read_json(
     path: Path,
     cure: str,  # what to do where it is damaged
 ) -> dict[str, Any]:
-    """The top-level table of a JSON file of a run.
-
-    Raises:
-        FakeganError: it holds none, or is far larger than any that a run writes.
-    """
+    """The top-level table of a run's JSON file; a FakeganError where it has none, or is larger than a run's ever is."""
     try:
         content = None if path.stat().st_size > _MAX_JSON_BYTES else json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):  # the latter from brackets in brackets in ...

@@ -44,7 +44,7 @@ class ModelSettings:
     node: Node = field(default_factory=dict, metadata=REST)
 
     def __post_init__(self) -> None:
-        _check_targets(self.node, "model", "net")
+        _check_targets(self.node, "model")
 
     @property
     def depth(self) -> int:
@@ -69,12 +69,12 @@ class ClassifierSettings:
     node: Node = field(default_factory=dict, metadata=REST)
 
     def __post_init__(self) -> None:
-        _check_targets(self.node, "classifier", "net")
+        _check_targets(self.node, "classifier")
 
 
-def _check_targets(node: Node, at: str, *parts: str) -> None:
-    """Raise a UsageError where a node, or one of these parts of it, does not name the class that it builds."""
-    for place, inner in {at: node, **{f"{at}.{part}": node.get(part) for part in parts}}.items():
+def _check_targets(node: Node, at: str) -> None:
+    """Raise a UsageError where a node, or its net, does not name the class that it builds."""
+    for place, inner in {at: node, f"{at}.net": node.get("net")}.items():
         if not isinstance(inner, dict) or not isinstance(inner.get(TARGET), str):
             raise UsageError(f"{place} must name what it builds: {place}.{TARGET}=package.module.Class")
 
@@ -200,11 +200,7 @@ class RunSettings:
 
     @property
     def classifier_budget(self) -> StageBudget:
-        """How long this run's classifier trains.
-
-        Raises:
-            UsageError: conf/budget does not have it.
-        """
+        """How long this run's classifier trains; a UsageError where conf/budget does not have its budget."""
         return self._budget(self.classifier.budget, "classifier.budget")
 
     @property

@@ -110,7 +110,10 @@ def _write(run: Run, folder: Path) -> dict[str, Any]:
         **numbers,
         "unseen": list(run.settings.data.split.unseen),
     }
-    _write_errors(folder / ERRORS_FILE, store, test, columns)
+    with csv_table(folder / ERRORS_FILE, ("file", "source", "label", *columns)) as lines:
+        for i, row in enumerate(test.rows):
+            errors = (f"{values[i]:.9g}" for values in columns.values())
+            lines.writerow((store.files[row], store.sources[row], store.labels[row], *errors))
     _write_pictures(folder, store, live, test)
     np.save(folder / CODES_FILE, test.code[projected(test.rows), :channels].astype(np.float32))
     write_metrics(folder / ANALYSIS_FILE, content)
@@ -177,13 +180,6 @@ def _columns(store: FaceStore, train: Measured, val: Measured, test: Measured) -
         for name, column in PROBES.items():
             columns[column] = probe.fit_probe(train.probes[name], labels).scores(test.probes[name])
     return columns
-
-
-def _write_errors(path: Path, store: FaceStore, test: Measured, columns: dict[str, Floats]) -> None:
-    with csv_table(path, ("file", "source", "label", *columns)) as lines:
-        for i, row in enumerate(test.rows):
-            numbers = (f"{values[i]:.9g}" for values in columns.values())
-            lines.writerow((store.files[row], store.sources[row], store.labels[row], *numbers))
 
 
 def _write_pictures(folder: Path, store: FaceStore, live: LiveReconstructions, test: Measured) -> None:

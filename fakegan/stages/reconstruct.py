@@ -76,11 +76,7 @@ class LiveReconstructions:
 
 
 def load_autoencoder(path: Path, trust: Sequence[str] = ()) -> nn.Module:
-    """The net in an autoencoder's file, in eval mode.
-
-    Raises:
-        FakeganError: damaged, of another version, or it names code that nobody has said to trust.
-    """
+    """The net in an autoencoder's file, in eval mode; a FakeganError for damage, another version or untrusted code."""
     names = trust_names(trust)
     content = load_checkpoint(path)
     with misfits_as_errors(path):

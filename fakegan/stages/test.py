@@ -32,13 +32,8 @@ from fakegan.training.loggers import hyperparameters, log_histogram, log_picture
 
 # Scalars beside the hyperparameters, by which a logger's page sorts runs.
 HPARAM_METRICS = (
-    "auroc",
-    "accuracy",
-    "balanced_accuracy",
-    "average_precision",
-    "eer",
-    "real_accuracy",
-    "fake_accuracy",
+    *("auroc", "accuracy", "balanced_accuracy", "average_precision", "eer"),
+    *("real_accuracy", "fake_accuracy"),
 )
 log = logging.getLogger(__name__)
 

@@ -148,15 +148,11 @@ def _refuse_seen_faces(autoencoder: Path, faces: Faces) -> None:
 
 
 def _is_done(run: Run) -> bool:
-    """Whether the run has its autoencoder.
-
-    Raises:
-        FakeganError: it has one that learnt from faces which this run keeps from it.
-    """
-    if not run.autoencoder.is_file():
-        return False
-    _refuse_seen_faces(run.autoencoder, run.faces)
-    return True
+    """Whether the run has its autoencoder; a FakeganError where it learnt from faces that this run keeps from it."""
+    has_it = run.autoencoder.is_file()
+    if has_it:
+        _refuse_seen_faces(run.autoencoder, run.faces)
+    return has_it
 
 
 AUTOENCODER = Stage("autoencoder", train_autoencoder, needed=lambda pipeline: pipeline.needs_autoencoder, done=_is_done)
