@@ -158,13 +158,6 @@ def _session_of(leader: int) -> list[int]:
     return found
 
 
-def send_signal(child: subprocess.Popen[bytes], number: int) -> None:
-    """Send a signal to a child, if it still runs."""
-    if child.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            child.send_signal(number)
-
-
 @contextlib.contextmanager
 def record_signals(noted: list[int]) -> Iterator[None]:
     """Append signals that ask to stop to the list, instead of acting on them; repeats within half a second are one."""
@@ -209,7 +202,7 @@ def run_ranks(script: Sequence[str], count: int, logs: Path) -> None:
         while any(child.poll() is None for child in children):
             for number in noted[passed_on:]:
                 for child in children:
-                    send_signal(child, number)
+                    child.send_signal(number)
             passed_on = len(noted)
             ended = {child.returncode for child in children} - {None, 0}
             if ended:  # the others save and end, too, or wait in vain for a rank that has failed
