@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
@@ -24,7 +23,7 @@ from fakegan.sweep import lifecycle, search
 from fakegan.sweep.search import Search, closing_words
 from fakegan.system.places import CONF, PROJECT
 from tests.conftest import Compose
-from tests.helpers import run_script
+from tests.helpers import composed, run_script
 
 optuna = pytest.importorskip("optuna")
 study_module = pytest.importorskip("fakegan.sweep.study")
@@ -293,8 +292,7 @@ def test_every_shipped_search_is_over_keys_that_exist_and_values_they_take(
     compose_settings: Compose, sweep: str
 ) -> None:
     lifecycle.register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", [f"+sweep={sweep}"], return_hydra_config=True)
+    cfg = composed(f"+sweep={sweep}")
     assert cfg.hydra.mode.name == "MULTIRUN"
     params = cfg.hydra.sweeper.params
     space, fixed = parse([f"{key}={value}" for key, value in params.items()])
