@@ -20,7 +20,7 @@ from fakegan.runs.folder import LOG_FILE
 from fakegan.runs.status import Status, write_status
 from fakegan.sweep import machine
 from fakegan.sweep.jobs import TAIL, Job, Running, last_lines, run_jobs
-from fakegan.sweep.machine import check_room, gpus_of_one, visible_gpus
+from fakegan.sweep.machine import gpus_of_one, visible_gpus
 from fakegan.system.processes import threads_of_one
 from tests.conftest import Compose
 from tests.helpers import Recorded
@@ -271,10 +271,3 @@ def test_a_job_has_the_gpus_that_it_asks_for_or_its_share(
     else:
         assert gpus_of_one(4, asked, devices_per_job, side_by_side) == gpus
     assert gpus_of_one(0, asked, devices_per_job, side_by_side) == 0
-
-
-def test_more_jobs_than_gpus_allow_is_a_sentence_with_numbers() -> None:
-    check_room(4, [2, 2, 2], 2)
-    check_room(4, [0] * 9, 9)  # on the CPU any number goes
-    with pytest.raises(UsageError, match=r"jobs=3 needs 6 GPUs.* there are 4 GPUs: at most hydra.launcher.jobs=2"):
-        check_room(4, [2, 2, 2], 3)

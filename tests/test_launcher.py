@@ -239,11 +239,13 @@ def test_a_finished_job_stays_finished_where_there_are_fewer_gpus_than_it_had(st
 
 
 def test_too_few_gpus_side_by_side_are_told_before_the_sweep_has_begun(start: Started) -> None:
-    start.gpus = 2
-    start.fixed += ["trainer=auto", "trainer.devices=2", "hydra.launcher.jobs=2"]
-    with pytest.raises(UsageError, match=r"jobs=2 needs 4 GPUs.*at most hydra\.launcher\.jobs=1"):
-        start("seed=1", "seed=2")
+    start.gpus = 4
+    start.fixed += ["trainer=auto", "trainer.devices=2"]
+    with pytest.raises(UsageError, match=r"jobs=3 needs 6 GPUs.* there are 4 GPUs: at most hydra\.launcher\.jobs=2"):
+        start("seed=1", "seed=2", "seed=3", options=["hydra.launcher.jobs=3"])
     assert not list(start.folder.iterdir())
+    start("seed=1", "seed=2", "seed=3", options=["hydra.launcher.jobs=2"])
+    assert start.states == ["finished"] * 3
 
 
 # The command of a sweep
