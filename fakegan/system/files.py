@@ -24,13 +24,11 @@ def new_folder(wanted: Path) -> Path:
     """Make a folder and return it: `wanted`, or `wanted`-2, `wanted`-3 and so on where the name is taken."""
     number, folder = 1, wanted
     while True:
-        try:
+        with suppress(FileExistsError):
             folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-            folder = wanted.with_name(f"{wanted.name}-{number}")
-        else:
             return folder
+        number += 1
+        folder = wanted.with_name(f"{wanted.name}-{number}")
 
 
 def building_place(path: Path) -> Path:
