@@ -166,19 +166,15 @@ def _cannot_be_renamed(folder: Path) -> bool:
 
 
 @contextmanager
-def disk_errors(
-    path: Path,
-    advice: str = "choose another --out",
-) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """An error of the disk within the block becomes a FakeganError: one sentence that names `path`."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise FakeganError(
-                f"the disk that holds {path} is full: nothing was written; free some space or {advice}"
-            ) from error
-        raise FakeganError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
+            full = f"the disk that holds {path} is full: nothing was written; free some space or choose another --out"
+            raise FakeganError(full) from error
+        raise FakeganError(f"cannot write {path}: {error.strerror or error}; choose another --out") from error
 
 
 def why_not_writable(folder: Path) -> str | None:

@@ -36,11 +36,8 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _log = logging.getLogger(__name__)
 
 
-def resume_command(
-    run_dir: Path,
-    trust: Sequence[str] = (),  # packages whose code its config may name
-) -> list[str]:
-    """The command that begins or resumes a run whose config has been written, whatever its path is made of."""
+def resume_command(run_dir: Path, trust: Sequence[str]) -> list[str]:
+    """The command that begins or resumes a run whose config has been written, and may name code of these packages."""
     return [sys.executable, str(places.script("train")), as_override("resume", str(run_dir)), *trusting(trust)]
 
 
