@@ -184,7 +184,7 @@ def test_a_command_that_no_trial_can_run_costs_none(tmp_path: Path) -> None:
     assert len(_search(tmp_path)) == 6
 
 
-def test_a_study_that_breaks_while_trials_run_is_one_sentence(tmp_path: Path) -> None:
+def test_a_study_that_breaks_while_trials_run_or_is_found_damaged_is_one_sentence(tmp_path: Path) -> None:
     def outcome(number: int, words: Words) -> float:
         if number == 2:
             (tmp_path / STUDY_FILE).write_bytes(b"no database" * 100)
@@ -193,6 +193,8 @@ def test_a_study_that_breaks_while_trials_run_is_one_sentence(tmp_path: Path) ->
     with pytest.raises(FakeganError, match=r"study\.db can no longer be used \(.*database.*\): .*resume=true"):
         _search(tmp_path, outcome)
     assert closing_words(tmp_path).startswith("best of 2 trials: ")
+    with pytest.raises(FakeganError, match=r"study\.db is damaged"):
+        _search(tmp_path)
 
 
 def test_choices_reach_the_trials_as_they_were_typed() -> None:
@@ -272,12 +274,6 @@ def test_a_study_is_of_one_search(tmp_path: Path, words: tuple[str, ...]) -> Non
 def test_what_cannot_be_searched_is_one_sentence(tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         _search(tmp_path, words=words)
-
-
-def test_a_damaged_study_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / STUDY_FILE).write_bytes(b"no database" * 100)
-    with pytest.raises(FakeganError, match=r"study\.db is damaged"):
-        _search(tmp_path)
 
 
 @pytest.mark.parametrize("library", ["optuna", "sqlalchemy"])
