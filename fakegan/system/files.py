@@ -207,11 +207,7 @@ def csv_table(
 
 
 def read_csv(path: Path, errors: str = "surrogateescape") -> list[dict[str, str]]:
-    """The rows of a table, by the names in its first line; a short row has None for what it lacks.
-
-    Raises:
-        OSError, ValueError: there is no such file, or it is no table.
-    """
+    """A table's rows, by the names in its first line; a short row ends in None. Raises a ValueError: it is no table."""
     with path.open(encoding="utf-8", errors=errors, newline="") as lines:
         try:
             return list(csv.DictReader(lines))
