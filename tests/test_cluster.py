@@ -210,9 +210,9 @@ def test_jobs_run_where_they_are_submitted(tmp_path: Path, slurm: Path, where: s
         assert f"told {word} job{job.number}" in (job.folder / "log.txt").read_text()
 
 
-@pytest.mark.parametrize(("where", "state"), [("slurm_local", ""), ("slurm", "FAILED")])
+@pytest.mark.parametrize(("where", "state"), [("slurm_local", "FINISHED"), ("slurm", "FAILED")])
 def test_a_job_that_fails_shows_why_and_stops_no_other(tmp_path: Path, slurm: Path, where: str, state: str) -> None:
-    """A job that dies without a word has the state that SLURM gives it."""
+    """A job that dies without a word has the state that submitit or SLURM gives it."""
     told = _run(tmp_path, _jobs(tmp_path, "fails", "finishes", "refuses", "dies"), where)
     assert told.states == ["failed", "finished", "failed", "failed"]
     failed, refused, died = (told.endings[number] for number in (0, 2, 3))
