@@ -161,7 +161,6 @@ class Recorded(Progress):
         self.when_started = when_started
         self.when_going: Callable[[], None] = lambda: None
         self.endings: dict[int, Ending] = {}
-        self.stops: list[str] = []
         self.most = 0  # jobs that ran at once
 
     def started(self, running: Running) -> None:
@@ -172,10 +171,6 @@ class Recorded(Progress):
         super().going(jobs)
         self.most = max(self.most, len(jobs))
         self.when_going()
-
-    def stopping(self, reason: str) -> None:
-        super().stopping(reason)
-        self.stops.append(reason)
 
     def ended(self, job: Job, ending: Ending) -> None:
         assert job.number not in self.endings

@@ -15,19 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from fakegan.errors import UsageError
-from fakegan.runs.compose import register_resolvers
 from fakegan.runs.ledger import COMMAND_VARIABLE
 from fakegan.sweep import lifecycle, submitted
 from fakegan.sweep.cluster import SlurmLauncher
 from fakegan.sweep.jobs import Job
 from fakegan.sweep.submitted import run_jobs
-from fakegan.system.places import CONF, PROJECT
 from tests.conftest import Compose
-from tests.helpers import Recorded
+from tests.helpers import Recorded, composed, run_script
 
 submitit = pytest.importorskip("submitit")
 pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
@@ -137,12 +134,8 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _launcher(tmp_path: Path, *words: str) -> SlurmLauncher:
-    register_resolvers()
     lifecycle.register()
-    words = (*words, f"hydra.sweep.dir={tmp_path / 'sweep'}")
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", list(words), return_hydra_config=True)
-    made = instantiate(cfg.hydra.launcher)
+    made = instantiate(composed(*words, f"hydra.sweep.dir={tmp_path / 'sweep'}").hydra.launcher)
     assert isinstance(made, SlurmLauncher)
     return made
 
@@ -217,18 +210,16 @@ def test_jobs_run_where_they_are_submitted(tmp_path: Path, slurm: Path, where: s
         assert f"told {word} job{job.number}" in (job.folder / "log.txt").read_text()
 
 
-def test_a_job_that_fails_shows_why_and_stops_no_other(tmp_path: Path) -> None:
-    told = _run(tmp_path, _jobs(tmp_path, "fails", "finishes", "refuses"))
-    assert told.states == ["failed", "finished", "failed"]
-    failed, refused = told.endings[0], told.endings[2]
+@pytest.mark.parametrize(("where", "state"), [("slurm_local", "FINISHED"), ("slurm", "FAILED")])
+def test_a_job_that_fails_shows_why_and_stops_no_other(tmp_path: Path, slurm: Path, where: str, state: str) -> None:
+    """A job that dies without a word has the state that submitit or SLURM gives it."""
+    told = _run(tmp_path, _jobs(tmp_path, "fails", "finishes", "refuses", "dies"), where)
+    assert told.states == ["failed", "finished", "failed", "failed"]
+    failed, refused, died = (told.endings[number] for number in (0, 2, 3))
     assert (failed.reason, failed.refused) == ("training diverged", False)
     assert failed.tail[-2:] == ("error: training diverged", "ended with exit code 1")
     assert (refused.reason, refused.refused) == ("data.root holds no store", True)
-
-
-def test_a_job_that_dies_without_a_word_has_the_state_that_slurm_gives_it(tmp_path: Path, slurm: Path) -> None:
-    (ending,) = _run(tmp_path, _jobs(tmp_path, "dies"), "slurm").endings.values()
-    assert (ending.state, ending.reason) == ("failed", "it has left no result; its state is FAILED")
+    assert (died.reason, died.refused) == (f"it has left no result; its state is {state}", False)
 
 
 def test_a_result_that_comes_late_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,7 +280,7 @@ def test_a_job_that_must_make_room_is_put_into_the_queue_again(tmp_path: Path) -
     [("slurm_local", "waits", 1, False), ("slurm", "waits", 1, True), ("slurm", "deaf", 2, False)],
 )
 def test_a_signal_lets_slurms_jobs_save_and_a_second_cancels_them(
-    tmp_path: Path, slurm: Path, where: str, word: str, signals: int, saves: bool
+    tmp_path: Path, slurm: Path, capsys: pytest.CaptureFixture[str], where: str, word: str, signals: int, saves: bool
 ) -> None:
     """On this machine, which has no queue, the first one cancels them."""
     (job,) = jobs = _jobs(tmp_path, word)
@@ -305,7 +296,8 @@ def test_a_signal_lets_slurms_jobs_save_and_a_second_cancels_them(
     told.when_going = going
     executor = _launcher(tmp_path, f"hydra/launcher={where}").make_executor()
     assert run_jobs(jobs, executor, told) == signal.SIGTERM
-    assert (told.states, told.stops) == (["stopped"], ["SIGTERM"])
+    assert told.states == ["stopped"]
+    assert capsys.readouterr().out.count("SIGTERM: the jobs that run save and end") == 1
     assert (job.folder / "saved").exists() == saves
     assert len(sent) == signals
 
@@ -320,11 +312,7 @@ def test_a_sweep_by_submitit_ends_in_a_table_and_a_report(tmp_path: Path, store_
     processes = ("hydra/launcher=slurm_local", "hydra.launcher.tasks_per_node=2", "trainer=ddp_cpu")
     found: dict[str, list[Any]] = {}
     for name, own in (("cluster", processes), ("here", ("trainer=cpu",))):
-        command = [sys.executable, str(PROJECT / "train.py"), *words, *own, f"hydra.sweep.dir={tmp_path / name}"]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        result = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1500, check=False
-        )
+        result = run_script("train.py", *words, *own, f"hydra.sweep.dir={tmp_path / name}", cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         assert result.stdout.count("  finished  ") == 2
         assert (tmp_path / name / "report.html").is_file()

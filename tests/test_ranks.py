@@ -81,20 +81,8 @@ def test_a_batch_that_cannot_be_dealt_evenly_names_the_nearest_sizes(process: As
         ranks.check_divisible(3, "key", 4)
 
 
-def test_noise_differs_by_process_and_is_dealt_from_one_process_noise(process: As) -> None:
-    def drawn(rank: int, count: int, faces: int) -> torch.Tensor:
-        process(rank, count)
-        ranks.seed_noise(3, "cpu")
-        return ranks.draw(lambda n: torch.randn(n, 5), faces)
-
-    whole, first, second = drawn(0, 1, 8), drawn(0, 2, 4), drawn(1, 2, 4)
-    assert torch.equal(first, whole[0::2])
-    assert torch.equal(second, whole[1::2])
-    assert not torch.equal(first, second)
-
-
-def test_noise_that_is_not_dealt_differs_by_process_and_leaves_the_dealt_alone(process: As) -> None:
-    """Not by `draw`: on one process as ever, on several a mask for each, again the same for the same step."""
+def test_noise_is_dealt_from_one_process_noise_and_other_noise_differs_by_process(process: As) -> None:
+    """What `draw` does not draw: on one process as ever, on several a mask for each, the same for the same step."""
 
     def drawn(rank: int, count: int) -> tuple[list[float], list[float], list[float]]:
         process(rank, count)
@@ -178,40 +166,27 @@ def test_pools_of_several_processes_show_what_one_would(process: As, count: int)
 
 
 def test_a_fresh_run_inherits_no_place_among_processes() -> None:
-    inherited = {
-        "RANK": "1",
-        "WORLD_SIZE": "2",
-        "TORCHELASTIC_RUN_ID": "x",
-        "SLURM_PROCID": "1",
-        "HOME": "h",
-        "A_RANK": "1",
-    }
-    assert ranks.without_ranks(inherited) == {"HOME": "h", "A_RANK": "1"}
+    own = {"HOME": "h", "A_RANK": "1"}
+    inherited = dict.fromkeys(("RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID", "SLURM_PROCID"), "1")
+    assert ranks.without_ranks(own | inherited) == own
 
 
-def _together(tmp_path: Path, program: str, count: int = 2) -> None:
-    processes.run_ranks([sys.executable, "-c", program], count, tmp_path)
+def _together(tmp_path: Path, program: str) -> None:
+    processes.run_ranks([sys.executable, "-c", program], 2, tmp_path)
 
 
 @pytest.mark.slow
-def test_one_that_fails_ends_the_others_and_its_words_are_shown(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [("time.sleep(60)", ""), ("ranks.total(torch.zeros(3))", "process 0 of 2 has lost another")],
+    ids=["busy", "waiting for it"],
+)
+def test_a_process_that_fails_ends_the_others_and_its_words_are_shown(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], first: str, said: str
 ) -> None:
-    program = (
-        "import os, sys, time; os.environ['RANK'] == '1' and sys.exit('error: disk of the second'); time.sleep(60)"
-    )
-    with pytest.raises(AlreadyReportedError) as told:
-        _together(tmp_path, program)
-    assert told.value.exit_code == 1
-    assert "error: disk of the second" in capfd.readouterr().err
-
-
-@pytest.mark.slow
-def test_the_cause_is_shown_and_not_only_that_a_process_was_lost(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    program = """
-import sys
+    program = f"""
+import sys, time
+import torch
 from fakegan.system import ranks
 from fakegan.errors import FakeganError
 ranks.connect()
@@ -219,16 +194,17 @@ try:
     with ranks.peer_failure_as_error():
         if ranks.rank():
             sys.exit("error: disk of the second")
-        ranks.total(__import__("torch").zeros(3))
+        {first}
 except FakeganError as error:
     print(error, file=sys.stderr)
     sys.exit(error.exit_code)
 """
-    with pytest.raises(AlreadyReportedError):
+    with pytest.raises(AlreadyReportedError) as told:
         _together(tmp_path, program)
-    said = capfd.readouterr().err
-    assert "error: disk of the second" in said
-    assert "process 0 of 2 has lost another" in said
+    assert told.value.exit_code == 1
+    shown = capfd.readouterr().err
+    assert "error: disk of the second" in shown
+    assert said in shown
 
 
 @pytest.mark.slow

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
@@ -24,6 +23,7 @@ from fakegan.sweep import lifecycle, search
 from fakegan.sweep.search import Search, closing_words
 from fakegan.system.places import CONF, PROJECT
 from tests.conftest import Compose
+from tests.helpers import composed, run_script
 
 optuna = pytest.importorskip("optuna")
 study_module = pytest.importorskip("fakegan.sweep.study")
@@ -31,6 +31,7 @@ parse, overrides_of = study_module.parse, study_module.overrides_of
 
 SWEEPS = sorted(p.stem for p in (CONF / "sweep").glob("*.yaml"))
 PARAMS = {"x": "interval(0.0, 1.0)", "width": "choice(8,16)"}
+CANNOT_BE, DIVERGED = UsageError("width must be even"), FakeganError("training diverged")
 Words = dict[str, str]
 
 
@@ -94,10 +95,6 @@ def _failing(failures: Mapping[int, BaseException | float]) -> Callable[[int, Wo
     return outcome
 
 
-def _stopping_at(number: int) -> Callable[[int, Words], float]:
-    return _failing({number: KeyboardInterrupt()})
-
-
 def _trials(folder: Path) -> list[Any]:
     study = optuna.load_study(study_name="search", storage=f"sqlite:///{folder / STUDY_FILE}")
     return list(study.get_trials())
@@ -119,6 +116,10 @@ def test_a_search_runs_as_many_trials_as_asked_and_names_the_best(tmp_path: Path
     line = closing_words(tmp_path)
     assert line.startswith("best of 6 trials: ")
     assert line.endswith(f"{best}_run")
+    assert len({words["x"] for words in asked.values()}) == 6
+    assert _search(tmp_path) == {}  # it has finished
+    assert list(_search(tmp_path, n_trials=8)) == [6, 7]
+    assert "best of 8 trials" in closing_words(tmp_path)
 
 
 def test_any_option_can_be_searched_and_the_best_is_told_as_it_is_typed(tmp_path: Path) -> None:
@@ -132,42 +133,18 @@ def test_any_option_can_be_searched_and_the_best_is_told_as_it_is_typed(tmp_path
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, n_jobs: int) -> None:
-    whole = _search(tmp_path / "whole", n_jobs=n_jobs)
+    """The second trial has failed, and is not run again."""
+    fails = {1: DIVERGED}
+    whole = _search(tmp_path / "whole", _failing(fails), n_jobs=n_jobs)
     stopped = tmp_path / "stopped"
     with pytest.raises(KeyboardInterrupt):
-        _search(stopped, _stopping_at(3), n_jobs=n_jobs)
+        _search(stopped, _failing(fails | {3: KeyboardInterrupt()}), n_jobs=n_jobs)
     assert _states(stopped).count("RUNNING") == n_jobs
     rest = _search(stopped, n_jobs=n_jobs, words=("seed=1", "resume=true"))
     assert rest == {number: whole[number] for number in range(4 - n_jobs, 6)}  # those that ran together, again
-    assert _states(stopped) == ["COMPLETE"] * 6
+    assert _states(stopped) == ["COMPLETE", "FAIL", *["COMPLETE"] * 4]
+    assert "best of 6 trials (1 failed)" in closing_words(stopped)
     assert [trial.params for trial in _trials(stopped)] == [trial.params for trial in _trials(tmp_path / "whole")]
-
-
-def test_no_two_trials_are_the_same_and_a_finished_search_runs_none(tmp_path: Path) -> None:
-    _search(tmp_path)
-    assert len({trial.params["x"] for trial in _trials(tmp_path)}) == 6
-    assert _search(tmp_path) == {}
-    assert list(_search(tmp_path, n_trials=8)) == [6, 7]
-    assert "best of 8 trials" in closing_words(tmp_path)
-
-
-def test_of_a_study_made_by_hand_only_what_is_missing_is_run(tmp_path: Path) -> None:
-    """Two trials went well, one failed, one was running when its process died."""
-    study = optuna.create_study(study_name="search", storage=f"sqlite:///{tmp_path / STUDY_FILE}", direction="maximize")
-    space, _ = parse([f"{key}={values}" for key, values in PARAMS.items()])
-    for number, objective in enumerate((0.5, 0.7)):
-        study.set_user_attr(f"run of trial {number}", "somewhere")
-        study.tell(study.ask(fixed_distributions=space), objective)
-    study.tell(study.ask(fixed_distributions=space), state=optuna.trial.TrialState.FAIL)
-    running = study.ask(fixed_distributions=space)
-    asked = _search(tmp_path)
-    assert list(asked) == [3, 4, 5]
-    assert asked[3]["x"] == f"{running.params['x']:.4g}"
-    assert _states(tmp_path) == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
-    assert "best of 6 trials (1 failed)" in closing_words(tmp_path)
-
-
-CANNOT_BE, DIVERGED = UsageError("width must be even"), FakeganError("training diverged")
 
 
 @pytest.mark.parametrize(
@@ -188,7 +165,7 @@ def test_a_failed_trial_is_one_of_many(
 
 def test_an_interrupted_trial_that_can_be_no_more_does_not_block_the_search(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        _search(tmp_path, _stopping_at(1))
+        _search(tmp_path, _failing({1: KeyboardInterrupt()}))
     assert closing_words(tmp_path).startswith("best of 1 trials: ")  # the best so far
     assert list(_search(tmp_path, _failing({1: CANNOT_BE}))) == [1, 2, 3, 4, 5]
     assert _states(tmp_path) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE", "COMPLETE"]
@@ -207,7 +184,7 @@ def test_a_command_that_no_trial_can_run_costs_none(tmp_path: Path) -> None:
     assert len(_search(tmp_path)) == 6
 
 
-def test_a_study_that_breaks_while_trials_run_is_one_sentence(tmp_path: Path) -> None:
+def test_a_study_that_breaks_while_trials_run_or_is_found_damaged_is_one_sentence(tmp_path: Path) -> None:
     def outcome(number: int, words: Words) -> float:
         if number == 2:
             (tmp_path / STUDY_FILE).write_bytes(b"no database" * 100)
@@ -216,6 +193,8 @@ def test_a_study_that_breaks_while_trials_run_is_one_sentence(tmp_path: Path) ->
     with pytest.raises(FakeganError, match=r"study\.db can no longer be used \(.*database.*\): .*resume=true"):
         _search(tmp_path, outcome)
     assert closing_words(tmp_path).startswith("best of 2 trials: ")
+    with pytest.raises(FakeganError, match=r"study\.db is damaged"):
+        _search(tmp_path)
 
 
 def test_choices_reach_the_trials_as_they_were_typed() -> None:
@@ -249,11 +228,13 @@ def test_whole_numbers_are_searched_where_they_are_asked_for() -> None:
     assert [values.log for values in space.values()] == [False, False, False, True]
 
 
-def test_a_trial_that_was_killed_while_its_values_were_drawn_counts_for_nothing(tmp_path: Path) -> None:
+def test_a_search_that_was_killed_as_it_began_or_drew_values_goes_on(tmp_path: Path) -> None:
+    """Such a trial counts for nothing."""
     whole = _search(tmp_path / "whole", n_trials=3)
     killed = tmp_path / "killed"
+    killed.mkdir()
+    study = optuna.create_study(study_name="search", storage=f"sqlite:///{killed / STUDY_FILE}", direction="maximize")
     _search(killed, n_trials=1)
-    study = optuna.load_study(study_name="search", storage=f"sqlite:///{killed / STUDY_FILE}")
     study.ask({"x": optuna.distributions.FloatDistribution(0.0, 1.0)})  # "width" was not drawn
     rest = _search(killed, n_trials=3)
     assert list(rest.values()) == list(whole.values())[1:]
@@ -295,12 +276,6 @@ def test_what_cannot_be_searched_is_one_sentence(tmp_path: Path, words: tuple[st
         _search(tmp_path, words=words)
 
 
-def test_a_damaged_study_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / STUDY_FILE).write_bytes(b"no database" * 100)
-    with pytest.raises(FakeganError, match=r"study\.db is damaged"):
-        _search(tmp_path)
-
-
 @pytest.mark.parametrize("library", ["optuna", "sqlalchemy"])
 def test_without_the_extra_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
     monkeypatch.setitem(sys.modules, library, None)  # as where it is not installed
@@ -313,8 +288,7 @@ def test_every_shipped_search_is_over_keys_that_exist_and_values_they_take(
     compose_settings: Compose, sweep: str
 ) -> None:
     lifecycle.register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", [f"+sweep={sweep}"], return_hydra_config=True)
+    cfg = composed(f"+sweep={sweep}")
     assert cfg.hydra.mode.name == "MULTIRUN"
     params = cfg.hydra.sweeper.params
     space, fixed = parse([f"{key}={value}" for key, value in params.items()])
@@ -347,10 +321,7 @@ def test_a_search_that_was_killed_runs_what_is_missing_and_goes_on_with_the_inte
             time.sleep(0.05)
         process.kill()
     assert _states(folder) == ["COMPLETE", "COMPLETE", "FAIL", "RUNNING"]
-    command.append("resume=true")
-    resumed = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900, check=False
-    )
+    resumed = run_script("train.py", *words, "resume=true", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert _states(folder) == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE", "FAIL"]
     assert len(list(folder.glob("*/metrics.json"))) == 4

@@ -80,6 +80,16 @@ def test_what_python_cannot_raise_and_is_no_stop_is_shown(tmp_path: Path) -> Non
     assert "ZeroDivisionError" in _python(script, tmp_path).stderr
 
 
+def test_at_its_end_a_process_is_not_to_be_stopped(tmp_path: Path) -> None:
+    """What torch does as it is unloaded takes seconds, and shows a trace where Ctrl-C comes between."""
+    script = (
+        "from fakegan.system.processes import ignore_signals_after\nwith ignore_signals_after(): print('done')\n"
+        "for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1): signal.raise_signal(number)"
+    )
+    done = _python(script, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
 HEARD = "from fakegan.system import signals; signals.begin(); print('heard', flush=True)\n"
 TRAIN = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
 

@@ -119,7 +119,7 @@ def _follow(command: Sequence[str], environment: Mapping[str, str]) -> int:
             except KeyboardInterrupt:  # the child does not get the terminal's own; it saves and ends
                 if child is None:
                     raise
-                processes.send_signal(child, signal.SIGINT)
+                child.send_signal(signal.SIGINT)
 
 
 def compose(*overrides: str) -> DictConfig:

@@ -43,16 +43,12 @@ class SlurmLauncher(ProcessLauncher):
         }
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Hydra hands over what it knows.
-
-        Raises:
-            UsageError: there is no SLURM here, or an option that submitit does not take.
-        """
+        """Hydra hands over what it knows. Raises a UsageError, as `make_executor` does."""
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         self.submitit = self.make_executor()
 
     def make_executor(self) -> Any:
-        """Submitit's executor with the resources of a job. Raises a UsageError, as `setup`."""
+        """Submitit's executor. Raises a UsageError: there is no SLURM here, or submitit does not take an option."""
         import submitit
 
         given = {k: v for k, v in self.resources.items() if v is not None}

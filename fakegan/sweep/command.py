@@ -22,11 +22,7 @@ CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]
 
 
 def keep_command(folder: Path, argv: Sequence[str]) -> None:
-    """Write down a command, script first, as the command of the sweep in this folder.
-
-    Raises:
-        UsageError: it could not be shown again.
-    """
+    """Keep a sweep's command, script first, in its folder. Raises a UsageError: it could not be shown again."""
     script, *overrides = argv
     kept = with_absolute_paths([o for o in overrides if not o.startswith(("resume=", "hydra.sweep.dir="))])
     for override in kept:

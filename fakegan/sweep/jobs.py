@@ -19,7 +19,7 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.folder import LOG_FILE, METRICS_FILE, STATUS_FILE
 from fakegan.runs.status import read_status
 from fakegan.sweep.machine import VISIBLE
-from fakegan.system.processes import end_session, record_signals, send_signal, start_child
+from fakegan.system.processes import end_session, record_signals, start_child
 
 if TYPE_CHECKING:  # it shows what is defined here
     from fakegan.sweep.progress import Progress
@@ -139,7 +139,7 @@ class _Runner:
         self.deadline = time.monotonic() + _GRACE
         self.progress.stopping(why)
         for running in self.running:
-            send_signal(running.process, number)
+            running.process.send_signal(number)
         while self.waiting:
             self.progress.ended(self.waiting.pop(0), Ending("stopped", 0.0, f"not started: {why}"))
 
@@ -192,7 +192,7 @@ class _Runner:
     def _end_all(self) -> None:
         """After an error of our own, let the jobs that run save and end; after none, none runs."""
         for running in self.running:
-            send_signal(running.process, signal.SIGTERM)
+            running.process.send_signal(signal.SIGTERM)
         deadline, signals = time.monotonic() + _GRACE, len(self.noted)
         while any(running.process.poll() is None for running in self.running):
             if time.monotonic() > deadline or len(self.noted) > signals:

@@ -36,11 +36,7 @@ def register() -> None:
 
 
 def conclude() -> None:
-    """After a sweep of this process: the table of its jobs, and the report of those that have finished.
-
-    Raises:
-        FakeganError: a job failed.
-    """
+    """Show a sweep's table at its end, and report on the jobs that have finished. Raises a FakeganError: one failed."""
     sweep = opening.current
     if sweep is None:
         return

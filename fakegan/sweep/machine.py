@@ -50,7 +50,7 @@ def gpus_of_one(
     needed = asked if isinstance(asked, int) else devices_per_job or max(there // side_by_side, 1)
     if needed > there:
         key = "trainer.devices" if isinstance(asked, int) else "hydra.launcher.devices_per_job"
-        raise UsageError(f"a job needs {_gpus(needed)}, but there {_are(there)}: lower {key}")
+        raise UsageError(f"a job needs {needed} GPUs, but there {_are(there)}: lower {key}")
     return needed
 
 
@@ -59,22 +59,14 @@ def check_room(
     needed: Sequence[int],  # GPUs of each job, up to all; 0: it computes on the CPU
     side_by_side: int,
 ) -> None:
-    """Check that jobs can have GPUs of their own while others have theirs.
-
-    Raises:
-        UsageError: there are too few; says how many jobs can run side by side.
-    """
-    most, together = max(needed, default=0), sum(sorted(needed, reverse=True)[:side_by_side])
+    """Raise a UsageError, which says how many jobs can run side by side, where not all of them can have their GPUs."""
+    most, together = max(needed), sum(sorted(needed, reverse=True)[:side_by_side])
     if together > there:
         raise UsageError(
-            f"hydra.launcher.jobs={side_by_side} needs {_gpus(together)}, up to {most} a job, but there {_are(there)}: "
+            f"hydra.launcher.jobs={side_by_side} needs {together} GPUs, up to {most} a job, but there {_are(there)}: "
             f"at most hydra.launcher.jobs={there // most}, or trainer=cpu"
         )
 
 
-def _gpus(count: int) -> str:
-    return f"{count} GPU{'' if count == 1 else 's'}"
-
-
 def _are(count: int) -> str:
-    return f"{'is' if count == 1 else 'are'} {_gpus(count)}"
+    return "is 1 GPU" if count == 1 else f"are {count} GPUs"

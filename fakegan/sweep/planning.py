@@ -59,7 +59,7 @@ class Folders:
         self.sweep_dir = sweep_dir
         self.folders: dict[Hashable, Path] = {settings.identity(): folder for folder, settings in begun.items()}
         self.owners: dict[Path, int] = {}
-        self.taken = {path.name for path in sweep_dir.glob("*")} | {path.name for path in begun}
+        self.taken = {path.name for path in sweep_dir.glob("*")}
 
     def place(self, number: int, identity: Hashable, name: Callable[[int], str]) -> Place:
         """The place of a job with this RunSettings.identity(); `name` is its folder's name under a number."""

@@ -71,11 +71,7 @@ class Search(Sweeper):
         self.sampler = sampler
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Hydra hands over what it knows.
-
-        Raises:
-            UsageError: Optuna is not installed, an option out of range, or one that a search cannot have.
-        """
+        """Hydra hands over what it knows. Raises a UsageError: Optuna is missing, or an option cannot be."""
         for library in ("optuna", "sqlalchemy"):
             try:
                 importlib.import_module(library)

@@ -46,11 +46,7 @@ def clock(seconds: float) -> str:
 
 
 def objective_of(run_dir: Path) -> float | None:
-    """A finished run's selection score; None where it has not finished.
-
-    Raises:
-        FakeganError: metrics.json is damaged; says what to do.
-    """
+    """A run's selection score; None where it has not finished. Raises a FakeganError: its metrics.json is damaged."""
     path = run_dir / METRICS_FILE
     if not path.is_file():
         return None

@@ -13,11 +13,7 @@ from fakegan.system import ranks
 
 
 def use_device(accelerator: str) -> torch.device:
-    """The device for networks, by the trainer's accelerator: this process's own.
-
-    Raises:
-        UsageError: there is no such device here.
-    """
+    """This process's device, by the trainer's accelerator. Raises a UsageError: there is none such on this machine."""
     if accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available():
         return torch.device("cuda", ranks.local_rank())
     if accelerator in {"auto", "gpu", "mps"} and torch.backends.mps.is_available():

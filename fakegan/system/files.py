@@ -24,13 +24,11 @@ def new_folder(wanted: Path) -> Path:
     """Make a folder and return it: `wanted`, or `wanted`-2, `wanted`-3 and so on where the name is taken."""
     number, folder = 1, wanted
     while True:
-        try:
+        with suppress(FileExistsError):
             folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-            folder = wanted.with_name(f"{wanted.name}-{number}")
-        else:
             return folder
+        number += 1
+        folder = wanted.with_name(f"{wanted.name}-{number}")
 
 
 def building_place(path: Path) -> Path:
@@ -168,19 +166,15 @@ def _cannot_be_renamed(folder: Path) -> bool:
 
 
 @contextmanager
-def disk_errors(
-    path: Path,
-    advice: str = "choose another --out",
-) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """An error of the disk within the block becomes a FakeganError: one sentence that names `path`."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise FakeganError(
-                f"the disk that holds {path} is full: nothing was written; free some space or {advice}"
-            ) from error
-        raise FakeganError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
+            full = f"the disk that holds {path} is full: nothing was written; free some space or choose another --out"
+            raise FakeganError(full) from error
+        raise FakeganError(f"cannot write {path}: {error.strerror or error}; choose another --out") from error
 
 
 def why_not_writable(folder: Path) -> str | None:
@@ -213,11 +207,7 @@ def csv_table(
 
 
 def read_csv(path: Path, errors: str = "surrogateescape") -> list[dict[str, str]]:
-    """The rows of a table, by the names in its first line; a short row has None for what it lacks.
-
-    Raises:
-        OSError, ValueError: there is no such file, or it is no table.
-    """
+    """A table's rows, by the names in its first line; a short row ends in None. Raises a ValueError: it is no table."""
     with path.open(encoding="utf-8", errors=errors, newline="") as lines:
         try:
             return list(csv.DictReader(lines))

@@ -36,11 +36,8 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _log = logging.getLogger(__name__)
 
 
-def resume_command(
-    run_dir: Path,
-    trust: Sequence[str] = (),  # packages whose code its config may name
-) -> list[str]:
-    """The command that begins or resumes a run whose config has been written, whatever its path is made of."""
+def resume_command(run_dir: Path, trust: Sequence[str]) -> list[str]:
+    """The command that begins or resumes a run whose config has been written, and may name code of these packages."""
     return [sys.executable, str(places.script("train")), as_override("resume", str(run_dir)), *trusting(trust)]
 
 
@@ -158,13 +155,6 @@ def _session_of(leader: int) -> list[int]:
     return found
 
 
-def send_signal(child: subprocess.Popen[bytes], number: int) -> None:
-    """Send a signal to a child, if it still runs."""
-    if child.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            child.send_signal(number)
-
-
 @contextlib.contextmanager
 def record_signals(noted: list[int]) -> Iterator[None]:
     """Append signals that ask to stop to the list, instead of acting on them; repeats within half a second are one."""
@@ -209,7 +199,7 @@ def run_ranks(script: Sequence[str], count: int, logs: Path) -> None:
         while any(child.poll() is None for child in children):
             for number in noted[passed_on:]:
                 for child in children:
-                    send_signal(child, number)
+                    child.send_signal(number)
             passed_on = len(noted)
             ended = {child.returncode for child in children} - {None, 0}
             if ended:  # the others save and end, too, or wait in vain for a rank that has failed

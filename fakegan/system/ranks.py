@@ -168,11 +168,7 @@ def rank_zero_context(context: Callable[[], contextlib.AbstractContextManager[ob
 
 @contextlib.contextmanager
 def peer_failure_as_error() -> Iterator[None]:
-    """Make a sentence of a library's error that another process is gone.
-
-    Raises:
-        PeerLostError: another process is gone.
-    """
+    """Within, raise a PeerLostError, a sentence, for a library's error that another process is gone."""
     try:
         yield
     except RuntimeError as error:  # gloo's and NCCL's
@@ -274,11 +270,7 @@ def _generators(device: str) -> dict[str, Any]:
 
 
 def check_divisible(batch_size: int, key: str, everyone: int) -> None:
-    """Check that a training batch can be dealt evenly to so many processes.
-
-    Raises:
-        UsageError: it cannot; names the nearest sizes that can.
-    """
+    """Raise a UsageError, with the nearest sizes, where a batch cannot be dealt evenly to so many processes."""
     if batch_size % everyone:
         below = batch_size // everyone * everyone
         nearest = f"{below} or {below + everyone}" if below else f"{everyone}"
