@@ -2,8 +2,6 @@
 
 import copy
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,9 +22,8 @@ from fakegan.training import parts
 from fakegan.training.callbacks import GeneratedSamples, StepSeed
 from fakegan.training.classifier import fake_probability
 from fakegan.training.dcgan import DCGANClassifier, running_statistics_kept
-from fakegan.training.schedules import constant
 from tests.conftest import Compose
-from tests.helpers import fit, real_and_fake
+from tests.helpers import changed, fit, real_and_fake, record_phases
 
 
 def networks(channels: int = 3, width: int = 4, latent: int = 5, lr: float = 2e-4) -> dict[str, Any]:
@@ -38,45 +35,24 @@ def networks(channels: int = 3, width: int = 4, latent: int = 5, lr: float = 2e-
     }
 
 
-def _state(net: nn.Module) -> dict[str, Tensor]:
-    return copy.deepcopy(net.state_dict())
-
-
-def _changed(before: dict[str, Tensor], net: nn.Module) -> set[str]:
-    """Which kinds of a net's tensors are not what they were."""
-    learnt = {name for name, _ in net.named_parameters()}
-    now = net.state_dict()
-    differing = [name for name, value in before.items() if not torch.equal(value, now[name])]
-    return {"weights" if name in learnt else "statistics" for name in differing}
-
-
-class _Phases(DCGANClassifier):
-    """Records what each optimizer step changed, and what passed through either network."""
-
-    def __init__(self) -> None:
-        super().__init__(**networks())
-        self.changed: list[tuple[set[str], set[str]]] = []
-        self.sampled: list[Tensor] = []
-        self.seen: list[Tensor] = []
-        self.generator.register_forward_hook(lambda _, __, samples: self.sampled.append(samples.detach().clone()))
-        self.net.register_forward_pre_hook(lambda _, args: self.seen.append(args[0].detach().clone()))
-
-    @contextmanager
-    def toggled_optimizer(self, optimizer: Any) -> Iterator[None]:  # type: ignore[override]
-        before = _state(self.generator), _state(self.net)
-        with super().toggled_optimizer(optimizer):
-            yield
-        self.changed.append((_changed(before[0], self.generator), _changed(before[1], self.net)))
+def passed_through(module: DCGANClassifier) -> tuple[list[Tensor], list[Tensor]]:
+    """What the generator makes, and what the discriminator sees, in the fit that follows."""
+    sampled: list[Tensor] = []
+    seen: list[Tensor] = []
+    module.generator.register_forward_hook(lambda _, __, samples: sampled.append(samples.detach().clone()))
+    module.net.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().clone()))
+    return sampled, seen
 
 
 def test_each_phase_moves_its_own_network_only_and_samples_once(store: FaceStore) -> None:
-    module = _Phases()
+    module = DCGANClassifier(**networks())
+    phases, (sampled, seen) = record_phases(module, "generator", "net"), passed_through(module)
     fit(module, real_and_fake(store), limit_train_batches=2, limit_val_batches=0)
     everything = {"weights", "statistics"}
-    assert module.changed == [(everything, set()), (set(), everything)] * 2  # generator, then discriminator
-    assert len(module.sampled) == 2  # one forward a step, for both phases
-    for step, samples in enumerate(module.sampled):
-        by_generator, labelled, by_discriminator = module.seen[3 * step : 3 * step + 3]
+    assert phases == [(everything, set()), (set(), everything)] * 2  # generator, then discriminator
+    assert len(sampled) == 2  # one forward a step, for both phases
+    for step, samples in enumerate(sampled):
+        by_generator, labelled, by_discriminator = seen[3 * step : 3 * step + 3]
         assert torch.equal(by_generator, samples)
         assert torch.equal(by_discriminator, samples)
         assert labelled.shape == samples.shape
@@ -85,11 +61,11 @@ def test_each_phase_moves_its_own_network_only_and_samples_once(store: FaceStore
 
 def test_the_discriminators_running_statistics_are_those_of_labelled_faces(store: FaceStore) -> None:
     """They are what its eval mode rests on, and it is faces that it is asked about."""
-    module = _Phases()
+    module = DCGANClassifier(**networks())
     first = copy.deepcopy(module.net.features[:3])  # to the first BatchNorm's input
+    _, seen = passed_through(module)
     fit(module, real_and_fake(store), limit_train_batches=1, limit_val_batches=0)
-    labelled = module.seen[1]
-    expected = 0.1 * first(labelled).mean(dim=(0, 2, 3))  # momentum 0.1, from 0
+    expected = 0.1 * first(seen[1]).mean(dim=(0, 2, 3))  # momentum 0.1, from 0
     torch.testing.assert_close(module.net.features[3].running_mean, expected)
 
 
@@ -97,12 +73,12 @@ def test_the_discriminators_running_statistics_are_those_of_labelled_faces(store
 def test_keeping_statistics_still_normalises_by_the_batch_and_ends(kind: Any, sides: tuple[int, ...]) -> None:
     net = nn.Sequential(kind(2), kind(2, track_running_stats=False)).train()
     x = 5 + torch.randn(8, 2, *sides)
-    before = _state(net)
+    before = copy.deepcopy(net.state_dict())
     with running_statistics_kept(net):
         assert abs(net(x).mean().item()) < 1e-5
-    assert not _changed(before, net)
+    assert not changed(before, net)
     net(x)
-    assert _changed(before, net) == {"statistics"}
+    assert changed(before, net) == {"statistics"}
     assert not net[1].track_running_stats
 
 
@@ -212,13 +188,6 @@ def test_samples_of_the_fixed_noise_are_drawn_every_few_epochs_and_at_the_last(
     assert np.array_equal(drawn[2:66, 68:132], expected)
 
 
-def test_the_shipped_settings_are_the_studys(compose_settings: Compose) -> None:
-    module = parts.classifier(compose_settings("classifier=dcgan", "budget.width=64"))
-    assert isinstance(module, DCGANClassifier)
+def test_the_shipped_networks_have_the_studys_sizes(compose_settings: Compose) -> None:
+    module: Any = parts.classifier(compose_settings("classifier=dcgan", "budget.width=64"))
     assert (module.net.features[0].out_channels, module.generator.latent) == (64, 100)
-    optimizer = module.make_optimizer(module.net.parameters())
-    assert isinstance(optimizer, Adam)
-    assert (optimizer.defaults["lr"], optimizer.defaults["betas"]) == (2e-4, (0.5, 0.999))
-    assert optimizer.defaults["weight_decay"] == 0
-    assert module.make_schedule is not None
-    assert getattr(module.make_schedule, "func", None) is constant
