@@ -17,13 +17,12 @@ from PIL import Image
 
 from fakegan.data.duplicates import find_duplicates
 from fakegan.data.store import FaceStore
-from tests.benchmarks import experiment, scaling, steps, trainer
+from tests.benchmarks import experiment, scaling, steps
 from tests.benchmarks.__main__ import CASES, main
 from tests.benchmarks.harness import Side, SideError, Turns, playing, take_turns
 from tests.benchmarks.made_up import smooth_faces, write_photographs
 from tests.benchmarks.page import page
 from tests.benchmarks.results import Bound, NotMeasured, Point, Profile, Result, Row, Share
-from tests.conftest import Compose
 
 SLOW = ("prepare", "startup", "profiles", "scaling")  # they start processes, or train four networks
 
@@ -134,11 +133,6 @@ def test_the_gpus_bar_is_of_bf16_and_float32_is_trainer_gpus(monkeypatch: pytest
     assert ours.arguments[2:] == ("gpu", "bf16-mixed")
     assert ours_plain.arguments[2:] == ("gpu",)  # the trainer's own precision
     assert all(side.sees_gpus for side in taken[0])
-
-
-@pytest.mark.parametrize("name", ["cpu", "gpu", "auto", "ddp"])
-def test_the_precision_is_that_of_the_trainers(compose_settings: Compose, name: str) -> None:
-    assert compose_settings(f"trainer={name}").trainer.precision == trainer.PRECISION
 
 
 def _one_row(quick: bool) -> Iterator[Result]:
