@@ -209,14 +209,12 @@ def evaluate(folder: Path, faces: int) -> Prepared:
 
 def make(turns: Turns, folder: Path, sizes: Sequence[int]) -> None:
     """Not measured: writes the faces, in a process that ends before the first point."""
-    from tests.benchmarks.made_up import link_face_files, write_face_files, write_faces
+    from tests.benchmarks.made_up import write_faces, write_jpegs
 
     if turns.wait() is not None:
-        *fewer, most = sizes
-        write_faces(folder, most)
-        write_face_files(np.load(folder / "images.npy", mmap_mode="r"), folder / f"files-{most}")
-        for size in fewer:
-            link_face_files(folder / f"files-{most}", folder / f"files-{size}", size)
+        write_faces(folder, max(sizes))
+        for size in sizes:
+            write_jpegs(folder / f"files-{size}", np.load(folder / "images.npy", mmap_mode="r")[:size])
         turns.done(None)
         turns.wait()
 
