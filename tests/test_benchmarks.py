@@ -89,7 +89,7 @@ def test_each_side_has_a_process_of_its_own_and_gpus_only_if_it_asks(
     if before is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     with playing(Side(light_sides.own)) as cpu, playing(Side(light_sides.own, sees_gpus=True)) as gpu:
-        (cpu_process, hidden), (gpu_process, seen) = cpu.turn(), gpu.turn()
+        (cpu_process, hidden), (gpu_process, seen) = cpu(), gpu()
     assert len({cpu_process, gpu_process, os.getpid()}) == 3
     assert (hidden, seen, os.environ.get("CUDA_VISIBLE_DEVICES")) == ("", before, before)
 
@@ -98,8 +98,11 @@ def test_each_side_has_a_process_of_its_own_and_gpus_only_if_it_asks(
 @pytest.mark.parametrize(("name", "why"), [("ends", "$"), ("is_full", ": OutOfMemoryError: tried to allocate 9 GiB")])
 def test_a_side_that_ends_early_says_why(light_sides: Any, name: str, why: str, apart: bool) -> None:
     side = Side(getattr(light_sides, name))
-    with pytest.raises(SideError, match=rf"light_sides\.{name} ended early{why}") as caught, playing(side, apart) as it:
-        it.turn()
+    with (
+        pytest.raises(SideError, match=rf"light_sides\.{name} ended early{why}") as caught,
+        playing(side, apart) as turn,
+    ):
+        turn()
     assert caught.value.out_of_memory == (name == "is_full")
 
 

@@ -191,33 +191,28 @@ def test_a_fit_that_was_stopped_within_an_epoch_ends_with_the_same_bits(
         same(again[part], whole[part], part)
 
 
-class _Slopes(ByTurns):
-    """Nets whose loss is their weights times a gradient: two that learn by turns, or one by automatic optimization."""
+class _Slope(ByTurns):
+    """A net whose loss is its weights times a gradient; it learns by manual or by automatic optimization."""
 
-    train_logged, monitor, mode = (), "none", "min"
+    train_logged, networks, monitor, mode = (), ("net",), "none", "min"
 
-    def __init__(self, by_turns: bool, make: Callable[..., Any], gradient: float) -> None:
+    def __init__(self, automatic: bool, make: Callable[..., Any], gradient: float) -> None:
         super().__init__()
-        self.automatic_optimization = not by_turns
+        self.automatic_optimization = automatic
         self.make_optimizer, self.make_schedule = make, None
-        self.nets = nn.ModuleList([nn.Linear(2, 1, bias=False) for _ in range(1 + by_turns)])
-        for net in self.nets:
-            nn.init.zeros_(net.weight)  # type: ignore[arg-type]
+        self.net = nn.Linear(2, 1, bias=False)
+        nn.init.zeros_(self.net.weight)
         self.gradient = torch.tensor([3.0, 4.0]) * gradient
 
-    def configure_optimizers(self) -> Any:
-        return self.optimized(*self.nets)
-
-    def training_step(self, batch: Tensor, batch_idx: int) -> Any:
-        losses = [(net.weight * self.gradient).sum() for net in self.nets]  # type: ignore[operator, union-attr]
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor | None:
+        loss = (self.net.weight * self.gradient).sum()
         if self.automatic_optimization:
-            return losses[0]
-        for optimizer, loss in zip(self.optimizers(), losses, strict=True):  # type: ignore[arg-type]
-            self.learn(optimizer, loss)
+            return loss
+        self.learn(self.optimizers(), loss)  # type: ignore[arg-type]
         return None
 
 
-@pytest.mark.parametrize("by_turns", [True, False])
+@pytest.mark.parametrize("automatic", [True, False])
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("scaled", [True, False], ids=["16-mixed", "32-true"])
 @pytest.mark.parametrize(
@@ -229,15 +224,14 @@ class _Slopes(ByTurns):
     ],
 )
 def test_a_clipped_step_by_hand(
-    by_turns: bool, fused: bool, scaled: bool, gradient: float, limit: float, algorithm: Any, step: tuple[float, float]
+    automatic: bool, fused: bool, scaled: bool, gradient: float, limit: float, algorithm: Any, step: tuple[float, float]
 ) -> None:
     """SGD with rate 1 goes the gradient's way, once; where 16-mixed scales the loss by 65536, this is undone first."""
     plain = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
-    module = _Slopes(by_turns, partial(SGD, lr=1.0, fused=fused), gradient)
+    module = _Slope(automatic, partial(SGD, lr=1.0, fused=fused), gradient)
     data: Any = torch.utils.data.DataLoader([torch.zeros(1)], batch_size=None)  # type: ignore[arg-type]
     fit(module, data, callbacks=[ClipGradients(limit, algorithm)], plugins=[plain] if scaled else None)
-    for net in module.nets:
-        assert (-net.weight[0]).tolist() == pytest.approx(step, rel=1e-5)
+    assert (-module.net.weight[0]).tolist() == pytest.approx(step, rel=1e-5)
 
 
 @MODULES

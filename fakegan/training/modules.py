@@ -92,12 +92,13 @@ def _training_sums(state: dict[str, Any]) -> list[str]:
 class ByTurns(EpochModule):
     """Networks that learn by turns, each with its own optimizer: Lightning's manual optimization."""
 
+    networks: ClassVar[tuple[str, ...]]  # their attributes, in the order in which they learn
     make_optimizer: MakeOptimizer
     make_schedule: MakeSchedule | None
 
-    def optimized(self, *networks: Any) -> tuple[list[Any], list[Any]]:
-        """For `configure_optimizers`: one optimizer for each network, all on the same schedule."""
-        optimizers = [self.make_optimizer(network.parameters()) for network in networks]
+    def configure_optimizers(self) -> Any:
+        """One optimizer for each network, all on the same schedule."""
+        optimizers = [self.make_optimizer(getattr(self, name).parameters()) for name in self.networks]
         return optimizers, [follow(self.make_schedule, optimizer, self) for optimizer in optimizers]
 
     def learn(

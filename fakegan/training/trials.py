@@ -1,7 +1,4 @@
-"""Trials of a run's networks with blank faces before it trains: a mistake in a user's own net costs no training.
-
-Each raises a UsageError that names the config key.
-"""
+"""Trials of a run's networks with blank faces before it trains; each raises a UsageError that names the config key."""
 
 from __future__ import annotations
 

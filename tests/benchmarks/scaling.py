@@ -240,8 +240,8 @@ def rows(quick: bool) -> Iterator[Result]:
             room = f"{needed / 1e9:.1f} GB and a tenth of it to spare are needed in {folder.parent}"
             yield NotMeasured("cost against the number of faces", f"{room}, {free / 1e9:.1f} GB are free")
             return
-        with playing(Side(make, (folder, sizes)), apart=not quick) as maker:
-            maker.turn()
+        with playing(Side(make, (folder, sizes)), apart=not quick) as turn:
+            turn()
         for what, kind in KINDS.items():
             points = []
             for faces in sizes:
@@ -249,8 +249,8 @@ def rows(quick: bool) -> Iterator[Result]:
                     why = "the time goes into the net, which does the same for every batch: minutes that tell nothing"
                     yield NotMeasured(f"{what}, {faces:,} faces", why)
                     continue
-                with playing(Side(measured, (kind, folder, faces)), apart=not quick) as player:
-                    points.append(Point(what, faces, *player.turn()))
+                with playing(Side(measured, (kind, folder, faces)), apart=not quick) as turn:
+                    points.append(Point(what, faces, *turn()))
                 for made in (f"store-{faces}", f"files-{faces}") if kind is prepare else ("artifacts",):
                     shutil.rmtree(folder / made, ignore_errors=kind is not reconstruct)  # no other point uses it
                 yield points[-1]
