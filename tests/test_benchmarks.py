@@ -182,9 +182,6 @@ def test_a_page_is_written_only_where_asked_and_something_was_measured(
     assert main(["--quick", "--only", "dcgan"]) == 0
     assert "written" not in capsys.readouterr().out
     assert not out.exists()
-    assert main(["--quick", "--only", "dcgan", "--out", str(out)]) == 0
-    assert "written" in capsys.readouterr().out
-    assert out.read_text().count("\n| a | b |") == 1
 
 
 WHY = "It rains."

@@ -1,15 +1,10 @@
 """Code of the user's own beside the package: what docs/extending.md shows runs, and what is wrong is one sentence."""
 
-import contextlib
 import json
-import os
 import re
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -35,12 +30,11 @@ from fakegan.runs.settings import RunSettings
 from fakegan.stages import run as stages
 from fakegan.system import own_code
 from fakegan.system.places import PROJECT
-from fakegan.system.processes import resume_command
 from fakegan.system.shell import CONFIG_DIR, config_dir
 from fakegan.training import parts
 from fakegan.training.schedules import follow
 from tests.conftest import Compose
-from tests.helpers import run_script, same_run, steps_done
+from tests.helpers import run_script
 from tests.pages import blocks, commands
 
 PAGE = PROJECT / "docs" / "extending.md"
@@ -281,42 +275,6 @@ def test_resnet18_takes_every_view_and_its_file_downloads_nothing(
     assert untrained(node)["net"]["weights"] is None
     built = build({**untrained(node), "in_channels": 9}, "net", nn.Module)
     assert built.get_parameter("net.fc.weight").shape == (2, 512)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("trainer", ["cpu", "ddp_cpu"])
-def test_a_killed_run_of_ones_own_net_ends_with_the_same_bits(
-    composed: Any, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainer: str
-) -> None:
-    """Killed where it has just saved a step; twice, once at least in the middle of an epoch of 13 steps."""
-    monkeypatch.setenv(own_code._VARIABLE, str(study))  # processes find the code beside it
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(PROJECT), str(study)]))
-    words = f"pipeline=classify classifier.net._target_=my_package.MyNet trainer={trainer}"
-    words += " 'budget.classifier={max_epochs: 10, batch_size: 8}' callbacks.save_and_stop.minutes=0"
-    whole, killed = (composed(f"{words} paths.run_dir={tmp_path / name}") for name in ("whole", "killed"))
-    for settings in (whole, killed):
-        runs.write_down(settings, settings.paths.run_dir)
-    last, stood = killed.paths.run_dir / "classifier" / "checkpoints" / "last.ckpt", list[int]()
-    log = (tmp_path / "log.txt").open("ab")
-
-    def start(settings: RunSettings) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(resume_command(settings.paths.run_dir, settings.trusted), stdout=log, stderr=log)
-
-    assert start(whole).wait() == 0, (tmp_path / "log.txt").read_text()[-3000:]
-    while len(stood) < 2 or not any(steps % 13 for steps in stood):
-        assert len(stood) < 8, f"always killed at an epoch's end: {stood}"
-        before, process = last.stat().st_mtime_ns if last.exists() else 0, start(killed)
-        while process.poll() is None and not (last.exists() and last.stat().st_mtime_ns > before):
-            time.sleep(0.01)
-        assert process.poll() is None, "it ended before it could be killed"
-        children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False)
-        for pid in (process.pid, *map(int, children.stdout.split())):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        process.wait()
-        stood.append(steps_done(last))
-    assert start(killed).wait() == 0, (tmp_path / "log.txt").read_text()[-3000:]
-    same_run(killed.paths.run_dir, whole.paths.run_dir)
 
 
 @pytest.mark.slow

@@ -132,11 +132,9 @@ class EpochStatus(pl.Callback):
         self.stage = stage
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Write it, also for an epoch that is resumed in its middle."""
+        """Write it."""
         if trainer.is_global_zero:
             value = shown(trainer.callback_metrics, "val")
             write_status(self.run_dir, Status(self.stage, trainer.current_epoch + 1, trainer.max_epochs or 0, value))
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Write it."""
-        self.on_train_start(trainer, module)
+    on_train_epoch_start = on_train_start  # which Lightning leaves out for an epoch that is resumed in its middle
