@@ -137,4 +137,4 @@ class EpochStatus(pl.Callback):
             value = shown(trainer.callback_metrics, "val")
             write_status(self.run_dir, Status(self.stage, trainer.current_epoch + 1, trainer.max_epochs or 0, value))
 
-    on_train_epoch_start = on_train_start  # which Lightning leaves out for an epoch that is resumed in its middle
+    on_train_epoch_start = on_train_start  # a fit that is resumed in the middle of an epoch has no start of that epoch
