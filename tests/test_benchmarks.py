@@ -17,6 +17,7 @@ from PIL import Image
 
 from fakegan.data.duplicates import find_duplicates
 from fakegan.data.store import FaceStore
+from tests import light_sides
 from tests.benchmarks import experiment, scaling, steps
 from tests.benchmarks.__main__ import CASES, main
 from tests.benchmarks.harness import Side, SideError, Turns, playing, take_turns
@@ -58,32 +59,9 @@ def test_rounds_take_turns_after_a_warm_up() -> None:
     assert [len(side) for side in times] == [2, 2, 2]
 
 
-@pytest.fixture
-def light_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Sides that another process can import without torch."""
-    code = """
-import os
-def own(turns):
-    turns.wait()
-    turns.done((os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")))
-    turns.wait()
-def ends(turns):
-    turns.wait()
-class OutOfMemoryError(RuntimeError):
-    pass
-def is_full(turns):
-    raise OutOfMemoryError("tried to allocate 9 GiB")
-"""
-    (tmp_path / "light_sides.py").write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
-    import light_sides  # type: ignore[import-not-found]
-
-    return light_sides
-
-
 @pytest.mark.parametrize("before", ["3", None])
 def test_each_side_has_a_process_of_its_own_and_gpus_only_if_it_asks(
-    light_sides: Any, monkeypatch: pytest.MonkeyPatch, before: str | None
+    monkeypatch: pytest.MonkeyPatch, before: str | None
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     if before is None:
@@ -96,7 +74,7 @@ def test_each_side_has_a_process_of_its_own_and_gpus_only_if_it_asks(
 
 @pytest.mark.parametrize("apart", [True, False])
 @pytest.mark.parametrize(("name", "why"), [("ends", "$"), ("is_full", ": OutOfMemoryError: tried to allocate 9 GiB")])
-def test_a_side_that_ends_early_says_why(light_sides: Any, name: str, why: str, apart: bool) -> None:
+def test_a_side_that_ends_early_says_why(name: str, why: str, apart: bool) -> None:
     side = Side(getattr(light_sides, name))
     with (
         pytest.raises(SideError, match=rf"light_sides\.{name} ended early{why}") as caught,
