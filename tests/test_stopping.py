@@ -1,4 +1,4 @@
-"""Signals during a fit, in this process: noted, saved, followed."""
+"""Signals during a fit, in this process: noted, saved; test_resume.py sends them to whole runs."""
 
 import signal
 from pathlib import Path
@@ -44,17 +44,3 @@ def test_only_a_later_second_ctrl_c_is_a_second_one(monkeypatch: pytest.MonkeyPa
     now[0] += 5
     with pytest.raises(KeyboardInterrupt):
         stop.note(signal.SIGINT, None)
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, None)])
-def test_what_a_signal_means_after_the_fit(number: signal.Signals, code: int | None) -> None:
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)}
-    try:
-        stop = SaveAndStop(Path("unused"), 60)
-        stop.follow(0)
-        with pytest.raises(KeyboardInterrupt if code is None else SystemExit) as ended:
-            stop.follow(number)
-        assert code is None or ended.value.code == code
-    finally:
-        for n, handler in before.items():
-            signal.signal(n, handler)
