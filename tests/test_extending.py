@@ -17,11 +17,14 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from fakegan.cli import entry
 from fakegan.config.building import build, untrained
 from fakegan.config.overrides import hydra_argv
-from fakegan.detector import Detector
+from fakegan.data.images import Geometry
+from fakegan.detector import Detector, NetSpec
 from fakegan.errors import FakeganError, UntrustedError, UsageError
 from fakegan.nets.dropout import Dropout
+from fakegan.nets.simple_cnn import SimpleCNN
 from fakegan.runs import compose as composing
 from fakegan.runs import config_file as runs
 from fakegan.runs.checkpoints import load_checkpoint
@@ -155,7 +158,7 @@ ODD = "tests.odd_parts"
         ("classifier.optimizer._target_=torch.optim.Adamm", r"Adamm cannot be imported: torch\.optim has no Adamm$"),
         ("classifier=resnet18 classifier.net.net.weights=DEFAULTS", r"classifier\.net\.net: 'DEFAULTS' is no name"),
         (f"classifier.net._target_={ODD}.LearnsNothing", r"LearnsNothing has no weights that learn"),
-        ("classifier.net._target_=collections.Counter", r"Counter makes no Module, but a Counter"),
+        (f"classifier.net._target_={ODD}.NoNet", r"NoNet makes no Module, but a NoNet"),
         ("classifier.net._target_=my_package.MyNet classifier.net.widht=3", r"widht is not a config key.*net\.width"),
         ("pipeline.view=my_package.my_vieww", r"pipeline\.view=my_package\.my_vieww cannot be imported"),
         ("pipeline.view=my_package.marked", r"is a function: it must be a fakegan\.views\.View"),
@@ -206,11 +209,7 @@ def test_a_run_that_names_a_view_of_ones_own_is_read_without_importing_it(
     assert "antigravity" not in sys.modules
 
 
-def test_a_detector_whose_file_names_a_view_is_asked_for_trust(composed: Any, tmp_path: Path) -> None:
-    from fakegan.data.images import Geometry
-    from fakegan.detector import NetSpec
-    from fakegan.nets.simple_cnn import SimpleCNN
-
+def test_a_detector_whose_file_names_a_view_is_asked_for_trust(composed: Any) -> None:
     spec = NetSpec({"_target_": "fakegan.nets.simple_cnn.SimpleCNN"}, SimpleCNN().state_dict())
     for name, error in (("my_package.my_view", UntrustedError), ("os.system", UntrustedError), ("odd", FakeganError)):
         with pytest.raises(error):
@@ -244,8 +243,6 @@ def test_code_beside_the_command_and_the_config_folder_is_found_last_and_by_chil
 
 
 def test_help_and_unknown_names_know_the_config_folder(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fakegan.cli import entry
-
     monkeypatch.setattr(sys, "argv", ["train.py", f"{CONFIG_DIR}{study}/mystudy/conf", "classifier=mine", "--help"])
     composing.register_resolvers()
     text = entry._shown("train", "One run.\n\npython train.py    # it\n", sweeps=True)
