@@ -1,4 +1,4 @@
-"""Networks and losses: shapes, ranges, numbers of weights, how weights start, and values worked out by hand."""
+"""Networks and losses: shapes, ranges, how weights start, and values worked out by hand."""
 
 import math
 from collections.abc import Callable
@@ -26,10 +26,6 @@ from fakegan.nets.recon_error import ERROR_NORMS, ReconError
 from fakegan.nets.simple_cnn import SimpleCNN
 
 
-def weights_of(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters())
-
-
 @pytest.mark.parametrize("depth", [1, 4])
 @pytest.mark.parametrize("norm", ["instance", "batch", "none"])
 @pytest.mark.parametrize(("code_channels", "channels"), [(None, 16), (3, 3)])
@@ -42,19 +38,6 @@ def test_autogan_keeps_the_size_and_stays_in_range(
     recon = net(image)
     assert recon.shape == image.shape
     assert recon.abs().max() <= 1
-
-
-def test_the_studys_networks_have_the_studys_weights() -> None:
-    """Counted by hand from the layer lists; a convolution before a norm has no bias."""
-    down = 3 * 64 * 49 + 64 * 128 * 9 + 128 * 256 * 9
-    block = 2 * 256 * 256 * 9
-    up = 256 * 128 * 9 + 128 * 64 * 9 + (64 * 3 * 49 + 3)
-    for depth in (1, 4):
-        assert weights_of(AutoGAN(depth, width=64, norm="instance")) == down + depth * block + up
-    maps = [512, 256, 128, 64]  # of DCGAN, 4x4 kernels; a BatchNorm has a scale and a bias for each channel
-    between = 16 * (512 * 256 + 256 * 128 + 128 * 64)
-    assert weights_of(DCGANGenerator()) == 16 * 100 * 512 + between + 2 * sum(maps) + (16 * 64 * 3 + 3)
-    assert weights_of(DCGANDiscriminator()) == (16 * 3 * 64 + 64) + between + 2 * sum(maps[:-1]) + (16 * 512 * 2 + 2)
 
 
 def test_the_patch_discriminator_gives_a_4x4_map_and_one_batch_equals_two_calls() -> None:
