@@ -70,7 +70,7 @@ def record_losses(module: Any) -> list[dict[str, float]]:
     steps, update = list[dict[str, float]](), module.train_means.update
 
     def recorded(values: dict[str, Tensor], weight: int) -> None:
-        steps.append({name: float(value) for name, value in values.items()})
+        steps.append({name: float(value.detach()) for name, value in values.items()})
         update(values, weight)
 
     module.train_means.update = recorded

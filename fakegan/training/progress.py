@@ -132,9 +132,11 @@ class EpochStatus(pl.Callback):
         self.stage = stage
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Write it."""
+        """Write it, also for an epoch that is resumed in its middle."""
         if trainer.is_global_zero:
             value = shown(trainer.callback_metrics, "val")
             write_status(self.run_dir, Status(self.stage, trainer.current_epoch + 1, trainer.max_epochs or 0, value))
 
-    on_train_epoch_start = on_train_start  # a fit that is resumed in the middle of an epoch has no start of that epoch
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Write it."""
+        self.on_train_start(trainer, module)
