@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import json
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -271,7 +273,7 @@ def save_autoencoder(
 
 
 def steps_done(last: Path) -> int:
-    """Of the fit that goes on from this checkpoint, since its first epoch."""
+    """Of the fit that this checkpoint belongs to, since its first epoch."""
     return int(load_checkpoint(last)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"])
 
 
@@ -327,6 +329,29 @@ def fit(module: pl.LightningModule, data: Any, epochs: int = 1, **options: Any) 
     trainer = pl.Trainer(**{**fixed, **dict.fromkeys(quiet, False), **options})
     trainer.fit(module, data)
     return trainer
+
+
+def changed(before: dict[str, Tensor], net: nn.Module) -> set[str]:
+    """Which kinds of a net's tensors are not what they were: weights, statistics."""
+    learnt, now = dict(net.named_parameters()), net.state_dict()
+    differing = [name for name, value in before.items() if not torch.equal(value, now[name])]
+    return {"weights" if name in learnt else "statistics" for name in differing}
+
+
+def record_phases(module: pl.LightningModule, *names: str) -> list[tuple[set[str], ...]]:
+    """For the fit that follows: what each optimizer's phase of each step changes in each of these networks."""
+    toggled, networks = module.toggled_optimizer, [getattr(module, name) for name in names]
+    phases: list[tuple[set[str], ...]] = []
+
+    @contextmanager
+    def recorded(optimizer: Any) -> Iterator[None]:
+        before = [copy.deepcopy(network.state_dict()) for network in networks]
+        with toggled(optimizer):
+            yield
+        phases.append(tuple(map(changed, before, networks)))
+
+    module.toggled_optimizer = recorded  # type: ignore[assignment, method-assign]
+    return phases
 
 
 def faces_of_five_steps(store: FaceStore) -> RealFacesDataModule:

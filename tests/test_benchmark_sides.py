@@ -3,7 +3,6 @@
 import math
 from copy import deepcopy
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from fakegan.training.pool import ReconstructionPool
 from tests.benchmarks import study, trainer
 from tests.benchmarks.feed import TO_BYTES, TO_FLOATS, FaceArray
 from tests.benchmarks.layers import pairs
+from tests.helpers import fit
 
 
 def copy_weights(into: nn.Module, out_of: nn.Module) -> None:
@@ -65,33 +65,20 @@ def test_the_studys_networks_and_layers_are_ours(ours: nn.Module, plain: nn.Modu
     assert expected.std() > 1e-3
 
 
-class _Losses(pl.Callback):
-    """The losses of each step, out of the module's running means."""
+def record_losses(module: Any) -> list[dict[str, float]]:
+    """The losses of each step of the fit that follows."""
+    steps, update = list[dict[str, float]](), module.train_means.update
 
-    def __init__(self, *names: str) -> None:
-        self.sums: list[dict[str, float]] = [dict.fromkeys(names, 0.0)]
+    def recorded(values: dict[str, Tensor], weight: int) -> None:
+        steps.append({name: float(value.detach()) for name, value in values.items()})
+        update(values, weight)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        means: dict[str, Tensor] = module.train_means.compute()
-        self.sums.append({name: float(means[name]) * (batch_idx + 1) for name in self.sums[0]})
-
-    def steps(self) -> list[dict[str, float]]:
-        return [{name: after[name] - before[name] for name in after} for before, after in pairwise(self.sums)]
+    module.train_means.update = recorded
+    return steps
 
 
-def _fit(module: pl.LightningModule, batches: list[dict[str, Tensor]], *callbacks: pl.Callback) -> None:
-    lightning = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=list(callbacks),
-    )
-    lightning.fit(module, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
+def in_memory(batches: list[dict[str, Tensor]]) -> DataLoader[dict[str, Tensor]]:
+    return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("width", "batch"), [(4, 4), (32, 2)])
@@ -106,10 +93,10 @@ def test_the_studys_step_and_ours_compute_the_same(width: int, batch: int) -> No
 
     step = study.AutoencoderStep(generator, discriminator, pool_size=0)
     theirs = [{name: float(value) for name, value in step(each["image"]).items()} for each in batches]
-    losses = _Losses("l1", "adversarial", "discriminator")
-    _fit(module, batches, losses)
+    losses = record_losses(module)
+    fit(module, in_memory(batches))
 
-    ours = losses.steps()
+    ours = [{name: losses[step][name] for name in theirs[step]} for step in range(3)]
     assert ours[0] == pytest.approx(theirs[0], rel=1e-5)
     assert ours[2] == pytest.approx(theirs[2], rel=1e-3)  # after two steps of both networks
     assert theirs[2]["adversarial"] != pytest.approx(theirs[0]["adversarial"], rel=1e-2)
@@ -132,10 +119,10 @@ def test_the_studys_dcgan_step_and_ours_begin_alike() -> None:
     step.opt_disc.param_groups[0]["lr"] = 0.0
     torch.manual_seed(5)
     theirs = {name: float(value) for name, value in step(batch["x"], batch["label"]).items()}
-    losses = _Losses("loss", "discriminator_loss", "generator_loss")
-    _fit(module, [batch], losses, _SameNoise())
+    losses = record_losses(module)
+    fit(module, in_memory([batch]), callbacks=[_SameNoise()])
 
-    (ours,) = losses.steps()
+    (ours,) = losses
     assert ours["loss"] == pytest.approx(theirs["labelled"], rel=1e-5)
     assert ours["discriminator_loss"] == pytest.approx((theirs["labelled"] + theirs["samples"]) / 2, rel=1e-5)
     assert ours["generator_loss"] == pytest.approx(theirs["generator"], rel=1e-5)
@@ -168,7 +155,7 @@ def test_three_updates_of_the_cnn_are_those_of_the_bare_loop() -> None:
     optimizer = torch.optim.AdamW(plain.parameters(), 1e-3, weight_decay=0.1, fused=False, foreach=False)
     for batch in batches:
         study.classifier_step(plain, optimizer, batch["x"], batch["label"])
-    _fit(module, batches)
+    fit(module, in_memory(batches))
     _same_weights(before, module.net, plain, 1e-3)
 
 
@@ -194,7 +181,7 @@ def test_three_updates_of_dcgan_are_those_of_a_plain_loop() -> None:
         ((F.cross_entropy(discriminator(batch["x"]), batch["label"]) + on_samples) / 2).backward()
         opt_disc.step()
     module.generator.register_forward_pre_hook(lambda net, noise: (noise[0].double(),))
-    _fit(module, batches, _SameNoise())
+    fit(module, in_memory(batches), callbacks=[_SameNoise()])
 
     _same_weights(before[0], module.generator, generator, 1e-4)
     _same_weights(before[1], module.net, discriminator, 1e-4)

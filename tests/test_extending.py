@@ -1,15 +1,10 @@
 """Code of the user's own beside the package: what docs/extending.md shows runs, and what is wrong is one sentence."""
 
-import contextlib
 import json
-import os
 import re
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -19,15 +14,17 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-import yaml  # type: ignore[import-untyped]
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from fakegan.cli import entry
 from fakegan.config.building import build, untrained
 from fakegan.config.overrides import hydra_argv
-from fakegan.detector import Detector
+from fakegan.data.images import Geometry
+from fakegan.detector import Detector, NetSpec
 from fakegan.errors import FakeganError, UntrustedError, UsageError
 from fakegan.nets.dropout import Dropout
+from fakegan.nets.simple_cnn import SimpleCNN
 from fakegan.runs import compose as composing
 from fakegan.runs import config_file as runs
 from fakegan.runs.checkpoints import load_checkpoint
@@ -36,12 +33,11 @@ from fakegan.runs.settings import RunSettings
 from fakegan.stages import run as stages
 from fakegan.system import own_code
 from fakegan.system.places import PROJECT
-from fakegan.system.processes import resume_command
 from fakegan.system.shell import CONFIG_DIR, config_dir
 from fakegan.training import parts
 from fakegan.training.schedules import follow
 from tests.conftest import Compose
-from tests.helpers import record, run_script, same_run, steps_done
+from tests.helpers import run_script
 from tests.pages import blocks, commands
 
 PAGE = PROJECT / "docs" / "extending.md"
@@ -144,14 +140,13 @@ ODD = "tests.odd_parts"
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (
-            f"classifier.net._target_={ODD}.OneLogit",
-            r"must return two logits .* \(2, 2\) for 2 faces.* returns \(2, 1\)",
-        ),
         (f"classifier.net._target_={ODD}.Several", r"Several must return a tensor.*returns a dict"),
         (f"pipeline=stack_classify classifier.net._target_={ODD}.NoChannels", "no option in_channels.* view has 9"),
         (f"classifier._target_={ODD}.KeepsNothing", r"must keep its option `net` as self\.net"),
-        ("classifier.net._target_=torchvision.models.resnet18", r"must return two logits.*returns \(2, 1000\)"),
+        (
+            "classifier.net._target_=torchvision.models.resnet18",
+            r"must return two logits .* \(2, 2\) for 2 faces.* returns \(2, 1000\)",
+        ),
         (f"pipeline=recon_error model.net._target_={ODD}.NoEncoder", "has no part `encoder`"),
         (f"pipeline=recon_error model.net._target_={ODD}.TwoCodes", "`encoder` must be called once"),
         (f"pipeline=recon_error model.net._target_={ODD}.OtherSize", r"faces again.*returns \(2, 3, 32, 64\)"),
@@ -214,11 +209,7 @@ def test_a_run_that_names_a_view_of_ones_own_is_read_without_importing_it(
     assert "antigravity" not in sys.modules
 
 
-def test_a_detector_whose_file_names_a_view_is_asked_for_trust(composed: Any, tmp_path: Path) -> None:
-    from fakegan.data.images import Geometry
-    from fakegan.detector import NetSpec
-    from fakegan.nets.simple_cnn import SimpleCNN
-
+def test_a_detector_whose_file_names_a_view_is_asked_for_trust(composed: Any) -> None:
     spec = NetSpec({"_target_": "fakegan.nets.simple_cnn.SimpleCNN"}, SimpleCNN().state_dict())
     for name, error in (("my_package.my_view", UntrustedError), ("os.system", UntrustedError), ("odd", FakeganError)):
         with pytest.raises(error):
@@ -252,8 +243,6 @@ def test_code_beside_the_command_and_the_config_folder_is_found_last_and_by_chil
 
 
 def test_help_and_unknown_names_know_the_config_folder(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fakegan.cli import entry
-
     monkeypatch.setattr(sys, "argv", ["train.py", f"{CONFIG_DIR}{study}/mystudy/conf", "classifier=mine", "--help"])
     composing.register_resolvers()
     text = entry._shown("train", "One run.\n\npython train.py    # it\n", sweeps=True)
@@ -283,71 +272,6 @@ def test_resnet18_takes_every_view_and_its_file_downloads_nothing(
     assert untrained(node)["net"]["weights"] is None
     built = build({**untrained(node), "in_channels": 9}, "net", nn.Module)
     assert built.get_parameter("net.fc.weight").shape == (2, 512)
-
-
-def test_every_classifier_of_the_config_is_trained_as_one_of_them(composed: Any) -> None:
-    for path in sorted((composing.CONF / "classifier").glob("*.yaml")):
-        settings = composed(f"classifier={path.stem} pipeline=classify")
-        assert len(stages.try_networks(settings)) == 1
-        assert yaml.safe_load(path.read_text())["name"] == settings.classifier.name
-
-
-OWN = "pipeline=classify classifier.net._target_=my_package.MyNet"
-
-
-@pytest.fixture
-def begun(composed: Any, study: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A run of one's own net in a folder, written down but not run; processes find the code beside it."""
-    monkeypatch.setenv(own_code._VARIABLE, str(study))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(PROJECT), str(study)]))
-
-    def begin(run_dir: Path, *words: str) -> RunSettings:
-        settings: RunSettings = composed(" ".join([OWN, f"paths.run_dir={run_dir}", *words]))
-        runs.write_down(settings, run_dir)
-        return settings
-
-    return begin
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("trainer", ["cpu", "ddp_cpu"])
-def test_a_killed_run_of_ones_own_net_ends_with_the_same_bits(begun: Any, tmp_path: Path, trainer: str) -> None:
-    """Killed where it has just saved a step; twice, once at least in the middle of an epoch of 13 steps."""
-    budget = "'budget.classifier={max_epochs: 10, batch_size: 8}'"
-    words = (f"trainer={trainer}", budget, "callbacks.save_and_stop.minutes=0")
-    whole, killed = (begun(tmp_path / name, *words) for name in ("whole", "killed"))
-    last, stood = killed.paths.run_dir / "classifier" / "checkpoints" / "last.ckpt", list[int]()
-    log = (tmp_path / "log.txt").open("ab")
-
-    def start(settings: RunSettings) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(resume_command(settings.paths.run_dir, settings.trusted), stdout=log, stderr=log)
-
-    assert start(whole).wait() == 0, (tmp_path / "log.txt").read_text()[-3000:]
-    while len(stood) < 2 or not any(steps % 13 for steps in stood):
-        assert len(stood) < 8, f"always killed at an epoch's end: {stood}"
-        before, process = last.stat().st_mtime_ns if last.exists() else 0, start(killed)
-        while process.poll() is None and not (last.exists() and last.stat().st_mtime_ns > before):
-            time.sleep(0.01)
-        assert process.poll() is None, "it ended before it could be killed"
-        children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False)
-        for pid in (process.pid, *map(int, children.stdout.split())):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        process.wait()
-        stood.append(steps_done(last))
-    assert start(killed).wait() == 0, (tmp_path / "log.txt").read_text()[-3000:]
-    same_run(killed.paths.run_dir, whole.paths.run_dir)
-
-
-@pytest.mark.slow
-def test_two_processes_learn_with_ones_own_net_what_one_learns(begun: Any, tmp_path: Path) -> None:
-    """Its plain Dropout and BatchNorm do for the whole batch what they do in one process."""
-    budget = "'budget.classifier={max_epochs: 3, batch_size: 8}'"
-    one, two = (begun(tmp_path / trainer, f"trainer={trainer}", budget) for trainer in ("cpu", "ddp_cpu"))
-    ones, twos = record(one, "double"), record(two, "double")
-    assert len(ones) == len(twos) == 39
-    assert max(abs(a["loss"] - b["loss"]) for a, b in zip(ones, twos, strict=True)) < 1e-12
-    assert abs(ones[0]["loss"] - ones[-1]["loss"]) > 1e-3  # it did learn meanwhile
 
 
 @pytest.mark.slow

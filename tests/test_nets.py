@@ -1,4 +1,4 @@
-"""Networks and losses: shapes, ranges, numbers of weights, how weights start, and values worked out by hand."""
+"""Networks and losses: shapes, ranges, how weights start, and values worked out by hand."""
 
 import math
 from collections.abc import Callable
@@ -26,10 +26,6 @@ from fakegan.nets.recon_error import ERROR_NORMS, ReconError
 from fakegan.nets.simple_cnn import SimpleCNN
 
 
-def weights_of(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters())
-
-
 @pytest.mark.parametrize("depth", [1, 4])
 @pytest.mark.parametrize("norm", ["instance", "batch", "none"])
 @pytest.mark.parametrize(("code_channels", "channels"), [(None, 16), (3, 3)])
@@ -42,19 +38,6 @@ def test_autogan_keeps_the_size_and_stays_in_range(
     recon = net(image)
     assert recon.shape == image.shape
     assert recon.abs().max() <= 1
-
-
-def test_the_studys_networks_have_the_studys_weights() -> None:
-    """Counted by hand from the layer lists; a convolution before a norm has no bias."""
-    down = 3 * 64 * 49 + 64 * 128 * 9 + 128 * 256 * 9
-    block = 2 * 256 * 256 * 9
-    up = 256 * 128 * 9 + 128 * 64 * 9 + (64 * 3 * 49 + 3)
-    for depth in (1, 4):
-        assert weights_of(AutoGAN(depth, width=64, norm="instance")) == down + depth * block + up
-    maps = [512, 256, 128, 64]  # of DCGAN, 4x4 kernels; a BatchNorm has a scale and a bias for each channel
-    between = 16 * (512 * 256 + 256 * 128 + 128 * 64)
-    assert weights_of(DCGANGenerator()) == 16 * 100 * 512 + between + 2 * sum(maps) + (16 * 64 * 3 + 3)
-    assert weights_of(DCGANDiscriminator()) == (16 * 3 * 64 + 64) + between + 2 * sum(maps[:-1]) + (16 * 512 * 2 + 2)
 
 
 def test_the_patch_discriminator_gives_a_4x4_map_and_one_batch_equals_two_calls() -> None:
@@ -83,11 +66,9 @@ def test_classifiers_give_two_logits_and_the_generator_pictures(channels: int) -
     assert len({id(m) for m in norms}) == 2  # the study's notebook used one twice
 
 
-@pytest.mark.parametrize("width", [16, 64])
-def test_alexnet_keeps_torchvisions_proportions(width: int) -> None:
-    shapes = [tuple(m.weight.shape[:2]) for m in AlexNet(width=width, hidden=8).features if isinstance(m, nn.Conv2d)]
-    torchvisions = [(64, 3), (192, 64), (384, 192), (256, 384), (256, 256)]
-    assert shapes == [(out * width // 64, of if of == 3 else of * width // 64) for out, of in torchvisions]
+def test_a_narrow_alexnet_keeps_torchvisions_proportions() -> None:
+    shapes = [tuple(m.weight.shape[:2]) for m in AlexNet(width=16, hidden=8).features if isinstance(m, nn.Conv2d)]
+    assert shapes == [(16, 3), (48, 16), (96, 48), (64, 96), (64, 64)]  # a quarter of torchvision's
 
 
 def test_alexnet_starts_with_torchvisions_weights_and_no_layer_at_zero() -> None:

@@ -1,29 +1,15 @@
-"""Signals during a fit, in this process: noted, saved, followed."""
+"""Signals during a fit, in this process: noted, saved; test_resume.py sends them to whole runs."""
 
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 
 from fakegan.data.store import FaceStore
-from fakegan.runs.checkpoints import load_checkpoint
 from fakegan.training import stopping
 from fakegan.training.stopping import SaveAndStop, Stopped
 from fakegan.training.trainer import AtomicCheckpointIO
-from tests.helpers import autoencoder, faces_of_five_steps, fit
-
-
-class Sends(pl.Callback):
-    """A signal at the end of one step."""
-
-    def __init__(self, stop: SaveAndStop, epoch: int, step: int) -> None:
-        self.stop, self.epoch, self.step = stop, epoch, step
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if (trainer.current_epoch, batch_idx) == (self.epoch, self.step):
-            self.stop.note(signal.SIGTERM, None)
+from tests.helpers import StopsOnce, autoencoder, faces_of_five_steps, fit, steps_done
 
 
 @pytest.mark.parametrize(
@@ -38,15 +24,13 @@ def test_it_saves_when_a_signal_or_the_time_says_so(
     store: FaceStore, tmp_path: Path, epoch: int, step: int, minutes: float, saved: int | None
 ) -> None:
     last = tmp_path / "checkpoints" / "last.ckpt"
-    stop = SaveAndStop(tmp_path, minutes)
-    callbacks = [Sends(stop, epoch, step), stop]
+    callbacks = [StopsOnce(epoch, step), SaveAndStop(tmp_path, minutes)]
+    StopsOnce.armed = True
     with pytest.raises(Stopped) as stopped:
         fit(autoencoder(), faces_of_five_steps(store), epochs=3, callbacks=callbacks, plugins=[AtomicCheckpointIO()])
     assert stopped.value.number == signal.SIGTERM
     assert last.exists() == (saved is not None)
-    if saved is not None:
-        progress = load_checkpoint(last)["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-        assert progress["total"]["ready"] == saved
+    assert saved is None or steps_done(last) == saved
 
 
 def test_only_a_later_second_ctrl_c_is_a_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,17 +44,3 @@ def test_only_a_later_second_ctrl_c_is_a_second_one(monkeypatch: pytest.MonkeyPa
     now[0] += 5
     with pytest.raises(KeyboardInterrupt):
         stop.note(signal.SIGINT, None)
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, None)])
-def test_what_a_signal_means_after_the_fit(number: signal.Signals, code: int | None) -> None:
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)}
-    try:
-        stop = SaveAndStop(Path("unused"), 60)
-        stop.follow(0)
-        with pytest.raises(KeyboardInterrupt if code is None else SystemExit) as ended:
-            stop.follow(number)
-        assert code is None or ended.value.code == code
-    finally:
-        for n, handler in before.items():
-            signal.signal(n, handler)

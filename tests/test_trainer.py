@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor, nn
@@ -27,7 +26,6 @@ from fakegan.stages.train_classifier import train_classifier
 from fakegan.system import ranks, signals
 from fakegan.training import fitting, parts, trainer
 from fakegan.training.callbacks import ClipGradients, Patience
-from fakegan.training.classifier import Classifier
 from fakegan.training.modules import ByTurns
 from fakegan.training.schedules import constant
 from tests.conftest import Compose
@@ -208,47 +206,28 @@ def test_a_fit_that_was_stopped_within_an_epoch_ends_with_the_same_bits(
         same(again[part], whole[part], part)
 
 
-class _Two(ByTurns):
-    """Two numbers that learn by turns: each loss is a times it, so that its gradient is a."""
+class _Slope(ByTurns):
+    """A net whose loss is its weights times a gradient; it learns by manual or by automatic optimization."""
 
-    train_logged = ()
+    networks, monitor, mode = ("net",), "none", "min"
 
-    def __init__(self, make: Callable[..., Any], gradient: float) -> None:
+    def __init__(self, automatic: bool, make: Callable[..., Any], gradient: float) -> None:
         super().__init__()
-        self.automatic_optimization = False
-        self.monitor, self.mode = "none", "min"
+        self.automatic_optimization = automatic
         self.make_optimizer, self.make_schedule = make, None
-        self.pair = nn.ModuleList([nn.Linear(2, 1, bias=False), nn.Linear(2, 1, bias=False)])
-        for net in self.pair:
-            nn.init.zeros_(net.weight)  # type: ignore[arg-type]
+        self.net = nn.Linear(2, 1, bias=False)
+        nn.init.zeros_(self.net.weight)
         self.gradient = torch.tensor([3.0, 4.0]) * gradient
 
-    def configure_optimizers(self) -> Any:
-        return self.optimized(*self.pair)
-
-    def training_step(self, batch: Tensor, batch_idx: int) -> None:
-        for net, optimizer in zip(self.pair, self.optimizers(), strict=True):  # type: ignore[arg-type]
-            with self.toggled_optimizer(optimizer):
-                self.learn(optimizer, (net.weight * self.gradient).sum())
-
-
-class _One(Classifier):
-    """One of these numbers, by Lightning's automatic optimization."""
-
-    def __init__(self, make: Callable[..., Any], gradient: float) -> None:
-        super().__init__(nn.Linear(2, 1, bias=False), make)
-        nn.init.zeros_(self.net.weight)  # type: ignore[arg-type]
-        self.pair = [self.net]
-        self.gradient = torch.tensor([3.0, 4.0]) * gradient
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        return (self.net.weight * self.gradient).sum()  # type: ignore[union-attr, operator]
-
-    def on_train_epoch_end(self) -> None:
-        pass
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor | None:
+        loss = (self.net.weight * self.gradient).sum()
+        if self.automatic_optimization:
+            return loss
+        self.learn(self.optimizers(), loss)  # type: ignore[arg-type]
+        return None
 
 
-@pytest.mark.parametrize("kind", [_One, _Two])
+@pytest.mark.parametrize("automatic", [True, False])
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("scaled", [True, False], ids=["16-mixed", "32-true"])
 @pytest.mark.parametrize(
@@ -260,15 +239,14 @@ class _One(Classifier):
     ],
 )
 def test_a_clipped_step_by_hand(
-    kind: Any, fused: bool, scaled: bool, gradient: float, limit: float, algorithm: Any, step: tuple[float, float]
+    automatic: bool, fused: bool, scaled: bool, gradient: float, limit: float, algorithm: Any, step: tuple[float, float]
 ) -> None:
     """SGD with rate 1 goes the gradient's way, once; where 16-mixed scales the loss by 65536, this is undone first."""
     plain = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
-    module = kind(partial(SGD, lr=1.0, fused=fused), gradient)
+    module = _Slope(automatic, partial(SGD, lr=1.0, fused=fused), gradient)
     data: Any = torch.utils.data.DataLoader([torch.zeros(1)], batch_size=None)  # type: ignore[arg-type]
     fit(module, data, callbacks=[ClipGradients(limit, algorithm)], plugins=[plain] if scaled else None)
-    for net in module.pair:
-        assert (-net.weight[0]).tolist() == pytest.approx(step, rel=1e-5)
+    assert (-module.net.weight[0]).tolist() == pytest.approx(step, rel=1e-5)
 
 
 @MODULES
@@ -278,23 +256,18 @@ def test_clipping_reaches_every_module_of_a_run(
 ) -> None:
     """With SGD and a rate of 1, a step is no longer than the limit."""
     settings = compose_settings(*words, f"trainer.precision={precision}", "trainer.gradient_clip_val=0.001", ONE_STEP)
-    part = "model" if settings.pipeline.seen is None else "classifier"
+    part, make = ("model", parts.autoencoder) if settings.pipeline.seen is None else ("classifier", parts.classifier)
     sgd = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 1.0}
     kept = getattr(settings, part)
     plain: Any = {part: replace(kept, node={**kept.node, "optimizer": sgd, "schedule": None})}
     settings = replace(settings, **plain)
-    before = {name: weights.detach().clone() for name, weights in _fresh(settings).named_parameters()}
+    torch.manual_seed(settings.seed)
+    before = {name: weights.detach().clone() for name, weights in make(settings).named_parameters()}
     after = train(settings)["state_dict"]
     networks = {name.partition(".")[0] for name in before}
     for network in networks:
         moved = math.sqrt(sum(float((after[n] - p).square().sum()) for n, p in before.items() if n.startswith(network)))
         assert moved == pytest.approx(0.001, rel=0.01), network
-
-
-def _fresh(settings: RunSettings) -> pl.LightningModule:
-    torch.manual_seed(settings.seed)
-    make = parts.autoencoder if settings.pipeline.seen is None else parts.classifier
-    return make(settings)
 
 
 @pytest.mark.parametrize(
@@ -350,13 +323,11 @@ def test_a_summary_is_printed_and_a_profile_written_and_said(
     assert "Trainable params" in out
 
 
-@pytest.mark.parametrize(
-    "word", ["deterministic=true", "detect_anomaly=true", "benchmark=true", "num_sanity_val_steps=2", "strategy=ddp"]
-)
-def test_what_changes_no_number_changes_none(compose_settings: Compose, word: str) -> None:
+def test_what_changes_no_number_changes_none(compose_settings: Compose) -> None:
     """Nor a run's identity."""
+    arguments = "deterministic=true detect_anomaly=true benchmark=true num_sanity_val_steps=2 strategy=ddp"
     few = (*CLASSIFY, "trainer.limit_train_batches=3")
-    plain, other = compose_settings(*few), compose_settings(*few, f"trainer.{word}", "paths.run_dir=${paths.data_dir}")
+    plain, other = compose_settings(*few), compose_settings(*few, *asked(arguments), "paths.run_dir=${paths.data_dir}")
     assert plain.configuration() == other.configuration()
     same(train(other)["state_dict"], train(plain)["state_dict"])
 

@@ -7,6 +7,7 @@ from fakegan.errors import UsageError
 from fakegan.runs.trainer_settings import TrainerSettings
 from fakegan.system import devices
 from fakegan.system.devices import describe
+from tests.benchmarks.trainer import PRECISION
 from tests.conftest import Compose
 from tests.helpers import asked
 
@@ -108,4 +109,4 @@ def test_the_device_line_says_precision_and_tf32(
 
 def test_a_gpu_has_one_precision_however_it_was_asked_for(compose_settings: Compose) -> None:
     found = [compose_settings(f"trainer={name}").trainer for name in ("auto", "gpu", "ddp", "cpu")]
-    assert {settings.precision for settings in found} == {"32-true"}
+    assert {settings.precision for settings in found} == {"32-true"} == {PRECISION}

@@ -23,9 +23,6 @@ class AlexNet(nn.Module):
     one number 36 times. Stride 2 leaves 2x2 and four times the detail, which is where generators leave their
     traces. At width 64 the convolutions have torchvision's shapes, so ImageNet weights fit. All weights start as
     torch draws them, as torchvision's do: with a last layer at zero, training stands still for longer.
-
-    Raises:
-        ValueError: an option out of its range, or ImageNet weights for another width or view than theirs.
     """
 
     def __init__(

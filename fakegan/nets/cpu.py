@@ -33,11 +33,12 @@ def quicken(net: nn.Module) -> None:
     take_channels_last(net)
     layers = [layer for layer in net.modules() if not list(layer.children())]
     for layer, following in pairwise([*layers, nn.Identity()]):
+        doubles = type(layer) is nn.Upsample and (layer.scale_factor, layer.mode) == (2, "nearest")
         if type(layer) is nn.InstanceNorm2d and not (layer.affine or layer.track_running_stats):
             layer.__class__ = InstanceNorm2d
         elif _is_conv_3x3(layer, "reflect"):
             layer.__class__ = ReflectConv2d
-        elif _doubles(layer) and _is_conv_3x3(following, "zeros"):
+        elif doubles and _is_conv_3x3(following, "zeros"):
             layer.__class__, following.__class__ = nn.Identity, UpsampleConv2d
 
 
@@ -47,10 +48,6 @@ def _is_conv_3x3(layer: nn.Module, padding_mode: str) -> bool:
         (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups, layer.padding_mode)
         == ((3, 3), (1, 1), (1, 1), (1, 1), 1, padding_mode)
     )
-
-
-def _doubles(layer: nn.Module) -> bool:
-    return type(layer) is nn.Upsample and (layer.scale_factor, layer.mode) == (2, "nearest")
 
 
 def take_channels_last(net: nn.Module) -> None:

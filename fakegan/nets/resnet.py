@@ -9,14 +9,10 @@ from fakegan.nets.cpu import take_channels_last
 
 
 class ResNet(nn.Module):
-    """A ResNet of torchvision's with a stem for small pictures, and two logits.
+    """A ResNet of torchvision's with two logits, and a stem for small pictures; a ValueError for any other net.
 
-    The original's stem halves a picture twice before the first block: of 64x64, the last map would be 2x2. As is usual
-    for small pictures (section 4.2 there), a 3x3 convolution without a pooling stands in its place: maps of 32x32 down
-    to 4x4.
-
-    Raises:
-        ValueError: another net than a ResNet, or a stride below 1.
+    The original's stem would leave a last map of 2x2. As is usual for small pictures (section 4.2 there), a 3x3
+    convolution without a pooling stands in its place: maps of 32x32 down to 4x4.
     """
 
     def __init__(

@@ -25,6 +25,7 @@ class AdversarialAutoencoder(ByTurns):
     """
 
     monitor, mode = "val/l1", "min"
+    networks = ("autoencoder", "discriminator")
 
     def __init__(
         self,
@@ -53,10 +54,6 @@ class AdversarialAutoencoder(ByTurns):
         """The reconstruction of real or fake faces."""
         recon: Tensor = self.autoencoder(image)
         return recon
-
-    def configure_optimizers(self) -> tuple[list[Any], list[Any]]:
-        """One optimizer for each network, both on the same schedule."""
-        return self.optimized(self.autoencoder, self.discriminator)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """One step of each network: reconstruct once, then each learns from it in turn."""

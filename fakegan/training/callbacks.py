@@ -134,10 +134,7 @@ class Last(ModelCheckpoint):
 
 
 class StopOnDivergence(pl.Callback):
-    """A mean or a weight that is no longer a number ends the run with a sentence.
-
-    First among the callbacks, so that the others show and save numbers only.
-    """
+    """Ends the run if a mean or weight is no number; first of the callbacks: the others show and save numbers only."""
 
     EVERY = 50  # steps between two looks at the means: a look waits for the device
 

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, cast
 
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import MetricCollection
@@ -32,8 +31,7 @@ class DCGANClassifier(ByTurns, Classifier):
     the labelled batch and the samples. `train/loss` is of the labelled batch alone, as for every classifier.
     """
 
-    train_logged = ("train_means", "train_metrics")
-    val_logged = ("val_means", "val_metrics", "val_generated")
+    networks = ("generator", "net")
     keeps: ClassVar[dict[str, str]] = {GENERATOR_FILE: "generator"}
 
     def __init__(
@@ -56,10 +54,6 @@ class DCGANClassifier(ByTurns, Classifier):
             metrics.add_metrics({"accuracy_real": real, "accuracy_fake": fake})  # 0 where there are no such faces
         self.train_metrics.persistent(True)
         self.val_generated = EpochMeans("accuracy_generated")
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """One optimizer for each network, both on the same schedule."""
-        return self.optimized(self.generator, self.net)
 
     def samples(self, count: int) -> Tensor:  # -> (N, C, 64, 64) in [-1, 1]
         """The generator's samples of the fixed noise; at most FIXED_SAMPLES of them."""

@@ -23,7 +23,7 @@ from fakegan.runs.checkpoints import load_checkpoint
 from fakegan.runs.folder import BEST, CHECKPOINTS, FINISHED, LAST
 from fakegan.runs.settings import RunSettings, StageBudget
 from fakegan.system import ranks
-from fakegan.system.files import replacing
+from fakegan.system.files import replacing, why_not_writable
 from fakegan.system.log import quiet
 from fakegan.training import parts
 from fakegan.training.callbacks import Best, Last, Patience, StepSeed
@@ -160,13 +160,10 @@ def _checked(last: Path, module: pl.LightningModule) -> str:
 
 def _try_writing(folder: Path) -> None:
     """Raise a FakeganError now for a folder that cannot be written, before an epoch is lost."""
-    try:
+    with contextlib.suppress(OSError):  # the next line says why
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise FakeganError(f"{folder} cannot be written ({error.strerror}): its checkpoints would be lost") from error
+    if why := why_not_writable(folder):
+        raise FakeganError(f"{folder} cannot be written ({why}): its checkpoints would be lost")
 
 
 def weights_of(checkpoint: Path, prefix: str) -> dict[str, torch.Tensor]:

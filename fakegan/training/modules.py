@@ -47,26 +47,25 @@ class EpochMeans(Metric):
 
 
 class EpochModule(pl.LightningModule):
-    """Logs its metrics at the end of an epoch.
+    """Logs its metrics at the end of an epoch: its attributes train_*, or val_*.
 
     A checkpoint holds the sums of all processes, so that any number of processes can resume within an epoch.
     """
 
     monitor: str  # the validation metric that chooses the best epoch
     mode: str  # its better direction, min or max
-    train_logged: ClassVar[tuple[str, ...]] = ("train_means",)  # attributes that are metrics
-    val_logged: ClassVar[tuple[str, ...]] = ("val_means",)
 
     def on_train_epoch_end(self) -> None:
         """Log the training metrics."""
-        self._log_epoch("train", self.train_logged)
+        self._log_epoch("train")
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics, of which `monitor` chooses the best epoch."""
-        self._log_epoch("val", self.val_logged)
+        self._log_epoch("val")
 
-    def _log_epoch(self, split: str, names: tuple[str, ...]) -> None:
-        metrics: list[EpochMeans | MetricCollection] = [getattr(self, name) for name in names]
+    def _log_epoch(self, split: str) -> None:
+        children = [child for name, child in self.named_children() if name.startswith(f"{split}_")]
+        metrics = [child for child in children if isinstance(child, EpochMeans | MetricCollection)]
         values = {f"{split}/{name}": value for metric in metrics for name, value in metric.compute().items()}
         for metric in metrics:
             metric.reset()
@@ -92,12 +91,13 @@ def _training_sums(state: dict[str, Any]) -> list[str]:
 class ByTurns(EpochModule):
     """Networks that learn by turns, each with its own optimizer: Lightning's manual optimization."""
 
+    networks: ClassVar[tuple[str, ...]]  # their attributes, in the order in which they learn
     make_optimizer: MakeOptimizer
     make_schedule: MakeSchedule | None
 
-    def optimized(self, *networks: Any) -> tuple[list[Any], list[Any]]:
-        """For `configure_optimizers`: one optimizer for each network, all on the same schedule."""
-        optimizers = [self.make_optimizer(network.parameters()) for network in networks]
+    def configure_optimizers(self) -> Any:
+        """One optimizer for each network, all on the same schedule."""
+        optimizers = [self.make_optimizer(getattr(self, name).parameters()) for name in self.networks]
         return optimizers, [follow(self.make_schedule, optimizer, self) for optimizer in optimizers]
 
     def learn(

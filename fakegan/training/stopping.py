@@ -1,9 +1,7 @@
 """Stopping without losing anything: a signal is noted, the step ends, the fit is saved, then the process ends.
 
-After the last step of an epoch, the fit is saved when the epoch has been validated.
-
-Ctrl-C exits with 130, SIGTERM with 143. Where SLURM ends a job for its time or for others, the fit is saved before
-`fakegan.system.slurm`, or submitit, requeues the job.
+After the last step of an epoch, the fit is saved when the epoch has been validated. Ctrl-C exits with 130, SIGTERM
+with 143. Where SLURM ends a job, the fit is saved before `fakegan.system.slurm`, or submitit, requeues the job.
 """
 
 from __future__ import annotations

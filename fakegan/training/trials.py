@@ -1,7 +1,4 @@
-"""Trials of a run's networks with blank faces before it trains: a mistake in a user's own net costs no training.
-
-Each raises a UsageError that names the config key.
-"""
+"""Trials of a run's networks with blank faces before it trains; each raises a UsageError that names the config key."""
 
 from __future__ import annotations
 
@@ -45,8 +42,7 @@ def try_classifier(made: nn.Module, settings: RunSettings) -> None:
     at = f"pipeline.view={settings.pipeline.view}"
     seen = _tried(lambda: view(dict.fromkeys(view.arrays, faces)), at, (_BATCH, view.channels, 64, 64))
     at = f"classifier.net.{TARGET}={settings.classifier.node['net'][TARGET]}"
-    logits = _tried(lambda: _in_eval_mode(net, seen), at, (_BATCH, 2), "two logits a face, real and fake, ")
-    _refuse_without_weights(net, at)
+    logits = _try_net(net, seen, at, (_BATCH, 2), "two logits a face, real and fake, ")
     node = settings.classifier.node.get("loss")
     if isinstance(loss, nn.Module) and node is not None:
         labels = torch.arange(_BATCH)
@@ -61,12 +57,11 @@ def try_autoencoder(net: nn.Module, settings: RunSettings) -> None:
         raise UsageError(f"{at} has no part `encoder`: a module that makes the code of faces, which is analysed")
     codes: list[Any] = []
     hook = encoder.register_forward_hook(lambda _net, _inputs, code: codes.append(code))
-    faces = torch.zeros(_BATCH, 3, 64, 64)
-    _tried(lambda: _in_eval_mode(net, faces), at, tuple(faces.shape), "faces again, in [-1, 1], ")
+    shape = (_BATCH, 3, 64, 64)
+    _try_net(net, torch.zeros(shape), at, shape, "faces again, in [-1, 1], ")
     hook.remove()
     if len(codes) != 1 or not isinstance(codes[0], Tensor) or codes[0].shape[:1] != (_BATCH,) or codes[0].dim() < 2:
         raise UsageError(f"{at}: its part `encoder` must be called once, and return one tensor, the codes of the faces")
-    _refuse_without_weights(net, at)
 
 
 def _tried(make: Callable[[], Any], at: str, shape: tuple[int, ...], what: str = "") -> Tensor:
@@ -83,15 +78,12 @@ def _tried(make: Callable[[], Any], at: str, shape: tuple[int, ...], what: str =
     return made
 
 
-@torch.no_grad()
-def _in_eval_mode(net: nn.Module, batch: Tensor) -> Any:
+def _try_net(net: nn.Module, batch: Tensor, at: str, shape: tuple[int, ...], what: str) -> Tensor:
+    """What a network makes of a batch in eval mode; it must have weights that learn."""
     training = net.training
-    try:
-        return net.eval()(batch)
-    finally:
-        net.train(training)
-
-
-def _refuse_without_weights(net: nn.Module, at: str) -> None:
+    with torch.no_grad():
+        made = _tried(lambda: net.eval()(batch), at, shape, what)
+    net.train(training)
     if not any(weights.requires_grad for weights in net.parameters()):
         raise UsageError(f"{at} has no weights that learn")
+    return made

@@ -22,7 +22,7 @@ from fakegan.labels import FAKE, REAL
 from fakegan.views import VIEWS
 from tests.benchmarks import machine
 from tests.benchmarks.decoding import decode_only
-from tests.benchmarks.harness import Side, Turns, Work, take_turns
+from tests.benchmarks.harness import Side, Turns, repeating, take_turns
 from tests.benchmarks.made_up import write_photographs
 from tests.benchmarks.results import Result, Row, Share
 from tests.benchmarks.trainer import real_and_fake
@@ -70,16 +70,6 @@ class FaceArray(Dataset[tuple[Tensor, int]]):
         return self.transform(Image.fromarray(self.images[index])), index % 2
 
 
-def taking(batches: Iterator[object]) -> Work:
-    """Work that takes so many batches and drops them."""
-
-    def work(count: int) -> None:
-        for _ in islice(batches, count):
-            pass
-
-    return work
-
-
 def usual_batches(turns: Turns, pictures: Path, to_floats: bool, batch_size: int) -> None:
     """A side: a unit is one shuffled batch, of a .npy file's faces in memory or of JPEGs opened when asked for."""
     transform = TO_FLOATS if to_floats else TO_BYTES
@@ -88,7 +78,8 @@ def usual_batches(turns: Turns, pictures: Path, to_floats: bool, batch_size: int
         data = FaceArray(np.load(pictures), transform)
     else:
         data = ImageFolder(str(pictures), transforms.Compose([transforms.Resize((64, 64)), transform]))
-    turns.serve(taking(chain.from_iterable(repeat(DataLoader(data, batch_size, shuffle=True)))))
+    batches = chain.from_iterable(repeat(DataLoader(data, batch_size, shuffle=True)))
+    turns.serve(repeating(lambda: next(batches)))
 
 
 def our_batches(turns: Turns, out: Path, to_floats: bool, batch_size: int) -> None:
@@ -96,7 +87,7 @@ def our_batches(turns: Turns, out: Path, to_floats: bool, batch_size: int) -> No
     store = FaceStore.open(out)
     data = real_and_fake({"image": store.images}, store.labels, VIEWS["pixels"], np.arange(len(store)), batch_size)
     batches = chain.from_iterable(repeat(data.train_dataloader()))
-    turns.serve(taking((data.on_after_batch_transfer(b, 0) for b in batches) if to_floats else batches))
+    turns.serve(repeating(lambda: data.on_after_batch_transfer(next(batches), 0) if to_floats else next(batches)))
 
 
 def rows(quick: bool) -> Iterator[Result]:

@@ -75,35 +75,15 @@ class Turns:
             self.done((time.perf_counter() - started) / units)
 
 
-class Player:
-    """The caller's end of the pipe: gives one side its turns."""
-
-    def __init__(self, side: Side, pipe: Connection) -> None:
-        self.side, self.pipe = side, pipe
-
-    def turn(self, units: int = 1) -> Any:
-        """Let the side do so many units; its reply.
-
-        Raises:
-            SideError: the side ended instead.
-        """
-        with suppress(OSError):  # the side has ended; its reply can still be read
-            self.pipe.send(units)
-        try:
-            reply = self.pipe.recv()
-        except (EOFError, OSError) as error:
-            raise SideError(self.side) from error
-        if isinstance(reply, _Failure):
-            raise SideError(self.side, reply)
-        return reply
-
-
 @contextmanager
 def playing(
     side: Side,
     apart: bool = True,  # in a process of its own; False: in a thread, for a look whether it runs
-) -> Iterator[Player]:
-    """The side, started; it ends with the block."""
+) -> Iterator[Callable[..., Any]]:
+    """Start a side, which ends with the block; yields the function that gives it a turn of some units: its reply.
+
+    The function raises a SideError if the side has ended instead.
+    """
     ours, its = multiprocessing.Pipe()
     if apart:
         worker: Any = multiprocessing.get_context("spawn").Process(target=_play, args=(side, its))
@@ -113,8 +93,20 @@ def playing(
     else:
         worker = threading.Thread(target=_play, args=(side, its), daemon=True)
         worker.start()
+
+    def turn(units: int = 1) -> Any:
+        with suppress(OSError):  # the side has ended; its reply can still be read
+            ours.send(units)
+        try:
+            reply = ours.recv()
+        except (EOFError, OSError) as error:
+            raise SideError(side) from error
+        if isinstance(reply, _Failure):
+            raise SideError(side, reply)
+        return reply
+
     try:
-        yield Player(side, ours)
+        yield turn
         ours.send(None)
     finally:
         ours.close()
@@ -154,8 +146,8 @@ def take_turns(
     """Seconds a unit of each side, a value a round: A B C A B C ..., after a warm-up of each."""
     warm_ups = [warm_up] * len(sides) if isinstance(warm_up, int) else warm_up
     with ExitStack() as stack:
-        players = [stack.enter_context(playing(side, apart)) for side in sides]
-        for player, count in zip(players, warm_ups, strict=True):
-            player.turn(count)
-        times = [[p.turn(count) for p, count in zip(players, units, strict=True)] for _ in range(rounds)]
+        turns = [stack.enter_context(playing(side, apart)) for side in sides]
+        for turn, count in zip(turns, warm_ups, strict=True):
+            turn(count)
+        times = [[turn(count) for turn, count in zip(turns, units, strict=True)] for _ in range(rounds)]
     return list(zip(*times, strict=True))

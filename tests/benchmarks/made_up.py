@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -56,21 +55,12 @@ def _thumbnails(faces: Pixels) -> Pixels:
     return np.asarray((blocks @ [0.299, 0.587, 0.114]).round().reshape(-1, 64), dtype=np.uint8)
 
 
-def write_face_files(images: Pixels, folder: Path) -> None:
-    """FOLDER/{real,fake}/*.jpg of these faces, 64x64, by turns."""
+def write_jpegs(folder: Path, pictures: Iterable[Pixels]) -> None:
+    """FOLDER/{real,fake}/*.jpg of these pictures, by turns."""
     for name in ("real", "fake"):
         (folder / name).mkdir(parents=True)
-    for i, face in enumerate(images):
-        Image.fromarray(face).save(folder / ("real", "fake")[i % 2] / f"{i:06d}.jpg", quality=90)
-
-
-def link_face_files(folder: Path, out: Path, count: int) -> None:
-    """The first `count` of such a folder's files once more, without a copy."""
-    for name in ("real", "fake"):
-        (out / name).mkdir(parents=True)
-    for i in range(count):
-        file = Path(("real", "fake")[i % 2]) / f"{i:06d}.jpg"
-        os.link(folder / file, out / file)
+    for i, picture in enumerate(pictures):
+        Image.fromarray(picture).save(folder / ("real", "fake")[i % 2] / f"{i:06d}.jpg", quality=90)
 
 
 def write_photographs(folder: Path, count: int, size: tuple[int, int]) -> None:
@@ -80,12 +70,8 @@ def write_photographs(folder: Path, count: int, size: tuple[int, int]) -> None:
     """
     rng = np.random.default_rng(0)
     bases = [_octaves(size, rng) for _ in range(min(count, 48))]
-    for name in ("real", "fake"):
-        (folder / name).mkdir(parents=True)
-    for i in range(count):
-        shift = (int(rng.integers(size[1])), int(rng.integers(size[0])))
-        picture = Image.fromarray(np.roll(bases[i % len(bases)], shift, axis=(0, 1)))
-        picture.save(folder / ("real", "fake")[i % 2] / f"{i:05d}.jpg", quality=90)
+    shifts = ((int(rng.integers(size[1])), int(rng.integers(size[0]))) for _ in range(count))
+    write_jpegs(folder, (np.roll(bases[i % len(bases)], shift, axis=(0, 1)) for i, shift in enumerate(shifts)))
 
 
 def _octaves(size: tuple[int, int], rng: np.random.Generator) -> Pixels:

@@ -88,9 +88,9 @@ def rows(quick: bool) -> Iterator[Result]:
         for name, build in modules(quick).items():
             side = Side(profiled, (build, accelerator), sees_gpus=accelerator == "gpu")
             try:
-                with playing(side, apart=not quick) as player:
-                    player.turn(2)
-                    seconds, operators = player.turn(2 if accelerator == "cpu" else 10)
+                with playing(side, apart=not quick) as turn:
+                    turn(2)
+                    seconds, operators = turn(2 if accelerator == "cpu" else 10)
             except SideError as error:
                 if not error.out_of_memory:
                     raise

@@ -14,8 +14,8 @@ def shown_time(seconds: float) -> str:
     return f"{1000 * seconds:.3g} ms"
 
 
-def shown_memory(megabytes: float | None) -> str:
-    return "-" if megabytes is None else f"{megabytes:.0f} MB"
+def shown_memory(megabytes: float) -> str:
+    return "-" if math.isnan(megabytes) else f"{megabytes:.0f} MB"
 
 
 def _reached(reached: bool | None, if_missed: str) -> str:
@@ -132,10 +132,10 @@ class Point:
     what: str
     faces: int
     seconds: float
-    # None: the system does not say.
-    peak: float | None  # MB, of the process: the kernel's high-water mark, mapped files and shared libraries included
-    own: float | None  # MB, the most of it that was its own (anonymous): without the pages of files
-    child: float | None  # MB, the high-water mark of its largest worker process; None without any, too
+    # NaN: the system does not say.
+    peak: float  # MB, of the process: the kernel's high-water mark, mapped files and shared libraries included
+    own: float  # MB, the most of it that was its own (anonymous): without the pages of files
+    child: float  # MB, the high-water mark of its largest worker process; NaN without any, too
 
     def growth_from(self, smaller: Point) -> float:
         """The exponent p of time ~ faces^p between the two."""

@@ -5,6 +5,7 @@ What a point needs is imported as it is measured: its process holds no more than
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import threading
@@ -38,12 +39,10 @@ Prepared = Callable[[], object]  # what is timed
 
 
 class Memory:
-    """The peaks of this process and its children, in MB, by what Linux says; None where it says nothing."""
+    """The peaks of this process and its children, in MB, by what Linux says; NaN where it says nothing."""
 
     def __init__(self) -> None:
-        self.peak: float | None = None
-        self.own: float | None = None
-        self.child: float | None = None
+        self.peak = self.own = self.child = math.nan
         self._ended = threading.Event()
         self._reading = threading.Thread(target=self._read_again_and_again, daemon=True)
 
@@ -55,24 +54,21 @@ class Memory:
         self._ended.set()
         self._reading.join()
         self._read()  # what was shorter than the time between two readings
-        self.peak = _status("self").get("VmHWM")
+        self.peak = _status("self").get("VmHWM", math.nan)
 
     def _read_again_and_again(self) -> None:
         while not self._ended.wait(INTERVAL):
             self._read()
 
     def _read(self) -> None:
-        self.own = _most(self.own, _status("self").get("RssAnon"))
+        self.own = float(np.fmax(self.own, _status("self").get("RssAnon", math.nan)))  # of a number and NaN the number
         for task in Path("/proc/self/task").glob("*/children"):
             try:
                 children = task.read_text().split()
             except OSError:  # the thread has ended
                 continue
-            self.child = _most(self.child, *(_status(child).get("VmHWM") for child in children))
-
-
-def _most(*values: float | None) -> float | None:
-    return max((value for value in values if value is not None), default=None)
+            for child in children:
+                self.child = float(np.fmax(self.child, _status(child).get("VmHWM", math.nan)))
 
 
 def _status(process: str) -> dict[str, float]:
@@ -209,14 +205,12 @@ def evaluate(folder: Path, faces: int) -> Prepared:
 
 def make(turns: Turns, folder: Path, sizes: Sequence[int]) -> None:
     """Not measured: writes the faces, in a process that ends before the first point."""
-    from tests.benchmarks.made_up import link_face_files, write_face_files, write_faces
+    from tests.benchmarks.made_up import write_faces, write_jpegs
 
     if turns.wait() is not None:
-        *fewer, most = sizes
-        write_faces(folder, most)
-        write_face_files(np.load(folder / "images.npy", mmap_mode="r"), folder / f"files-{most}")
-        for size in fewer:
-            link_face_files(folder / f"files-{most}", folder / f"files-{size}", size)
+        write_faces(folder, max(sizes))
+        for size in sizes:
+            write_jpegs(folder / f"files-{size}", np.load(folder / "images.npy", mmap_mode="r")[:size])
         turns.done(None)
         turns.wait()
 
@@ -242,8 +236,8 @@ def rows(quick: bool) -> Iterator[Result]:
             room = f"{needed / 1e9:.1f} GB and a tenth of it to spare are needed in {folder.parent}"
             yield NotMeasured("cost against the number of faces", f"{room}, {free / 1e9:.1f} GB are free")
             return
-        with playing(Side(make, (folder, sizes)), apart=not quick) as maker:
-            maker.turn()
+        with playing(Side(make, (folder, sizes)), apart=not quick) as turn:
+            turn()
         for what, kind in KINDS.items():
             points = []
             for faces in sizes:
@@ -251,8 +245,8 @@ def rows(quick: bool) -> Iterator[Result]:
                     why = "the time goes into the net, which does the same for every batch: minutes that tell nothing"
                     yield NotMeasured(f"{what}, {faces:,} faces", why)
                     continue
-                with playing(Side(measured, (kind, folder, faces)), apart=not quick) as player:
-                    points.append(Point(what, faces, *player.turn()))
+                with playing(Side(measured, (kind, folder, faces)), apart=not quick) as turn:
+                    points.append(Point(what, faces, *turn()))
                 for made in (f"store-{faces}", f"files-{faces}") if kind is prepare else ("artifacts",):
                     shutil.rmtree(folder / made, ignore_errors=kind is not reconstruct)  # no other point uses it
                 yield points[-1]
@@ -275,17 +269,12 @@ def flatness(
     """How much more memory the most faces take than the fewest: of a process or worker, or of its own."""
     few, many = points[0], points[-1]
     what = f"{many.what}: memory at {many.faces:,} faces less that at {few.faces:,}"
-    peak, own, child = (
-        None if less is None or more is None else more - less
-        for less, more in ((few.peak, many.peak), (few.own, many.own), (few.child, many.child))
-    )
-    if peak is None or (child if streams_files else own) is None:
+    peak, own, child = many.peak - few.peak, many.own - few.own, many.child - few.child
+    if math.isnan(peak) or math.isnan(child if streams_files else own):
         return NotMeasured(what, "the system does not say how much its processes take")
     if streams_files:
-        assert child is not None
         note = f"peak resident memory (VmHWM): its process {peak:.0f}, its largest worker {child:.0f}"
         return Bound(what, "MB", (max(peak, child),), FLAT, note)
-    assert own is not None
     pages = "the pages of the mapped images.npy, which the system takes back at need"
     read = f"own memory (RssAnon, sampled every {1000 * INTERVAL:.0f} ms)"
     return Bound(what, "MB", (own,), FLAT, f"{read}; peak resident memory (VmHWM), with {pages}: {peak:.0f}")

@@ -18,7 +18,7 @@ from fakegan.runs.artifacts import Reconstructions
 from fakegan.training.datamodules import RealFakeDataModule
 from fakegan.views import VIEWS
 from tests.benchmarks import machine, study, trainer
-from tests.benchmarks.harness import Side, SideError, Turns, repeating, take_turns
+from tests.benchmarks.harness import Side, SideError, Turns, take_turns
 from tests.benchmarks.results import NotMeasured, Result, Row
 from tests.benchmarks.trainer import SGD, fit_in_turns, labelled
 
@@ -118,20 +118,13 @@ def dcgan_rows(quick: bool) -> Iterator[Result]:
     yield machine.arithmetic_share(what, "step", ours, study.dcgan_step_flops(width, batch), products, size)
 
 
-def bare_cnn_steps(turns: Turns, batch: int) -> None:
-    """A side: the same net and optimizer in a bare loop."""
-    example, net = labelled(batch), SimpleCNN()
-    optimizer = SGD(net.parameters())
-    turns.serve(repeating(lambda: study.classifier_step(net, optimizer, example["x"], example["label"])))
-
-
 def classifier_rows(quick: bool) -> Iterator[Result]:
     """The simple CNN's step against the study's, and what Lightning costs."""
     batch, rounds, steps, size = (8, 2, 2, 64) if quick else (50, 9, 10, machine.PRODUCT)
     sides = [
         Side(fit_in_turns, (CNN, partial(labelled, batch))),
         Side(study.classifier_steps, (batch,)),
-        Side(bare_cnn_steps, (batch,)),
+        Side(study.classifier_steps, (batch, SimpleCNN, SGD)),
         Side(machine.multiply, (size,)),
     ]
     ours, theirs, bare, products = take_turns(sides, rounds, (steps, steps, steps, 2), apart=not quick)

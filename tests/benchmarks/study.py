@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from tests.benchmarks.harness import Turns, repeating
 from tests.benchmarks.machine import synchronizer
 
 REAL, FAKE = 0, 1
+SGD = partial(torch.optim.SGD, lr=0.1, weight_decay=5e-4)  # of the simple CNN
 
 
 def autoencoder(
@@ -225,19 +227,24 @@ def dcgan_steps(turns: Turns, width: int, batch: int, draws_again: bool) -> None
     turns.serve(repeating(lambda: step(x, label)))
 
 
-def classifier_steps(turns: Turns, batch: int) -> None:
-    """A side: a unit is one step of the simple CNN on the same batch, with the study's SGD."""
+def classifier_steps(
+    turns: Turns,
+    batch: int,
+    build: Callable[[], nn.Module] = simple_cnn,
+    optimizer: Callable[..., torch.optim.Optimizer] = SGD,
+) -> None:
+    """A side: a unit is one step of a classifier on the same batch."""
     x, label = torch.rand(batch, 3, 64, 64) * 2 - 1, torch.arange(batch) % 2
-    net = simple_cnn()
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=5e-4)
-    turns.serve(repeating(lambda: classifier_step(net, optimizer, x, label)))
+    net = build()
+    optimized = optimizer(net.parameters())
+    turns.serve(repeating(lambda: classifier_step(net, optimized, x, label)))
 
 
 def classifier_epochs_on_the_fly(turns: Turns, faces: int, batch: int, depth: int, width: int) -> None:
     """A side: a unit is an epoch of the simple CNN that reconstructs each batch before it learns from it."""
     images, labels = torch.randint(0, 256, (faces, 3, 64, 64), dtype=torch.uint8), torch.arange(faces) % 2
     net, ae = simple_cnn(), autoencoder(depth, width).eval()
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=5e-4)
+    optimizer = SGD(net.parameters())
 
     def epoch() -> None:
         for rows in torch.randperm(faces).split(batch):

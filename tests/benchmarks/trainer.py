@@ -23,12 +23,13 @@ from fakegan.training.classifier import Classifier
 from fakegan.training.datamodules import RealFakeDataModule
 from fakegan.training.dcgan import DCGANClassifier
 from fakegan.training.schedules import cosine
+from tests.benchmarks import study
 from tests.benchmarks.harness import Turns
 from tests.benchmarks.machine import synchronizer
 
 PRECISION = "32-true"  # of every trainer in conf/trainer
 ADAMW = partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.0, fused=True)
-SGD = partial(torch.optim.SGD, lr=0.1, weight_decay=5e-4, fused=True)  # the study's
+SGD = partial(study.SGD, fused=True)
 
 
 def autoencoder(
