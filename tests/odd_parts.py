@@ -64,3 +64,18 @@ class KeepsNothing(pl.LightningModule):
 
 class KeepsAnother(Classifier):
     keeps: ClassVar[dict[str, str]] = {"other.pt": "other"}
+
+
+class StopsOnce(pl.Callback):
+    """A user's callback that asks to stop after a step of one epoch, as a signal would; what is saved then is whole."""
+
+    armed = False  # by a test
+
+    def __init__(self, epoch: int, step: int) -> None:
+        self.at = (epoch, step)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if StopsOnce.armed and (trainer.current_epoch, batch_idx) == self.at:
+            StopsOnce.armed = False
+            stop = next(c for c in trainer.callbacks if type(c).__name__ == "SaveAndStop")  # type: ignore[attr-defined]
+            stop.note(15, None)  # SIGTERM

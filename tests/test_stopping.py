@@ -9,7 +9,8 @@ from fakegan.data.store import FaceStore
 from fakegan.training import stopping
 from fakegan.training.stopping import SaveAndStop, Stopped
 from fakegan.training.trainer import AtomicCheckpointIO
-from tests.helpers import StopsOnce, autoencoder, faces_of_five_steps, fit, steps_done
+from tests.helpers import autoencoder, faces_of_five_steps, fit, steps_done
+from tests.odd_parts import StopsOnce
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from fakegan.training.modules import ByTurns
 from fakegan.training.schedules import constant
 from tests.conftest import Compose
 from tests.helpers import asked, fit, same
+from tests.odd_parts import StopsOnce
 
 ONE_STEP = "trainer.max_steps=1"
 
@@ -162,21 +163,6 @@ def test_a_clock_ends_training_and_is_said(
     assert [line.partition(":")[0] for line in settings.trainer.said("cpu")] == ["trainer.max_time"]
 
 
-class StopsOnce(pl.Callback):
-    """A user's callback that asks to stop after a step of one epoch, as a signal would; what is saved then is whole."""
-
-    armed = False  # by a test
-
-    def __init__(self, epoch: int, step: int) -> None:
-        self.at = (epoch, step)
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if StopsOnce.armed and (trainer.current_epoch, batch_idx) == self.at:
-            StopsOnce.armed = False
-            stop = next(c for c in trainer.callbacks if type(c).__name__ == "SaveAndStop")  # type: ignore[attr-defined]
-            stop.note(15, None)  # SIGTERM
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -192,7 +178,7 @@ class StopsOnce(pl.Callback):
 def test_a_fit_that_was_stopped_within_an_epoch_ends_with_the_same_bits(
     compose_settings: Compose, arguments: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stops = (f"callbacks.stops.{word}" for word in ("_target_=tests.test_trainer.StopsOnce", "epoch=1", "step=1"))
+    stops = (f"callbacks.stops.{word}" for word in ("_target_=tests.odd_parts.StopsOnce", "epoch=1", "step=1"))
     run = partial(compose_settings, *CLASSIFY, *asked(arguments), *stops)
     whole = train(run("paths.run_dir=${paths.artifact_dir}/whole"))
     StopsOnce.armed = True
