@@ -71,3 +71,11 @@ class AlreadyReportedError(FakeganError):
     def __init__(self, exit_code: int) -> None:
         super().__init__("see above")
         self.exit_code = exit_code
+
+
+def one_line(
+    error: BaseException,
+    length: int | None = 300,  # characters at most; None: all of them
+) -> str:
+    """What another library's error says, on one line; the name of its type where it says nothing."""
+    return " ".join(str(error).split())[:length] or type(error).__name__

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fakegan.errors import UsageError
+from fakegan.errors import UsageError, one_line
 
 if TYPE_CHECKING:  # settings name views, and are checked before the seconds that torch takes
     from torch import Tensor
@@ -78,7 +78,7 @@ def view(name: str) -> View:
     try:
         found = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # whatever a module of the user's own raises
-        raise UsageError(f"view={name:.80} cannot be imported: {' '.join(str(error).split())[:300]}") from error
+        raise UsageError(f"view={name:.80} cannot be imported: {one_line(error)}") from error
     if not isinstance(found, View):
         raise UsageError(f"view={name:.80} is a {type(found).__name__}: it must be a fakegan.views.View")
     return found

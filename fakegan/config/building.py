@@ -19,7 +19,7 @@ from hydra.utils import get_object, instantiate
 
 from fakegan.config.signatures import COMPUTED, REQUIRED, library, signature
 from fakegan.config.typed import checked, unknown
-from fakegan.errors import FakeganError, UsageError
+from fakegan.errors import FakeganError, UsageError, one_line
 
 TARGET = "_target_"
 HYDRA_KEYS = frozenset({TARGET, "_partial_", "_recursive_", "_convert_", "_args_"})  # of a node, that are no options
@@ -198,13 +198,13 @@ def _refuse(node: Mapping[str, Any], at: str, error: InstantiationException) -> 
 def _refuse_download(node: Mapping[str, Any], at: str, cause: BaseException | None) -> None:
     """Raise a FakeganError if the cause may be a download of weights: no network, or other content than expected."""
     if isinstance(cause, OSError | RuntimeError) and node.get("weights") is not None:
-        why = f"cannot be downloaded ({' '.join(str(cause).split())[:200]})"
+        why = f"cannot be downloaded ({one_line(cause, 200)})"
         raise FakeganError(f"{at}.weights={node['weights']} {why}: null trains from scratch") from cause
 
 
 def text_of(error: BaseException, options: Mapping[str, Any]) -> str:
     """What a constructor says of its options, on one line; of a TypeError, with the options that are texts: lr=fast."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = one_line(error, None)
     texts = [f"{key}={value}" for key, value in options.items() if isinstance(value, str) and key not in HYDRA_KEYS]
     return f"{text}: is {' or '.join(texts)} of the right type?" if isinstance(error, TypeError) and texts else text
 

@@ -14,7 +14,7 @@ import yaml  # type: ignore[import-untyped]  # OmegaConf's own reader
 from omegaconf import OmegaConf
 
 from fakegan.config.typed import from_mapping, to_mapping
-from fakegan.errors import FakeganError, UntrustedError, UsageError
+from fakegan.errors import FakeganError, UntrustedError, UsageError, one_line
 from fakegan.runs.folder import CONFIG_FILE, METRICS_FILE
 from fakegan.runs.settings import RunSettings
 from fakegan.system.files import replacing
@@ -182,7 +182,7 @@ def read_plain(path: Path) -> dict[str, Any]:
     except FakeganError:
         raise
     except Exception as error:  # a YAML error of any kind
-        raise FakeganError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
+        raise FakeganError(f"{path} is damaged: {one_line(error, 200)}") from error
     if not isinstance(values, dict):
         raise FakeganError(f"{path} is damaged: it is no list of keys")
     return typing.cast("dict[str, Any]", with_new_targets(values))

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from fakegan.errors import UsageError
+from fakegan.errors import UsageError, one_line
 from fakegan.runs.trainer_settings import TrainerSettings
 from fakegan.sweep.jobs import Job
 from fakegan.sweep.launcher import ProcessLauncher
@@ -61,7 +61,7 @@ class SlurmLauncher(ProcessLauncher):
         except RuntimeError as error:
             raise UsageError("there is no SLURM here, no srun; to try it, hydra/launcher=slurm_local") from error
         except (NameError, ValueError, AssertionError) as error:
-            raise UsageError(f"hydra.launcher: {' '.join(str(error).split())[:200]}") from error
+            raise UsageError(f"hydra.launcher: {one_line(error, 200)}") from error
         return executor
 
     def _run(self, jobs: Sequence[Job]) -> int:

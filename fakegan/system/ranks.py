@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fakegan.errors import AlreadyReportedError, FakeganError, PeerLostError, UsageError
+from fakegan.errors import AlreadyReportedError, FakeganError, PeerLostError, UsageError, one_line
 
 if TYPE_CHECKING:  # a command that is refused does not wait for torch
     from torch import Tensor
@@ -87,8 +87,7 @@ def connect() -> None:
         dist.init_process_group(backend, init_method="env://")
     except (dist.DistError, RuntimeError, ValueError) as error:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-        why = " ".join(str(error).split())[:150]
-        raise FakeganError(f"the run's processes did not meet at {where}: {why}") from error
+        raise FakeganError(f"the run's processes did not meet at {where}: {one_line(error, 150)}") from error
     _dist, _control = dist, dist.new_group(backend="gloo", timeout=_WAIT)
     if backend == "gloo":  # gloo's threads, left alone, may abort a process that ends without `disconnect`
         atexit.register(lambda: dist.destroy_process_group() if dist.is_initialized() else None)

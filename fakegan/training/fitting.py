@@ -18,7 +18,7 @@ from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.model_summary.model_summary import ModelSummary
 
-from fakegan.errors import FakeganError, UsageError
+from fakegan.errors import FakeganError, UsageError, one_line
 from fakegan.runs.checkpoints import load_checkpoint
 from fakegan.runs.folder import BEST, CHECKPOINTS, FINISHED, LAST
 from fakegan.runs.settings import RunSettings, StageBudget
@@ -71,7 +71,7 @@ def fit(
             saved = ranks.on_rank_zero(last.is_file)
             trainer.fit(module, datamodule=data, ckpt_path=_checked(last, module) if saved else None)
         except MisconfigurationException as error:  # Lightning notices only now, of the user's own module or data
-            raise UsageError(f"trainer: {' '.join(str(error).split())}") from error
+            raise UsageError(f"trainer: {one_line(error, None)}") from error
         except Stopped as stopped:
             stop.follow(stopped.number)
         except SIGTERMException:  # before the first step; Lightning would end with 0

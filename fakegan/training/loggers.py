@@ -31,7 +31,7 @@ from fakegan.config.building import HYDRA_KEYS, TARGET, Node, build, takes
 from fakegan.config.options import FOLLOWING
 from fakegan.config.typed import flat, to_mapping, unknown
 from fakegan.data.sheets import Picture
-from fakegan.errors import FakeganError, UsageError
+from fakegan.errors import FakeganError, UsageError, one_line
 from fakegan.runs.folder import IDS_FILE, MLFLOW_FILE
 from fakegan.runs.settings import RunSettings
 from fakegan.system import ranks
@@ -107,7 +107,8 @@ def logger_runs(settings: RunSettings) -> Iterator[None]:
     except Exception as error:
         library = type(error).__module__.partition(".")[0]
         if library in {"mlflow", "sqlalchemy", "wandb", "requests"}:
-            raise FakeganError(f"a logger failed: {_line(error)}; the training is saved: resume the run") from error
+            why = one_line(error, 500)
+            raise FakeganError(f"a logger failed: {why}; the training is saved: resume the run") from error
         raise
     finally:
         if ranks.is_rank_zero():
@@ -250,10 +251,10 @@ def _begin(settings: RunSettings) -> None:
         except FakeganError:
             raise
         except TypeError as error:  # W&B's init, whose options are not Lightning's
-            raise UsageError(f"logger.{name}: {_line(error)}") from error
+            raise UsageError(f"logger.{name}: {one_line(error, 500)}") from error
         except Exception as error:  # a library's: no account, no server
             hint = f"; {run_dir / IDS_FILE} names the run there: remove it for a new one" if name in ids else ""
-            raise FakeganError(f"logger.{name}: {_line(error)}{hint}") from error
+            raise FakeganError(f"logger.{name}: {one_line(error, 500)}{hint}") from error
         with replacing(run_dir / IDS_FILE) as building:
             building.write_text(json.dumps({**ids, name: str(logger.version)}, indent=1) + "\n", encoding="utf-8")
 
@@ -271,11 +272,7 @@ def _end(settings: RunSettings, end: End) -> None:
             elif hasattr(experiment, "finish"):  # W&B's
                 experiment.finish(int(end != "FINISHED"))
         except Exception as error:
-            log.warning("logger.%s has not ended its run: %s", name, _line(error))
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:500] or type(error).__name__
+            log.warning("logger.%s has not ended its run: %s", name, one_line(error, 500))
 
 
 def _ids(run_dir: Path) -> dict[str, str]:

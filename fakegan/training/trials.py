@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fakegan.config.building import TARGET, text_of
-from fakegan.errors import UsageError
+from fakegan.errors import UsageError, one_line
 from fakegan.runs.settings import RunSettings
 from fakegan.training.schedules import constant, scheduled
 
@@ -69,8 +69,7 @@ def _tried(make: Callable[[], Any], at: str, shape: tuple[int, ...], what: str =
     try:
         made = make()
     except Exception as error:  # whatever a net of the user's own raises
-        why = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UsageError(f"{at} cannot take a batch of blank faces: {why}") from error
+        raise UsageError(f"{at} cannot take a batch of blank faces: {one_line(error)}") from error
     if not isinstance(made, Tensor):
         raise UsageError(f"{at} must return a tensor, {what}of shape {shape}, but returns a {type(made).__name__}")
     if made.shape != shape:
