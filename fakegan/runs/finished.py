@@ -109,7 +109,7 @@ def configurations(runs: Sequence[FinishedRun]) -> list[Configuration]:
     """
     together: list[tuple[Any, list[FinishedRun]]] = []  # with the store's fingerprint and the settings that they share
     for run in runs:
-        shared = run.metrics["data_fingerprint"], run.settings.configuration()
+        shared = run.metrics.get("data_fingerprint"), run.settings.configuration()
         alike = next((group for key, group in together if key == shared), None)
         if alike is None:
             together.append((shared, [run]))

@@ -160,9 +160,12 @@ def _checked(last: Path, module: pl.LightningModule) -> str:
 
 def _try_writing(folder: Path) -> None:
     """Raise a FakeganError now for a folder that cannot be written, before an epoch is lost."""
-    with contextlib.suppress(OSError):  # the next line says why
+    try:
         folder.mkdir(parents=True, exist_ok=True)
-    if why := why_not_writable(folder):
+        why = why_not_writable(folder)
+    except OSError as error:
+        why = error.strerror
+    if why:
         raise FakeganError(f"{folder} cannot be written ({why}): its checkpoints would be lost")
 
 
