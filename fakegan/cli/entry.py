@@ -33,7 +33,7 @@ from fakegan.system import log, own_code, processes, signals
 from fakegan.system.places import CONF
 from fakegan.system.shell import config_dir
 
-_BY_SIGNAL = {128 + number for number in processes.STOP_SIGNALS}  # exit codes; SLURM resumes what it has requeued
+_BY_SIGNAL = {128 + number for number in processes.STOP_SIGNALS}  # exit codes; a job that SLURM resumes has another
 
 
 def entry_point(

@@ -51,8 +51,8 @@ _FUNCTION = re.compile(r"(choice|range|interval|glob|tag|sort|shuffle|str|int|fl
 def hydra_argv(argv: Sequence[str]) -> list[str]:
     """The arguments of a command as Hydra has to read them: paths and names are quoted, ~ is the home folder.
 
-    A config folder of the user's own, in any spelling, becomes one first argument, --config-dir=DIR. A UsageError shows
-    how a wrong argument is written.
+    A config folder of the user's own, in any spelling, becomes one first argument, --config-dir=DIR. Raises a
+    UsageError for a wrong argument, which shows how to write it.
     """
     left, folders, others = list(argv), list[str](), list[str]()
     while left:

@@ -22,7 +22,8 @@ class AlexNet(nn.Module):
     At 64x64 the original's stride of 4 leaves a 1x1 map after the third pooling, stretched to 6x6 by repeating
     one number 36 times. Stride 2 leaves 2x2 and four times the detail, which is where generators leave their
     traces. At width 64 the convolutions have torchvision's shapes, so ImageNet weights fit. All weights start as
-    torch draws them, as torchvision's do: with a last layer at zero, training stands still for longer.
+    torch draws them, as torchvision's do: with a last layer at zero, training stands still for longer. Raises a
+    ValueError for an option out of its range, and for ImageNet weights of another width or view than theirs.
     """
 
     def __init__(

@@ -9,10 +9,11 @@ from fakegan.nets.cpu import take_channels_last
 
 
 class ResNet(nn.Module):
-    """A ResNet of torchvision's with two logits, and a stem for small pictures; a ValueError for any other net.
+    """A ResNet of torchvision's with two logits, and a stem for small pictures.
 
     The original's stem would leave a last map of 2x2. As is usual for small pictures (section 4.2 there), a 3x3
-    convolution without a pooling stands in its place: maps of 32x32 down to 4x4.
+    convolution without a pooling stands in its place: maps of 32x32 down to 4x4. Raises a ValueError for another net
+    than a ResNet, and for a stride below 1.
     """
 
     def __init__(

@@ -32,10 +32,8 @@ _MAX_PICKLE_BYTES = 4 * 2**20
 # which takes any amount of memory in a few bytes: `bytearray`, `torch.Tensor`.
 _PICKLED_NAMES = re.compile(r"collections OrderedDict|torch \w+Storage|torch\._utils _rebuild_tensor_v2")
 _BY_NAME = {"GLOBAL", "INST", "STACK_GLOBAL"}  # the last takes the name from elsewhere, and is refused for that
-_MISFITS = (  # what torch and Python raise for keys, options and weights that are not what they should be
-    *(ArithmeticError, AttributeError, FakeganError, LookupError),
-    *(MemoryError, RuntimeError, TypeError, ValueError),
-)
+# What torch and Python raise for keys, options and weights that are not what they should be.
+_MISFIT = (ArithmeticError, AttributeError, FakeganError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
 def stamp() -> dict[str, Any]:
@@ -109,7 +107,7 @@ def misfits_as_errors(path: Path) -> Iterator[None]:
         yield
     except UntrustedError as error:
         raise error.of(path) from error
-    except _MISFITS as error:
+    except _MISFIT as error:
         raise FakeganError(f"{path} is damaged or of another version: name another, or train again") from error
 
 
@@ -165,9 +163,9 @@ def _directory_offset(file: IO[bytes], size: int) -> int | None:
 
 
 def _refuse_large_tensors(content: Any, size: int) -> None:
-    """Refuse a tensor that is larger than what the file holds of it, and tensors that are larger than the file.
+    """Raise _Refused for a tensor that is larger than its part of the file, and for tensors larger than the file.
 
-    A stride of 0 makes one number into a million million.
+    A stride of 0 would make a million million numbers of one.
     """
     ahead, met = [content], set()
     stored: dict[int, int] = {}  # bytes, by where they lie

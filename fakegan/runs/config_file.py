@@ -88,7 +88,7 @@ def runs_under(folder: Path) -> list[Path]:
 
 
 def run_at(place: Path) -> Path:
-    """The run that a path names, its folder or a file in it; a UsageError for another place names the runs below it."""
+    """The run that a path names: its folder, or a file in it. Raises a UsageError, which names the runs below."""
     folder = place.parent if place.is_file() else place
     if (folder / CONFIG_FILE).is_file():
         return folder
@@ -123,7 +123,7 @@ def read_run(run_dir: str) -> RunSettings:
 
 
 def read_runs(places: Sequence[str]) -> list[RunSettings]:
-    """The settings of several runs, or of all runs below a folder; a UsageError where there is none."""
+    """The settings of runs; a folder stands for all runs below it. Raises a UsageError where there is none."""
     if not places:
         raise UsageError("name a run with run=DIR, or several with 'runs=[DIR,DIR]'")
     found: dict[Path, RunSettings] = {}

@@ -105,7 +105,7 @@ class Configuration:
 def configurations(runs: Sequence[FinishedRun]) -> list[Configuration]:
     """Runs of one configuration, on faces of the same content, brought together; each group has a name of its own.
 
-    A UsageError names two runs of the same configuration and seed.
+    Raises a UsageError, which names them, for two runs of the same configuration and seed.
     """
     together: list[tuple[Any, list[FinishedRun]]] = []  # with the store's fingerprint and the settings that they share
     for run in runs:
@@ -139,7 +139,7 @@ def _names(settings: Sequence[RunSettings]) -> list[str]:
 
 
 def same_faces(runs: Sequence[FinishedRun]) -> FaceScores:
-    """The faces that all runs were scored on, with the first run's scores; a FakeganError where these faces differ."""
+    """The faces that all runs were scored on, with the first run's scores. Raises a FakeganError: other faces."""
     first = runs[0].scores
     for run in runs[1:]:
         ours, theirs = set(first.files), set(run.scores.files)

@@ -114,7 +114,7 @@ def read_json(
     path: Path,
     cure: str,  # what to do where it is damaged
 ) -> dict[str, Any]:
-    """The top-level table of a run's JSON file; a FakeganError where it has none, or is larger than a run's ever is."""
+    """The top-level table of a run's JSON file; a FakeganError where it has none, or is far too large."""
     try:
         content = None if path.stat().st_size > _MAX_JSON_BYTES else json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):  # the latter from brackets in brackets in ...

@@ -36,7 +36,7 @@ def register() -> None:
 
 
 def conclude() -> None:
-    """Show a sweep's table at its end, and report on the jobs that have finished. Raises a FakeganError: one failed."""
+    """Show a sweep's table at its end, and report on the finished jobs. Raises a FakeganError: a job failed."""
     sweep = opening.current
     if sweep is None:
         return

@@ -59,7 +59,7 @@ def check_room(
     needed: Sequence[int],  # GPUs of each job, up to all; 0: it computes on the CPU
     side_by_side: int,
 ) -> None:
-    """Raise a UsageError, which says how many jobs can run side by side, where not all of them can have their GPUs."""
+    """Raise a UsageError where jobs side by side need more GPUs than there are; it says how many jobs can run."""
     most, together = max(needed), sum(sorted(needed, reverse=True)[:side_by_side])
     if together > there:
         raise UsageError(

@@ -71,7 +71,7 @@ class Search(Sweeper):
         self.sampler = sampler
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Hydra hands over what it knows. Raises a UsageError: Optuna is missing, or an option cannot be."""
+        """Hydra hands over what it knows. Raises a UsageError: no Optuna, or an option with a wrong value."""
         for library in ("optuna", "sqlalchemy"):
             try:
                 importlib.import_module(library)

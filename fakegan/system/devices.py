@@ -13,7 +13,7 @@ from fakegan.system import ranks
 
 
 def use_device(accelerator: str) -> torch.device:
-    """This process's device, by the trainer's accelerator. Raises a UsageError: there is none such on this machine."""
+    """This process's device, by the trainer's accelerator. Raises a UsageError: this machine has no such device."""
     if accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available():
         return torch.device("cuda", ranks.local_rank())
     if accelerator in {"auto", "gpu", "mps"} and torch.backends.mps.is_available():

@@ -207,7 +207,10 @@ def csv_table(
 
 
 def read_csv(path: Path, errors: str = "surrogateescape") -> list[dict[str, str]]:
-    """A table's rows, by the names in its first line; a short row ends in None. Raises a ValueError: it is no table."""
+    """A table's rows, by the names in its first line; None for what a short row lacks.
+
+    Raises a ValueError: it is no table.
+    """
     with path.open(encoding="utf-8", errors=errors, newline="") as lines:
         try:
             return list(csv.DictReader(lines))

@@ -20,7 +20,10 @@ def in_order(
     workers: int,  # processes; 0 or 1: none but this one
     begin: Callable[[], object] | None = None,  # called in each worker as it starts
 ) -> Iterator[tuple[Task, Result]]:
-    """Each task with its result, in order, two tasks a worker under way. Raises a BrokenProcessPool: a worker died."""
+    """Each task with its result, in order; two tasks a worker are under way, so memory is bounded.
+
+    Raises a BrokenProcessPool: a worker died.
+    """
     if workers <= 1:
         yield from ((task, work(task)) for task in tasks)
         return

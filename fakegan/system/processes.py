@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 def resume_command(run_dir: Path, trust: Sequence[str]) -> list[str]:
-    """The command that begins or resumes a run whose config has been written, and may name code of these packages."""
+    """The command that begins or resumes a run whose config has been written; the config may name these packages."""
     return [sys.executable, str(places.script("train")), as_override("resume", str(run_dir)), *trusting(trust)]
 
 

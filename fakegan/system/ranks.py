@@ -167,7 +167,7 @@ def rank_zero_context(context: Callable[[], contextlib.AbstractContextManager[ob
 
 @contextlib.contextmanager
 def peer_failure_as_error() -> Iterator[None]:
-    """Within, raise a PeerLostError, a sentence, for a library's error that another process is gone."""
+    """Within the block, raise a PeerLostError where a library's error says that another process is gone."""
     try:
         yield
     except RuntimeError as error:  # gloo's and NCCL's

@@ -134,7 +134,10 @@ class Last(ModelCheckpoint):
 
 
 class StopOnDivergence(pl.Callback):
-    """Ends the run if a mean or weight is no number; first of the callbacks: the others show and save numbers only."""
+    """Ends the run, with a sentence, when a mean or a weight is no longer a number.
+
+    It is the first of the callbacks, so that the others show and save numbers only.
+    """
 
     EVERY = 50  # steps between two looks at the means: a look waits for the device
 

@@ -60,7 +60,10 @@ class FaceDataModule(pl.LightningDataModule):
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
     def _trained(self) -> tuple[int, int]:
-        """Batches of the whole fit so far, and of an epoch; set_epoch comes too late where Lightning restores a fit."""
+        """Batches of the whole fit so far, and of an epoch.
+
+        Right also while Lightning restores a fit; the samplers' set_epoch is called too late for that.
+        """
         if self.trainer is None:
             return 0, self.train_order.batches
         taken = limited(self.train_order.batches, self.trainer.limit_train_batches)
