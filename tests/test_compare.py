@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fakegan.errors import FakeganError, UsageError
-from fakegan.evaluation.compare import Scored, bootstrap_p, compare, holm, mcnemar_midp, sign_flip_p, wins
+from fakegan.evaluation.compare import Scored, bootstrap_p, compare, holm, mcnemar_midp, over_seeds, sign_flip_p, wins
 from fakegan.evaluation.intervals import student_p, student_reach
 from fakegan.evaluation.roc import auroc
 
@@ -71,6 +71,12 @@ def test_holm_by_hand() -> None:
 )
 def test_bootstrap_p_by_hand(differences: np.ndarray, p: float) -> None:
     assert bootstrap_p(differences) == bootstrap_p(-differences) == pytest.approx(p, rel=1e-3)
+
+
+def test_over_seeds_by_hand() -> None:
+    both = {"mean": pytest.approx(0.8), "spread": pytest.approx(0.02**0.5), "values": [0.7, 0.9]}
+    assert over_seeds([0.7, 0.9]) == both
+    assert over_seeds([0.7]) == {"mean": 0.7, "spread": None, "values": [0.7]}
 
 
 def test_a_better_one_is_found_better() -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from fakegan import predict, prepare
 from fakegan.detector import Detector
 from fakegan.errors import FakeganError, UsageError
 from fakegan.reports import evaluating
@@ -50,6 +52,27 @@ def test_evaluating_gives_the_runs_own_scores_and_overwrites_nothing(
     entries = read_ledger(run_dir)  # each time that test faces are scored
     assert len(entries) == 3
     assert {entry.faces for entry in entries} == {str(len(csv_rows(run_dir / "scores.csv")))}
+
+
+def test_predict_gives_the_scores_of_evaluate(
+    finished: RunSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the files, which evaluate has through a store: cropped, made smaller and stored by prepare."""
+    folders = [str(tmp_path / name) for name in ("camera", "gan")]
+    for folder, board in zip(folders, (0.0, 12.0), strict=True):
+        Path(folder).mkdir()
+        for i, pixels in enumerate(smooth_faces(5, np.random.default_rng(3), board)):
+            Image.fromarray(pixels).resize((90, 110)).save(f"{folder}/{i}.jpg")
+    sources = (f"--real=camera={folders[0]}", f"--fake=gan={folders[1]}")
+    assert prepare.main([*sources, f"--out={tmp_path / 'store'}", "--workers=1"]) == 0
+    _evaluate(finished, data=replace(finished.data, root=tmp_path / "store"))
+    run_dir = finished.paths.run_dir
+    theirs = {row["file"]: float(row["score"]) for row in csv_rows(run_dir / "evaluations" / "store" / "scores.csv")}
+    capsys.readouterr()
+    assert predict.main([f"--run={run_dir}", "--device=cpu", "--workers=1", "--format=json", *folders]) == 0
+    ours = {row["file"].removeprefix(f"{tmp_path}/"): row["score"] for row in json.loads(capsys.readouterr().out)}
+    assert len(theirs) == 10
+    assert ours == pytest.approx(theirs, abs=1e-6)
 
 
 def test_evaluating_chosen_sources_and_the_same_store_as_a_foreign_one(finished: RunSettings) -> None:

@@ -89,14 +89,14 @@ def test_a_run_that_goes_on_builds_only_what_belongs_to_each_place(
     assert not imported.exists()
 
 
-@pytest.mark.parametrize("classifier", ["simple_cnn", "alexnet", "dcgan"])
+@pytest.mark.parametrize("classifier", ["simple_cnn", "alexnet", "dcgan", "resnet18"])
 @pytest.mark.parametrize("logger", ["csv", "tensorboard"])
 def test_every_shipped_choice_goes_on(compose_settings: Compose, classifier: str, logger: str) -> None:
     settings = compose_settings(f"classifier={classifier}", f"logger={logger}", "pipeline=recon_classify")
     write_down(settings, settings.paths.run_dir)
     again = start._read_trusted(settings.paths.run_dir, ())
     assert again == settings
-    assert again.trusted == ()
+    assert (again.trusted, again.classifier.name) == ((), classifier)
 
 
 def test_what_the_user_says_to_trust_goes_on_and_is_passed_on(

@@ -103,6 +103,7 @@ def test_a_manifest_that_lies_is_one_sentence(small_store: Path, values: dict[st
         ("file", "x" * 2**17, "too large a table for 4 images"),
         ("sha256", ESCAPES[:400], "a sha256 is"),
         ("label", ESCAPES[:400], "a label is"),
+        ("label", "2", "a label is '2' instead of 0"),
         ("split", ESCAPES[:400], "a split is"),
         ("width", "9" * 40, "instead of a number of pixels"),
         ("height", "0", "instead of a number of pixels"),
