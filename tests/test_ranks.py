@@ -82,7 +82,7 @@ def test_a_batch_that_cannot_be_dealt_evenly_names_the_nearest_sizes(process: As
 
 
 def test_noise_is_dealt_from_one_process_noise_and_other_noise_differs_by_process(process: As) -> None:
-    """What `draw` does not draw: on one process as ever, on several a mask for each, the same for the same step."""
+    """Other noise, as of a user's own layer: several processes draw one each, the same again in the same step."""
 
     def drawn(rank: int, count: int) -> tuple[list[float], list[float], list[float]]:
         process(rank, count)

@@ -176,8 +176,8 @@ def test_a_store_in_a_mount_point_is_built_and_replaced_within_it(tmp_path, moun
 
 
 @contextmanager
-def killed_after(moves, monkeypatch, last_words):
-    """A process that is killed once it has moved so many files: it does not reach the function `last_words` either."""
+def killed_after(moves, monkeypatch, cleanup):
+    """Within the block, the process is killed once it has moved so many files: it does not call `cleanup` either."""
     done = []
 
     def replace(source, target, *, move=os.replace):
@@ -187,7 +187,7 @@ def killed_after(moves, monkeypatch, last_words):
 
     with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
         patch.setattr("os.replace", replace)
-        patch.setattr(last_words, lambda *_, **__: None)
+        patch.setattr(cleanup, lambda *_, **__: None)
         yield
 
 

@@ -80,9 +80,9 @@ def playing(
     side: Side,
     apart: bool = True,  # in a process of its own; False: in a thread, for a look whether it runs
 ) -> Iterator[Callable[..., Any]]:
-    """Start a side, which ends with the block; yields the function that gives it a turn of some units: its reply.
+    """Start a side, which ends with the block.
 
-    The function raises a SideError if the side has ended instead.
+    Yields a function that lets the side do so many units and returns its reply; a SideError if the side has ended.
     """
     ours, its = multiprocessing.Pipe()
     if apart:

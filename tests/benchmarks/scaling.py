@@ -61,7 +61,7 @@ class Memory:
             self._read()
 
     def _read(self) -> None:
-        self.own = float(np.fmax(self.own, _status("self").get("RssAnon", math.nan)))  # of a number and NaN the number
+        self.own = float(np.fmax(self.own, _status("self").get("RssAnon", math.nan)))  # or the one that is no NaN
         for task in Path("/proc/self/task").glob("*/children"):
             try:
                 children = task.read_text().split()
@@ -231,7 +231,7 @@ def rows(quick: bool) -> Iterator[Result]:
     sizes = QUICK_SIZES if quick else SIZES
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        needed, free = max(sizes) * (2 * FACE + FILE), shutil.disk_usage(folder).free
+        needed, free = max(sizes) * 2 * FACE + sum(sizes) * FILE, shutil.disk_usage(folder).free
         if free < 1.1 * needed:
             room = f"{needed / 1e9:.1f} GB and a tenth of it to spare are needed in {folder.parent}"
             yield NotMeasured("cost against the number of faces", f"{room}, {free / 1e9:.1f} GB are free")
