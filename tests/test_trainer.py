@@ -195,7 +195,8 @@ def test_a_fit_that_was_stopped_within_an_epoch_ends_with_the_same_bits(
 class _Slope(ByTurns):
     """A net whose loss is its weights times a gradient; it learns by manual or by automatic optimization."""
 
-    networks, monitor, mode = ("net",), "none", "min"
+    monitor, mode = "none", "min"
+    networks, train_logged = ("net",), ()
 
     def __init__(self, automatic: bool, make: Callable[..., Any], gradient: float) -> None:
         super().__init__()

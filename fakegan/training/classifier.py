@@ -27,6 +27,7 @@ class Classifier(EpochModule):
     """
 
     monitor, mode = "val/auroc", "max"
+    val_logged: ClassVar[tuple[str, ...]] = ("val_means", "val_metrics")
     keeps: ClassVar[dict[str, str]] = {}  # networks besides `net` that a finished run keeps: file name, attribute
 
     def __init__(

@@ -32,6 +32,8 @@ class DCGANClassifier(ByTurns, Classifier):
     """
 
     networks = ("generator", "net")
+    train_logged = ("train_means", "train_metrics")
+    val_logged = ("val_means", "val_metrics", "val_generated")
     keeps: ClassVar[dict[str, str]] = {GENERATOR_FILE: "generator"}
 
     def __init__(

@@ -47,25 +47,26 @@ class EpochMeans(Metric):
 
 
 class EpochModule(pl.LightningModule):
-    """Logs its metrics at the end of an epoch: its attributes train_*, or val_*.
+    """Logs its metrics at the end of an epoch.
 
     A checkpoint holds the sums of all processes, so that any number of processes can resume within an epoch.
     """
 
     monitor: str  # the validation metric that chooses the best epoch
     mode: str  # its better direction, min or max
+    train_logged: ClassVar[tuple[str, ...]] = ("train_means",)  # attributes that are metrics
+    val_logged: ClassVar[tuple[str, ...]] = ("val_means",)
 
     def on_train_epoch_end(self) -> None:
         """Log the training metrics."""
-        self._log_epoch("train")
+        self._log_epoch("train", self.train_logged)
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics, of which `monitor` chooses the best epoch."""
-        self._log_epoch("val")
+        self._log_epoch("val", self.val_logged)
 
-    def _log_epoch(self, split: str) -> None:
-        children = [child for name, child in self.named_children() if name.startswith(f"{split}_")]
-        metrics = [child for child in children if isinstance(child, EpochMeans | MetricCollection)]
+    def _log_epoch(self, split: str, names: tuple[str, ...]) -> None:
+        metrics: list[EpochMeans | MetricCollection] = [getattr(self, name) for name in names]
         values = {f"{split}/{name}": value for metric in metrics for name, value in metric.compute().items()}
         for metric in metrics:
             metric.reset()
