@@ -33,7 +33,7 @@ from tests.conftest import Compose
 class Started:
     """A sweep as Hydra's sweeper starts it, on jobs that finish at once."""
 
-    gpus: int  # of the machine; left unset, to ask for them is an error: it takes seconds, and no CPU job needs it
+    gpus: int  # of the machine; asking is an error where a test sets none: it takes seconds, and CPU jobs need none
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, fixed: Sequence[str]) -> None:
         self.folder, self.fixed = folder, [*fixed, f"hydra.sweep.dir={folder}"]

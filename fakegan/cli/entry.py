@@ -123,7 +123,7 @@ def _run(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
             give_up(refused=error.exit_code == UsageError.exit_code)
             raise
         except (KeyboardInterrupt, SystemExit) as stop:
-            _leave_run(getattr(stop, "code", 130))
+            _leave_run(getattr(stop, "code", 130))  # a KeyboardInterrupt has none
             raise
 
 
@@ -149,7 +149,7 @@ def _concluded(run: Callable[[], Any]) -> Any:
                 raise
         raise error
     except (KeyboardInterrupt, SystemExit) as stop:
-        _stopped(getattr(stop, "code", 130))
+        _stopped(getattr(stop, "code", 130))  # a KeyboardInterrupt has none
         raise
     lifecycle.conclude()
     return result
