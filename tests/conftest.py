@@ -23,7 +23,7 @@ from fakegan.data.store import FaceStore
 from fakegan.labels import FAKE, REAL
 from fakegan.runs.finished import FinishedRun
 from fakegan.runs.settings import RunSettings
-from fakegan.system import log, signals
+from fakegan.system import log, processes, signals
 from tests.helpers import smooth_faces, tiny_run, write_store
 from tests.simulated import simulated
 from tests.untrusted import OWN_CODE
@@ -42,7 +42,7 @@ def as_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     log.begin()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: signal.getsignal(number) for number in processes.STOP_SIGNALS}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():
