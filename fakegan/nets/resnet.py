@@ -9,7 +9,7 @@ from fakegan.nets.cpu import take_channels_last
 
 
 class ResNet(nn.Module):
-    """A ResNet of torchvision's with two logits, and a stem for small pictures.
+    """A ResNet of torchvision's with a stem for small pictures, and two logits.
 
     The original's stem would leave a last map of 2x2. As is usual for small pictures (section 4.2 there), a 3x3
     convolution without a pooling stands in its place: maps of 32x32 down to 4x4. Raises a ValueError for another net

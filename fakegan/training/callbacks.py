@@ -134,9 +134,9 @@ class Last(ModelCheckpoint):
 
 
 class StopOnDivergence(pl.Callback):
-    """Ends the run, with a sentence, when a mean or a weight is no longer a number.
+    """A mean or a weight that is no longer a number ends the run with a sentence.
 
-    It is the first of the callbacks, so that the others show and save numbers only.
+    First among the callbacks, so that the others show and save numbers only.
     """
 
     EVERY = 50  # steps between two looks at the means: a look waits for the device
