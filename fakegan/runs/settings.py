@@ -133,6 +133,13 @@ class PipelineSettings:
 
 
 @dataclass(frozen=True)
+class DetectorSettings:
+    """How the detector scores a face, from validation on."""
+
+    flip_average: bool = False  # score by the mean log odds of the face and of its mirror image: twice the time
+
+
+@dataclass(frozen=True)
 class StageBudget:
     """How long one network trains."""
 
@@ -181,6 +188,7 @@ class RunSettings:
     trainer: TrainerSettings
     callbacks: dict[str, Any]  # nodes by name; null: left out
     paths: PathSettings
+    detector: DetectorSettings = field(default_factory=DetectorSettings)
     logger: dict[str, Any] | None = None  # nodes by name; null: none
     trust: tuple[str, ...] = ()  # packages whose code the files of other runs may name, [my_package]
 
@@ -251,6 +259,8 @@ class RunSettings:
             content |= {"model": to_mapping(self.model), "autoencoder": asdict(self.autoencoder_budget)}
         if trains_classifier:
             content |= {"classifier": to_mapping(self.classifier), "budget": asdict(self.classifier_budget)}
+        if self.pipeline.seen is not None:
+            content["detector"] = asdict(self.detector)
         if trains_autoencoder or trains_classifier:
             stops_early = trains_classifier and not self.classifier.adversarial
             content["callbacks"] = self.callbacks_that_count(stops_early)
