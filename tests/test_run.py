@@ -255,8 +255,8 @@ def test_the_studys_own_settings_train(compose_settings: Compose, experiment: st
     assert 0 <= stages.run(settings) <= 1
 
 
-@pytest.mark.parametrize("view", ["residual", "stack"])
-def test_views_of_more_than_the_reconstruction_train_and_are_tested(compose_settings: Compose, view: str) -> None:
+@pytest.mark.parametrize("view", ["residual", "stack", "npr"])
+def test_views_other_than_face_and_reconstruction_train_and_are_tested(compose_settings: Compose, view: str) -> None:
     settings = compose_settings(f"pipeline={view}_classify", "budget.classifier.max_epochs=3")
     assert stages.run(settings) > 0.9  # the checkerboard does not survive the autoencoder
 
@@ -267,11 +267,19 @@ def test_a_whole_run_on_a_gpu_in_bf16(compose_settings: Compose) -> None:
     assert 0 <= stages.run(compose_settings("pipeline=recon_classify", "trainer=gpu")) <= 1
 
 
-@pytest.mark.parametrize("classifier", ["simple_cnn", "dcgan"])
+@pytest.mark.parametrize(
+    ("pipeline", "classifier"),
+    [
+        ("recon_fakes", "simple_cnn"),
+        ("recon_fakes", "dcgan"),
+        ("spectrum_fakes", "simple_cnn"),
+        ("npr_fakes", "dcgan"),
+    ],
+)
 def test_experiment_2_is_tested_on_generated_fakes_and_on_its_own_task(
-    compose_settings: Compose, classifier: str
+    compose_settings: Compose, pipeline: str, classifier: str
 ) -> None:
-    settings = compose_settings("pipeline=recon_fakes", f"classifier={classifier}")
+    settings = compose_settings(f"pipeline={pipeline}", f"classifier={classifier}")
     stages.run(settings)
     run_dir, faces, metrics = settings.paths.run_dir, run_of(settings).faces, _metrics(settings)
     test_files = faces.store.files[faces.splits.test]
