@@ -188,9 +188,9 @@ class RunSettings:
     trainer: TrainerSettings
     callbacks: dict[str, Any]  # nodes by name; null: left out
     paths: PathSettings
-    detector: DetectorSettings = field(default_factory=DetectorSettings)
     logger: dict[str, Any] | None = None  # nodes by name; null: none
     trust: tuple[str, ...] = ()  # packages whose code the files of other runs may name, [my_package]
+    detector: DetectorSettings = field(default_factory=DetectorSettings)
 
     def __post_init__(self) -> None:
         seeds(seed=self.seed)
@@ -255,12 +255,12 @@ class RunSettings:
         data["split"]["autoencoder_share"] = self.data.split.share
         trains_autoencoder, trains_classifier = self.pipeline.needs_autoencoder, self.pipeline.trains_classifier
         content: dict[str, Any] = {"data": data, "pipeline": asdict(self.pipeline), "trainer": self.trainer.numbers}
+        if self.pipeline.seen is not None:
+            content["detector"] = asdict(self.detector)
         if trains_autoencoder:
             content |= {"model": to_mapping(self.model), "autoencoder": asdict(self.autoencoder_budget)}
         if trains_classifier:
             content |= {"classifier": to_mapping(self.classifier), "budget": asdict(self.classifier_budget)}
-        if self.pipeline.seen is not None:
-            content["detector"] = asdict(self.detector)
         if trains_autoencoder or trains_classifier:
             stops_early = trains_classifier and not self.classifier.adversarial
             content["callbacks"] = self.callbacks_that_count(stops_early)
