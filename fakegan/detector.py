@@ -81,6 +81,7 @@ class Detector:
     temperature: float = 1.0  # log odds are divided by it; chosen on validation
     threshold: float = 0.5  # a score at or above it is called fake; chosen on validation
     band: tuple[float, float] = (0.5, 0.5)  # from the first up to the second a verdict is unsure; of validation
+    flip_average: bool = False  # a score is made from the mean log odds of the face and of its mirror image
     # sha256 of every picture that took part in training, (N, 32), and their labels
     seen: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 32), dtype=np.uint8))
     seen_labels: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # (N,)
@@ -108,9 +109,10 @@ class Detector:
         return view(self.view_name)
 
     def described_device(self) -> str:
-        """The device, and the faster forms of layers that the scoring networks are computed in there."""
+        """The device, the faster forms of layers that the scoring networks are computed in there, and mirror images."""
         nets = [self.classifier, *([self.autoencoder] if self.autoencoder and self.view.needs_recon else [])]
-        return describe(self.device, forms_in_use(nets, self.device))
+        described = describe(self.device, forms_in_use(nets, self.device))
+        return f"{described}, faces and their mirror images" if self.flip_average else described
 
     def scores(
         self,
@@ -135,14 +137,21 @@ class Detector:
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
             pixels = torch.from_numpy(np.ascontiguousarray(images[batch])).to(self.device)  # (B, 64, 64, 3)
-            arrays = {"image": to_unit(pixels)}
-            if self.autoencoder is not None and self.view.needs_recon:
-                arrays["recon"] = to_unit(reconstruct(self.autoencoder, pixels))
-            logits = self.classifier(self.view(arrays)).float()
-            margins[start : start + len(batch)] = (logits[:, FAKE] - logits[:, REAL]).cpu().numpy()
+            found = self._log_odds(pixels)
+            if self.flip_average:
+                found = (found + self._log_odds(pixels.flip(2))) / 2
+            margins[start : start + len(batch)] = found.cpu().numpy()
             if progress is not None:
                 progress(len(batch))
         return margins
+
+    def _log_odds(self, pixels: Tensor) -> Tensor:  # uint8 (B, 64, 64, 3) -> (B,)
+        """Log odds of fake of a batch as it is, with its own reconstructions."""
+        arrays = {"image": to_unit(pixels)}
+        if self.autoencoder is not None and self.view.needs_recon:
+            arrays["recon"] = to_unit(reconstruct(self.autoencoder, pixels))
+        logits: Tensor = self.classifier(self.view(arrays)).float()
+        return logits[:, FAKE] - logits[:, REAL]
 
     def predict(
         self,
@@ -210,6 +219,7 @@ class Detector:
                 "temperature": self.temperature,
                 "threshold": self.threshold,
                 "band": list(self.band),
+                "flip_average": self.flip_average,
                 "seen": torch.from_numpy(self.seen),
                 "seen_labels": torch.from_numpy(self.seen_labels),
                 "familiarity": None if self.familiarity is None else self.familiarity.to_arrays(),
@@ -265,6 +275,7 @@ class Detector:
             temperature=float(content["temperature"]),
             threshold=float(content["threshold"]),
             band=(float(content["band"][0]), float(content["band"][1])),
+            flip_average=content.get("flip_average", False),  # older files do not say
             seen=content["seen"].numpy(),
             seen_labels=content["seen_labels"].numpy(),
             familiarity=None if familiarity is None else Familiarity.from_arrays(familiarity),
@@ -277,6 +288,8 @@ class Detector:
         low, high = self.band
         if not (0 < self.temperature < np.inf and 0 <= self.threshold <= 1 and 0 <= low <= high <= 1):
             raise ValueError("temperature, threshold or band is out of range")
+        if not isinstance(self.flip_average, bool):
+            raise ValueError("flip_average is neither true nor false")
         if self.seen.dtype != np.uint8 or self.seen.shape != (len(self.seen_labels), 32):
             raise ValueError("the pictures of training are no list of digests")
         if self.seen_labels.dtype != np.int64 or self.seen_labels.ndim != 1:

@@ -50,11 +50,42 @@ def stack(image: Tensor, recon: Tensor) -> Tensor:
     return torch.cat([image, recon, residual(image, recon)], dim=1)
 
 
+def spectrum(image: Tensor) -> Tensor:
+    """Log magnitude of each channel's 2-D Fourier transform, centred (Zhang et al. 2019, arXiv:1907.06515).
+
+    With s = ln(|F(x)| + 0.001), F orthonormal, and with p5 and p95 as the 5th and 95th percentile of s over the
+    frequencies of one channel of one face: 2 (s - p5) / max(p95 - p5, 1) - 1, clamped to [-1, 1]. Frequency zero is at
+    (H // 2, W // 2). Their published code scales so, but for the 1, which keeps a plain picture a number, and which no
+    photograph reaches; it adds the 0.001 before it normalises F, and does not centre.
+    """
+    import torch
+
+    log = (torch.fft.fft2(image, norm="ortho").abs() + 1e-3).log()  # below what rounding to uint8 leaves, 0.002
+    low, high = torch.quantile(log.flatten(2), log.new_tensor([0.05, 0.95]), dim=2)[..., None, None]  # (B, 3, 1, 1)
+    scaled = 2 * (log - low) / (high - low).clamp(min=1) - 1
+    centred: Tensor = torch.fft.fftshift(scaled.clamp(-1, 1), dim=(2, 3))
+    return centred
+
+
+def npr(image: Tensor) -> Tensor:
+    """Neighbouring pixel relationships: 1.5 (x - x_00), clamped to [-1, 1] (Tan et al. 2024, arXiv:2312.10461).
+
+    x_00 is the upper left pixel of each 2x2 block, at all four places: the face at half its size, and enlarged again by
+    repeating pixels. Height and width are even. Their published code takes 2/3 of the difference after ImageNet's
+    normalisation, which comes to a factor of 1.5, and does not clamp.
+    """
+    from torch.nn.functional import interpolate
+
+    return ((image - interpolate(image[..., ::2, ::2], scale_factor=2, mode="nearest")) * 1.5).clamp(-1, 1)
+
+
 VIEWS: dict[str, View] = {
     "pixels": View(3, ("image",), lambda image: image),  # the study's approach 1
     "reconstruction": View(3, ("recon",), lambda recon: recon),  # the study's approach 2
     "residual": View(3, ("image", "recon"), residual),
     "stack": View(9, ("image", "recon"), stack),
+    "spectrum": View(3, ("image",), spectrum),
+    "npr": View(3, ("image",), npr),
     # With its sign, in [-2, 2]: a reconstruction error is measured on it.
     "difference": View(3, ("image", "recon"), lambda image, recon: recon - image, trains=False),
 }

@@ -103,6 +103,8 @@ def test_budgets_and_models_are_what_their_names_say(compose_settings: Compose) 
         ("pipeline=classify", "callbacks.samples.every=1", True),
         ("pipeline=classify", "callbacks.model_checkpoint.monitor=val/loss", False),  # it chooses another epoch
         ("pipeline=classify", "callbacks.early_stopping.patience=1", False),
+        ("pipeline=classify", "detector.flip_average=true", False),
+        ("pipeline=autoencoder", "detector.flip_average=true", True),  # it has no detector
         ("pipeline=recon_classify", "model=autogan1", False),
         ("pipeline=recon_fakes", "model=autogan1", False),
         ("pipeline=recon_error", "model=autogan1", False),

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from fakegan.data.batches import FaceBatches, StoreOrder, loader, on_device
 from fakegan.data.pixels import to_unit
@@ -12,6 +13,7 @@ from fakegan.data.store import FaceStore
 from fakegan.detector import Detector, reconstruct, sha256_bytes
 from fakegan.errors import FakeganError
 from fakegan.nets.autogan import AutoGAN
+from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.runs.folder import DETECTOR_FILE
 from fakegan.training.classifier import fake_probability
 from fakegan.views import VIEWS
@@ -85,13 +87,59 @@ def test_the_temperature_divides_the_log_odds_and_moves_no_verdict_across_one_ha
 
 
 def test_a_saved_detector_keeps_all_that_it_decides_by(store: FaceStore, tmp_path: Path) -> None:
-    saved = detector(weight=1.0, temperature=1.5, threshold=0.37, band=(0.3, 0.6))
+    saved = detector(weight=1.0, temperature=1.5, threshold=0.37, band=(0.3, 0.6), flip_average=True)
     saved.seen, saved.seen_labels = sha256_bytes(store.sha256[:5]), store.labels[:5]
     saved.save(tmp_path / DETECTOR_FILE)
     again = Detector.load(tmp_path)
-    assert (again.temperature, again.threshold, again.band) == (1.5, 0.37, (0.3, 0.6))
+    assert (again.temperature, again.threshold, again.band, again.flip_average) == (1.5, 0.37, (0.3, 0.6), True)
     assert again.knows(store.sha256).tolist() == [True] * 5 + [False] * (len(store) - 5)
     assert np.array_equal(saved.scores(store.images), again.scores(store.images))
+
+
+def test_a_file_from_before_flip_averaging_scores_as_it_did(store: FaceStore, tmp_path: Path) -> None:
+    saved, path = detector(weight=1.0), tmp_path / DETECTOR_FILE
+    saved.save(path)
+    content = load_checkpoint(path)
+    del content["flip_average"]
+    save_checkpoint(content, path)
+    assert not Detector.load(path).flip_average
+    assert np.array_equal(Detector.load(path).margins(store.images), saved.margins(store.images))
+
+
+class _LeftHalf(nn.Module):
+    """Log odds of fake are the mean of the left half."""
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, 3, 64, 64) -> (B, 2)
+        fake = x[..., :32].mean(dim=(1, 2, 3))
+        return torch.stack([torch.zeros_like(fake), fake], dim=1)
+
+
+class _TurnsRightHalf(nn.Module):
+    """The negative of a face's right half."""
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, 3, 64, 64) -> the same
+        return torch.cat([x[..., :32], -x[..., 32:]], dim=3)
+
+
+@pytest.mark.parametrize(
+    ("view", "average", "margins"),
+    [
+        ("pixels", False, [-0.6, 1.0]),
+        ("pixels", True, [0.2, 0.0]),  # the halves are -0.6 and 1, and 1 and -1
+        ("reconstruction", True, [0.2, 0.0]),  # mirrored reconstructions: (-0.6 - 1) / 2, (1 + 1) / 2
+    ],
+)
+def test_flip_averaging_takes_the_mean_log_odds_of_a_face_and_its_mirror_image(
+    view: str, average: bool, margins: list[float]
+) -> None:
+    """The mirror image has a reconstruction of its own."""
+    found = detector(view, flip_average=average)
+    found.classifier = _LeftHalf()
+    found.autoencoder = found.autoencoder and _TurnsRightHalf().eval()
+    faces = np.empty((2, 64, 64, 3), dtype=np.uint8)
+    faces[:, :, :32], faces[:, :, 32:] = np.reshape([51, 255], (2, 1, 1, 1)), np.reshape([255, 0], (2, 1, 1, 1))
+    np.testing.assert_allclose(found.margins(faces), margins, atol=1e-6)
+    assert found.described_device().endswith("faces and their mirror images") == average
 
 
 def test_a_picture_learnt_under_the_other_label_contradicts(store: FaceStore) -> None:

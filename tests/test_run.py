@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from fakegan.data.arrays import Rows
 from fakegan.data.pixels import to_unit
 from fakegan.detector import Detector, reconstruct
 from fakegan.errors import FakeganError, UsageError
@@ -69,6 +70,26 @@ def test_threshold_temperature_and_band_come_from_validation(finished_once: RunS
     scores = probability(margins, metrics["temperature"])
     assert metrics["threshold"] == pytest.approx(choose_threshold(scores, labels), abs=1e-4)
     assert metrics["band"][0] <= metrics["threshold"] <= metrics["band"][1]
+
+
+def test_flip_averaging_holds_from_validation_on(compose_settings: Compose) -> None:
+    """Temperature and test scores are those of the mean of two plain scorings, of faces and of mirrored faces."""
+    settings = compose_settings("pipeline=recon_classify", "detector.flip_average=true")
+    stages.run(settings)
+    run_dir, faces, metrics = settings.paths.run_dir, run_of(settings).faces, _metrics(settings)
+    assert metrics["flip_average"]
+    plain = replace(Detector.load(run_dir), flip_average=False)
+
+    def averaged(rows: Rows) -> Any:
+        images = faces.store.images[rows]
+        return (plain.margins(images) + plain.margins(images[:, :, ::-1])) / 2
+
+    val, test = faces.splits.val, faces.splits.test
+    assert metrics["temperature"] == pytest.approx(fit_temperature(averaged(val), faces.store.labels[val]), rel=1e-3)
+    expected = probability(averaged(test), metrics["temperature"])
+    scores = [float(row["score"]) for row in csv_rows(run_dir / "scores.csv")]
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    assert not np.allclose(scores, probability(plain.margins(faces.store.images, test), metrics["temperature"]))
 
 
 def test_a_finished_run_is_not_run_again(finished_once: RunSettings) -> None:
@@ -234,8 +255,8 @@ def test_the_studys_own_settings_train(compose_settings: Compose, experiment: st
     assert 0 <= stages.run(settings) <= 1
 
 
-@pytest.mark.parametrize("view", ["residual", "stack"])
-def test_views_of_more_than_the_reconstruction_train_and_are_tested(compose_settings: Compose, view: str) -> None:
+@pytest.mark.parametrize("view", ["residual", "stack", "npr"])
+def test_views_other_than_face_and_reconstruction_train_and_are_tested(compose_settings: Compose, view: str) -> None:
     settings = compose_settings(f"pipeline={view}_classify", "budget.classifier.max_epochs=3")
     assert stages.run(settings) > 0.9  # the checkerboard does not survive the autoencoder
 
@@ -246,11 +267,19 @@ def test_a_whole_run_on_a_gpu_in_bf16(compose_settings: Compose) -> None:
     assert 0 <= stages.run(compose_settings("pipeline=recon_classify", "trainer=gpu")) <= 1
 
 
-@pytest.mark.parametrize("classifier", ["simple_cnn", "dcgan"])
+@pytest.mark.parametrize(
+    ("pipeline", "classifier"),
+    [
+        ("recon_fakes", "simple_cnn"),
+        ("recon_fakes", "dcgan"),
+        ("spectrum_fakes", "simple_cnn"),
+        ("npr_fakes", "dcgan"),
+    ],
+)
 def test_experiment_2_is_tested_on_generated_fakes_and_on_its_own_task(
-    compose_settings: Compose, classifier: str
+    compose_settings: Compose, pipeline: str, classifier: str
 ) -> None:
-    settings = compose_settings("pipeline=recon_fakes", f"classifier={classifier}")
+    settings = compose_settings(f"pipeline={pipeline}", f"classifier={classifier}")
     stages.run(settings)
     run_dir, faces, metrics = settings.paths.run_dir, run_of(settings).faces, _metrics(settings)
     test_files = faces.store.files[faces.splits.test]

@@ -241,6 +241,7 @@ def provenance(runs: Sequence[FinishedRun], called: dict[Path, str]) -> list[Blo
                 "threshold": number(m.get("threshold")),
                 "temperature": number(m.get("temperature"), digits=2),
                 "unsure band": " to ".join(number(edge) for edge in m.get("band", ())) or "-",
+                "flip average": "yes" if m.get("flip_average") else "no",
                 "times scored": str(len(read_ledger(run.path))),
             }
         )

@@ -133,6 +133,13 @@ class PipelineSettings:
 
 
 @dataclass(frozen=True)
+class DetectorSettings:
+    """How the detector scores a face, from validation on."""
+
+    flip_average: bool = False  # score by the mean log odds of the face and of its mirror image: twice the time
+
+
+@dataclass(frozen=True)
 class StageBudget:
     """How long one network trains."""
 
@@ -183,6 +190,7 @@ class RunSettings:
     paths: PathSettings
     logger: dict[str, Any] | None = None  # nodes by name; null: none
     trust: tuple[str, ...] = ()  # packages whose code the files of other runs may name, [my_package]
+    detector: DetectorSettings = field(default_factory=DetectorSettings)
 
     def __post_init__(self) -> None:
         seeds(seed=self.seed)
@@ -247,6 +255,8 @@ class RunSettings:
         data["split"]["autoencoder_share"] = self.data.split.share
         trains_autoencoder, trains_classifier = self.pipeline.needs_autoencoder, self.pipeline.trains_classifier
         content: dict[str, Any] = {"data": data, "pipeline": asdict(self.pipeline), "trainer": self.trainer.numbers}
+        if self.pipeline.seen is not None:
+            content["detector"] = asdict(self.detector)
         if trains_autoencoder:
             content |= {"model": to_mapping(self.model), "autoencoder": asdict(self.autoencoder_budget)}
         if trains_classifier:

@@ -245,6 +245,7 @@ def _closing_words(settings: RunSettings, metrics: dict[str, Any]) -> str:
     lines += [
         f"{settings.label()} · seed {settings.seed}: test split, 95% intervals",
         f"threshold {metrics['threshold']:.3f} and temperature {metrics['temperature']:.2f} from validation",
+        *(["each score is of a face and its mirror image"] if metrics.get("flip_average") else []),
         table(metrics["test"]),
     ]
     if "test_reconstructed" in metrics:

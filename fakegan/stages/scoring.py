@@ -110,6 +110,7 @@ def detector_values(detector: Detector, store: FaceStore) -> dict[str, Any]:
         "threshold": detector.threshold,
         "temperature": detector.temperature,
         "band": list(detector.band),
+        "flip_average": detector.flip_average,
         "label_convention": LABEL_CONVENTION,
         "data_fingerprint": store.fingerprint,
     }

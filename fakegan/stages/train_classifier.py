@@ -120,6 +120,7 @@ def _write_detector(run: Run, spec: NetSpec) -> None:
         autoencoder_spec=autoencoder_spec,
         seen=seen,
         seen_labels=seen_labels[first],
+        flip_average=run.settings.detector.flip_average,
         familiarity=Familiarity.learn(store.images, store.widths, store.heights, rows["train"], rows["val"]),
         device=run.device,
         trust=run.settings.trusted,

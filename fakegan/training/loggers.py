@@ -125,6 +125,8 @@ def hyperparameters(settings: RunSettings) -> dict[str, Plain]:
     values["budget"] = {k: v for k, v in values["budget"].items() if not isinstance(v, dict) or k in budgets}
     values["callbacks"] = settings.callbacks_that_count(stops_early=not settings.classifier.adversarial)
     del values["data"]["root"]
+    if pipeline.seen is None:
+        del values["detector"]
     chosen = flat({group: value for group, value in values.items() if group not in left_out})
     plain = {key: value if isinstance(value, Plain) else str(value) for key, value in chosen if value is not None}
     options = {key: value for key, value in plain.items() if key.rpartition(".")[2] not in HYDRA_KEYS - {TARGET}}

@@ -50,6 +50,7 @@ MISFITS: dict[str, list[Any]] = {  # by place in detector.pt
     "temperature": ["hot", 0.0, 10**400],
     "threshold": [float("nan")],
     "band": [[0.5], [0.6, 0.4]],
+    "flip_average": [None, 1, "yes"],
     "seen": [[1], torch.zeros(5, 32, dtype=torch.uint8), torch.zeros(0, 31, dtype=torch.uint8)],  # 5 have no labels
     "seen_labels": [torch.zeros(0)],
     "familiarity": [{}],
@@ -73,7 +74,7 @@ def test_a_detector_whose_parts_do_not_fit_is_one_sentence(detector_file: Path, 
 
 def test_a_detector_without_one_of_its_keys_is_one_sentence(detector_file: Path) -> None:
     whole = load_checkpoint(detector_file)
-    for key in set(whole) - {"fakegan"}:
+    for key in set(whole) - {"fakegan", "flip_average"}:
         save_checkpoint({k: v for k, v in whole.items() if k != key}, detector_file)
         refused(lambda: Detector.load(detector_file.parent), DETECTOR_FILE)
 
