@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from fakegan.data.augment import Augment
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from fakegan.nets.simple_cnn import SimpleCNN
@@ -68,7 +69,7 @@ def real(batch: int) -> dict[str, Tensor]:
 
 def real_and_fake(arrays: Any, labels: Any, view: Any, rows: Any, batch: int) -> RealFakeDataModule:
     """Faces to train on, as many of each class; none to validate on."""
-    return RealFakeDataModule(arrays, labels, view, rows, rows[:0], batch, 0, "balanced", 0, "batch")
+    return RealFakeDataModule(arrays, labels, view, rows, rows[:0], batch, 0, "balanced", 0, "batch", Augment())
 
 
 def fit_in_turns(
