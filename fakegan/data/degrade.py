@@ -49,9 +49,9 @@ class Degrade(nn.Module):
         for change, low, high in self.changes:
             is_changed, strengths = draws.uniform() < self.probability, draws.between(low, high)
             chosen = is_changed.nonzero()[:, 0]
-            if len(chosen):
-                strength = strengths[chosen].to(faces.dtype).view(-1, 1, 1, 1)
-                faces[chosen] = change(faces[chosen], strength, draws.of(chosen)).clamp(-1, 1)
+            own, strength = draws.of(chosen), strengths[chosen].to(faces.dtype).view(-1, 1, 1, 1)
+            if len(chosen):  # what a face draws next must not depend on it
+                faces[chosen] = change(faces[chosen], strength, own).clamp(-1, 1)
         return faces
 
 
