@@ -79,8 +79,7 @@ class Augment(nn.Module):
         kind, share, top, left = (draws.uniform(4)[0] * torch.tensor([1, 0.5, 1, 1], device=x.device)).unbind()
         box = _span(x.shape[2], share, top)[:, None] & _span(x.shape[3], share, left)  # (H, W)
         at = torch.where(kind < self.mixup, share, box.float()) * (kind < self.mixup + self.cutmix)
-        at = at.to(x.dtype)
-        return x.lerp(others, at), at.mean()
+        return x.lerp(others, at.to(x.dtype)), at.mean()
 
 
 def moved(

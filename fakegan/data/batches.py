@@ -33,13 +33,12 @@ class Draw:
 
     rows: Rows  # (B,)
     flips: npt.NDArray[np.bool_]  # (B,), which faces are mirrored
-    random: Mapping[str, Tensor] = field(default_factory=dict)  # of a training batch: its parts of what FaceBatches has
+    random: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)  # of a training batch, for FaceBatches
 
 
-def flips(keys: Tensor) -> npt.NDArray[np.bool_]:  # (B,) -> (B,)
+def flips(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:  # (B,) -> (B,)
     """Which faces are mirrored in an epoch: the lowest bit of their keys."""
-    bits: npt.NDArray[np.bool_] = (keys & 1).bool().numpy()
-    return bits
+    return (keys & 1).astype(bool)
 
 
 def limited(
@@ -84,22 +83,23 @@ class TrainOrder(Sampler[Draw]):
     def _draws(self, epoch: int, skip: int) -> Iterator[Draw]:
         rng = np.random.default_rng((self.seed, epoch))
         order = rng.permutation(self.epoch_rows(rng))
-        keys = face_keys(order, self.seed, epoch)
+        keys = face_keys(order, self.seed, epoch).numpy()
         mirrored = flips(keys) & self.mirrors
         here, partners = self._places()
         for start in range(skip * self.batch_size, self.batches * self.batch_size, self.batch_size):
-            random = {"key": keys[start + here], **partners, **({"batch_key": keys[start, None]} if partners else {})}
-            yield Draw(order[start + here], mirrored[start + here], random)
+            batch = start + here
+            random = {"key": keys[batch], **partners, **({"batch_key": keys[start : start + 1]} if partners else {})}
+            yield Draw(order[batch], mirrored[batch], random)
 
-    def _places(self) -> tuple[npt.NDArray[np.int64], dict[str, Tensor]]:
+    def _places(self) -> tuple[Rows, dict[str, Rows]]:
         """Where in a whole batch the faces are that this process fetches, and where among them each partner is."""
         whole = np.arange(self.batch_size)
-        own = ranks.dealt(whole)
+        own, following = ranks.dealt(whole), np.roll(whole, -1)
         if not self.mixes:
             return own, {}
         if len(own) == len(whole):
-            return own, {"partner": torch.from_numpy(np.roll(whole, -1))}
-        return np.concatenate([own, ranks.dealt(np.roll(whole, -1))]), {"partner": torch.arange(len(own)) + len(own)}
+            return own, {"partner": following}
+        return np.concatenate([own, ranks.dealt(following)]), {"partner": np.arange(len(own)) + len(own)}
 
 
 class StoreOrder(Sampler[Draw]):
@@ -157,8 +157,8 @@ class FaceBatches(Dataset[dict[str, Tensor]]):
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
         batch: dict[str, npt.NDArray[Any]]
         batch = {name: np.ascontiguousarray(pictures[draw.rows]) for name, pictures in self.arrays.items()}
-        batch |= {"label": self.labels[draw.rows], "row": draw.rows, "flip": draw.flips}
-        return {**{name: torch.from_numpy(array) for name, array in batch.items()}, **draw.random}
+        batch |= {"label": self.labels[draw.rows], "row": draw.rows, "flip": draw.flips, **draw.random}
+        return {name: torch.from_numpy(array) for name, array in batch.items()}
 
 
 def loader(

@@ -120,7 +120,7 @@ def test_a_seed_that_no_generator_takes_is_one_sentence(compose_settings: Compos
 def test_the_largest_seed_is_taken(compose_settings: Compose) -> None:
     settings = compose_settings(*(f"{key}={2**64 - 1}" for key in ("seed", "data.demo_seed", "data.split.seed")))
     torch.manual_seed(settings.seed)
-    assert flips(face_keys(np.arange(100), settings.seed, 0)).any()
+    assert flips(face_keys(np.arange(100), settings.seed, 0).numpy()).any()
     assert settings.data.split.seed == settings.data.demo_seed == settings.seed
 
 
