@@ -1,6 +1,6 @@
 """What training changes in a classifier's faces, on the device of the batch; validation and test see them unchanged.
 
-Every number drawn is a function of seed, epoch and face, or of the first face of a batch, so that a resumed run and
+Every number drawn is a function of seed, epoch and face, or of the number of the batch, so that a resumed run and
 several processes train on the same pictures to the bit.
 """
 

@@ -86,9 +86,10 @@ class TrainOrder(Sampler[Draw]):
         keys = face_keys(order, self.seed, epoch).numpy()
         mirrored = flips(keys) & self.mirrors
         here, partners = self._places()
-        for start in range(skip * self.batch_size, self.batches * self.batch_size, self.batch_size):
-            batch = start + here
-            random = {"key": keys[batch], **partners, **({"batch_key": keys[start : start + 1]} if partners else {})}
+        of_batches = face_keys(-1 - np.arange(self.batches), self.seed, epoch).numpy()  # as of rows that there are not
+        for number in range(skip, self.batches):
+            batch = number * self.batch_size + here
+            random = {"key": keys[batch], "batch_key": of_batches[number, None], **partners}
             yield Draw(order[batch], mirrored[batch], random)
 
     def _places(self) -> tuple[Rows, dict[str, Rows]]:
@@ -145,9 +146,9 @@ class DealtStoreOrder(StoreOrder):
 class FaceBatches(Dataset[dict[str, Tensor]]):
     """Batches by Draw: {"image" and/or "recon": uint8 (B, 64, 64, 3), "label", "row": int64, "flip": bool (B,)}.
 
-    A training batch has random numbers besides, "key" of each face: int64 (B,). Where faces are mixed, it has
-    "batch_key": int64 (1,), the same in every process, and "partner": int64, positions in the batch. There are as many
-    of them as this process trains on faces, which come first; faces behind these are partners only.
+    A training batch has random bits besides: int64 (B,), "key" of each face, and (1,), "batch_key", the same in every
+    process. Where faces are mixed, "partner" has the position of each face's partner in the batch: as many as there are
+    faces that this process trains on, which come first; the faces behind them are partners only.
     """
 
     def __init__(self, arrays: Mapping[str, RowArray], labels: npt.NDArray[np.int64]) -> None:
