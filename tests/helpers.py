@@ -31,6 +31,7 @@ from torch.optim import Adam, Optimizer
 from fakegan.cli.start import start_run
 from fakegan.config.building import TARGET
 from fakegan.config.overrides import hydra_argv, to_hydra
+from fakegan.data.augment import Augment
 from fakegan.data.faces import Faces, open_faces
 from fakegan.data.images import Geometry, face_from_pixels
 from fakegan.data.store import FaceStore
@@ -360,11 +361,11 @@ def faces_of_five_steps(store: FaceStore) -> RealFacesDataModule:
     return RealFacesDataModule(store.images, store.labels, rows[:40], rows[40:50], 8, seed=1, workers=0)
 
 
-def real_and_fake(store: FaceStore, batch_size: int = 20) -> RealFakeDataModule:
-    """200 faces of both classes as pixels, and the other 120 to validate on."""
+def real_and_fake(store: FaceStore, batch_size: int = 20, **changes: Any) -> RealFakeDataModule:
+    """200 faces of both classes as pixels, augmented as `changes` say, and the other 120 to validate on."""
     rows = np.random.default_rng(0).permutation(len(store))
     options: Any = {"seed": 0, "ratio": "balanced", "workers": 0, "batch_key": "budget.classifier.batch_size"}
-    images = {"image": store.images}
+    images, options["augment"] = {"image": store.images}, Augment(**changes)
     return RealFakeDataModule(images, store.labels, VIEWS["pixels"], rows[:200], rows[200:], batch_size, **options)
 
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from fakegan.data.augment import Augment
 from fakegan.data.batches import FaceBatches, StoreOrder, TrainOrder, flips, loader, mirrored
+from fakegan.data.draws import face_keys
 from fakegan.data.pixels import to_unit
 from fakegan.data.store import FaceStore
 from fakegan.errors import UsageError
@@ -19,7 +21,8 @@ from fakegan.views import VIEWS
 def _module(store: FaceStore, **changes: Any) -> RealFakeDataModule:
     rows = np.arange(len(store))
     options: dict[str, Any] = {"train_rows": rows[::2], "val_rows": rows[1::2], "batch_size": 20, "seed": 3}
-    options |= {"ratio": "balanced", "workers": 0, "batch_key": "budget.classifier.batch_size", **changes}
+    options |= {"ratio": "balanced", "workers": 0, "batch_key": "budget.classifier.batch_size"}
+    options |= {"augment": Augment(), **changes}
     return RealFakeDataModule({"image": store.images}, store.labels, VIEWS["pixels"], **options)
 
 
@@ -39,10 +42,10 @@ def test_order_and_flips_depend_on_seed_epoch_and_row_alone(store: FaceStore) ->
 
 def test_flips_are_even_and_follow_the_row() -> None:
     rows = np.arange(20_000)
-    mirrored = flips(rows, seed=1, epoch=2)
+    mirrored = flips(face_keys(rows, seed=1, epoch=2).numpy())
     assert abs(mirrored.mean() - 0.5) < 0.02
-    assert np.array_equal(flips(rows[::-1], 1, 2), mirrored[::-1])
-    assert 0.45 < (mirrored != flips(rows, 1, 3)).mean() < 0.55
+    assert np.array_equal(flips(face_keys(rows[::-1], 1, 2).numpy()), mirrored[::-1])
+    assert 0.45 < (mirrored != flips(face_keys(rows, 1, 3).numpy())).mean() < 0.55
 
 
 def test_balanced_epochs_hold_as_many_reals_as_fakes_and_use_all_of_the_larger_class(store: FaceStore) -> None:

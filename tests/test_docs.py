@@ -149,7 +149,9 @@ def test_lines_fit(page: Path) -> None:
         assert all(len(line) <= 120 for line in lines if not line.lstrip().startswith("|"))
 
 
-@pytest.mark.parametrize("group", ["pipeline", "model", "classifier", "budget", "trainer", "logger", "experiment"])
+@pytest.mark.parametrize(
+    "group", ["pipeline", "model", "classifier", "augment", "budget", "trainer", "logger", "experiment"]
+)
 def test_every_choice_is_explained(group: str) -> None:
     text = (DOCS / "configuration.md").read_text()
     assert {path.stem for path in (CONF / group).glob("*.yaml")} <= set(re.findall(r"\w+", text))

@@ -77,7 +77,7 @@ def composed(compose_settings: Compose, study: Path, monkeypatch: pytest.MonkeyP
 def test_the_page_shows_each_kind() -> None:
     for key in ("classifier.net.", "model.net.", "classifier.loss.", "optimizer.", "schedule.", "classifier._target_"):
         assert any(key in line for line in COMMANDS), key
-    for key in ("callbacks.", "logger.", "data.modules.", "pipeline.view=", "--config-dir"):
+    for key in ("callbacks.", "logger.", "augment.", "data.modules.", "pipeline.view=", "--config-dir"):
         assert any(key in line for line in COMMANDS), key
 
 

@@ -63,7 +63,7 @@ def test_hyperparameters_are_plain_without_paths_and_of_what_the_run_uses(compos
     for word in words:
         key, _, value = word.partition("=")
         assert chosen[key] == float(value)
-    groups = {"seed", "data", "classifier", "pipeline", "detector", "budget", "trainer", "callbacks"}
+    groups = {"seed", "data", "classifier", "augment", "pipeline", "detector", "budget", "trainer", "callbacks"}
     assert {key.partition(".")[0] for key in chosen} == groups
     assert {type(value) for value in chosen.values()} <= {bool, int, float, str}
     assert not [value for value in chosen.values() if str(value).startswith(("/", "~"))]

@@ -271,6 +271,10 @@ MODULES = {
     ),
     "alexnet": ("pipeline=classify", "classifier=alexnet", "budget.classifier={max_epochs: 3, batch_size: 8}"),
     "dcgan": ("pipeline=classify", "classifier=dcgan", "budget.dcgan={max_epochs: 3, batch_size: 8}"),
+    "augmented": (
+        *("pipeline=classify", "classifier=simple_cnn", "budget.classifier={max_epochs: 3, batch_size: 8}"),
+        *("augment=robust", "augment.cutmix=0.3"),
+    ),
     "own": (  # a user's net, with torch's Dropout and BatchNorm1d
         *("pipeline=classify", "classifier=simple_cnn", "classifier.net._target_=tests.helpers.PlainNet"),
         *("classifier.net.dropout=0.4", "budget.classifier={max_epochs: 3, batch_size: 8}"),

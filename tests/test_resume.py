@@ -29,6 +29,10 @@ MODULES = {
     "simple_cnn": ("pipeline=classify", "classifier=simple_cnn", f"budget.classifier{TEN}"),
     "alexnet": ("pipeline=classify", "classifier=alexnet", f"budget.classifier{TEN}"),
     "dcgan": ("pipeline=classify", "classifier=dcgan", f"budget.dcgan{TEN}"),
+    "augmented": (
+        *("pipeline=classify", "classifier=simple_cnn", "augment=robust", "augment.cutmix=0.3"),
+        f"budget.classifier{TEN}",
+    ),
     "own": (  # a user's net, with torch's own Dropout
         *("pipeline=classify", "classifier=simple_cnn", "classifier.net._target_=tests.helpers.PlainNet"),
         f"budget.classifier{TEN}",
@@ -104,6 +108,7 @@ def kill_after_saving(settings: RunSettings, moment: float) -> None:
         ("autoencoder", 0, TWO, EVERY_STEP),
         ("dcgan", 2, TWO, EVERY_EPOCH),
         ("own", 0, TWO, EVERY_STEP),
+        ("augmented", 0, TWO, EVERY_STEP),
     ],
 )
 def test_killed_at_random_it_goes_on_from_the_last_step_or_epoch(

@@ -1,4 +1,4 @@
-"""Whole batches of faces from the memory map to the device; order and flips depend on (seed, epoch, row) alone.
+"""Whole batches of faces from the memory map to the device; order and draws depend on (seed, epoch, row) alone.
 
 A batch leaves the store as uint8 in one gather; flips and the conversion to [-1, 1] happen on the device. Where several
 processes train together, each training batch is dealt to them face by face, and whole batches to validate on: the same
@@ -11,7 +11,7 @@ import math
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fakegan.data.arrays import RowArray, Rows
+from fakegan.data.draws import face_keys
 from fakegan.data.pixels import to_unit
 from fakegan.system import ranks
 from fakegan.system.processes import STOP_SIGNALS
@@ -32,17 +33,12 @@ class Draw:
 
     rows: Rows  # (B,)
     flips: npt.NDArray[np.bool_]  # (B,), which faces are mirrored
+    random: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)  # of a training batch, for FaceBatches
 
 
-def flips(rows: Rows, seed: int, epoch: int) -> npt.NDArray[np.bool_]:
-    """Which rows are mirrored in an epoch: one bit of splitmix64 over (seed, epoch, row)."""
-    with np.errstate(over="ignore"):
-        key = np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(epoch) * np.uint64(0xD1B54A32D192ED03)
-        z = rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        bits: npt.NDArray[np.bool_] = ((z ^ (z >> np.uint64(31))) & np.uint64(1)).astype(bool)
-    return bits
+def flips(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:  # (B,) -> (B,)
+    """Which faces are mirrored in an epoch: the lowest bit of their keys."""
+    return (keys & 1).astype(bool)
 
 
 def limited(
@@ -59,7 +55,8 @@ class TrainOrder(Sampler[Draw]):
     """Shuffled full batches, epoch after epoch; the last faces that fill no batch wait for another epoch's order.
 
     An iterator goes from where training stands to the end of that epoch, so a fit that was stopped in the middle of
-    an epoch goes on there. Of each batch it gives this process's share.
+    an epoch goes on there. Of each batch it gives this process's share. Where faces are mixed, the partner of a face is
+    the next face of the whole batch, whichever process has that: of several processes, each fetches its partners too.
     """
 
     def __init__(self, epoch_rows: Callable[[np.random.Generator], Rows], batch_size: int, seed: int) -> None:
@@ -68,6 +65,7 @@ class TrainOrder(Sampler[Draw]):
         self.seed = seed
         self.batches = len(epoch_rows(np.random.default_rng(0))) // batch_size  # of an epoch; all are equally long
         self.repeats = False  # whether every epoch repeats the first
+        self.mirrors, self.mixes = True, False  # whether half of the faces are mirrored, whether two faces are mixed
         self.trained: Callable[[], tuple[int, int]] = lambda: (0, self.batches)  # batches so far, and of an epoch
 
     def take(self, limit: float | None) -> None:
@@ -85,10 +83,24 @@ class TrainOrder(Sampler[Draw]):
     def _draws(self, epoch: int, skip: int) -> Iterator[Draw]:
         rng = np.random.default_rng((self.seed, epoch))
         order = rng.permutation(self.epoch_rows(rng))
-        mirrored = flips(order, self.seed, epoch)
-        for start in range(skip * self.batch_size, self.batches * self.batch_size, self.batch_size):
-            batch = slice(start, start + self.batch_size)
-            yield Draw(ranks.dealt(order[batch]), ranks.dealt(mirrored[batch]))
+        keys = face_keys(order, self.seed, epoch).numpy()
+        mirrored = flips(keys) & self.mirrors
+        here, partners = self._places()
+        of_batches = face_keys(-1 - np.arange(self.batches), self.seed, epoch).numpy()  # as of rows that there are not
+        for number in range(skip, self.batches):
+            batch = number * self.batch_size + here
+            random = {"key": keys[batch], "batch_key": of_batches[number, None], **partners}
+            yield Draw(order[batch], mirrored[batch], random)
+
+    def _places(self) -> tuple[Rows, dict[str, Rows]]:
+        """Where in a whole batch the faces are that this process fetches, and where among them each partner is."""
+        whole = np.arange(self.batch_size)
+        own, following = ranks.dealt(whole), np.roll(whole, -1)
+        if not self.mixes:
+            return own, {}
+        if len(own) == len(whole):
+            return own, {"partner": following}
+        return np.concatenate([own, ranks.dealt(following)]), {"partner": np.arange(len(own)) + len(own)}
 
 
 class StoreOrder(Sampler[Draw]):
@@ -132,7 +144,12 @@ class DealtStoreOrder(StoreOrder):
 
 
 class FaceBatches(Dataset[dict[str, Tensor]]):
-    """Batches by Draw: {"image" and/or "recon": uint8 (B, 64, 64, 3), "label", "row": int64, "flip": bool (B,)}."""
+    """Batches by Draw: {"image" and/or "recon": uint8 (B, 64, 64, 3), "label", "row": int64, "flip": bool (B,)}.
+
+    A training batch has random bits besides: int64 (B,), "key" of each face, and (1,), "batch_key", the same in every
+    process. Where faces are mixed, "partner" has the position of each face's partner in the batch: as many as there are
+    faces that this process trains on, which come first; the faces behind them are partners only.
+    """
 
     def __init__(self, arrays: Mapping[str, RowArray], labels: npt.NDArray[np.int64]) -> None:
         self.arrays = arrays
@@ -141,7 +158,7 @@ class FaceBatches(Dataset[dict[str, Tensor]]):
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
         batch: dict[str, npt.NDArray[Any]]
         batch = {name: np.ascontiguousarray(pictures[draw.rows]) for name, pictures in self.arrays.items()}
-        batch |= {"label": self.labels[draw.rows], "row": draw.rows, "flip": draw.flips}
+        batch |= {"label": self.labels[draw.rows], "row": draw.rows, "flip": draw.flips, **draw.random}
         return {name: torch.from_numpy(array) for name, array in batch.items()}
 
 

@@ -72,11 +72,30 @@ class ClassifierSettings:
         _check_targets(self.node, "classifier")
 
 
+@dataclass(frozen=True)
+class AugmentSettings:
+    """conf/augment: a node that `fakegan.config.building` builds."""
+
+    name: str = "none"  # in tables
+    node: Node = field(  # of a run that was begun before there was a choice: none
+        default_factory=lambda: completed({TARGET: "fakegan.data.augment.Augment"}, "augment"), metadata=REST
+    )
+
+    def __post_init__(self) -> None:
+        _check_target(self.node, "augment")
+        if self.node.get("degrade") is not None:
+            _check_target(self.node["degrade"], "augment.degrade")
+
+
 def _check_targets(node: Node, at: str) -> None:
     """Raise a UsageError where a node, or its net, does not name the class that it builds."""
-    for place, inner in {at: node, f"{at}.net": node.get("net")}.items():
-        if not isinstance(inner, dict) or not isinstance(inner.get(TARGET), str):
-            raise UsageError(f"{place} must name what it builds: {place}.{TARGET}=package.module.Class")
+    _check_target(node, at)
+    _check_target(node.get("net"), f"{at}.net")
+
+
+def _check_target(node: Any, at: str) -> None:
+    if not isinstance(node, dict) or not isinstance(node.get(TARGET), str):
+        raise UsageError(f"{at} must name what it builds: {at}.{TARGET}=package.module.Class")
 
 
 @dataclass(frozen=True)
@@ -188,6 +207,7 @@ class RunSettings:
     trainer: TrainerSettings
     callbacks: dict[str, Any]  # nodes by name; null: left out
     paths: PathSettings
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
     logger: dict[str, Any] | None = None  # nodes by name; null: none
     trust: tuple[str, ...] = ()  # packages whose code the files of other runs may name, [my_package]
     detector: DetectorSettings = field(default_factory=DetectorSettings)
@@ -195,7 +215,7 @@ class RunSettings:
     def __post_init__(self) -> None:
         seeds(seed=self.seed)
         trust_names(self.trust)
-        for group in ("data", "model", "classifier", "pipeline", "budget"):
+        for group in ("data", "model", "classifier", "augment", "pipeline", "budget"):
             name = getattr(self, group).name
             if not _LABEL.fullmatch(name):
                 raise UsageError(
@@ -261,6 +281,7 @@ class RunSettings:
             content |= {"model": to_mapping(self.model), "autoencoder": asdict(self.autoencoder_budget)}
         if trains_classifier:
             content |= {"classifier": to_mapping(self.classifier), "budget": asdict(self.classifier_budget)}
+            content["augment"] = to_mapping(self.augment)
         if trains_autoencoder or trains_classifier:
             stops_early = trains_classifier and not self.classifier.adversarial
             content["callbacks"] = self.callbacks_that_count(stops_early)
@@ -321,7 +342,7 @@ class RunSettings:
         if self.pipeline.needs_autoencoder:
             words.append(self.model.name)
         if self.pipeline.trains_classifier:
-            words.append(self.classifier.name)
+            words += [self.classifier.name, *([] if self.augment.name == "none" else [self.augment.name])]
         return " · ".join(words)
 
 
@@ -344,10 +365,13 @@ def with_defaults(
         if isinstance(stage, Mapping) and len(stage) < len(fields(StageBudget)):  # of another name than is meant
             raise unknown(f"budget.{name}", stage, [f"budget.{known}" for known in plain["budget"]])
     kinds: dict[str, Any] = {"model": ModelSettings, "classifier": ClassifierSettings, "trainer": TrainerSettings}
+    kinds["augment"] = AugmentSettings
     beside = {group: [f.name for f in fields(kind) if not f.metadata.get("rest")] for group, kind in kinds.items()}
     aside = {group: beside.get(group, ()) for group in plain}
     chosen = {group: retargeted(node, group, said, aside[group]) for group, node in plain.items()}
-    chosen |= {group: _own_name(chosen[group], group, said) for group in ("model", "classifier") if group in chosen}
+    chosen |= {
+        group: _own_name(chosen[group], group, said) for group in ("model", "classifier", "augment") if group in chosen
+    }
     complete = {group: completed(node, group, aside[group]) for group, node in chosen.items()}
     return {**complete, "pipeline": _with_view(plain["pipeline"])} if "pipeline" in plain else complete
 

@@ -193,6 +193,7 @@ def try_networks(settings: RunSettings) -> list[nn.Module]:
     if pipeline.trains_classifier:
         made, stops_early = parts.classifier(settings), not settings.classifier.adversarial
         trials.try_classifier(made, settings)
+        trials.try_augment(parts.augment(settings), made, settings)
         trainer_for(made, None, run_dir / CLASSIFIER_FOLDER, settings, settings.classifier_budget, stops_early)
         networks.append(made)
     return networks

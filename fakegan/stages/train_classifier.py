@@ -52,6 +52,7 @@ def _fit(run: Run, view: View) -> NetSpec:
         seed=settings.seed,
         ratio=settings.data.ratio,
         workers=settings.data.workers,
+        augment=parts.augment(settings),
     )
     log.info("classifier: training %s on %d faces", settings.classifier.name, len(examples.train))
     stage, stops_early = run.folder / CLASSIFIER_FOLDER, not settings.classifier.adversarial

@@ -18,6 +18,7 @@ from fakegan.checks import at_least
 from fakegan.data.pixels import to_uint8
 from fakegan.data.sheets import Picture, sheet, write_png
 from fakegan.errors import FakeganError
+from fakegan.labels import FAKE, REAL
 from fakegan.runs.folder import CHECKPOINTS
 from fakegan.system import ranks
 from fakegan.training.loggers import log_picture
@@ -194,12 +195,16 @@ class Sheet(pl.Callback, ABC):
         except ValueError as error:  # to_uint8's
             reason = f"training diverged: {self.name} of epoch {epoch + 1} are no pictures ({error})"
             raise FakeganError(f"{reason}; lower the learning rate") from error
-        if picture is None:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_png(self.folder / f"{self.name}_{epoch:03d}.png", picture)
-        for logger in trainer.loggers:
-            log_picture(logger, self.name, picture, epoch)
+        if picture is not None:
+            _show(trainer, self.folder, self.name, picture)
+
+
+def _show(trainer: pl.Trainer, folder: Path, name: str, picture: Picture) -> None:
+    """Write a picture of this epoch as NAME_NNN.png, and give it to the loggers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_png(folder / f"{name}_{trainer.current_epoch:03d}.png", picture)
+    for logger in trainer.loggers:
+        log_picture(logger, name, picture, trainer.current_epoch)
 
 
 class ReconstructionGrid(Sheet):
@@ -229,6 +234,33 @@ class GeneratedSamples(Sheet):
         """Of `module.samples(count)`, (N, C, 64, 64) in [-1, 1], where the module has a generator."""
         samples: Any = getattr(module, "samples", None)
         return None if samples is None else sheet([to_uint8(samples(self.faces)[:, :3].float()).cpu().numpy()])
+
+
+class AugmentedFaces(pl.Callback):
+    """The first batch that a classifier learns from, where conf/augment changes it: a row of real faces, one of fakes.
+
+    A mixed face stands in the row of what most of it is; of a view of more than three channels, the first three.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        faces: int = 8,  # of each class, at most
+    ) -> None:
+        at_least(1, faces=faces)
+        self.folder, self.faces = folder, faces
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Draw those that rank 0 has of the fit's first batch."""
+        augment: Any = getattr(getattr(trainer, "datamodule", None), "augment", None)
+        first = trainer.is_global_zero and trainer.current_epoch == batch_idx == 0
+        if not first or augment is None or not augment.shows:
+            return
+        faces, label = to_uint8(batch["x"][:, :3].float().clamp(-1, 1)).cpu().numpy(), batch["label"].cpu().numpy()
+        rows = [faces[label == kind][: self.faces] for kind in (REAL, FAKE)]
+        longest = max(map(len, rows))
+        filled = [np.pad(row, ((0, longest - len(row)), *[(0, 0)] * 3), constant_values=255) for row in rows]
+        _show(trainer, self.folder, "augmented", sheet(filled))
 
 
 def reconstruction_grid(real: Tensor, recon: Tensor) -> Picture:

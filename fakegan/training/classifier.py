@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 import torch
@@ -20,15 +21,28 @@ def fake_probability(logits: Tensor) -> Tensor:  # (B, 2) -> (B,), in [0, 1]
     return logits.float().softmax(dim=1)[:, FAKE]
 
 
+def over_labels(batch: dict[str, Tensor], measured: Callable[[Tensor], Tensor]) -> Tensor:
+    """What is measured with a batch's labels (B,); of mixed faces, the mean over both labels by their shares.
+
+    So any loss of logits and labels serves for mixtures, as in mixup (Zhang et al. 2017, arXiv:1710.09412).
+    """
+    value = measured(batch["label"])
+    if "other_label" not in batch:
+        return value
+    return value + batch["other_share"] * (measured(batch["other_label"]) - value)
+
+
 class Classifier(EpochModule):
     """A net with two logits that learns to tell fake (1) from real (0); selected by validation AUROC.
 
-    A batch is {"x": float (B, C, 64, 64), "label": int64 (B,)} with REAL = 0 and FAKE = 1.
+    A batch is {"x": float (B, C, 64, 64), "label": int64 (B,)} with REAL = 0 and FAKE = 1; of mixed faces it has
+    "other_label" and "other_share" too.
     """
 
     monitor, mode = "val/auroc", "max"
     val_logged: ClassVar[tuple[str, ...]] = ("val_means", "val_metrics")
     keeps: ClassVar[dict[str, str]] = {}  # networks besides `net` that a finished run keeps: file name, attribute
+    takes_mixed = True  # stands beside a training_step that learns both labels of mixed faces, as `over_labels` does
 
     def __init__(
         self,
@@ -66,7 +80,7 @@ class Classifier(EpochModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> STEP_OUTPUT:
         """Cross entropy of one batch."""
         logits, loss = self._step(batch)
-        accuracy = (logits.argmax(dim=1) == batch["label"]).float().mean()
+        accuracy = over_labels(batch, lambda label: (logits.argmax(dim=1) == label).float().mean())
         self.train_means.update({"loss": loss, "accuracy": accuracy}, weight=len(logits))
         return loss
 
@@ -84,4 +98,4 @@ class Classifier(EpochModule):
 
     def _step(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         logits = self(batch["x"])
-        return logits, self.loss(logits, batch["label"])
+        return logits, over_labels(batch, lambda label: self.loss(logits, label))

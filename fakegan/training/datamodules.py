@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fakegan.data.arrays import RowArray, Rows
+from fakegan.data.augment import Augment
 from fakegan.data.batches import DealtStoreOrder, FaceBatches, TrainOrder, limited, loader, on_device
+from fakegan.data.draws import Draws
 from fakegan.data.splits import ClassRatio
 from fakegan.errors import UsageError
 from fakegan.labels import FAKE, REAL
@@ -99,7 +101,11 @@ class RealFacesDataModule(FaceDataModule):
 
 
 class RealFakeDataModule(FaceDataModule):
-    """Real and fake faces through a view: {"x": float (B, C, 64, 64), "label": int64 (B,), "row": int64 (B,)}."""
+    """Real and fake faces through a view: {"x": float (B, C, 64, 64), "label": int64 (B,), "row": int64 (B,)}.
+
+    A training batch of mixed faces has "other_label": int64 (B,), of the faces mixed in, and "other_share": float (),
+    their share in the mixture, up to a half.
+    """
 
     def __init__(
         self,
@@ -113,6 +119,7 @@ class RealFakeDataModule(FaceDataModule):
         ratio: ClassRatio,  # of real and fake in an epoch
         workers: int,  # DataLoader processes
         batch_key: str,  # where batch_size stands in the config, for error messages
+        augment: Augment,  # of training faces
     ) -> None:
         if ratio not in {"balanced", "natural"}:
             raise UsageError(f"data.ratio={ratio!r} does not exist: choose balanced or natural")
@@ -128,9 +135,23 @@ class RealFakeDataModule(FaceDataModule):
 
         batches, faces = FaceBatches(arrays, labels), f"train split ({ratio} classes)"
         super().__init__(batches, epoch_rows, val_rows, batch_size, 256, seed, workers, batch_key, faces)
-        self.view = view
+        self.view, self.augment = view, augment
+        self.train_order.mirrors, self.train_order.mixes = augment.flip, augment.mixes
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
-        """Mirror, convert and apply the view on the device."""
+        """Mirror, convert, augment training faces, apply the view and mix, on the device."""
         arrays = on_device(batch, tuple(self.batches.arrays))
-        return {"x": self._exact(self.view(arrays)), "label": batch["label"], "row": batch["row"]}
+        if "key" in batch:  # of a face to learn from
+            arrays = self.augment(arrays, Draws(batch["key"]))
+        x, label, row = self._exact(self.view(arrays)), batch["label"], batch["row"]
+        if "partner" not in batch:
+            return {"x": x, "label": label, "row": row}
+        partner, own = batch["partner"], slice(len(batch["partner"]))
+        mixed, share = self.augment.mix(x[own], x[partner], Draws(batch["batch_key"]))
+        return {
+            "x": mixed,
+            "label": label[own],
+            "row": row[own],
+            "other_label": label[partner],
+            "other_share": share,
+        }

@@ -17,7 +17,7 @@ from fakegan.labels import FAKE
 from fakegan.nets.losses import dcgan_discriminator_loss, dcgan_generator_loss
 from fakegan.runs.folder import GENERATOR_FILE
 from fakegan.system import ranks
-from fakegan.training.classifier import Classifier
+from fakegan.training.classifier import Classifier, over_labels
 from fakegan.training.modules import ByTurns, EpochMeans
 from fakegan.training.schedules import MakeOptimizer, MakeSchedule, move
 
@@ -28,13 +28,15 @@ class DCGANClassifier(ByTurns, Classifier):
     """A Classifier whose net also learns a generator's samples as fakes, by manual optimization (arXiv:1511.06434).
 
     Each step samples once; the generator learns to have its samples taken for real, then the discriminator learns
-    the labelled batch and the samples. `train/loss` is of the labelled batch alone, as for every classifier.
+    the labelled batch and the samples. `train/loss` is of the labelled batch alone, as for every classifier. Labelled
+    faces are augmented, samples are not; for the accuracies of real and fake a mixed face is what most of it is.
     """
 
     networks = ("generator", "net")
     train_logged = ("train_means", "train_metrics")
     val_logged = ("val_means", "val_metrics", "val_generated")
     keeps: ClassVar[dict[str, str]] = {GENERATOR_FILE: "generator"}
+    takes_mixed = True
 
     def __init__(
         self,
@@ -78,7 +80,7 @@ class DCGANClassifier(ByTurns, Classifier):
             logits, loss = self._step(batch)
             with running_statistics_kept(self.net):
                 sample_logits = self(samples.detach())
-            disc = dcgan_discriminator_loss(logits, label, sample_logits)
+            disc = over_labels(batch, lambda label: dcgan_discriminator_loss(logits, label, sample_logits))
             self.learn(opt_disc, disc)
 
         move(self, "step")
@@ -89,7 +91,7 @@ class DCGANClassifier(ByTurns, Classifier):
                 "loss": loss,
                 "discriminator_loss": disc,
                 "generator_loss": gen,
-                "accuracy": (verdict == label).float().mean(),
+                "accuracy": over_labels(batch, lambda label: (verdict == label).float().mean()),
                 "accuracy_generated": accuracy_of_fakes(sample_logits),
             },
             weight=len(label),

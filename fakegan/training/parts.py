@@ -13,6 +13,7 @@ from fakegan.config.building import TARGET, Node, build, takes
 from fakegan.config.options import FOLLOWING
 from fakegan.config.signatures import REQUIRED, signature
 from fakegan.config.trust import refuse_unreadable
+from fakegan.data.augment import Augment
 from fakegan.errors import UsageError
 from fakegan.nets.dropout import Dropout
 from fakegan.runs.settings import EARLY_STOPPING, RunSettings
@@ -86,6 +87,12 @@ def module(
             layer.__class__ = Dropout
     trials.try_learning(made, at)
     return made
+
+
+def augment(settings: RunSettings) -> Augment:
+    """conf/augment: what changes the classifier's training faces; a UsageError for a class or option that is wrong."""
+    refuse_unreadable(settings.augment.node, "augment", settings.trusted, kinds=lambda _: nn.Module)
+    return build(settings.augment.node, "augment", Augment)
 
 
 def data_module(settings: RunSettings, stage: str, **offered: Any) -> pl.LightningDataModule:

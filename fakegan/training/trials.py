@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from fakegan.config.building import TARGET, text_of
+from fakegan.config.building import TARGET, takes, text_of
+from fakegan.data.augment import Augment
+from fakegan.data.draws import Draws, face_keys
 from fakegan.errors import UsageError, one_line
-from fakegan.runs.settings import RunSettings
+from fakegan.runs.settings import AugmentSettings, RunSettings
 from fakegan.training.schedules import constant, scheduled
 
 _BATCH = 2  # blank faces
@@ -47,6 +50,37 @@ def try_classifier(made: nn.Module, settings: RunSettings) -> None:
     if isinstance(loss, nn.Module) and node is not None:
         labels = torch.arange(_BATCH)
         _tried(lambda: loss(logits, labels), f"classifier.loss.{TARGET}={node[TARGET]}", (), "one number, of shape ")
+
+
+def try_augment(augment: Augment, made: pl.LightningModule, settings: RunSettings) -> None:
+    """Pass blank faces through conf/augment; refuse what the pipeline, classifier or data module cannot have."""
+    view, data, faces = settings.pipeline.seen, settings.data.modules.get("classifier"), torch.zeros(_BATCH, 3, 64, 64)
+    if view is None:
+        return
+    if augment.degrade is not None and view.needs_recon:
+        raise UsageError(
+            f"augment.degrade changes faces, but pipeline.view={settings.pipeline.view} needs the reconstructions of "
+            "changed faces, and a run keeps those of the faces as they are: choose augment=light, or a pipeline that "
+            "classifies faces, such as classify or recon_fakes"
+        )
+    of_step = next((kind for kind in type(made).__mro__ if "training_step" in vars(kind)), type(made))
+    if augment.mixes and not vars(of_step).get("takes_mixed"):
+        raise UsageError(
+            f"classifier.{TARGET}={settings.classifier.node[TARGET]} does not say that it learns both labels of a "
+            "mixed face: add augment.mixup=0 augment.cutmix=0, or write takes_mixed = True beside its training_step"
+        )
+    if (
+        isinstance(data, dict)
+        and TARGET in data
+        and not takes(data, "augment")
+        and settings.augment != AugmentSettings()
+    ):
+        raise UsageError(
+            f"data.modules.classifier.{TARGET}={data[TARGET]} has no option `augment`: choose augment=none, or add it"
+        )
+    degrade, draws = settings.augment.node.get("degrade"), Draws(face_keys(np.arange(_BATCH), 0, 0))
+    at = f"augment.degrade.{TARGET}={degrade[TARGET]}" if degrade else f"augment.{TARGET}"
+    _tried(lambda: augment({view.arrays[0]: faces}, draws)[view.arrays[0]], at, tuple(faces.shape))
 
 
 def try_autoencoder(net: nn.Module, settings: RunSettings) -> None:

@@ -22,6 +22,7 @@ CASES: dict[str, Callable[[bool], Iterator[Result]]] = {
     "autoencoder": steps.autoencoder_rows,
     "dcgan": steps.dcgan_rows,
     "classifier": steps.classifier_rows,
+    "augment": steps.augment_rows,
     "epoch": steps.epoch_rows,
     "reconstruct": steps.reconstruct_rows,
     "startup": experiment.startup_rows,

@@ -11,20 +11,25 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from fakegan.data.augment import Augment
 from fakegan.detector import BATCH, reconstruct
 from fakegan.nets.autogan import AutoGAN
 from fakegan.nets.simple_cnn import SimpleCNN
 from fakegan.runs.artifacts import Reconstructions
+from fakegan.training import parts
 from fakegan.training.datamodules import RealFakeDataModule
 from fakegan.views import VIEWS
 from tests.benchmarks import machine, study, trainer
 from tests.benchmarks.harness import Side, SideError, Turns, take_turns
+from tests.benchmarks.made_up import smooth_faces
 from tests.benchmarks.results import NotMeasured, Result, Row
 from tests.benchmarks.trainer import SGD, fit_in_turns, labelled
+from tests.helpers import compose_run
 
 FLOAT32 = "float32 (convolutions in TF32, torch's default)"
 ON_THE_GPU = "autoencoder step on the GPU, the study's settings (InstanceNorm)"
 CNN = partial(trainer.simple_cnn, SGD)  # with all that the module and Lightning add
+AUGMENTS = ("none", "light", "robust")
 MOST = 1 / 1.15  # a step through Lightning may take 15% more than in a bare loop, and can at best equal it
 
 
@@ -132,6 +137,22 @@ def classifier_rows(quick: bool) -> Iterator[Result]:
     yield Row(what, "the study's step in a bare loop", "step", ours, theirs, MOST)
     yield Row(what, "a bare loop with FakeGAN's net and optimizer", "step", ours, bare, MOST)
     yield machine.arithmetic_share(what, "step", ours, study.classifier_step_flops(batch), products, size)
+
+
+def augmented(faces: int, batch: int, augment: Augment) -> RealFakeDataModule:
+    """Batches of smooth faces in memory."""
+    images, rows = next(smooth_faces(faces)), np.arange(faces)
+    return trainer.real_and_fake({"image": images}, rows % 2, VIEWS["pixels"], rows, batch, augment)
+
+
+def augment_rows(quick: bool) -> Iterator[Result]:
+    """What augmentation adds to a step: the batch is mirrored only, or changed by the other choices of conf/augment."""
+    faces, batch, rounds, steps = (24, 8, 2, 2) if quick else (500, 50, 5, 10)
+    choices = {name: parts.augment(compose_run("paths.run_dir=run", f"augment={name}")) for name in AUGMENTS}
+    sides = [Side(fit_in_turns, (CNN, partial(augmented, faces, batch, augment))) for augment in choices.values()]
+    none, *others = take_turns(sides, rounds, (steps,) * len(sides), apart=not quick)
+    for name, ours in zip(AUGMENTS[1:], others, strict=True):
+        yield Row(f"simple-CNN step with augment={name}, batch {batch}", "augment=none", "step", ours, none)
 
 
 def stored(folder: Path, batch: int) -> RealFakeDataModule:

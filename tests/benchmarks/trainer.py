@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from fakegan.data.augment import Augment
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from fakegan.nets.simple_cnn import SimpleCNN
@@ -66,9 +67,13 @@ def real(batch: int) -> dict[str, Tensor]:
     return {"image": torch.rand(batch, 3, 64, 64) * 2 - 1}
 
 
-def real_and_fake(arrays: Any, labels: Any, view: Any, rows: Any, batch: int) -> RealFakeDataModule:
+def real_and_fake(
+    arrays: Any, labels: Any, view: Any, rows: Any, batch: int, augment: Augment | None = None
+) -> RealFakeDataModule:
     """Faces to train on, as many of each class; none to validate on."""
-    return RealFakeDataModule(arrays, labels, view, rows, rows[:0], batch, 0, "balanced", 0, "batch")
+    return RealFakeDataModule(
+        arrays, labels, view, rows, rows[:0], batch, 0, "balanced", 0, "batch", augment or Augment()
+    )
 
 
 def fit_in_turns(

@@ -10,6 +10,7 @@ import torch
 from omegaconf import OmegaConf
 
 from fakegan.data.batches import flips
+from fakegan.data.draws import face_keys
 from fakegan.errors import UsageError
 from fakegan.runs.config_file import read_run
 from fakegan.runs.folder import BEST_FILE
@@ -119,7 +120,7 @@ def test_a_seed_that_no_generator_takes_is_one_sentence(compose_settings: Compos
 def test_the_largest_seed_is_taken(compose_settings: Compose) -> None:
     settings = compose_settings(*(f"{key}={2**64 - 1}" for key in ("seed", "data.demo_seed", "data.split.seed")))
     torch.manual_seed(settings.seed)
-    assert flips(np.arange(100), settings.seed, 0).any()
+    assert flips(face_keys(np.arange(100), settings.seed, 0).numpy()).any()
     assert settings.data.split.seed == settings.data.demo_seed == settings.seed
 
 
