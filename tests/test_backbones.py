@@ -27,10 +27,12 @@ from fakegan.runs.config_file import give_places, read_run, write_down
 from fakegan.runs.folder import CONFIG_FILE, DETECTOR_FILE
 from fakegan.stages import run as stages
 from fakegan.system import ranks
+from fakegan.system.places import PROJECT
 from fakegan.training import parts, trials
 from fakegan.training.classifier import Classifier
 from tests.conftest import Compose
 from tests.helpers import fit, real_and_fake
+from tests.pages import blocks
 
 SMALL = "torchvision.models.shufflenet_v2_x0_5"  # 1.4 MB of weights
 WORDS = ("pipeline=classify", "classifier=resnet18", f"classifier.net.net._target_={SMALL}")
@@ -248,6 +250,22 @@ def test_a_net_of_another_form_takes_its_own_state_dict(compose_settings: Compos
     net = parts.classifier(settings).get_submodule("net")
     parts.begin_pretrained(settings, net)
     assert all(torch.equal(value, net.state_dict()[name]) for name, value in trained.state_dict().items())
+
+
+def test_the_network_of_the_page_has_the_layout_of_the_packages_file() -> None:
+    """Whose state dict has 296 entries."""
+    made: dict[str, Any] = {}
+    (page,) = blocks(PROJECT / "docs" / "backbones.md", "python")
+    exec(page, made)
+    state = made["Lite0"]().state_dict()
+    assert len(state) == 296
+    assert state["_blocks.15._project_conv.weight"].shape == (320, 1152, 1, 1)
+    net = Backbone(made["Lite0"](), in_channels=9, pretrained=True)
+    net.load_pretrained(state)
+    assert net.eval()(torch.zeros(2, 9, 64, 64)).shape == (2, 2)
+    odd = made["Same"](1, 1, 3, 2, bias=False)
+    nn.init.ones_(odd.weight)
+    assert odd(torch.ones(1, 1, 4, 4)).flatten().tolist() == [9, 6, 6, 4]  # padded at the right and below alone
 
 
 def test_a_detector_of_a_resnet_of_an_earlier_version_loads() -> None:

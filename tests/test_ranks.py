@@ -271,10 +271,9 @@ MODULES = {
     ),
     "alexnet": ("pipeline=classify", "classifier=alexnet", "budget.classifier={max_epochs: 3, batch_size: 8}"),
     "dcgan": ("pipeline=classify", "classifier=dcgan", "budget.dcgan={max_epochs: 3, batch_size: 8}"),
-    "thawed": (  # as torchvision's nets are trained, and one of them
-        *("pipeline=classify", "classifier=resnet18", "classifier.net.net._target_=torchvision.models.mnasnet0_5"),
-        *("classifier.frozen_epochs=1", "classifier.body_lr=0.5", "classifier.ema=0.9"),
-        "budget.classifier={max_epochs: 3, batch_size: 8}",
+    "thawed": (  # a body that is frozen at first, two learning rates
+        *("pipeline=classify", "classifier=simple_cnn", "classifier.frozen_epochs=1", "classifier.body_lr=0.5"),
+        *("classifier.ema=0.9", "budget.classifier={max_epochs: 3, batch_size: 8}"),
     ),
     "own": (  # a user's net, with torch's Dropout and BatchNorm1d
         *("pipeline=classify", "classifier=simple_cnn", "classifier.net._target_=tests.helpers.PlainNet"),
