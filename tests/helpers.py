@@ -300,8 +300,8 @@ def same_run(ours: Path, theirs: Path) -> None:
     assert names
     for name in names:
         a, b = load_checkpoint(ours / name), load_checkpoint(theirs / name)
-        for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "metrics"):
-            same(a[part], b[part], f"{name}: {part}")
+        for part in ("state_dict", "average", "optimizer_states", "lr_schedulers", "epoch", "global_step", "metrics"):
+            same(a.get(part), b.get(part), f"{name}: {part}")
     kept = [json.loads((run / "metrics.json").read_text()) for run in (ours, theirs)]
     for metrics in kept:
         del metrics["command"]

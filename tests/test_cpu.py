@@ -15,9 +15,9 @@ from fakegan.errors import UsageError
 from fakegan.nets import cpu
 from fakegan.nets.alexnet import AlexNet
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
+from fakegan.nets.backbone import Backbone
 from fakegan.nets.cpu import forms_in_use, quick_layout, quicken
 from fakegan.nets.dcgan import DCGANDiscriminator
-from fakegan.nets.resnet import ResNet
 from fakegan.nets.simple_cnn import SimpleCNN
 from fakegan.system import devices
 
@@ -107,12 +107,12 @@ def test_a_layer_that_no_form_computes_stays_torchs(name: str) -> None:
     torch.testing.assert_close(quickened(plain)(x), plain(x), rtol=0, atol=1e-3)
 
 
-def test_resnet_leaves_the_layers_of_a_users_net_as_they_are() -> None:
+def test_a_backbone_leaves_the_layers_of_a_users_net_as_they_are() -> None:
     """Its layers need not be used in the order in which they were made."""
     net = torchvision.models.resnet18(weights=None)
     net.up = nn.Upsample(scale_factor=2)
     net.conv = nn.Conv2d(3, 3, 3, padding=1)
-    ResNet(net)
+    Backbone(net)
     assert {type(net.up), type(net.conv)} == {nn.Upsample, nn.Conv2d}
 
 

@@ -49,6 +49,9 @@ def _train(words: list[str]) -> None:
         assert keys <= {"resume", "trust", "data.root"}
         return
     words = [word for word in words if word not in {"-m", "--help", "resume=true"}]
+    for word in words:
+        if word.startswith("classifier.weights_file="):
+            Path(word.partition("=")[2]).touch()
     parsed = zip(words, OverridesParser.create().parse_overrides(words), strict=True)
     single = [
         f"{override.key_or_group}={next(override.sweep_string_iterator())}" if override.is_sweep_override() else word

@@ -21,6 +21,7 @@ from fakegan.detector import Detector, NetSpec, reconstruct
 from fakegan.errors import FakeganError
 from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
+from fakegan.nets.backbone import Backbone
 from fakegan.nets.recon_error import ReconError
 from fakegan.nets.simple_cnn import SimpleCNN
 from fakegan.runs.compose import CONF
@@ -113,12 +114,13 @@ def test_7_nets_end_in_logits(compose_settings: Compose, name: str) -> None:
     net = parts.classifier(compose_settings(f"classifier={name}")).net if learns else ReconError(3)
     assert isinstance(net, nn.Module)
     layers = [m for m in net.modules() if not list(m.children())]
-    assert not learns or isinstance(layers[-1] if name != "resnet18" else net.net.fc, nn.Linear | nn.Conv2d)
+    ends = [net.head] if isinstance(net, Backbone) else layers  # EfficientNet has sigmoids, further inside
+    assert not learns or isinstance(ends[-1], nn.Linear | nn.Conv2d)
     if isinstance(layers[-1], nn.Linear):
         nn.init.normal_(layers[-1].weight)  # untrained, it is zero
     logits = net(torch.randn(64, 3, 64, 64))
     assert ((logits < 0) | (logits > 1)).any()
-    assert not any(isinstance(m, nn.Sigmoid | nn.Softmax | nn.LogSoftmax | nn.Tanh) for m in layers)
+    assert not any(isinstance(m, nn.Sigmoid | nn.Softmax | nn.LogSoftmax | nn.Tanh) for m in ends)
 
 
 def test_8_classes_that_differ_in_shape_or_codec_are_called_out(run_prepare: Any, tmp_path: Path) -> None:

@@ -275,6 +275,10 @@ MODULES = {
         *("pipeline=classify", "classifier=simple_cnn", "budget.classifier={max_epochs: 3, batch_size: 8}"),
         *("augment=robust", "augment.cutmix=0.3"),
     ),
+    "thawed": (  # a body that is frozen at first, two learning rates
+        *("pipeline=classify", "classifier=simple_cnn", "classifier.frozen_epochs=1", "classifier.body_lr=0.5"),
+        *("classifier.ema=0.9", "budget.classifier={max_epochs: 3, batch_size: 8}"),
+    ),
     "own": (  # a user's net, with torch's Dropout and BatchNorm1d
         *("pipeline=classify", "classifier=simple_cnn", "classifier.net._target_=tests.helpers.PlainNet"),
         *("classifier.net.dropout=0.4", "budget.classifier={max_epochs: 3, batch_size: 8}"),

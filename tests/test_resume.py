@@ -33,6 +33,11 @@ MODULES = {
         *("pipeline=classify", "classifier=simple_cnn", "augment=robust", "augment.cutmix=0.3"),
         f"budget.classifier{TEN}",
     ),
+    "thawed": (  # a body that is frozen at first, two learning rates, averaged weights
+        *("pipeline=classify", "classifier=simple_cnn", "classifier.frozen_epochs=4", "classifier.body_lr=0.5"),
+        *("classifier.ema=0.9", f"budget.classifier{TEN}"),
+    ),
+    "averaged": ("pipeline=classify", "classifier=dcgan", "classifier.ema=0.9", f"budget.dcgan{TEN}"),
     "own": (  # a user's net, with torch's own Dropout
         *("pipeline=classify", "classifier=simple_cnn", "classifier.net._target_=tests.helpers.PlainNet"),
         f"budget.classifier{TEN}",
@@ -109,6 +114,7 @@ def kill_after_saving(settings: RunSettings, moment: float) -> None:
         ("dcgan", 2, TWO, EVERY_EPOCH),
         ("own", 0, TWO, EVERY_STEP),
         ("augmented", 0, TWO, EVERY_STEP),
+        ("thawed", 0, TWO, EVERY_STEP),
     ],
 )
 def test_killed_at_random_it_goes_on_from_the_last_step_or_epoch(

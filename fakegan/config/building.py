@@ -199,7 +199,8 @@ def _refuse_download(node: Mapping[str, Any], at: str, cause: BaseException | No
     """Raise a FakeganError if the cause may be a download of weights: no network, or other content than expected."""
     if isinstance(cause, OSError | RuntimeError) and node.get("weights") is not None:
         why = f"cannot be downloaded ({one_line(cause, 200)})"
-        raise FakeganError(f"{at}.weights={node['weights']} {why}: null trains from scratch") from cause
+        advice = "null trains from scratch, classifier.weights_file=PATH takes weights from a file"
+        raise FakeganError(f"{at}.weights={node['weights']} {why}: {advice}") from cause
 
 
 def text_of(error: BaseException, options: Mapping[str, Any]) -> str:

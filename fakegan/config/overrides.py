@@ -28,7 +28,7 @@ class _Value:
 
 
 _KEYS = {
-    **dict.fromkeys(("data.root", "model.checkpoint"), _Value(null=True, swept=True)),
+    **dict.fromkeys(("data.root", "model.checkpoint", "classifier.weights_file"), _Value(null=True, swept=True)),
     **dict.fromkeys(("run", "out", "resume"), _Value(null=True)),
     **dict.fromkeys(("hydra.run.dir", "hydra.sweep.dir", "hydra.launcher.submitit_folder"), _Value()),
     **dict.fromkeys(("data_dir", "paths.run_dir", "paths.data_dir", "paths.artifact_dir"), _Value()),

@@ -95,6 +95,21 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def load_weights(path: Path) -> dict[str, torch.Tensor]:
+    """A state dict as torch.save or torchvision wrote it, on the CPU; the file can run no code.
+
+    Raises:
+        FakeganError: damaged, or no state dict.
+    """
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damage surfaces as anything
+        raise FakeganError(f"{path} is damaged or holds more than weights: save a state dict by torch.save") from error
+    if not isinstance(found, dict) or not found or not all(isinstance(value, torch.Tensor) for value in found.values()):
+        raise FakeganError(f"{path} is no state dict: save NET.state_dict() by torch.save")
+    return found
+
+
 @contextmanager
 def misfits_as_errors(path: Path) -> Iterator[None]:
     """Errors of making networks and numbers out of a checkpoint's content become an error that names the file.

@@ -23,6 +23,7 @@ from fakegan.config.options import keys
 from fakegan.config.overrides import one_value, text_from_hydra, unreadable
 from fakegan.config.typed import flat, from_mapping, nearest, unknown
 from fakegan.errors import AlreadyReportedError, FakeganError, UnknownKeyError, UntrustedError, UsageError
+from fakegan.runs.config_file import PLACES
 from fakegan.runs.settings import EvaluateSettings, PipelineSettings, RunSettings, with_defaults
 from fakegan.system import places, reply
 from fakegan.system.places import CONF
@@ -88,7 +89,7 @@ def make_paths_absolute(cfg: DictConfig) -> None:
     """Prepare a composed config for config.yaml: it means the same in another folder, and when it is resumed."""
     if cfg.get("resume"):  # true, in a sweep
         cfg.resume = None
-    for key in ("data.root", "model.checkpoint", "paths.run_dir", "paths.data_dir", "paths.artifact_dir"):
+    for key in (*PLACES, "paths.run_dir"):
         path = OmegaConf.select(cfg, key)  # None where it is missing, too
         if isinstance(path, str):  # else the settings refuse it
             OmegaConf.update(cfg, key, str(Path(expanded(path)).absolute()))

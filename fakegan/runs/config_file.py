@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,23 @@ import yaml  # type: ignore[import-untyped]  # OmegaConf's own reader
 from omegaconf import OmegaConf
 
 from fakegan.config.typed import from_mapping, to_mapping
+from fakegan.data.store import stored_fingerprint
 from fakegan.errors import FakeganError, UntrustedError, UsageError, one_line
 from fakegan.runs.folder import CONFIG_FILE, METRICS_FILE
-from fakegan.runs.settings import RunSettings
+from fakegan.runs.pretrained import digest_of_weights
+from fakegan.runs.settings import RunSettings, fingerprint_at_start
 from fakegan.system.files import replacing
 from fakegan.system.shell import as_override, command
 
-PLACES = ("data.root", "model.checkpoint", "paths.data_dir", "paths.artifact_dir")  # what a run may find elsewhere
-# Classes that have moved since version 0.1.0, for the files of runs that it began.
+# What a run may find elsewhere.
+PLACES = ("data.root", "model.checkpoint", "classifier.weights_file", "paths.data_dir", "paths.artifact_dir")
+# Classes that have moved, for the files of runs that earlier versions began.
 _MOVED = {
     "fakegan.modules.": "fakegan.training.",
     "fakegan.callbacks.": "fakegan.training.callbacks.",
     "fakegan.epochs.": "fakegan.training.progress.",
     "fakegan.stopping.": "fakegan.training.stopping.",
+    "fakegan.nets.resnet.ResNet": "fakegan.nets.backbone.Backbone",
 }
 _MAX_CONFIG_BYTES = 100_000  # train.py writes some 1,500
 _MAX_CONFIG_DEPTH = 30  # train.py's is some 5; a net of nets may have more
@@ -154,12 +158,33 @@ def give_places(
             values[group][name] = place
     if moved:
         run = from_mapping(RunSettings, {**values, "paths": {**values["paths"], "run_dir": run_dir}})
-        run.check_places(moved)
+        _check_places(run, moved)
         with replacing(path) as building:
             building.write_text(OmegaConf.to_yaml(OmegaConf.create(values)), encoding="utf-8")
         for sentence in moved.values():
             log.info(sentence)
     return run
+
+
+def _check_places(
+    run: RunSettings,
+    given: Collection[str],  # keys of the config whose values are new to it
+) -> None:
+    """Raise a FakeganError where a run that has begun cannot go on with its new places."""
+    run_dir, root, checkpoint = run.paths.run_dir, run.data.root, run.model.checkpoint
+    weights = run.classifier.weights_file
+    if "data.root" in given and run.data.name == "demo":
+        raise UsageError(f"{run_dir} learns from the built-in faces: give paths.data_dir, not data.root")
+    if "data.root" in given and root is not None:
+        found, wanted = stored_fingerprint(root), fingerprint_at_start(run_dir)
+        if found is None:
+            raise UsageError(f"data.root={root} is no face store: name the folder that the run's store is in now")
+        if wanted and found != wanted:
+            raise FakeganError(f"data.root={root} holds other faces than {run_dir} began with: start a new run")
+    if "model.checkpoint" in given and checkpoint is not None and not checkpoint.exists():
+        raise UsageError(f"model.checkpoint={checkpoint} does not exist: name a run or an autoencoder.pt")
+    if "classifier.weights_file" in given and weights is not None:
+        digest_of_weights(weights, run.classifier.weights_sha256)
 
 
 def read_plain(path: Path) -> dict[str, Any]:
@@ -208,7 +233,7 @@ def _refuse_foreign(path: Path, text: str) -> None:
 
 
 def with_new_targets(values: Any) -> Any:
-    """The values with each `_target_` of version 0.1.0 by the present name of its class."""
+    """The values with each `_target_` of an earlier version by the present name of its class."""
     if isinstance(values, list):
         return [with_new_targets(value) for value in values]
     if not isinstance(values, dict):

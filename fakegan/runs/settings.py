@@ -12,16 +12,17 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from fakegan.checks import at_least
+from fakegan.checks import a_share, at_least
 from fakegan.config.building import TARGET, Node, completed, retargeted
 from fakegan.config.trust import NET_SOURCES, packages_to_resume, packages_to_trust, trust_names
 from fakegan.config.typed import REST, to_mapping, unknown
 from fakegan.data.faces import DataSettings
 from fakegan.data.splits import AUTOENCODER, CLASSIFIER, Needs, seeds
 from fakegan.data.store import stored_fingerprint
-from fakegan.errors import FakeganError, UsageError
+from fakegan.errors import UsageError
 from fakegan.labels import FAKE, REAL
 from fakegan.runs.folder import FACES_FILE
+from fakegan.runs.pretrained import with_weights
 from fakegan.runs.trainer_settings import FEW, TrainerSettings
 from fakegan.views import VIEWS, View, view
 
@@ -66,10 +67,16 @@ class ClassifierSettings:
     name: str  # in tables and folders
     budget: str = "classifier"  # the one of conf/budget that it trains by
     adversarial: bool = False  # trained against a generator: a game has no best epoch, so nothing ends it early
+    ema: float | None = None  # 0.99, say: the share that the mean of past weights keeps with each step; that mean is
+    # validated and kept; null: the weights themselves
+    weights_file: Path | None = None  # a state dict to start from (.pth, .pt), in the layout of torchvision's weights
+    weights_sha256: str | None = None  # of that file; written down when a run is composed
     node: Node = field(default_factory=dict, metadata=REST)
 
     def __post_init__(self) -> None:
         _check_targets(self.node, "classifier")
+        if self.ema is not None:
+            a_share(ema=self.ema)
 
 
 @dataclass(frozen=True)
@@ -280,7 +287,9 @@ class RunSettings:
         if trains_autoencoder:
             content |= {"model": to_mapping(self.model), "autoencoder": asdict(self.autoencoder_budget)}
         if trains_classifier:
-            content |= {"classifier": to_mapping(self.classifier), "budget": asdict(self.classifier_budget)}
+            classifier = to_mapping(self.classifier)
+            del classifier["weights_file"]  # wherever it lies: its digest counts
+            content |= {"classifier": classifier, "budget": asdict(self.classifier_budget)}
             content["augment"] = to_mapping(self.augment)
         if trains_autoencoder or trains_classifier:
             stops_early = trains_classifier and not self.classifier.adversarial
@@ -314,23 +323,6 @@ class RunSettings:
         root = self.data.root
         faces = None if root is None else fingerprint_at_start(self.paths.run_dir) or stored_fingerprint(root) or root
         return faces, self.seed, json.dumps(self.configuration(), sort_keys=True)
-
-    def check_places(
-        self,
-        given: Collection[str],  # keys of the config whose values are new to this run
-    ) -> None:
-        """Raise a FakeganError where a run that has begun cannot go on with its new places."""
-        run_dir, root, checkpoint = self.paths.run_dir, self.data.root, self.model.checkpoint
-        if "data.root" in given and self.data.name == "demo":
-            raise UsageError(f"{run_dir} learns from the built-in faces: give paths.data_dir, not data.root")
-        if "data.root" in given and root is not None:
-            found, wanted = stored_fingerprint(root), fingerprint_at_start(run_dir)
-            if found is None:
-                raise UsageError(f"data.root={root} is no face store: name the folder that the run's store is in now")
-            if wanted and found != wanted:
-                raise FakeganError(f"data.root={root} holds other faces than {run_dir} began with: start a new run")
-        if "model.checkpoint" in given and checkpoint is not None and not checkpoint.exists():
-            raise UsageError(f"model.checkpoint={checkpoint} does not exist: name a run or an autoencoder.pt")
 
     def repeats(self, other: RunSettings) -> bool:
         """Whether both would end with the same numbers."""
@@ -373,6 +365,8 @@ def with_defaults(
         group: _own_name(chosen[group], group, said) for group in ("model", "classifier", "augment") if group in chosen
     }
     complete = {group: completed(node, group, aside[group]) for group, node in chosen.items()}
+    if "classifier" in complete:
+        complete["classifier"] = with_weights(complete["classifier"], said)
     return {**complete, "pipeline": _with_view(plain["pipeline"])} if "pipeline" in plain else complete
 
 

@@ -29,9 +29,11 @@ from fakegan.nets.cpu import forms_in_use
 from fakegan.runs.folder import (
     AUTOENCODER_FILE,
     AUTOENCODER_FOLDER,
+    CHECKPOINTS,
     CLASSIFIER_FOLDER,
     CONFIG_FILE,
     FACES_FILE,
+    LAST,
     LOCK_FILE,
     METRICS_FILE,
     SCORES_FILE,
@@ -194,6 +196,8 @@ def try_networks(settings: RunSettings) -> list[nn.Module]:
         made, stops_early = parts.classifier(settings), not settings.classifier.adversarial
         trials.try_classifier(made, settings)
         trials.try_augment(parts.augment(settings), made, settings)
+        if not (run_dir / CLASSIFIER_FOLDER / CHECKPOINTS / LAST).is_file():
+            parts.begin_pretrained(settings, made.get_submodule("net"))
         trainer_for(made, None, run_dir / CLASSIFIER_FOLDER, settings, settings.classifier_budget, stops_early)
         networks.append(made)
     return networks

@@ -22,6 +22,7 @@ from fakegan.runs.folder import CLASSIFIER_FOLDER, DETECTOR_FILE, LAST
 from fakegan.stages.stage import Examples, Run, Stage
 from fakegan.system import ranks
 from fakegan.training import parts
+from fakegan.training.averaging import WeightAverage
 from fakegan.training.fitting import fit, weights_of
 from fakegan.views import View
 
@@ -56,7 +57,16 @@ def _fit(run: Run, view: View) -> NetSpec:
     )
     log.info("classifier: training %s on %d faces", settings.classifier.name, len(examples.train))
     stage, stops_early = run.folder / CLASSIFIER_FOLDER, not settings.classifier.adversarial
-    best = fit(lambda: parts.classifier(settings), data, stage, settings, budget, stops_early)
+    best = fit(
+        lambda: parts.classifier(settings),
+        data,
+        stage,
+        settings,
+        budget,
+        stops_early,
+        begin=lambda module: parts.begin_pretrained(settings, module.get_submodule("net")),
+        averaged=None if settings.classifier.ema is None else WeightAverage(settings.classifier.ema),
+    )
     node = parts.with_channels(settings.classifier.node, view.channels)
 
     def keep_others() -> None:

@@ -10,7 +10,7 @@ from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from fakegan.nets.dropout import Dropout
+from fakegan.nets.dropout import Dropout, StochasticDepth
 from fakegan.system import ranks
 
 
@@ -80,7 +80,7 @@ def notes_on_ranks(modules: Iterable[nn.Module]) -> list[str]:
 
 def _draws(layer: nn.Module) -> bool:
     """Whether a layer draws noise in training that is not drawn for the whole batch."""
-    if isinstance(layer, Dropout):
+    if isinstance(layer, Dropout | StochasticDepth):
         return False
     if isinstance(layer, nn.MultiheadAttention | nn.RNNBase):
         return layer.dropout > 0

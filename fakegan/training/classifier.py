@@ -8,9 +8,11 @@ from typing import Any, ClassVar, cast
 import torch
 from pytorch_lightning.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryAveragePrecision, BinaryPrecisionRecallCurve
 
+from fakegan.checks import at_least
 from fakegan.labels import FAKE
 from fakegan.training.modules import EpochMeans, EpochModule
 from fakegan.training.schedules import MakeOptimizer, MakeSchedule, follow
@@ -50,9 +52,19 @@ class Classifier(EpochModule):
         optimizer: MakeOptimizer,  # of its parameters
         schedule: MakeSchedule | None = None,  # of the learning rate
         loss: nn.Module | None = None,  # of logits and labels; null: cross entropy
+        body_lr: float | None = None,  # learning rate of all but the net's `head`, as a share of the head's; null: 0.1
+        # of a pretrained net, 1 of any other
+        frozen_epochs: int = 0,  # at the beginning, in which only the net's `head` learns
     ) -> None:
         super().__init__()
         self.net = net
+        pretrained = bool(getattr(net, "pretrained", False))
+        self.body_lr = (0.1 if pretrained else 1.0) if body_lr is None else body_lr
+        self.frozen_epochs = frozen_epochs
+        at_least(0, body_lr=self.body_lr, frozen_epochs=frozen_epochs)
+        if not isinstance(getattr(net, "head", None), nn.Module) and (self.body_lr != 1 or frozen_epochs):
+            option = f"frozen_epochs={frozen_epochs}" if frozen_epochs else f"body_lr={self.body_lr}"
+            raise ValueError(f"{option} needs a net that has its last layers as `head`: {type(net).__name__} has none")
         self.make_optimizer, self.make_schedule = optimizer, schedule
         self.loss = loss or nn.CrossEntropyLoss()
         self.train_means = EpochMeans("loss", "accuracy")
@@ -73,9 +85,32 @@ class Classifier(EpochModule):
             cast(Any, self.net).load_imagenet()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer and schedule that the config names."""
-        optimizer = self.make_optimizer(self.net.parameters())
+        """The optimizer and schedule that the config names, at two learning rates if body_lr is not 1."""
+        optimizer = self.new_optimizer()
         return {"optimizer": optimizer, "lr_scheduler": follow(self.make_schedule, optimizer, self)}  # type: ignore[return-value]
+
+    def new_optimizer(self) -> Optimizer:
+        """The optimizer of the net's parameters, or of two groups, the head's and the body's, at rates of their own."""
+        if self.body_lr == 1:
+            return self.make_optimizer(self.net.parameters())
+        head = list(cast(nn.Module, self.net.head).parameters())
+        known = set(map(id, head))
+        body = [weights for weights in self.net.parameters() if id(weights) not in known]
+        optimizer = self.make_optimizer([{"params": head}, {"params": body}])
+        optimizer.param_groups[1]["lr"] *= self.body_lr
+        return optimizer
+
+    def on_train_start(self) -> None:
+        """Freeze or thaw the body: a fit that is resumed within an epoch does not begin that epoch again."""
+        self.on_train_epoch_start()
+
+    def on_train_epoch_start(self) -> None:
+        """Freeze the body, with BatchNorm's statistics and without dropout, or thaw it when its epochs are over."""
+        if not self.frozen_epochs:
+            return
+        thawed = self.current_epoch >= self.frozen_epochs
+        self.net.requires_grad_(thawed).train(thawed)
+        cast(nn.Module, self.net.head).requires_grad_(True).train()
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> STEP_OUTPUT:
         """Cross entropy of one batch."""

@@ -26,6 +26,7 @@ from fakegan.system import ranks
 from fakegan.system.files import replacing, why_not_writable
 from fakegan.system.log import quiet
 from fakegan.training import parts
+from fakegan.training.averaging import AVERAGE, WeightAverage
 from fakegan.training.callbacks import Best, Last, Patience, StepSeed
 from fakegan.training.loggers import loggers
 from fakegan.training.progress import EpochStatus, shown
@@ -44,6 +45,8 @@ def fit(
     budget: StageBudget,
     stops_early: bool = False,  # whether conf/callbacks' early stopping is for this training
     begun: Path | None = None,  # another run's folder of this stage: resume it, where this run has saved nothing
+    begin: Callable[[pl.LightningModule], None] = lambda _: None,  # called for a fit that is not resumed
+    averaged: WeightAverage | None = None,  # of the module's net
 ) -> Path:
     """Train, or resume the stage's last checkpoint, with all processes of the run; returns the best checkpoint.
 
@@ -62,13 +65,14 @@ def fit(
     module = make()
     if begun is not None:
         ranks.on_rank_zero(lambda: _take_over(begun / CHECKPOINTS, checkpoints, module))
-    trainer, stop = trainer_for(module, data, folder, settings, budget, stops_early)
+    if not (saved := ranks.on_rank_zero(last.is_file)):
+        begin(module)
+    trainer, stop = trainer_for(module, data, folder, settings, budget, stops_early, averaged)
     if settings.trainer.node.get("enable_model_summary"):
         log.info("%s", ModelSummary(module))  # Lightning would write it to a log that nobody sees
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on workers and log intervals does not fit memory maps
         try:
-            saved = ranks.on_rank_zero(last.is_file)
             trainer.fit(module, datamodule=data, ckpt_path=_checked(last, module) if saved else None)
         except MisconfigurationException as error:  # Lightning notices only now, of the user's own module or data
             raise UsageError(f"trainer: {one_line(error, None)}") from error
@@ -93,6 +97,7 @@ def trainer_for(
     settings: RunSettings,
     budget: StageBudget,
     stops_early: bool,
+    averaged: WeightAverage | None = None,  # of the module's net
 ) -> tuple[pl.Trainer, SaveAndStop]:
     """The trainer of a fit, and the callback that stops it; a UsageError for an impossible argument."""
     found = parts.callbacks(settings, folder, module, stops_early, terminal=sys.stdout.isatty() and not quiet())
@@ -102,6 +107,7 @@ def trainer_for(
         Last(folder),  # after Best, whose state it holds
         StepSeed(settings.seed),
         EpochStatus(folder.parent, folder.name),
+        *([averaged] if averaged else []),
         *(callback for callback in found.values() if callback not in {best, stop}),
         stop,
     ]
@@ -170,6 +176,10 @@ def _try_writing(folder: Path) -> None:
 
 
 def weights_of(checkpoint: Path, prefix: str) -> dict[str, torch.Tensor]:
-    """The weights of one net out of a LightningModule's checkpoint: the weights whose names begin with `prefix`."""
-    weights = load_checkpoint(checkpoint)["state_dict"]
+    """The weights of one net out of a LightningModule's checkpoint: the weights whose names begin with `prefix`.
+
+    Of a net whose weights were averaged, it is the mean.
+    """
+    content = load_checkpoint(checkpoint)
+    weights = content["state_dict"] | content.get(AVERAGE, {})
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}

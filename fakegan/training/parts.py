@@ -8,14 +8,17 @@ from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 from torch import nn
+from torchvision.models import get_model_weights
 
-from fakegan.config.building import TARGET, Node, build, takes
+from fakegan.config.building import TARGET, Node, build, named, takes, untrained
 from fakegan.config.options import FOLLOWING
 from fakegan.config.signatures import REQUIRED, signature
 from fakegan.config.trust import refuse_unreadable
 from fakegan.data.augment import Augment
 from fakegan.errors import UsageError
-from fakegan.nets.dropout import Dropout
+from fakegan.nets.dropout import deal_noise
+from fakegan.runs.checkpoints import load_weights
+from fakegan.runs.pretrained import FILE, digest_of_weights, names_weights
 from fakegan.runs.settings import EARLY_STOPPING, RunSettings
 from fakegan.training import trials
 
@@ -33,6 +36,8 @@ def classifier(settings: RunSettings) -> pl.LightningModule:
     view = settings.pipeline.seen
     node = with_channels(settings.classifier.node, 3 if view is None else view.channels)
     refuse_unreadable(node["net"], "classifier.net", settings.trusted, kinds=lambda _: nn.Module)
+    if takes(node["net"], "pretrained"):  # its weights follow, by `begin_pretrained`
+        node["net"] = untrained(node["net"])
     made = module(node, "classifier", kept="net")
     if not isinstance(getattr(made, "net", None), nn.Module):
         raise UsageError(
@@ -45,6 +50,40 @@ def classifier(settings: RunSettings) -> pl.LightningModule:
                 f"and as self.{name}"
             )
     return made
+
+
+def begin_pretrained(settings: RunSettings, net: nn.Module) -> None:
+    """Give a classifier's net the weights that the config names; one that is resumed, or scores, has its own.
+
+    Raises:
+        UsageError: the file is not there, or is of another net.
+        FakeganError: the file is damaged, or weights of torchvision's cannot be downloaded.
+    """
+    asked, node = settings.classifier, settings.classifier.node["net"]
+    offered: dict[str, Any] = {}
+    if asked.weights_file is not None:
+        at = f"{FILE}={asked.weights_file}"
+        digest_of_weights(asked.weights_file, asked.weights_sha256)
+        weights = load_weights(asked.weights_file)
+    elif takes(node, "pretrained") and names_weights(node):
+        at = f"classifier.net.net.weights={node['net']['weights']}"
+        weights, offered = build(node["net"], "classifier.net.net", nn.Module).state_dict(), _colours(node["net"])
+    else:
+        return
+    load = getattr(net, "load_pretrained", net.load_state_dict)
+    try:
+        load(weights, **offered)
+    except (ValueError, RuntimeError) as error:
+        why = " ".join(str(error).split())[:300]
+        raise UsageError(f"{at} does not fit {(node.get('net') or node)[TARGET]}: {why}") from error
+
+
+def _colours(node: Node) -> dict[str, Any]:
+    """Mean and deviation of the pictures that weights of torchvision's learnt from; nothing where it does not say."""
+    if not str(node[TARGET]).startswith("torchvision.models."):
+        return {}
+    transforms = get_model_weights(named(str(node[TARGET]))).verify(node["weights"]).transforms()
+    return {"mean": transforms.mean, "std": transforms.std}
 
 
 def _is_network(value: Any) -> bool:
@@ -82,9 +121,7 @@ def module(
         raise UsageError(
             f"{at}.{TARGET}={node[TARGET]} must keep its option `net` as self.{kept}: the run's files keep that"
         )
-    for layer in made.modules():
-        if type(layer) is nn.Dropout:  # FakeGAN's draws the same mask for any number of processes
-            layer.__class__ = Dropout
+    deal_noise(made)
     trials.try_learning(made, at)
     return made
 

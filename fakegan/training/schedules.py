@@ -51,12 +51,22 @@ def falling(
 
 
 def scheduled(make: MakeSchedule, optimizer: Optimizer, total_steps: int, steps_per_epoch: int, mode: str) -> Any:
-    """The schedule of an optimizer, given the options that it has; `mode` is the better direction, min or max."""
+    """The schedule of an optimizer, given the options that it has; `mode` is the better direction, min or max.
+
+    A ValueError for a schedule that sets one learning rate where the optimizer has two.
+    """
     offered: dict[str, Any] = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
     if getattr(make, "func", make) is ReduceLROnPlateau:
         offered["mode"] = mode
     known, bound = inspect.signature(make).parameters, getattr(make, "keywords", {})
-    return make(optimizer, **{name: value for name, value in offered.items() if name in known and name not in bound})
+    before = [group["lr"] for group in optimizer.param_groups]
+    made = make(optimizer, **{name: value for name, value in offered.items() if name in known and name not in bound})
+    after = [group["lr"] for group in optimizer.param_groups]
+    if any(not math.isclose(new * before[0], after[0] * old) for old, new in zip(before, after, strict=True)):
+        raise ValueError(
+            "it sets one learning rate, but body_lr asks for two: give it two, head and body, or body_lr=1"
+        )
+    return made
 
 
 def follow(

@@ -196,10 +196,11 @@ def _built(options: Mapping[str, Any], objects: Mapping[str, Any]) -> pl.Trainer
 
 
 def _strategy(made: pl.LightningModule, asked: str | None) -> Strategy | str:
-    """One process, or DDP over the run's processes; where networks learn by turns, not all have gradients."""
+    """One process, or DDP over the run's processes; by turns, or while a part is frozen, some weights rest."""
     if ranks.count() == 1:
         return "auto"
     share_statistics(made)
-    some_rest = not made.automatic_optimization or asked == "ddp_find_unused_parameters_true"
+    frozen = getattr(made, "frozen_epochs", 0) > 0
+    some_rest = frozen or not made.automatic_optimization or asked == "ddp_find_unused_parameters_true"
     # Buffers are statistics, the same everywhere, or a process's own pool: rank 0's must not replace them.
     return DDPStrategy(find_unused_parameters=some_rest, broadcast_buffers=False)

@@ -22,13 +22,14 @@ _STEPS = 100_000  # of a training that is not run
 
 
 def try_learning(made: pl.LightningModule, at: str) -> None:
-    """Make a module's optimizer, for a single weight, and its schedule."""
+    """Make a module's optimizer, a classifier's for its weights, another's for a single one, and its schedule."""
     make, schedule = getattr(made, "make_optimizer", None), getattr(made, "make_schedule", None)
     if make is None:
         return
     option = "optimizer"
     try:
-        optimizer = make([nn.Parameter(torch.zeros(1))])
+        own = getattr(made, "new_optimizer", None)
+        optimizer = make([nn.Parameter(torch.zeros(1))]) if own is None else own()
         option = "schedule"
         scheduled(schedule or constant, optimizer, _STEPS, _STEPS // 100, getattr(made, "mode", "min"))
     except Exception as error:  # of any kind: they raise what they like about their options
