@@ -138,6 +138,12 @@ class FaceBatches(Dataset[dict[str, Tensor]]):
         self.arrays = arrays
         self.labels = labels
 
+    @property
+    def size(self) -> int:
+        """Pixels a side of the faces."""
+        none = np.zeros(0, dtype=np.int64)
+        return int(next(iter(self.arrays.values()))[none].shape[1])
+
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
         batch: dict[str, npt.NDArray[Any]]
         batch = {name: np.ascontiguousarray(pictures[draw.rows]) for name, pictures in self.arrays.items()}

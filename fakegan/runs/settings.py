@@ -12,26 +12,20 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from fakegan.checks import at_least
+from fakegan.checks import SIZES, at_least
 from fakegan.config.building import TARGET, Node, completed, retargeted
 from fakegan.config.trust import NET_SOURCES, packages_to_resume, packages_to_trust, trust_names
 from fakegan.config.typed import REST, to_mapping, unknown
 from fakegan.data.faces import DataSettings
 from fakegan.data.splits import AUTOENCODER, CLASSIFIER, Needs, seeds
-from fakegan.data.store import stored_fingerprint
+from fakegan.data.store import stored_fingerprint, stored_size
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import FAKE, REAL
-from fakegan.runs.folder import FACES_FILE
+from fakegan.runs.began import fingerprint_at_start, refuse_other_size
 from fakegan.runs.trainer_settings import FEW, TrainerSettings
 from fakegan.views import VIEWS, View, view
 
 _LABEL = re.compile(r"\w[\w .+=-]{0,63}")  # it looks the same in a path, a page and a terminal
-
-
-def fingerprint_at_start(run_dir: Path) -> str:
-    """The fingerprint of the store that a run began with; empty where it has opened none yet."""
-    path = run_dir / FACES_FILE
-    return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
 
 
 @dataclass(frozen=True)
@@ -226,6 +220,11 @@ class RunSettings:
         nets += [self.model.node["net"] if self.pipeline.needs_autoencoder else None]
         return packages_to_trust({"nets": nets, "pipeline": {"view": self.pipeline.view}}, NET_SOURCES)
 
+    @property
+    def face_size(self) -> int:
+        """Pixels a side of the faces, as the store says; the built-in ones have the smallest size."""
+        return SIZES[0] if self.data.root is None else stored_size(self.data.root)
+
     def batch_sizes(self) -> list[tuple[str, int]]:
         """Key and size of each network's training batch, in the order of the stages."""
         sizes = []
@@ -297,6 +296,7 @@ class RunSettings:
             if found is None:
                 raise UsageError(f"data.root={root} is no face store: name the folder that the run's store is in now")
             if wanted and found != wanted:
+                refuse_other_size(f"data.root={root}", stored_size(root), run_dir)
                 raise FakeganError(f"data.root={root} holds other faces than {run_dir} began with: start a new run")
         if "model.checkpoint" in given and checkpoint is not None and not checkpoint.exists():
             raise UsageError(f"model.checkpoint={checkpoint} does not exist: name a run or an autoencoder.pt")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from fakegan.config.building import TARGET, named, untrained
-from fakegan.data.arrays import Rows
+from fakegan.data.arrays import Rows, at_once
 from fakegan.data.batches import FaceBatches, StoreOrder, on_device
 from fakegan.data.familiarity import Familiarity
 from fakegan.detector import BATCH, Detector, NetSpec, sha256_bytes
@@ -56,7 +56,7 @@ def _fit(run: Run, view: View) -> NetSpec:
     log.info("classifier: training %s on %d faces", settings.classifier.name, len(examples.train))
     stage, stops_early = run.folder / CLASSIFIER_FOLDER, not settings.classifier.adversarial
     best = fit(lambda: parts.classifier(settings), data, stage, settings, budget, stops_early)
-    node = parts.with_channels(settings.classifier.node, view.channels)
+    node = parts.classifier_node(settings)
 
     def keep_others() -> None:
         """Save the other networks that the module wants kept: a generator, as `sample` reads it."""
@@ -92,7 +92,7 @@ def _log_errors(nets: dict[str, ReconError], view: View, examples: Examples, row
     """The logarithm of each example's error, (N,), by norm."""
     errors: dict[str, list[torch.Tensor]] = {norm: [] for norm in nets}
     batches = FaceBatches({name: examples.arrays[name] for name in view.arrays}, examples.labels)
-    for draw in StoreOrder(rows, BATCH):
+    for draw in StoreOrder(rows, at_once(BATCH, batches.size)):
         difference = view(on_device(batches[draw], view.arrays))
         for norm, net in nets.items():
             errors[norm].append(net.log_error(difference))

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fakegan.data.arrays import RowArray, Rows
+from fakegan.data.arrays import RowArray, Rows, at_once
 from fakegan.data.batches import DealtStoreOrder, FaceBatches, TrainOrder, limited, loader, on_device
 from fakegan.data.splits import ClassRatio
 from fakegan.errors import UsageError
@@ -27,7 +27,7 @@ class FaceDataModule(pl.LightningDataModule):
         epoch_rows: Callable[[np.random.Generator], Rows],  # of an epoch, from its generator
         val_rows: Rows,
         batch_size: int,  # of one step
-        val_batch_size: int,  # at least
+        val_batch_size: int,  # at least, of faces of the smallest size
         seed: int,
         workers: int,  # DataLoader processes
         batch_key: str,  # where batch_size stands in the config, for error messages
@@ -44,7 +44,7 @@ class FaceDataModule(pl.LightningDataModule):
         super().__init__()
         self.batches = batches
         self.train_order = TrainOrder(epoch_rows, batch_size, seed)
-        self.val_order = DealtStoreOrder(val_rows, max(batch_size, val_batch_size))
+        self.val_order = DealtStoreOrder(val_rows, max(batch_size, at_once(val_batch_size, batches.size)))
         self.workers = workers
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:

@@ -23,14 +23,14 @@ C = TypeVar("C", bound=pl.Callback)
 
 def autoencoder(settings: RunSettings) -> pl.LightningModule:
     """conf/model: the adversarial autoencoder, with fresh weights; a UsageError for a class or option that is wrong."""
-    refuse_unreadable(settings.model.node["net"], "model.net", settings.trusted, kinds=lambda _: nn.Module)
-    return module(settings.model.node, "model", kept="autoencoder")
+    node = with_size(settings.model.node, settings.face_size)
+    refuse_unreadable(node["net"], "model.net", settings.trusted, kinds=lambda _: nn.Module)
+    return module(node, "model", kept="autoencoder")
 
 
 def classifier(settings: RunSettings) -> pl.LightningModule:
     """conf/classifier: as `autoencoder`; its networks take as many channels as the pipeline's view has."""
-    view = settings.pipeline.seen
-    node = with_channels(settings.classifier.node, 3 if view is None else view.channels)
+    node = classifier_node(settings)
     refuse_unreadable(node["net"], "classifier.net", settings.trusted, kinds=lambda _: nn.Module)
     made = module(node, "classifier", kept="net")
     if not isinstance(getattr(made, "net", None), nn.Module):
@@ -50,11 +50,27 @@ def _is_network(value: Any) -> bool:
     return isinstance(value, dict) and TARGET in value and not value.get("_partial_")
 
 
+def classifier_node(settings: RunSettings) -> Node:
+    """conf/classifier, whose networks fit the pipeline's view and the size of the faces."""
+    view = settings.pipeline.seen
+    return with_size(with_channels(settings.classifier.node, 3 if view is None else view.channels), settings.face_size)
+
+
+def with_size(node: Node, size: int) -> Node:
+    """A module's node; it and its networks know the faces' pixels a side, where they have the option `size`."""
+    fitted = {key: {**value, "size": size} if _takes_size(value) else value for key, value in node.items()}
+    return {**fitted, **({"size": size} if takes(node, "size") else {})}
+
+
+def _takes_size(value: Any) -> bool:
+    return _is_network(value) and takes(value, "size")
+
+
 def with_channels(node: Node, channels: int) -> Node:
     """A classifier's node whose networks take, or make, so many channels."""
     networks = {key: value for key, value in node.items() if _is_network(value)}
     for key, network in networks.items():
-        fitting = {option: channels for option in FOLLOWING["classifier"] if takes(network, option)}
+        fitting = {option: channels for option in ("in_channels", "out_channels") if takes(network, option)}
         if channels != 3 and not fitting and key == "net":
             raise UsageError(
                 f"classifier.net.{TARGET}={network[TARGET]} has no option in_channels, but the pipeline's view has "

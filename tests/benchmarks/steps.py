@@ -136,7 +136,7 @@ def classifier_rows(quick: bool) -> Iterator[Result]:
 
 def stored(folder: Path, batch: int) -> RealFakeDataModule:
     """Batches of reconstructions in a file."""
-    recon = Reconstructions(folder)
+    recon = Reconstructions(folder, 64)
     rows = np.arange(len(recon))
     return trainer.real_and_fake({"recon": recon}, rows % 2, VIEWS["reconstruction"], rows, batch)
 
