@@ -71,7 +71,7 @@ def encode(picture: Image.Image, format: str = "PNG", **options: object) -> byte
     return content.getvalue()
 
 
-def picture(seed: int, side: int = 48) -> Image.Image:
+def picture(seed: int, side: int = 64) -> Image.Image:
     """Blobs of colour: no two seeds are near copies."""
     blobs = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     return Image.fromarray(blobs).resize((side, side), Image.Resampling.BICUBIC)
