@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from fakegan import predict, sample
 from fakegan.data.arrays import at_once
+from fakegan.data.demo import demo_faces
+from fakegan.data.faces import built_in_store
 from fakegan.data.familiarity import Familiarity
 from fakegan.data.sheets import read_png, shrunk
 from fakegan.data.store import FaceStore
@@ -27,6 +29,7 @@ from fakegan.runs.config_file import give_places, write_down
 from fakegan.runs.folder import AUTOENCODER_FILE, AUTOENCODER_FOLDER
 from fakegan.runs.settings import EvaluateSettings, RunSettings
 from fakegan.stages import run as stages
+from tests.conftest import Compose
 from tests.helpers import elsewhere, picture, refusal, smooth_faces, tiny_run, write_store
 
 
@@ -164,7 +167,7 @@ def test_faces_and_runs_of_different_sizes_are_refused_by_both_names(
     run_dir = larger_run.paths.run_dir
     smaller = replace(larger_run.data, root=store_path, limit=None)
     asked = EvaluateSettings(str(run_dir), (), tmp_path / "out", (), "cpu", larger_run.paths.data_dir, smaller)
-    told = r"holds faces of 64x64 pixels, but the run learnt from faces of 128x128: .* --size 128$"
+    told = r"holds faces of 64x64 pixels, but the run learnt from faces of 128x128: score faces of 128x128 \(prepare --"
     with pytest.raises(UsageError, match=told):
         evaluate(asked, larger_run)
     told = r"holds faces of 64x64 pixels, but .* began with faces of 128x128: name the store .*, or start a new run$"
@@ -229,6 +232,19 @@ def test_faces_shrink_by_means_of_blocks() -> None:
     assert shrunk(face, 2)[..., 0].tolist() == [[3, 0], [0, 0]]
     assert shrunk(face, 4).tolist() == face.tolist()
     assert shrunk(np.stack([face, face]), 1)[:, 0, 0, 0].tolist() == [1, 1]  # 12 / 16
+
+
+def test_built_in_faces_are_the_same_people_at_every_size(compose_settings: Compose) -> None:
+    drawn = [np.array([face.image for face in demo_faces(6, size=size, workers=1)]) for size in (64, 128)]
+    assert drawn[1].shape == (6, 128, 128, 3)
+    for small, large in zip(drawn[0], shrunk(drawn[1], 64), strict=True):
+        assert np.corrcoef(small.ravel(), large.ravel())[0, 1] > 0.97
+    settings = compose_settings("data.demo_size=128", "data.demo_faces=100")
+    settings = replace(settings, data=replace(settings.data, root=None))
+    assert settings.face_size == 128
+    path = built_in_store(settings.data, settings.paths.data_dir)
+    assert (path.name, FaceStore.open(path).geometry.size) == ("demo-100-0-128px-r1", 128)
+    assert refusal("data.demo_size=100", "paths.run_dir=x") == "data.demo_size=100 must be one of 64, 128, 256"
 
 
 def test_familiarity_is_learnt_from_larger_faces() -> None:

@@ -194,7 +194,7 @@ def mirrored(pixels: Tensor, flip: Tensor) -> Tensor:  # uint8 (B, 64, 64, 3), b
     """The pictures; where `flip` is set, mirrored left to right.
 
     Torch mirrors pixels of three bytes fast if it is told that they are channels. All are mirrored, and then chosen
-    by words of eight bytes, (B, 1536): that takes less than picking out some.
+    by words of eight bytes: that takes less than picking out some.
     """
     all_mirrored = pixels.permute(0, 3, 1, 2).flip(3).permute(0, 2, 3, 1)
     a, b = (picture.flatten(1).view(torch.int64) for picture in (all_mirrored, pixels))

@@ -152,7 +152,7 @@ def _rows_to_score(detector: Detector, store: FaceStore, rows: Rows, own: bool) 
     if size != learnt:
         raise UsageError(
             f"{store.path} holds faces of {size}x{size} pixels, but the run learnt from faces of {learnt}x{learnt}: "
-            f"score faces that were prepared with --size {learnt}"
+            f"score faces of {learnt}x{learnt} (prepare --size, or data.demo_size)"
         )
     if store.geometry.shape() != detector.geometry.shape():
         raise UsageError(

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from fakegan.checks import SIZES, at_least
+from fakegan.checks import at_least
 from fakegan.config.building import TARGET, Node, completed, retargeted
 from fakegan.config.trust import NET_SOURCES, packages_to_resume, packages_to_trust, trust_names
 from fakegan.config.typed import REST, to_mapping, unknown
@@ -222,8 +222,8 @@ class RunSettings:
 
     @property
     def face_size(self) -> int:
-        """Pixels a side of the faces, as the store says; the built-in ones have the smallest size."""
-        return SIZES[0] if self.data.root is None else stored_size(self.data.root)
+        """Pixels a side of the faces, as the store says."""
+        return self.data.demo_size if self.data.root is None else stored_size(self.data.root)
 
     def batch_sizes(self) -> list[tuple[str, int]]:
         """Key and size of each network's training batch, in the order of the stages."""
@@ -241,7 +241,8 @@ class RunSettings:
         trained, the classifier where none is, how many processes feed it, where things are kept (the store's
         fingerprint says whether the faces are the same).
         """
-        no_effect = {"workers", "root"} | (set() if self.data.root is None else {"demo_faces", "demo_seed"})
+        of_demo = {"demo_faces", "demo_seed", "demo_size"}
+        no_effect = {"workers", "root", *(of_demo if self.data.root is not None else ())}
         data = {key: value for key, value in to_mapping(self.data).items() if key not in no_effect}
         data["split"]["autoencoder_share"] = self.data.split.share
         trains_autoencoder, trains_classifier = self.pipeline.needs_autoencoder, self.pipeline.trains_classifier
