@@ -132,7 +132,7 @@ class DealtStoreOrder(StoreOrder):
 
 
 class FaceBatches(Dataset[dict[str, Tensor]]):
-    """Batches by Draw: {"image" and/or "recon": uint8 (B, 64, 64, 3), "label", "row": int64, "flip": bool (B,)}."""
+    """Batches by Draw: {"image" and/or "recon": uint8 (B, size, size, 3), "label", "row": int64, "flip": bool (B,)}."""
 
     def __init__(self, arrays: Mapping[str, RowArray], labels: npt.NDArray[np.int64]) -> None:
         self.arrays = arrays
@@ -186,11 +186,11 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def on_device(batch: dict[str, Tensor], names: tuple[str, ...]) -> dict[str, Tensor]:
-    """The named pictures of a batch, mirrored where drawn and converted to float (B, 3, 64, 64) in [-1, 1]."""
+    """The named pictures of a batch, mirrored where drawn and converted to float (B, 3, size, size) in [-1, 1]."""
     return {name: to_unit(mirrored(batch[name], batch["flip"])) for name in names}
 
 
-def mirrored(pixels: Tensor, flip: Tensor) -> Tensor:  # uint8 (B, 64, 64, 3), bool (B,) -> (B, 64, 64, 3)
+def mirrored(pixels: Tensor, flip: Tensor) -> Tensor:  # uint8 (B, size, size, 3), bool (B,) -> (B, size, size, 3)
     """The pictures; where `flip` is set, mirrored left to right.
 
     Torch mirrors pixels of three bytes fast if it is told that they are channels. All are mirrored, and then chosen

@@ -72,7 +72,7 @@ class FaceDataModule(pl.LightningDataModule):
 
 
 class RealFacesDataModule(FaceDataModule):
-    """Real faces for the autoencoder: batches of {"image": float (B, 3, 64, 64) in [-1, 1], "row": int64 (B,)}."""
+    """Real faces for the autoencoder: batches of {"image": float (B, 3, size, size) in [-1, 1], "row": int64 (B,)}."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class RealFacesDataModule(FaceDataModule):
 
 
 class RealFakeDataModule(FaceDataModule):
-    """Real and fake faces through a view: {"x": float (B, C, 64, 64), "label": int64 (B,), "row": int64 (B,)}."""
+    """Real and fake faces through a view: {"x": float (B, C, size, size), "label": int64 (B,), "row": int64 (B,)}."""
 
     def __init__(
         self,
