@@ -76,6 +76,6 @@ def _radius(size: int) -> Floats:  # (S * S,), in cycles per picture
 @lru_cache(maxsize=1)
 def _rings(size: int) -> Floats:  # (K, S * S), for each ring the weights that average it
     ring = np.rint(_radius(size)).astype(np.int64)
-    members = (ring == np.arange(ring.max() + 1)[:, None]).astype(np.float64)
-    averages: Floats = members / members.sum(axis=1, keepdims=True)
+    averages: Floats = (ring == np.arange(ring.max() + 1)[:, None]).astype(np.float64)
+    averages /= averages.sum(axis=1, keepdims=True)  # in place: 95 MB where S is 256
     return averages
