@@ -35,7 +35,7 @@ PICTURES = {  # pictures of the analysis, by file name -> caption
 _MAX_ERRORS_BYTES = 2**30  # some 200 bytes a face
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PICTURE_NAME = re.compile(r"[A-Za-z0-9_-]+")
-_MAX_PICTURE_BYTES = 64 * 2**20  # the largest has some 500 kB
+_MAX_PICTURE_BYTES = 64 * 2**20  # the largest, of faces of 256 pixels, has some 3 MB
 _CURE = "delete its folder and run the analysis again"
 
 
