@@ -30,7 +30,7 @@ from fakegan.runs.folder import AUTOENCODER_FILE, AUTOENCODER_FOLDER
 from fakegan.runs.settings import EvaluateSettings, RunSettings
 from fakegan.stages import run as stages
 from tests.conftest import Compose
-from tests.helpers import elsewhere, picture, refusal, smooth_faces, tiny_run, write_store
+from tests.helpers import begin, elsewhere, picture, record, refusal, smooth_faces, tiny_run, write_store
 
 
 class FitsOneSize(nn.Module):
@@ -224,6 +224,25 @@ def test_a_detector_scores_larger_faces_in_smaller_batches(larger_run: RunSettin
     scores = detector.scores(FaceStore.open(larger_store).images)
     assert lengths == [64, 32]
     assert torch.isfinite(torch.from_numpy(scores)).all()
+
+
+@pytest.mark.slow
+def test_two_processes_reconstruct_larger_faces_as_one_does(larger_store: Path, tmp_path: Path) -> None:
+    """Each writes its share of the batches into its place in one file; the learning rates are 0."""
+    words = (
+        "pipeline=recon_classify",
+        "classifier=simple_cnn",
+        "model.optimizer.lr=0.0",
+        "classifier.optimizer.lr=0.0",
+    )
+    runs = [begin(larger_store, tmp_path / trainer, *words, f"trainer={trainer}") for trainer in ("cpu", "ddp_cpu")]
+    for settings in runs:
+        record(settings)
+    files = [next(settings.paths.artifact_dir.glob("reconstructions/a*/images.npy")) for settings in runs]
+    assert np.load(files[0]).shape[0] > 64  # more than one batch
+    assert files[0].read_bytes() == files[1].read_bytes()
+    one, two = (json.loads((settings.paths.run_dir / "metrics.json").read_text()) for settings in runs)
+    assert (one["val"], one["test"]) == (two["val"], two["test"])
 
 
 def test_faces_shrink_by_means_of_blocks() -> None:
