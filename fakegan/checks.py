@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+SIZES = (64, 128, 256)  # pixels a side that faces may have; the first is meant where a file or a signature states none
+
 
 def at_least(lowest: float, **values: float) -> None:
     """Raise a ValueError for the first option that is below `lowest` or not a number."""
@@ -15,11 +17,11 @@ def at_least(lowest: float, **values: float) -> None:
             raise ValueError(f"{name}={value} must be {lowest} or more")
 
 
-def one_of(choices: Collection[str], **values: str) -> None:
+def one_of(choices: Collection[object], **values: object) -> None:
     """Raise a ValueError for the first option that is not among the choices."""
     for name, value in values.items():
         if value not in choices:
-            raise ValueError(f"{name}={value!r:.80} must be one of {', '.join(choices)}")
+            raise ValueError(f"{name}={value!r:.80} must be one of {', '.join(map(str, choices))}")
 
 
 def a_share(**values: float) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from fakegan.config.building import Node, build, untrained
 from fakegan.config.sizes import refuse_larger
 from fakegan.config.trust import NET_SOURCES, packages_to_trust, refuse_untrusted, trust_names, trusted_object
-from fakegan.data.arrays import RowArray
+from fakegan.data.arrays import RowArray, at_once
 from fakegan.data.build import Outcome
 from fakegan.data.colour import UNUSABLE
 from fakegan.data.familiarity import Familiarity
@@ -42,7 +42,7 @@ from fakegan.system.devices import describe, float32_convolutions
 from fakegan.system.shell import as_override, command, expanded
 from fakegan.views import VIEWS, View, view
 
-BATCH = 256  # faces at a time
+BATCH = 256  # faces of the smallest size at a time, fewer of larger ones
 Progress = Callable[[int], None]  # called with the number of faces just done
 
 
@@ -56,7 +56,7 @@ class NetSpec:
 
 @torch.inference_mode()
 @float32_convolutions()
-def reconstruct(autoencoder: nn.Module, pixels: Tensor) -> Tensor:  # uint8 (B, 64, 64, 3) -> the same
+def reconstruct(autoencoder: nn.Module, pixels: Tensor) -> Tensor:  # uint8 (B, size, size, 3) -> the same
     """Faces through the autoencoder and back to uint8; stored and scored reconstructions both come from here.
 
     Raises:
@@ -101,7 +101,8 @@ class Detector:
             raise FakeganError(f"view {self.view_name!r} needs an autoencoder, but this detector has none")
 
     def _built(self, spec: NetSpec, name: str, channels: int) -> nn.Module:
-        net = trusted_net(spec.net, spec.weights, f"{name}.net", lambda _: (1, channels, 64, 64), self.trust)
+        shape = (1, channels, self.geometry.size, self.geometry.size)
+        net = trusted_net(spec.net, spec.weights, f"{name}.net", lambda _: shape, self.trust)
         return net.to(self.device).eval().requires_grad_(False)
 
     @property
@@ -117,7 +118,7 @@ class Detector:
 
     def scores(
         self,
-        images: RowArray,  # (N, 64, 64, 3), may be a memory map
+        images: RowArray,  # (N, size, size, 3), may be a memory map
         rows: npt.NDArray[np.int64] | None = None,  # which of them, in this order; default: all
         progress: Progress | None = None,
     ) -> npt.NDArray[np.float64]:
@@ -128,16 +129,17 @@ class Detector:
     @float32_convolutions()
     def margins(
         self,
-        images: RowArray,  # (N, 64, 64, 3), may be a memory map
+        images: RowArray,  # (N, size, size, 3), may be a memory map
         rows: npt.NDArray[np.int64] | None = None,  # which of them, in this order; default: all
         progress: Progress | None = None,
     ) -> npt.NDArray[np.float64]:
         """Log odds of fake before the temperature, (N,), in eval mode."""
         rows = np.arange(len(images)) if rows is None else rows  # type: ignore[arg-type]
         margins = np.empty(len(rows))
-        for start in range(0, len(rows), BATCH):
-            batch = rows[start : start + BATCH]
-            pixels = torch.from_numpy(np.ascontiguousarray(images[batch])).to(self.device)  # (B, 64, 64, 3)
+        length = at_once(BATCH, self.geometry.size)
+        for start in range(0, len(rows), length):
+            batch = rows[start : start + length]
+            pixels = torch.from_numpy(np.ascontiguousarray(images[batch])).to(self.device)  # (B, size, size, 3)
             found = self._log_odds(pixels)
             if self.flip_average:
                 found = (found + self._log_odds(pixels.flip(2))) / 2
@@ -162,7 +164,7 @@ class Detector:
     ) -> list[Row]:
         """A row for each picture, in order: the same as `python -m fakegan.predict` gives the same files.
 
-        Each is prepared as the run's training pictures were: the shape of a square, colours, 64x64. Whether a picture
+        Each is prepared as the run's training pictures were: the shape of a square, colours, size. Whether a picture
         took part in training is known by its file's bytes, so of a path, or of an array that was prepared as one.
 
         Raises:
@@ -174,7 +176,7 @@ class Detector:
     def rows(self, outcomes: Iterable[tuple[str, Outcome]]) -> Iterator[tuple[Outcome, Row]]:
         """Each picture's face, or the reason why there is none, and its row, in order; scored batch by batch."""
         left = iter(outcomes)
-        while batch := list(islice(left, BATCH)):
+        while batch := list(islice(left, at_once(BATCH, self.geometry.size))):
             faces = [outcome for _, outcome in batch if isinstance(outcome, Face)]
             scored = iter(self._rows(faces) if faces else [])
             for name, outcome in batch:
@@ -183,7 +185,7 @@ class Detector:
 
     def _rows(self, faces: Sequence[Face]) -> list[Row]:
         """A row for each face, still without its file's name; all are scored as one batch."""
-        pixels = np.stack([face.pixels for face in faces])  # (N, 64, 64, 3)
+        pixels = np.stack([face.pixels for face in faces])  # (N, size, size, 3)
         scores = self.scores(pixels)
         verdicts = np.where(unsure(scores, *self.band), UNSURE, np.array(VERDICTS)[(scores >= self.threshold) * 1])
         known = self.knows(np.array([face.sha256 for face in faces]))
@@ -196,6 +198,9 @@ class Detector:
             warnings = ["took part in training"] if known[i] else []
             if face.profile == UNUSABLE:
                 warnings.append("its colour profile cannot be used: colours count as sRGB")
+            if min(face.width, face.height) < self.geometry.size:
+                enlarged = f"{face.width}x{face.height}: enlarged to {self.geometry.size}x{self.geometry.size}"
+                warnings.append(f"{enlarged}, and enlarged faces have no detail to judge")
             rows.append(Row("", float(scores[i]), str(verdicts[i]), "; ".join([*warnings, *unlike[i]])))
         return rows
 
@@ -295,8 +300,6 @@ class Detector:
             raise ValueError("the pictures of training are no list of digests")
         if self.seen_labels.dtype != np.int64 or self.seen_labels.ndim != 1:
             raise ValueError("the labels of training are no list of numbers")
-        if self.geometry.size != Geometry().size:
-            raise ValueError("its faces are of another size")
         side = np.array([self.geometry.size])
         blank = np.zeros((1, *side, *side, 3), dtype=np.uint8)
         if not np.isfinite(self.margins(blank)).all():

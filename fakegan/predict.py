@@ -187,13 +187,14 @@ class Grid:
 
         if not self.faces:
             return f"{self.path} was not drawn: no picture could be read."
-        shown = [torch.from_numpy(np.stack(self.faces)).to(self.detector.device)]
-        if self.detector.autoencoder is not None:
-            shown.append(reconstruct(self.detector.autoencoder, shown[0]))
-            shown.append(residual_pixels(*shown))
-        starts = range(0, len(self.faces), _GRID_COLUMNS)
-        columns = [slice(start, start + _GRID_COLUMNS) for start in starts]
-        bands = [sheet([row[band].cpu().numpy() for row in shown], self.captions[band]) for band in columns]
+        bands = []
+        for start in range(0, len(self.faces), _GRID_COLUMNS):
+            band = slice(start, start + _GRID_COLUMNS)
+            shown = [torch.from_numpy(np.stack(self.faces[band])).to(self.detector.device)]
+            if self.detector.autoencoder is not None:
+                shown.append(reconstruct(self.detector.autoencoder, shown[0]))
+                shown.append(residual_pixels(*shown))
+            bands.append(sheet([row.cpu().numpy() for row in shown], self.captions[band]))
         try:
             write_png(self.path, stack(bands))
         except OSError as error:

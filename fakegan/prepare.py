@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from fakegan.checks import SIZES
 from fakegan.cli.commands import Parser, add_max_megapixels, at_least, new_path, path, run
 from fakegan.data.build import Recipe, Source, build_store
 from fakegan.data.damage import unchecked
@@ -47,7 +48,7 @@ def _prepare(given: list[str]) -> int:
         raise UsageError("--groups says itself what belongs together: leave out --group-by")
     recipe = Recipe(
         _sources(options),
-        Geometry(crop=not options.no_crop, max_megapixels=options.max_megapixels, to_srgb=not options.ignore_profiles),
+        Geometry(options.size, not options.no_crop, options.max_megapixels, not options.ignore_profiles),
         groups=options.groups,
         group_by=options.group_by,
         limit=options.limit,
@@ -129,7 +130,7 @@ def _value_range(text: str) -> ValueRange:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=_COMMAND,
-        description="Pictures of faces into a face store: 64x64, one geometry for real and fake.",
+        description="Pictures of faces into a face store: one geometry for real and fake.",
         epilog=_EXAMPLES,
     )
     add = parser.add_argument
@@ -155,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a group is the pictures of a folder, or those named alike before a last number (video3_0001.png)",
     )
     add("--out", type=new_path, required=True, metavar="DIR", help="the store")
+    add("--size", type=int, choices=SIZES, default=SIZES[0], help=f"pixels a side of every face ({SIZES[0]})")
     add("--workers", type=at_least(1), default=cores(), metavar="N", help="processes (default: cores)")
     add("--limit", type=at_least(1), metavar="N", help="the first N of each source, in the order of names")
     add("--overwrite", action="store_true", help="replace the store at --out")

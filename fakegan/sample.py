@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tqdm import tqdm
 
+from fakegan.checks import SIZES
 from fakegan.cli.commands import Parser, at_least, new_path, path, run
 from fakegan.config.trust import trust_names
+from fakegan.data.arrays import at_once
 from fakegan.data.sheets import write_png
 from fakegan.errors import FakeganError, UsageError
 from fakegan.runs.config_file import read_run
@@ -33,7 +35,7 @@ if TYPE_CHECKING:  # --help does not wait for torch
 
 _COMMAND = shown("sample")
 _PICTURE_VIEWS = ("pixels", "reconstruction")  # a generator of these views makes faces
-_BATCH = 256
+_BATCH = 256  # faces of the smallest size at a time, fewer of larger ones
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,17 +48,20 @@ def _sample(given: list[str]) -> int:
     with signals.exit_at_once():  # torch takes long to load, and leaves nothing to be undone
         from fakegan.system.devices import use_device
 
-    sample(options.run, options.out, options.count, options.seed, use_device(options.device), options.trust)
+    size = sample(options.run, options.out, options.count, options.seed, use_device(options.device), options.trust)
     print(f"{options.count:,} faces: {options.out}")
     source = shlex.quote(f"dcgan={local_path(options.out)}")
-    print(f"Next: {called('prepare')} --fake {source} --real NAME=PATH --out data/NAME")
+    alike = "" if size == SIZES[0] else f" --size {size}"
+    print(f"Next: {called('prepare')} --fake {source} --real NAME=PATH{alike} --out data/NAME")
     evaluate = command("evaluate.py", "run=ANOTHER_RUN", "data=faces", "data.root=data/NAME")
     print(f"then: {evaluate}   (this one has learnt them as fakes)")
     return 0
 
 
-def sample(run_dir: Path, out: Path, count: int, seed: int, device: torch.device, trust: Sequence[str] = ()) -> None:
+def sample(run_dir: Path, out: Path, count: int, seed: int, device: torch.device, trust: Sequence[str] = ()) -> int:
     """Faces of the run's generator as `out`/000000.png and so on; the same seed gives the same bytes on one machine.
+
+    Returns their pixels a side.
 
     Raises:
         UsageError: no such run, a run whose generator makes no pictures, `out` taken.
@@ -68,7 +73,9 @@ def sample(run_dir: Path, out: Path, count: int, seed: int, device: torch.device
 
     out, run_dir = out.resolve(), run_dir.parent if run_dir.is_file() else run_dir
     _refuse_taken(out)
-    generator = _load_generator(run_dir, trust).to(device).eval()
+    generator, side = _load_generator(run_dir, trust)
+    generator.to(device).eval()
+    length = at_once(_BATCH, side)
     noise = torch.Generator().manual_seed(seed)  # the CPU's, so that every device is given the same noise
     with (
         disk_errors(out),
@@ -76,17 +83,21 @@ def sample(run_dir: Path, out: Path, count: int, seed: int, device: torch.device
         torch.inference_mode(),
         tqdm(total=count, disable=quiet() or None, unit="faces") as progress,
     ):
-        for start in range(0, count, _BATCH):
-            size = min(_BATCH, count - start)
+        for start in range(0, count, length):
+            size = min(length, count - start)
             faces = to_uint8(generator(torch.randn(size, int(cast(Any, generator).latent), generator=noise).to(device)))
             for number, face in enumerate(faces.cpu().numpy(), start):
                 write_png(folder / f"{number:06d}.png", face)
             progress.update(size)
         _refuse_taken(out)  # again: someone else may have written it in the meantime
+    return side
 
 
-def _load_generator(run_dir: Path, trust: Sequence[str]) -> nn.Module:
-    """The generator of a run in eval mode; it has made a face, so that a wrong file shows before there is a folder."""
+def _load_generator(run_dir: Path, trust: Sequence[str]) -> tuple[nn.Module, int]:
+    """The generator of a run in eval mode, and its faces' pixels a side.
+
+    It has made a face, so that a wrong file shows before there is a folder.
+    """
     import torch
 
     from fakegan.data.pixels import to_uint8
@@ -109,9 +120,9 @@ def _load_generator(run_dir: Path, trust: Sequence[str]) -> nn.Module:
         generator: Any = trusted_net(content["net"], content["weights"], "net", lambda net: (1, net.latent), names)  # type: ignore[arg-type, return-value]
         with torch.inference_mode():
             face = generator.eval()(torch.zeros(1, int(generator.latent)))
-        if not torch.isfinite(face).all() or to_uint8(face).shape != (1, 64, 64, 3):
+        if not torch.isfinite(face).all() or to_uint8(face).shape not in [(1, size, size, 3) for size in SIZES]:
             raise ValueError("it makes no faces")
-    return generator  # type: ignore[no-any-return]
+    return generator, len(face[0, 0])
 
 
 def _no_generator(run_dir: Path) -> FakeganError:

@@ -22,7 +22,7 @@ class View:
 
     channels: int
     arrays: tuple[str, ...]  # that it is made from: "image", "recon"
-    function: Callable[..., Tensor]  # takes these arrays, each float (B, 3, 64, 64) in [-1, 1]
+    function: Callable[..., Tensor]  # takes these arrays, each float (B, 3, size, size) in [-1, 1]
     trains: bool = True  # whether a classifier learns from it; False: its size is the score (nets/recon_error.py)
 
     @property
@@ -30,7 +30,7 @@ class View:
         """Whether an autoencoder must come first."""
         return "recon" in self.arrays
 
-    def __call__(self, arrays: dict[str, Tensor]) -> Tensor:  # -> (B, channels, 64, 64)
+    def __call__(self, arrays: dict[str, Tensor]) -> Tensor:  # -> (B, channels, size, size)
         """The classifier's input from a batch of arrays by name."""
         return self.function(*(arrays[name] for name in self.arrays))
 

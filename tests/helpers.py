@@ -55,11 +55,13 @@ from fakegan.training.datamodules import RealFacesDataModule, RealFakeDataModule
 from fakegan.views import VIEWS
 
 
-def smooth_faces(count: int, rng: np.random.Generator, checkerboard: float = 0.0) -> npt.NDArray[np.uint8]:
-    """Smooth random colour fields (count, 64, 64, 3); fakes get a checkerboard of that amplitude."""
-    coarse = rng.uniform(60, 190, (count, 4, 4, 3)).repeat(16, axis=1).repeat(16, axis=2)
-    board = checkerboard * (2 * (np.indices((64, 64)).sum(axis=0) % 2) - 1)
-    noise = rng.normal(0, 2, (count, 64, 64, 3))
+def smooth_faces(
+    count: int, rng: np.random.Generator, checkerboard: float = 0.0, size: int = 64
+) -> npt.NDArray[np.uint8]:
+    """Smooth random colour fields (count, size, size, 3); fakes get a checkerboard of that amplitude."""
+    coarse = rng.uniform(60, 190, (count, 4, 4, 3)).repeat(size // 4, axis=1).repeat(size // 4, axis=2)
+    board = checkerboard * (2 * (np.indices((size, size)).sum(axis=0) % 2) - 1)
+    noise = rng.normal(0, 2, (count, size, size, 3))
     return np.clip(coarse + board[..., None] + noise, 0, 255).astype(np.uint8)
 
 
@@ -70,7 +72,7 @@ def encode(picture: Image.Image, format: str = "PNG", **options: object) -> byte
     return content.getvalue()
 
 
-def picture(seed: int, side: int = 48) -> Image.Image:
+def picture(seed: int, side: int = 64) -> Image.Image:
     """Blobs of colour: no two seeds are near copies."""
     blobs = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     return Image.fromarray(blobs).resize((side, side), Image.Resampling.BICUBIC)
@@ -238,9 +240,9 @@ def elsewhere(settings: RunSettings, name: str) -> RunSettings:
     return replace(settings, paths=replace(settings.paths, run_dir=settings.paths.run_dir.with_name(name)))
 
 
-def write_store(path: Path, faces: Iterable[tuple[npt.NDArray[np.uint8], str, int, str]]) -> Path:
-    """A store of faces: pixels (64, 64, 3), file, label and source of each."""
-    with StoreWriter(path, Geometry()) as writer:
+def write_store(path: Path, faces: Iterable[tuple[npt.NDArray[np.uint8], str, int, str]], size: int = 64) -> Path:
+    """A store of faces: pixels (size, size, 3), file, label and source of each."""
+    with StoreWriter(path, Geometry(size)) as writer:
         for pixels, file, label, source in faces:
             face = face_from_pixels(np.asarray(pixels))
             writer.append(face.pixels, Row.of(face, file=file, label=label, source=source))

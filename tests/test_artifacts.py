@@ -104,11 +104,11 @@ def test_reconstructions_by_store_row(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     np.save(tmp_path / "images.npy", images)
     np.save(tmp_path / "rows.npy", np.array([2, 5, 9]))
-    recon = Reconstructions(tmp_path)
+    recon = Reconstructions(tmp_path, 64)
     assert np.array_equal(recon[np.array([9, 2])], images[[2, 0]])
     for missing in (0, 3, 10):
         with pytest.raises(KeyError, match=f"store row {missing} "):
             recon[np.array([2, missing])]
     np.save(tmp_path / "images.npy", images.astype(np.float32))
     with pytest.raises(FakeganError, match="damaged"):
-        Reconstructions(tmp_path)
+        Reconstructions(tmp_path, 64)

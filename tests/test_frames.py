@@ -40,8 +40,8 @@ def _draw(folder: Path, names: Sequence[str], films: bool) -> Path:
     """A picture for each name: frames of films, FRAMES each, that differ by noise; or each picture another."""
     for i, name in enumerate(names):
         rng = np.random.default_rng(i // FRAMES if films else i)
-        pixels = rng.integers(0, 256, (8, 8, 3)).repeat(4, axis=0).repeat(4, axis=1)
-        noise = np.random.default_rng(1000 + i).integers(-50, 51, (8, 8, 1)).repeat(4, axis=0).repeat(4, axis=1)
+        pixels = rng.integers(0, 256, (8, 8, 3)).repeat(8, axis=0).repeat(8, axis=1)
+        noise = np.random.default_rng(1000 + i).integers(-50, 51, (8, 8, 1)).repeat(8, axis=0).repeat(8, axis=1)
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.clip(pixels + noise * films, 0, 255).astype(np.uint8)).save(path)

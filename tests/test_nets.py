@@ -66,6 +66,34 @@ def test_classifiers_give_two_logits_and_the_generator_pictures(channels: int) -
     assert len({id(m) for m in norms}) == 2  # the study's notebook used one twice
 
 
+@pytest.mark.parametrize(("size", "cnn", "alex", "layers"), [(64, 27, 2, 4), (128, 59, 6, 5), (256, 123, 6, 6)])
+def test_networks_fit_faces_of_every_size(size: int, cnn: int, alex: int, layers: int) -> None:
+    generator, discriminator = DCGANGenerator(5, 4, size=size), DCGANDiscriminator(width=4, size=size)
+    samples = generator(torch.randn(2, 5))
+    assert samples.shape == (2, 3, size, size)
+    for net, shape in (
+        (SimpleCNN(size=size), (16, cnn, cnn)),
+        (AlexNet(width=4, hidden=8, size=size), (16, alex, alex)),
+        (discriminator, (32, 4, 4)),
+    ):
+        assert net(samples).shape == (2, 2)
+        assert net.features(samples).shape == (2, *shape)
+    for net, kind in ((generator, nn.ConvTranspose2d), (discriminator, nn.Conv2d)):
+        channels = [module.out_channels for module in net.modules() if isinstance(module, kind)]
+        assert len(channels) == layers + 1  # one more for each doubling
+    score = PatchDiscriminator(4)(samples)
+    assert score.shape == (2, 1, size // 16, size // 16)
+    assert AutoGAN(1, 4).encoder(samples).shape == (2, 16, size // 4, size // 4)
+
+
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [(SimpleCNN, 28_082), (AlexNet, 4_570_946), (DCGANDiscriminator, 2_773_826), (DCGANGenerator, 3_576_707)],
+)
+def test_the_smallest_faces_have_the_networks_that_they_always_had(make: type[nn.Module], count: int) -> None:
+    assert sum(weights.numel() for weights in make().parameters()) == count
+
+
 def test_a_narrow_alexnet_keeps_torchvisions_proportions() -> None:
     shapes = [tuple(m.weight.shape[:2]) for m in AlexNet(width=16, hidden=8).features if isinstance(m, nn.Conv2d)]
     assert shapes == [(16, 3), (48, 16), (96, 48), (64, 96), (64, 64)]  # a quarter of torchvision's
@@ -106,6 +134,10 @@ def test_dcgans_weights_start_as_in_the_paper(kind: type[nn.Module]) -> None:
         (AlexNet, {"imagenet": True, "width": 16}, "set width=64, not 16"),
         (AlexNet, {"imagenet": True, "in_channels": 9}, "takes RGB, not a view of 9 channels"),
         (ReconError, {"norm": "l3"}, "l1, l2, linf, local_detail"),
+        (SimpleCNN, {"size": 100}, "size=100 must be one of 64, 128, 256"),
+        (AlexNet, {"size": 32}, "size=32 must be one of"),
+        (DCGANGenerator, {"size": 512}, "size=512 must be one of"),
+        (DCGANDiscriminator, {"size": "64"}, "size='64' must be one of"),
     ],
 )
 def test_an_option_out_of_range_is_refused(make: Callable[..., nn.Module], options: dict[str, Any], words: str) -> None:

@@ -135,7 +135,7 @@ def test_test_faces_never_touch_an_earlier_stage(finished_once: RunSettings, tmp
     for part in ("classifier", "autoencoder"):
         for name, weight in first[part]["weights"].items():
             assert torch.equal(weight, second[part]["weights"][name]), name
-    (reconstructed,) = [Reconstructions(p) for p in again.paths.artifact_dir.glob("reconstructions/a*")]
+    (reconstructed,) = [Reconstructions(p, 64) for p in again.paths.artifact_dir.glob("reconstructions/a*")]
     assert not np.isin(reconstructed.rows, run_of(again).faces.splits.test).any()
 
 

@@ -21,9 +21,19 @@ def test_a_wave_has_its_power_on_its_own_ring(down: int, across: int, radius: in
 
 
 def test_rings_are_counted_in_waves_a_picture() -> None:
-    assert frequencies()[[16, 32]].tolist() == [0.25, 0.5]  # the last is Nyquist's
-    with pytest.raises(ValueError, match="64, 64"):
-        azimuthal_power(np.zeros((1, 32, 32)))
+    assert frequencies(64)[[16, 32]].tolist() == [0.25, 0.5]  # the last is Nyquist's
+    with pytest.raises(ValueError, match="32, 64"):
+        azimuthal_power(np.zeros((1, 32, 64)))
+
+
+@pytest.mark.parametrize("size", [128, 256])
+def test_waves_of_the_same_pixels_have_the_same_frequency_at_every_size(size: int) -> None:
+    waves = np.cos(2 * np.pi * np.arange(size) / 8) + np.zeros((1, size, size))  # of 8 pixels
+    power = azimuthal_power(waves)[0]
+    assert len(power) == len(frequencies(size)) == round(size / 2 * 2**0.5) + 1
+    assert frequencies(size)[power.argmax()] == 1 / 8
+    assert high_frequency(waves)[0] < 1e-9
+    assert high_frequency(np.cos(2 * np.pi * np.arange(size) / 2) + np.zeros((1, size, size)))[0] > 0.5
 
 
 def test_white_noise_is_flat_at_its_variance() -> None:

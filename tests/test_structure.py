@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,17 @@ def test_a_file_of_a_runs_folder_is_named_in_one_place() -> None:
     for path in FILES:
         texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
         assert path.name == "folder.py" or not texts & names, path
+
+
+def test_no_code_takes_faces_for_64x64() -> None:
+    """The store's geometry says their size."""
+    for path in FILES:
+        if path.name == "portrait.py":  # which has noise of 64 knots a side
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            parts = node.args if isinstance(node, ast.Call) else getattr(node, "elts", [])
+            numbers = [part.value if isinstance(part, ast.Constant) else None for part in parts]
+            assert (64, 64) not in pairwise(numbers), path
 
 
 def test_train_py_lists_the_stages_of_a_run() -> None:

@@ -148,7 +148,7 @@ def test_every_option_has_an_explanation(monkeypatch: pytest.MonkeyPatch, choice
     whole = _help_of(monkeypatch, "=".join(choice), columns=80)
     assert max(map(len, whole.splitlines())) <= 80
     text = whole.partition("KEY=VALUE:")[2].partition("\n\nFolders")[0]
-    assert not re.search(r"\.(in_channels|out_channels|folder|monitor|mode|stage|_partial_) ", text)
+    assert not re.search(r"\.(in_channels|out_channels|size|folder|monitor|mode|stage|_partial_) ", text)
     lines = [line for line in text.splitlines() if line.strip()]
     for line, below in zip(lines, [*lines[1:], ""], strict=True):
         alone = re.fullmatch(r"  (\S+)( +\S+)?", line) is not None

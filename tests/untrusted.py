@@ -75,7 +75,7 @@ def detector(folder: Path, node: Any, weights: Any = None) -> Callable[..., Any]
 def autoencoder(folder: Path, node: Any) -> Callable[..., Any]:
     path = folder / AUTOENCODER_FILE
     save_checkpoint({"net": node, "weights": AutoGAN(1, 4).state_dict()}, path)
-    return lambda trust=(): load_autoencoder(path, trust)
+    return lambda trust=(): load_autoencoder(path, 64, trust)
 
 
 def generator(folder: Path, node: Any) -> Callable[..., Any]:

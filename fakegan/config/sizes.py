@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 _PARTS, _FREE_PARTS = 50, 10_000  # modules, parameters and buffers: for each in the file, and besides
 _NUMBERS, _FREE_NUMBERS = 10, 2**28  # numbers in them; torchvision's AlexNet has 61 million that ours throws away
-_OUTPUT_NUMBERS = 2**26  # of any layer for one face: 60 times the widest of the shipped networks
+_OUTPUT_NUMBERS = 2**26  # of any layer for one face: 7 times the widest of the shipped networks
 
 
 def refuse_larger(

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fakegan.checks import SIZES
+
 HEADER_BYTES = 128  # of the array of pictures, whatever their number, so that the header can be written last
 Rows = npt.NDArray[np.int64]  # store rows
 
@@ -16,7 +18,15 @@ Rows = npt.NDArray[np.int64]  # store rows
 class RowArray(Protocol):
     """Pictures by store row: a store's images, or reconstructions of some of them."""
 
-    def __getitem__(self, rows: Any, /) -> npt.NDArray[np.uint8]: ...  # (B, 64, 64, 3)
+    def __getitem__(self, rows: Any, /) -> npt.NDArray[np.uint8]: ...  # (B, size, size, 3)
+
+
+def at_once(
+    count: int,  # of faces of the smallest size
+    size: int,  # pixels a side
+) -> int:
+    """How many faces of this size have as many pixels as `count` of the smallest; one at least."""
+    return max(1, count * SIZES[0] ** 2 // size**2)
 
 
 def map_array(path: Path) -> npt.NDArray[Any]:

@@ -144,7 +144,7 @@ class DealtStoreOrder(StoreOrder):
 
 
 class FaceBatches(Dataset[dict[str, Tensor]]):
-    """Batches by Draw: {"image" and/or "recon": uint8 (B, 64, 64, 3), "label", "row": int64, "flip": bool (B,)}.
+    """Batches by Draw: {"image" and/or "recon": uint8 (B, size, size, 3), "label", "row": int64, "flip": bool (B,)}.
 
     A training batch has random bits besides: int64 (B,), "key" of each face, and (1,), "batch_key", the same in every
     process. Where faces are mixed, "partner" has the position of each face's partner in the batch: as many as there are
@@ -154,6 +154,12 @@ class FaceBatches(Dataset[dict[str, Tensor]]):
     def __init__(self, arrays: Mapping[str, RowArray], labels: npt.NDArray[np.int64]) -> None:
         self.arrays = arrays
         self.labels = labels
+
+    @property
+    def size(self) -> int:
+        """Pixels a side of the faces."""
+        none = np.zeros(0, dtype=np.int64)
+        return int(next(iter(self.arrays.values()))[none].shape[1])
 
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
         batch: dict[str, npt.NDArray[Any]]
@@ -197,15 +203,15 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def on_device(batch: dict[str, Tensor], names: tuple[str, ...]) -> dict[str, Tensor]:
-    """The named pictures of a batch, mirrored where drawn and converted to float (B, 3, 64, 64) in [-1, 1]."""
+    """The named pictures of a batch, mirrored where drawn and converted to float (B, 3, size, size) in [-1, 1]."""
     return {name: to_unit(mirrored(batch[name], batch["flip"])) for name in names}
 
 
-def mirrored(pixels: Tensor, flip: Tensor) -> Tensor:  # uint8 (B, 64, 64, 3), bool (B,) -> (B, 64, 64, 3)
+def mirrored(pixels: Tensor, flip: Tensor) -> Tensor:  # uint8 (B, size, size, 3), bool (B,) -> (B, size, size, 3)
     """The pictures; where `flip` is set, mirrored left to right.
 
     Torch mirrors pixels of three bytes fast if it is told that they are channels. All are mirrored, and then chosen
-    by words of eight bytes, (B, 1536): that takes less than picking out some.
+    by words of eight bytes: that takes less than picking out some.
     """
     all_mirrored = pixels.permute(0, 3, 1, 2).flip(3).permute(0, 2, 3, 1)
     a, b = (picture.flatten(1).view(torch.int64) for picture in (all_mirrored, pixels))

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from fakegan.data.arrays import at_once
 from fakegan.data.duplicates import Duplicates, find_duplicates
 from fakegan.data.formats import ImageError, describe_left_out
 from fakegan.data.frames import GroupBy, Names
@@ -38,7 +39,7 @@ from fakegan.labels import REAL
 from fakegan.system.log import quiet
 from fakegan.system.pool import in_order
 
-CHUNK = 32  # pictures a worker reads at a time: 400 kB of faces on the way back
+CHUNK = 32  # small pictures that a worker reads at a time, fewer of larger ones: 400 kB of faces on the way back
 _OWN_GROUP = re.compile("[0-9a-f]{16}")  # the name of the group of a picture that is alone in it
 
 Outcome = Face | str  # the reason where there is no face
@@ -100,7 +101,8 @@ def build_store(
         FakeganError: a source of which nothing could be read, a full disk, a dead worker.
     """
     grouping = Grouping.of_recipe(recipe.groups, recipe.group_by)
-    containers = [open_container(source.path, recipe.value_range, source.inside) for source in recipe.sources]
+    value_range, size = recipe.value_range, recipe.geometry.size
+    containers = [open_container(source.path, value_range, source.inside, size) for source in recipe.sources]
     with ExitStack() as stack:
         writer = None if dry_run else stack.enter_context(StoreWriter(out, recipe.geometry, overwrite))
         summaries, total = _count(recipe, containers)
@@ -148,7 +150,7 @@ def _chunks(recipe: Recipe, containers: Sequence[Container]) -> Iterator[_Chunk]
     for source, container in zip(recipe.sources, containers, strict=True):
         left = None if recipe.limit is None else recipe.limit - taken[source.name]
         names = islice((name for name, other in container.entries() if not other), left)
-        while part := list(islice(names, CHUNK)):
+        while part := list(islice(names, at_once(CHUNK, recipe.geometry.size))):
             taken[source.name] += len(part)
             yield _Chunk(source, container, part)
 
@@ -232,7 +234,7 @@ def _summarise(
         own = numbers == found.source_numbers[source.name]
         source.exact, source.near = int(duplicates.exact[own].sum()), int(duplicates.near[own].sum())
     unused = len(grouping.declared) - len(grouping.used)
-    summary = Summary(sources, both_classes=duplicates.both_classes, unused_groups=unused)
+    summary = Summary(sources, recipe.geometry.size, both_classes=duplicates.both_classes, unused_groups=unused)
     if recipe.group_by:
         summary.grouped = recipe.group_by, len(found.group_names)
     elif not recipe.groups:
@@ -255,7 +257,7 @@ def read_pictures(
     cannot be listed, a broken archive, and one without pictures have a line with the reason. Memory does not grow
     with their number.
     """
-    chunks = _path_chunks(paths, Counter() if left_out is None else left_out)
+    chunks = _path_chunks(paths, at_once(CHUNK, geometry.size), Counter() if left_out is None else left_out)
     for chunk, outcomes in _read_chunks(chunks, geometry, workers, count_pictures(paths)):
         names = (f"{chunk.source.prefix}{name}" for name in chunk.names)
         yield from zip(names, outcomes, strict=True)
@@ -266,9 +268,9 @@ def count_pictures(paths: Sequence[Path]) -> int:
     return sum(1 for _ in _pictures(paths, Counter()))
 
 
-def _path_chunks(paths: Sequence[Path], left_out: Counter[str]) -> Iterator[_Chunk]:
+def _path_chunks(paths: Sequence[Path], length: int, left_out: Counter[str]) -> Iterator[_Chunk]:
     for (container, prefix), pictures in groupby(_pictures(paths, left_out), key=itemgetter(0, 1)):
-        while part := [name for _, _, name in islice(pictures, CHUNK)]:
+        while part := [name for _, _, name in islice(pictures, length)]:
             yield _Chunk(Source("", REAL, Path(), prefix=prefix), container, part)
 
 
@@ -304,7 +306,7 @@ def _read_chunks(
     count: int,  # of pictures
 ) -> Iterator[tuple[_Chunk, list[Outcome]]]:
     """Reads chunks in their order, in worker processes."""
-    workers = min(workers, -(-count // CHUNK))
+    workers = min(workers, -(-count // at_once(CHUNK, geometry.size)))
     begin = partial(one_large_picture_at_a_time, multiprocessing.get_context("spawn").Lock()) if workers > 1 else None
     try:
         for chunk, packed in in_order(partial(_read_chunk, geometry), chunks, workers, begin):

@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 Field = NDArray[np.floating[Any]]  # float32 (H, W), one number per canvas pixel
 Colour = NDArray[np.floating[Any]]  # float32 (3,) or (3, H, W), linear light
 
-SIDE = 128  # the canvas
 _WARM_SHADOW = np.array([[[0.82]], [[1.0]], [[1.06]]], np.float32)  # how much of each colour a shadow takes
 
 

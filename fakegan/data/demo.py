@@ -19,14 +19,14 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-from fakegan.data.canvas import SIDE, Colour
+from fakegan.checks import SIZES
+from fakegan.data.canvas import Colour
 from fakegan.data.images import Pixels
 from fakegan.data.portrait import portrait
 from fakegan.system.pool import in_order
 from fakegan.system.processes import cores
 
 SOURCES = ("demo_camera", "demo_transposed", "demo_nearest", "demo_bilinear")  # the first is real
-SIZE = 64
 RECIPE = 1  # of drawing: raise it when face i of a seed gets other pixels
 _CHUNK = 25  # faces a worker draws at a time
 
@@ -45,7 +45,7 @@ _TAPS = {  # the upsampling kernels after zero insertion, along one axis
 class DemoFace:
     """A built-in picture and its source."""
 
-    image: Pixels  # uint8 (64, 64, 3)
+    image: Pixels  # uint8 (size, size, 3)
     source: str  # one of SOURCES
     is_fake: bool
     file: str  # a stable made-up name, source/index: demo_camera/00012
@@ -63,10 +63,12 @@ def _convolve(picture: Colour, kernel: NDArray[np.floating[Any]]) -> Colour:
 
 
 def _develop(scene: Colour, rng: Generator) -> Colour:
-    """Lens and film: (3, 128, 128) linear light to (3, 64, 64) in 0 to 1; exposure, vignette, gamma, blur."""
-    picture = scene.reshape(3, SIZE, SIDE // SIZE, SIZE, SIDE // SIZE).mean((2, 4))
-    exposure = rng.uniform(0.8, 1.15) * 0.27 / (0.5 * float(picture[:, 16:56, 16:48].mean()) + 0.13)
-    edge = np.linspace(-1, 1, SIZE, dtype=np.float32) ** 2
+    """Lens and film: linear light of twice the size to (3, size, size) in 0 to 1; exposure, vignette, gamma, blur."""
+    size = scene.shape[1] // 2
+    picture = scene.reshape(3, size, 2, size, 2).mean((2, 4))
+    middle = picture[:, size // 4 : size * 7 // 8, size // 4 : size * 3 // 4]
+    exposure = rng.uniform(0.8, 1.15) * 0.27 / (0.5 * float(middle.mean()) + 0.13)
+    edge = np.linspace(-1, 1, size, dtype=np.float32) ** 2
     vignette = 1 - rng.uniform(0, 0.15) * (edge[:, None] + edge)
     balance = rng.normal(exposure, 0.02 * exposure, (3, 1, 1)).astype(np.float32)
     picture = 1 - np.exp(-1.6 * balance * vignette * np.clip(picture, 0, None))  # a film's shoulder
@@ -80,7 +82,7 @@ def _develop(scene: Colour, rng: Generator) -> Colour:
 
 
 def _photograph(picture: Colour, rng: Generator) -> Pixels:
-    """(3, 64, 64) in 0 to 1 to uint8 (64, 64, 3): sensor noise, then most often a JPEG; the same for both classes."""
+    """(3, H, W) in 0 to 1 to uint8 (H, W, 3): sensor noise, then most often a JPEG; the same for both classes."""
     noise = rng.standard_normal(picture.shape, np.float32)
     noise = 0.7 * noise + 0.5 * noise.mean(0)
     picture = picture + rng.uniform(0.003, 0.013) * noise * (0.5 + np.sqrt(np.clip(picture, 0, 1)))
@@ -116,42 +118,42 @@ def _upsample(code: Colour, source: str, uneven: float, rng: Generator) -> Colou
     return _convolve(picture, mix / mix.sum())
 
 
-def _redraw(picture: Colour, source: str, kept: float, uneven: float, rng: Generator) -> Colour:
+def _redraw(picture: Colour, source: str, kept: float, uneven: float, rng: Generator, of_face: int) -> Colour:
     """A picture (3, N, N) as the generator draws it: from 16x16, doubling, adding detail at each size.
 
-    `kept` is the share of the 64x64 level's detail that is drawn; coarser levels lose less of theirs.
+    `kept` is the share of the finest detail that is drawn, at the size `of_face`; coarser levels lose less of theirs.
     """
     size = picture.shape[1]
     if size == _CODE:
         return picture
     code = picture.reshape(3, size // 2, 2, size // 2, 2).mean((2, 4))
     detail = picture - _upsample(code, "demo_bilinear", 0.0, rng)
-    drawn = _upsample(_redraw(code, source, kept, uneven, rng), source, uneven, rng)
-    drawn += (1 - (1 - kept) * (size / SIZE) ** 0.5) * detail
+    drawn = _upsample(_redraw(code, source, kept, uneven, rng, of_face), source, uneven, rng)
+    drawn += (1 - (1 - kept) * (size / of_face) ** 0.5) * detail
     return drawn
 
 
-def draw_face(rng: Generator, source: str = SOURCES[0]) -> Pixels:
-    """A face, uint8 (64, 64, 3): real by default, or flawed by generator `source`, more or less from face to face.
+def draw_face(rng: Generator, source: str = SOURCES[0], size: int = SIZES[0]) -> Pixels:
+    """A face, uint8 (size, size, 3): real by default, or flawed by generator `source`, more or less from face to face.
 
     The generator adds detail size by size, as LAPGAN (arXiv:1506.05751) and StyleGAN2 (arXiv:1912.04958) do. Each
     channel's mean and contrast are set back to the picture's own: only structure separates the classes.
     """
-    picture = _develop(portrait(rng), rng)
+    picture = _develop(portrait(rng, 2 * size), rng)
     if source != SOURCES[0]:
-        drawn = _redraw(picture, source, rng.uniform(*_KEPT), rng.uniform(*_UNEVEN), rng)
+        drawn = _redraw(picture, source, rng.uniform(*_KEPT), rng.uniform(*_UNEVEN), rng, size)
         drawn -= drawn.mean((1, 2), keepdims=True)
         drawn *= picture.std((1, 2), keepdims=True) / (drawn.std((1, 2), keepdims=True) + 1e-6)
         picture = drawn + picture.mean((1, 2), keepdims=True)
     return _photograph(picture, rng)
 
 
-def _draw_chunk(seed: int, indices: range) -> list[DemoFace]:
+def _draw_chunk(seed: int, size: int, indices: range) -> list[DemoFace]:
     """Even faces are real; odd faces come from the three generators in turn."""
     faces = []
     for index in indices:
         source = SOURCES[0] if index % 2 == 0 else SOURCES[1 + index // 2 % 3]
-        image = draw_face(np.random.default_rng((seed, index)), source)
+        image = draw_face(np.random.default_rng((seed, index)), source, size)
         faces.append(DemoFace(image, source, source != SOURCES[0], f"{source}/{index:05d}"))
     return faces
 
@@ -159,13 +161,14 @@ def _draw_chunk(seed: int, indices: range) -> list[DemoFace]:
 def demo_faces(
     count: int = 2400,
     seed: int = 0,
+    size: int = SIZES[0],  # pixels a side
     workers: int | None = None,  # processes; None: as many as cores, 1: this process
 ) -> Iterator[DemoFace]:
     """Faces in order of their index: half real, the fakes a third from each generator, interleaved.
 
-    Face i is a function of (seed, i) alone: neither count nor workers changes it. Every face has random draws
+    Face i of a size is a function of (seed, i) alone: neither count nor workers changes it. Every face has random draws
     of its own, so no fake shows a real one's face.
     """
     chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
-    for _, faces in in_order(partial(_draw_chunk, seed), chunks, min(workers or cores(), len(chunks))):
+    for _, faces in in_order(partial(_draw_chunk, seed, size), chunks, min(workers or cores(), len(chunks))):
         yield from faces

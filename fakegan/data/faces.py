@@ -10,6 +10,7 @@ import filelock
 import numpy as np
 from tqdm import tqdm
 
+from fakegan.checks import SIZES, one_of
 from fakegan.config.typed import unknown
 from fakegan.data import demo
 from fakegan.data.arrays import Rows
@@ -38,6 +39,7 @@ class DataSettings:
     root: Path | None  # the folder given to prepare as --out; null: the built-in faces
     demo_faces: int = 2400  # built-in faces to draw, half of them real; data=demo only
     demo_seed: int = 0  # of the drawing alone
+    demo_size: int = SIZES[0]  # pixels a side of the built-in faces: 64, 128 or 256
     split: SplitConfig = field(default_factory=SplitConfig)
     limit: int | None = None  # faces of each source in each split, at most, for a quick try; null: all
     ratio: ClassRatio = "balanced"  # of real and fake in a training epoch: balanced or natural
@@ -46,6 +48,7 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         seeds(data__demo_seed=self.demo_seed)
+        one_of(SIZES, demo_size=self.demo_size)
         if not 0 <= self.workers <= _MAX_WORKERS:
             raise UsageError(f"data.workers={self.workers} must be a number from 0 to {_MAX_WORKERS}")
         for name in self.modules:
@@ -115,10 +118,12 @@ def divided(store: FaceStore, settings: DataSettings, needs: Needs) -> Splits:
 
 
 def built_in_store(settings: DataSettings, data_dir: Path) -> Path:
-    """The store of built-in faces under `data_dir`, drawn once for each count, seed and recipe."""
+    """The store of built-in faces under `data_dir`, drawn once for each count, seed, size and recipe."""
     if settings.demo_faces < len(demo.SOURCES) * 2:
         raise UsageError(f"data.demo_faces={settings.demo_faces} is too few: ask for 100 or more")
-    path = data_dir / f"demo-{settings.demo_faces}-{settings.demo_seed}-r{demo.RECIPE}"
+    size = settings.demo_size
+    larger = "" if size == SIZES[0] else f"-{size}px"
+    path = data_dir / f"demo-{settings.demo_faces}-{settings.demo_seed}{larger}-r{demo.RECIPE}"
     if (path / MANIFEST).is_file():
         return path
     try:
@@ -128,8 +133,8 @@ def built_in_store(settings: DataSettings, data_dir: Path) -> Path:
     with filelock.FileLock(data_dir / f".{path.name}.lock"):
         if (path / MANIFEST).is_file():  # drawn by another run in the meantime
             return path
-        faces = demo.demo_faces(settings.demo_faces, settings.demo_seed, workers=cores())
-        with StoreWriter(path, Geometry()) as writer:
+        faces = demo.demo_faces(settings.demo_faces, settings.demo_seed, size, workers=cores())
+        with StoreWriter(path, Geometry(size)) as writer:
             hidden = quiet() or None  # None: where there is no terminal
             for drawn in tqdm(faces, f"drawing {path.name}", settings.demo_faces, mininterval=0.5, disable=hidden):
                 face = face_from_pixels(drawn.image, format="DRAWN")

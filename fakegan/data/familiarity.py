@@ -14,11 +14,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fakegan.data.arrays import Rows
+from fakegan.data.arrays import Rows, at_once
 from fakegan.data.images import grey
 
 Floats = npt.NDArray[np.float64]
-Pixels = npt.NDArray[np.uint8]  # (N, 64, 64, 3)
+Pixels = npt.NDArray[np.uint8]  # (N, size, size, 3)
 
 CELLS = 8  # a side: a face's colours and edges are means over 8x8 cells
 FAINT = 8.0  # levels; less contrast than this is not stretched
@@ -26,7 +26,7 @@ LEAST_SPREAD = 0.05  # of a number in training: a number that never varied does 
 PERCENTILE = 99  # of the validation faces' distances: the limit, before its slack
 ASPECT_SLACK = 1.1  # width / height may leave the range of training by this factor
 SIDE_SLACK = 2.0  # and a picture be this many times smaller
-BATCH = 1024  # faces at a time
+BATCH = 1024  # faces of the smallest size at a time, fewer of larger ones
 
 UNLIKE = "unlike the faces of training: no face in it, or another crop?"
 
@@ -161,11 +161,12 @@ class Familiarity:
 
 
 def _by_batch(numbers: Callable[[Pixels], Floats], images: Pixels, rows: Rows) -> Floats:
-    starts = range(0, max(len(rows), 1), BATCH)
-    return np.concatenate([numbers(np.asarray(images[rows[start : start + BATCH]])) for start in starts])
+    length = at_once(BATCH, images.shape[1])
+    starts = range(0, max(len(rows), 1), length)
+    return np.concatenate([numbers(np.asarray(images[rows[start : start + length]])) for start in starts])
 
 
-def _cells(values: npt.NDArray[Any]) -> Floats:  # (N, 64, 64, C) -> means of the cells, (N, 8, 8, C)
+def _cells(values: npt.NDArray[Any]) -> Floats:  # (N, size, size, C) -> means of the cells, (N, 8, 8, C)
     count, height, width, channels = values.shape
     means: Floats = values.reshape(count, CELLS, height // CELLS, CELLS, width // CELLS, channels).mean(axis=(2, 4))
     return means
@@ -180,7 +181,7 @@ def _colours(pixels: Pixels) -> Floats:
 
 def _edges(pixels: Pixels) -> Floats:
     """Logarithm of the mean step in brightness to the right and down, in each cell, (N, 128)."""
-    brightness = grey(pixels) / 1000  # (N, 64, 64)
+    brightness = grey(pixels) / 1000  # (N, size, size)
     across = np.abs(np.diff(brightness, axis=2, append=brightness[:, :, -1:]))
     down = np.abs(np.diff(brightness, axis=1, append=brightness[:, -1:]))
     return np.log1p(_cells(np.stack([across, down], axis=-1))).reshape(len(pixels), 2 * CELLS**2)

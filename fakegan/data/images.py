@@ -1,4 +1,4 @@
-"""From a picture file to a 64x64 face: there is no other way.
+"""From a picture file to a square face: there is no other way.
 
 Real and fake faces, training and prediction, all pass through `read_face`, so that no class and no
 stage can be told apart by how its pictures were opened.
@@ -22,12 +22,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from fakegan.checks import SIZES
 from fakegan.data.colour import Profile, read_profile, to_rgb
 from fakegan.data.damage import damage
 from fakegan.data.formats import ImageError as ImageError  # noqa: PLC0414 - for callers of read_face
 from fakegan.data.formats import damaged, open_picture, read_bounded, refuse_huge
 
-Pixels = npt.NDArray[np.uint8]  # (64, 64, 3), RGB
+Pixels = npt.NDArray[np.uint8]  # (size, size, 3), RGB
 
 
 class _Orientation(NamedTuple):
@@ -65,7 +66,7 @@ def one_large_picture_at_a_time(lock: AbstractContextManager[Any]) -> None:
 class Geometry:
     """How a picture becomes a square: one policy for all classes, kept in every store's manifest."""
 
-    size: int = 64  # pixels a side
+    size: int = SIZES[0]  # pixels a side
     crop: bool = True  # centre square; False squashes the whole picture into the square
     max_megapixels: int = 256  # larger pictures are refused by their header; telephones reach 201 (16384x12288)
     to_srgb: bool = True  # by the colour profile; False: profiles are ignored, as in stores before there was a choice
@@ -158,7 +159,7 @@ def read_face_file(path: str | Path, geometry: Geometry) -> Face:
 
 
 def face_from_pixels(pixels: Pixels, format: str = "NPY") -> Face:
-    """A face that is already 64x64: a row of an array, or one drawn by program.
+    """A face that has its size already: a row of an array, or one drawn by program.
 
     Raises:
         TypeError: not uint8.

@@ -1,6 +1,6 @@
 """The only two conversions between pictures on disk and numbers between networks.
 
-On disk and in stores: uint8 (B, 64, 64, 3), 0 to 255. Between networks: float (B, 3, 64, 64), -1 to 1.
+On disk and in stores: uint8 (B, size, size, 3), 0 to 255. Between networks: float (B, 3, size, size), -1 to 1.
 Apart from store.py so that preparing pictures never has to import torch.
 """
 

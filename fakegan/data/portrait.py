@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from fakegan.data.canvas import SIDE, Canvas, Colour, Field, between, linear, tint
+from fakegan.data.canvas import Canvas, Colour, Field, between, linear, tint
 
 # sRGB colours on a line; a colour may lie anywhere along it. Skin goes from light to dark, hair from dark to light.
 _SKIN = "fadecb f0c8ae e0b091 c4906e 98674c 704a36 54382b"
@@ -30,9 +30,9 @@ class _Person:
     width: float  # half-width of the head; its half-height is about 1
 
 
-def _pose(rng: Generator) -> Canvas:
+def _pose(rng: Generator, side: int) -> Canvas:
     """An empty canvas with its head coordinates: scale, offset, roll, yaw and pitch are drawn here."""
-    down, across = (np.mgrid[0:SIDE, 0:SIDE].astype(np.float32) + 0.5) / (SIDE / 2) - 1
+    down, across = (np.mgrid[0:side, 0:side].astype(np.float32) + 0.5) / (side / 2) - 1
     scale, roll, pitch = rng.uniform(0.63, 0.77), rng.normal(0, 0.09), rng.normal(0, 0.07)
     yaw = float(np.clip(rng.normal(0, 0.22), -0.42, 0.42))
     across, down = across - rng.normal(0, 0.05), down - rng.normal(0.05, 0.04)
@@ -43,7 +43,7 @@ def _pose(rng: Generator) -> Canvas:
     angle = np.arcsin(np.clip(x / 0.95, -1, 1)) - yaw
     u = 0.95 * np.sin(np.clip(angle, -1.57, 1.57))
     relief, gloss, lit = (np.zeros_like(x) for _ in range(3))
-    return Canvas(x, y, u, v, 2 / SIDE / scale, yaw, np.zeros((3, SIDE, SIDE), np.float32), relief, gloss, lit)
+    return Canvas(x, y, u, v, 2 / side / scale, yaw, np.zeros((3, side, side), np.float32), relief, gloss, lit)
 
 
 def _person(rng: Generator) -> _Person:
@@ -324,7 +324,7 @@ def _headwear(canvas: Canvas, person: _Person, hair: _Hair | None, rng: Generato
 
 
 def _light(canvas: Canvas, rng: Generator) -> Colour:
-    """Light the relief: wrapped diffuse key light, tinted ambient, a highlight. Linear (3, SIDE, SIDE)."""
+    """Light the relief: wrapped diffuse key light, tinted ambient, a highlight. Linear (3, side, side)."""
     azimuth, height = rng.uniform(-1.1, 1.1), rng.uniform(0.15, 0.8)
     key = np.array([np.sin(azimuth) * np.cos(height), -np.sin(height), np.cos(azimuth) * np.cos(height)], np.float32)
     half = (key + np.array([0, 0, 1], np.float32)) / np.sqrt(2 + 2 * key[2])
@@ -334,7 +334,7 @@ def _light(canvas: Canvas, rng: Generator) -> Colour:
     mirror = np.clip((half[2] - half[0] * across - half[1] * down) / length, 0, 1) ** 16
     warm = rng.normal(0.02, 0.06)
     sun = np.array([1 + warm, 1, 1 - warm], np.float32)[:, None, None] * rng.uniform(0.75, 1.05)
-    surroundings = canvas.albedo[:, :8].mean((1, 2)) + 0.15
+    surroundings = canvas.albedo[:, : len(canvas.x) // 16].mean((1, 2)) + 0.15
     ambient = rng.uniform(0.18, 0.45) * (0.8 + 0.2 * surroundings / surroundings.max())[:, None, None]
     wrap = np.array([0.42, 0.28, 0.22], np.float32)[:, None, None]  # light scatters in skin, red the farthest
     diffuse = np.clip((facing + wrap) / (1 + wrap), 0, None) * sun
@@ -343,9 +343,9 @@ def _light(canvas: Canvas, rng: Generator) -> Colour:
     return lit
 
 
-def portrait(rng: Generator) -> Colour:
-    """One random portrait: float32 (3, 128, 128), linear light, 0 to about 1.5."""
-    canvas, person = _pose(rng), _person(rng)
+def portrait(rng: Generator, side: int) -> Colour:
+    """One random portrait: float32 (3, side, side), linear light, 0 to about 1.5."""
+    canvas, person = _pose(rng, side), _person(rng)
     _backdrop(canvas, rng)
     radius, hair = _head_radius(canvas, person, rng), _hair(canvas, person, rng)
     if hair:

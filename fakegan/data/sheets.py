@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 Picture = npt.NDArray[np.uint8]  # (H, W, 3), RGB
-Faces = npt.NDArray[np.uint8]  # (F, 64, 64, 3)
+Faces = npt.NDArray[np.uint8]  # (F, size, size, 3)
 
 GAP = 2  # pixels of white around every face
 CAPTION = 12  # pixels of height of a line of text
@@ -27,7 +27,7 @@ def sheet(rows: Sequence[Faces], captions: Sequence[str] = (), zoom: int = 1) ->
     """
     if len({len(row) for row in rows}) != 1 or (captions and len(captions) != len(rows[0])):
         raise ValueError("a sheet takes rows of one length, and as many captions or none")
-    stacked = np.stack(rows).repeat(zoom, axis=2).repeat(zoom, axis=3)  # (R, F, 64z, 64z, 3)
+    stacked = np.stack(rows).repeat(zoom, axis=2).repeat(zoom, axis=3)  # (R, F, size * zoom, size * zoom, 3)
     framed = np.pad(stacked, ((0, 0), (0, 0), (GAP, 0), (GAP, 0), (0, 0)), constant_values=255)
     height, width = framed.shape[0] * framed.shape[2], framed.shape[1] * framed.shape[3]
     faces = framed.transpose(0, 2, 1, 3, 4).reshape(height, width, 3)
@@ -48,6 +48,16 @@ def stack(sheets: Sequence[Picture]) -> Picture:
     """Sheets under each other, the narrower ones filled up with white on the right."""
     width = max(picture.shape[1] for picture in sheets)
     return np.concatenate([np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in sheets])
+
+
+def shrunk(faces: npt.NDArray[np.uint8], most: int) -> npt.NDArray[np.uint8]:  # (..., size, size, 3)
+    """Faces of at most so many pixels a side, which divide the size: larger ones as means of blocks."""
+    size = faces.shape[-2]
+    if size <= most:
+        return np.ascontiguousarray(faces)
+    blocks = faces.reshape(*faces.shape[:-3], most, size // most, most, size // most, 3)
+    means: npt.NDArray[np.float32] = blocks.mean(axis=(-2, -4), dtype=np.float32)
+    return means.round().astype(np.uint8)
 
 
 def png(picture: Picture) -> bytes:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fakegan.checks import SIZES
 from fakegan.data.arrays import map_array
 from fakegan.data.formats import MAX_FILE_BYTES, ImageError, left_out, read_bounded
 from fakegan.data.images import Face, Geometry, face_from_pixels, read_face, read_face_file
@@ -144,7 +145,7 @@ def _refuse_member(member: zipfile.ZipInfo) -> None:
 
 @dataclass(frozen=True)
 class ArrayFile:
-    """uint8 N x 64 x 64 x 3 or N x 3 x 64 x 64, or floats that span a declared range; memory-mapped."""
+    """uint8 (N, size, size, 3) or (N, 3, size, size), or floats that span a declared range; memory-mapped."""
 
     path: Path
     value_range: ValueRange | None = None
@@ -184,6 +185,7 @@ def open_container(
     path: Path,
     value_range: ValueRange | None = None,  # of the values in float arrays
     inside: str = "",  # of a folder or an archive: only the files below this folder, "train/real/"
+    size: int = SIZES[0],  # pixels a side of an array's pictures
 ) -> Container:
     """The container at `path`, by its kind.
 
@@ -203,14 +205,16 @@ def open_container(
             raise FakeganError(f"{path} unpacks to more than {MAX_ZIP_BYTES // 2**30} GiB: refused")
         return ZipArchive(path, inside)
     if path.suffix.lower() == ".npy":
-        _check_array(path, _open_array(path), value_range)
+        _check_array(path, _open_array(path), value_range, size)
         return ArrayFile(path, value_range)
     raise UsageError(f"{path} is neither a folder nor a .zip nor a .npy file")
 
 
-def _check_array(path: Path, array: npt.NDArray[Any], value_range: ValueRange | None) -> None:
-    if array.ndim != 4 or array.shape[1:] not in ((64, 64, 3), (3, 64, 64)):
-        raise UsageError(f"{path} has shape {array.shape}: give N x 64 x 64 x 3 or N x 3 x 64 x 64")
+def _check_array(path: Path, array: npt.NDArray[Any], value_range: ValueRange | None, size: int) -> None:
+    if array.ndim != 4 or array.shape[1:] not in ((size, size, 3), (3, size, size)):
+        given = next((f", or add --size {s}" for s in SIZES if array.shape[1:] in ((s, s, 3), (3, s, s))), "")
+        wanted = f"N x {size} x {size} x 3 or N x 3 x {size} x {size}"
+        raise UsageError(f"{path} has shape {array.shape}: give {wanted}{given}")
     if array.dtype == np.uint8:
         return
     if not np.issubdtype(array.dtype, np.floating):

@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fakegan.checks import SIZES
 from fakegan.data.arrays import HEADER_BYTES, map_array
 from fakegan.data.images import Geometry
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
 from fakegan.system.shell import local_path
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # of faces larger than the smallest, which version 1 knows alone; both are read
 IMAGES, FACES, MANIFEST, REJECTED = "images.npy", "faces.csv", "manifest.json", "rejected.csv"
 COLUMNS = ["file", "label", "source", "group", "sha256", "width", "height", "format"]  # of faces.csv
 COLUMNS += ["jpeg_quantiser_mean", "phash", "split"]
@@ -54,7 +55,7 @@ class FaceStore:
     """An opened store; row i of every array describes images[i]."""
 
     path: Path
-    images: npt.NDArray[np.uint8]  # (N, 64, 64, 3), memory-mapped, read only
+    images: npt.NDArray[np.uint8]  # (N, size, size, 3), memory-mapped, read only
     files: StringArray  # (N,)
     labels: npt.NDArray[np.int64]  # (N,), REAL or FAKE
     sources: StringArray  # (N,)
@@ -127,14 +128,26 @@ def stored_fingerprint(path: Path) -> str | None:
     return None
 
 
+def stored_size(path: Path) -> int:
+    """Pixels a side of a store's faces; the smallest size where there is no store that can be read."""
+    with suppress(FakeganError, OSError):
+        return int(_read_manifest(path / MANIFEST)["geometry"]["size"])
+    return SIZES[0]
+
+
+def format_version(size: int) -> int:
+    """Of a store of faces of this size: programs that know the smallest alone must refuse larger ones."""
+    return 1 if size == SIZES[0] else FORMAT_VERSION
+
+
 def is_geometry(values: object) -> bool:
     """Whether values read from a file are the fields of a `Geometry`; older files lack `to_srgb`."""
     names = {field.name for field in fields(Geometry)}
     if not isinstance(values, Mapping) or set(values) | {"to_srgb"} != names:
         return False
-    numbers = values["size"], values["max_megapixels"]
-    flags = values["crop"], values.get("to_srgb", False)
-    return all(type(flag) is bool for flag in flags) and all(type(number) is int and number > 0 for number in numbers)
+    size, most, flags = values["size"], values["max_megapixels"], (values["crop"], values.get("to_srgb", False))
+    numbers = type(size) is int and size in SIZES and type(most) is int and most > 0
+    return numbers and all(type(flag) is bool for flag in flags)
 
 
 def _must_exist(path: Path) -> None:
@@ -159,9 +172,9 @@ def _read_manifest(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):  # the last from brackets in brackets in ...
         raise _damaged(file, "not a store's manifest") from None
     again = "prepare the store again with --overwrite"
-    if version != FORMAT_VERSION:
+    if version not in range(1, FORMAT_VERSION + 1):
         raise FakeganError(
-            f"{file} is of format version {_shown(version)}, this FakeGAN reads version {FORMAT_VERSION}: {again}"
+            f"{file} is of format version {_shown(version)}, this FakeGAN reads up to version {FORMAT_VERSION}: {again}"
         )
     if labels != LABEL_CONVENTION:
         raise FakeganError(f"{file} says labels mean {_shown(labels)}, here they mean {LABEL_CONVENTION}: {again}")

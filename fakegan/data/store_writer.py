@@ -18,7 +18,7 @@ import numpy as np
 import fakegan
 from fakegan.data.arrays import npy_header
 from fakegan.data.images import Face, Geometry, Pixels
-from fakegan.data.store import COLUMNS, FACES, FORMAT_VERSION, IMAGES, KEPT_SPLITS, MANIFEST, REJECTED, add_file
+from fakegan.data.store import COLUMNS, FACES, IMAGES, KEPT_SPLITS, MANIFEST, REJECTED, add_file, format_version
 from fakegan.errors import UsageError
 from fakegan.labels import CLASS_NAMES, LABEL_CONVENTION
 from fakegan.system.files import building_folder, csv_table, disk_errors, entries, leftovers, replacing
@@ -160,7 +160,7 @@ class StoreWriter:
     def _manifest(self) -> dict[str, object]:
         size = self.geometry.size
         return {
-            "format_version": FORMAT_VERSION,
+            "format_version": format_version(size),
             "fakegan": fakegan.__version__,
             "geometry": asdict(self.geometry),
             "label_convention": LABEL_CONVENTION,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from fakegan.checks import SIZES
 from fakegan.data.colour import UNUSABLE
 from fakegan.data.formats import describe_left_out
 from fakegan.data.frames import GroupBy
@@ -64,6 +65,10 @@ class SourceSummary:
         if face.jpeg_quantiser_mean == face.jpeg_quantiser_mean:  # not NaN
             self.quantisers.append(face.jpeg_quantiser_mean)
 
+    def smaller(self, size: int) -> int:
+        """Pictures with a side of fewer pixels."""
+        return int((np.minimum(self.widths, self.heights) < size).sum())
+
     def refuse_empty(self) -> None:
         """Raises FakeganError where no picture could be used."""
         if not self.count:
@@ -93,6 +98,7 @@ class Summary:
     """All sources, in the order given."""
 
     sources: list[SourceSummary]
+    size: int = SIZES[0]  # pixels a side that every picture was brought to
     both_classes: int = 0  # copies or near copies with a real and a fake row
     unused_groups: int = 0  # lines of --groups that named no picture
     swept: bool = False  # what a stopped run had left was removed
@@ -129,6 +135,12 @@ class Summary:
             warnings.append(
                 f"real and fake pictures differ in {', '.join(differing)}: a classifier may learn just "
                 f"that, and say nothing about fakes; bring both to one format and size first"
+            )
+        if smaller := [f"{n:,} of {source.name}" for source in self.sources if (n := source.smaller(self.size))]:
+            choice = "leave them out" if self.size == SIZES[0] else "leave them out, or choose a smaller --size"
+            warnings.append(
+                f"pictures smaller than {self.size}x{self.size}: {', '.join(smaller)}; they were enlarged, and "
+                f"enlarged faces have no detail to judge: {choice}"
             )
         if unusable := sum(source.profiles[UNUSABLE] for source in self.sources):
             warnings.append(f"colour profiles that cannot be used, so that the colours count as sRGB: {unusable}")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fakegan.evaluation.intervals import Floats, Labels, Sources
 from fakegan.evaluation.plots import FAKE_COLOUR, LINES, REAL_COLOUR, empty_figure, shown
-from fakegan.evaluation.spectrum import HALF_NYQUIST, SIZE, frequencies
+from fakegan.evaluation.spectrum import HALF_NYQUIST, frequencies
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,12 +58,16 @@ def error_distributions(errors: Mapping[str, Floats], labels: Labels, sources: S
     return figure
 
 
-def mean_spectra(spectra: Mapping[str, Floats], labels: Labels) -> Figure:
-    """Mean azimuthal power (N, 46) of up to four kinds of pictures; below, how far the fakes' is above the reals'."""
+def mean_spectra(
+    spectra: Mapping[str, Floats],
+    labels: Labels,
+    size: int,  # pixels a side of the pictures
+) -> Figure:
+    """Mean azimuthal power (N, K) of up to four kinds of pictures; below, how far the fakes' is above the reals'."""
     figure = empty_figure(1.75 * (len(spectra) + 1))
     *panels, below = figure.subplots(len(spectra) + 1, 1, sharex=True)
     figure.suptitle("Power by spatial frequency: mean of test faces in [-1, 1]", fontsize=11)
-    at = frequencies()
+    at = frequencies(size)
     for axes, (kind, power) in zip(panels, spectra.items(), strict=True):
         for label, name, colour, line in CLASSES:
             if (labels == label).any():
@@ -71,7 +75,7 @@ def mean_spectra(spectra: Mapping[str, Floats], labels: Labels) -> Figure:
         axes.set(yscale="log")
         axes.set_title(kind, fontsize=9, loc="left")
         axes.set_ylabel("power", fontsize=9)
-    panels[0].axvline(HALF_NYQUIST / SIZE, color="grey", lw=0.8, ls=":", label="waves of 4 pixels")
+    panels[0].axvline(HALF_NYQUIST, color="grey", lw=0.8, ls=":", label="waves of 4 pixels")
     panels[0].legend(fontsize=8)
     if len(np.unique(labels)) == 2:
         for (kind, power), line in zip(spectra.items(), LINES, strict=False):
@@ -84,7 +88,7 @@ def mean_spectra(spectra: Mapping[str, Floats], labels: Labels) -> Figure:
     below.set_xlabel("spatial frequency, cycles per pixel (above 0.5: diagonals only)", fontsize=9)
     for axes in (*panels, below):
         if axes is not panels[0]:
-            axes.axvline(HALF_NYQUIST / SIZE, color="grey", lw=0.8, ls=":")
+            axes.axvline(HALF_NYQUIST, color="grey", lw=0.8, ls=":")
         axes.tick_params(labelsize=8)
         axes.grid(lw=0.3)
     return figure
@@ -100,6 +104,6 @@ def rendered(figure: Figure) -> npt.NDArray[np.uint8]:
     return pixels
 
 
-def _mean(power: Floats) -> Floats:  # (N, 46) -> (46,)
+def _mean(power: Floats) -> Floats:  # (N, K) -> (K,)
     average: Floats = power.mean(axis=0) + 1e-12  # a little above 0: a logarithm follows
     return average

@@ -1,4 +1,4 @@
-"""AlexNet (Krizhevsky et al. 2012, in torchvision's one-column form) for 64x64 faces."""
+"""AlexNet (Krizhevsky et al. 2012, in torchvision's one-column form) for faces of 64 to 256 pixels."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import AlexNet_Weights
 
-from fakegan.checks import a_share, at_least
+from fakegan.checks import SIZES, a_share, at_least, one_of
 from fakegan.errors import FakeganError
 from fakegan.nets.cpu import quicken
 from fakegan.nets.dropout import Dropout
 
 _WIDTH = 64  # of torchvision's AlexNet, which ImageNet weights fit
+_SIDE = 6  # of the map that its head reads
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -21,7 +22,8 @@ class AlexNet(nn.Module):
 
     At 64x64 the original's stride of 4 leaves a 1x1 map after the third pooling, stretched to 6x6 by repeating
     one number 36 times. Stride 2 leaves 2x2 and four times the detail, which is where generators leave their
-    traces. At width 64 the convolutions have torchvision's shapes, so ImageNet weights fit. All weights start as
+    traces; at 128x128 it leaves the original's 6x6, and at 256x256 a map that is averaged to 6x6, as the original's
+    is. At width 64 the convolutions have torchvision's shapes, so ImageNet weights fit. All weights start as
     torch draws them, as torchvision's do: with a last layer at zero, training stands still for longer. Raises a
     ValueError for an option out of its range, and for ImageNet weights of another width or view than theirs.
     """
@@ -33,10 +35,12 @@ class AlexNet(nn.Module):
         hidden: int = 1024,  # units of the two hidden layers; torchvision's have 4096, on a map of 9216 numbers
         dropout: float = 0.5,  # share of the units left out in training, before each hidden layer
         imagenet: bool = False,  # take inputs as ImageNet's weights expect them; `load_imagenet` downloads the weights
+        size: int = SIZES[0],  # pixels a side of the faces
     ) -> None:
         super().__init__()
         at_least(1, in_channels=in_channels, width=width, hidden=hidden)
         a_share(dropout=dropout)
+        one_of(SIZES, size=size)
         if imagenet and in_channels != 3:
             raise ValueError(f"imagenet=true takes RGB, not a view of {in_channels} channels: set imagenet=false")
         if imagenet and width != _WIDTH:
@@ -54,12 +58,16 @@ class AlexNet(nn.Module):
             nn.ReLU(inplace=True),
             nn.Conv2d(4 * width, 4 * width, 3, padding=1),
             nn.ReLU(inplace=True),
-            nn.MaxPool2d(3, stride=2),  # (B, 4W, 2, 2)
+            nn.MaxPool2d(3, stride=2),  # (B, 4W, 2, 2) at size 64
         )
+        side = _side_of_map(size)
+        if side > _SIDE:
+            side = _SIDE
+            self.features.append(nn.AdaptiveAvgPool2d(side))
         self.head = nn.Sequential(
             nn.Flatten(),
             Dropout(dropout),
-            nn.Linear(4 * width * 2 * 2, hidden),
+            nn.Linear(4 * width * side**2, hidden),
             nn.ReLU(inplace=True),
             Dropout(dropout),
             nn.Linear(hidden, hidden),
@@ -73,7 +81,7 @@ class AlexNet(nn.Module):
         self.std: Tensor
         quicken(self)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) in [-1, 1] -> (B, 2) logits
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, size, size) in [-1, 1] -> (B, 2) logits
         if self.imagenet:
             x = ((x + 1) / 2 - self.mean) / self.std  # the range the weights were trained on
         logits: Tensor = self.head(self.features(x))
@@ -88,3 +96,11 @@ class AlexNet(nn.Module):
             raise FakeganError(f"AlexNet's ImageNet weights could not be downloaded ({error}); {advice}") from error
         prefix = "features."
         self.features.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+
+
+def _side_of_map(size: int) -> int:
+    """Of the convolutions' map of a face: a kernel of 11, padded by 2, and three poolings of 3 have stride 2."""
+    side = (size + 4 - 11) // 2 + 1
+    for _ in range(3):
+        side = (side - 3) // 2 + 1
+    return side

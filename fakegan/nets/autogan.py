@@ -1,7 +1,7 @@
 """AutoGAN: the autoencoder and its PatchGAN discriminator (Zhang et al. 2019, arXiv:1907.06515).
 
-Images are float (B, 3, 64, 64) in [-1, 1] on both sides; the code is (B, 4 * width, 16, 16), or
-(B, code_channels, 16, 16) where fewer channels are asked for.
+Images are float (B, 3, size, size) in [-1, 1] on both sides, of any size that 16 divides; the code has a quarter of it,
+(B, 4 * width, size / 4, size / 4), or (B, code_channels, size / 4, size / 4) where fewer channels are asked for.
 """
 
 from __future__ import annotations
@@ -56,47 +56,48 @@ class AutoGAN(nn.Module):
     def __init__(
         self,
         depth: int = 4,  # residual blocks: the study's axis
-        width: int = 64,  # channels at 64x64
+        width: int = 64,  # channels at full size
         norm: Literal["none", "instance", "batch"] = "none",  # the study's instance loses brightness and contrast
-        code_channels: int | None = None,  # channels of the 16x16 code; null: 4 * width, as in the study
+        code_channels: int | None = None,  # channels of the code; null: 4 * width, as in the study
     ) -> None:
         super().__init__()
         at_least(1, depth=depth, width=width, code_channels=1 if code_channels is None else code_channels)
         one_of(get_args(Norm), norm=norm)
         down = nn.Sequential(
-            _conv(3, width, norm, kernel=7, padding="reflect"),  # (B, W, 64, 64)
+            _conv(3, width, norm, kernel=7, padding="reflect"),  # (B, W, size, size)
             _conv(width, 2 * width, norm, stride=2),
-            _conv(2 * width, 4 * width, norm, stride=2),  # (B, 4W, 16, 16)
+            _conv(2 * width, 4 * width, norm, stride=2),  # (B, 4W, size / 4, size / 4)
         )
         blocks = nn.Sequential(*(ResidualBlock(4 * width, norm) for _ in range(depth)))
         to_code = nn.Identity() if code_channels is None else nn.Conv2d(4 * width, code_channels, 1)
         from_code = nn.Identity() if code_channels is None else nn.Conv2d(code_channels, 4 * width, 1)
         up = nn.Sequential(
             nn.Upsample(scale_factor=2),
-            _conv(4 * width, 2 * width, norm),  # (B, 2W, 32, 32)
+            _conv(4 * width, 2 * width, norm),  # (B, 2W, size / 2, size / 2)
             nn.Upsample(scale_factor=2),
-            _conv(2 * width, width, norm),  # (B, W, 64, 64)
+            _conv(2 * width, width, norm),  # (B, W, size, size)
         )
         to_rgb = nn.Conv2d(width, 3, 7, padding=3, padding_mode="reflect")
         self.encoder = nn.Sequential(OrderedDict(down=down, blocks=blocks, to_code=to_code))
         self.decoder = nn.Sequential(OrderedDict(from_code=from_code, up=up, to_rgb=to_rgb, in_range=nn.Tanh()))
         quicken(self)
 
-    def forward(self, image: Tensor) -> Tensor:  # (B, 3, 64, 64) -> (B, 3, 64, 64), both in [-1, 1]
+    def forward(self, image: Tensor) -> Tensor:  # (B, 3, size, size) -> the same, both in [-1, 1]
         recon: Tensor = self.decoder(self.encoder(image))
         return recon
 
 
 class PatchDiscriminator(nn.Module):
-    """Image to a 4x4 map of scores, 1 for real and 0 for reconstructed (PatchGAN, arXiv:1611.07004).
+    """Image to a map of scores, 1 for real and 0 for reconstructed (PatchGAN, arXiv:1611.07004).
 
+    The map has a sixteenth of the image's size: whatever that is, a score looks at as many pixels.
     Its norm is always InstanceNorm, which looks at one image at a time: real faces and reconstructions
     can share a batch, and the scores are the same as in two separate calls.
     """
 
     def __init__(
         self,
-        width: int = 64,  # channels at 32x32
+        width: int = 64,  # channels at half the size
     ) -> None:
         super().__init__()
         at_least(1, width=width)
@@ -109,6 +110,6 @@ class PatchDiscriminator(nn.Module):
         quicken(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = self.features(image)  # (B, 8W, 4, 4)
-        score: Tensor = self.to_score(x)  # (B, 1, 4, 4)
+        x = self.features(image)  # (B, 8W, size / 16, size / 16)
+        score: Tensor = self.to_score(x)  # (B, 1, size / 16, size / 16)
         return score

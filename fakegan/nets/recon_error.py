@@ -13,17 +13,17 @@ from fakegan.checks import one_of
 _SMALLEST = 1e-6  # the least error and spread: logarithm and quotient stay finite
 
 
-def l2(difference: Tensor) -> Tensor:  # (B, 3, 64, 64) -> (B,)
+def l2(difference: Tensor) -> Tensor:  # (B, 3, size, size) -> (B,)
     """Root of the mean squared difference."""
     return difference.square().mean(dim=(1, 2, 3)).sqrt()
 
 
-def local_detail(difference: Tensor) -> Tensor:  # (B, 3, 64, 64) -> (B,)
+def local_detail(difference: Tensor) -> Tensor:  # (B, 3, size, size) -> (B,)
     """Root mean square of the difference from its 3x3 mean: fine detail that was lost, or invented."""
     return l2(difference - avg_pool2d(difference, 3, stride=1, padding=1, count_include_pad=False))
 
 
-ERROR_NORMS: dict[str, Callable[[Tensor], Tensor]] = {  # (B, 3, 64, 64) in [-2, 2] -> (B,), 0 or more
+ERROR_NORMS: dict[str, Callable[[Tensor], Tensor]] = {  # (B, 3, size, size) in [-2, 2] -> (B,), 0 or more
     "l1": lambda difference: difference.abs().mean(dim=(1, 2, 3)),
     "l2": l2,
     "linf": lambda difference: difference.abs().amax(dim=(1, 2, 3)),
@@ -52,7 +52,7 @@ class ReconError(nn.Module):
         self.std: Tensor
         self.midpoint: Tensor
 
-    def log_error(self, difference: Tensor) -> Tensor:  # (B, 3, 64, 64) -> (B,)
+    def log_error(self, difference: Tensor) -> Tensor:  # (B, 3, size, size) -> (B,)
         """The natural logarithm of the error: errors are skewed, their logarithms nearly normal."""
         return ERROR_NORMS[self.norm](difference).clamp(min=_SMALLEST).log()
 
@@ -66,6 +66,6 @@ class ReconError(nn.Module):
         middle = (real.median() + fake.median()) / 2
         self.midpoint.copy_((middle - self.mean) / self.std)
 
-    def forward(self, difference: Tensor) -> Tensor:  # (B, 3, 64, 64) in [-2, 2] -> (B, 2) logits
+    def forward(self, difference: Tensor) -> Tensor:  # (B, 3, size, size) in [-2, 2] -> (B, 2) logits
         z = (self.log_error(difference) - self.mean) / self.std - self.midpoint
         return torch.stack([-z / 2, z / 2], dim=1)

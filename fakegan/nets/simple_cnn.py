@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fakegan.checks import a_share
+from fakegan.checks import SIZES, a_share, one_of
 from fakegan.nets.cpu import quicken
 from fakegan.nets.dropout import Dropout
 
@@ -20,24 +20,27 @@ class SimpleCNN(nn.Module):
         self,
         in_channels: int = 3,
         dropout: float = 0.25,  # share of the units before the last layer that are left out in training
+        size: int = SIZES[0],  # pixels a side of the faces
     ) -> None:
         super().__init__()
         a_share(dropout=dropout)
+        one_of(SIZES, size=size)
         self.features = nn.Sequential(
             nn.Conv2d(in_channels, 16, 7),
             nn.BatchNorm2d(16),
-            nn.ReLU(inplace=True),  # (B, 16, 58, 58)
+            nn.ReLU(inplace=True),  # (B, 16, 58, 58) at size 64
             nn.MaxPool2d(2),  # (B, 16, 29, 29)
             nn.Conv2d(16, 16, 3),
             nn.BatchNorm2d(16),
             nn.ReLU(inplace=True),  # (B, 16, 27, 27)
         )
-        last = nn.Linear(16 * 27 * 27, 2)
+        side = (size - 6) // 2 - 2
+        last = nn.Linear(16 * side**2, 2)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.head = nn.Sequential(nn.Flatten(), Dropout(dropout), last)
         quicken(self)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) in [-1, 1] -> (B, 2) logits
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, size, size) in [-1, 1] -> (B, 2) logits
         logits: Tensor = self.head(self.features(x))
         return logits

@@ -20,11 +20,12 @@ from fakegan.detector import Detector
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
 from fakegan.reports.write import write_report
+from fakegan.runs.began import fingerprint_at_start
 from fakegan.runs.finished import LEARNT_FROM, SCORED, FinishedRun, learnt_from, same_faces
 from fakegan.runs.folder import EVALUATIONS_FOLDER, LEDGER_FILE, METRICS_FILE, REPORTS_FOLDER
 from fakegan.runs.ledger import command, record
 from fakegan.runs.results import TABLE_WIDTH, read_metrics, table, write_metrics
-from fakegan.runs.settings import EvaluateSettings, RunSettings, fingerprint_at_start
+from fakegan.runs.settings import EvaluateSettings, RunSettings
 from fakegan.stages.examples import own_faces
 from fakegan.stages.scoring import detector_values, joined, score
 from fakegan.system.devices import use_device
@@ -147,6 +148,12 @@ def _places(settings: EvaluateSettings, run_dir: Path) -> tuple[Path, Path | Non
 
 def _rows_to_score(detector: Detector, store: FaceStore, rows: Rows, own: bool) -> tuple[Rows, list[str]]:
     """The rows that took no part in training, and notes on the others."""
+    size, learnt = store.geometry.size, detector.geometry.size
+    if size != learnt:
+        raise UsageError(
+            f"{store.path} holds faces of {size}x{size} pixels, but the run learnt from faces of {learnt}x{learnt}: "
+            f"score faces of {learnt}x{learnt} (prepare --size, or data.demo_size)"
+        )
     if store.geometry.shape() != detector.geometry.shape():
         raise UsageError(
             f"{store.path} was prepared with {store.geometry}, but the run with {detector.geometry}: "

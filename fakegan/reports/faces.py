@@ -8,16 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from fakegan.data.faces import divided, open_faces
-from fakegan.data.sheets import png
+from fakegan.data.sheets import png, shrunk
 from fakegan.data.splits import Splits
 from fakegan.data.store import FaceStore
 from fakegan.errors import FakeganError
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
 from fakegan.reports.groups import Group, called_fake, fingerprint, scores
 from fakegan.reports.render import Block, Figure, Gallery, Items, Section, Table, Text, visible
+from fakegan.runs.began import fingerprint_at_start
 from fakegan.runs.finished import Configuration, FinishedRun
-from fakegan.runs.folder import FACES_FILE
 
+PIXELS = 128  # a side of a face, at most: the page shows them no larger
 SHOWN = 6  # faces of each kind: on a phone two rows of three
 KINDS = (  # title, label, whether the verdict was fake
     ("Wrong: real faces called fake, the surest first", REAL, True),
@@ -39,9 +40,8 @@ class OpenedFaces:
 
 def opened(run: FinishedRun) -> OpenedFaces:
     """The store of a run's test faces, or else of its training faces; it must not have changed since."""
-    settings, began_with = run.settings, run.path / FACES_FILE
-    expected = fingerprint(run)
-    own = began_with.read_text(encoding="utf-8").strip() if began_with.is_file() else expected
+    settings, expected = run.settings, fingerprint(run)
+    own = fingerprint_at_start(run.path) or expected
     place = run.metrics.get("store", settings.data.root or settings.paths.data_dir)
     try:
         if "store" in run.metrics:
@@ -71,7 +71,7 @@ def mistakes(group: Group, faces: OpenedFaces, name: str) -> list[Block]:
                 if store is None or file not in rows:
                     named.append(line)
                     continue
-                picture = png(np.ascontiguousarray(store.images[rows[file]]))
+                picture = png(shrunk(store.images[rows[file]], PIXELS))
                 pictured.append(
                     Figure(f"face_{name}_{rows[file]}", picture, f"{CLASS_NAMES[label]} face: {line}", text)
                 )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fakegan.checks import SIZES
 from fakegan.errors import FakeganError
 from fakegan.evaluation.intervals import Measure
 from fakegan.evaluation.reconstructed import COMPLEXITY, differences
@@ -34,7 +35,7 @@ PICTURES = {  # pictures of the analysis, by file name -> caption
 _MAX_ERRORS_BYTES = 2**30  # some 200 bytes a face
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PICTURE_NAME = re.compile(r"[A-Za-z0-9_-]+")
-_MAX_PICTURE_BYTES = 64 * 2**20  # the largest has some 500 kB
+_MAX_PICTURE_BYTES = 64 * 2**20  # the largest, of faces of 256 pixels, has some 3 MB
 _CURE = "delete its folder and run the analysis again"
 
 
@@ -167,10 +168,11 @@ def chapter(found: Sequence[Autoencoder]) -> list[Block]:
         words = f"Numbers of this chapter are about {about}; its pictures show all test faces of the runs."
         blocks.append(Text(words, warning=True))
     if analysed:
+        numbers = analysed[0].analyses[0]["autoencoder"].get("picture_numbers", 3 * SIZES[0] ** 2)
         words = (
             "Differences are fake less real: a negative Cohen's d of L1 says that fakes are copied more exactly, and "
             "an AUROC below 0.5 says the same of a random pair. A code that holds more numbers than the picture "
-            "(12288) can copy anything, so it says little about what was learnt from real faces."
+            f"({numbers}) can copy anything, so it says little about what was learnt from real faces."
         )
         busy = f"busy pictures are harder to copy, whoever made them ({analysed[0].analyses[0]['complexity']['name']})"
         blocks += [

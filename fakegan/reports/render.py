@@ -64,7 +64,7 @@ class Gallery:
     """Figures side by side, as many as there is room for."""
 
     figures: Sequence[Figure]
-    title: str = ""  # of a row of faces, 64 pixels wide each; two rows side by side where there is room
+    title: str = ""  # of a row of faces, 128 pixels wide each at most; two rows side by side where there is room
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,11 @@ class Reconstructions:
         KeyError: a row that was not reconstructed (a test face never is, before the test).
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        size: int,  # pixels a side of the faces
+    ) -> None:
         damaged = FakeganError(f"{folder} is damaged or of another version: delete it, and the next run makes it again")
         try:
             self.images: npt.NDArray[np.uint8] = map_array(folder / IMAGES_FILE)
@@ -166,14 +170,14 @@ class Reconstructions:
             raise damaged from error
         if rows.dtype != np.int64 or rows.ndim != 1 or not (rows[1:] > rows[:-1]).all():
             raise damaged
-        if self.images.dtype != np.uint8 or self.images.shape != (len(rows), 64, 64, 3):
+        if self.images.dtype != np.uint8 or self.images.shape != (len(rows), size, size, 3):
             raise damaged
         self.rows = np.array(rows)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:  # (B,) -> (B, 64, 64, 3)
+    def __getitem__(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:  # (B,) -> (B, size, size, 3)
         place = np.searchsorted(self.rows, rows)
         found = self.rows[np.minimum(place, len(self.rows) - 1)] == rows
         if not found.all():

@@ -123,7 +123,7 @@ def settings_of(
     with _hinting(kind, plain):
         settings = from_mapping(kind, complete)
     if isinstance(settings, RunSettings):
-        _check_channels(settings, typed)
+        _check_following(settings, typed)
     return settings
 
 
@@ -138,10 +138,16 @@ def _refuse_unknown_keys(kind: type, plain: Mapping[str, Any]) -> None:
             pass
 
 
-def _check_channels(settings: RunSettings, typed: Sequence[str]) -> None:
-    """Raise a UsageError for a typed number of a network's channels that the pipeline's view contradicts."""
+def _check_following(settings: RunSettings, typed: Sequence[str]) -> None:
+    """Raise a UsageError for a network's typed channels that the view contradicts, or size that the store does."""
     view = settings.pipeline.seen
     for key in typed:
+        if (sized := re.fullmatch(r"(model|classifier)\.(?:(\w+)\.)?size", key)) is not None:
+            node = getattr(settings, sized[1]).node
+            value = (node.get(sized[2], {}) if sized[2] else node).get("size")
+            if value != settings.face_size:
+                faces = f"the store's faces have {settings.face_size} pixels a side"
+                raise UsageError(f"{key}={value} is no choice: {faces}; leave it out")
         found = re.fullmatch(r"classifier\.(\w+)\.(in|out)_channels", key)
         value = settings.classifier.node[found[1]].get(key.rpartition(".")[2]) if found else None
         if view is not None and found and value != view.channels:

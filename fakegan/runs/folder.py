@@ -6,7 +6,7 @@ from __future__ import annotations
 CONFIG_FILE = "config.yaml"  # the settings of the run, resolved
 STATUS_FILE = "status.json"  # the stage and epoch that the run has reached
 LOCK_FILE = "run.lock"  # locked by the command that works on the run
-FACES_FILE = "faces.sha256"  # the fingerprint of the store that the run began with
+FACES_FILE = "faces.sha256"  # the fingerprint of the store that the run began with; runs/began.py
 JOB_FILE = "slurm_job.txt"  # the SLURM job that began the run
 LEDGER_FILE = "test_ledger.csv"  # every use of test faces
 IDS_FILE = "loggers.json"  # the id by which each logger knows the run

@@ -18,21 +18,15 @@ from fakegan.config.trust import NET_SOURCES, packages_to_resume, packages_to_tr
 from fakegan.config.typed import REST, to_mapping, unknown
 from fakegan.data.faces import DataSettings
 from fakegan.data.splits import AUTOENCODER, CLASSIFIER, Needs, seeds
-from fakegan.data.store import stored_fingerprint
+from fakegan.data.store import stored_fingerprint, stored_size
 from fakegan.errors import UsageError
 from fakegan.labels import FAKE, REAL
-from fakegan.runs.folder import FACES_FILE
+from fakegan.runs.began import fingerprint_at_start
 from fakegan.runs.pretrained import with_weights
 from fakegan.runs.trainer_settings import FEW, TrainerSettings
 from fakegan.views import VIEWS, View, view
 
 _LABEL = re.compile(r"\w[\w .+=-]{0,63}")  # it looks the same in a path, a page and a terminal
-
-
-def fingerprint_at_start(run_dir: Path) -> str:
-    """The fingerprint of the store that a run began with; empty where it has opened none yet."""
-    path = run_dir / FACES_FILE
-    return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
 
 
 @dataclass(frozen=True)
@@ -261,6 +255,11 @@ class RunSettings:
         nets += [self.model.node["net"] if self.pipeline.needs_autoencoder else None]
         return packages_to_trust({"nets": nets, "pipeline": {"view": self.pipeline.view}}, NET_SOURCES)
 
+    @property
+    def face_size(self) -> int:
+        """Pixels a side of the faces, as the store says."""
+        return self.data.demo_size if self.data.root is None else stored_size(self.data.root)
+
     def batch_sizes(self) -> list[tuple[str, int]]:
         """Key and size of each network's training batch, in the order of the stages."""
         sizes = []
@@ -277,7 +276,8 @@ class RunSettings:
         trained, the classifier where none is, how many processes feed it, where things are kept (the store's
         fingerprint says whether the faces are the same).
         """
-        no_effect = {"workers", "root"} | (set() if self.data.root is None else {"demo_faces", "demo_seed"})
+        of_demo = {"demo_faces", "demo_seed", "demo_size"}
+        no_effect = {"workers", "root", *(of_demo if self.data.root is not None else ())}
         data = {key: value for key, value in to_mapping(self.data).items() if key not in no_effect}
         data["split"]["autoencoder_share"] = self.data.split.share
         trains_autoencoder, trains_classifier = self.pipeline.needs_autoencoder, self.pipeline.trains_classifier

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 from tqdm import tqdm
 
-from fakegan.data.arrays import Rows
+from fakegan.checks import SIZES
+from fakegan.data.arrays import Rows, at_once
 from fakegan.data.pixels import residual_pixels, to_unit
-from fakegan.data.sheets import Picture, read_png, sheet, stack, write_png
+from fakegan.data.sheets import Picture, read_png, sheet, shrunk, stack, write_png
 from fakegan.data.store import FaceStore
 from fakegan.detector import BATCH
 from fakegan.evaluation import error_plots, plots, probe, spectrum, statistics
@@ -54,8 +55,8 @@ class Measured:
     errors: dict[str, Floats]  # l1 in [-1, 1], psnr in dB, ssim, high_frequency in [-1, 1]: (N,) each
     complexity: Floats  # (N,)
     code: Floats  # (N, 2C): mean, then standard deviation, of each channel of the code over its places
-    code_places: int  # of each channel of the code; 16 * 16 of AutoGAN's
-    spectra: dict[str, Floats]  # face, reconstruction, residual: (N, 46) each
+    code_places: int  # of each channel of the code; (size / 4)^2 of AutoGAN's
+    spectra: dict[str, Floats]  # face, reconstruction, residual: (N, K) each, of K frequencies
 
     @property
     def probes(self) -> dict[str, Floats]:
@@ -104,7 +105,7 @@ def _write(run: Run, folder: Path) -> dict[str, Any]:
             "width": trained["net"].get("width"),
             "code_channels": channels,
             "code_numbers": channels * test.code_places,
-            "picture_numbers": 3 * spectrum.SIZE**2,
+            "picture_numbers": 3 * store.geometry.size**2,
             "psnr": trained["metrics"]["val/psnr"],
         },
         **numbers,
@@ -126,8 +127,9 @@ def _measure(live: LiveReconstructions, rows: Rows, what: str) -> Measured:
     codes: list[Tensor] = []
     hook = cast(nn.Module, live.net.encoder).register_forward_hook(lambda net, inputs, code: codes.append(code))
     parts: list[dict[str, Floats]] = []
-    for start in tqdm(range(0, len(rows), BATCH), f"analysing {len(rows)} {what} faces", disable=quiet() or None):
-        batch = rows[start : start + BATCH]
+    length = at_once(BATCH, live.images[rows[:0]].shape[1])
+    for start in tqdm(range(0, len(rows), length), f"analysing {len(rows)} {what} faces", disable=quiet() or None):
+        batch = rows[start : start + length]
         pixels = (torch.from_numpy(np.ascontiguousarray(x[batch])) for x in (live.images, live))
         face, recon = (to_unit(x).contiguous() for x in pixels)  # planes: quicker for SSIM and spectra
         parts.append(_of_batch(face, recon, codes.pop().float().cpu()))
@@ -144,9 +146,9 @@ def _measure(live: LiveReconstructions, rows: Rows, what: str) -> Measured:
 
 
 def _of_batch(
-    face: Tensor,  # (B, 3, 64, 64), in [-1, 1]
+    face: Tensor,  # (B, 3, size, size), in [-1, 1]
     recon: Tensor,  # the same
-    code: Tensor,  # (B, C, 16, 16), of another net than AutoGAN (B, C, ...) or (B, C)
+    code: Tensor,  # (B, C, size / 4, size / 4), of another net than AutoGAN (B, C, ...) or (B, C)
 ) -> dict[str, Floats]:
     """The measurements of a batch of faces, (B, ...) each."""
     grey_face, grey_recon = (spectrum.grey(x.numpy()) for x in (face, recon))
@@ -189,7 +191,8 @@ def _write_pictures(folder: Path, store: FaceStore, live: LiveReconstructions, t
     if plots.available():
         distributions = error_plots.error_distributions(test.errors, labels, sources)
         write_png(folder / "error_distributions.png", error_plots.rendered(distributions))
-        write_png(folder / "spectra.png", error_plots.rendered(error_plots.mean_spectra(test.spectra, labels)))
+        spectra = error_plots.mean_spectra(test.spectra, labels, store.geometry.size)
+        write_png(folder / "spectra.png", error_plots.rendered(spectra))
     else:
         log.info("no figures: they need matplotlib, %s", install("plots"))
 
@@ -213,6 +216,7 @@ def _log(
         "source": [str(source).encode("utf-8", "replace").decode() for source in store.sources[picked]],
         "class": [CLASS_NAMES[int(label)] for label in store.labels[picked]],
     }
+    faces = np.stack([shrunk(store.images[row], SIZES[0]) for row in picked])  # all are one picture there
     with stage_loggers(run.settings, folder) as loggers:
         for logger in loggers:
             for path in sorted(folder.glob("*.png")):
@@ -221,7 +225,7 @@ def _log(
                 for label, class_name in CLASS_NAMES.items():
                     if (labels == label).any():
                         log_histogram(logger, f"analysis/{name}_{class_name}", values[labels == label])
-            log_codes(logger, "codes", np.load(folder / CODES_FILE), words, np.ascontiguousarray(store.images[picked]))
+            log_codes(logger, "codes", np.load(folder / CODES_FILE), words, faces)
 
 
 def example_sheet(live: LiveReconstructions, test: Measured, labels: npt.NDArray[np.int64]) -> Picture:
@@ -242,7 +246,7 @@ def example_sheet(live: LiveReconstructions, test: Measured, labels: npt.NDArray
         ]
         faces, recons = (np.asarray(x[test.rows[shown]]) for x in (live.images, live))
         residual = residual_pixels(torch.from_numpy(faces), torch.from_numpy(recons)).numpy()
-        sheets.append(sheet([faces, recons, residual], captions, zoom=2))
+        sheets.append(sheet([faces, recons, residual], captions, zoom=max(1, 128 // faces.shape[1])))
     return stack(sheets)
 
 

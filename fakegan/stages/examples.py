@@ -12,7 +12,8 @@ from fakegan.data.faces import Faces, open_faces
 from fakegan.data.splits import Needs
 from fakegan.errors import UsageError
 from fakegan.labels import FAKE, REAL
-from fakegan.runs.settings import RunSettings, fingerprint_at_start
+from fakegan.runs.began import fingerprint_at_start
+from fakegan.runs.settings import RunSettings
 from fakegan.stages.reconstruct import reconstruct_faces
 from fakegan.stages.stage import Examples, Run, Stage
 
@@ -69,11 +70,11 @@ class Joined:
     def __init__(self, first: RowArray, second: RowArray, size: int) -> None:
         self.first, self.second, self.size = first, second, size
 
-    def __getitem__(self, rows: Any, /) -> npt.NDArray[np.uint8]:  # (B,) -> (B, 64, 64, 3)
+    def __getitem__(self, rows: Any, /) -> npt.NDArray[np.uint8]:  # (B,) -> (B, size, size, 3)
         from_second = rows >= self.size
-        pictures = np.empty((len(rows), 64, 64, 3), dtype=np.uint8)
-        pictures[~from_second] = self.first[rows[~from_second]]
-        pictures[from_second] = self.second[rows[from_second] - self.size]
+        parts = self.first[rows[~from_second]], self.second[rows[from_second] - self.size]
+        pictures = np.empty((len(rows), *parts[0].shape[1:]), dtype=np.uint8)
+        pictures[~from_second], pictures[from_second] = parts
         return pictures
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from tqdm import tqdm
 
 from fakegan.config.trust import trust_names
-from fakegan.data.arrays import RowArray, Rows, npy_header
+from fakegan.data.arrays import RowArray, Rows, at_once, npy_header
 from fakegan.detector import BATCH, reconstruct, trusted_net
 from fakegan.runs.artifacts import IMAGES_FILE, ROWS_FILE, Reconstructions, file_digest, names_digest, obtain
 from fakegan.runs.checkpoints import load_checkpoint, misfits_as_errors
@@ -21,7 +21,6 @@ from fakegan.stages.stage import Run
 from fakegan.system import ranks
 from fakegan.system.log import quiet
 
-FACE_BYTES = 64 * 64 * 3
 RECIPE = 1  # of reconstructing: raise it when the same autoencoder makes other pixels of the same faces
 
 
@@ -33,20 +32,22 @@ def reconstruct_faces(
 ) -> Reconstructions:
     """Reconstructions of some faces, made now or found among the artifacts."""
 
+    size = run.faces.store.geometry.size
+
     def write(folder: Path) -> dict[str, Any]:
         """Each process writes its share of the batches into its place in the one file."""
         live = LiveReconstructions(run, images)
-        header = npy_header(len(rows), 64)
+        header, length, face_bytes = npy_header(len(rows), size), at_once(BATCH, size), 3 * size**2
         if ranks.is_rank_zero():
             np.save(folder / ROWS_FILE, rows)
             (folder / IMAGES_FILE).write_bytes(header)
         ranks.wait()
-        starts = ranks.share(range(0, len(rows), BATCH))
+        starts = ranks.share(range(0, len(rows), length))
         with (folder / IMAGES_FILE).open("r+b") as out:  # a memory map would meet a full disk with a crash
-            out.seek(len(header) + (starts[0] * FACE_BYTES if starts else 0))
+            out.seek(len(header) + (starts[0] * face_bytes if starts else 0))
             hidden = quiet() or not ranks.is_rank_zero() or None  # None: where there is no terminal
             for start in tqdm(starts, f"reconstructing {len(rows)} faces", disable=hidden):
-                out.write(live[rows[start : start + BATCH]].tobytes())
+                out.write(live[rows[start : start + length]].tobytes())
         return {"count": len(rows)}
 
     ingredients = {
@@ -55,7 +56,7 @@ def reconstruct_faces(
         "rows": names_digest(rows.astype(str)),
     }
     name, root = run.settings.model.name, run.settings.paths.artifact_dir
-    return Reconstructions(obtain(root, "reconstructions", name, RECIPE, ingredients, write))
+    return Reconstructions(obtain(root, "reconstructions", name, RECIPE, ingredients, write), size)
 
 
 class LiveReconstructions:
@@ -66,21 +67,22 @@ class LiveReconstructions:
         run: Run,  # with a trained autoencoder
         images: RowArray,  # by store row
     ) -> None:
-        self.net = load_autoencoder(run.autoencoder, run.settings.trusted).to(run.device)
+        net = load_autoencoder(run.autoencoder, run.faces.store.geometry.size, run.settings.trusted)
+        self.net = net.to(run.device)
         self.images, self.device = images, run.device
 
-    def __getitem__(self, rows: Any, /) -> npt.NDArray[np.uint8]:  # (B,) -> (B, 64, 64, 3)
+    def __getitem__(self, rows: Any, /) -> npt.NDArray[np.uint8]:  # (B,) -> (B, size, size, 3)
         pixels = torch.from_numpy(np.ascontiguousarray(self.images[rows])).to(self.device)
         recon: npt.NDArray[np.uint8] = reconstruct(self.net, pixels).cpu().numpy()
         return recon
 
 
-def load_autoencoder(path: Path, trust: Sequence[str] = ()) -> nn.Module:
+def load_autoencoder(path: Path, size: int, trust: Sequence[str] = ()) -> nn.Module:
     """The net in an autoencoder's file, in eval mode; a FakeganError for damage, another version or untrusted code."""
     names = trust_names(trust)
     content = load_checkpoint(path)
     with misfits_as_errors(path):
-        net = trusted_net(content["net"], content["weights"], "net", lambda _: (1, 3, 64, 64), names)
+        net = trusted_net(content["net"], content["weights"], "net", lambda _: (1, 3, size, size), names)
         if not all(weights.isfinite().all() for weights in net.state_dict().values()):
             raise ValueError("some weights are no numbers")
     return net.eval()

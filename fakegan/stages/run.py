@@ -26,13 +26,13 @@ from fakegan.data.faces import Faces
 from fakegan.data.splits import Needs
 from fakegan.errors import FakeganError, UsageError
 from fakegan.nets.cpu import forms_in_use
+from fakegan.runs.began import same_faces_as_before
 from fakegan.runs.folder import (
     AUTOENCODER_FILE,
     AUTOENCODER_FOLDER,
     CHECKPOINTS,
     CLASSIFIER_FOLDER,
     CONFIG_FILE,
-    FACES_FILE,
     LAST,
     LOCK_FILE,
     METRICS_FILE,
@@ -41,7 +41,7 @@ from fakegan.runs.folder import (
 )
 from fakegan.runs.ledger import COMMAND_VARIABLE, command
 from fakegan.runs.results import read_metrics, table
-from fakegan.runs.settings import RunSettings, fingerprint_at_start
+from fakegan.runs.settings import RunSettings
 from fakegan.runs.status import Status, write_status
 from fakegan.stages.analyse import ANALYSIS
 from fakegan.stages.examples import EXAMPLES, RECONSTRUCTED, own_faces
@@ -51,7 +51,6 @@ from fakegan.stages.train_autoencoder import AUTOENCODER, named_autoencoder
 from fakegan.stages.train_classifier import CLASSIFIER
 from fakegan.system import ranks, signals
 from fakegan.system.devices import describe, use_device
-from fakegan.system.files import replacing
 from fakegan.system.log import quiet
 from fakegan.system.processes import is_child, resume_command, run_ranks
 from fakegan.system.shell import as_override, local_path, program, trusting
@@ -159,7 +158,7 @@ def _carry_out(settings: RunSettings, stages: Sequence[Stage], open_faces: OpenF
         named_autoencoder(named, settings)
     _begin_stage(settings, "faces")
     faces = open_faces(settings, settings.pipeline.needs)
-    ranks.on_rank_zero(lambda: _same_faces_as_before(settings.paths.run_dir, faces))
+    ranks.on_rank_zero(lambda: same_faces_as_before(settings.paths.run_dir, faces.store))
     log.info(faces_by_stage(settings, faces))
     run = Run(settings, device, faces)
     with logger_runs(settings):
@@ -207,17 +206,6 @@ def _begin_stage(settings: RunSettings, name: str) -> None:
     signals.raise_if_stopped()
     if ranks.is_rank_zero():
         write_status(settings.paths.run_dir, Status(name))
-
-
-def _same_faces_as_before(run_dir: Path, faces: Faces) -> None:
-    """A run goes on with the faces that it began with: others may have been tested on, or learnt from."""
-    before = fingerprint_at_start(run_dir)
-    if not before:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        with replacing(run_dir / FACES_FILE) as building:
-            building.write_text(f"{faces.store.fingerprint}\n")
-    elif before != faces.store.fingerprint:
-        raise FakeganError(f"{faces.store.path} has changed since this run began: start a new run")
 
 
 def faces_by_stage(settings: RunSettings, faces: Faces) -> str:

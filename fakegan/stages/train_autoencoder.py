@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from fakegan.config.building import untrained
+from fakegan.checks import SIZES
+from fakegan.config.building import Node, untrained
 from fakegan.config.trust import refuse_untrusted
 from fakegan.data.faces import Faces
 from fakegan.detector import is_among, sha256_bytes
@@ -85,12 +86,14 @@ def _fit(run: Run, building: Path) -> dict[str, Any]:
     before = ranks.on_rank_zero(lambda: earlier_run(building, stage))
     best = fit(lambda: parts.autoencoder(settings), data, stage, settings, budget, begun=before)
     content = {
-        "net": untrained(settings.model.node["net"]),
+        "net": untrained(_fitted(settings)["net"]),
         "weights": weights_of(best, "autoencoder."),
         "metrics": load_checkpoint(best)["metrics"],
         "learnt": torch.from_numpy(sha256_bytes(store.sha256[splits.autoencoder_train])),
         "selected_on": torch.from_numpy(sha256_bytes(store.sha256[splits.autoencoder_val])),
     }
+    if (size := store.geometry.size) != SIZES[0]:
+        content["size"] = size
     ranks.on_rank_zero(lambda: save_checkpoint(content, building / AUTOENCODER_FILE))
     return {"trained_by": run.folder.name}
 
@@ -99,19 +102,25 @@ def named_autoencoder(path: Path, settings: RunSettings) -> Path:
     """The file that `model.checkpoint` names.
 
     Raises:
-        UsageError: none there, no autoencoder, or of another net than the config's.
+        UsageError: none there, no autoencoder, of faces of another size, or of another net than the config's.
     """
     candidates = (path, path / AUTOENCODER_FILE, path / AUTOENCODER_FOLDER / AUTOENCODER_FILE)
     file = next((p for p in candidates if p.is_file()), None)
     if file is None:
         wrong = f"holds no {AUTOENCODER_FILE}" if path.exists() else "does not exist"
         raise UsageError(f"model.checkpoint={path} {wrong}: name an {AUTOENCODER_FILE} or a run that holds one")
-    found = load_checkpoint(file).get("net")
+    content = load_checkpoint(file)
+    found, learnt, size = content.get("net"), content.get("size", SIZES[0]), settings.face_size
     if not isinstance(found, dict):
         raise UsageError(f"model.checkpoint={path} is no autoencoder: name the {AUTOENCODER_FILE} of a run")
     with misfits_as_errors(file):
         refuse_untrusted(found, "net", settings.trusted)
-    wanted = untrained(settings.model.node["net"])
+    if learnt != size:
+        raise UsageError(
+            f"model.checkpoint={path} learnt from faces of {learnt!a:.20}x{learnt!a:.20} pixels, but the store's have "
+            f"{size}x{size}: prepare the store again with --size {learnt!a:.20}, or train an autoencoder on it"
+        )
+    wanted = untrained(_fitted(settings)["net"])
     for key in dict.fromkeys([*found, *wanted]):
         if found.get(key) != wanted.get(key):
             has = f"{key:.80} {found.get(key)!a:.80}"
@@ -120,6 +129,10 @@ def named_autoencoder(path: Path, settings: RunSettings) -> Path:
             )
     autoencoder_metrics(file)
     return file
+
+
+def _fitted(settings: RunSettings) -> Node:
+    return parts.with_size(settings.model.node, settings.face_size)
 
 
 def autoencoder_metrics(autoencoder: Path) -> dict[str, float]:

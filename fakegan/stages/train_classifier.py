@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from fakegan.config.building import TARGET, named, untrained
-from fakegan.data.arrays import Rows
+from fakegan.data.arrays import Rows, at_once
 from fakegan.data.batches import FaceBatches, StoreOrder, on_device
 from fakegan.data.familiarity import Familiarity
 from fakegan.detector import BATCH, Detector, NetSpec, sha256_bytes
@@ -67,7 +67,7 @@ def _fit(run: Run, view: View) -> NetSpec:
         begin=lambda module: parts.begin_pretrained(settings, module.get_submodule("net")),
         averaged=None if settings.classifier.ema is None else WeightAverage(settings.classifier.ema),
     )
-    node = parts.with_channels(settings.classifier.node, view.channels)
+    node = parts.classifier_node(settings)
 
     def keep_others() -> None:
         """Save the other networks that the module wants kept: a generator, as `sample` reads it."""
@@ -103,7 +103,7 @@ def _log_errors(nets: dict[str, ReconError], view: View, examples: Examples, row
     """The logarithm of each example's error, (N,), by norm."""
     errors: dict[str, list[torch.Tensor]] = {norm: [] for norm in nets}
     batches = FaceBatches({name: examples.arrays[name] for name in view.arrays}, examples.labels)
-    for draw in StoreOrder(rows, BATCH):
+    for draw in StoreOrder(rows, at_once(BATCH, batches.size)):
         difference = view(on_device(batches[draw], view.arrays))
         for norm, net in nets.items():
             errors[norm].append(net.log_error(difference))

@@ -143,7 +143,7 @@ class Planner:
     def _check_faces(self, settings: RunSettings) -> None:
         """Divide a job's faces as it will itself. Raises a FakeganError where there are none, or a split is empty."""
         data, needs = settings.data, settings.pipeline.needs
-        key = (data.root, data.demo_faces, data.demo_seed, data.split, str(needs))
+        key = (data.root, data.demo_faces, data.demo_seed, data.demo_size, data.split, str(needs))
         if key not in self.checked:
             open_faces(data, settings.paths.data_dir, needs, verified=False)
             self.checked.add(key)

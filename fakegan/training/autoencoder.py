@@ -9,7 +9,7 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
-from fakegan.checks import at_least
+from fakegan.checks import SIZES, at_least
 from fakegan.nets.losses import autoencoder_loss, l1_loss, lsgan_discriminator_loss, lsgan_generator_loss
 from fakegan.system import ranks
 from fakegan.training.modules import ByTurns, EpochMeans
@@ -20,7 +20,7 @@ from fakegan.training.schedules import MakeOptimizer, MakeSchedule, move
 class AdversarialAutoencoder(ByTurns):
     """AutoGAN as the study trains it (Zhang et al. 2019, arXiv:1907.06515), by manual optimization.
 
-    A batch is {"image": float (B, 3, 64, 64) in [-1, 1]}. Each step reconstructs once; the discriminator then
+    A batch is {"image": float (B, 3, size, size) in [-1, 1]}. Each step reconstructs once; the discriminator then
     sees real faces and (pooled) reconstructions in one batch.
     """
 
@@ -29,13 +29,14 @@ class AdversarialAutoencoder(ByTurns):
 
     def __init__(
         self,
-        net: nn.Module,  # the autoencoder: (B, 3, 64, 64) -> (B, 3, 64, 64), both in [-1, 1]
-        discriminator: nn.Module,  # (B, 3, 64, 64) -> scores of any shape, first dimension B
+        net: nn.Module,  # the autoencoder: (B, 3, size, size) -> the same, both in [-1, 1]
+        discriminator: nn.Module,  # (B, 3, size, size) -> scores of any shape, first dimension B
         optimizer: MakeOptimizer,  # of each network's parameters
         schedule: MakeSchedule | None = None,  # of the learning rate
         reconstruction_weight: float = 50.0,  # of L1 against the adversarial term; 0.8 in the study
         pool_size: int = 50,  # past reconstructions shown to the discriminator
         discriminator_floor: float = 0.05,  # it rests while its loss is below, so that it cannot win; 0 in the study
+        size: int = SIZES[0],  # pixels a side of the faces
     ) -> None:
         super().__init__()
         at_least(1, pool_size=pool_size)
@@ -46,11 +47,11 @@ class AdversarialAutoencoder(ByTurns):
         self.discriminator = discriminator
         self.reconstruction_weight = reconstruction_weight
         self.discriminator_floor = discriminator_floor
-        self.pool = ReconstructionPool(pool_size)
+        self.pool = ReconstructionPool(pool_size, size)
         self.train_means = EpochMeans("l1", "adversarial", "discriminator", "disc_real", "disc_recon")
         self.val_means = EpochMeans("l1", "psnr", "ssim", "disc_real", "disc_recon")
 
-    def forward(self, image: Tensor) -> Tensor:  # (B, 3, 64, 64) -> (B, 3, 64, 64), both in [-1, 1]
+    def forward(self, image: Tensor) -> Tensor:  # (B, 3, size, size) -> the same, both in [-1, 1]
         """The reconstruction of real or fake faces."""
         recon: Tensor = self.autoencoder(image)
         return recon

@@ -211,7 +211,7 @@ class ReconstructionGrid(Sheet):
     """The same validation faces: face, reconstruction and residual, one row each."""
 
     name = "reconstructions"
-    shown: Tensor | None = None  # (F, 3, 64, 64) in [-1, 1]
+    shown: Tensor | None = None  # (F, 3, size, size) in [-1, 1]
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, *_: int
@@ -231,7 +231,7 @@ class GeneratedSamples(Sheet):
     name = "samples"
 
     def picture(self, module: pl.LightningModule) -> Picture | None:
-        """Of `module.samples(count)`, (N, C, 64, 64) in [-1, 1], where the module has a generator."""
+        """Of `module.samples(count)`, (N, C, size, size) in [-1, 1], where the module has a generator."""
         samples: Any = getattr(module, "samples", None)
         return None if samples is None else sheet([to_uint8(samples(self.faces)[:, :3].float()).cpu().numpy()])
 
@@ -264,7 +264,7 @@ class AugmentedFaces(pl.Callback):
 
 
 def reconstruction_grid(real: Tensor, recon: Tensor) -> Picture:
-    """Three rows of faces, (3 * 66 + 2, F * 66 + 2, 3) uint8, from two (F, 3, 64, 64) in [-1, 1].
+    """Three rows of faces, (3 * (size + 2) + 2, F * (size + 2) + 2, 3) uint8, from two (F, 3, size, size) in [-1, 1].
 
     The third row is the residual as views show it, four times as large: black is a perfect copy.
     """

@@ -37,7 +37,7 @@ def over_labels(batch: dict[str, Tensor], measured: Callable[[Tensor], Tensor]) 
 class Classifier(EpochModule):
     """A net with two logits that learns to tell fake (1) from real (0); selected by validation AUROC.
 
-    A batch is {"x": float (B, C, 64, 64), "label": int64 (B,)} with REAL = 0 and FAKE = 1; of mixed faces it has
+    A batch is {"x": float (B, C, size, size), "label": int64 (B,)} with REAL = 0 and FAKE = 1; of mixed faces it has
     "other_label" and "other_share" too.
     """
 
@@ -48,7 +48,7 @@ class Classifier(EpochModule):
 
     def __init__(
         self,
-        net: nn.Module,  # (B, C, 64, 64) -> (B, 2) logits of (real, fake)
+        net: nn.Module,  # (B, C, size, size) -> (B, 2) logits of (real, fake)
         optimizer: MakeOptimizer,  # of its parameters
         schedule: MakeSchedule | None = None,  # of the learning rate
         loss: nn.Module | None = None,  # of logits and labels; null: cross entropy
@@ -74,7 +74,7 @@ class Classifier(EpochModule):
             compute_groups=False,  # found on a first update, which a process without faces does not see
         )
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, 64, 64) -> (B, 2) logits
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, size, size) -> (B, 2) logits
         """Logits of (real, fake)."""
         logits: Tensor = self.net(x)
         return logits

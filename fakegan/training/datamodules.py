@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fakegan.data.arrays import RowArray, Rows
+from fakegan.data.arrays import RowArray, Rows, at_once
 from fakegan.data.augment import Augment
 from fakegan.data.batches import DealtStoreOrder, FaceBatches, TrainOrder, limited, loader, on_device
 from fakegan.data.draws import Draws
@@ -29,7 +29,7 @@ class FaceDataModule(pl.LightningDataModule):
         epoch_rows: Callable[[np.random.Generator], Rows],  # of an epoch, from its generator
         val_rows: Rows,
         batch_size: int,  # of one step
-        val_batch_size: int,  # at least
+        val_batch_size: int,  # at least, of faces of the smallest size
         seed: int,
         workers: int,  # DataLoader processes
         batch_key: str,  # where batch_size stands in the config, for error messages
@@ -46,7 +46,7 @@ class FaceDataModule(pl.LightningDataModule):
         super().__init__()
         self.batches = batches
         self.train_order = TrainOrder(epoch_rows, batch_size, seed)
-        self.val_order = DealtStoreOrder(val_rows, max(batch_size, val_batch_size))
+        self.val_order = DealtStoreOrder(val_rows, max(batch_size, at_once(val_batch_size, batches.size)))
         self.workers = workers
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
@@ -77,7 +77,7 @@ class FaceDataModule(pl.LightningDataModule):
 
 
 class RealFacesDataModule(FaceDataModule):
-    """Real faces for the autoencoder: batches of {"image": float (B, 3, 64, 64) in [-1, 1], "row": int64 (B,)}."""
+    """Real faces for the autoencoder: batches of {"image": float (B, 3, size, size) in [-1, 1], "row": int64 (B,)}."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class RealFacesDataModule(FaceDataModule):
 
 
 class RealFakeDataModule(FaceDataModule):
-    """Real and fake faces through a view: {"x": float (B, C, 64, 64), "label": int64 (B,), "row": int64 (B,)}.
+    """Real and fake faces through a view: {"x": float (B, C, size, size), "label": int64 (B,), "row": int64 (B,)}.
 
     A training batch of mixed faces has "other_label": int64 (B,), of the faces mixed in, and "other_share": float (),
     their share in the mixture, up to a half.

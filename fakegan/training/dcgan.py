@@ -40,8 +40,8 @@ class DCGANClassifier(ByTurns, Classifier):
 
     def __init__(
         self,
-        net: nn.Module,  # the discriminator: (B, C, 64, 64) -> (B, 2) logits of (real, fake)
-        generator: nn.Module,  # (B, latent) noise -> (B, C, 64, 64) in [-1, 1]; its attribute `latent` is their number
+        net: nn.Module,  # the discriminator: (B, C, size, size) -> (B, 2) logits of (real, fake)
+        generator: nn.Module,  # (B, latent) noise -> (B, C, size, size) in [-1, 1]; it has the attribute `latent`
         optimizer: MakeOptimizer,  # of each network's parameters
         schedule: MakeSchedule | None = None,  # of the learning rate
     ) -> None:
@@ -59,7 +59,7 @@ class DCGANClassifier(ByTurns, Classifier):
         self.train_metrics.persistent(True)
         self.val_generated = EpochMeans("accuracy_generated")
 
-    def samples(self, count: int) -> Tensor:  # -> (N, C, 64, 64) in [-1, 1]
+    def samples(self, count: int) -> Tensor:  # -> (N, C, size, size) in [-1, 1]
         """The generator's samples of the fixed noise; at most FIXED_SAMPLES of them."""
         made: Tensor = self.generator(self.fixed_noise[:count])
         return made

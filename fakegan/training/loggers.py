@@ -163,7 +163,7 @@ def log_codes(
     name: str,
     codes: npt.NDArray[np.float32],  # (N, K)
     texts: Mapping[str, Sequence[str]],  # columns of N texts
-    faces: npt.NDArray[np.uint8],  # (N, 64, 64, 3)
+    faces: npt.NDArray[np.uint8],  # (N, size, size, 3)
 ) -> None:
     """Log codes in TensorBoard's projector, each with its texts and its face."""
     experiment: Any = getattr(logger, "experiment", None)

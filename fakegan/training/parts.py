@@ -15,7 +15,7 @@ from fakegan.config.options import FOLLOWING
 from fakegan.config.signatures import REQUIRED, signature
 from fakegan.config.trust import refuse_unreadable
 from fakegan.data.augment import Augment
-from fakegan.errors import UsageError
+from fakegan.errors import UsageError, one_line
 from fakegan.nets.dropout import deal_noise
 from fakegan.runs.checkpoints import load_weights
 from fakegan.runs.pretrained import FILE, digest_of_weights, names_weights
@@ -27,14 +27,14 @@ C = TypeVar("C", bound=pl.Callback)
 
 def autoencoder(settings: RunSettings) -> pl.LightningModule:
     """conf/model: the adversarial autoencoder, with fresh weights; a UsageError for a class or option that is wrong."""
-    refuse_unreadable(settings.model.node["net"], "model.net", settings.trusted, kinds=lambda _: nn.Module)
-    return module(settings.model.node, "model", kept="autoencoder")
+    node = with_size(settings.model.node, settings.face_size)
+    refuse_unreadable(node["net"], "model.net", settings.trusted, kinds=lambda _: nn.Module)
+    return module(node, "model", kept="autoencoder")
 
 
 def classifier(settings: RunSettings) -> pl.LightningModule:
     """conf/classifier: as `autoencoder`; its networks take as many channels as the pipeline's view has."""
-    view = settings.pipeline.seen
-    node = with_channels(settings.classifier.node, 3 if view is None else view.channels)
+    node = classifier_node(settings)
     refuse_unreadable(node["net"], "classifier.net", settings.trusted, kinds=lambda _: nn.Module)
     if takes(node["net"], "pretrained"):  # its weights follow, by `begin_pretrained`
         node["net"] = untrained(node["net"])
@@ -74,8 +74,7 @@ def begin_pretrained(settings: RunSettings, net: nn.Module) -> None:
     try:
         load(weights, **offered)
     except (ValueError, RuntimeError) as error:
-        why = " ".join(str(error).split())[:300]
-        raise UsageError(f"{at} does not fit {(node.get('net') or node)[TARGET]}: {why}") from error
+        raise UsageError(f"{at} does not fit {(node.get('net') or node)[TARGET]}: {one_line(error)}") from error
 
 
 def _colours(node: Node) -> dict[str, Any]:
@@ -90,11 +89,27 @@ def _is_network(value: Any) -> bool:
     return isinstance(value, dict) and TARGET in value and not value.get("_partial_")
 
 
+def classifier_node(settings: RunSettings) -> Node:
+    """conf/classifier, whose networks fit the pipeline's view and the size of the faces."""
+    view = settings.pipeline.seen
+    return with_size(with_channels(settings.classifier.node, 3 if view is None else view.channels), settings.face_size)
+
+
+def with_size(node: Node, size: int) -> Node:
+    """A module's node; it and its networks know the faces' pixels a side, where they have the option `size`."""
+    fitted = {key: {**value, "size": size} if _takes_size(value) else value for key, value in node.items()}
+    return {**fitted, **({"size": size} if takes(node, "size") else {})}
+
+
+def _takes_size(value: Any) -> bool:
+    return _is_network(value) and takes(value, "size")
+
+
 def with_channels(node: Node, channels: int) -> Node:
     """A classifier's node whose networks take, or make, so many channels."""
     networks = {key: value for key, value in node.items() if _is_network(value)}
     for key, network in networks.items():
-        fitting = {option: channels for option in FOLLOWING["classifier"] if takes(network, option)}
+        fitting = {option: channels for option in ("in_channels", "out_channels") if takes(network, option)}
         if channels != 3 and not fitting and key == "net":
             raise UsageError(
                 f"classifier.net.{TARGET}={network[TARGET]} has no option in_channels, but the pipeline's view has "

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fakegan.checks import SIZES
 from fakegan.system import ranks
 
 
@@ -20,15 +21,19 @@ class ReconstructionPool(nn.Module):
     process would. Draws come from torch's CPU generator. Pictures and counts go into the checkpoint.
     """
 
-    def __init__(self, size: int = 50) -> None:
+    def __init__(
+        self,
+        size: int = 50,
+        pixels: int = SIZES[0],  # a side of each
+    ) -> None:
         super().__init__()
         self.size = size
         self.steps = 0  # batches taken in
         self.batch = 0  # faces of each, over all processes
-        self.register_buffer("images", torch.zeros(size, 3, 64, 64))
+        self.register_buffer("images", torch.zeros(size, 3, pixels, pixels))
         self.images: Tensor
 
-    def forward(self, recon: Tensor) -> Tensor:  # (B, 3, 64, 64) detached -> the same shape, some of them older
+    def forward(self, recon: Tensor) -> Tensor:  # (B, 3, pixels, pixels) detached -> the same shape, some of them older
         """Exchange some of `recon` for past reconstructions."""
         self.batch = batch = len(recon) * ranks.count()
         place = ranks.dealt(torch.arange(min(batch, self.size)))  # (P,), the places with slots: a batch may be larger
@@ -42,12 +47,12 @@ class ReconstructionPool(nn.Module):
         slot, taken, kept = plan.to(recon.device, non_blocking=True)
         taken, kept = (chosen.bool().view(-1, 1, 1, 1) for chosen in (taken, kept))
 
-        new, past = recon[: len(place)], self.images[slot]  # (P, 3, 64, 64)
+        new, past = recon[: len(place)], self.images[slot]  # (P, 3, pixels, pixels)
         self.images[slot] = torch.where(kept, new.to(past.dtype), past)
         self.steps += 1
         return torch.cat([torch.where(taken, past.to(new.dtype), new), recon[len(place) :]])
 
-    def own_images(self) -> Tensor:  # (size, 3, 64, 64)
+    def own_images(self) -> Tensor:  # (size, 3, pixels, pixels)
         """This process's slots, zeros in the others': their sum over the processes is the whole pool."""
         own = torch.arange(self.size) % max(self.batch, 1) % ranks.count() == ranks.rank()
         return self.images * own.view(-1, 1, 1, 1).to(self.images)

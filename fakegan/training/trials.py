@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from fakegan.checks import SIZES
 from fakegan.config.building import TARGET, takes, text_of
 from fakegan.data.augment import Augment
 from fakegan.data.draws import Draws, face_keys
@@ -40,13 +41,16 @@ def try_learning(made: pl.LightningModule, at: str) -> None:
 def try_classifier(made: nn.Module, settings: RunSettings) -> None:
     """Pass a blank batch through the view, the classifier's net, and its loss if the config names a loss."""
     net, loss = made.get_submodule("net"), getattr(made, "loss", None)
-    view, faces = settings.pipeline.seen, torch.zeros(_BATCH, 3, 64, 64)
+    view, size = settings.pipeline.seen, settings.face_size
     if view is None:
         return
     at = f"pipeline.view={settings.pipeline.view}"
-    seen = _tried(lambda: view(dict.fromkeys(view.arrays, faces)), at, (_BATCH, view.channels, 64, 64))
+    faces, shape = torch.zeros(_BATCH, 3, size, size), (_BATCH, view.channels, size, size)
+    seen = _tried(lambda: view(dict.fromkeys(view.arrays, faces)), at, shape)
     at = f"classifier.net.{TARGET}={settings.classifier.node['net'][TARGET]}"
     logits = _try_net(net, seen, at, (_BATCH, 2), "two logits a face, real and fake, ")
+    if getattr(made, "samples", None) is not None:
+        _try_samples(made, shape)
     node = settings.classifier.node.get("loss")
     if isinstance(loss, nn.Module) and node is not None:
         labels = torch.arange(_BATCH)
@@ -55,7 +59,7 @@ def try_classifier(made: nn.Module, settings: RunSettings) -> None:
 
 def try_augment(augment: Augment, made: pl.LightningModule, settings: RunSettings) -> None:
     """Pass blank faces through conf/augment; refuse what the pipeline, classifier or data module cannot have."""
-    view, data, faces = settings.pipeline.seen, settings.data.modules.get("classifier"), torch.zeros(_BATCH, 3, 64, 64)
+    view, data, size = settings.pipeline.seen, settings.data.modules.get("classifier"), settings.face_size
     if view is None:
         return
     if augment.degrade is not None and view.needs_recon:
@@ -81,7 +85,16 @@ def try_augment(augment: Augment, made: pl.LightningModule, settings: RunSetting
         )
     degrade, draws = settings.augment.node.get("degrade"), Draws(face_keys(np.arange(_BATCH), 0, 0))
     at = f"augment.degrade.{TARGET}={degrade[TARGET]}" if degrade else f"augment.{TARGET}"
+    faces = torch.zeros(_BATCH, 3, size, size)
     _tried(lambda: augment({view.arrays[0]: faces}, draws)[view.arrays[0]], at, tuple(faces.shape))
+
+
+def _try_samples(made: Any, shape: tuple[int, ...]) -> None:
+    """Let a module's generator make samples in eval mode."""
+    training = made.training
+    with torch.no_grad():
+        _tried(lambda: made.eval().samples(_BATCH), "classifier.generator", shape, advice=_about_size(shape[-1]))
+    made.train(training)
 
 
 def try_autoencoder(net: nn.Module, settings: RunSettings) -> None:
@@ -92,31 +105,41 @@ def try_autoencoder(net: nn.Module, settings: RunSettings) -> None:
         raise UsageError(f"{at} has no part `encoder`: a module that makes the code of faces, which is analysed")
     codes: list[Any] = []
     hook = encoder.register_forward_hook(lambda _net, _inputs, code: codes.append(code))
-    shape = (_BATCH, 3, 64, 64)
+    shape = (_BATCH, 3, settings.face_size, settings.face_size)
     _try_net(net, torch.zeros(shape), at, shape, "faces again, in [-1, 1], ")
     hook.remove()
     if len(codes) != 1 or not isinstance(codes[0], Tensor) or codes[0].shape[:1] != (_BATCH,) or codes[0].dim() < 2:
         raise UsageError(f"{at}: its part `encoder` must be called once, and return one tensor, the codes of the faces")
 
 
-def _tried(make: Callable[[], Any], at: str, shape: tuple[int, ...], what: str = "") -> Tensor:
+def _tried(make: Callable[[], Any], at: str, shape: tuple[int, ...], what: str = "", advice: str = "") -> Tensor:
     """The tensor that a call returns, of the given shape."""
     try:
         made = make()
     except Exception as error:  # whatever a net of the user's own raises
-        raise UsageError(f"{at} cannot take a batch of blank faces: {one_line(error)}") from error
+        raise UsageError(f"{at} cannot take a batch of blank faces: {one_line(error)}{advice}") from error
     if not isinstance(made, Tensor):
         raise UsageError(f"{at} must return a tensor, {what}of shape {shape}, but returns a {type(made).__name__}")
     if made.shape != shape:
-        raise UsageError(f"{at} must return {what}{shape} for {_BATCH} faces, but returns {tuple(made.shape)}")
+        raise UsageError(f"{at} must return {what}{shape} for {_BATCH} faces, but returns {tuple(made.shape)}{advice}")
     return made
+
+
+def _about_size(size: int) -> str:
+    """What to do where a net is for the smallest faces alone."""
+    if size == SIZES[0]:
+        return ""
+    return (
+        f"; the store's faces have {size}x{size} pixels: give the class an option `size`, which a run fills in, or "
+        f"prepare the faces with --size {SIZES[0]}"
+    )
 
 
 def _try_net(net: nn.Module, batch: Tensor, at: str, shape: tuple[int, ...], what: str) -> Tensor:
     """What a network makes of a batch in eval mode; it must have weights that learn."""
     training = net.training
     with torch.no_grad():
-        made = _tried(lambda: net.eval()(batch), at, shape, what)
+        made = _tried(lambda: net.eval()(batch), at, shape, what, _about_size(batch.shape[-1]))
     net.train(training)
     if not any(weights.requires_grad for weights in net.parameters()):
         raise UsageError(f"{at} has no weights that learn")

@@ -49,6 +49,16 @@ def write_faces(folder: Path, count: int) -> None:
     np.save(folder / "thumbs.npy", thumbs)
 
 
+def write_larger(folder: Path, count: int, size: int) -> None:
+    """FOLDER/images-SIZE.npy (count, size, size, 3): the faces of images.npy, each pixel repeated."""
+    small = np.load(folder / "images.npy", mmap_mode="r")
+    times = size // small.shape[1]
+    images = np.lib.format.open_memmap(folder / f"images-{size}.npy", "w+", np.uint8, (count, size, size, 3))
+    for i in range(count):
+        images[i] = small[i].repeat(times, axis=0).repeat(times, axis=1)
+    images.flush()
+
+
 def _thumbnails(faces: Pixels) -> Pixels:
     """(B, 64, 64, 3) to (B, 64): the mean brightness of 8x8 blocks."""
     blocks = faces.reshape(-1, 8, 8, 8, 8, 3).mean(axis=(2, 4))  # (B, 8, 8, 3)

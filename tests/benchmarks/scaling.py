@@ -11,9 +11,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +25,15 @@ from tests.benchmarks.results import Bound, NotMeasured, Point, Result
 SIZES = (2_000, 20_000, 200_000)
 QUICK_SIZES = (40, 80)
 RECONSTRUCTED = 20_000  # at most: the net, not the stage, is what takes the time
+LARGE = 256  # pixels a side, of the largest faces
+LARGE_FACES = 20_000  # of them at most
 BATCH = 128
 RESAMPLES = 1000
 FLAT = 100.0  # MB that 200,000 faces may take more than 2,000
 LINEAR = 1.1  # the exponent of a cost that is linear or better, as near as single measurements tell
 INTERVAL = 0.02  # seconds between two readings of the memory
 FRAMES = 200  # of a film
-FACE = 64 * 64 * 3  # bytes
+FACE, LARGE_FACE = 3 * 64**2, 3 * LARGE**2  # bytes
 FILE = 4096  # bytes on the disk, of a JPEG
 
 Hashes = npt.NDArray[np.uint64]  # (N,)
@@ -93,13 +96,14 @@ def measured(turns: Turns, kind: Callable[[Path, int], Prepared], folder: Path, 
         turns.wait()
 
 
-def prepare(folder: Path, faces: int) -> Prepared:
-    """JPEGs of 64x64 into a face store, with two workers."""
+def prepare(folder: Path, faces: int, size: int = 64) -> Prepared:
+    """JPEGs of 64x64 into a face store of this size, with two workers."""
     from fakegan.data.build import Recipe, Source, build_store
+    from fakegan.data.images import Geometry
     from fakegan.labels import FAKE, REAL
 
     files = folder / f"files-{faces}"
-    recipe = Recipe([Source("real", REAL, files / "real"), Source("fake", FAKE, files / "fake")])
+    recipe = Recipe([Source("real", REAL, files / "real"), Source("fake", FAKE, files / "fake")], Geometry(size))
     return lambda: build_store(recipe, folder / f"store-{faces}", workers=2)
 
 
@@ -152,14 +156,14 @@ def _finding(hashes: Hashes, thumbs: Thumbs) -> Prepared:
     return lambda: find_duplicates(keys, keys, keys, hashes, thumbs, np.arange(len(hashes)) % 2)
 
 
-def feed(folder: Path, faces: int) -> Prepared:
+def feed(folder: Path, faces: int, images: str = "images.npy") -> Prepared:
     """One epoch of shuffled, mirrored batches in [-1, 1]."""
     from fakegan.data.arrays import map_array
     from fakegan.views import VIEWS
     from tests.benchmarks.trainer import real_and_fake
 
-    images, rows = map_array(folder / "images.npy")[:faces], np.arange(faces)
-    data = real_and_fake({"image": images}, rows % 2, VIEWS["pixels"], rows, min(BATCH, faces))
+    pictures, rows = map_array(folder / images)[:faces], np.arange(faces)
+    data = real_and_fake({"image": pictures}, rows % 2, VIEWS["pixels"], rows, min(BATCH, faces))
 
     def epoch() -> None:
         for batch in data.train_dataloader():
@@ -187,7 +191,9 @@ def reconstruct(folder: Path, faces: int) -> Prepared:
         trainer=SimpleNamespace(accelerator="cpu"),
         trusted=(),
     )
-    run = SimpleNamespace(settings=settings, device=torch.device("cpu"), autoencoder=file)
+    store = SimpleNamespace(geometry=SimpleNamespace(size=64))
+    device, opened = torch.device("cpu"), SimpleNamespace(store=store)
+    run = SimpleNamespace(settings=settings, device=device, autoencoder=file, faces=opened)
     images, rows = map_array(folder / "images.npy"), np.arange(faces)
     return lambda: reconstruct_faces(cast(Run, run), images, str(faces), rows)
 
@@ -205,24 +211,42 @@ def evaluate(folder: Path, faces: int) -> Prepared:
 
 def make(turns: Turns, folder: Path, sizes: Sequence[int]) -> None:
     """Not measured: writes the faces, in a process that ends before the first point."""
-    from tests.benchmarks.made_up import write_faces, write_jpegs
+    from tests.benchmarks.made_up import write_faces, write_jpegs, write_larger
 
     if turns.wait() is not None:
         write_faces(folder, max(sizes))
+        write_larger(folder, min(LARGE_FACES, max(sizes)), LARGE)
         for size in sizes:
             write_jpegs(folder / f"files-{size}", np.load(folder / "images.npy", mmap_mode="r")[:size])
         turns.done(None)
         turns.wait()
 
 
-KINDS: dict[str, Callable[[Path, int], Prepared]] = {
-    "prepare, 64x64 JPEGs, two workers": prepare,
-    "split": split,
-    "near-duplicate search": duplicates,
-    f"near-duplicate search, films of {FRAMES} frames": films,
-    "feed, one epoch, flips, floats": feed,
-    "reconstruct, depth 1, width 2": reconstruct,
-    f"evaluate, intervals of {RESAMPLES:,} resamples": evaluate,
+class Kind(NamedTuple):
+    """What is measured at every number of faces."""
+
+    make_ready: Callable[[Path, int], Prepared]
+    flat: str = ""  # what its memory must stay flat of: "files" that worker processes read, or one "map" of a file
+    most: int | None = None  # faces that it is measured with
+    why: str = ""  # not with more
+
+
+_NET_TELLS_NOTHING = "the time goes into the net, which does the same for every batch: minutes that tell nothing"
+_DISK = f"their pictures would take {200_000 * LARGE_FACE / 1e9:.0f} GB"
+KINDS: dict[str, Kind] = {
+    "prepare, 64x64 JPEGs, two workers": Kind(prepare, "files"),
+    f"prepare --size {LARGE}, 64x64 JPEGs, two workers": Kind(
+        partial(prepare, size=LARGE), "files", LARGE_FACES, _DISK
+    ),
+    "split": Kind(split),
+    "near-duplicate search": Kind(duplicates),
+    f"near-duplicate search, films of {FRAMES} frames": Kind(films),
+    "feed, one epoch, flips, floats": Kind(feed, "map"),
+    f"feed of {LARGE}x{LARGE}, one epoch, flips, floats": Kind(
+        partial(feed, images=f"images-{LARGE}.npy"), "map", LARGE_FACES, _DISK
+    ),
+    "reconstruct, depth 1, width 2": Kind(reconstruct, "", RECONSTRUCTED, _NET_TELLS_NOTHING),
+    f"evaluate, intervals of {RESAMPLES:,} resamples": Kind(evaluate),
 }
 
 
@@ -231,7 +255,8 @@ def rows(quick: bool) -> Iterator[Result]:
     sizes = QUICK_SIZES if quick else SIZES
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        needed, free = max(sizes) * 2 * FACE + sum(sizes) * FILE, shutil.disk_usage(folder).free
+        needed = max(sizes) * 2 * FACE + sum(sizes) * FILE + min(LARGE_FACES, max(sizes)) * 2 * LARGE_FACE
+        free = shutil.disk_usage(folder).free
         if free < 1.1 * needed:
             room = f"{needed / 1e9:.1f} GB and a tenth of it to spare are needed in {folder.parent}"
             yield NotMeasured("cost against the number of faces", f"{room}, {free / 1e9:.1f} GB are free")
@@ -241,18 +266,17 @@ def rows(quick: bool) -> Iterator[Result]:
         for what, kind in KINDS.items():
             points = []
             for faces in sizes:
-                if kind is reconstruct and faces > RECONSTRUCTED:
-                    why = "the time goes into the net, which does the same for every batch: minutes that tell nothing"
-                    yield NotMeasured(f"{what}, {faces:,} faces", why)
+                if kind.most is not None and faces > kind.most:
+                    yield NotMeasured(f"{what}, {faces:,} faces", kind.why)
                     continue
-                with playing(Side(measured, (kind, folder, faces)), apart=not quick) as turn:
+                with playing(Side(measured, (kind.make_ready, folder, faces)), apart=not quick) as turn:
                     points.append(Point(what, faces, *turn()))
-                for made in (f"store-{faces}", f"files-{faces}") if kind is prepare else ("artifacts",):
-                    shutil.rmtree(folder / made, ignore_errors=kind is not reconstruct)  # no other point uses it
+                for made in (f"store-{faces}", "artifacts"):
+                    shutil.rmtree(folder / made, ignore_errors=True)  # no other point uses it
                 yield points[-1]
             yield growth(points)
-            if kind in (prepare, feed):
-                yield flatness(points, streams_files=kind is prepare)
+            if kind.flat:
+                yield flatness(points, streams_files=kind.flat == "files")
 
 
 def growth(points: Sequence[Point]) -> Bound:

@@ -157,7 +157,7 @@ def augment_rows(quick: bool) -> Iterator[Result]:
 
 def stored(folder: Path, batch: int) -> RealFakeDataModule:
     """Batches of reconstructions in a file."""
-    recon = Reconstructions(folder)
+    recon = Reconstructions(folder, 64)
     rows = np.arange(len(recon))
     return trainer.real_and_fake({"recon": recon}, rows % 2, VIEWS["reconstruction"], rows, batch)
 

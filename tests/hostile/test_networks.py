@@ -94,6 +94,6 @@ def test_a_detector_without_one_of_its_keys_is_one_sentence(detector_file: Path)
 def test_an_autoencoder_whose_parts_do_not_fit_is_one_sentence(tmp_path: Path, content: dict[str, Any]) -> None:
     path = tmp_path / "autoencoder.pt"
     save_checkpoint({"net": AUTOGAN, "weights": AutoGAN(1, 4).state_dict()}, path)
-    assert not load_autoencoder(path).training
+    assert not load_autoencoder(path, 64).training
     save_checkpoint(content, path)
-    refused(lambda: load_autoencoder(path), path.name)
+    refused(lambda: load_autoencoder(path, 64), path.name)

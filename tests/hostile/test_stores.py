@@ -78,11 +78,12 @@ def test_a_link_named_like_a_writers_folder_moves_and_removes_nothing_behind_it(
     [
         ({"padding": "x" * 2**24}, "too large"),
         ({"format_version": ESCAPES}, "is of format version"),
-        ({"format_version": 2}, "is of format version 2, this FakeGAN reads version 1"),
+        ({"format_version": 3}, "is of format version 3, this FakeGAN reads up to version 2"),
         ({"label_convention": ESCAPES}, "says labels mean"),
         ({"count": ESCAPES}, "the manifest says"),
         ({"fingerprint": "\x1b[2J"}, "no fingerprint"),
         ({"geometry": {"size": "64"}}, "geometry"),
+        ({"geometry": {"size": 100, "crop": True, "max_megapixels": 256}}, "geometry"),
         ({"geometry": {"size": 64, "crop": True, "max_megapixels": "\x1b[2J"}}, "geometry"),
         ({"sources": ["camera"]}, "sources are no table"),
         ({"warnings": [{}]}, "no list of sentences"),
@@ -127,16 +128,16 @@ def test_one_long_name_does_not_take_memory_for_every_row(small_store: Path, mon
 def test_reconstructions_with_a_header_that_lies_are_one_sentence(tmp_path: Path, name: str, harm: str) -> None:
     np.save(tmp_path / "images.npy", np.zeros((3, 64, 64, 3), dtype=np.uint8))
     np.save(tmp_path / "rows.npy", np.array([1, 4, 6]))
-    assert len(Reconstructions(tmp_path)) == 3
+    assert len(Reconstructions(tmp_path, 64)) == 3
     BAD_ARRAYS[harm](tmp_path / name)
-    refused(lambda: Reconstructions(tmp_path), str(tmp_path))
+    refused(lambda: Reconstructions(tmp_path, 64), str(tmp_path))
 
 
 @pytest.mark.parametrize("rows", [[4, 1, 6], [1, 4, 4], [1.0, 4.0, 6.0], np.int32([1, 4, 6]), [[1], [4], [6]], [1], 1])
 def test_the_rows_of_reconstructions_are_sorted_whole_numbers(tmp_path: Path, rows: Any) -> None:
     np.save(tmp_path / "images.npy", np.zeros((3, 64, 64, 3), dtype=np.uint8))
     np.save(tmp_path / "rows.npy", np.asarray(rows))
-    refused(lambda: Reconstructions(tmp_path), str(tmp_path))
+    refused(lambda: Reconstructions(tmp_path, 64), str(tmp_path))
 
 
 @pytest.mark.parametrize("harm", sorted(set(BAD_ARRAYS) - {"a pipe"}))
