@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from fakegan.data.augment import Augment
 from fakegan.data.pixels import residual_pixels, to_unit
 from fakegan.training.datamodules import RealFakeDataModule
 from fakegan.views import VIEWS, npr, spectrum
@@ -98,7 +99,10 @@ def test_in_training_a_face_is_mirrored_before_its_view_is_made(name: str) -> No
     """The view of a mirrored face is another than the mirrored view."""
     view, rng = VIEWS[name], np.random.default_rng(0)
     faces, labels = rng.integers(0, 256, (16, 64, 64, 3), dtype=np.uint8), np.arange(16) % 2
-    rows, options = np.arange(16), {"seed": 1, "ratio": "natural", "workers": 0, "batch_key": "batch_size"}
+    rows, options = (
+        np.arange(16),
+        {"seed": 1, "augment": Augment(), "ratio": "natural", "workers": 0, "batch_key": "batch_size"},
+    )
     module = RealFakeDataModule({"image": faces}, labels, view, rows, rows, 16, **options)  # type: ignore[arg-type]
     batch = next(iter(module.train_dataloader()))
     out = module.on_after_batch_transfer(batch, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 import torch
 from pytorch_lightning.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
@@ -78,11 +78,6 @@ class Classifier(EpochModule):
         """Logits of (real, fake)."""
         logits: Tensor = self.net(x)
         return logits
-
-    def setup(self, stage: str) -> None:
-        """Fetch ImageNet weights where the net starts from them; a resumed fit overwrites them again."""
-        if stage == "fit" and getattr(self.net, "imagenet", False):
-            cast(Any, self.net).load_imagenet()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer and schedule that the config names, at two learning rates if body_lr is not 1."""

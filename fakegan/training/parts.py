@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytorch_lightning as pl
 from torch import nn
@@ -61,6 +61,8 @@ def begin_pretrained(settings: RunSettings, net: nn.Module) -> None:
     """
     asked, node = settings.classifier, settings.classifier.node["net"]
     offered: dict[str, Any] = {}
+    if getattr(net, "imagenet", False):  # our AlexNet
+        cast(Any, net).load_imagenet()
     if asked.weights_file is not None:
         at = f"{FILE}={asked.weights_file}"
         digest_of_weights(asked.weights_file, asked.weights_sha256)
