@@ -37,7 +37,7 @@ def test_folders_to_store(tmp_path, run_prepare):
     assert len(set(store.groups.tolist())) == 7
     assert csv_rows(tmp_path / "faces" / "rejected.csv") == []
     assert "JPEG:2 PNG:2" in out
-    assert "48x48" in out
+    assert "64x64" in out
     last = out.strip().splitlines()[-1]
     assert last.startswith("Next: ")
     assert "train.py model=autogan4 pipeline=recon_classify data=faces data.root=" in last

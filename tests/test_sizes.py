@@ -93,7 +93,7 @@ def test_prepare_brings_pictures_to_a_size_and_counts_smaller_ones(run_prepare: 
     told = (
         "pictures smaller than 128x128: 1 of a, 2 of b; they were enlarged, and enlarged faces have no detail to judge"
     )
-    assert f"warning: {told} judge: leave them out, or choose a smaller --size" in out
+    assert f"warning: {told}: leave them out, or choose a smaller --size" in out
     store = FaceStore.open(tmp_path / "faces")
     assert (store.images.shape, store.geometry.size) == ((6, 128, 128, 3), 128)
     assert store.manifest["format_version"] == 2  # which programs that know 64 pixels alone refuse
