@@ -27,9 +27,8 @@ C = TypeVar("C", bound=pl.Callback)
 
 def autoencoder(settings: RunSettings) -> pl.LightningModule:
     """conf/model: the adversarial autoencoder, with fresh weights; a UsageError for a class or option that is wrong."""
-    node = with_size(settings.model.node, settings.face_size)
-    refuse_unreadable(node["net"], "model.net", settings.trusted, kinds=lambda _: nn.Module)
-    return module(node, "model", kept="autoencoder")
+    refuse_unreadable(settings.model.node["net"], "model.net", settings.trusted, kinds=lambda _: nn.Module)
+    return module(with_size(settings.model.node, settings.face_size), "model", kept="autoencoder")
 
 
 def classifier(settings: RunSettings) -> pl.LightningModule:
@@ -99,12 +98,11 @@ def classifier_node(settings: RunSettings) -> Node:
 
 def with_size(node: Node, size: int) -> Node:
     """A module's node; it and its networks know the faces' pixels a side, where they have the option `size`."""
-    fitted = {key: {**value, "size": size} if _takes_size(value) else value for key, value in node.items()}
-    return {**fitted, **({"size": size} if takes(node, "size") else {})}
 
+    def fitted(part: Node) -> Node:
+        return {**part, "size": size} if takes(part, "size") else part
 
-def _takes_size(value: Any) -> bool:
-    return _is_network(value) and takes(value, "size")
+    return fitted({key: fitted(value) if _is_network(value) else value for key, value in node.items()})
 
 
 def with_channels(node: Node, channels: int) -> Node:
