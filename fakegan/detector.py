@@ -148,7 +148,7 @@ class Detector:
                 progress(len(batch))
         return margins
 
-    def _log_odds(self, pixels: Tensor) -> Tensor:  # uint8 (B, 64, 64, 3) -> (B,)
+    def _log_odds(self, pixels: Tensor) -> Tensor:  # uint8 (B, H, W, 3) -> (B,)
         """Log odds of fake of a batch as it is, with its own reconstructions."""
         arrays = {"image": to_unit(pixels)}
         if self.autoencoder is not None and self.view.needs_recon:
