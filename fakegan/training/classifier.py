@@ -97,10 +97,13 @@ class Classifier(EpochModule):
 
     def on_train_start(self) -> None:
         """Freeze or thaw the body: a fit that is resumed within an epoch does not begin that epoch again."""
-        self.on_train_epoch_start()
+        self._freeze_body()
 
     def on_train_epoch_start(self) -> None:
-        """Freeze the body, with BatchNorm's statistics and without dropout, or thaw it when its epochs are over."""
+        """Freeze the body, or thaw it when its epochs are over."""
+        self._freeze_body()
+
+    def _freeze_body(self) -> None:  # with BatchNorm's statistics, and without dropout
         if not self.frozen_epochs:
             return
         thawed = self.current_epoch >= self.frozen_epochs

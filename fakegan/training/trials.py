@@ -29,7 +29,7 @@ def try_learning(made: pl.LightningModule, at: str) -> None:
         return
     option = "optimizer"
     try:
-        own = getattr(made, "new_optimizer", None)
+        own = getattr(made, "new_optimizer", None) if next(made.parameters(), None) is not None else None
         optimizer = make([nn.Parameter(torch.zeros(1))]) if own is None else own()
         option = "schedule"
         scheduled(schedule or constant, optimizer, _STEPS, _STEPS // 100, getattr(made, "mode", "min"))
