@@ -134,7 +134,7 @@ def test_words_beside_help_are_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_values_are_what_they_come_to(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = _rows(_help_of(monkeypatch, "data=faces", "++budget.width=24", "++classifier.net.dropout=0.5"))
-    assert rows["model.net.width"] == "24 channels at 64x64"  # ${budget.width}
+    assert rows["model.net.width"] == "24 channels at full size"  # ${budget.width}
     assert rows["classifier.net.dropout"].startswith("0.5 share of the units")
     assert rows["data.root"].startswith("must be given the folder given to prepare as --out")
     assert rows["model.checkpoint"].startswith("null a trained autoencoder.pt")
