@@ -35,7 +35,7 @@ from fakegan.evaluation.verdicts import UNSURE, Row
 from fakegan.labels import FAKE, REAL
 from fakegan.nets.cpu import forms_in_use
 from fakegan.runs.checkpoints import load_checkpoint, misfits_as_errors, save_checkpoint
-from fakegan.runs.config_file import with_new_targets
+from fakegan.runs.config_file import with_new_target
 from fakegan.runs.folder import DETECTOR_FILE, METRICS_FILE
 from fakegan.runs.results import VERDICTS
 from fakegan.system.devices import describe, float32_convolutions
@@ -340,7 +340,7 @@ def trusted_net(
         UntrustedError: its name is not trusted, or names no network.
         UsageError, ValueError, RuntimeError, ...: it cannot be built so, is far too large, or its weights do not fit.
     """
-    node = with_new_targets(node)
+    node = with_new_target(node)  # nothing in it is looked at before it is trusted
     refuse_untrusted(node, where, trust, kinds=lambda _: nn.Module)
     node = untrained(node)
     if not packages_to_trust(node, NET_SOURCES):  # the user's own code may make nets of any size

@@ -240,9 +240,13 @@ def with_new_targets(values: Any) -> Any:
         return [with_new_targets(value) for value in values]
     if not isinstance(values, dict):
         return values
-    renamed = {key: with_new_targets(value) for key, value in values.items()}
-    target = renamed.get("_target_")
+    return with_new_target({key: with_new_targets(value) for key, value in values.items()})
+
+
+def with_new_target(node: Any) -> Any:
+    """A node whose own `_target_`, of an earlier version, has the present name of its class."""
+    target = node.get("_target_") if isinstance(node, dict) else None
     for old, new in _MOVED.items():
         if isinstance(target, str) and target.startswith(old):
-            renamed["_target_"] = new + target.removeprefix(old)
-    return renamed
+            node = {**node, "_target_": new + target.removeprefix(old)}
+    return node
