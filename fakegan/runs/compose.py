@@ -24,7 +24,8 @@ from fakegan.config.overrides import one_value, text_from_hydra, unreadable
 from fakegan.config.typed import flat, from_mapping, nearest, unknown
 from fakegan.errors import AlreadyReportedError, FakeganError, UnknownKeyError, UntrustedError, UsageError
 from fakegan.runs.config_file import PLACES
-from fakegan.runs.settings import EvaluateSettings, PipelineSettings, RunSettings, with_defaults
+from fakegan.runs.defaults import with_defaults
+from fakegan.runs.settings import EvaluateSettings, PipelineSettings, RunSettings
 from fakegan.system import places, reply
 from fakegan.system.places import CONF
 from fakegan.system.shell import config_dir, expanded, quoted
