@@ -324,6 +324,7 @@ def trusted_net(
         UntrustedError: its name is not trusted, or names no network.
         UsageError, ValueError, RuntimeError, ...: it cannot be built so, is far too large, or its weights do not fit.
     """
+    refuse_untrusted(node, where, trust)  # before anything walks through it
     node = with_new_targets(node)
     refuse_untrusted(node, where, trust, kinds=lambda _: nn.Module)
     node = untrained(node)
