@@ -97,13 +97,14 @@ class Classifier(EpochModule):
 
     def on_train_start(self) -> None:
         """Freeze or thaw the body: a fit that is resumed within an epoch does not begin that epoch again."""
-        self._freeze_body()
+        self._freeze()
 
     def on_train_epoch_start(self) -> None:
-        """Freeze the body, or thaw it when its epochs are over."""
-        self._freeze_body()
+        """Freeze or thaw the body."""
+        self._freeze()
 
-    def _freeze_body(self) -> None:  # with BatchNorm's statistics, and without dropout
+    def _freeze(self) -> None:
+        """Freeze the body, with BatchNorm's statistics and without dropout; thaw it when its frozen epochs are over."""
         if not self.frozen_epochs:
             return
         thawed = self.current_epoch >= self.frozen_epochs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -23,14 +23,14 @@ _STEPS = 100_000  # of a training that is not run
 
 
 def try_learning(made: pl.LightningModule, at: str) -> None:
-    """Make a module's optimizer, a classifier's for its weights, another's for a single one, and its schedule."""
+    """Make a module's optimizer, for a single weight or where there are two rates for all, and its schedule."""
     make, schedule = getattr(made, "make_optimizer", None), getattr(made, "make_schedule", None)
     if make is None:
         return
     option = "optimizer"
     try:
-        own = getattr(made, "new_optimizer", None) if next(made.parameters(), None) is not None else None
-        optimizer = make([nn.Parameter(torch.zeros(1))]) if own is None else own()
+        two_rates = getattr(made, "body_lr", 1) != 1
+        optimizer = cast(Any, made).new_optimizer() if two_rates else make([nn.Parameter(torch.zeros(1))])
         option = "schedule"
         scheduled(schedule or constant, optimizer, _STEPS, _STEPS // 100, getattr(made, "mode", "min"))
     except Exception as error:  # of any kind: they raise what they like about their options
