@@ -81,7 +81,7 @@ def autoencoder(folder: Path, node: Any) -> Callable[..., Any]:
 def generator(folder: Path, node: Any) -> Callable[..., Any]:
     content = {"net": node, "weights": DCGANGenerator(width=4).state_dict(), "view": "pixels"}
     save_checkpoint(content, folder / GENERATOR_FILE)
-    return lambda trust=(): sample._load_generator(folder, trust)
+    return lambda trust=(): sample._load_generator(folder, trust)[0]
 
 
 FILES = {DETECTOR_FILE: detector, AUTOENCODER_FILE: autoencoder, GENERATOR_FILE: generator}
