@@ -224,9 +224,8 @@ def test_a_disk_too_full_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(scaling.shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**9))
     (result,) = scaling.rows(False)
     assert isinstance(result, NotMeasured)
-    assert result.why.startswith(
-        "13.7 GB and a tenth"
-    )  # 200,000 x 2 x 12,288 + 222,000 x 4,096 + 20,000 x 2 x 196,608 bytes
+    # bytes: 2 x 200,000 x 12,288, 222,000 x 4,096 and 2 x 20,000 x 196,608
+    assert result.why.startswith("13.7 GB and a tenth")
     assert result.why.endswith("1.0 GB are free")
 
 

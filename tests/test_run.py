@@ -181,7 +181,7 @@ def test_a_run_goes_on_only_with_the_faces_that_it_and_its_autoencoder_began_wit
     [
         ("classifier=alexnet", True, True),
         ("callbacks.reconstructions.every=2", True, True),
-        ("data.modules.autoencoder._target_=my_package.Paler", True, False),
+        ("data.modules.autoencoder._target_=their_package.Paler", True, False),
         ("callbacks.model_checkpoint.monitor=val/ssim", True, False),
         ("seed=2", True, False),
         ("seed=1", False, False),  # files without their colour profiles applied
