@@ -118,6 +118,17 @@ def test_pretrained_weights_see_faces_resized_and_normalised(options: Any, side:
     torch.testing.assert_close(net.net.seen[0, :, 9, 9], torch.tensor([2.2489, 2.4286, 2.64]), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_faces_are_resized_in_the_precision_of_the_weights(dtype: torch.dtype) -> None:
+    """As trainer.precision=bf16-true makes them."""
+    net, x = Backbone(Shown(), pretrained=True), torch.rand(1, 3, 64, 64)
+    net(x)
+    exact = net.net.seen
+    net.to(dtype)(x.to(dtype))
+    assert net.net.seen.dtype == dtype
+    torch.testing.assert_close(net.net.seen.float(), exact, rtol=0, atol=0.05)
+
+
 def test_colours_of_ones_own_and_of_views_with_other_channels() -> None:
     net = Backbone(Shown(), in_channels=4, pretrained=True, mean=(0.5, 0.5, 0.25), std=(0.5, 0.25, 0.5))
     net(torch.zeros(1, 4, 128, 128))  # 0.5 of [0, 1]

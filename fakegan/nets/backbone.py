@@ -69,7 +69,8 @@ class Backbone(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) in [-1, 1] -> (B, 2) logits
         side = self.input_size or (max(_LEAST_SIDE, *x.shape[2:]) if self.pretrained else x.shape[2])
         if x.shape[2:] != (side, side):
-            x = F.interpolate(x, size=(side, side), mode="bicubic", antialias=True)  # (B, C, side, side)
+            exact = x.to(torch.promote_types(x.dtype, torch.float32))  # torch resizes no bfloat16 on a CPU
+            x = F.interpolate(exact, size=(side, side), mode="bicubic", antialias=True).to(x.dtype)
         if self.pretrained:
             mean, std = (
                 values.repeat(-(-x.shape[1] // 3))[: x.shape[1], None, None] for values in (self.mean, self.std)
