@@ -18,7 +18,7 @@ from fakegan.data.store import stored_fingerprint, stored_size
 from fakegan.errors import FakeganError, UntrustedError, UsageError, one_line
 from fakegan.runs.began import fingerprint_at_start, refuse_other_size
 from fakegan.runs.folder import CONFIG_FILE, METRICS_FILE
-from fakegan.runs.pretrained import digest_of_weights
+from fakegan.runs.pretrained import FILE, digest_of_weights
 from fakegan.runs.settings import RunSettings
 from fakegan.system.files import replacing
 from fakegan.system.shell import as_override, command
@@ -186,6 +186,8 @@ def _check_places(
     if "model.checkpoint" in given and checkpoint is not None and not checkpoint.exists():
         raise UsageError(f"model.checkpoint={checkpoint} does not exist: name a run or an autoencoder.pt")
     if "classifier.weights_file" in given and weights is not None:
+        if run.classifier.weights_sha256 is None:
+            raise UsageError(f"{run_dir} begins without {FILE}: start a new run with it")
         digest_of_weights(weights, run.classifier.weights_sha256)
 
 
