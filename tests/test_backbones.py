@@ -193,11 +193,11 @@ def test_a_file_is_known_by_its_content(compose_settings: Compose, tmp_path: Pat
         give_places(run_dir, {"classifier.weights_file": str(other)})
     give_places(run_dir, {"classifier.weights_file": str(tmp_path / "moved.pth")})
     assert read_run(run_dir).repeats(here)
-    random = compose_settings(*WORDS)
+    random = compose_settings(*WORDS, f"paths.run_dir={tmp_path / 'random'}")
     write_down(random, random.paths.run_dir)
     with pytest.raises(UsageError, match=r"begins without classifier\.weights_file: start a new run with it"):
-        give_places(run_dir, {"classifier.weights_file": str(other)})
-    assert read_run(run_dir).repeats(random)
+        give_places(str(random.paths.run_dir), {"classifier.weights_file": str(other)})
+    assert read_run(str(random.paths.run_dir)).classifier.weights_file is None
 
 
 @pytest.mark.parametrize(
