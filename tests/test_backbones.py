@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,6 +23,7 @@ from fakegan.data.store import FaceStore
 from fakegan.detector import Detector, NetSpec
 from fakegan.errors import FakeganError, UsageError
 from fakegan.nets.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, spread
+from fakegan.nets.dcgan import DCGANGenerator
 from fakegan.nets.dropout import deal_noise
 from fakegan.runs.checkpoints import load_checkpoint
 from fakegan.runs.config_file import give_places, read_run, write_down
@@ -30,6 +33,7 @@ from fakegan.system import ranks
 from fakegan.system.places import PROJECT
 from fakegan.training import parts, trials
 from fakegan.training.classifier import Classifier
+from fakegan.training.dcgan import DCGANClassifier
 from tests.conftest import Compose
 from tests.helpers import fit, real_and_fake
 from tests.pages import blocks
@@ -208,6 +212,13 @@ def test_a_file_is_known_by_its_content(compose_settings: Compose, tmp_path: Pat
         ("classifier.weights_file=code.pth", r"code\.pth is damaged or holds more than weights"),
         ("classifier.weights_file=list.pth", r"list\.pth is no state dict"),
         ("classifier.weights_file=cut.pth", r"cut\.pth is damaged"),
+        ("classifier.weights_file=zipped.pth", r"zipped\.pth is damaged or holds more than weights"),
+        ("classifier.weights_file=endless.pth", r"endless\.pth is damaged or holds more than weights"),
+        ("classifier.weights_file=numbers.pth", r"numbers\.pth is no state dict"),
+        ("classifier.weights_file=pipe", "pipe is no file: name a file of weights"),
+        ("classifier.weights_file=/dev/zero", "/dev/zero is no file: name a file of weights"),
+        ("classifier.net.net=null", r"classifier\.net: net must be a network: classifier\.net\.net\._target_="),
+        ("classifier.net.net.weights=true", r"weights=True is no name of weights of .*: give DEFAULT, or another"),
         ("classifier.weights_file=vgg.pth", rf"vgg\.pth does not fit {SMALL}: it lacks conv1\.0\.weight$"),
         ("classifier.weights_file=good.pth classifier.net.net.weights=DEFAULT", "at once: a net starts from one of"),
         ("classifier.net.pretrained=true", r"pretrained is no choice: it follows from classifier\.net\.net\.weights"),
@@ -237,6 +248,14 @@ def test_what_cannot_be_is_one_sentence_before_anything_trains(
     (tmp_path / "cut.pth").write_bytes(good[: len(good) // 2])
     (tmp_path / "text.pth").write_text("weights")
     torch.save([1], tmp_path / "list.pth")
+    torch.save({1: torch.zeros(1)}, tmp_path / "numbers.pth")
+    torch.save({"conv1.0.weight": torch.zeros(1).expand(24, 10**9, 3, 3)}, tmp_path / "endless.pth")
+    with zipfile.ZipFile(tmp_path / "good.pth") as whole, zipfile.ZipFile("zipped.pth", "w", zipfile.ZIP_DEFLATED) as z:
+        for name in whole.namelist():
+            z.writestr(name, whole.read(name))
+    os.mkfifo(tmp_path / "pipe")
+    download = "torchvision.models._api.load_state_dict_from_url"
+    monkeypatch.setattr(download, lambda *_, **__: tv.shufflenet_v2_x0_5(weights=None).state_dict())
     torch.save(nn.Linear(1, 1), tmp_path / "code.pth")  # a whole object: a pickle that names a class
     torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "vgg.pth")
     typed = (*(WORDS if "classifier=" not in words else WORDS[:1]), *words.split())
@@ -256,6 +275,21 @@ def test_weights_by_name_come_with_their_colours(compose_settings: Compose, monk
     parts.begin_pretrained(settings, net)
     assert torch.equal(net.get_parameter("net.features.0.weight"), state["features.0.weight"])
     assert net.get_buffer("std").tolist() == pytest.approx([1 / 255] * 3)
+
+
+@pytest.mark.parametrize(("words", "mean"), [((), 0.5), (("classifier.net.net.transform_input=true",), 0.485)])
+def test_googlenets_own_change_of_colours_is_not_lost(
+    compose_settings: Compose, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], mean: float
+) -> None:
+    """torchvision's net with weights makes (x - 0.5) / 0.5 of a picture that was normalised as ImageNet's are."""
+    state = tv.googlenet(weights=None, init_weights=False).state_dict()
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: state)
+    own = [f"classifier.net.net.{word}" for word in ("weights=DEFAULT", "aux_logits=false", "init_weights=false")]
+    target = "classifier.net.net._target_=torchvision.models.googlenet"
+    settings = compose_settings(*WORDS[:2], target, *own, *words)
+    net = parts.classifier(settings).get_submodule("net")
+    parts.begin_pretrained(settings, net)
+    assert net.get_buffer("mean")[0] == pytest.approx(mean)
 
 
 def test_a_net_of_another_form_takes_its_own_state_dict(compose_settings: Compose, tmp_path: Path) -> None:
@@ -327,6 +361,7 @@ def test_two_learning_rates_and_what_a_pretrained_net_takes_by_itself() -> None:
     pretrained = Backbone(Shown(), pretrained=True)
     assert rates(pretrained) == {0.5: 4, 0.05: 4}
     assert rates(pretrained, body_lr=1.0) == {0.5: 8}
+    assert DCGANClassifier(pretrained, DCGANGenerator(latent=2, width=1), partial(SGD, lr=0.5)).body_lr == 1
 
 
 def test_a_schedule_that_moves_both_rates_keeps_their_share() -> None:
