@@ -204,6 +204,16 @@ def test_a_file_is_known_by_its_content(compose_settings: Compose, tmp_path: Pat
     assert read_run(str(random.paths.run_dir)).classifier.weights_file is None
 
 
+def test_a_run_from_before_there_were_two_rates_is_one_of_their_defaults(compose_settings: Compose) -> None:
+    settings = compose_settings("pipeline=classify")
+    write_down(settings, settings.paths.run_dir)
+    path = settings.paths.run_dir / CONFIG_FILE
+    old = [line for line in path.read_text().splitlines() if line.strip() not in {"body_lr: null", "frozen_epochs: 0"}]
+    path.write_text("\n".join(old))
+    assert read_run(str(settings.paths.run_dir)).repeats(settings)
+    assert not read_run(str(settings.paths.run_dir)).repeats(compose_settings("pipeline=classify", "classifier.ema=.5"))
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [

@@ -13,6 +13,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]  # OmegaConf's own reader
 from omegaconf import OmegaConf
 
+from fakegan.config.building import with_own_defaults
 from fakegan.config.typed import from_mapping, to_mapping
 from fakegan.data.store import stored_fingerprint, stored_size
 from fakegan.errors import FakeganError, UntrustedError, UsageError, one_line
@@ -122,7 +123,7 @@ def read_run(run_dir: str) -> RunSettings:
     if isinstance(values.get("paths"), dict):
         values["paths"]["run_dir"] = run_dir
     try:
-        return from_mapping(RunSettings, values)
+        return from_mapping(RunSettings, with_own_defaults(values))
     except (UsageError, OverflowError) as error:
         raise UsageError(f"{path}: {error!s:.300}; it may be of another version of FakeGAN") from error
 
@@ -158,7 +159,8 @@ def give_places(
             moved[key] = f"{run_dir}: {key} is {place} from now on; it was {values[group].get(name)}"
             values[group][name] = place
     if moved:
-        run = from_mapping(RunSettings, {**values, "paths": {**values["paths"], "run_dir": run_dir}})
+        own_place = {**values, "paths": {**values["paths"], "run_dir": run_dir}}
+        run = from_mapping(RunSettings, with_own_defaults(own_place))
         _check_places(run, moved)
         with replacing(path) as building:
             building.write_text(OmegaConf.to_yaml(OmegaConf.create(values)), encoding="utf-8")
