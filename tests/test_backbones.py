@@ -1,5 +1,6 @@
 """torchvision's nets as classifiers: stems, heads, what pretrained weights see, where they come from, two rates."""
 
+import hashlib
 import itertools
 import json
 import os
@@ -27,6 +28,7 @@ from fakegan.nets.dcgan import DCGANGenerator
 from fakegan.nets.dropout import deal_noise
 from fakegan.runs.checkpoints import load_checkpoint
 from fakegan.runs.config_file import give_places, read_run, write_down
+from fakegan.runs.finished import _names
 from fakegan.runs.folder import CONFIG_FILE, DETECTOR_FILE
 from fakegan.stages import run as stages
 from fakegan.system import ranks
@@ -202,6 +204,17 @@ def test_a_file_is_known_by_its_content(compose_settings: Compose, tmp_path: Pat
     with pytest.raises(UsageError, match=r"begins without classifier\.weights_file: start a new run with it"):
         give_places(str(random.paths.run_dir), {"classifier.weights_file": str(other)})
     assert read_run(str(random.paths.run_dir)).classifier.weights_file is None
+
+
+def test_tables_tell_nets_and_weights_apart(compose_settings: Compose, tmp_path: Path) -> None:
+    path = weights_at(tmp_path / "a.pth")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    random, filled = compose_settings(*WORDS), compose_settings(*WORDS, f"classifier.weights_file={path}")
+    assert random.classifier.name == "shufflenet_v2_x0_5"  # of the net that is wrapped
+    assert compose_settings(*WORDS, "classifier.name=mine").classifier.name == "mine"
+    assert compose_settings(*WORDS[:2]).classifier.name == "resnet18"
+    label = "classify · shufflenet_v2_x0_5 weights_sha256="
+    assert _names([random, filled]) == [f"{label}None", f"{label}{digest[:12]}"]
 
 
 def test_a_run_from_before_there_were_two_rates_is_one_of_their_defaults(compose_settings: Compose) -> None:
