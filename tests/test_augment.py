@@ -278,6 +278,13 @@ def test_the_first_batch_is_shown_where_it_is_changed(store: FaceStore, tmp_path
             assert np.array_equal(page[2 + 66 * kind : 66 + 66 * kind, 2:66], face)
 
 
+def test_a_data_module_may_call_anything_of_its_own_augment(tmp_path: Path) -> None:
+    own = SimpleNamespace(augment=lambda faces: faces)
+    at: Any = SimpleNamespace(is_global_zero=True, current_epoch=0, datamodule=own, loggers=[])
+    AugmentedFaces(tmp_path).on_train_batch_start(at, nn.Identity(), {}, 0)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -56,6 +56,16 @@ def test_the_mean_by_hand_is_validated_and_the_weights_come_back(store: FaceStor
         assert torch.equal(average.average[name], value)
 
 
+def test_a_validation_before_the_first_step_sees_the_weights(store: FaceStore) -> None:
+    module, watching = Classifier(net(), partial(SGD, lr=0.1)), Watching()
+    start = copy.deepcopy(module.net.state_dict())
+    batches = {"limit_train_batches": 1, "limit_val_batches": 1, "num_sanity_val_steps": 1}
+    fit(module, real_and_fake(store), callbacks=[WeightAverage(0.5), watching], **batches)
+    before, after = watching.validated
+    assert all(torch.equal(value, start[name]) for name, value in before.items())
+    assert not torch.equal(after["0.weight"], start["0.weight"])
+
+
 def test_of_a_dcgan_the_discriminator_is_averaged_once_a_step(store: FaceStore) -> None:
     module = DCGANClassifier(
         DCGANDiscriminator(width=4), DCGANGenerator(latent=5, width=4), partial(Adam, lr=1e-3, fused=True)

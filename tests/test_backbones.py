@@ -1,8 +1,11 @@
 """torchvision's nets as classifiers: stems, heads, what pretrained weights see, where they come from, two rates."""
 
+import hashlib
 import itertools
 import json
+import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,15 +24,18 @@ from fakegan.data.store import FaceStore
 from fakegan.detector import Detector, NetSpec
 from fakegan.errors import FakeganError, UsageError
 from fakegan.nets.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, spread
+from fakegan.nets.dcgan import DCGANGenerator
 from fakegan.nets.dropout import deal_noise
 from fakegan.runs.checkpoints import load_checkpoint
 from fakegan.runs.config_file import give_places, read_run, write_down
+from fakegan.runs.finished import _names
 from fakegan.runs.folder import CONFIG_FILE, DETECTOR_FILE
 from fakegan.stages import run as stages
 from fakegan.system import ranks
 from fakegan.system.places import PROJECT
 from fakegan.training import parts, trials
 from fakegan.training.classifier import Classifier
+from fakegan.training.dcgan import DCGANClassifier
 from tests.conftest import Compose
 from tests.helpers import fit, real_and_fake
 from tests.pages import blocks
@@ -118,6 +124,17 @@ def test_pretrained_weights_see_faces_resized_and_normalised(options: Any, side:
     torch.testing.assert_close(net.net.seen[0, :, 9, 9], torch.tensor([2.2489, 2.4286, 2.64]), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_faces_are_resized_in_the_precision_of_the_weights(dtype: torch.dtype) -> None:
+    """As trainer.precision=bf16-true makes them."""
+    net, x = Backbone(Shown(), pretrained=True), torch.rand(1, 3, 64, 64)
+    net(x)
+    exact = net.net.seen
+    net.to(dtype)(x.to(dtype))
+    assert net.net.seen.dtype == dtype
+    torch.testing.assert_close(net.net.seen.float(), exact, rtol=0, atol=0.05)
+
+
 def test_colours_of_ones_own_and_of_views_with_other_channels() -> None:
     net = Backbone(Shown(), in_channels=4, pretrained=True, mean=(0.5, 0.5, 0.25), std=(0.5, 0.25, 0.5))
     net(torch.zeros(1, 4, 128, 128))  # 0.5 of [0, 1]
@@ -182,6 +199,32 @@ def test_a_file_is_known_by_its_content(compose_settings: Compose, tmp_path: Pat
         give_places(run_dir, {"classifier.weights_file": str(other)})
     give_places(run_dir, {"classifier.weights_file": str(tmp_path / "moved.pth")})
     assert read_run(run_dir).repeats(here)
+    random = compose_settings(*WORDS, f"paths.run_dir={tmp_path / 'random'}")
+    write_down(random, random.paths.run_dir)
+    with pytest.raises(UsageError, match=r"begins without classifier\.weights_file: start a new run with it"):
+        give_places(str(random.paths.run_dir), {"classifier.weights_file": str(other)})
+    assert read_run(str(random.paths.run_dir)).classifier.weights_file is None
+
+
+def test_tables_tell_nets_and_weights_apart(compose_settings: Compose, tmp_path: Path) -> None:
+    path = weights_at(tmp_path / "a.pth")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    random, filled = compose_settings(*WORDS), compose_settings(*WORDS, f"classifier.weights_file={path}")
+    assert random.classifier.name == "shufflenet_v2_x0_5"  # of the net that is wrapped
+    assert compose_settings(*WORDS, "classifier.name=mine").classifier.name == "mine"
+    assert compose_settings(*WORDS[:2]).classifier.name == "resnet18"
+    label = "classify · shufflenet_v2_x0_5 weights_sha256="
+    assert _names([random, filled]) == [f"{label}None", f"{label}{digest[:12]}"]
+
+
+def test_a_run_from_before_there_were_two_rates_is_one_of_their_defaults(compose_settings: Compose) -> None:
+    settings = compose_settings("pipeline=classify")
+    write_down(settings, settings.paths.run_dir)
+    path = settings.paths.run_dir / CONFIG_FILE
+    old = [line for line in path.read_text().splitlines() if line.strip() not in {"body_lr: null", "frozen_epochs: 0"}]
+    path.write_text("\n".join(old))
+    assert read_run(str(settings.paths.run_dir)).repeats(settings)
+    assert not read_run(str(settings.paths.run_dir)).repeats(compose_settings("pipeline=classify", "classifier.ema=.5"))
 
 
 @pytest.mark.parametrize(
@@ -192,6 +235,13 @@ def test_a_file_is_known_by_its_content(compose_settings: Compose, tmp_path: Pat
         ("classifier.weights_file=code.pth", r"code\.pth is damaged or holds more than weights"),
         ("classifier.weights_file=list.pth", r"list\.pth is no state dict"),
         ("classifier.weights_file=cut.pth", r"cut\.pth is damaged"),
+        ("classifier.weights_file=zipped.pth", r"zipped\.pth is damaged or holds more than weights"),
+        ("classifier.weights_file=endless.pth", r"endless\.pth is damaged or holds more than weights"),
+        ("classifier.weights_file=numbers.pth", r"numbers\.pth is no state dict"),
+        ("classifier.weights_file=pipe", "pipe is no file: name a file of weights"),
+        ("classifier.weights_file=/dev/zero", "/dev/zero is no file: name a file of weights"),
+        ("classifier.net.net=null", r"classifier\.net: net must be a network: classifier\.net\.net\._target_="),
+        ("classifier.net.net.weights=true", r"weights=True is no name of weights of .*: give DEFAULT, or another"),
         ("classifier.weights_file=vgg.pth", rf"vgg\.pth does not fit {SMALL}: it lacks conv1\.0\.weight$"),
         ("classifier.weights_file=good.pth classifier.net.net.weights=DEFAULT", "at once: a net starts from one of"),
         ("classifier.net.pretrained=true", r"pretrained is no choice: it follows from classifier\.net\.net\.weights"),
@@ -221,6 +271,14 @@ def test_what_cannot_be_is_one_sentence_before_anything_trains(
     (tmp_path / "cut.pth").write_bytes(good[: len(good) // 2])
     (tmp_path / "text.pth").write_text("weights")
     torch.save([1], tmp_path / "list.pth")
+    torch.save({1: torch.zeros(1)}, tmp_path / "numbers.pth")
+    torch.save({"conv1.0.weight": torch.zeros(1).expand(24, 10**9, 3, 3)}, tmp_path / "endless.pth")
+    with zipfile.ZipFile(tmp_path / "good.pth") as whole, zipfile.ZipFile("zipped.pth", "w", zipfile.ZIP_DEFLATED) as z:
+        for name in whole.namelist():
+            z.writestr(name, whole.read(name))
+    os.mkfifo(tmp_path / "pipe")
+    download = "torchvision.models._api.load_state_dict_from_url"
+    monkeypatch.setattr(download, lambda *_, **__: tv.shufflenet_v2_x0_5(weights=None).state_dict())
     torch.save(nn.Linear(1, 1), tmp_path / "code.pth")  # a whole object: a pickle that names a class
     torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "vgg.pth")
     typed = (*(WORDS if "classifier=" not in words else WORDS[:1]), *words.split())
@@ -240,6 +298,21 @@ def test_weights_by_name_come_with_their_colours(compose_settings: Compose, monk
     parts.begin_pretrained(settings, net)
     assert torch.equal(net.get_parameter("net.features.0.weight"), state["features.0.weight"])
     assert net.get_buffer("std").tolist() == pytest.approx([1 / 255] * 3)
+
+
+@pytest.mark.parametrize(("words", "mean"), [((), 0.5), (("classifier.net.net.transform_input=true",), 0.485)])
+def test_googlenets_own_change_of_colours_is_not_lost(
+    compose_settings: Compose, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], mean: float
+) -> None:
+    """torchvision's net with weights makes (x - 0.5) / 0.5 of a picture that was normalised as ImageNet's are."""
+    state = tv.googlenet(weights=None, init_weights=False).state_dict()
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: state)
+    own = [f"classifier.net.net.{word}" for word in ("weights=DEFAULT", "aux_logits=false", "init_weights=false")]
+    target = "classifier.net.net._target_=torchvision.models.googlenet"
+    settings = compose_settings(*WORDS[:2], target, *own, *words)
+    net = parts.classifier(settings).get_submodule("net")
+    parts.begin_pretrained(settings, net)
+    assert net.get_buffer("mean")[0] == pytest.approx(mean)
 
 
 def test_a_net_of_another_form_takes_its_own_state_dict(compose_settings: Compose, tmp_path: Path) -> None:
@@ -311,6 +384,7 @@ def test_two_learning_rates_and_what_a_pretrained_net_takes_by_itself() -> None:
     pretrained = Backbone(Shown(), pretrained=True)
     assert rates(pretrained) == {0.5: 4, 0.05: 4}
     assert rates(pretrained, body_lr=1.0) == {0.5: 8}
+    assert DCGANClassifier(pretrained, DCGANGenerator(latent=2, width=1), partial(SGD, lr=0.5)).body_lr == 1
 
 
 def test_a_schedule_that_moves_both_rates_keeps_their_share() -> None:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeVar
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 
-from fakegan.config.signatures import COMPUTED, REQUIRED, library, signature
+from fakegan.config.signatures import COMPUTED, REQUIRED, Signature, library, signature
 from fakegan.config.typed import checked, unknown
 from fakegan.errors import FakeganError, UsageError, one_line
 
@@ -67,11 +67,26 @@ def completed(
             raise unknown(f"{at}.{key}", value, [f"{at}.{name}" for name in (*beside, *known.options)])
     if library(target):
         return no_options | given
-    defaults = {name: option.default for name, option in known.options.items()}
-    # A tuple would come back from config.yaml as a list.
-    plain = {name: v for name, v in defaults.items() if v not in (REQUIRED, COMPUTED) and not isinstance(v, tuple)}
-    in_order = {name: given.get(name, plain.get(name)) for name in defaults if name in given or name in plain}
+    plain = _plain_defaults(known)
+    in_order = {name: given.get(name, plain.get(name)) for name in known.options if name in given or name in plain}
     return no_options | in_order | given
+
+
+def _plain_defaults(known: Signature) -> Node:
+    """The defaults that are plain values; a tuple would come back from config.yaml as a list."""
+    defaults = {name: option.default for name, option in known.options.items()}
+    return {name: v for name, v in defaults.items() if v not in (REQUIRED, COMPUTED) and not isinstance(v, tuple)}
+
+
+def with_own_defaults(node: Any) -> Any:
+    """A node out of a file, at any depth, with the defaults of FakeGAN's own classes: they may have new options."""
+    if isinstance(node, list):
+        return [with_own_defaults(value) for value in node]
+    if not isinstance(node, Mapping):
+        return node
+    inner, target = {key: with_own_defaults(value) for key, value in node.items()}, node.get(TARGET)
+    known = signature(target) if isinstance(target, str) and target.startswith("fakegan.") else None
+    return inner if known is None else _plain_defaults(known) | inner
 
 
 def retargeted(

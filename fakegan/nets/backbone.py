@@ -16,6 +16,7 @@ from fakegan.nets.cpu import take_channels_last
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in [0, 1], for nearly all weights
 _STEM_POOLS = ("maxpool", "features.pool0")  # of ResNet, ResNeXt and ShuffleNet; of DenseNet
+_FURTHER_HEADS = ("aux1.", "aux2.", "AuxLogits.")  # of GoogLeNet and Inception, which only ImageNet's training needs
 _LARGEST_STRIDE = 4  # of a stem that may be lowered: a larger patch, as ViT's, is tied to the rest of its net
 _LEAST_SIDE = 128  # pixels: pretrained weights find little in smaller pictures
 
@@ -69,7 +70,8 @@ class Backbone(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) in [-1, 1] -> (B, 2) logits
         side = self.input_size or (max(_LEAST_SIDE, *x.shape[2:]) if self.pretrained else x.shape[2])
         if x.shape[2:] != (side, side):
-            x = F.interpolate(x, size=(side, side), mode="bicubic", antialias=True)  # (B, C, side, side)
+            exact = x.to(torch.promote_types(x.dtype, torch.float32))  # torch resizes no bfloat16 on a CPU
+            x = F.interpolate(exact, size=(side, side), mode="bicubic", antialias=True).to(x.dtype)
         if self.pretrained:
             mean, std = (
                 values.repeat(-(-x.shape[1] // 3))[: x.shape[1], None, None] for values in (self.mean, self.std)
@@ -91,10 +93,10 @@ class Backbone(nn.Module):
         """
         first, state = f"{self._first}.weight", self.net.state_dict()
         given, own = (
-            {name: value for name, value in tensors.items() if not name.startswith(f"{self._last}.")}
+            {k: value for k, value in tensors.items() if not k.startswith((f"{self._last}.", *_FURTHER_HEADS))}
             for tensors in (weights, state)
         )
-        if first in given and given[first].dim() == 4:
+        if first in given and given[first].dim() == 4 and given[first].numel():
             given[first] = spread(given[first], own[first].shape[1])
         for name in dict.fromkeys([*own, *given]):
             if name not in given and name.endswith("num_batches_tracked"):  # of a file from before there was one
@@ -131,6 +133,8 @@ def _refuse_options(pretrained: bool, stride: int | None, given: Mapping[str, Se
 
 def _ends(net: nn.Module) -> tuple[str, str]:
     """The names of a net's first convolution and last linear layer."""
+    if not isinstance(net, nn.Module):
+        raise ValueError("net must be a network: classifier.net.net._target_=torchvision.models.resnet18, say")
     found = {
         kind: [name for name, layer in net.named_modules() if isinstance(layer, kind)]
         for kind in (nn.Conv2d, nn.Linear)

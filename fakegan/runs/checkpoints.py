@@ -23,6 +23,7 @@ from fakegan.system.files import replacing
 
 FORMAT = 3
 _STAMP = "fakegan"
+_ARCHIVE = b"PK\x03\x04"  # the first bytes of what torch.save writes
 # What the limits below leave room for: the largest checkpoint of the shipped settings has some 100 MB in 150 members,
 # 21 kB of them pickled. A wider or deeper net may have a hundred times as much.
 _MAX_BYTES = 16 * 2**30
@@ -98,16 +99,24 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
     """A state dict as torch.save or torchvision wrote it, on the CPU; the file can run no code.
 
+    Files of torch before 1.6, some of torchvision's among them, are no archives: these are unpickled by torch alone.
+
     Raises:
         FakeganError: damaged, or no state dict.
     """
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            if file.read(len(_ARCHIVE)) == _ARCHIVE:
+                _refuse_archive(file)
+            file.seek(0)
+            found = torch.load(file, map_location="cpu", weights_only=True)
+            _refuse_large_tensors(found, os.fstat(file.fileno()).st_size)
     except Exception as error:  # damage surfaces as anything
         raise FakeganError(f"{path} is damaged or holds more than weights: save a state dict by torch.save") from error
-    if not isinstance(found, dict) or not found or not all(isinstance(value, torch.Tensor) for value in found.values()):
+    pairs = list(found.items()) if isinstance(found, dict) else []
+    if not pairs or not all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in pairs):
         raise FakeganError(f"{path} is no state dict: save NET.state_dict() by torch.save")
-    return found
+    return dict(pairs)
 
 
 @contextmanager
@@ -141,7 +150,7 @@ def _refuse_archive(file: IO[bytes]) -> None:
     if size > _MAX_BYTES:
         raise _Refused(f"it is larger than {_MAX_BYTES // 2**30} GiB")
     file.seek(0)
-    if file.read(4) != b"PK\x03\x04":  # torch would take it for its old format, a plain pickle
+    if file.read(len(_ARCHIVE)) != _ARCHIVE:  # torch would take it for its old format, a plain pickle
         raise _Refused("it is no archive of torch.save")
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()

@@ -13,12 +13,13 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]  # OmegaConf's own reader
 from omegaconf import OmegaConf
 
+from fakegan.config.building import with_own_defaults
 from fakegan.config.typed import from_mapping, to_mapping
 from fakegan.data.store import stored_fingerprint, stored_size
 from fakegan.errors import FakeganError, UntrustedError, UsageError, one_line
 from fakegan.runs.began import fingerprint_at_start, refuse_other_size
 from fakegan.runs.folder import CONFIG_FILE, METRICS_FILE
-from fakegan.runs.pretrained import digest_of_weights
+from fakegan.runs.pretrained import FILE, digest_of_weights
 from fakegan.runs.settings import RunSettings
 from fakegan.system.files import replacing
 from fakegan.system.shell import as_override, command
@@ -122,7 +123,7 @@ def read_run(run_dir: str) -> RunSettings:
     if isinstance(values.get("paths"), dict):
         values["paths"]["run_dir"] = run_dir
     try:
-        return from_mapping(RunSettings, values)
+        return from_mapping(RunSettings, with_own_defaults(values))
     except (UsageError, OverflowError) as error:
         raise UsageError(f"{path}: {error!s:.300}; it may be of another version of FakeGAN") from error
 
@@ -158,7 +159,8 @@ def give_places(
             moved[key] = f"{run_dir}: {key} is {place} from now on; it was {values[group].get(name)}"
             values[group][name] = place
     if moved:
-        run = from_mapping(RunSettings, {**values, "paths": {**values["paths"], "run_dir": run_dir}})
+        own_place = {**values, "paths": {**values["paths"], "run_dir": run_dir}}
+        run = from_mapping(RunSettings, with_own_defaults(own_place))
         _check_places(run, moved)
         with replacing(path) as building:
             building.write_text(OmegaConf.to_yaml(OmegaConf.create(values)), encoding="utf-8")
@@ -186,6 +188,8 @@ def _check_places(
     if "model.checkpoint" in given and checkpoint is not None and not checkpoint.exists():
         raise UsageError(f"model.checkpoint={checkpoint} does not exist: name a run or an autoencoder.pt")
     if "classifier.weights_file" in given and weights is not None:
+        if run.classifier.weights_sha256 is None:
+            raise UsageError(f"{run_dir} begins without {FILE}: start a new run with it")
         digest_of_weights(weights, run.classifier.weights_sha256)
 
 

@@ -48,8 +48,10 @@ def with_defaults(
 
 
 def _own_name(node: Any, group: str, said: Collection[str]) -> Any:
-    """Where an override replaces a group's net or module, the group is named after the new class."""
-    for place, part in {f"{group}.net": node.get("net"), group: node}.items():
+    """Where an override replaces a group's net, the net that it wraps, or its module, that names the group."""
+    net = node.get("net")
+    wrapped = net.get("net") if isinstance(net, Mapping) else None
+    for place, part in {f"{group}.net.net": wrapped, f"{group}.net": net, group: node}.items():
         if f"{place}.{TARGET}" in said and f"{group}.name" not in said and isinstance(part, Mapping):
             return {**node, "name": str(part[TARGET]).rpartition(".")[2]}
     return node

@@ -50,6 +50,8 @@ def digest_of_weights(
     wanted: str | None = None,  # what it was before; None: it may be anything
 ) -> str:
     """sha256 of a file of weights, in hex; a UsageError where it cannot be read, or is not the file that it was."""
+    if path.exists() and not path.is_file():  # a pipe would wait, a device never end
+        raise UsageError(f"{FILE}={path} is no file: name a file of weights")
     try:
         found = _digest(path, path.stat().st_mtime_ns)
     except OSError as error:
@@ -61,4 +63,5 @@ def digest_of_weights(
 
 @cache
 def _digest(path: Path, _changed: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -288,6 +288,9 @@ class RunSettings:
         if trains_classifier:
             classifier = to_mapping(self.classifier)
             del classifier["weights_file"]  # wherever it lies: its digest counts
+            if self.classifier.weights_sha256 is not None:  # short: a report's label may hold it
+                classifier["weights_sha256"] = self.classifier.weights_sha256[:12]
+            classifier["net"].pop("pretrained", None)  # follows from these weights and net.net.weights
             content |= {"classifier": classifier, "budget": asdict(self.classifier_budget)}
             content["augment"] = to_mapping(self.augment)
         if trains_autoencoder or trains_classifier:

@@ -54,12 +54,14 @@ class WeightAverage(pl.Callback):
             move([self.average[name] for name in names], [own[name] for name in names], 0)
 
     def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Put the average in the net's place."""
-        self._swap(module)
+        """Put the average in the net's place; before the first step, trainer.num_sanity_val_steps, there is none."""
+        if not trainer.sanity_checking:
+            self._swap(module)
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Put the weights back."""
-        self._swap(module)
+        if not trainer.sanity_checking:
+            self._swap(module)
 
     @torch.no_grad()
     def _swap(self, module: pl.LightningModule) -> None:

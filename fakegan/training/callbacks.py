@@ -15,6 +15,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 
 from fakegan.checks import at_least
+from fakegan.data.augment import Augment
 from fakegan.data.pixels import to_uint8
 from fakegan.data.sheets import Picture, sheet, write_png
 from fakegan.errors import FakeganError
@@ -252,9 +253,9 @@ class AugmentedFaces(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         """Draw those that rank 0 has of the fit's first batch."""
-        augment: Any = getattr(getattr(trainer, "datamodule", None), "augment", None)
+        augment = getattr(getattr(trainer, "datamodule", None), "augment", None)  # of a module of the user's: anything
         first = trainer.is_global_zero and trainer.current_epoch == batch_idx == 0
-        if not first or augment is None or not augment.shows:
+        if not first or not isinstance(augment, Augment) or not augment.shows:
             return
         faces, label = to_uint8(batch["x"][:, :3].float().clamp(-1, 1)).cpu().numpy(), batch["label"].cpu().numpy()
         rows = [faces[label == kind][: self.faces] for kind in (REAL, FAKE)]

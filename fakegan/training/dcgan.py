@@ -45,7 +45,7 @@ class DCGANClassifier(ByTurns, Classifier):
         optimizer: MakeOptimizer,  # of each network's parameters
         schedule: MakeSchedule | None = None,  # of the learning rate
     ) -> None:
-        super().__init__(net, optimizer, schedule)
+        super().__init__(net, optimizer, schedule, body_lr=1)  # each network has one optimizer, at one rate
         self.automatic_optimization = False
         self.generator = generator
         self.latent = int(cast(Any, generator).latent)

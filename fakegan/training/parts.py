@@ -68,7 +68,9 @@ def begin_pretrained(settings: RunSettings, net: nn.Module) -> None:
         weights = load_weights(asked.weights_file)
     elif takes(node, "pretrained") and names_weights(node):
         at = f"classifier.net.net.weights={node['net']['weights']}"
-        weights, offered = build(node["net"], "classifier.net.net", nn.Module).state_dict(), _colours(node["net"])
+        asks = {key: value for key, value in node["net"].items() if key != "aux_logits"}  # with weights it must be true
+        theirs = build(asks, "classifier.net.net", nn.Module)
+        weights, offered = theirs.state_dict(), _colours(node["net"], theirs)
     else:
         return
     load = getattr(net, "load_pretrained", net.load_state_dict)
@@ -78,11 +80,22 @@ def begin_pretrained(settings: RunSettings, net: nn.Module) -> None:
         raise UsageError(f"{at} does not fit {(node.get('net') or node)[TARGET]}: {one_line(error)}") from error
 
 
-def _colours(node: Node) -> dict[str, Any]:
+def _colours(
+    node: Node,
+    net: nn.Module,  # that the node makes, with its weights
+) -> dict[str, Any]:
     """Mean and deviation of the pictures that weights of torchvision's learnt from; nothing where it does not say."""
     if not str(node[TARGET]).startswith("torchvision.models."):
         return {}
-    transforms = get_model_weights(named(str(node[TARGET]))).verify(node["weights"]).transforms()
+    if getattr(net, "transform_input", False) and not node.get("transform_input"):
+        return {"mean": (0.5,) * 3, "std": (0.5,) * 3}  # GoogLeNet with weights turns ImageNet's colours into these
+    try:
+        transforms = get_model_weights(named(str(node[TARGET]))).verify(node["weights"]).transforms()
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"classifier.net.net.weights={node['weights']} is no name of weights of {node[TARGET]}: give DEFAULT, or "
+            "another of torchvision's names"
+        ) from error
     return {"mean": transforms.mean, "std": transforms.std}
 
 
