@@ -133,7 +133,7 @@ class Detector:
         rows: npt.NDArray[np.int64] | None = None,  # which of them, in this order; default: all
         progress: Progress | None = None,
     ) -> npt.NDArray[np.float64]:
-        """Log odds of fake before the temperature, (N,), in eval mode."""
+        """Log odds of fake before the temperature, (N,), in eval mode; a UsageError for faces of another size."""
         rows = np.arange(len(images)) if rows is None else rows  # type: ignore[arg-type]
         margins = np.empty(len(rows))
         length = at_once(BATCH, self.geometry.size)
@@ -150,6 +150,10 @@ class Detector:
 
     def _log_odds(self, pixels: Tensor) -> Tensor:  # uint8 (B, H, W, 3) -> (B,)
         """Log odds of fake of a batch as it is, with its own reconstructions."""
+        side = self.geometry.size
+        if pixels.shape[1:] != (side, side, 3):  # most networks would score them
+            other = "x".join(map(str, pixels.shape[1:]))
+            raise UsageError(f"this detector scores faces of {side}x{side}x3, not {other}: `predict` resizes pictures")
         arrays = {"image": to_unit(pixels)}
         if self.autoencoder is not None and self.view.needs_recon:
             arrays["recon"] = to_unit(reconstruct(self.autoencoder, pixels))

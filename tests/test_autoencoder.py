@@ -13,6 +13,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
 from fakegan.data import demo
+from fakegan.errors import UsageError
 from fakegan.training.autoencoder import psnr
 from fakegan.training.datamodules import RealFacesDataModule
 from fakegan.training.modules import EpochMeans
@@ -119,3 +120,10 @@ def test_the_pool_is_what_a_loop_over_faces_does(size: int, batch: int) -> None:
         assert torch.equal(pool.images, kept)
     assert abs(exchanged - possible / 2) <= 4 * math.sqrt(possible / 4)  # four standard deviations
     assert exchanged > 0 or size == 0
+
+
+def test_a_pool_for_the_smallest_faces_refuses_larger_ones() -> None:
+    """As in a module of the user's own that does not pass the option `size` on."""
+    with pytest.raises(UsageError, match=r"of 64x64 pixels, but the faces have 128x128: give the class of"):
+        ReconstructionPool(2)(torch.zeros(1, 3, 128, 128))
+    assert ReconstructionPool(2, 128)(torch.zeros(1, 3, 128, 128)).shape == (1, 3, 128, 128)

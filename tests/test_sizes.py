@@ -181,6 +181,9 @@ def test_faces_and_runs_of_different_sizes_are_refused_by_both_names(
     words = ("pipeline=recon_error", "model=autogan1", f"model.checkpoint={run_dir}", "budget.width=2")
     with pytest.raises(UsageError, match=r"faces of 128x128 pixels, but the store's have 64x64: .* --size 128, or"):
         stages.run(tiny_run(store_path, tmp_path, *words))
+    missing = (f"data.root={tmp_path / 'nowhere'}", f"model.checkpoint={run_dir}")
+    with pytest.raises(UsageError, match=r"no face store at .*nowhere: make one with"):
+        stages.run(tiny_run(store_path, tmp_path, *words[:2], *words[3:], *missing))
     words = (f"data.root={larger_store}", "data=faces", "paths.run_dir=x", "pipeline=classify")
     for key in ("classifier.net.size", "classifier.generator.size"):
         told = f"{key}=64 is no choice: the store's faces have 128 pixels a side; leave it out"
@@ -213,6 +216,16 @@ def test_a_users_network_fits_the_size_or_is_refused(
     assert "--size 64" in str(caught.value)
 
 
+def test_an_option_size_that_means_something_else_is_refused_where_a_run_would_change_it(
+    larger_store: Path, tmp_path: Path
+) -> None:
+    """A config file of the user's may set it, or a run that began before the option was filled in."""
+    settings = tiny_run(larger_store, tmp_path, "pipeline=classify")
+    node = {**settings.classifier.node, "net": {"_target_": "tests.test_sizes.FitsOneSize", "size": 32}}
+    with pytest.raises(UsageError, match=r"classifier.net.size=32 is no choice: .* 128 pixels .* needs another name$"):
+        stages.try_networks(replace(settings, classifier=replace(settings.classifier, node=node)))
+
+
 def test_what_counts_faces_takes_as_many_pixels_at_every_size() -> None:
     assert [at_once(256, size) for size in (64, 128, 256)] == [256, 64, 16]
     assert at_once(3, 256) == 1
@@ -224,6 +237,8 @@ def test_a_detector_scores_larger_faces_in_smaller_batches(larger_run: RunSettin
     scores = detector.scores(FaceStore.open(larger_store).images)
     assert lengths == [64, 32]
     assert torch.isfinite(torch.from_numpy(scores)).all()
+    with pytest.raises(UsageError, match="scores faces of 128x128x3, not 64x64x3: `predict` resizes pictures"):
+        detector.scores(np.zeros((1, 64, 64, 3), np.uint8))
 
 
 @pytest.mark.slow

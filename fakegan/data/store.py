@@ -129,10 +129,9 @@ def stored_fingerprint(path: Path) -> str | None:
 
 
 def stored_size(path: Path) -> int:
-    """Pixels a side of a store's faces; the smallest size where there is no store that can be read."""
-    with suppress(FakeganError, OSError):
-        return int(_read_manifest(path / MANIFEST)["geometry"]["size"])
-    return SIZES[0]
+    """Pixels a side of a store's faces; raises as `FaceStore.open` where there is no store, or no manifest of one."""
+    _must_exist(path)
+    return int(_read_manifest(path / MANIFEST)["geometry"]["size"])
 
 
 def format_version(size: int) -> int:

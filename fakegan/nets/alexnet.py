@@ -61,13 +61,12 @@ class AlexNet(nn.Module):
             nn.MaxPool2d(3, stride=2),  # (B, 4W, 2, 2) at size 64
         )
         side = _side_of_map(size)
-        if side > _SIDE:
-            side = _SIDE
-            self.features.append(nn.AdaptiveAvgPool2d(side))
+        if side > _SIDE:  # not an adaptive pooling, whose windows differ and which has no deterministic form on a GPU
+            self.features.append(nn.AvgPool2d(side - 2 * (_SIDE - 1), stride=2))
         self.head = nn.Sequential(
             nn.Flatten(),
             Dropout(dropout),
-            nn.Linear(4 * width * side**2, hidden),
+            nn.Linear(4 * width * min(side, _SIDE) ** 2, hidden),
             nn.ReLU(inplace=True),
             Dropout(dropout),
             nn.Linear(hidden, hidden),

@@ -256,7 +256,7 @@ class RunSettings:
 
     @property
     def face_size(self) -> int:
-        """Pixels a side of the faces, as the store says."""
+        """Pixels a side of the faces, as the store says; a FakeganError where there is no store."""
         return self.data.demo_size if self.data.root is None else stored_size(self.data.root)
 
     def batch_sizes(self) -> list[tuple[str, int]]:

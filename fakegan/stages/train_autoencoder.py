@@ -132,7 +132,7 @@ def named_autoencoder(path: Path, settings: RunSettings) -> Path:
 
 
 def _fitted(settings: RunSettings) -> Node:
-    return parts.with_size(settings.model.node, settings.face_size)
+    return parts.with_size(settings.model.node, "model", settings.face_size)
 
 
 def autoencoder_metrics(autoencoder: Path) -> dict[str, float]:

@@ -28,7 +28,7 @@ C = TypeVar("C", bound=pl.Callback)
 def autoencoder(settings: RunSettings) -> pl.LightningModule:
     """conf/model: the adversarial autoencoder, with fresh weights; a UsageError for a class or option that is wrong."""
     refuse_unreadable(settings.model.node["net"], "model.net", settings.trusted, kinds=lambda _: nn.Module)
-    return module(with_size(settings.model.node, settings.face_size), "model", kept="autoencoder")
+    return module(with_size(settings.model.node, "model", settings.face_size), "model", kept="autoencoder")
 
 
 def classifier(settings: RunSettings) -> pl.LightningModule:
@@ -106,16 +106,31 @@ def _is_network(value: Any) -> bool:
 def classifier_node(settings: RunSettings) -> Node:
     """conf/classifier, whose networks fit the pipeline's view and the size of the faces."""
     view = settings.pipeline.seen
-    return with_size(with_channels(settings.classifier.node, 3 if view is None else view.channels), settings.face_size)
+    node = with_channels(settings.classifier.node, 3 if view is None else view.channels)
+    return with_size(node, "classifier", settings.face_size)
 
 
-def with_size(node: Node, size: int) -> Node:
-    """A module's node; it and its networks know the faces' pixels a side, where they have the option `size`."""
+def with_size(
+    node: Node,
+    at: str,  # its full key
+    size: int,
+) -> Node:
+    """A module's node; it and its networks know the faces' pixels a side, where they have the option `size`.
 
-    def fitted(part: Node) -> Node:
-        return {**part, "size": size} if takes(part, "size") else part
+    Raises a UsageError where the config sets that option, which may mean another size, to another number.
+    """
 
-    return fitted({key: fitted(value) if _is_network(value) else value for key, value in node.items()})
+    def fitted(part: Node, at: str) -> Node:
+        if not takes(part, "size"):
+            return part
+        if part.get("size", size) not in (size, _defaults(part).get("size")):
+            faces = f"the store's faces have {size} pixels a side"
+            advice = "leave it out; an option that means another size needs another name"
+            raise UsageError(f"{at}.size={part['size']} is no choice: {faces}; {advice}")
+        return {**part, "size": size}
+
+    networks = {key: fitted(value, f"{at}.{key}") for key, value in node.items() if _is_network(value)}
+    return fitted({**node, **networks}, at)
 
 
 def with_channels(node: Node, channels: int) -> Node:
@@ -167,8 +182,7 @@ def data_module(settings: RunSettings, stage: str, **offered: Any) -> pl.Lightni
     """
     at = f"data.modules.{stage}"
     node = _checked(settings.data.modules.get(stage), at)
-    known = signature(node[TARGET])
-    defaults = {} if known is None else {name: option.default for name, option in known.options.items()}
+    defaults = _defaults(node)
     for key in offered:
         if key in node and node[key] != defaults.get(key, REQUIRED):  # a default of its class gives way
             raise UsageError(
@@ -203,6 +217,12 @@ def callbacks(
         given = {key: value for key, value in offered.items() if node.get(key) is None and takes(node, key)}
         found[name] = build({k: v for k, v in node.items() if k not in given}, at, pl.Callback, **given)
     return found
+
+
+def _defaults(node: Node) -> dict[str, Any]:
+    """The defaults of a node's class by option, as far as its signature can be read."""
+    known = signature(node[TARGET])
+    return {} if known is None else {name: option.default for name, option in known.options.items()}
 
 
 def _checked(node: Any, at: str) -> Node:

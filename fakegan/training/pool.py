@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fakegan.checks import SIZES
+from fakegan.errors import UsageError
 from fakegan.system import ranks
 
 
@@ -34,7 +35,13 @@ class ReconstructionPool(nn.Module):
         self.images: Tensor
 
     def forward(self, recon: Tensor) -> Tensor:  # (B, 3, pixels, pixels) detached -> the same shape, some of them older
-        """Exchange some of `recon` for past reconstructions."""
+        """Exchange some of `recon` for past reconstructions; a UsageError for those of another size."""
+        if recon.shape[1:] != self.images.shape[1:]:
+            own, side = self.images.shape[-1], recon.shape[-1]
+            raise UsageError(
+                f"the pool keeps reconstructions of {own}x{own} pixels, but the faces have {side}x{side}: give the "
+                "class of model._target_ an option `size`, which a run fills in, and pass it to AdversarialAutoencoder"
+            )
         self.batch = batch = len(recon) * ranks.count()
         place = ranks.dealt(torch.arange(min(batch, self.size)))  # (P,), the places with slots: a batch may be larger
         slots = (self.size - place + batch - 1) // batch  # of each place
