@@ -118,7 +118,7 @@ def test_7_nets_end_in_logits(compose_settings: Compose, name: str) -> None:
     assert not learns or isinstance(ends[-1], nn.Linear | nn.Conv2d)
     if isinstance(layers[-1], nn.Linear):
         nn.init.normal_(layers[-1].weight)  # untrained, it is zero
-    logits = net(torch.randn(64, 3, 64, 64))
+    logits = net(torch.randn(8, 3, 64, 64))
     assert ((logits < 0) | (logits > 1)).any()
     assert not any(isinstance(m, nn.Sigmoid | nn.Softmax | nn.LogSoftmax | nn.Tanh) for m in ends)
 
