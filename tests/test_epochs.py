@@ -54,7 +54,8 @@ def test_a_line_has_the_numbers_of_its_own_epoch(
 
 
 def test_a_long_fit_has_about_twenty_lines(store: FaceStore, capsys: pytest.CaptureFixture[str]) -> None:
-    fit_five_steps(autoencoder(width=2), store, 45, EpochLines("autoencoder"), limit_train_batches=1, limit_val_batches=1)
+    one = {"limit_train_batches": 1, "limit_val_batches": 1}
+    fit_five_steps(autoencoder(width=2), store, 45, EpochLines("autoencoder"), **one)
     told = [int(n) for n in re.findall(r"epoch (\d+)/45", capsys.readouterr().out)]
     assert told == [1, *range(3, 46, 3)]
 
