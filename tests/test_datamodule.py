@@ -162,3 +162,11 @@ def test_a_batch_larger_than_the_split_and_fakes_for_the_autoencoder_are_refused
         RealFacesDataModule(store.images, store.labels, reals[:10], reals[10:], batch_size=11, seed=0, workers=0)
     with pytest.raises(ValueError, match="real faces only"):
         RealFacesDataModule(store.images, store.labels, np.arange(320), reals, batch_size=4, seed=0, workers=0)
+
+
+@pytest.mark.parametrize("name", ["pixels", "spectrum", "npr"])
+def test_a_process_without_faces_to_validate_on_has_an_empty_batch_of_any_view(store: FaceStore, name: str) -> None:
+    data = _module(store)
+    data.view = VIEWS[name]
+    batch = {key: values[:0] for key, values in next(iter(data.val_dataloader())).items()}
+    assert data.on_after_batch_transfer(batch, 0)["x"].shape == (0, 3, 64, 64)

@@ -61,6 +61,7 @@ class Classifier(EpochModule):
         pretrained = bool(getattr(net, "pretrained", False))
         self.body_lr = (0.1 if pretrained else 1.0) if body_lr is None else body_lr
         self.frozen_epochs = frozen_epochs
+        self._frozen_by_net = [weights for weights in net.parameters() if not weights.requires_grad]
         at_least(0, body_lr=self.body_lr, frozen_epochs=frozen_epochs)
         if not isinstance(getattr(net, "head", None), nn.Module) and (self.body_lr != 1 or frozen_epochs):
             option = f"frozen_epochs={frozen_epochs}" if frozen_epochs else f"body_lr={self.body_lr}"
@@ -110,6 +111,8 @@ class Classifier(EpochModule):
         thawed = self.current_epoch >= self.frozen_epochs
         self.net.requires_grad_(thawed).train(thawed)
         cast(nn.Module, self.net.head).requires_grad_(True).train()
+        for weights in self._frozen_by_net:  # which its author never wants to learn
+            weights.requires_grad_(False)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> STEP_OUTPUT:
         """Cross entropy of one batch."""

@@ -143,7 +143,7 @@ class RealFakeDataModule(FaceDataModule):
         arrays = on_device(batch, tuple(self.batches.arrays))
         if "key" in batch:  # of a face to learn from
             arrays = self.augment(arrays, Draws(batch["key"]))
-        x, label, row = self._exact(self.view(arrays)), batch["label"], batch["row"]
+        x, label, row = self._exact(self._seen(arrays)), batch["label"], batch["row"]
         if "partner" not in batch:
             return {"x": x, "label": label, "row": row}
         partner, own = batch["partner"], slice(len(batch["partner"]))
@@ -155,3 +155,12 @@ class RealFakeDataModule(FaceDataModule):
             "other_label": label[partner],
             "other_share": share,
         }
+
+    def _seen(self, arrays: dict[str, Tensor]) -> Tensor:
+        """The view of a batch; of a process without faces to validate on, that of a blank face, taken out again.
+
+        Not every view takes an empty batch: a Fourier transform does not.
+        """
+        if all(map(len, arrays.values())):
+            return self.view(arrays)
+        return self.view({name: faces.new_zeros(1, *faces.shape[1:]) for name, faces in arrays.items()})[:0]
