@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from fakegan.data.arrays import Rows
+from fakegan.data.faces import Faces
 from fakegan.data.pixels import to_unit
 from fakegan.detector import Detector, reconstruct
 from fakegan.errors import FakeganError, UsageError
@@ -334,10 +335,12 @@ def test_a_run_says_at_its_start_what_it_computes_on_and_how(
     words: str, told: str, compose_settings: Compose, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """tests/test_cpu.py holds the names to the forms of layers that are taken."""
-    settings = compose_settings(*words.split())
-    settings = replace(settings, data=replace(settings.data, root=Path("nowhere")))
+
+    def begun(*_: object) -> Faces:
+        raise FakeganError("it began")
+
     with pytest.raises(FakeganError):
-        stages.run(settings)
+        stages.run(compose_settings(*words.split()), open_faces=begun)
     assert capsys.readouterr().out == f"device: {told}\n"
 
 
