@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 import torchvision.models as tv
@@ -30,6 +31,7 @@ from fakegan.system import ranks
 from fakegan.system.places import PROJECT
 from fakegan.training import parts, trials
 from fakegan.training.classifier import Classifier
+from fakegan.training.fitting import say_frozen
 from tests.conftest import Compose
 from tests.helpers import fit, real_and_fake
 from tests.pages import blocks
@@ -192,7 +194,12 @@ def test_a_file_is_known_by_its_content(compose_settings: Compose, tmp_path: Pat
         ("classifier.weights_file=code.pth", r"code\.pth is damaged or holds more than weights"),
         ("classifier.weights_file=list.pth", r"list\.pth is no state dict"),
         ("classifier.weights_file=cut.pth", r"cut\.pth is damaged"),
-        ("classifier.weights_file=vgg.pth", rf"vgg\.pth does not fit {SMALL}: it lacks conv1\.0\.weight$"),
+        ("classifier.weights_file=vgg.pth", rf"vgg\.pth does not fit {SMALL}: it lacks conv1\.0\.weight; name weights"),
+        (
+            "classifier=simple_cnn classifier.weights_file=good.pth",
+            r"does not fit fakegan\.nets\.simple_cnn\.SimpleCNN: it lacks features\.0\.weight; name weights of this",
+        ),
+        ("classifier.weights_file=nan.pth", r"nan\.pth holds values that are no numbers, in fc\.bias: name another"),
         ("classifier.weights_file=good.pth classifier.net.net.weights=DEFAULT", "at once: a net starts from one of"),
         ("classifier.net.pretrained=true", r"pretrained is no choice: it follows from classifier\.net\.net\.weights"),
         ("classifier.weights_sha256=a", "weights_sha256 is no choice"),
@@ -221,6 +228,7 @@ def test_what_cannot_be_is_one_sentence_before_anything_trains(
     (tmp_path / "cut.pth").write_bytes(good[: len(good) // 2])
     (tmp_path / "text.pth").write_text("weights")
     torch.save([1], tmp_path / "list.pth")
+    torch.save({"fc.weight": torch.ones(2, 2), "fc.bias": torch.tensor([0, torch.nan])}, tmp_path / "nan.pth")
     torch.save(nn.Linear(1, 1), tmp_path / "code.pth")  # a whole object: a pickle that names a class
     torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "vgg.pth")
     typed = (*(WORDS if "classifier=" not in words else WORDS[:1]), *words.split())
@@ -297,6 +305,13 @@ class HasHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.body(x))
         return logits
+
+
+@pytest.mark.parametrize(("epochs", "says"), [(1, True), (2, True), (3, False)])
+def test_a_fit_that_thaws_no_body_says_so(epochs: int, says: bool, caplog: pytest.LogCaptureFixture) -> None:
+    module = Classifier(HasHead(), partial(SGD, lr=0.1), frozen_epochs=2)
+    say_frozen("classifier", module, pl.Trainer(max_epochs=epochs, accelerator="cpu", logger=False))
+    assert (f"frozen_epochs=2 covers all epochs ({epochs})" in caplog.text) == says
 
 
 def test_two_learning_rates_and_what_a_pretrained_net_takes_by_itself() -> None:

@@ -99,7 +99,7 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     """A state dict as torch.save or torchvision wrote it, on the CPU; the file can run no code.
 
     Raises:
-        FakeganError: damaged, or no state dict.
+        FakeganError: damaged, no state dict, or weights that are infinite or no numbers.
     """
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
@@ -107,6 +107,9 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
         raise FakeganError(f"{path} is damaged or holds more than weights: save a state dict by torch.save") from error
     if not isinstance(found, dict) or not found or not all(isinstance(value, torch.Tensor) for value in found.values()):
         raise FakeganError(f"{path} is no state dict: save NET.state_dict() by torch.save")
+    for name, value in found.items():
+        if not value.isfinite().all():
+            raise FakeganError(f"{path} holds values that are no numbers, in {name}: name another file")
     return found
 
 
