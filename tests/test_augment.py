@@ -292,6 +292,7 @@ def test_a_data_module_may_call_anything_of_its_own_augment(tmp_path: Path) -> N
         ("augment.scale=1", "augment.scale=1 must be from 0 to below 1"),
         ("augment.scaled=2", "augment.scaled=2 must be from 0 to 1"),
         ("augment=robust augment.degrade.jpeg=[90,20]", r"degrade.jpeg=\[90, 20\] must be two numbers from 1 to 100"),
+        ("augment.shift=64", r"augment\.shift=64 must be below 64, the pixels of a side"),
         ("augment=robust augment.degrade.blur=[1]", r"degrade.blur=\[1\] must be two numbers"),
         ("augment=robust augment.degrade.probability=2", "augment.degrade.probability=2 must be from 0 to 1"),
         ("augment._target_=torch.nn.Identity", "torch.nn.Identity makes no Augment"),

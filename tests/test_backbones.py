@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 import torchvision.models as tv
@@ -24,6 +25,7 @@ from fakegan.system.places import PROJECT
 from fakegan.training import trials
 from fakegan.training.classifier import Classifier
 from fakegan.training.dcgan import DCGANClassifier
+from fakegan.training.fitting import say_frozen
 from tests.helpers import fit, real_and_fake
 from tests.pages import blocks
 
@@ -205,6 +207,13 @@ class HasHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.body(x))
         return logits
+
+
+@pytest.mark.parametrize(("epochs", "says"), [(1, True), (2, True), (3, False)])
+def test_a_fit_that_thaws_no_body_says_so(epochs: int, says: bool, caplog: pytest.LogCaptureFixture) -> None:
+    module = Classifier(HasHead(), partial(SGD, lr=0.1), frozen_epochs=2)
+    say_frozen("classifier", module, pl.Trainer(max_epochs=epochs, accelerator="cpu", logger=False))
+    assert (f"frozen_epochs=2 covers all epochs ({epochs})" in caplog.text) == says
 
 
 def test_two_learning_rates_and_what_a_pretrained_net_takes_by_itself() -> None:

@@ -156,7 +156,7 @@ ODD = "tests.odd_parts"
         ),
         ("classifier.net._target_=no_package.MyNet", r"cannot be imported: there is no module no_package: put it into"),
         ("classifier.optimizer._target_=torch.optim.Adamm", r"Adamm cannot be imported: torch\.optim has no Adamm$"),
-        ("classifier=resnet18 classifier.net.net.weights=DEFAULTS", r"classifier\.net\.net: 'DEFAULTS' is no name"),
+        ("classifier=resnet18 classifier.net.net.weights=DEFAULTS", r"weights=DEFAULTS is no name that torchvision"),
         (f"classifier.net._target_={ODD}.LearnsNothing", r"LearnsNothing has no weights that learn"),
         (f"classifier.net._target_={ODD}.NoNet", r"NoNet makes no Module, but a NoNet"),
         ("classifier.net._target_=my_package.MyNet classifier.net.widht=3", r"widht is not a config key.*net\.width"),

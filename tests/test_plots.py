@@ -45,9 +45,10 @@ def test_seeds_plot_has_a_dot_a_seed_and_the_mean() -> None:
     assert [t.get_text() for t in axes.texts] == ["0.800", "0.600"]
 
 
+@pytest.mark.parametrize("differing", ["", " ema=0.99 input_size=128 pretrained=true weights_sha256=73f51b16"])
 @pytest.mark.parametrize("count", [2, 8])
-def test_long_names_stay_on_a_figure_as_wide_as_a_phone(count: int) -> None:
-    names = [f"recon_classify · autogan4 · simple_cnn {i}" for i in range(count)]
+def test_long_names_stay_on_a_figure_as_wide_as_a_phone(count: int, differing: str) -> None:
+    names = [f"recon_classify · autogan4 · simple_cnn{differing} {i}" for i in range(count)]
     figures = (
         plots.wins_matrix(np.zeros((count, count), dtype=int), names),
         plots.roc_comparison({name: [(SCORES, LABELS)] for name in names}),

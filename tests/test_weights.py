@@ -93,7 +93,12 @@ def test_a_run_from_before_there_were_two_rates_is_one_of_their_defaults(compose
         ("classifier.weights_file=/dev/zero", "/dev/zero is no file: name a file of weights"),
         ("classifier.net.net=null", r"classifier\.net: net must be a network: classifier\.net\.net\._target_="),
         ("classifier.net.net.weights=true", r"weights=True is no name of weights of .*: give DEFAULT, or another"),
-        ("classifier.weights_file=vgg.pth", rf"vgg\.pth does not fit {SMALL}: it lacks conv1\.0\.weight$"),
+        ("classifier.weights_file=vgg.pth", rf"vgg\.pth does not fit {SMALL}: it lacks conv1\.0\.weight; name weights"),
+        (
+            "classifier=simple_cnn classifier.weights_file=good.pth",
+            r"does not fit fakegan\.nets\.simple_cnn\.SimpleCNN: it lacks features\.0\.weight; name weights of this",
+        ),
+        ("classifier.weights_file=nan.pth", r"nan\.pth holds values that are no numbers, in fc\.bias: name another"),
         ("classifier.weights_file=good.pth classifier.net.net.weights=DEFAULT", "at once: a net starts from one of"),
         ("classifier.net.pretrained=true", r"pretrained is no choice: it follows from classifier\.net\.net\.weights"),
         ("classifier.weights_sha256=a", "weights_sha256 is no choice"),
@@ -122,6 +127,7 @@ def test_what_cannot_be_is_one_sentence_before_anything_trains(
     (tmp_path / "cut.pth").write_bytes(good[: len(good) // 2])
     (tmp_path / "text.pth").write_text("weights")
     torch.save([1], tmp_path / "list.pth")
+    torch.save({"fc.weight": torch.ones(2, 2), "fc.bias": torch.tensor([0, torch.nan])}, tmp_path / "nan.pth")
     torch.save({1: torch.zeros(1)}, tmp_path / "numbers.pth")
     torch.save({"conv1.0.weight": torch.zeros(1).expand(24, 10**9, 3, 3)}, tmp_path / "endless.pth")
     with zipfile.ZipFile(tmp_path / "good.pth") as whole, zipfile.ZipFile("zipped.pth", "w", zipfile.ZIP_DEFLATED) as z:

@@ -227,6 +227,8 @@ def text_of(error: BaseException, options: Mapping[str, Any]) -> str:
 
 def _sentence(at: str, error: BaseException, node: Mapping[str, Any]) -> str:
     if isinstance(error, KeyError):  # its text is the key alone
+        if isinstance(node.get("weights"), str):
+            return f"{at}.weights={node['weights']} is no name that torchvision knows: DEFAULT names its best weights"
         return f"{at}: {error} is no name that it knows"
     text = text_of(error, node)
     return f"{at}.{text}" if re.match(r"\w+=", text) else f"{at}: {text}"

@@ -81,7 +81,7 @@ def wins_matrix(
         word = {1: "wins", -1: "loses", 0: "="}[won]
         axes.text(column, row, word, ha="center", va="center", fontsize=8, color="white" if won else "black")
     axes.set(xticks=range(len(names)), yticks=range(len(names)))
-    axes.set_title("Does the row beat the column? (=: undecided)", fontsize=10)
+    axes.set_title("Does the row beat the column?\n(=: undecided)", fontsize=10)
     axes.set_xticklabels([str(place) for place in range(1, len(names) + 1)])
     axes.set_yticklabels([_wrapped(f"{place}: {name}") for place, name in enumerate(names, 1)], fontsize=8)
     return figure
@@ -91,17 +91,20 @@ def roc_comparison(
     curves: Mapping[str, Sequence[tuple[Floats, Labels]]],  # by configuration, one pair a seed
 ) -> Figure:
     """ROC of each configuration: a thin line a seed, and their mean in bold."""
-    figure, axes = _figure(4.2 + 0.2 * len(curves))
+    texts = [
+        _wrapped(f"{name} ({np.mean([auroc(scores, labels) for scores, labels in seeds]):.3f})", 70)
+        for name, seeds in curves.items()
+    ]
+    figure, axes = _figure(4.2 + 0.2 * sum(text.count("\n") + 1 for text in texts))
     at = np.linspace(0, 1, 501)
-    for i, (name, seeds) in enumerate(curves.items()):
+    for i, (text, seeds) in enumerate(zip(texts, curves.values(), strict=True)):
         style: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)]}
         rates = [roc(scores, labels) for scores, labels in seeds]
         for fpr, tpr in rates:
             axes.plot(fpr, tpr, lw=0.6, alpha=0.5, **style)
         mean = np.append(0.0, np.mean([np.interp(at, fpr, tpr) for fpr, tpr in rates], axis=0))
         style |= {"ls": LINES[i // len(COLOURS) % len(LINES)], "lw": 2.2}
-        area = np.mean([auroc(scores, labels) for scores, labels in seeds])
-        axes.plot(np.append(0.0, at), mean, label=shown(f"{name} ({area:.3f})"), **style)
+        axes.plot(np.append(0.0, at), mean, label=text, **style)
     _finish_roc(axes)
     figure.legend(loc="outside lower center", fontsize=8)
     return figure
@@ -143,9 +146,9 @@ def _figure(height: float = 4.2) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def _wrapped(name: str) -> str:
-    """A configuration's name on several short lines: beside the axes there is little room."""
-    return "\n".join(textwrap.wrap(shown(name), 17, break_long_words=False))
+def _wrapped(name: str, width: int = 17) -> str:
+    """A configuration's name on several lines of so many letters: beside the axes there is little room."""
+    return "\n".join(textwrap.wrap(shown(name), width, break_long_words=False))
 
 
 def _finish_roc(axes: Axes) -> None:

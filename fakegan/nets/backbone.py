@@ -98,13 +98,7 @@ class Backbone(nn.Module):
         )
         if first in given and given[first].dim() == 4 and given[first].numel():
             given[first] = spread(given[first], own[first].shape[1])
-        for name in dict.fromkeys([*own, *given]):
-            if name not in given and name.endswith("num_batches_tracked"):  # of a file from before there was one
-                continue
-            if name not in given or name not in own:
-                raise ValueError(f"{'it lacks' if name in own else 'the net has no'} {name}")
-            if given[name].shape != own[name].shape:
-                raise ValueError(f"its {name} is {tuple(given[name].shape)}, the net's {tuple(own[name].shape)}")
+        refuse_misfits(given, own)
         state.update(given)  # of the head its own
         self.net.load_state_dict(state)
         self._normalise_by(mean, std)
@@ -112,6 +106,17 @@ class Backbone(nn.Module):
     def _normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
         self.mean.copy_(torch.tensor(self._given["mean"] or mean))
         self.std.copy_(torch.tensor(self._given["std"] or std))
+
+
+def refuse_misfits(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Raise a ValueError that names the first tensor in which a state dict is not of a net with those of its own."""
+    for name in dict.fromkeys([*own, *given]):
+        if name not in given and name.endswith("num_batches_tracked"):  # of a file from before there was one
+            continue
+        if name not in given or name not in own:
+            raise ValueError(f"{'it lacks' if name in own else 'the net has no'} {name}")
+        if given[name].shape != own[name].shape:
+            raise ValueError(f"its {name} is {tuple(given[name].shape)}, the net's {tuple(own[name].shape)}")
 
 
 def spread(weight: Tensor, channels: int) -> Tensor:  # (O, I, h, w) -> (O, channels, h, w)

@@ -102,7 +102,7 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     Files of torch before 1.6, some of torchvision's among them, are no archives: these are unpickled by torch alone.
 
     Raises:
-        FakeganError: damaged, or no state dict.
+        FakeganError: damaged, no state dict, or weights that are infinite or no numbers.
     """
     try:
         with path.open("rb") as file:
@@ -116,6 +116,9 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     pairs = list(found.items()) if isinstance(found, dict) else []
     if not pairs or not all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in pairs):
         raise FakeganError(f"{path} is no state dict: save NET.state_dict() by torch.save")
+    for name, value in pairs:
+        if not value.isfinite().all():
+            raise FakeganError(f"{path} holds values that are no numbers, in {name}: name another file")
     return dict(pairs)
 
 

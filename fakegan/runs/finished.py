@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -133,9 +134,16 @@ def _names(settings: Sequence[RunSettings]) -> list[str]:
         differing = sorted(key for key in table if any(other.get(key) != table[key] for other in same))
         leaves = [key.rsplit(".", 1)[-1] for key in differing]
         short = [leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(differing, leaves, strict=True)]
-        values = [f"{word}={table[key]}" for word, key in zip(short, differing, strict=True)]
+        values = [f"{word}={_as_typed(table[key])}" for word, key in zip(short, differing, strict=True)]
         names.append(" ".join([label, *values]))
     return names
+
+
+def _as_typed(value: object) -> str:
+    """A value as a command line takes it; of a file's digest the first eight digits, which tell files apart."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)[:8] if re.fullmatch("[0-9a-f]{64}", str(value)) else str(value)
 
 
 def same_faces(runs: Sequence[FinishedRun]) -> FaceScores:

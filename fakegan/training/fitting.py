@@ -70,6 +70,7 @@ def fit(
     trainer, stop = trainer_for(module, data, folder, settings, budget, stops_early, averaged)
     if settings.trainer.node.get("enable_model_summary"):
         log.info("%s", ModelSummary(module))  # Lightning would write it to a log that nobody sees
+    say_frozen(folder.name, module, trainer)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on workers and log intervals does not fit memory maps
         try:
@@ -113,6 +114,13 @@ def trainer_for(
     ]
     writers = [] if data is None else loggers(settings, folder, prefix=folder.name)
     return make_trainer(settings, budget.max_epochs, folder, every, writers, module, data), stop
+
+
+def say_frozen(stage: str, module: pl.LightningModule, trainer: pl.Trainer) -> None:
+    """Warn of a fit that ends before its body is thawed: right for a probe of the weights, else a slip."""
+    frozen, epochs = getattr(module, "frozen_epochs", 0), trainer.max_epochs or 0
+    if 0 < epochs <= frozen:
+        log.warning("%s: only the head learns: frozen_epochs=%s covers all epochs (%s)", stage, frozen, epochs)
 
 
 def say_end(folder: Path, trainer: pl.Trainer) -> None:

@@ -16,6 +16,7 @@ from fakegan.config.signatures import REQUIRED, signature
 from fakegan.config.trust import refuse_unreadable
 from fakegan.data.augment import Augment
 from fakegan.errors import UsageError, one_line
+from fakegan.nets.backbone import refuse_misfits
 from fakegan.nets.dropout import deal_noise
 from fakegan.runs.checkpoints import load_weights
 from fakegan.runs.pretrained import FILE, digest_of_weights, names_weights
@@ -73,11 +74,15 @@ def begin_pretrained(settings: RunSettings, net: nn.Module) -> None:
         weights, offered = theirs.state_dict(), _colours(node["net"], theirs)
     else:
         return
-    load = getattr(net, "load_pretrained", net.load_state_dict)
     try:
-        load(weights, **offered)
+        if hasattr(net, "load_pretrained"):
+            cast(Any, net).load_pretrained(weights, **offered)
+        else:
+            refuse_misfits(weights, net.state_dict())
+            net.load_state_dict(weights)
     except (ValueError, RuntimeError) as error:
-        raise UsageError(f"{at} does not fit {(node.get('net') or node)[TARGET]}: {one_line(error)}") from error
+        of = (node.get("net") or node)[TARGET]
+        raise UsageError(f"{at} does not fit {of}: {one_line(error)}; name weights of this network") from error
 
 
 def _colours(

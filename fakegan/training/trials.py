@@ -62,6 +62,8 @@ def try_augment(augment: Augment, made: pl.LightningModule, settings: RunSetting
     view, data, size = settings.pipeline.seen, settings.data.modules.get("classifier"), settings.face_size
     if view is None:
         return
+    if augment.shift >= size:
+        raise UsageError(f"augment.shift={augment.shift} must be below {size}, the pixels of a side of the faces")
     if augment.degrade is not None and view.needs_recon:
         raise UsageError(
             f"augment.degrade changes faces, but pipeline.view={settings.pipeline.view} needs the reconstructions of "
