@@ -65,7 +65,7 @@ def test_tables_tell_nets_and_weights_apart(compose_settings: Compose, tmp_path:
     assert compose_settings(*WORDS, "classifier.name=mine").classifier.name == "mine"
     assert compose_settings(*WORDS[:2]).classifier.name == "resnet18"
     label = "classify · shufflenet_v2_x0_5 weights_sha256="
-    assert _names([random, filled]) == [f"{label}None", f"{label}{digest[:12]}"]
+    assert _names([random, filled]) == [f"{label}null", f"{label}{digest[:12]}"]
 
 
 def test_a_run_from_before_there_were_two_rates_is_one_of_their_defaults(compose_settings: Compose) -> None:
