@@ -12,6 +12,7 @@ import torchvision
 
 from fakegan.errors import FakeganError
 from fakegan.runs.finished import FinishedRun, configurations, same_faces
+from fakegan.runs.folder import FACES_FILE
 from fakegan.runs.ledger import read_ledger, record
 from fakegan.runs.results import FaceScores, read_metrics, read_scores, write_metrics, write_scores
 from fakegan.runs.settings import RunSettings
@@ -92,6 +93,10 @@ def test_different_faces_are_refused(compose_settings: Compose) -> None:
         same_faces([whole, _run(settings, "e", store="another store")])
     with pytest.raises(FakeganError, match="stores of other content"):
         same_faces([whole, _run(settings, "d", _scores(labels=(1, 0)))])
+    larger = _run(settings, "f", store="another store")
+    (larger.folder / FACES_FILE).write_text("c0de\n128\n")
+    with pytest.raises(FakeganError, match=r"faces of 64x64 pixels, .*f of 128x128: compare runs of one size"):
+        same_faces([whole, larger])
 
 
 def test_scores_come_back_as_they_were_written(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from fakegan.config.overrides import short_target
 from fakegan.config.typed import flat as flat_values
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.metrics import measures
+from fakegan.runs.began import size_at_start
 from fakegan.runs.folder import METRICS_FILE, SCORES_FILE
 from fakegan.runs.results import FaceScores, read_metrics, read_scores
 from fakegan.runs.settings import RunSettings
@@ -159,6 +160,12 @@ def same_faces(runs: Sequence[FinishedRun]) -> FaceScores:
             )
         same_store = run.metrics["data_fingerprint"] == runs[0].metrics["data_fingerprint"]
         if not same_store or not np.array_equal(first.labels, run.scores.labels):
+            here, there = size_at_start(runs[0].path), size_at_start(run.path)
+            if here != there:
+                raise FakeganError(
+                    f"{runs[0].folder} has faces of {here}x{here} pixels, {run.folder} of {there}x{there}: "
+                    "compare runs of one size"
+                )
             raise FakeganError(
                 f"{runs[0].folder} and {run.folder} name the same faces, but come from stores of other content: "
                 "compare runs of one store, or add data=faces data.root=DIR"
