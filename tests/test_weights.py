@@ -184,7 +184,7 @@ def test_a_net_of_another_form_takes_its_own_state_dict(compose_settings: Compos
 
 @pytest.mark.slow
 def test_a_pretrained_run_reads_its_file_once_and_is_resumed_and_scored_without_it(
-    compose_settings: Compose, tmp_path: Path
+    compose_settings: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = weights_at(tmp_path / "weights.pth")
     words = (*WORDS, f"classifier.weights_file={path}", "classifier.net.input_size=64", "classifier.ema=0.9")
@@ -192,6 +192,7 @@ def test_a_pretrained_run_reads_its_file_once_and_is_resumed_and_scored_without_
     write_down(settings, settings.paths.run_dir)
     assert str(path) in (settings.paths.run_dir / CONFIG_FILE).read_text()
     stages.run(settings)
+    assert f" faces, from the weights of {path}" in capsys.readouterr().out
     numbers = json.loads((settings.paths.run_dir / "metrics.json").read_text())
     path.unlink()
     for file in ("metrics.json", DETECTOR_FILE, "classifier/finished"):

@@ -55,7 +55,9 @@ def _fit(run: Run, view: View) -> NetSpec:
         workers=settings.data.workers,
         augment=parts.augment(settings),
     )
-    log.info("classifier: training %s on %d faces", settings.classifier.name, len(examples.train))
+    file = settings.classifier.weights_file
+    begins = "" if file is None else f", from the weights of {file}"
+    log.info("classifier: training %s on %d faces%s", settings.classifier.name, len(examples.train), begins)
     stage, stops_early = run.folder / CLASSIFIER_FOLDER, not settings.classifier.adversarial
     best = fit(
         lambda: parts.classifier(settings),
