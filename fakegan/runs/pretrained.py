@@ -63,5 +63,4 @@ def digest_of_weights(
 
 @cache
 def _digest(path: Path, _changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
