@@ -319,8 +319,8 @@ def test_what_cannot_be_is_one_sentence_before_anything_trains(
     assert "\n" not in str(caught.value)
 
 
-def test_a_degradation_without_a_class_names_its_key(compose_settings: Compose) -> None:
-    with pytest.raises(UsageError, match=r"augment\.degrade must name what it builds: augment\.degrade\._target_="):
+def test_a_degradation_without_a_class_says_where_there_is_one(compose_settings: Compose) -> None:
+    with pytest.raises(UsageError, match=r"augment\.degrade has no class: choose augment=robust, or add augment\.degr"):
         compose_settings("pipeline=classify", "augment.degrade.jpeg=[30,50]")
 
 

@@ -222,6 +222,7 @@ def test_an_override_that_hydra_cannot_read_is_shown_in_quotes(value: str) -> No
             "data=faces data.root=???",
             "data.root must be given: add data.root=... (the folder that python -m",
         ),
+        ("data.root=photos", "photos needs data=faces: data=demo draws its own faces"),
         ("data.root=", "an empty path"),
         ("data.root=a\tb", "control character"),
         # what is written in another way

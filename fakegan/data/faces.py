@@ -49,6 +49,8 @@ class DataSettings:
     def __post_init__(self) -> None:
         seeds(data__demo_seed=self.demo_seed)
         one_of(SIZES, demo_size=self.demo_size)
+        if self.name == "demo" and self.root is not None:
+            raise UsageError(f"data.root={self.root} needs data=faces: data=demo draws its own faces")
         if not 0 <= self.workers <= _MAX_WORKERS:
             raise UsageError(f"data.workers={self.workers} must be a number from 0 to {_MAX_WORKERS}")
         for name in self.modules:

@@ -83,8 +83,12 @@ class AugmentSettings:
 
     def __post_init__(self) -> None:
         _check_target(self.node, "augment")
-        if self.node.get("degrade") is not None:
-            _check_target(self.node["degrade"], "augment.degrade")
+        degrade = self.node.get("degrade")
+        if degrade is not None and not (isinstance(degrade, dict) and isinstance(degrade.get(TARGET), str)):
+            raise UsageError(
+                f"augment.degrade has no class: choose augment=robust, or add augment.degrade.{TARGET}="
+                "package.module.Class"
+            )
 
 
 def _check_targets(node: Node, at: str) -> None:
