@@ -1,14 +1,11 @@
 """Finished runs brought together for a comparison, and the ledger of a run."""
 
-import hashlib
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import torchvision
 
 from fakegan.errors import FakeganError
 from fakegan.runs.finished import FinishedRun, configurations, same_faces
@@ -55,18 +52,6 @@ def test_configurations_of_one_name_are_told_apart_by_their_differences(compose_
         "recon_error · autogan4 code_channels=16",
         "recon_error · autogan1",
     ]
-
-
-def test_values_in_names_are_as_a_command_takes_them_and_digests_are_short(
-    compose_settings: Compose, tmp_path: Path
-) -> None:
-    torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "own.pth")
-    words = ("pipeline=classify", "classifier=resnet18")
-    both = words, (*words, f"classifier.weights_file={tmp_path / 'own.pth'}")
-    plain, own = (c.name for c in configurations([_run(compose_settings(*w), str(len(w))) for w in both]))
-    digest = hashlib.sha256((tmp_path / "own.pth").read_bytes()).hexdigest()
-    assert plain == "classify · resnet18 pretrained=false weights_sha256=null"
-    assert own == f"classify · resnet18 pretrained=true weights_sha256={digest[:8]}"
 
 
 def test_a_store_that_was_moved_is_the_same_and_one_of_other_content_is_not(compose_settings: Compose) -> None:

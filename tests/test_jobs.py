@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from fakegan.runs.status import Status, write_status
 from fakegan.sweep import machine
 from fakegan.sweep.jobs import TAIL, Job, Running, last_lines, run_jobs
 from fakegan.sweep.machine import gpus_of_one, visible_gpus
-from fakegan.system.processes import threads_of_one
+from fakegan.system.processes import start_child, threads_of_one
 from tests.conftest import Compose
 from tests.helpers import Recorded
 
@@ -103,6 +104,17 @@ def test_an_earlier_log_is_kept_and_not_taken_for_this_jobs(tmp_path: Path) -> N
     assert told.endings[0].reason == "ended with exit code 1 and without a result"
     assert seen == ["starting"]
     assert "long ago" in (jobs[0].folder / LOG_FILE).read_text()
+
+
+def test_a_job_that_fails_before_its_start_is_noted_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*given: Any) -> subprocess.Popen[bytes]:
+        process = start_child(*given)
+        process.wait()
+        return process
+
+    monkeypatch.setattr("fakegan.sweep.jobs.start_child", start)
+    told = _run(_jobs(tmp_path, ["raise SystemExit('error: no such store')"]))
+    assert told.endings[0].reason == "no such store"
 
 
 def test_gpus_are_handed_out_and_never_shared(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -141,10 +140,8 @@ def _names(settings: Sequence[RunSettings]) -> list[str]:
 
 
 def _as_typed(value: object) -> str:
-    """A value as a command line takes it; of a file's digest the first eight digits, which tell files apart."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)[:8] if re.fullmatch("[0-9a-f]{64}", str(value)) else str(value)
+    """A value as a command line takes it."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def same_faces(runs: Sequence[FinishedRun]) -> FaceScores:
@@ -186,12 +183,8 @@ def _reason(one: FinishedRun, other: FinishedRun) -> str:
 
 def differences_of(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """Keys in which two flat tables differ, with both values as the command line takes them."""
-
-    def typed(value: Any) -> str:
-        return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
-
     return [
-        f"{key}={typed(one.get(key))} against {typed(other.get(key))}"
+        f"{key}={_as_typed(one.get(key))} against {_as_typed(other.get(key))}"
         for key in sorted({*one, *other})
         if one.get(key) != other.get(key)
     ]

@@ -183,8 +183,9 @@ class _Runner:
         if self.threads is not None:
             environment["OMP_NUM_THREADS"] = str(self.threads)
         with (job.folder / LOG_FILE).open("ab") as log:
+            log_from = log.tell()  # before the job moves the place, which both processes share
             process = start_child(job.command, environment, log)
-            running = _Process(job=job, process=process, gpus=gpus, log_from=log.tell())
+        running = _Process(job=job, process=process, gpus=gpus, log_from=log_from)
         self.free = self.free[job.gpus :]
         self.running.append(running)
         return running
