@@ -24,6 +24,13 @@ def one_of(choices: Collection[object], **values: object) -> None:
             raise ValueError(f"{name}={value!r:.80} must be one of {', '.join(map(str, choices))}")
 
 
+def a_probability(**values: float) -> None:
+    """Raise a ValueError for the first option that is not from 0 to 1."""
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name}={value} must be from 0 to 1")
+
+
 def a_share(**values: float) -> None:
     """Raise a ValueError for the first option that is not from 0 to below 1."""
     for name, value in values.items():

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fakegan.checks import a_share, at_least
+from fakegan.checks import a_probability, a_share, at_least
 from fakegan.data.draws import Draws
 
 
@@ -33,8 +33,7 @@ class Augment(nn.Module):
         super().__init__()
         at_least(0, shift=shift, mixup=mixup, cutmix=cutmix)
         a_share(scale=scale)
-        if not 0 <= scaled <= 1:
-            raise ValueError(f"scaled={scaled} must be from 0 to 1")
+        a_probability(scaled=scaled)
         if mixup + cutmix > 1:
             raise ValueError(f"mixup={mixup} and cutmix={cutmix} are more than all batches: lower one, to a sum of 1")
         self.flip, self.shift, self.scale, self.scaled = flip, shift, scale, scaled

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as tv
 
+from fakegan.checks import a_probability
 from fakegan.data.draws import Draws
 from fakegan.data.pixels import to_uint8, to_unit
 
@@ -32,8 +33,7 @@ class Degrade(nn.Module):
         jpeg: tuple[float, float] | None = None,  # [from, to], qualities of a JPEG, from 1 to 100
     ) -> None:
         super().__init__()
-        if not 0 <= probability <= 1:
-            raise ValueError(f"probability={probability} must be from 0 to 1")
+        a_probability(probability=probability)
         self.probability = probability
         _in_order(0, 100, brightness=brightness, contrast=contrast, blur=blur, noise=noise)
         _in_order(0.01, 1, resize=resize)
