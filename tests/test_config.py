@@ -180,6 +180,17 @@ def test_a_run_is_written_down_before_it_runs_and_read_back(tmp_path: Path, stor
         start_run(cfg)
 
 
+def test_a_key_that_a_run_does_not_use_is_named_with_the_reason(compose_settings: Compose) -> None:
+    keys = ("seed", "pipeline", "model.net.depth", "data.demo_size", "classifier.weights_file", "augment.shift")
+    assert compose_settings("pipeline=recon_error").without_effect(keys) == {
+        "data.demo_size": "the faces come from data.root",
+        "classifier.weights_file": "pipeline=recon_error trains no classifier",
+        "augment.shift": "pipeline=recon_error trains no classifier",
+    }
+    no_autoencoder = {"model.net.depth": "pipeline=classify has no autoencoder"}
+    assert compose_settings("pipeline=classify", "data.root=null").without_effect(keys) == no_autoencoder
+
+
 @pytest.mark.parametrize("content", ["a: [", "- 1", "seed: 1", "seed: 1\nhostile: {_target_: os.system}"])
 def test_a_damaged_or_hostile_config_is_one_sentence(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.yaml").write_text(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from fakegan.sweep import command as sweeps
 from fakegan.system import processes, ranks, reply
 from fakegan.system.shell import as_override, command, trusting
 
+log = logging.getLogger(__name__)
 _run: RunSettings | None = None  # of this process: a signal's handler asks for it, so it cannot be handed down
 
 
@@ -53,6 +55,10 @@ def _new(cfg: DictConfig) -> RunSettings:
     if str(run_dir) != str(cfg.paths.run_dir):
         OmegaConf.update(cfg, "paths.run_dir", str(run_dir))
     settings = settings_of(RunSettings, cfg)
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
+    keys = [from_hydra(override).lstrip("+~").partition("=")[0] for override in overrides]
+    for key, why in settings.without_effect(keys).items():
+        log.info("%s has no effect: %s", key, why)
     return ranks.on_rank_zero(lambda: _begin(settings, run_dir))
 
 

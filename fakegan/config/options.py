@@ -16,7 +16,7 @@ from fakegan.config.signatures import COMPUTED, REQUIRED, Signature, library, si
 # By group: options that no user gives, because a run fills them in from its other settings or from the stage.
 FOLLOWING = {
     "model": ("in_channels", "out_channels", "size"),
-    "classifier": ("in_channels", "out_channels", "size"),
+    "classifier": ("in_channels", "out_channels", "size", "pretrained"),
     "callbacks": ("folder", "stage", "monitor", "mode"),
     "logger": ("save_dir", "name", "version"),
     "trainer": ("callbacks", "logger", "plugins", "num_nodes", "use_distributed_sampler", "default_root_dir"),
