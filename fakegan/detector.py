@@ -200,10 +200,12 @@ class Detector:
         rows = []
         for i, face in enumerate(faces):
             warnings = ["took part in training"] if known[i] else []
-            if face.profile == UNUSABLE:
+            if face.facts.profile == UNUSABLE:
                 warnings.append("its colour profile cannot be used: colours count as sRGB")
-            if min(face.width, face.height) < self.geometry.size:
-                enlarged = f"{face.width}x{face.height}: enlarged to {self.geometry.size}x{self.geometry.size}"
+            if min(face.facts.width, face.facts.height) < self.geometry.size:
+                enlarged = (
+                    f"{face.facts.width}x{face.facts.height}: enlarged to {self.geometry.size}x{self.geometry.size}"
+                )
                 warnings.append(f"{enlarged}, and enlarged faces have no detail to judge")
             rows.append(Row("", float(scores[i]), str(verdicts[i]), "; ".join([*warnings, *unlike[i]])))
         return rows

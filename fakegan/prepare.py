@@ -8,6 +8,7 @@ if __name__ == "__main__":
     signals.begin()  # before libraries that take long to load
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -20,13 +21,15 @@ from fakegan.data.damage import unchecked
 from fakegan.data.frames import GROUP_BY
 from fakegan.data.images import Geometry
 from fakegan.data.layout import rooted
+from fakegan.data.shortcuts import audit, audit_store, headlines, lines
 from fakegan.data.sources import ValueRange
+from fakegan.data.store import FaceStore
 from fakegan.data.summary import Summary
 from fakegan.errors import UsageError
 from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
 from fakegan.system.places import shown
 from fakegan.system.processes import cores
-from fakegan.system.shell import as_override, command, expanded
+from fakegan.system.shell import as_override, called, command, expanded
 
 _COMMAND = shown("prepare")
 
@@ -68,6 +71,7 @@ def _report(summary: Summary, options: argparse.Namespace, seconds: float) -> No
     print("\n".join(summary.lines()))
     if sentence := unchecked():
         print(sentence)
+    _audit(summary, options)
     if options.dry_run:
         print(f"{summary.count:,} faces in {seconds:.1f} s; a dry run: nothing was written.")
         return
@@ -82,6 +86,20 @@ def _report(summary: Summary, options: argparse.Namespace, seconds: float) -> No
         if missing == "fake":
             print(f"Next: {command('train.py', 'pipeline=autoencoder', *faces)}")
         print(f"Only one class: to train a classifier, prepare again with --{missing} NAME=PATH as well.")
+
+
+def _audit(summary: Summary, options: argparse.Namespace) -> None:
+    """Whether files, or cheap pixels, tell real from fake; a dry run knows the files alone."""
+    pairs = summary.pictures.every_pair()
+    found = audit(summary.pictures, pairs) if options.dry_run else audit_store(FaceStore.open(options.out), pairs)
+    if not found:
+        return
+    print("Real from fake without looking at faces: AUROC [95% interval], 0.5 is guessing")
+    print("\n".join(lines(found)))
+    for warning in headlines(found):
+        print(f"warning: {warning}")
+    if not options.dry_run:
+        print(f"By what, and for a run with unseen sources: {called('audit')} --data {shlex.quote(str(options.out))}")
 
 
 def _sources(options: argparse.Namespace) -> list[Source]:

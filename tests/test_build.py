@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from fakegan.data.build import count_pictures, read_pictures
+from fakegan.data.file_facts import FactTable, FileFacts
 from fakegan.data.formats import NO_PICTURE
 from fakegan.data.images import Face, Geometry
+from fakegan.data.shortcuts import Pictures
 from fakegan.data.store import FaceStore
 from fakegan.data.summary import SourceSummary, Summary
 from fakegan.labels import FAKE
@@ -36,7 +38,7 @@ def test_folders_to_store(tmp_path, run_prepare):
     assert store.labels.tolist() == [0, 0, 0, 0, 1, 1, 1]
     assert len(set(store.groups.tolist())) == 7
     assert csv_rows(tmp_path / "faces" / "rejected.csv") == []
-    assert "JPEG:2 PNG:2" in out
+    assert "JPEG 50% PNG 50%" in out
     assert "64x64" in out
     last = out.strip().splitlines()[-1]
     assert last.startswith("Next: ")
@@ -110,27 +112,28 @@ def test_links_in_a_circle_end(tmp_path, prepared):
 
 
 def test_classes_that_differ_are_warned_about(tmp_path, run_prepare):
-    fill(tmp_path / "r", 3, suffix="jpg")
-    fill(tmp_path / "f", 3, first_seed=50)
+    fill(tmp_path / "r", 12, suffix="jpg")
+    fill(tmp_path / "f", 12, first_seed=50)
     (tmp_path / "f" / "copy.png").write_bytes((tmp_path / "r" / "000.jpg").read_bytes())
     _, out, _ = run_prepare("--real", f"a={tmp_path / 'r'}", "--fake", f"b={tmp_path / 'f'}", "--dry-run")
-    assert "real and fake pictures differ in format (100% JPEG / 25% JPEG + 75% PNG)" in out
+    assert "warning: a against b: files alone tell real from fake: AUROC 0." in out
+    assert "by format" in out
     assert "real in one place and fake in another: 1 pair;" in out
     assert not (tmp_path / "faces").exists()
-    fill(tmp_path / "same", 3, first_seed=70, suffix="jpg")
+    fill(tmp_path / "same", 12, first_seed=70, suffix="jpg")
     _, out, _ = run_prepare("--real", f"a={tmp_path / 'r'}", "--fake", f"b={tmp_path / 'same'}", "--dry-run")
     assert "warning" not in out
 
 
 def test_the_table_of_sources_fits_in_eighty_columns() -> None:
-    source = SourceSummary("stylegan3-ffhq", FAKE)
+    files = FactTable()
+    for _ in range(70_000):
+        files.add(FileFacts("JPEG", 1024, 1024, 10.0))
+    source = SourceSummary("stylegan3-ffhq", FAKE, count=70_000, files=files.columns())
     source.reasons["truncated or damaged"] = 12_345
     source.left_out[".txt"] = 1
-    source.formats["JPEG"] = 70_000
-    source.widths.extend([1024] * 70_000)
-    source.heights.extend([1024] * 70_000)
-    source.quantisers.extend([10.0] * 70_000)
-    lines = Summary([source]).lines()
+    names = np.full(70_000, source.name)
+    lines = Summary([source], Pictures(np.ones(70_000, dtype=np.int64), names, names, source.files)).lines()
     assert max(map(len, lines)) <= 80
     assert any(".txt" in line for line in lines)  # what is left out has a line of its own
 

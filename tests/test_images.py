@@ -46,7 +46,7 @@ def test_a_plain_colour_stays_that_colour(format: str) -> None:
     face = read_face(source, GEOMETRY)
     assert (face.pixels.shape, face.pixels.dtype) == ((64, 64, 3), np.uint8)
     assert np.abs(face.pixels.astype(int) - (40, 120, 200)).max() <= 5  # lossy codecs
-    assert (face.width, face.height, face.format) == (90, 70, format)
+    assert (face.facts.width, face.facts.height, face.facts.format) == (90, 70, format)
     assert face.sha256 == hashlib.sha256(source).hexdigest()
 
 
@@ -84,11 +84,11 @@ def test_exif_shows_a_picture_upright_and_bands_change_nothing(
         whole = whole.crop((left, top, left + 333, top + 333))
     face = read(stored, geometry=Geometry(crop=crop), exif=exif)
     assert (face.pixels == np.asarray(whole.resize((64, 64), Image.Resampling.BICUBIC, reducing_gap=2.0))).all()
-    assert (face.width, face.height) == upright.size
+    assert (face.facts.width, face.facts.height) == upright.size
 
 
 def test_broken_exif_does_not_cost_the_picture() -> None:
-    assert read(scene(), "JPEG", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff").width == 96
+    assert read(scene(), "JPEG", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff").facts.width == 96
 
 
 PALETTE = Image.new("P", (64, 64), 0)
@@ -120,8 +120,8 @@ def test_modes_become_rgb_on_a_white_page(picture: Image.Image, format: str, opt
 
 def test_jpeg_quantiser_mean() -> None:
     """libjpeg's luma table sums to 3688 at quality 50; only JPEG has one."""
-    assert read(scene(), "JPEG", quality=50).jpeg_quantiser_mean == pytest.approx(3688 / 64, abs=0.1)
-    assert math.isnan(read(scene()).jpeg_quantiser_mean)
+    assert read(scene(), "JPEG", quality=50).facts.jpeg_quantiser_mean == pytest.approx(3688 / 64, abs=0.1)
+    assert math.isnan(read(scene()).facts.jpeg_quantiser_mean)
 
 
 @pytest.mark.parametrize("name", sorted(LARGE_TEXTS))
@@ -133,11 +133,11 @@ def test_a_profile_becomes_srgb() -> None:
     """sRGB's red is (0.9175, 0.2003, 0.1386) in Display P3: (234, 51, 35)."""
     source = encode(Image.new("RGB", (64, 64), (234, 51, 35)), "PNG", icc_profile=p3_profile())
     face = read_face(source, GEOMETRY)
-    assert face.profile == "P3 by hand"
+    assert face.facts.profile == "P3 by hand"
     assert np.abs(face.pixels.astype(int) - RED).max() <= 2
     ignored = read_face(source, Geometry.of({"size": 64, "crop": True, "max_megapixels": 64}))  # an older store's
-    assert (ignored.profile, tuple(ignored.pixels[0, 0])) == ("P3 by hand", (234, 51, 35))
-    assert read(scene(), icc_profile=b"broken").profile == UNUSABLE
+    assert (ignored.facts.profile, tuple(ignored.pixels[0, 0])) == ("P3 by hand", (234, 51, 35))
+    assert read(scene(), icc_profile=b"broken").facts.profile == UNUSABLE
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])

@@ -11,8 +11,8 @@ import pytest
 from fakegan import predict, prepare
 from fakegan.data.store import FaceStore
 from fakegan.runs.folder import DETECTOR_FILE
-from tests.helpers import csv_rows, encode
-from tests.pictures import detector, odd_files, p3_profile, scene
+from tests.helpers import csv_rows, encode, picture
+from tests.pictures import detector, odd_files, p3_profile
 
 
 def test_prepare_and_predict_say_the_same_of_each_odd_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -48,13 +48,14 @@ def test_prepare_and_predict_say_the_same_of_each_odd_file(tmp_path: Path, capfd
     assert warned == {"broken_profile.jpg", "large_iccp.png"}
 
 
-def test_classes_that_differ_in_profile_or_greyness_are_warned_about(
+def test_classes_that_differ_in_profile_are_warned_about(
     tmp_path: Path, run_prepare: Callable[..., tuple[int, str, str]]
 ) -> None:
-    for name, content in (("r", encode(scene(), icc_profile=p3_profile())), ("f", encode(scene().convert("L")))):
+    for name, seed, profile in (("r", 0, p3_profile()), ("f", 12, None)):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "0.png").write_bytes(content)
+        for number in range(seed, seed + 12):
+            (tmp_path / name / f"{number}.png").write_bytes(encode(picture(number), icc_profile=profile))
     words = (f"--real=a={tmp_path / 'r'}", f"--fake=b={tmp_path / 'f'}", "--dry-run")
     for options in ([], ["--ignore-profiles"]):  # ignored, a profile shifts its class all the more
         out = run_prepare(*words, *options)[1]
-        assert "differ in colour profile P3 by hand (100% / 0%), grey pictures (0% / 100%)" in out
+        assert "files alone tell real from fake: AUROC 1.000 [0.74, 1.00] by colour profile and bytes a pixel" in out

@@ -25,11 +25,14 @@ LAYERS = [
     {"reports"},
     {"sweep"},
     {"cli"},
-    {"predict", "prepare", "sample"},
+    {"audit", "predict", "prepare", "sample"},
 ]
 # What scores, and what reports on scores: nothing of training is loaded for it.
-SCORING = ["detector.py", "predict.py", "sample.py"]
+SCORING = ["audit.py", "detector.py", "predict.py", "sample.py"]
 LIGHTNING = ("pytorch_lightning", "lightning_fabric", "torchmetrics")
+PILLOWS = {
+    *("colour.py", "demo.py", "file_facts.py", "formats.py", "given.py", "images.py", "portrait.py", "sheets.py"),
+}
 HYDRAS = {
     *("building.py", "calling.py", "claim.py", "cluster.py", "compose.py", "entry.py", "launcher.py", "opening.py"),
     *("planning.py", "search.py", "start.py", "study.py"),
@@ -110,7 +113,7 @@ def test_the_process_of_a_sweep_loads_no_torch() -> None:
         ("submitit", {"cluster.py", "submitted.py", "ranks.py"}),
         ("yaml", {"config_file.py"}),
         ("simplejpeg", {"damage.py"}),
-        ("PIL", {"colour.py", "formats.py", "given.py", "images.py", "demo.py", "portrait.py", "sheets.py"}),
+        ("PIL", PILLOWS),
     ],
 )
 def test_one_owner(library: str, owners: set[str]) -> None:

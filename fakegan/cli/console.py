@@ -19,4 +19,5 @@ def _command(name: str) -> Callable[[], None]:
     return run
 
 
-train, evaluate, prepare, predict, sample = map(_command, ("train", "evaluate", "prepare", "predict", "sample"))
+_NAMES = ("train", "evaluate", "prepare", "audit", "predict", "sample")
+train, evaluate, prepare, audit, predict, sample = map(_command, _NAMES)

@@ -7,7 +7,6 @@ stage can be told apart by how its pictures were opened.
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import threading
 import warnings
@@ -25,6 +24,7 @@ from PIL import Image
 from fakegan.checks import SIZES
 from fakegan.data.colour import Profile, read_profile, to_rgb
 from fakegan.data.damage import damage
+from fakegan.data.file_facts import FileFacts, facts_of
 from fakegan.data.formats import ImageError as ImageError  # noqa: PLC0414 - for callers of read_face
 from fakegan.data.formats import damaged, open_picture, read_bounded, refuse_huge
 
@@ -83,18 +83,15 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Face:
-    """A picture brought to the geometry, and properties of its file."""
+    """A picture brought to the geometry, and the facts of its file."""
 
     pixels: Pixels  # may be read-only
-    width: int  # of the file's picture, upright
-    height: int
-    format: str  # JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF, HEIC; NPY for rows of an array
-    jpeg_quantiser_mean: float  # mean of the luma quantisation table, higher is coarser; NaN if not JPEG
+    facts: FileFacts  # of its file, as it came
     sha256: str  # of the file's bytes
     pixel_key: int  # 64 bits, equal for equal pixels
     phash: int  # 64 bits, see `hash_and_thumbnail`
     thumbnail: bytes  # 8x8 grey levels, see `hash_and_thumbnail`
-    profile: str = ""  # the colour profile's name, see `Profile`; also where the geometry ignores it
+    equalised: FileFacts | None = None  # of the file that it was made into before it was brought to the geometry
 
 
 def read_face(source: bytes, geometry: Geometry) -> Face:
@@ -118,16 +115,16 @@ def read_face(source: bytes, geometry: Geometry) -> Face:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's about odd metadata; damaged pixels are refused
         picture, kind, icc_profile = open_picture(source, geometry.max_megapixels)
-        table = getattr(picture, "quantization", {}).get(0)
         with _large_picture_lock if picture.width * picture.height > _LARGE else nullcontext():
             orientation = _decode(picture, kind)
             if found := damage(source):
                 raise ImageError(found)
             profile = read_profile(icc_profile, picture.mode)
             pixels, size = _to_square(picture, orientation, profile, geometry)
+            facts = facts_of(picture, kind, len(source), profile.name)
             del picture  # before the next process takes its turn
-    quantiser_mean = sum(table) / len(table) if table else math.nan
-    return _face(pixels, size, kind, hashlib.sha256(source).hexdigest(), quantiser_mean, profile.name)
+    facts = facts._replace(width=size[0], height=size[1])
+    return _face(pixels, facts, hashlib.sha256(source).hexdigest())
 
 
 def read_face_in_memory(picture: Image.Image, geometry: Geometry) -> Face:
@@ -145,7 +142,8 @@ def read_face_in_memory(picture: Image.Image, geometry: Geometry) -> Face:
         orientation = _decode(picture, kind)
         profile = read_profile(picture.info.get("icc_profile"), picture.mode)
         pixels, size = _to_square(picture, orientation, profile, geometry)
-        return _face(pixels, size, kind, hashlib.sha256(picture.tobytes()).hexdigest(), profile=profile.name)
+        facts = FileFacts(kind, *size, profile=profile.name)
+        return _face(pixels, facts, hashlib.sha256(picture.tobytes()).hexdigest())
 
 
 def read_face_file(path: str | Path, geometry: Geometry) -> Face:
@@ -169,22 +167,16 @@ def face_from_pixels(pixels: Pixels, format: str = "NPY") -> Face:
         raise TypeError(f"a face is uint8, got {pixels.dtype}")
     if pixels.ndim != 3 or pixels.shape[0] != pixels.shape[1] or pixels.shape[2] != 3:
         raise ValueError(f"a face has shape (size, size, 3), got {pixels.shape}")
-    return _face(np.ascontiguousarray(pixels), (len(pixels), len(pixels)), format)
+    return _face(np.ascontiguousarray(pixels), FileFacts(format, len(pixels), len(pixels)))
 
 
 def _face(
     pixels: Pixels,
-    size: tuple[int, int],  # of the original picture
-    format: str,
+    facts: FileFacts,
     sha256: str = "",  # of its file; "": it has none, and the pixels' counts
-    quantiser_mean: float = math.nan,
-    profile: str = "",
 ) -> Face:
     of_pixels = hashlib.sha256(pixels.tobytes()).hexdigest()
-    key = int(of_pixels[:16], 16)
-    return Face(
-        pixels, *size, format, quantiser_mean, sha256 or of_pixels, key, *hash_and_thumbnail(pixels), profile=profile
-    )
+    return Face(pixels, facts, sha256 or of_pixels, int(of_pixels[:16], 16), *hash_and_thumbnail(pixels))
 
 
 def _decode(picture: Image.Image, kind: str) -> _Orientation:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from fakegan.checks import SIZES
 from fakegan.data.arrays import HEADER_BYTES, map_array
+from fakegan.data.file_facts import NUMBERS, FileFacts, Files
 from fakegan.data.images import Geometry
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
@@ -29,6 +30,9 @@ from fakegan.system.shell import local_path
 
 FORMAT_VERSION = 2  # of faces larger than the smallest, which version 1 knows alone; both are read
 IMAGES, FACES, MANIFEST, REJECTED = "images.npy", "faces.csv", "manifest.json", "rejected.csv"
+FILES, EQUALISED = "files.csv", "equalised.csv"  # facts of the files as they came, and as equalising made them
+AUDIT = "audit.json"  # what `audit` found of such a store
+OWN_FILES = frozenset({IMAGES, FACES, MANIFEST, REJECTED, FILES, EQUALISED, AUDIT})
 COLUMNS = ["file", "label", "source", "group", "sha256", "width", "height", "format"]  # of faces.csv
 COLUMNS += ["jpeg_quantiser_mean", "phash", "split"]
 KEPT_SPLITS = ("", "train", "val", "test")
@@ -41,6 +45,9 @@ _CELLS = {  # column: what a cell must match, and how that is called
     "width": _SIDE,
     "height": _SIDE,
     "split": ("|".join(KEPT_SPLITS), "train, val, test or nothing"),
+    "jpeg_quantiser_mean": (r"(\d{1,5}\.\d{4})?", "a number or nothing"),
+    "bytes": ("[0-9]{0,9}", "a number or nothing"),
+    "exif": ("[01]?", "0, 1 or nothing"),
 }
 # A store may come from elsewhere: no file is read that is far larger than a store's file ever is.
 _MAX_MANIFEST_BYTES = 16 * 2**20  # some 100 for each source
@@ -83,7 +90,7 @@ class FaceStore:
         _must_exist(path)
         manifest = _read_manifest(path / MANIFEST)
         images = _map_images(path / IMAGES, manifest)
-        table = _read_columns(path / FACES, len(images))
+        table = _read_columns(path / FACES, len(images), COLUMNS)
         return cls(
             path=path,
             images=images,
@@ -99,6 +106,23 @@ class FaceStore:
             fingerprint=manifest["fingerprint"],
             manifest=manifest,
         )
+
+    def file_facts(self, name: str = FILES) -> Files | None:
+        """The facts of the pictures' files, as they came or EQUALISED; None where they were not equalised.
+
+        Older stores know format, size and quantiser alone. Raises a FakeganError for a damaged table.
+        """
+        path, fields = self.path / name, FileFacts._fields
+        if not path.is_file():
+            if name != FILES:
+                return None
+            path = self.path / FACES
+        table = _read_columns(path, len(self), fields if path.name == name else COLUMNS)
+        cells = {field: _column(table, field, path) if field in table else np.full(len(self), "") for field in fields}
+        for field in NUMBERS:
+            column = cells[field]
+            cells[field] = np.where(column == "", "nan", column).astype(np.float64)
+        return dict(cells)
 
     def verify(self) -> None:
         """Reads everything and compares it with the fingerprint.
@@ -202,7 +226,7 @@ def _map_images(file: Path, manifest: dict[str, Any]) -> npt.NDArray[np.uint8]:
     return images
 
 
-def _read_columns(file: Path, count: int) -> dict[str, Sequence[str]]:
+def _read_columns(file: Path, count: int, columns: Sequence[str]) -> dict[str, Sequence[str]]:
     if file.stat().st_size > _MAX_ROW_BYTES * (count + 1):
         raise _damaged(file, f"too large a table for {count} images")
     with file.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
@@ -210,13 +234,13 @@ def _read_columns(file: Path, count: int) -> dict[str, Sequence[str]]:
             header, *rows = csv.reader(lines)
         except (ValueError, csv.Error):
             raise _damaged(file, "not a table") from None
-    if header != COLUMNS:
-        raise _damaged(file, f"its columns are not {','.join(COLUMNS)}")
+    if header != list(columns):
+        raise _damaged(file, f"its columns are not {','.join(columns)}")
     if len(rows) != count:
         raise _damaged(file, f"it has {len(rows)} rows for {count} images")
-    if any(len(row) != len(COLUMNS) for row in rows):
+    if any(len(row) != len(columns) for row in rows):
         raise _damaged(file, "a row has too few or too many cells")
-    return dict(zip(COLUMNS, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(COLUMNS, ())
+    return dict(zip(columns, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(columns, ())
 
 
 def _column(table: dict[str, Sequence[str]], name: str, file: Path) -> StringArray:

@@ -12,13 +12,27 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
 import fakegan
 from fakegan.data.arrays import npy_header
+from fakegan.data.file_facts import FileFacts
 from fakegan.data.images import Face, Geometry, Pixels
-from fakegan.data.store import COLUMNS, FACES, IMAGES, KEPT_SPLITS, MANIFEST, REJECTED, add_file, format_version
+from fakegan.data.store import (
+    COLUMNS,
+    EQUALISED,
+    FACES,
+    FILES,
+    IMAGES,
+    KEPT_SPLITS,
+    MANIFEST,
+    OWN_FILES,
+    REJECTED,
+    add_file,
+    format_version,
+)
 from fakegan.errors import UsageError
 from fakegan.labels import CLASS_NAMES, LABEL_CONVENTION
 from fakegan.system.files import building_folder, csv_table, disk_errors, entries, leftovers, replacing
@@ -33,24 +47,32 @@ class Row:
     source: str  # data set or generator
     group: str  # identity or origin: never divided between splits
     sha256: str
-    width: int  # of the original picture
-    height: int
-    format: str
-    jpeg_quantiser_mean: float  # NaN if not JPEG
     phash: int
+    facts: FileFacts  # of the original picture's file
+    equalised: FileFacts | None = None  # of the file that it was made into first; all rows have such facts, or none
     split: str = ""  # a split that came with the data and was kept: train, val, test
 
     @classmethod
     def of(cls, face: Face, *, file: str, label: int, source: str, group: str = "", split: str = "") -> Row:
         """The row of a face; without a group it is alone in its own, named after its content."""
-        of_face = (face.sha256, face.width, face.height, face.format, face.jpeg_quantiser_mean, face.phash)
+        of_face = (face.sha256, face.phash, face.facts, face.equalised)
         return cls(file, label, source, group or face.sha256[:16], *of_face, split)
 
     def cells(self) -> list[str]:
         """In the order of COLUMNS."""
-        mean = "" if math.isnan(self.jpeg_quantiser_mean) else f"{self.jpeg_quantiser_mean:.4f}"
+        format, width, height, mean = fact_cells(self.facts)[:4]
         head = [self.file, str(self.label), self.source, self.group, self.sha256]
-        return head + [str(self.width), str(self.height), self.format, mean, f"{self.phash:016x}", self.split]
+        return head + [width, height, format, mean, f"{self.phash:016x}", self.split]
+
+
+def fact_cells(facts: FileFacts) -> list[str]:
+    """A file's facts in the order of its fields; nothing where a number is unknown."""
+
+    def number(value: float, digits: int = 0) -> str:
+        return "" if math.isnan(value) else f"{value:.{digits}f}"
+
+    mean, length, exif = number(facts.jpeg_quantiser_mean, 4), number(facts.bytes), number(facts.exif)
+    return [facts.format, str(facts.width), str(facts.height), mean, facts.chroma, length, exif, facts.profile]
 
 
 class StoreWriter:
@@ -89,6 +111,8 @@ class StoreWriter:
             self._images = self._files.enter_context((self._folder / IMAGES).open("wb"))
             self._images.write(npy_header(0, self.geometry.size))
             self._rows = self._files.enter_context(csv_table(self._folder / FACES, COLUMNS))
+            self._facts = self._files.enter_context(csv_table(self._folder / FILES, FileFacts._fields))
+            self._equalised: Any = None  # as `_facts`, begun by the first row that has such facts
             rejected = csv_table(self._folder / REJECTED, ("file", "source", "reason"))
             self._rejected = self._files.enter_context(rejected)
             self._building = stack.pop_all()
@@ -110,6 +134,12 @@ class StoreWriter:
         with disk_errors(self.path):
             self._images.write(content)
             self._rows.writerows(row.cells() for row in rows)
+            self._facts.writerows(fact_cells(row.facts) for row in rows)
+            if equalised := [fact_cells(row.equalised) for row in rows if row.equalised]:
+                if self._equalised is None:
+                    table = csv_table(self._folder / EQUALISED, FileFacts._fields)
+                    self._equalised = self._files.enter_context(table)
+                self._equalised.writerows(equalised)
         self._digest.update(content)
         for row in rows:
             source = self._of_source(row.source)
@@ -152,7 +182,7 @@ class StoreWriter:
         if not path.is_dir():
             raise UsageError(f"{path} is a file: choose another --out")
         found = entries(path)
-        if others := found - {REJECTED, FACES, IMAGES, MANIFEST}:
+        if others := found - OWN_FILES:
             raise UsageError(f"{path} holds other things than a face store ({min(others)}): choose another --out")
         if found and not self.overwrite:
             raise UsageError(f"{path} holds a face store already: add --overwrite, or choose another --out")

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from fakegan.errors import FakeganError
-from fakegan.evaluation.intervals import Floats, Groups, Labels, bounded, resampled
+from fakegan.evaluation.intervals import Bounded, Floats, Groups, Labels, bounded, resampled
 from fakegan.evaluation.roc import Ranking
 from fakegan.evaluation.statistics import UNKNOWN
 
 L2 = 0.01  # times half the squared weights, against the mean log loss: a separable set has a finite best, too
 STEPS = 50
+FOLDS = 5  # of a cross-validation
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,32 @@ def fit_probe(features: Floats, labels: Labels) -> Probe:  # (N, K), (N,)
     return Probe(centre, scale, weights)
 
 
+def cross_validated(features: Floats, labels: Labels, groups: Groups) -> Floats:  # (N, K), (N,), (N,) -> (N,)
+    """P(fake) of each face by the probe of the faces in other folds; a group is in one fold, folds are alike in class.
+
+    Raises:
+        FakeganError: the faces of some folds are of one class only.
+    """
+    names, first, group = np.unique(groups, return_index=True, return_inverse=True)  # (G,), (G,), (N,)
+    drawn = np.random.default_rng(0).permutation(len(names))
+    by_class = drawn[np.argsort(labels[first][drawn], kind="stable")]
+    fold = np.empty(len(names), dtype=np.int64)
+    fold[by_class] = np.arange(len(names)) % FOLDS
+    scores = np.empty(len(labels))
+    for number in range(FOLDS):
+        held_out = fold[group] == number
+        scores[held_out] = fit_probe(features[~held_out], labels[~held_out]).scores(features[held_out])
+    return scores
+
+
+def area(scores: Floats, labels: Labels, groups: Groups) -> Bounded:  # (N,) each
+    """AUROC of scores of both classes, with the faces' 95% interval."""
+    ranking = Ranking(scores, labels)
+    areas = resampled(lambda weights: ranking.curves(weights).auroc(), labels, groups)
+    smaller_class = min(len(np.unique(groups[labels == label])) for label in (0, 1))
+    return bounded(float(ranking.curves().auroc()[0]), areas, smaller_class)
+
+
 def separates(
     scores: Floats | None,  # (N,), P(fake) by a probe; None: it had one class to learn from
     labels: Labels,  # (N,)
@@ -71,12 +98,10 @@ def separates(
     """AUROC and accuracy (called fake from P(fake) = 0.5 on) of a probe's scores, with the faces' 95% intervals."""
     if scores is None or len(np.unique(labels)) < 2:
         return {"auroc": UNKNOWN, "accuracy": UNKNOWN}
-    ranking, right = Ranking(scores, labels), ((scores >= 0.5) == (labels == 1)).astype(np.float64)
-    areas = resampled(lambda weights: ranking.curves(weights).auroc(), labels, groups)
+    right = ((scores >= 0.5) == (labels == 1)).astype(np.float64)
     shares = resampled(lambda weights: weights @ right / weights.sum(axis=1), labels, groups)
-    smaller_class = min(len(np.unique(groups[labels == label])) for label in (0, 1))
     return {
-        "auroc": bounded(float(ranking.curves().auroc()[0]), areas, smaller_class),
+        "auroc": area(scores, labels, groups),
         "accuracy": bounded(float(right.mean()), shares, len(np.unique(groups))),
     }
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from fakegan.data.faces import divided, open_faces
 from fakegan.data.sheets import png, shrunk
+from fakegan.data.shortcuts import Pair, headlines, known_of, table
 from fakegan.data.splits import Splits
 from fakegan.data.store import FaceStore
 from fakegan.errors import FakeganError
@@ -93,16 +94,28 @@ def _surest(group: Group, configuration: Configuration, label: int, fake: bool) 
     return found
 
 
-def data(runs: Sequence[FinishedRun]) -> list[Block]:
-    """Each store that the runs used, with its sources, its splits and its warnings."""
+def data(runs: Sequence[FinishedRun]) -> tuple[list[Block], list[str]]:
+    """Each store that the runs used, with its sources, its splits and its warnings; and the warnings on shortcuts."""
     first: dict[tuple[str, str, str], FinishedRun] = {}
     for run in runs:
         place = str(run.metrics.get("store", run.settings.data.root))
         first.setdefault((fingerprint(run), place, str(run.settings.data.split)), run)
-    return [block for run in first.values() for block in _of_store(run, opened(run))]
+    found = [(run, opened(run)) for run in first.values()]
+    audits = [_audit(run, faces) for run, faces in found]
+    blocks = [
+        block for (run, faces), audit in zip(found, audits, strict=True) for block in _of_store(run, faces, audit)
+    ]
+    return blocks, list(dict.fromkeys(words for audit in audits for words in headlines(audit)))
 
 
-def _of_store(run: FinishedRun, faces: OpenedFaces) -> list[Block]:
+def _audit(run: FinishedRun, faces: OpenedFaces) -> list[Pair]:
+    """What an audit has found of the pairs that the run's classifier learnt to tell apart."""
+    if faces.store is None or faces.splits is None or not run.settings.pipeline.learns_generated:
+        return []
+    return known_of(faces.store, faces.splits) or []
+
+
+def _of_store(run: FinishedRun, faces: OpenedFaces, audit: Sequence[Pair]) -> list[Block]:
     store, splits, settings = faces.store, faces.splits, run.settings.data
     blocks: list[Block] = []
     if store is None:
@@ -113,6 +126,8 @@ def _of_store(run: FinishedRun, faces: OpenedFaces) -> list[Block]:
         if splits is not None:
             blocks += [Text(f"{note[0].upper()}{note[1:]}.") for note in splits.notes]
             blocks += [Text(f"{n} faces are in no split: {reason}.") for reason, n in splits.left_out.items()]
+        if audit:
+            blocks.append(Table("Real from fake without looking at faces: AUROC [95% interval]", table(audit), words=2))
         warnings = store.manifest.get("warnings")
         blocks += [Text(words, warning=True) for words in warnings or ()]
         if warnings is None and settings.name != "demo":

@@ -97,6 +97,7 @@ class Report:
     lead: str  # one line below the title: of what, how many, when
     answers: Sequence[Answer]
     sections: Sequence[Section]
+    warnings: Sequence[str] = ()  # what must be known before the answers are read
 
 
 def figures(blocks: Sequence[Block]) -> Iterator[Figure]:

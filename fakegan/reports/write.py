@@ -49,15 +49,16 @@ def write_report(runs: Sequence[FinishedRun], folder: Path) -> str:
     chapters: list[tuple[str, list[Block]]] = []
     for i, group in enumerate(groups):
         chapters += _of_group(group, group_letter(i).lower() if len(groups) > 1 else "")
+    of_data, shortcuts = faces.data(runs)
     called = {run.folder: c.name for group in groups for c in group.configurations for run in c.runs}
     chapters += [
         ("Reconstructions", reconstruction.chapter(autoencoders)),
-        ("Data", faces.data(runs)),
+        ("Data", of_data),
         ("Runs and versions", [*tables.provenance(runs, called), Text(f"This report: {command()}")]),
         ("How to read it", [Items(_HOW_TO_READ.read_text(encoding="utf-8").splitlines())]),
     ]
     sections = [Section(title, blocks) for title, blocks in chapters if blocks]
-    report = Report("FakeGAN: real faces against fakes", _lead(runs, groups), answered, sections)
+    report = Report("FakeGAN: real faces against fakes", _lead(runs, groups), answered, sections, shortcuts)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

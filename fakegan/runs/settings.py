@@ -155,6 +155,11 @@ class PipelineSettings:
         """Whether a network learns to classify."""
         return self.seen is not None and self.seen.trains
 
+    @property
+    def learns_generated(self) -> bool:
+        """Whether that network learns to tell the store's fakes from its real faces."""
+        return self.trains_classifier and self.fakes == "generated"
+
 
 @dataclass(frozen=True)
 class DetectorSettings:

@@ -23,6 +23,7 @@ from torch import nn
 
 from fakegan.config.building import TARGET
 from fakegan.data.faces import Faces
+from fakegan.data.shortcuts import headlines, known_of
 from fakegan.data.splits import Needs
 from fakegan.errors import FakeganError, UsageError
 from fakegan.nets.cpu import forms_in_use
@@ -53,7 +54,7 @@ from fakegan.system import ranks, signals
 from fakegan.system.devices import describe, use_device
 from fakegan.system.log import quiet
 from fakegan.system.processes import is_child, resume_command, run_ranks
-from fakegan.system.shell import as_override, local_path, program, trusting
+from fakegan.system.shell import as_override, called, local_path, program, trusting
 from fakegan.system.shell import command as command_line
 from fakegan.training import parts, trials
 from fakegan.training.batchnorm import notes_on_ranks
@@ -160,6 +161,8 @@ def _carry_out(settings: RunSettings, stages: Sequence[Stage], open_faces: OpenF
     faces = open_faces(settings, settings.pipeline.needs)
     ranks.on_rank_zero(lambda: same_faces_as_before(settings.paths.run_dir, faces.store))
     log.info(faces_by_stage(settings, faces))
+    if settings.pipeline.learns_generated and settings.data.root is not None:
+        _say_shortcuts(faces)
     run = Run(settings, device, faces)
     with logger_runs(settings):
         for stage in stages:
@@ -170,6 +173,16 @@ def _carry_out(settings: RunSettings, stages: Sequence[Stage], open_faces: OpenF
                 ranks.on_rank_zero(partial(stage.run, run))
             else:
                 stage.run(run)
+
+
+def _say_shortcuts(faces: Faces) -> None:
+    """A line on what tells real from fake without looking at faces, as far as the store has been audited."""
+    found = known_of(faces.store, faces.splits)
+    again = f"{called('audit')} --data {shlex.quote(local_path(faces.store.path))}"
+    if found is None:
+        log.info("whether real and fake can be told apart without looking at faces is not known: %s", again)
+    elif warnings := headlines(found):
+        log.warning("%s See %s", " ".join(warnings), again)
 
 
 def try_networks(settings: RunSettings) -> list[nn.Module]:
