@@ -18,7 +18,7 @@ from fakegan.cli.commands import Parser, add_max_megapixels, at_least, new_path,
 from fakegan.data.build import Recipe, Source, build_store
 from fakegan.data.damage import unchecked
 from fakegan.data.frames import GROUP_BY
-from fakegan.data.images import Geometry
+from fakegan.data.images import Equaliser, Geometry
 from fakegan.data.layout import rooted
 from fakegan.data.sources import ValueRange
 from fakegan.data.summary import Summary
@@ -48,7 +48,7 @@ def _prepare(given: list[str]) -> int:
         raise UsageError("--groups says itself what belongs together: leave out --group-by")
     recipe = Recipe(
         _sources(options),
-        Geometry(options.size, not options.no_crop, options.max_megapixels, not options.ignore_profiles),
+        _geometry(options),
         groups=options.groups,
         group_by=options.group_by,
         limit=options.limit,
@@ -60,6 +60,13 @@ def _prepare(given: list[str]) -> int:
     )
     _report(summary, options, time.monotonic() - started)
     return 0
+
+
+def _geometry(options: argparse.Namespace) -> Geometry:
+    equalise = None if options.equalise is None else Equaliser(*(options.equalise or [options.size]))
+    if equalise and (wrong := equalise.wrong(options.size)):
+        raise UsageError(f"--equalise: {wrong}")
+    return Geometry(options.size, not options.no_crop, options.max_megapixels, not options.ignore_profiles, equalise)
 
 
 def _report(summary: Summary, options: argparse.Namespace, seconds: float) -> None:
@@ -127,6 +134,13 @@ def _value_range(text: str) -> ValueRange:
     return low, high
 
 
+def _side_and_quality(text: str) -> list[int]:
+    numbers = text.split(",")
+    if len(numbers) > 2 or not all(number.isdecimal() for number in numbers):
+        raise argparse.ArgumentTypeError(f"{text}: write SIDE or SIDE,QUALITY, such as 128,90")
+    return [int(number) for number in numbers]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=_COMMAND,
@@ -162,6 +176,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="replace the store at --out")
     add("--dry-run", action="store_true", help="read and summarise, write nothing")
     add("--no-crop", action="store_true", help="squash the whole picture instead of its centre square")
+    add(
+        "--equalise",
+        nargs="?",
+        type=_side_and_quality,
+        const=[],
+        metavar="SIDE[,QUALITY]",
+        help=f"first bring all pictures to one size and one JPEG quality (the --size, {Equaliser(0).quality})",
+    )
     add("--ignore-profiles", action="store_true", help="take all colours as sRGB, as older stores did")
     add_max_megapixels(parser)
     add(

@@ -234,7 +234,7 @@ def _summarise(
         own = numbers == found.source_numbers[source.name]
         source.exact, source.near = int(duplicates.exact[own].sum()), int(duplicates.near[own].sum())
     unused = len(grouping.declared) - len(grouping.used)
-    summary = Summary(sources, recipe.geometry.size, both_classes=duplicates.both_classes, unused_groups=unused)
+    summary = Summary(sources, recipe.geometry, both_classes=duplicates.both_classes, unused_groups=unused)
     if recipe.group_by:
         summary.grouped = recipe.group_by, len(found.group_names)
     elif not recipe.groups:

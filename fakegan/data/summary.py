@@ -13,7 +13,7 @@ from fakegan.checks import SIZES
 from fakegan.data.colour import UNUSABLE
 from fakegan.data.formats import describe_left_out
 from fakegan.data.frames import GroupBy
-from fakegan.data.images import Face
+from fakegan.data.images import Face, Geometry
 from fakegan.errors import FakeganError
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
 from fakegan.system.columns import in_columns
@@ -98,7 +98,7 @@ class Summary:
     """All sources, in the order given."""
 
     sources: list[SourceSummary]
-    size: int = SIZES[0]  # pixels a side that every picture was brought to
+    geometry: Geometry = field(default_factory=Geometry)  # that every picture was brought to
     both_classes: int = 0  # copies or near copies with a real and a fake row
     unused_groups: int = 0  # lines of --groups that named no picture
     swept: bool = False  # what a stopped run had left was removed
@@ -123,6 +123,8 @@ class Summary:
         lines += [f"rejected: {reason} ({times})" for reason, times in reasons.most_common(5)]
         if len(reasons) > 5:
             lines.append(f"rejected: for {len(reasons) - 5} other reasons, see rejected.csv")
+        if equal := self.geometry.equalise:
+            lines.append(f"equalised: all became JPEGs of {equal.side}x{equal.side} pixels, quality {equal.quality}")
         if self.grouped:
             lines.append(f"grouped by {self.grouped[0]}: {self.grouped[1]:,} groups")
         lines += [f"{source.name}: {describe_left_out(source.left_out)}" for source in self.sources if source.left_out]
@@ -132,15 +134,25 @@ class Summary:
         """What tells the classes apart before anyone has looked at a face."""
         warnings = []
         if self.classes == {REAL, FAKE} and (differing := self._differences()):
+            cure = "bring both to one format and size first (--equalise)"
+            if self.geometry.equalise:
+                cure = "their files are equalised now, but a low quality or a small size leaves traces in pixels"
             warnings.append(
                 f"real and fake pictures differ in {', '.join(differing)}: a classifier may learn just "
-                f"that, and say nothing about fakes; bring both to one format and size first"
+                f"that, and say nothing about fakes; {cure}"
             )
-        if smaller := [f"{n:,} of {source.name}" for source in self.sources if (n := source.smaller(self.size))]:
-            choice = "leave them out" if self.size == SIZES[0] else "leave them out, or choose a smaller --size"
+        size, first = self.geometry.size, self.geometry.first_side
+        if smaller := self._smaller(size):
+            choice = "leave them out" if size == SIZES[0] else "leave them out, or choose a smaller --size"
             warnings.append(
-                f"pictures smaller than {self.size}x{self.size}: {', '.join(smaller)}; they were enlarged, and "
+                f"pictures smaller than {size}x{size}: {smaller}; they were enlarged, and "
                 f"enlarged faces have no detail to judge: {choice}"
+            )
+        elif smaller := self._smaller(first):
+            least = min(min(*source.widths, *source.heights) for source in self.sources if source.count)
+            warnings.append(
+                f"pictures smaller than {first}x{first}: {smaller}; they were enlarged to be equalised, and enlarged "
+                f"faces are known by that: --equalise {least} enlarges none"
             )
         if unusable := sum(source.profiles[UNUSABLE] for source in self.sources):
             warnings.append(f"colour profiles that cannot be used, so that the colours count as sRGB: {unusable}")
@@ -158,6 +170,10 @@ class Summary:
                 f"films that it learnt from; prepare again with --group-by {by}, or name the groups with --groups"
             )
         return warnings
+
+    def _smaller(self, side: int) -> str:
+        """Pictures with a side of fewer pixels, by source; "" where there are none."""
+        return ", ".join(f"{n:,} of {source.name}" for source in self.sources if (n := source.smaller(side)))
 
     def _differences(self) -> list[str]:
         both = [_Files.of([source for source in self.sources if source.label == label]) for label in (REAL, FAKE)]
