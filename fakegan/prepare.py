@@ -137,7 +137,7 @@ def _value_range(text: str) -> ValueRange:
 def _side_and_quality(text: str) -> list[int]:
     numbers = text.split(",")
     if len(numbers) > 2 or not all(number.isdecimal() for number in numbers):
-        raise argparse.ArgumentTypeError(f"{text}: write SIDE or SIDE,QUALITY, such as 128,90")
+        raise argparse.ArgumentTypeError(f"{text}: write SIDE or SIDE,QUALITY, such as 64,50")
     return [int(number) for number in numbers]
 
 
@@ -182,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_side_and_quality,
         const=[],
         metavar="SIDE[,QUALITY]",
-        help=f"first bring all pictures to one size and one JPEG quality (the --size, {Equaliser(0).quality})",
+        help=f"make every picture a JPEG of one side and quality before its face (--size, {Equaliser(0).quality})",
     )
     add("--ignore-profiles", action="store_true", help="take all colours as sRGB, as older stores did")
     add_max_megapixels(parser)

@@ -74,7 +74,7 @@ class Equaliser(NamedTuple):
     """
 
     side: int  # pixels
-    quality: int = 90  # of the JPEG
+    quality: int = 50  # of the JPEG; above that of a source's files it hides little of theirs (docs/faces.md)
 
     def wrong(self, size: int) -> str:
         """Why it is none for faces of this size; empty where it is one."""

@@ -136,7 +136,7 @@ class Summary:
         if self.classes == {REAL, FAKE} and (differing := self._differences()):
             cure = "bring both to one format and size first (--equalise)"
             if self.geometry.equalise:
-                cure = "their files are equalised now, but a low quality or a small size leaves traces in pixels"
+                cure = "their files are equalised now, but a lower quality or a smaller size leaves traces in pixels"
             warnings.append(
                 f"real and fake pictures differ in {', '.join(differing)}: a classifier may learn just "
                 f"that, and say nothing about fakes; {cure}"
