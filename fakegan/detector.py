@@ -202,11 +202,11 @@ class Detector:
             warnings = ["took part in training"] if known[i] else []
             if face.facts.profile == UNUSABLE:
                 warnings.append("its colour profile cannot be used: colours count as sRGB")
-            if min(face.facts.width, face.facts.height) < self.geometry.size:
-                enlarged = (
-                    f"{face.facts.width}x{face.facts.height}: enlarged to {self.geometry.size}x{self.geometry.size}"
-                )
-                warnings.append(f"{enlarged}, and enlarged faces have no detail to judge")
+            side, least = self.geometry.first_side, min(face.facts.width, face.facts.height)
+            if least < side:
+                detail = "no" if least < self.geometry.size else "less"
+                enlarged = f"{face.facts.width}x{face.facts.height}: enlarged to {side}x{side}"
+                warnings.append(f"{enlarged}, and enlarged faces have {detail} detail to judge")
             rows.append(Row("", float(scores[i]), str(verdicts[i]), "; ".join([*warnings, *unlike[i]])))
         return rows
 
@@ -224,7 +224,7 @@ class Detector:
         """Write the file that `load` reads."""
         save_checkpoint(
             {
-                "geometry": asdict(self.geometry),
+                "geometry": self.geometry.values(),
                 "view": self.view_name,
                 "classifier": asdict(self.classifier_spec),
                 "autoencoder": None if self.autoencoder_spec is None else asdict(self.autoencoder_spec),

@@ -19,7 +19,7 @@ from fakegan.cli.commands import Parser, add_max_megapixels, at_least, new_path,
 from fakegan.data.build import Recipe, Source, build_store
 from fakegan.data.damage import unchecked
 from fakegan.data.frames import GROUP_BY
-from fakegan.data.images import Geometry
+from fakegan.data.images import Equaliser, Geometry
 from fakegan.data.layout import rooted
 from fakegan.data.shortcuts import audit, audit_store, headlines, lines
 from fakegan.data.sources import ValueRange
@@ -51,7 +51,7 @@ def _prepare(given: list[str]) -> int:
         raise UsageError("--groups says itself what belongs together: leave out --group-by")
     recipe = Recipe(
         _sources(options),
-        Geometry(options.size, not options.no_crop, options.max_megapixels, not options.ignore_profiles),
+        _geometry(options),
         groups=options.groups,
         group_by=options.group_by,
         limit=options.limit,
@@ -63,6 +63,13 @@ def _prepare(given: list[str]) -> int:
     )
     _report(summary, options, time.monotonic() - started)
     return 0
+
+
+def _geometry(options: argparse.Namespace) -> Geometry:
+    equalise = None if options.equalise is None else Equaliser(*(options.equalise or [options.size]))
+    if equalise and (wrong := equalise.wrong(options.size)):
+        raise UsageError(f"--equalise: {wrong}")
+    return Geometry(options.size, not options.no_crop, options.max_megapixels, not options.ignore_profiles, equalise)
 
 
 def _report(summary: Summary, options: argparse.Namespace, seconds: float) -> None:
@@ -145,6 +152,13 @@ def _value_range(text: str) -> ValueRange:
     return low, high
 
 
+def _side_and_quality(text: str) -> list[int]:
+    numbers = text.split(",")
+    if len(numbers) > 2 or not all(number.isdecimal() for number in numbers):
+        raise argparse.ArgumentTypeError(f"{text}: write SIDE or SIDE,QUALITY, such as 64,50")
+    return [int(number) for number in numbers]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=_COMMAND,
@@ -180,6 +194,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="replace the store at --out")
     add("--dry-run", action="store_true", help="read and summarise, write nothing")
     add("--no-crop", action="store_true", help="squash the whole picture instead of its centre square")
+    add(
+        "--equalise",
+        nargs="?",
+        type=_side_and_quality,
+        const=[],
+        metavar="SIDE[,QUALITY]",
+        help=f"make every picture a JPEG of one side and quality before its face (--size, {Equaliser(0).quality})",
+    )
     add("--ignore-profiles", action="store_true", help="take all colours as sRGB, as older stores did")
     add_max_megapixels(parser)
     add(

@@ -12,6 +12,7 @@ import torch
 
 from fakegan.data.arrays import Rows
 from fakegan.data.faces import Faces
+from fakegan.data.images import Equaliser
 from fakegan.data.pixels import to_unit
 from fakegan.detector import Detector, reconstruct
 from fakegan.errors import FakeganError, UsageError
@@ -178,18 +179,19 @@ def test_a_run_goes_on_only_with_the_faces_that_it_and_its_autoencoder_began_wit
 
 
 @pytest.mark.parametrize(
-    ("word", "to_srgb", "same"),
+    ("word", "prepared", "same"),
     [
-        ("classifier=alexnet", True, True),
-        ("callbacks.reconstructions.every=2", True, True),
-        ("data.modules.autoencoder._target_=their_package.Paler", True, False),
-        ("callbacks.model_checkpoint.monitor=val/ssim", True, False),
-        ("seed=2", True, False),
-        ("seed=1", False, False),  # files without their colour profiles applied
+        ("classifier=alexnet", {}, True),
+        ("callbacks.reconstructions.every=2", {}, True),
+        ("data.modules.autoencoder._target_=their_package.Paler", {}, False),
+        ("callbacks.model_checkpoint.monitor=val/ssim", {}, False),
+        ("seed=2", {}, False),
+        ("seed=1", {"to_srgb": False}, False),  # files without their colour profiles applied
+        ("seed=1", {"equalise": Equaliser(64)}, False),
     ],
 )
 def test_an_autoencoder_is_found_by_all_that_decides_its_numbers(
-    compose_settings: Compose, monkeypatch: pytest.MonkeyPatch, word: str, to_srgb: bool, same: bool
+    compose_settings: Compose, monkeypatch: pytest.MonkeyPatch, word: str, prepared: dict[str, Any], same: bool
 ) -> None:
     names = []
 
@@ -198,9 +200,9 @@ def test_an_autoencoder_is_found_by_all_that_decides_its_numbers(
         return root
 
     monkeypatch.setattr(train_autoencoder, "obtain", obtain)
-    for words, converted in (((), True), ((word,), to_srgb)):
+    for words, options in (((), {}), ((word,), prepared)):
         run = run_of(compose_settings("seed=1", *words))
-        geometry = replace(run.faces.store.geometry, to_srgb=converted)
+        geometry = replace(run.faces.store.geometry, **options)
         run.faces = replace(run.faces, store=replace(run.faces.store, geometry=geometry))
         train_autoencoder.find_trained(run)
     assert (names[0] == names[1]) == same

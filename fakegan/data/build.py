@@ -196,7 +196,7 @@ class _Found:
         self.source_numbers: dict[str, int] = {}
         self.sources = array("I")  # their numbers
         self.names = Names()
-        self.files = FactTable()
+        self.files, self.equalised = FactTable(), FactTable()
 
     def add(self, face: Face, row: Row, name: str) -> None:
         if _OWN_GROUP.fullmatch(row.group):
@@ -213,6 +213,8 @@ class _Found:
         self.hashes.append(face.phash)
         self.thumbs += face.thumbnail
         self.files.add(face.facts)
+        if face.equalised is not None:
+            self.equalised.add(face.equalised)
         self.names.add(name)
 
     def duplicates(self) -> Duplicates:
@@ -233,20 +235,17 @@ class _Found:
 def _summarise(
     recipe: Recipe, sources: list[SourceSummary], found: _Found, duplicates: Duplicates, grouping: Grouping
 ) -> Summary:
-    numbers, names, files = (
-        np.frombuffer(found.sources, dtype=np.uintc),
-        list(found.source_numbers),
-        found.files.columns(),
-    )
+    numbers, names = np.frombuffer(found.sources, dtype=np.uintc), list(found.source_numbers)
+    files = found.files.columns()
+    equalised = found.equalised.columns() if recipe.geometry.equalise else None
     for source in sources:
         own = numbers == found.source_numbers[source.name]
         source.exact, source.near = int(duplicates.exact[own].sum()), int(duplicates.near[own].sum())
         source.files = {name: column[own] for name, column in files.items()}
     labels, groups = np.frombuffer(found.labels, dtype=np.int8).astype(np.int64), duplicates.first.astype(np.str_)
-    pictures = Pictures(labels, np.array(names)[numbers], groups, files)
-    unused = len(grouping.declared) - len(grouping.used)
-    size = recipe.geometry.size
-    summary = Summary(sources, pictures, size, both_classes=duplicates.both_classes, unused_groups=unused)
+    pictures = Pictures(labels, np.array(names)[numbers], groups, files, equalised)
+    summary = Summary(sources, pictures, recipe.geometry, both_classes=duplicates.both_classes)
+    summary.unused_groups = len(grouping.declared) - len(grouping.used)
     if recipe.group_by:
         summary.grouped = recipe.group_by, len(found.group_names)
     elif not recipe.groups:

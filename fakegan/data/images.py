@@ -7,12 +7,13 @@ stage can be told apart by how its pictures were opened.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import threading
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from PIL import Image
 from fakegan.checks import SIZES
 from fakegan.data.colour import Profile, read_profile, to_rgb
 from fakegan.data.damage import damage
-from fakegan.data.file_facts import FileFacts, facts_of
+from fakegan.data.file_facts import FileFacts, facts_of, file_facts
 from fakegan.data.formats import ImageError as ImageError  # noqa: PLC0414 - for callers of read_face
 from fakegan.data.formats import damaged, open_picture, read_bounded, refuse_huge
 
@@ -62,6 +63,34 @@ def one_large_picture_at_a_time(lock: AbstractContextManager[Any]) -> None:
     _large_picture_lock = lock
 
 
+LEAST_QUALITY, MOST_PIXELS = 50, 4096  # of an equaliser: a coarser JPEG harms the faces, a larger one hides no traces
+
+
+class Equaliser(NamedTuple):
+    """One size and one encoding for the pictures of all sources, before they are brought to the faces' size.
+
+    A classifier could tell files of two formats, sizes or qualities apart. The square of each picture is resized to
+    `side`, written as a baseline JPEG with libjpeg's tables and halved chroma (4:2:0), and read again.
+    """
+
+    side: int  # pixels
+    quality: int = 50  # of the JPEG; above that of a source's files it hides little of theirs (docs/faces.md)
+
+    def wrong(self, size: int) -> str:
+        """Why it is none for faces of this size; empty where it is one."""
+        if not size <= self.side <= MOST_PIXELS:
+            return f"a side of {self.side} pixels is not from {size}, the size of the faces, to {MOST_PIXELS}"
+        if not LEAST_QUALITY <= self.quality <= 100:
+            return f"a JPEG quality of {self.quality} is not from {LEAST_QUALITY} to 100"
+        return ""
+
+    def file(self, square: Image.Image) -> bytes:
+        """The JPEG file of an RGB square: what is then known of the picture's file is known of this one."""
+        content = io.BytesIO()
+        square.save(content, "JPEG", quality=self.quality, subsampling="4:2:0")
+        return content.getvalue()
+
+
 @dataclass(frozen=True)
 class Geometry:
     """How a picture becomes a square: one policy for all classes, kept in every store's manifest."""
@@ -70,15 +99,32 @@ class Geometry:
     crop: bool = True  # centre square; False squashes the whole picture into the square
     max_megapixels: int = 256  # larger pictures are refused by their header; telephones reach 201 (16384x12288)
     to_srgb: bool = True  # by the colour profile; False: profiles are ignored, as in stores before there was a choice
+    equalise: Equaliser | None = None  # None: the files' own sizes and encodings, as in stores before
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Geometry:
-        """The geometry that a store or a detector holds; old ones ignored profiles."""
-        return cls(**{"to_srgb": False, **values})
+        """The geometry of which `values` gave these; old stores and detectors ignored profiles."""
+        equalise = values.get("equalise")
+        return cls(**{"to_srgb": False, **values, "equalise": equalise and Equaliser(*equalise)})
 
-    def shape(self) -> tuple[int, bool]:
-        """Size and crop: geometries that agree in these give the same face, but for colours by profile."""
-        return self.size, self.crop
+    def values(self) -> dict[str, Any]:
+        """What a store and a detector hold; as of old, where nothing is equalised."""
+        equalise = {"equalise": list(self.equalise)} if self.equalise else {}
+        return {name: value for name, value in asdict(self).items() if name != "equalise"} | equalise
+
+    @property
+    def first_side(self) -> int:
+        """Pixels a side that a picture is brought to first; smaller ones are enlarged."""
+        return self.equalise.side if self.equalise else self.size
+
+    def shape(self) -> tuple[int, ...]:
+        """Size, crop, equaliser: geometries that agree in these give the same face, but for colours by profile."""
+        return self.size, self.crop, *(self.equalise or ())
+
+    def options(self) -> str:
+        """What `shape` holds as options of prepare."""
+        equalise = " --equalise {},{}".format(*self.equalise) if self.equalise else ""
+        return f"--size {self.size}{'' if self.crop else ' --no-crop'}{equalise}"
 
 
 @dataclass(frozen=True)
@@ -104,6 +150,8 @@ def read_face(source: bytes, geometry: Geometry) -> Face:
     The square is then resized by Pillow's bicubic filter, antialiased, with reducing_gap 2 (its thumbnails'
     setting: an exact 2x2, 3x3, ... mean first where the picture is more than four times too large). JPEG's built-in
     downscaling is not used: it moves the result by up to 4 levels, and would treat JPEG differently from PNG.
+    Where the geometry equalises, the square becomes a JPEG of its own size first, and that is resized; the Face's
+    properties are those of the file that was read.
 
     Memory: the file's content, the picture's pixels once, 4 bytes each, and some 35 MB. Decoding adds, in bytes a
     pixel: for WebP 12 (Pillow reads it as an animation), a progressive JPEG or AVIF 3 to 6, a TIFF that
@@ -120,11 +168,11 @@ def read_face(source: bytes, geometry: Geometry) -> Face:
             if found := damage(source):
                 raise ImageError(found)
             profile = read_profile(icc_profile, picture.mode)
-            pixels, size = _to_square(picture, orientation, profile, geometry)
+            pixels, size, equal = _to_face(picture, orientation, profile, geometry)
             facts = facts_of(picture, kind, len(source), profile.name)
             del picture  # before the next process takes its turn
     facts = facts._replace(width=size[0], height=size[1])
-    return _face(pixels, facts, hashlib.sha256(source).hexdigest())
+    return _face(pixels, facts, hashlib.sha256(source).hexdigest(), equal)
 
 
 def read_face_in_memory(picture: Image.Image, geometry: Geometry) -> Face:
@@ -141,9 +189,9 @@ def read_face_in_memory(picture: Image.Image, geometry: Geometry) -> Face:
         kind = picture.format or "picture"
         orientation = _decode(picture, kind)
         profile = read_profile(picture.info.get("icc_profile"), picture.mode)
-        pixels, size = _to_square(picture, orientation, profile, geometry)
+        pixels, size, equal = _to_face(picture, orientation, profile, geometry)
         facts = FileFacts(kind, *size, profile=profile.name)
-        return _face(pixels, facts, hashlib.sha256(picture.tobytes()).hexdigest())
+        return _face(pixels, facts, hashlib.sha256(picture.tobytes()).hexdigest(), equal)
 
 
 def read_face_file(path: str | Path, geometry: Geometry) -> Face:
@@ -156,7 +204,7 @@ def read_face_file(path: str | Path, geometry: Geometry) -> Face:
     return read_face(content, geometry)
 
 
-def face_from_pixels(pixels: Pixels, format: str = "NPY") -> Face:
+def face_from_pixels(pixels: Pixels, format: str = "NPY", equalise: Equaliser | None = None) -> Face:
     """A face that has its size already: a row of an array, or one drawn by program.
 
     Raises:
@@ -167,6 +215,9 @@ def face_from_pixels(pixels: Pixels, format: str = "NPY") -> Face:
         raise TypeError(f"a face is uint8, got {pixels.dtype}")
     if pixels.ndim != 3 or pixels.shape[0] != pixels.shape[1] or pixels.shape[2] != 3:
         raise ValueError(f"a face has shape (size, size, 3), got {pixels.shape}")
+    if equalise:
+        face = read_face_in_memory(Image.fromarray(pixels), Geometry(len(pixels), equalise=equalise))
+        return replace(face, facts=face.facts._replace(format=format))
     return _face(np.ascontiguousarray(pixels), FileFacts(format, len(pixels), len(pixels)))
 
 
@@ -174,9 +225,11 @@ def _face(
     pixels: Pixels,
     facts: FileFacts,
     sha256: str = "",  # of its file; "": it has none, and the pixels' counts
+    equal: bytes = b"",  # the file that equalising made of it
 ) -> Face:
     of_pixels = hashlib.sha256(pixels.tobytes()).hexdigest()
-    return Face(pixels, facts, sha256 or of_pixels, int(of_pixels[:16], 16), *hash_and_thumbnail(pixels))
+    keys = (sha256 or of_pixels, int(of_pixels[:16], 16), *hash_and_thumbnail(pixels))
+    return Face(pixels, facts, *keys, file_facts(equal) if equal else None)
 
 
 def _decode(picture: Image.Image, kind: str) -> _Orientation:
@@ -193,25 +246,35 @@ def _decode(picture: Image.Image, kind: str) -> _Orientation:
         return _Orientation()
 
 
-def _to_square(
+def _to_face(
     stored: Image.Image, orientation: _Orientation, profile: Profile, geometry: Geometry
-) -> tuple[Pixels, tuple[int, int]]:
-    """The square and the upright picture's size; as `resize(..., reducing_gap=2)` of all, but reduced band by band."""
+) -> tuple[Pixels, tuple[int, int], bytes]:
+    """The face, the upright picture's size, and the file that equalising made of it: empty where nothing did."""
+    upright = stored.size[::-1] if orientation.swapped else stored.size
+    square, equal = _to_square(stored, orientation, profile, geometry, geometry.first_side), b""
+    if geometry.equalise:
+        equal = geometry.equalise.file(square)
+        square = _to_square(Image.open(io.BytesIO(equal)), _Orientation(), Profile(), geometry, geometry.size)
+    return np.asarray(square), upright, equal
+
+
+def _to_square(
+    stored: Image.Image, orientation: _Orientation, profile: Profile, geometry: Geometry, size: int
+) -> Image.Image:
+    """The square of `size` pixels a side; as `resize(..., reducing_gap=2)` of all, but reduced band by band."""
     upright = stored.size[::-1] if orientation.swapped else stored.size
     left, top, (width, height) = 0, 0, upright
     if geometry.crop:
         side = min(upright)
         left, top, width, height = (width - side) // 2, (height - side) // 2, side, side
-    across, down = (int(side / geometry.size / 2.0) or 1 for side in (width, height))
+    across, down = (int(side / size / 2.0) or 1 for side in (width, height))
     reduced = Image.new("RGB", (-(-width // across), -(-height // down)))
     rows = max(_BAND // width // down, 1) * down  # of a band: whole blocks of `down` rows
     for first in range(0, height, rows):
         box = (left, top + first, left + width, top + min(first + rows, height))
         band = to_rgb(_upright_part(stored, orientation, box), profile if geometry.to_srgb else Profile())
         reduced.paste(band.reduce((across, down)), (0, first // down))
-    square = (geometry.size, geometry.size)
-    resized = reduced.resize(square, Image.Resampling.BICUBIC, (0, 0, width / across, height / down))
-    return np.asarray(resized), upright
+    return reduced.resize((size, size), Image.Resampling.BICUBIC, (0, 0, width / across, height / down))
 
 
 def _upright_part(stored: Image.Image, orientation: _Orientation, box: tuple[int, int, int, int]) -> Image.Image:

@@ -167,7 +167,7 @@ class ArrayFile:
                 raise ImageError(f"values outside {low:g} to {high:g} (--npy-range)")
             levels = (pixels.astype(np.float64) - low) * (255 / (high - low))
             pixels = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-        return face_from_pixels(pixels)
+        return face_from_pixels(pixels, equalise=geometry.equalise)
 
 
 @lru_cache(maxsize=4)

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from fakegan.checks import SIZES
 from fakegan.data.arrays import HEADER_BYTES, map_array
 from fakegan.data.file_facts import NUMBERS, FileFacts, Files
-from fakegan.data.images import Geometry
+from fakegan.data.images import Equaliser, Geometry
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
 from fakegan.system.shell import local_path
@@ -164,13 +164,19 @@ def format_version(size: int) -> int:
 
 
 def is_geometry(values: object) -> bool:
-    """Whether values read from a file are the fields of a `Geometry`; older files lack `to_srgb`."""
+    """Whether values read from a file are those of a `Geometry`; older files lack `to_srgb`."""
     names = {field.name for field in fields(Geometry)}
-    if not isinstance(values, Mapping) or set(values) | {"to_srgb"} != names:
+    if not isinstance(values, Mapping) or set(values) | {"to_srgb", "equalise"} != names:
         return False
     size, most, flags = values["size"], values["max_megapixels"], (values["crop"], values.get("to_srgb", False))
     numbers = type(size) is int and size in SIZES and type(most) is int and most > 0
-    return numbers and all(type(flag) is bool for flag in flags)
+    return numbers and all(type(flag) is bool for flag in flags) and _is_equaliser(values.get("equalise"), size)
+
+
+def _is_equaliser(values: object, size: int) -> bool:
+    """Whether these are none, or the whole numbers of an `Equaliser` for faces of this size."""
+    numbers = values if isinstance(values, list) and [type(value) for value in values] == [int, int] else None
+    return values is None or (numbers is not None and not Equaliser(*numbers).wrong(size))
 
 
 def _must_exist(path: Path) -> None:

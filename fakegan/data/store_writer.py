@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -192,7 +192,7 @@ class StoreWriter:
         return {
             "format_version": format_version(size),
             "fakegan": fakegan.__version__,
-            "geometry": asdict(self.geometry),
+            "geometry": self.geometry.values(),
             "label_convention": LABEL_CONVENTION,
             "count": self.count,
             "shape": [self.count, size, size, 3],

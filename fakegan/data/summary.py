@@ -12,6 +12,7 @@ from fakegan.data.colour import UNUSABLE
 from fakegan.data.file_facts import Files, described
 from fakegan.data.formats import describe_left_out
 from fakegan.data.frames import GroupBy
+from fakegan.data.images import Geometry
 from fakegan.data.shortcuts import Pictures
 from fakegan.errors import FakeganError
 from fakegan.labels import CLASS_NAMES
@@ -64,7 +65,7 @@ class Summary:
 
     sources: list[SourceSummary]
     pictures: Pictures  # all, without their pixels
-    size: int = SIZES[0]  # pixels a side that every picture was brought to
+    geometry: Geometry = field(default_factory=Geometry)  # that every picture was brought to
     both_classes: int = 0  # copies or near copies with a real and a fake row
     unused_groups: int = 0  # lines of --groups that named no picture
     swept: bool = False  # what a stopped run had left was removed
@@ -89,6 +90,8 @@ class Summary:
         lines += [f"rejected: {reason} ({times})" for reason, times in reasons.most_common(5)]
         if len(reasons) > 5:
             lines.append(f"rejected: for {len(reasons) - 5} other reasons, see rejected.csv")
+        if equal := self.geometry.equalise:
+            lines.append(f"equalised: all became JPEGs of {equal.side}x{equal.side} pixels, quality {equal.quality}")
         if self.grouped:
             lines.append(f"grouped by {self.grouped[0]}: {self.grouped[1]:,} groups")
         lines += [f"{source.name}: {describe_left_out(source.left_out)}" for source in self.sources if source.left_out]
@@ -97,11 +100,18 @@ class Summary:
     def warnings(self) -> list[str]:
         """What is wrong with the pictures; `shortcuts` says whether their files tell the classes apart."""
         warnings = []
-        if smaller := [f"{n:,} of {source.name}" for source in self.sources if (n := source.smaller(self.size))]:
-            choice = "leave them out" if self.size == SIZES[0] else "leave them out, or choose a smaller --size"
+        size, first = self.geometry.size, self.geometry.first_side
+        if smaller := self._smaller(size):
+            choice = "leave them out" if size == SIZES[0] else "leave them out, or choose a smaller --size"
             warnings.append(
-                f"pictures smaller than {self.size}x{self.size}: {', '.join(smaller)}; they were enlarged, and "
+                f"pictures smaller than {size}x{size}: {smaller}; they were enlarged, and "
                 f"enlarged faces have no detail to judge: {choice}"
+            )
+        elif smaller := self._smaller(first):
+            least = min(int(source.files[side].min()) for source in self.sources for side in ("width", "height"))
+            warnings.append(
+                f"pictures smaller than {first}x{first}: {smaller}; they were enlarged to be equalised, and enlarged "
+                f"faces are known by that: --equalise {least} enlarges none"
             )
         if unusable := sum(int((source.files["profile"] == UNUSABLE).sum()) for source in self.sources):
             warnings.append(f"colour profiles that cannot be used, so that the colours count as sRGB: {unusable}")
@@ -119,3 +129,7 @@ class Summary:
                 f"films that it learnt from; prepare again with --group-by {by}, or name the groups with --groups"
             )
         return warnings
+
+    def _smaller(self, side: int) -> str:
+        """Pictures with a side of fewer pixels, by source; "" where there are none."""
+        return ", ".join(f"{n:,} of {source.name}" for source in self.sources if (n := source.smaller(side)))

@@ -156,8 +156,8 @@ def _rows_to_score(detector: Detector, store: FaceStore, rows: Rows, own: bool) 
         )
     if store.geometry.shape() != detector.geometry.shape():
         raise UsageError(
-            f"{store.path} was prepared with {store.geometry}, but the run with {detector.geometry}: "
-            "prepare the faces again in the same way"
+            f"{store.path} was prepared with {store.geometry.options()}, but the faces of the run with "
+            f"{detector.geometry.options()}: prepare them again with the run's options"
         )
     _refuse_swapped(detector.contradicts(store.sha256, store.labels), store)
     known = detector.knows(store.sha256[rows])

@@ -310,7 +310,7 @@ class RunSettings:
 
     def without_effect(self, keys: Sequence[str]) -> dict[str, str]:
         """Those of the command's keys that this run does not use, and why not."""
-        why = {}
+        why: dict[str, str] = {}
         if not self.pipeline.trains_classifier:
             why |= dict.fromkeys(("classifier", "augment"), f"pipeline={self.pipeline.name} trains no classifier")
         if not self.pipeline.needs_autoencoder:

@@ -33,6 +33,7 @@ MISFITS: dict[str, list[Any]] = {  # by place in detector.pt
     "geometry/size": [128],
     "geometry/crop": ["yes"],
     "geometry/path": ["/"],
+    "geometry/equalise": [[64], [63, 90], [10**9, 90], 64],
     "view": [["pixels"], "stack"],  # stack has nine channels, and the net takes three
     "classifier": [[]],
     "classifier/more": [1],

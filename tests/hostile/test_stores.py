@@ -85,6 +85,10 @@ def test_a_link_named_like_a_writers_folder_moves_and_removes_nothing_behind_it(
         ({"geometry": {"size": "64"}}, "geometry"),
         ({"geometry": {"size": 100, "crop": True, "max_megapixels": 256}}, "geometry"),
         ({"geometry": {"size": 64, "crop": True, "max_megapixels": "\x1b[2J"}}, "geometry"),
+        *(
+            ({"geometry": {"size": 64, "crop": True, "max_megapixels": 256, "equalise": numbers}}, "geometry")
+            for numbers in ([64, 10**9], [63, 90], [10**9, 90], [64], [64, 90.5], "64,90", [], {})
+        ),
         ({"sources": ["camera"]}, "sources are no table"),
         ({"warnings": [{}]}, "no list of sentences"),
         ("{", "not a store's manifest"),
