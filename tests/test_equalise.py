@@ -13,7 +13,7 @@ from PIL import Image
 
 from fakegan.data.build import read_pictures
 from fakegan.data.images import Equaliser, Face, Geometry, read_face
-from fakegan.data.store import FaceStore
+from fakegan.data.store import EQUALISED, FaceStore
 from fakegan.detector import Detector
 from fakegan.errors import UsageError
 from fakegan.reports.evaluating import evaluate
@@ -51,7 +51,7 @@ def test_every_picture_becomes_the_same_kind_of_file_before_its_face(monkeypatch
         resized = by_hand.resize((64, 64), Image.Resampling.BICUBIC, reducing_gap=2.0)
         assert (face.pixels == np.asarray(resized)).all()
         assert (face.pixels != plain.pixels).any()
-        assert (face.width, face.height, face.format, face.sha256) == (200, 200, plain.format, plain.sha256)
+        assert (face.facts, face.sha256) == (plain.facts, plain.sha256)
     assert [(file.format, file.size, file.layer, len(file.getexif())) for file in made] == [
         ("JPEG", (96, 96), made[0].layer, 0)  # type: ignore[attr-defined]
     ] * 3
@@ -76,12 +76,19 @@ def test_prepare_equalises_all_sources_and_a_detector_of_the_store_does_the_same
     told = "pictures smaller than 80x80: 3 of a, 3 of b, 2 of c; they were enlarged to be equalised, and"
     assert told in out
     assert "--equalise 64 enlarges none" in out
-    assert "real and fake pictures differ in format" in out
-    assert "their files are equalised now, but" in out
     store, before = FaceStore.open(tmp_path / "faces"), snapshot(tmp_path / "faces")
     assert store.manifest["geometry"]["equalise"] == [80, 70]
     assert store.geometry == Geometry(equalise=Equaliser(80, 70))
     assert (store.sha256 == plain.sha256).all()
+    as_they_came, equalised = store.file_facts(), store.file_facts(EQUALISED)
+    assert as_they_came is not None
+    assert equalised is not None
+    assert as_they_came["format"].tolist() == ["PNG"] * 3 + ["JPEG"] * 3 + ["NPY"] * 2
+    assert (set(equalised["format"]), set(equalised["width"]), set(equalised["chroma"])) == (
+        {"JPEG"},
+        {80.0},
+        {"4:2:0"},
+    )
     assert run_prepare(*words, "--equalise", "80,70", "--overwrite")[0] == 0
     assert snapshot(tmp_path / "faces") == before
 
