@@ -63,8 +63,11 @@ def test_names_are_shortened_in_the_middle_and_never_to_the_same() -> None:
 def test_a_name_that_is_no_utf8_is_written_as_it_was_read(tmp_path: Path) -> None:
     name = b"caf\xe9.jpg".decode(errors="surrogateescape")
     names, one = np.array([name]), np.array([1])
-    write_scores(tmp_path / "scores.csv", FaceScores(names, np.array(["a"]), one, names, one * 0.75, one == 1))
-    assert b"caf\xe9.jpg,a,1,0.75,fake" in (tmp_path / "scores.csv").read_bytes()
+    write_scores(
+        tmp_path / "scores.csv",
+        FaceScores(names, np.array(["a"]), one, names, one * 0.75, one == 1, np.array(["unsure"])),
+    )
+    assert b"caf\xe9.jpg,a,1,0.75,fake,unsure\n" in (tmp_path / "scores.csv").read_bytes()
 
 
 def test_columns_are_padded_by_the_width_that_a_terminal_gives_them() -> None:
