@@ -45,6 +45,17 @@ def test_seen_and_unseen_generators_have_a_line_each_and_none_together() -> None
     assert lines[-1] == "worse than guessing (AUROC below 0.5): unseen generators, new (fake, unseen)"
 
 
+def test_the_table_ends_with_how_often_verdicts_are_wrong_or_missing() -> None:
+    scores, labels = np.repeat([0.4, 0.9], 12), np.repeat([0, 1], 12)
+    said = np.array(["fake"] + ["real"] * 11 + ["fake"] * 6 + ["unsure"] * 3 + ["unknown"] * 2 + ["real"])
+    faces = (scores, labels, np.repeat(["camera", "new"], 12), np.arange(24).astype(str), 0.5)
+    lines = table(measures(*faces, learnt_from={"camera"}, verdicts=said)).splitlines()
+    assert "verdicts on real faces: 8.3% wrong, 0.0% unsure, 0.0% unknown" in lines
+    assert "verdicts on unseen fakes: 8.3% wrong, 25.0% unsure, 16.7% unknown" in lines
+    assert not any("seen fakes:" in line for line in lines[:-2])
+    assert not any(line.startswith("verdicts") for line in table(measures(*faces)).splitlines())
+
+
 @pytest.mark.parametrize("learnt_from", [None, {"camera", LONG[0]}, {"camera"}])
 def test_long_names_fit_80_columns_and_stay_apart(learnt_from: set[str] | None) -> None:
     lines = _table(learnt_from, ("camera", *LONG))

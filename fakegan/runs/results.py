@@ -151,7 +151,7 @@ def table(metrics: dict[str, Any]) -> str:
     lines = [_line("", "faces", "accuracy", "AUROC")]
     lines += [_line(name, str(n), _cell(accuracy), _cell(auroc)) for name, n, accuracy, auroc in rows]
     lines += _over_thresholds(parts or {"": metrics}, several=len(fakes) > 1)
-    lines += textwrap.wrap(_verdicts(by_source, apart=bool(parts)), TABLE_WIDTH)
+    lines += _verdicts(by_source)
     # Where an AUROC's whole interval lies below 0.5, the scores say the opposite of what they should.
     worse = [name for name, _, _, auroc in rows if auroc is not None and judged(auroc) < 0]
     if worse:
@@ -175,18 +175,19 @@ def _over_thresholds(parts: dict[str, dict[str, Any]], several: bool) -> list[st
     return [*head, *(_line(name, "", *cells) for name, cells in rows)]
 
 
-def _verdicts(by_source: dict[str, dict[str, Any]], apart: bool) -> str:
-    """How often a verdict was wrong, and how often there was none, of each class; empty for a run that does not say."""
-    counts: dict[str, Counter[str]] = {}
+def _verdicts(by_source: dict[str, dict[str, Any]]) -> list[str]:
+    """How often a verdict was wrong, and how often there was none, of each class; nothing for a run of before."""
+    counts = {"real faces": Counter[str](), "seen fakes": Counter[str](), "unseen fakes": Counter[str]()}
     for m in by_source.values():
-        seen = ("seen " if m["seen"] else "unseen ") if apart and m["label"] == "fake" else ""
-        counts.setdefault(f"{seen}{m['label']} faces", Counter()).update(m.get("verdicts", {}))
-    shares = []
+        fakes = "seen fakes" if m.get("seen", True) else "unseen fakes"
+        counts["real faces" if m["label"] == "real" else fakes].update(m.get("verdicts", {}))
+    lines = []
     for kind, count in counts.items():
-        wrong = count["fake" if kind == "real faces" else "real"]
-        said = {"wrong": wrong, UNSURE: count[UNSURE], UNKNOWN: count[UNKNOWN]}
-        shares.append(f"{kind} " + ", ".join(f"{n / count.total():.1%} {name}" for name, n in said.items() if count))
-    return f"verdicts: {'; '.join(shares)}" if all(counts.values()) else ""
+        found = {"wrong": count["fake" if kind == "real faces" else "real"]}
+        found |= {name: count[name] for name in (UNSURE, UNKNOWN)}
+        shares = [f"{n / count.total():.1%} {name}" for name, n in found.items() if count]
+        lines += [f"verdicts on {kind}: {', '.join(shares)}"] if shares else []
+    return lines
 
 
 def shortened(names: Iterable[str], widths: Sequence[int]) -> list[str]:
