@@ -95,7 +95,7 @@ def test_a_threshold_for_a_rate_of_false_alarms() -> None:
     found = _validation(TWENTIETHS, [0.9])
     assert found.threshold_at(0.1) == np.nextafter(0.9, 1)
     assert found.threshold_at(0.05) == np.nextafter(0.95, 1)
-    with pytest.raises(UsageError, match=r"takes 99 real .* for 0.01 false alarms, .* has 19: allow 0.05 or more"):
+    with pytest.raises(UsageError, match=r"max_false_alarms=0.01 takes 99 real .* has 19: allow 0.05 or more"):
         found.threshold_at(0.01)
     with pytest.raises(UsageError, match=r"24 groups of real validation faces .* has 2: allow 0.334 or more"):
         _validation([0.1, 0.2, 0.3], [0.9], [0, 0, 1, 2]).threshold_at(0.04)

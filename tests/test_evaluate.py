@@ -66,7 +66,7 @@ def test_evaluating_at_another_threshold(finished: RunSettings, tmp_path: Path) 
     assert again["test"]["auroc"] == own["test"]["auroc"]
     compare(replace(_asked(finished, threshold=0.0, out=tmp_path / "report"), run=None), [finished])  # is scored again
     assert len(list((run_dir / "evaluations").iterdir())) == 2
-    for changes, words in (({"max_false_alarms": 1e-6}, "it takes 999,999 "), ({"threshold": 2.0}, "from 0 to 1")):
+    for changes, words in (({"max_false_alarms": 1e-6}, "takes 999,999 "), ({"threshold": 2.0}, "from 0 to 1")):
         with pytest.raises(UsageError, match=words):
             _evaluate(finished, **changes)
 

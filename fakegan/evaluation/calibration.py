@@ -107,7 +107,7 @@ class Validation:
             UsageError: no share, or there are too few validation faces to know such a threshold.
         """
         if not 0 < false_alarms < 1:
-            raise UsageError(f"a share of false alarms is above 0 and below 1, not {false_alarms}")
+            raise UsageError(f"max_false_alarms must be above 0 and below 1, not {false_alarms}")
         own = self.groups[self.labels == 0]
         groups, needed = len(np.unique(own)), math.ceil(1 / false_alarms - 1 - ROUNDING)
         threshold = float(np.nextafter(self._level(self.scores, 0, false_alarms), np.inf))
@@ -117,10 +117,12 @@ class Validation:
         if groups < needed:
             least = math.ceil(1000 / (groups + 1)) / 1000
             raise UsageError(
-                f"it takes {needed:,} {what} to know a threshold for {false_alarms} false alarms, and this run has "
-                f"{groups:,}: allow {least} or more, or train with more validation faces"
+                f"max_false_alarms={false_alarms} takes {needed:,} {what} to know, and this run has {groups:,}: "
+                f"allow {least} or more, or train with more validation faces"
             )
-        raise UsageError(f"more than {false_alarms} of the {what} have the score 1: no threshold is above it")
+        raise UsageError(
+            f"max_false_alarms={false_alarms}: too many {what} have the score 1, and no threshold is above it"
+        )
 
     def _level(self, scores: Floats, label: int, share: float) -> float:
         """The lowest level above which a new face of this class scores in at most this share of cases; may be inf.
@@ -148,16 +150,16 @@ def chosen(
         FakeganError: there are no validation scores to choose by.
     """
     if threshold is not None and max_false_alarms is not None:
-        raise UsageError("give a threshold, or a share of false alarms that chooses it, not both")
+        raise UsageError("give threshold, or max_false_alarms, which chooses it, not both")
     if max_false_alarms is not None:
         if validation is None:
             raise FakeganError(
-                "this run is of an earlier version, and its detector holds no validation scores to choose a threshold "
-                "by: train it again, or give a threshold"
+                "this run is of an earlier version, and its detector holds no validation scores by which "
+                "max_false_alarms could choose: train it again, or give a threshold"
             )
         threshold = validation.threshold_at(max_false_alarms)
     if threshold is None or not 0 <= threshold <= 1:  # also true for NaN
-        raise UsageError(f"a threshold is from 0 to 1, not {threshold}")
+        raise UsageError(f"threshold must be from 0 to 1, not {threshold}")
     low, high = band
     return threshold, validation.band(threshold) if validation else (min(low, threshold), max(high, threshold))
 
