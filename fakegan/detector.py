@@ -30,14 +30,13 @@ from fakegan.data.images import Face, Geometry
 from fakegan.data.pixels import to_uint8, to_unit
 from fakegan.data.store import is_geometry
 from fakegan.errors import FakeganError, UsageError
-from fakegan.evaluation.calibration import probability, unsure
-from fakegan.evaluation.verdicts import UNSURE, Row
+from fakegan.evaluation.calibration import Validation, chosen, probability
+from fakegan.evaluation.verdicts import Row, calls, verdicts
 from fakegan.labels import FAKE, REAL
 from fakegan.nets.cpu import forms_in_use
 from fakegan.runs.checkpoints import load_checkpoint, misfits_as_errors, save_checkpoint
 from fakegan.runs.config_file import with_new_target
 from fakegan.runs.folder import DETECTOR_FILE, METRICS_FILE
-from fakegan.runs.results import VERDICTS
 from fakegan.system.devices import describe, float32_convolutions
 from fakegan.system.shell import as_override, command, expanded
 from fakegan.views import VIEWS, View, view
@@ -82,6 +81,7 @@ class Detector:
     temperature: float = 1.0  # log odds are divided by it; chosen on validation
     threshold: float = 0.5  # a score at or above it is called fake; chosen on validation
     band: tuple[float, float] = (0.5, 0.5)  # from the first up to the second a verdict is unsure; of validation
+    validation: Validation | None = None  # what threshold and band come from; older files do not have it
     flip_average: bool = False  # a score is made from the mean log odds of the face and of its mirror image
     # sha256 of every picture that took part in training, (N, 32), and their labels
     seen: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 32), dtype=np.uint8))
@@ -125,8 +125,6 @@ class Detector:
         """P(fake) of each face, (N,), in eval mode."""
         return probability(self.margins(images, rows, progress), self.temperature)
 
-    @torch.inference_mode()
-    @float32_convolutions()
     def margins(
         self,
         images: RowArray,  # (N, size, size, 3), may be a memory map
@@ -134,19 +132,56 @@ class Detector:
         progress: Progress | None = None,
     ) -> npt.NDArray[np.float64]:
         """Log odds of fake before the temperature, (N,), in eval mode; a UsageError for faces of another size."""
+        return np.concatenate([np.empty(0), *map(self._margins, self._batches(images, rows, progress))])
+
+    def margins_and_strangeness(
+        self, images: RowArray, rows: npt.NDArray[np.int64] | None = None, progress: Progress | None = None
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """The margins, and how unlike the training pictures each face is, (N,) each: `unknown` above 1."""
+        found = [(self._margins(batch), self._strangeness(batch)) for batch in self._batches(images, rows, progress)]
+        margins, strangeness = zip((np.empty(0), np.empty(0)), *found, strict=True)
+        return np.concatenate(margins), np.concatenate(strangeness)
+
+    def _batches(
+        self, images: RowArray, rows: npt.NDArray[np.int64] | None, progress: Progress | None
+    ) -> Iterator[npt.NDArray[np.uint8]]:  # (B, size, size, 3)
+        """The faces as they are scored; `progress` is told of a batch when the next is asked for."""
         rows = np.arange(len(images)) if rows is None else rows  # type: ignore[arg-type]
-        margins = np.empty(len(rows))
         length = at_once(BATCH, self.geometry.size)
         for start in range(0, len(rows), length):
-            batch = rows[start : start + length]
-            pixels = torch.from_numpy(np.ascontiguousarray(images[batch])).to(self.device)  # (B, size, size, 3)
-            found = self._log_odds(pixels)
-            if self.flip_average:
-                found = (found + self._log_odds(pixels.flip(2))) / 2
-            margins[start : start + len(batch)] = found.cpu().numpy()
+            batch = np.ascontiguousarray(images[rows[start : start + length]])
+            yield batch
             if progress is not None:
                 progress(len(batch))
-        return margins
+
+    @torch.inference_mode()
+    @float32_convolutions()
+    def _margins(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:  # (B, size, size, 3) -> (B,)
+        pixels = torch.from_numpy(faces).to(self.device)
+        found = self._log_odds(pixels)
+        if self.flip_average:
+            found = (found + self._log_odds(pixels.flip(2))) / 2
+        return found.cpu().numpy().astype(np.float64)
+
+    def _strangeness(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:  # (B, size, size, 3) -> (B,)
+        return np.zeros(len(faces)) if self.familiarity is None else self.familiarity.strangeness(faces)
+
+    def verdicts(
+        self,
+        scores: npt.NDArray[np.float64],  # (N,), P(fake)
+        strangeness: npt.NDArray[np.float64],  # (N,)
+    ) -> npt.NDArray[np.str_]:
+        """Real, fake, unsure or unknown, (N,): the test stage, evaluate.py, predict and programs have it from here."""
+        return verdicts(scores, self.threshold, self.band, strangeness > 1)
+
+    def decide_at(self, threshold: float | None = None, max_false_alarms: float | None = None) -> None:
+        """Call faces fake from another threshold; the band moves with it. Without either, all stays.
+
+        `max_false_alarms` chooses it: the share of real faces like those of validation that may be called fake. Raises
+        what `calibration.chosen` does.
+        """
+        if threshold is not None or max_false_alarms is not None:
+            self.threshold, self.band = chosen(threshold, max_false_alarms, self.band, self.validation)
 
     def _log_odds(self, pixels: Tensor) -> Tensor:  # uint8 (B, H, W, 3) -> (B,)
         """Log odds of fake of a batch as it is, with its own reconstructions."""
@@ -190,13 +225,14 @@ class Detector:
     def _rows(self, faces: Sequence[Face]) -> list[Row]:
         """A row for each face, still without its file's name; all are scored as one batch."""
         pixels = np.stack([face.pixels for face in faces])  # (N, size, size, 3)
-        scores = self.scores(pixels)
-        verdicts = np.where(unsure(scores, *self.band), UNSURE, np.array(VERDICTS)[(scores >= self.threshold) * 1])
+        margins, strangeness = self.margins_and_strangeness(pixels)
+        scores = probability(margins, self.temperature)
+        called, verdicts = calls(scores >= self.threshold), self.verdicts(scores, strangeness)
         known = self.knows(np.array([face.sha256 for face in faces]))
         unlike: list[list[str]] = [[] for _ in faces]
         if self.familiarity:
             widths, heights = (np.array([getattr(face, side) for face in faces]) for side in ("width", "height"))
-            unlike = self.familiarity.warnings(pixels, widths, heights)
+            unlike = self.familiarity.warnings(strangeness, widths, heights)
         rows = []
         for i, face in enumerate(faces):
             warnings = ["took part in training"] if known[i] else []
@@ -207,7 +243,8 @@ class Detector:
                 detail = "no" if least < self.geometry.size else "less"
                 enlarged = f"{face.facts.width}x{face.facts.height}: enlarged to {side}x{side}"
                 warnings.append(f"{enlarged}, and enlarged faces have {detail} detail to judge")
-            rows.append(Row("", float(scores[i]), str(verdicts[i]), "; ".join([*warnings, *unlike[i]])))
+            said = float(scores[i]), str(called[i]), str(verdicts[i])
+            rows.append(Row("", *said, "; ".join([*warnings, *unlike[i]])))
         return rows
 
     def knows(self, sha256: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:  # (N,) hex digests -> (N,)
@@ -231,6 +268,7 @@ class Detector:
                 "temperature": self.temperature,
                 "threshold": self.threshold,
                 "band": list(self.band),
+                "validation": self.validation and {k: torch.from_numpy(v) for k, v in vars(self.validation).items()},
                 "flip_average": self.flip_average,
                 "seen": torch.from_numpy(self.seen),
                 "seen_labels": torch.from_numpy(self.seen_labels),
@@ -279,6 +317,9 @@ class Detector:
         if not is_geometry(content["geometry"]):
             raise ValueError("its geometry is not one of this version")
         autoencoder, familiarity = content["autoencoder"], content["familiarity"]
+        validation = content.get("validation")  # older files do not have it
+        if validation is not None:
+            validation = Validation(**{name: values.numpy() for name, values in validation.items()})
         detector = cls(
             geometry=Geometry.of(content["geometry"]),
             view_name=content["view"],
@@ -287,6 +328,7 @@ class Detector:
             temperature=float(content["temperature"]),
             threshold=float(content["threshold"]),
             band=(float(content["band"][0]), float(content["band"][1])),
+            validation=validation,
             flip_average=content.get("flip_average", False),  # older files do not say
             seen=content["seen"].numpy(),
             seen_labels=content["seen_labels"].numpy(),
@@ -311,7 +353,7 @@ class Detector:
         if not np.isfinite(self.margins(blank)).all():
             raise ValueError("some weights are no numbers")
         if self.familiarity is not None:
-            self.familiarity.warnings(blank, side, side)
+            self.familiarity.warnings(self._strangeness(blank), side, side)
 
     def to(self, device: torch.device) -> Detector:
         """The same detector, which scores on that device from now on."""

@@ -32,9 +32,8 @@ from fakegan.data.formats import describe_left_out
 from fakegan.data.images import Pixels
 from fakegan.data.sheets import sheet, stack, write_png
 from fakegan.errors import FakeganError, UsageError
-from fakegan.evaluation.verdicts import UNSURE, Row
+from fakegan.evaluation.verdicts import VERDICTS, Row
 from fakegan.runs.config_file import run_at
-from fakegan.runs.results import VERDICTS
 from fakegan.system.log import quiet
 from fakegan.system.places import shown
 from fakegan.system.processes import cores
@@ -62,6 +61,7 @@ def _predict(words: list[str]) -> int:
     options = _parser().parse_args(words)
     _refuse(options)
     detector = detector_of(options.run, options.device, options.trust)
+    detector.decide_at(options.threshold, options.max_false_alarms)
     detector.geometry = replace(detector.geometry, max_megapixels=options.max_megapixels)
     grid = Grid(detector, options.grid) if options.grid else None
     verdicts, left_out = Counter[str](), Counter[str]()
@@ -118,25 +118,25 @@ def _refuse(options: argparse.Namespace) -> None:
 
 
 def _closing(verdicts: Counter[str], detector: Detector) -> str:
-    counts = [f"{verdicts[name]:,} {name}" for name in (*VERDICTS, UNSURE) if verdicts[name]]
+    counts = [f"{verdicts[name]:,} {name}" for name in VERDICTS if verdicts[name]]
     counts += [f"{verdicts['']:,} not read"] if verdicts[""] else []
     low, high = detector.band
     between = f"; unsure from {low:.3f} to {high:.3f}" if low < high else ""
     return (
         f"{verdicts.total():,} {'picture' if verdicts.total() == 1 else 'pictures'}: {', '.join(counts)}. "
-        f"Fake from P(fake) {detector.threshold:.3f}{between}. "
+        f"Called fake from P(fake) {detector.threshold:.3f}{between}. "
         "P(fake) holds where fakes are as frequent as among the run's validation faces."
     )
 
 
 def _write_table(rows: Iterable[Row]) -> None:
-    print(f"P(fake)  {'verdict':<8}  picture")
+    print(f"P(fake)  call  {'verdict':<8}  picture")
     for row in rows:
         score = "-" if row.score is None else f"{row.score:.3f}"
         note = f": {row.error}" if row.error else f"  ({row.warning})" if row.warning else ""
         # Line ends, control characters and bytes that are no text as escapes, so that no name can forge a row.
         on_one_line = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in row.file + note)
-        print(f"{score:>7}  {row.verdict or 'not read':<8}  {''.join(on_one_line)}")
+        print(f"{score:>7}  {row.call or '-':<4}  {row.verdict or 'not read':<8}  {''.join(on_one_line)}")
 
 
 def _write_csv(rows: Iterable[Row]) -> None:
@@ -214,6 +214,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--run", type=path, required=True, metavar="DIR", help="the run's folder, or its detector.pt")
     add("--format", choices=tuple(_WRITERS), default="table", help="a table to read (default), or for programs")
     add("--grid", type=path, metavar="FILE.png", help=f"draws the first {_GRID_FACES} faces with their scores")
+    add("--threshold", type=float, metavar="P", help="P(fake) from which a picture is called fake (the run's own)")
+    alarms = "instead: the threshold that at most this share of real faces reaches, by validation (0.01)"
+    add("--max-false-alarms", type=float, metavar="SHARE", help=alarms)
     add_max_megapixels(parser)
     add("--workers", type=at_least(1), default=cores(), metavar="N", help="processes that read (default: cores)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to score (auto)")

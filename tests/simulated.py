@@ -9,6 +9,7 @@ import numpy as np
 from fakegan.data.faces import open_faces
 from fakegan.data.sheets import png
 from fakegan.evaluation.metrics import measures
+from fakegan.evaluation.verdicts import calls
 from fakegan.runs import ledger
 from fakegan.runs.finished import FinishedRun
 from fakegan.runs.folder import FACES_FILE
@@ -40,7 +41,7 @@ def simulated(settings: RunSettings, strength: float, resamples: int = 40) -> Fi
         content["autoencoder"] = {"l1": 0.1, "psnr": 24.5, "ssim": 0.7}
         write_analysis(run_dir / "analysis", sources, labels, effect=-0.6)
     columns = (store.files[rows], sources, labels, store.groups[rows])
-    write_scores(run_dir / "scores.csv", FaceScores(*columns, scores, scores >= 0.5))
+    write_scores(run_dir / "scores.csv", FaceScores(*columns, scores, scores >= 0.5, calls(scores >= 0.5)))
     (run_dir / FACES_FILE).write_text(f"{store.fingerprint}\n")
     ledger.record(run_dir, len(rows), store.fingerprint)
     write_metrics(run_dir / "metrics.json", content)

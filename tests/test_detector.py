@@ -12,6 +12,7 @@ from fakegan.data.pixels import to_unit
 from fakegan.data.store import FaceStore
 from fakegan.detector import Detector, reconstruct, sha256_bytes
 from fakegan.errors import FakeganError
+from fakegan.evaluation.calibration import Validation
 from fakegan.nets.autogan import AutoGAN
 from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.runs.folder import DETECTOR_FILE
@@ -89,21 +90,28 @@ def test_the_temperature_divides_the_log_odds_and_moves_no_verdict_across_one_ha
 def test_a_saved_detector_keeps_all_that_it_decides_by(store: FaceStore, tmp_path: Path) -> None:
     saved = detector(weight=1.0, temperature=1.5, threshold=0.37, band=(0.3, 0.6), flip_average=True)
     saved.seen, saved.seen_labels = sha256_bytes(store.sha256[:5]), store.labels[:5]
+    saved.validation = Validation.of(np.linspace(0, 1, 40), np.arange(40) % 2, np.arange(40).astype(str))
     saved.save(tmp_path / DETECTOR_FILE)
+    again = Detector.load(tmp_path)
+    again.decide_at(max_false_alarms=0.1)
+    saved.decide_at(max_false_alarms=0.1)
+    assert (again.threshold, again.band) == (saved.threshold, saved.band)
     again = Detector.load(tmp_path)
     assert (again.temperature, again.threshold, again.band, again.flip_average) == (1.5, 0.37, (0.3, 0.6), True)
     assert again.knows(store.sha256).tolist() == [True] * 5 + [False] * (len(store) - 5)
     assert np.array_equal(saved.scores(store.images), again.scores(store.images))
 
 
-def test_a_file_from_before_flip_averaging_scores_as_it_did(store: FaceStore, tmp_path: Path) -> None:
-    saved, path = detector(weight=1.0), tmp_path / DETECTOR_FILE
+def test_a_file_of_an_earlier_version_scores_as_it_did_by_the_band_it_has(store: FaceStore, tmp_path: Path) -> None:
+    saved, path = detector(weight=1.0, band=(0.3, 0.6)), tmp_path / DETECTOR_FILE
     saved.save(path)
     content = load_checkpoint(path)
-    del content["flip_average"]
+    del content["flip_average"], content["validation"]
     save_checkpoint(content, path)
-    assert not Detector.load(path).flip_average
-    assert np.array_equal(Detector.load(path).margins(store.images), saved.margins(store.images))
+    loaded = Detector.load(path)
+    assert not loaded.flip_average
+    assert np.array_equal(loaded.margins(store.images), saved.margins(store.images))
+    assert loaded.verdicts(np.array([0.2, 0.4, 0.7]), np.zeros(3)).tolist() == ["real", "unsure", "fake"]
 
 
 class _LeftHalf(nn.Module):

@@ -54,6 +54,26 @@ def test_evaluating_gives_the_runs_own_scores_and_overwrites_nothing(
     assert {entry.faces for entry in entries} == {str(len(csv_rows(run_dir / "scores.csv")))}
 
 
+def test_evaluating_at_another_threshold(
+    finished: RunSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = finished.paths.run_dir
+    own = json.loads((run_dir / "metrics.json").read_text())
+    assert "called fake from 0, not from" in _evaluate(finished, threshold=0.0)
+    (folder,) = (run_dir / "evaluations").iterdir()
+    rows, again = csv_rows(folder / "scores.csv"), json.loads((folder / "metrics.json").read_text())
+    assert {row["call"] for row in rows} == {"fake"}
+    assert "real" not in {row["verdict"] for row in rows}
+    assert (again["threshold"], again["band"][0]) == (0.0, 0.0)
+    assert again["test"]["auroc"] == own["test"]["auroc"]
+    monkeypatch.setattr(evaluating, "write_report", lambda results, _: str(results[0].metrics["threshold"]))
+    settings = replace(_asked(finished, threshold=0.25, out=tmp_path / "report"), run=None)
+    assert compare(settings, [finished]) == "0.25"  # not as the run was scored
+    for changes, words in (({"max_false_alarms": 1e-6}, "takes 999,999 "), ({"threshold": 2.0}, "from 0 to 1")):
+        with pytest.raises(UsageError, match=words):
+            _evaluate(finished, **changes)
+
+
 def test_predict_gives_the_scores_of_evaluate(
     finished: RunSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -59,14 +59,14 @@ def test_warnings_name_the_size(learnt: Familiarity) -> None:
     pixels = FACES[NEW[:4]].copy()
     pixels[3] = not_faces()["noise"][0]
     widths, heights = np.array([256, 640, 127, 260]), np.array([250, 360, 128, 256])
-    assert learnt.warnings(pixels, widths, heights) == [
+    assert learnt.warnings(learnt.strangeness(pixels), widths, heights) == [
         [],
         ["640x360: training pictures were square; crop to the face first"],
         ["127x128: training pictures had 256 pixels or more on a side"],
         [UNLIKE],
     ]
     upright = learn(178, 218)
-    assert upright.warnings(FACES[:2], np.array([300, 89]), np.array([300, 109])) == [
+    assert upright.warnings(np.zeros(2), np.array([300, 89]), np.array([300, 109])) == [
         ["300x300: training pictures were 0.82 to 0.82 times as wide as high; crop to the face first"],
         [],
     ]

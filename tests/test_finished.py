@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fakegan.errors import FakeganError
+from fakegan.evaluation.verdicts import calls
 from fakegan.runs.finished import FinishedRun, configurations, same_faces
 from fakegan.runs.folder import FACES_FILE
 from fakegan.runs.ledger import read_ledger, record
@@ -21,7 +22,9 @@ def _scores(files: tuple[str, ...] = ("a/1", "b/1"), labels: tuple[int, ...] = (
     n = len(files)
     scores = np.linspace(0.1, 0.9, n)
     sources = np.array([f.split("/")[0] for f in files])
-    return FaceScores(np.array(files), sources, np.array(labels), np.array(files), scores, scores >= 0.5)
+    return FaceScores(
+        np.array(files), sources, np.array(labels), np.array(files), scores, scores >= 0.5, calls(scores >= 0.5)
+    )
 
 
 def _run(settings: RunSettings, name: str, scored: FaceScores | None = None, store: str = "a store") -> FinishedRun:
@@ -88,11 +91,21 @@ def test_scores_come_back_as_they_were_written(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     names = np.array([f's/{i}, "x"' for i in range(20)])
     scores = rng.random(20)
-    written = FaceScores(names, np.full(20, "s"), np.arange(20) % 2, np.arange(20).astype(str), scores, scores >= 0.3)
+    said = scores >= 0.3, np.resize(["real", "unsure", "fake", "unknown"], 20)
+    written = FaceScores(names, np.full(20, "s"), np.arange(20) % 2, np.arange(20).astype(str), scores, *said)
     write_scores(tmp_path / "scores.csv", written)
     read = read_scores(tmp_path / "scores.csv")
-    for column in ("files", "sources", "labels", "groups", "scores", "called_fake"):
+    for column in ("files", "sources", "labels", "groups", "scores", "called_fake", "verdicts"):
         assert np.array_equal(getattr(read, column), getattr(written, column)), column
+
+
+def test_scores_of_before_there_were_calls_hold_them_as_verdicts(tmp_path: Path) -> None:
+    write_scores(tmp_path / "scores.csv", _scores())
+    (tmp_path / "scores.csv").write_text("file,source,label,score,verdict\na/1,a,0,0.9,fake\nb/1,b,1,0.2,real\n")
+    assert read_scores(tmp_path / "scores.csv").called_fake.tolist() == [True, False]
+    (tmp_path / "scores.csv").write_text("file,source,label,score,verdict\na/1,a,0,0.9,unsure\n")
+    with pytest.raises(FakeganError, match="damaged"):
+        read_scores(tmp_path / "scores.csv")
 
 
 @pytest.mark.parametrize("content", ["file,source\n", "file,source,label,score,verdict\na,b,c,d,e\n"])

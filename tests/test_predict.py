@@ -20,6 +20,8 @@ from fakegan.data.images import face_from_pixels
 from fakegan.data.store import FaceStore
 from fakegan.detector import Detector, sha256_bytes
 from fakegan.errors import UsageError
+from fakegan.evaluation.calibration import Validation
+from fakegan.evaluation.verdicts import CALLS
 from fakegan.runs.folder import DETECTOR_FILE
 from tests.helpers import as_zip, smooth_faces
 from tests.pictures import detector
@@ -87,13 +89,14 @@ def test_an_unreadable_file_has_a_row_and_the_rest_goes_on(run, photos, tmp_path
     code, out, err = run(detector(), tmp_path / "gone.jpg", photos, photos / "notes.txt", "--format", "csv")
     predicted = list(csv.DictReader(io.StringIO(out)))
     assert (code, len(predicted)) == (1, 9)
-    assert list(predicted[0]) == ["file", "score", "verdict", "warning", "error"]
+    assert list(predicted[0]) == ["file", "score", "call", "verdict", "warning", "error"]
     assert {Path(row["file"]).name: row["error"] for row in predicted if row["error"]} == {
         "gone.jpg": "cannot be read: No such file or directory",
         "2.png": "truncated or damaged",
         "notes.txt": NO_PICTURE,
     }
-    assert all((row["score"] == "") == bool(row["error"]) == (row["verdict"] == "") for row in predicted)
+    assert all(len({row[name] == "" for name in ("score", "call", "verdict")}) == 1 for row in predicted)
+    assert all((row["score"] == "") == bool(row["error"]) for row in predicted)
     assert "9 pictures" in err
     assert "3 not read" in err
     code, out, _ = run(detector(), photos / "notes.txt", "--grid", tmp_path / "grid.png")  # nothing can be read
@@ -108,10 +111,35 @@ def test_unsure_inside_the_band_only(run, photos, store):
     ordered = np.sort(found.scores(store.images))
     found.band, found.threshold = (float(ordered[2]), float(ordered[5])), float(ordered[3])
     code, out, err = run(found, photos, "--format", "json")
-    verdicts = [row["verdict"] for row in sorted(json.loads(out), key=lambda row: row["score"])]
+    by_score = sorted(json.loads(out), key=lambda row: row["score"])
     assert code == 0
-    assert verdicts == ["real"] * 2 + ["unsure"] * 3 + ["fake"] * 2
+    assert [row["verdict"] for row in by_score] == ["real"] * 2 + ["unsure"] * 3 + ["fake"] * 2
+    assert [row["call"] for row in by_score] == ["real"] * 3 + ["fake"] * 4
     assert f"unsure from {ordered[2]:.3f} to {ordered[5]:.3f}" in err
+
+
+def test_the_user_may_choose_the_threshold_or_a_rate_of_false_alarms(run, rows, photos, store):
+    """19 real validation faces, of which the highest scores as high as the sixth picture; all fakes above all."""
+    found = detector()
+    ordered = np.sort(found.scores(store.images))
+    scores, labels = np.append(np.linspace(0, ordered[5], 19), [1.0] * 19), np.repeat([0, 1], 19)
+    found.validation = Validation.of(scores, labels, np.arange(38).astype(str))
+    words = (found, photos, "--threshold", ordered[3])
+    assert [row["call"] for row in sorted(rows(*words), key=lambda row: row["score"])] == ["real"] * 3 + ["fake"] * 4
+    assert f"Called fake from P(fake) {ordered[3]:.3f}. " in run(*words)[1]
+    predicted = sorted(rows(found, photos, "--max-false-alarms", 0.05), key=lambda row: row["score"])
+    assert [row["call"] for row in predicted] == ["real"] * 6 + ["fake"]
+    for options, sentence in (
+        (("--max-false-alarms", 0.01), "takes 99 real validation faces"),
+        (("--max-false-alarms", 0.1, "--threshold", 0.5), "not both"),
+        (("--threshold", "nan"), "from 0 to 1"),
+        (("--threshold", "high"), "invalid float value"),
+    ):
+        code, out, err = run(found, photos, *options)
+        assert (code, out, len(err.splitlines())) == (2, "", 1)
+        assert sentence in err
+    code, _, err = run(detector(), photos, "--max-false-alarms", 0.1)
+    assert (code, "of an earlier version" in err) == (1, True)
 
 
 def test_pictures_of_training_and_pictures_unlike_them_are_warned_about(rows, photos, store):
@@ -123,15 +151,17 @@ def test_pictures_of_training_and_pictures_unlike_them_are_warned_about(rows, ph
     known, strange = rows(found, photos / "0.png", photos / "z.png")
     assert known["warning"].startswith("took part in training")
     assert strange["warning"] == f"{UNLIKE}; 128x64: training pictures were square; crop to the face first"
+    assert (strange["verdict"], strange["call"] in CALLS) == ("unknown", True)
+    assert sum(row.verdict == "unknown" for row in found.predict(faces)) <= 1
 
 
 def test_the_table_is_for_people(run, photos):
     code, out, _ = run(detector("pixels", threshold=0.0), photos)
     lines = out.splitlines()
     assert (code, len(lines)) == (0, 9)
-    assert lines[0].split() == ["P(fake)", "verdict", "picture"]
-    assert lines[1].split()[1:] == ["fake", str(photos / "0.png")]
-    assert lines[-1].startswith("7 pictures: 7 fake. Fake from P(fake) 0.000.")
+    assert lines[0].split() == ["P(fake)", "call", "verdict", "picture"]
+    assert lines[1].split()[1:] == ["fake", "fake", str(photos / "0.png")]
+    assert lines[-1].startswith("7 pictures: 7 fake. Called fake from P(fake) 0.000.")
 
 
 @any_bytes
@@ -154,7 +184,7 @@ def test_csv_keeps_the_bytes_of_names(photos, tmp_path, capfdbinary):
     sys.stdout.flush()
     written = capfdbinary.readouterr().out.decode("utf-8", "surrogateescape")
     lines = list(csv.reader(io.StringIO(written, newline="")))
-    assert [len(line) for line in lines] == [5, 5]
+    assert [len(line) for line in lines] == [6, 6]
     assert lines[1][0] == str(photos / name)
 
 

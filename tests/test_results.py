@@ -45,6 +45,17 @@ def test_seen_and_unseen_generators_have_a_line_each_and_none_together() -> None
     assert lines[-1] == "worse than guessing (AUROC below 0.5): unseen generators, new (fake, unseen)"
 
 
+def test_the_table_ends_with_how_often_verdicts_are_wrong_or_missing() -> None:
+    scores, labels = np.repeat([0.4, 0.9], 12), np.repeat([0, 1], 12)
+    said = np.array(["fake"] + ["real"] * 11 + ["fake"] * 6 + ["unsure"] * 3 + ["unknown"] * 2 + ["real"])
+    faces = (scores, labels, np.repeat(["camera", "new"], 12), np.arange(24).astype(str), 0.5)
+    lines = table(measures(*faces, learnt_from={"camera"}, verdicts=said)).splitlines()
+    assert "verdicts on real faces: 8.3% wrong, 0.0% unsure, 0.0% unknown" in lines
+    assert "verdicts on unseen fakes: 8.3% wrong, 25.0% unsure, 16.7% unknown" in lines
+    assert not any("seen fakes:" in line for line in lines[:-2])
+    assert not any(line.startswith("verdicts") for line in table(measures(*faces)).splitlines())
+
+
 @pytest.mark.parametrize("learnt_from", [None, {"camera", LONG[0]}, {"camera"}])
 def test_long_names_fit_80_columns_and_stay_apart(learnt_from: set[str] | None) -> None:
     lines = _table(learnt_from, ("camera", *LONG))
@@ -63,8 +74,11 @@ def test_names_are_shortened_in_the_middle_and_never_to_the_same() -> None:
 def test_a_name_that_is_no_utf8_is_written_as_it_was_read(tmp_path: Path) -> None:
     name = b"caf\xe9.jpg".decode(errors="surrogateescape")
     names, one = np.array([name]), np.array([1])
-    write_scores(tmp_path / "scores.csv", FaceScores(names, np.array(["a"]), one, names, one * 0.75, one == 1))
-    assert b"caf\xe9.jpg,a,1,0.75,fake" in (tmp_path / "scores.csv").read_bytes()
+    write_scores(
+        tmp_path / "scores.csv",
+        FaceScores(names, np.array(["a"]), one, names, one * 0.75, one == 1, np.array(["unsure"])),
+    )
+    assert b"caf\xe9.jpg,a,1,0.75,fake,unsure\n" in (tmp_path / "scores.csv").read_bytes()
 
 
 def test_columns_are_padded_by_the_width_that_a_terminal_gives_them() -> None:

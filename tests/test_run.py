@@ -1,6 +1,7 @@
 """Whole runs in miniature, in this process, on the generated store."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from fakegan.data.images import Equaliser
 from fakegan.data.pixels import to_unit
 from fakegan.detector import Detector, reconstruct
 from fakegan.errors import FakeganError, UsageError
-from fakegan.evaluation.calibration import fit_temperature, probability
+from fakegan.evaluation.calibration import Validation, fit_temperature, probability
 from fakegan.evaluation.metrics import choose_threshold
 from fakegan.nets.recon_error import ERROR_NORMS
 from fakegan.runs.artifacts import Reconstructions, fingerprint
@@ -53,11 +54,16 @@ def test_a_finished_run_holds_what_it_promises(finished_once: RunSettings) -> No
     assert metrics["data_fingerprint"] == faces.store.fingerprint
     assert metrics["objective"] == metrics["val"]["auroc"]["value"]
     scores = csv_rows(run_dir / "scores.csv")
-    assert list(scores[0]) == ["file", "source", "label", "score", "verdict"]
+    assert list(scores[0]) == ["file", "source", "label", "score", "call", "verdict"]
     assert [row["file"] for row in scores] == faces.store.files[faces.splits.test].tolist()  # store order
     assert {row["label"] for row in scores} == {"0", "1"}
+    low, high = metrics["band"]
     for row in scores:
-        assert row["verdict"] == ("fake" if float(row["score"]) >= metrics["threshold"] else "real")
+        score = float(row["score"])
+        assert row["call"] == ("fake" if score >= metrics["threshold"] else "real")
+        assert row["verdict"] in {"unknown", "unsure" if low <= score < high else row["call"]}
+    counted = sum((Counter(part["verdicts"]) for part in metrics["test"]["by_source"].values()), Counter())
+    assert counted == Counter(row["verdict"] for row in scores)
     for stage in ("autoencoder", "classifier"):
         assert {"best.ckpt", "last.ckpt"} == {p.name for p in (run_dir / stage / "checkpoints").iterdir()}
         assert list((run_dir / stage).glob("events.out.tfevents.*"))
@@ -71,7 +77,9 @@ def test_threshold_temperature_and_band_come_from_validation(finished_once: RunS
     assert metrics["temperature"] == pytest.approx(fit_temperature(margins, labels), rel=1e-3)
     scores = probability(margins, metrics["temperature"])
     assert metrics["threshold"] == pytest.approx(choose_threshold(scores, labels), abs=1e-4)
-    assert metrics["band"][0] <= metrics["threshold"] <= metrics["band"][1]
+    assert metrics["band"] == pytest.approx(
+        Validation.of(scores, labels, faces.store.groups[val]).band(metrics["threshold"]), abs=1e-4
+    )
 
 
 def test_flip_averaging_holds_from_validation_on(compose_settings: Compose) -> None:

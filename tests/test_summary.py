@@ -7,6 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fakegan.evaluation import plots
+from fakegan.evaluation.verdicts import calls
 from fakegan.runs.results import FaceScores
 from fakegan.stages.scoring import ScoredFaces
 from fakegan.stages.test import HPARAM_METRICS, log_test
@@ -19,7 +20,9 @@ def shown(compose_settings: Compose, monkeypatch: pytest.MonkeyPatch) -> Callabl
     monkeypatch.setattr(plots, "available", lambda: False)
     scores, labels = np.repeat([0.4, 0.9, 0.1], 12), np.repeat([0, 1, 1], 12)
     files = np.arange(36).astype(str)
-    faces = FaceScores(files, np.repeat(["camera", "known", "new"], 12), labels, files, scores, scores >= 0.5)
+    faces = FaceScores(
+        files, np.repeat(["camera", "known", "new"], 12), labels, files, scores, scores >= 0.5, calls(scores >= 0.5)
+    )
 
     def of(*learnt_from: str) -> EventAccumulator:
         tested, settings = ScoredFaces(faces, scores, 0.5, frozenset(learnt_from)), compose_settings()

@@ -108,12 +108,12 @@ class Familiarity:
 
     def warnings(
         self,
-        pixels: Pixels,
+        strangeness: Floats,  # (N,), as the method of that name gives it
         widths: npt.NDArray[np.int64],  # (N,), of the original pictures
         heights: npt.NDArray[np.int64],
     ) -> list[list[str]]:
         """Short sentences about each picture where it is unusual; mostly none."""
-        found: list[list[str]] = [[UNLIKE] if strange else [] for strange in self.strangeness(pixels) > 1]
+        found: list[list[str]] = [[UNLIKE] if strange else [] for strange in strangeness > 1]
         narrowest, widest = self.aspects
         square = narrowest > 1 / 1.01 and widest < 1.01
         usual = "square" if square else f"{narrowest:.2f} to {widest:.2f} times as wide as high"

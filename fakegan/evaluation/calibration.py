@@ -5,15 +5,20 @@ All of it is fitted on validation faces; scores are P(fake), label 1 is fake.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
-from fakegan.errors import FakeganError
-from fakegan.evaluation.intervals import Floats, Labels
+from fakegan.errors import FakeganError, UsageError
+from fakegan.evaluation.intervals import Floats, Groups, Labels
 from fakegan.evaluation.metrics import CALIBRATION_BINS, calibration_bins, require_both_classes
 
 COLDEST, HOTTEST = 0.05, 100.0  # the range of temperatures
 HALVINGS = 60  # of the interval of 1/T: beyond float64's precision
+WRONG = 0.1  # share of the faces of a class that may get the other class's verdict
+ROUNDING = 1e-9  # of sums of weights
 
 
 def probability(margins: Floats, temperature: float) -> Floats:
@@ -46,30 +51,117 @@ def fit_temperature(margins: Floats, labels: Labels) -> float:
     return 2 / (low + high)
 
 
-def choose_band(
-    scores: Floats,
-    labels: Labels,
-    threshold: float,
-    error: float = 0.1,  # share of wrong verdicts allowed on either side of the band
-) -> tuple[float, float]:
-    """The band (low, high) around the threshold inside which a verdict is "unsure"; for validation scores only.
+@dataclass(frozen=True)
+class Validation:
+    """Scores of validation faces: how often a verdict is wrong on faces like them.
 
-    `low` is the largest level below which at most `error` of the faces are fake, if both classes weigh the same;
-    `high` is the smallest level from which on at most `error` are real. low <= threshold <= high; a level with no face
-    beyond it does not count. Without such a level, low is 0.0 or high is 1.0, and `unsure` covers that whole side.
+    Split conformal prediction for each class apart (Vovk's Mondrian predictors, arXiv:1209.2673; Angelopoulos & Bates
+    2021, arXiv:2107.07511, class-conditional coverage). A face of a class lies beyond a level in at most so many of a
+    hundred cases, whatever the classifier and whatever the distribution of its scores, if it and the validation faces
+    of its class come in no special order. The probability is over validation faces and new face together; it says
+    nothing of generators, cameras and files unlike those of validation. As the faces of a group (a person, an origin)
+    are alike, a group counts once, and its faces share its weight (Lee, Barber & Willett 2023, arXiv:2306.06342).
+    """
+
+    scores: Floats  # (V,), P(fake)
+    labels: Labels  # (V,)
+    groups: npt.NDArray[np.int64]  # (V,), a number for each person or origin
+
+    def __post_init__(self) -> None:
+        shape, kinds = (len(self.scores),), (np.float64, np.int64, np.int64)
+        for column, kind in zip((self.scores, self.labels, self.groups), kinds, strict=True):
+            if column.dtype != kind or column.shape != shape:
+                raise ValueError("validation scores, labels and groups are no lists of one length")
+        if not ((self.scores >= 0) & (self.scores <= 1)).all() or set(self.labels.tolist()) != {0, 1}:
+            raise ValueError("validation scores are from 0 to 1, of both classes")
+
+    @classmethod
+    def of(cls, scores: Floats, labels: Labels, groups: Groups) -> Validation:
+        """From groups by name; a FakeganError for one class only."""
+        require_both_classes(labels)
+        return cls(scores, labels, np.unique(groups, return_inverse=True)[1].astype(np.int64))
+
+    def band(
+        self,
+        threshold: float,
+        wrong: float = WRONG,  # share of the faces of each class that may get the other class's verdict
+    ) -> tuple[float, float]:
+        """The band (low, high) around the threshold inside which a verdict is "unsure".
+
+        A fake scores below `low` with a probability of at most `wrong`, a real face at `high` or above with the same.
+        A threshold beyond these levels widens the band, so that no verdict contradicts the call. A classifier that
+        errs more seldom at its threshold has no band. With K groups of a class, its level is that of about
+        wrong - 1 / K of the faces; with fewer than 1 / wrong - 1 groups there is none: low is 0.0, or high is 1.0,
+        and `unsure` covers that whole side.
+        """
+        low, high = -self._level(-self.scores, 1, wrong), self._level(self.scores, 0, wrong)
+        return max(min(low, threshold), 0.0), min(max(float(np.nextafter(high, np.inf)), threshold), 1.0)
+
+    def threshold_at(
+        self,
+        false_alarms: float,  # share of the real faces that may be called fake
+    ) -> float:
+        """The lowest threshold that a real face reaches with a probability of at most `false_alarms`.
+
+        Raises:
+            UsageError: no share, or there are too few validation faces to know such a threshold.
+        """
+        if not 0 < false_alarms < 1:
+            raise UsageError(f"max_false_alarms must be above 0 and below 1, not {false_alarms}")
+        own = self.groups[self.labels == 0]
+        groups, needed = len(np.unique(own)), math.ceil(1 / false_alarms - 1 - ROUNDING)
+        threshold = float(np.nextafter(self._level(self.scores, 0, false_alarms), np.inf))
+        if threshold <= 1:
+            return threshold
+        what = "real validation faces" if groups == len(own) else "groups of real validation faces"
+        if groups < needed:
+            least = math.ceil(1000 / (groups + 1)) / 1000
+            raise UsageError(
+                f"max_false_alarms={false_alarms} takes {needed:,} {what} to know, and this run has {groups:,}: "
+                f"allow {least} or more, or train with more validation faces"
+            )
+        raise UsageError(
+            f"max_false_alarms={false_alarms}: too many {what} have the score 1, and no threshold is above it"
+        )
+
+    def _level(self, scores: Floats, label: int, share: float) -> float:
+        """The lowest level above which a new face of this class scores in at most this share of cases; may be inf.
+
+        Each of its K groups weighs 1 / (K + 1), and the new face, which may lie anywhere, as much.
+        """
+        own = scores[self.labels == label]
+        _, group, faces = np.unique(self.groups[self.labels == label], return_inverse=True, return_counts=True)
+        order = np.argsort(own)
+        weight = np.cumsum((1 / faces[group])[order])  # of the faces up to each score; a group weighs 1
+        reached = weight >= (1 - share) * (len(faces) + 1) - ROUNDING
+        return float(own[order][np.argmax(reached)]) if reached.any() else math.inf
+
+
+def chosen(
+    threshold: float | None,
+    max_false_alarms: float | None,  # share of the real faces, which chooses the threshold instead
+    band: tuple[float, float],  # of a detector
+    validation: Validation | None,  # of the same detector; None where its file is of an earlier version
+) -> tuple[float, tuple[float, float]]:
+    """A threshold of the user's, and the band around it.
 
     Raises:
-        FakeganError: one class only.
+        UsageError: both are given, one is out of range, or validation is too small to know such a threshold.
+        FakeganError: there are no validation scores to choose by.
     """
-    require_both_classes(labels)
-    levels = np.union1d(scores, threshold)
-    fakes, reals = np.sort(scores[labels == 1]), np.sort(scores[labels == 0])
-    fakes_below, reals_below = np.searchsorted(fakes, levels), np.searchsorted(reals, levels)
-    missed, passed = fakes_below / len(fakes), reals_below / len(reals)  # shares below each level
-    found, alarms = (len(fakes) - fakes_below) / len(fakes), (len(reals) - reals_below) / len(reals)
-    is_low = (levels <= threshold) & (missed + passed > 0) & (missed <= error * (missed + passed))
-    is_high = (levels >= threshold) & (found + alarms > 0) & (alarms <= error * (found + alarms))
-    return float(max(levels[is_low], default=0.0)), float(min(levels[is_high], default=1.0))
+    if threshold is not None and max_false_alarms is not None:
+        raise UsageError("give threshold, or max_false_alarms, which chooses it, not both")
+    if max_false_alarms is not None:
+        if validation is None:
+            raise FakeganError(
+                "this run is of an earlier version, and its detector holds no validation scores by which "
+                "max_false_alarms could choose: train it again, or give a threshold"
+            )
+        threshold = validation.threshold_at(max_false_alarms)
+    if threshold is None or not 0 <= threshold <= 1:  # also true for NaN
+        raise UsageError(f"threshold must be from 0 to 1, not {threshold}")
+    low, high = band
+    return threshold, validation.band(threshold) if validation else (min(low, threshold), max(high, threshold))
 
 
 def unsure(scores: Floats, low: float, high: float) -> npt.NDArray[np.bool_]:

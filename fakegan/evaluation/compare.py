@@ -26,7 +26,7 @@ FLIPS = 10_000
 
 @dataclass(frozen=True)
 class Scored:
-    """The scores and verdicts of one configuration, a row for each seed."""
+    """The scores and calls of one configuration, a row for each seed."""
 
     name: str
     scores: Floats  # (S, N), P(fake)
@@ -37,7 +37,7 @@ class Scored:
 class Comparison:
     """Configuration a against b: differences are a - b of means over seeds, `_holm` corrects for all the pairs.
 
-    McNemar's test is on the verdicts of the trained nets as they are. With several seeds, or several faces in a group,
+    McNemar's test is on the calls of the trained nets as they are. With several seeds, or several faces in a group,
     `p_mcnemar` comes from a test by sign flips instead.
     """
 
@@ -67,8 +67,8 @@ def compare(
 ) -> list[Comparison]:
     """Every pair of entries, in their order.
 
-    Where both of a pair have one seed, interval and p come from the resamples of faces: the verdict is on these trained
-    nets. Where one has several, the seeds' variance is added and Student's t taken: the verdict is on training again;
+    Where both of a pair have one seed, interval and p come from the resamples of faces: the answer is on these trained
+    nets. Where one has several, the seeds' variance is added and Student's t taken: the answer is on training again;
     a single seed beside them still stands for itself alone.
 
     Raises:

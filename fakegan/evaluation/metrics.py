@@ -5,6 +5,7 @@ Label 1 is fake and a score is P(fake), everywhere. A measure is {"value", "low"
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -54,6 +55,7 @@ def measures(
     *,
     uncalibrated: Floats | None = None,  # the same faces' scores before the temperature
     learnt_from: Collection[str] | None = None,  # sources that took part in training; None: not known
+    verdicts: npt.NDArray[np.str_] | None = None,  # (N,), which each source then counts
     resamples: int = 1000,
     seed: int = 0,  # of the resamples
 ) -> dict[str, Any]:
@@ -94,6 +96,7 @@ def measures(
                 "n": int((sources == source).sum()),
                 **({} if learnt_from is None else {"seen": source in learnt_from}),
                 **{name: found[source, name] for name in ("accuracy", "auroc", "mean_score")},
+                **({} if verdicts is None else {"verdicts": dict(Counter(verdicts[sources == source].tolist()))}),
             }
             for source in map(str, np.unique(sources))
         },

@@ -62,8 +62,8 @@ class _Pair:
     def outcome_words(self, verbs: dict[int, str]) -> str:
         """The question's verb for the outcome; where McNemar's test sees more than the bootstrap, that too."""
         outcome = self.comparison.outcome
-        verdicts_differ = outcome == 0 and self.comparison.p_mcnemar_holm < ALPHA
-        return f"{verbs[outcome]} by AUROC, though the verdicts differ" if verdicts_differ else verbs[outcome]
+        calls_differ = outcome == 0 and self.comparison.p_mcnemar_holm < ALPHA
+        return f"{verbs[outcome]} by AUROC, though the calls differ" if calls_differ else verbs[outcome]
 
     def numbers(self) -> str:
         """Both measures with their difference, its interval and its p-value."""
@@ -221,7 +221,7 @@ GENERALISES = Question(
     missing="Add pipeline=recon_fakes classifier=dcgan,simple_cnn",
 )
 
-DIFFERS = "Do real and fake faces differ in how they are reconstructed?"  # a question about errors, not verdicts
+DIFFERS = "Do real and fake faces differ in how they are reconstructed?"  # a question about errors, not calls
 
 
 def _reconstructed_differently(autoencoders: Sequence[Autoencoder]) -> Answer:

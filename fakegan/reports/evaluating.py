@@ -62,7 +62,7 @@ def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
             finished.append(run)
     if not finished:
         raise UsageError("none of these runs has scored faces: name finished ones")
-    if settings.data is None and not settings.sources:
+    if settings == replace(settings, data=None, sources=(), threshold=None, max_false_alarms=None):  # as scored
         results = [FinishedRun(run, run.paths.run_dir) for run in finished]
     else:
         results = [_score_again(settings, run) for run in finished]
@@ -81,6 +81,7 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
     ledger, results = _places(settings, run_dir)
     trained_with = read_metrics(run_dir / METRICS_FILE)
     detector = Detector.load(run_dir, use_device(settings.device), settings.trust)
+    detector.decide_at(settings.threshold, settings.max_false_alarms)
     log.info(f"device: {detector.described_device()}")
     faces, own = _faces(settings, trained)
     store = faces.store
@@ -106,6 +107,8 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
     scored.write(folder)
     described = ["test split" if own else f"faces of {store.path.name}"]
     described += [f"only {', '.join(settings.sources)}"] if settings.sources else []
+    if detector.threshold != trained_with["threshold"]:
+        described.append(f"called fake from {detector.threshold:.3g}, not from {trained_with['threshold']:.3g} on")
     content: dict[str, Any] = {
         "test": metrics,
         **{key: trained_with[key] for key in ("objective", "autoencoder") if key in trained_with},  # on validation

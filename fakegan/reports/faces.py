@@ -21,7 +21,7 @@ from fakegan.runs.finished import Configuration, FinishedRun
 
 PIXELS = 128  # a side of a face, at most: the page shows them no larger
 SHOWN = 6  # faces of each kind: on a phone two rows of three
-KINDS = (  # title, label, whether the verdict was fake
+KINDS = (  # title, label, whether it was called fake
     ("Wrong: real faces called fake, the surest first", REAL, True),
     ("Wrong: fake faces called real, the surest first", FAKE, False),
     ("Right: real faces called real, the surest first", REAL, False),
@@ -83,7 +83,7 @@ def mistakes(group: Group, faces: OpenedFaces, name: str) -> list[Block]:
 
 
 def _surest(group: Group, configuration: Configuration, label: int, fake: bool) -> list[tuple[str, str]]:
-    """Faces of a class that most seeds gave this verdict, the highest (or lowest) mean score first: file, caption."""
+    """Faces of a class that most seeds called so, the highest (or lowest) mean score first: file, caption."""
     faces, said, mean = group.faces, called_fake(configuration).mean(axis=0), scores(configuration).mean(axis=0)
     chosen = np.flatnonzero((faces.labels == label) & (said > 0.5 if fake else said < 0.5))
     order = np.argsort(-mean[chosen] if fake else mean[chosen], kind="stable")

@@ -104,7 +104,7 @@ def by_source(group: Group) -> list[Block]:
         "generator the same weight; the worst is the one of lowest AUROC or accuracy, over the mean of seeds."
     )
     blocks: list[Block] = [Text(words)]
-    for name, title in (("auroc", "AUROC"), ("accuracy", "Share of right verdicts")):
+    for name, title in (("auroc", "AUROC"), ("accuracy", "Share of right calls")):
         rows = []
         for c in group.configurations:
             tests = [run.metrics["test"] for run in c.runs]
@@ -199,7 +199,7 @@ def pairs(group: Group, name: str) -> list[Block]:
         "Differences are the first less the second, with 95% intervals of the paired bootstrap over groups of "
         "faces. With several seeds, what they differ by is added to the faces' variance, and Student's t taken. "
         f"Both p-values are corrected for {len(group.comparisons)} pairs by Holm's method. McNemar's test (by "
-        "random sign flips where there are several seeds, or several faces in a group) is on the verdicts of these "
+        "random sign flips where there are several seeds, or several faces in a group) is on the calls of these "
         "trained networks as they are: with few seeds it can be the surer of the two. A difference that is not "
         "significant is not shown; that is not to say that there is none."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,12 +16,12 @@ import numpy.typing as npt
 from fakegan.errors import FakeganError
 from fakegan.evaluation.intervals import Measure
 from fakegan.evaluation.metrics import judged
+from fakegan.evaluation.verdicts import CALLS, UNKNOWN, UNSURE, VERDICTS, calls
 from fakegan.runs.folder import GROUPS_FILE
 from fakegan.system.columns import width as columns
 from fakegan.system.files import csv_table, read_csv, replacing
 from fakegan.system.shell import as_override, command
 
-VERDICTS = ("real", "fake")
 NAME_WIDTH, FACES_WIDTH, CELL_WIDTH = 33, 6, 20  # columns of a terminal
 TABLE_WIDTH = NAME_WIDTH + FACES_WIDTH + 2 * CELL_WIDTH  # 79: some terminals break a line of 80
 # A run may come from elsewhere: nothing of it is read that is far larger than such a file ever is.
@@ -37,7 +38,8 @@ class FaceScores:
     labels: npt.NDArray[np.int64]  # (N,), 0 real and 1 fake
     groups: npt.NDArray[np.str_]  # (N,), identity or origin: what an interval draws
     scores: npt.NDArray[np.float64]  # (N,), P(fake)
-    called_fake: npt.NDArray[np.bool_]  # (N,), the verdict
+    called_fake: npt.NDArray[np.bool_]  # (N,), by the threshold
+    verdicts: npt.NDArray[np.str_]  # (N,), real, fake, unsure, unknown
 
     def __len__(self) -> int:
         return len(self.files)
@@ -48,12 +50,11 @@ class FaceScores:
 
 
 def write_scores(path: Path, scored: FaceScores) -> None:
-    """Write scores.csv (file, source, label: 0 real, 1 fake, score: P(fake), verdict), and groups.csv beside it."""
-    verdicts = [VERDICTS[int(fake)] for fake in scored.called_fake]
+    """Write scores.csv (label: 0 real, 1 fake; score: P(fake); call: real or fake), and groups.csv beside it."""
     scores = [f"{score:.17g}" for score in scored.scores]
-    columns = (scored.files, scored.sources, scored.labels, scores, verdicts)
+    columns = (scored.files, scored.sources, scored.labels, scores, calls(scored.called_fake), scored.verdicts)
     _write_csv(path.with_name(GROUPS_FILE), ("file", "group"), (scored.files, scored.groups))
-    _write_csv(path, ("file", "source", "label", "score", "verdict"), columns)
+    _write_csv(path, ("file", "source", "label", "score", "call", "verdict"), columns)
 
 
 def _write_csv(path: Path, header: Sequence[str], columns: Sequence[Iterable[Any]]) -> None:
@@ -70,6 +71,7 @@ def read_scores(path: Path) -> FaceScores:
             "files": [row["file"] for row in rows],
             "sources": [row["source"] for row in rows],
             "groups": [group_of[row["file"]] for row in rows],
+            "verdicts": [VERDICTS[VERDICTS.index(row["verdict"])] for row in rows],
         }
         for cells in texts.values():  # in an array each cell takes as much memory as the longest
             if len(cells) * max(map(len, cells), default=0) > _MAX_COLUMN_CHARACTERS:
@@ -78,7 +80,8 @@ def read_scores(path: Path) -> FaceScores:
             **{name: np.array(cells, dtype=np.str_) for name, cells in texts.items()},
             labels=np.array([int(row["label"]) for row in rows], dtype=np.int64),
             scores=np.array([float(row["score"]) for row in rows]),
-            called_fake=np.array([VERDICTS.index(row["verdict"]) == 1 for row in rows], dtype=bool),
+            # an older file has the call alone, and names it "verdict"
+            called_fake=np.array([CALLS.index(row.get("call", row["verdict"])) == 1 for row in rows], dtype=bool),
         )
         if not rows or not np.isin(found.labels, (0, 1)).all():
             raise ValueError("no faces, or other labels than 0 and 1")
@@ -148,6 +151,7 @@ def table(metrics: dict[str, Any]) -> str:
     lines = [_line("", "faces", "accuracy", "AUROC")]
     lines += [_line(name, str(n), _cell(accuracy), _cell(auroc)) for name, n, accuracy, auroc in rows]
     lines += _over_thresholds(parts or {"": metrics}, several=len(fakes) > 1)
+    lines += _verdicts(by_source)
     # Where an AUROC's whole interval lies below 0.5, the scores say the opposite of what they should.
     worse = [name for name, _, _, auroc in rows if auroc is not None and judged(auroc) < 0]
     if worse:
@@ -169,6 +173,21 @@ def _over_thresholds(parts: dict[str, dict[str, Any]], several: bool) -> list[st
         rows.append(("  its AUROC", [_cell(m["worst_auroc"]) for m in over]))
     head = [_line("", "", *parts)] if len(parts) > 1 else []
     return [*head, *(_line(name, "", *cells) for name, cells in rows)]
+
+
+def _verdicts(by_source: dict[str, dict[str, Any]]) -> list[str]:
+    """How often a verdict was wrong, and how often there was none, of each class; nothing for a run of before."""
+    counts = {"real faces": Counter[str](), "seen fakes": Counter[str](), "unseen fakes": Counter[str]()}
+    for m in by_source.values():
+        fakes = "seen fakes" if m.get("seen", True) else "unseen fakes"
+        counts["real faces" if m["label"] == "real" else fakes].update(m.get("verdicts", {}))
+    lines = []
+    for kind, count in counts.items():
+        found = {"wrong": count["fake" if kind == "real faces" else "real"]}
+        found |= {name: count[name] for name in (UNSURE, UNKNOWN)}
+        shares = [f"{n / count.total():.1%} {name}" for name, n in found.items() if count]
+        lines += [f"verdicts on {kind}: {', '.join(shares)}"] if shares else []
+    return lines
 
 
 def shortened(names: Iterable[str], widths: Sequence[int]) -> list[str]:

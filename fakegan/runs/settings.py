@@ -373,6 +373,8 @@ class EvaluateSettings:
     data_dir: Path  # where the built-in faces are kept
     data: DataSettings | None = None  # None: the run's own faces
     trust: tuple[str, ...] = ()  # packages whose code the files of the runs may name, [my_package]
+    threshold: float | None = None  # P(fake) from which a face is called fake; null: the run's own
+    max_false_alarms: float | None = None  # 0.01, say: of real faces at most so many may be called fake, by validation
 
     def __post_init__(self) -> None:
         trust_names(self.trust)

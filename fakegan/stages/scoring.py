@@ -42,7 +42,7 @@ class ScoredFaces:
         """The part of metrics.json that describes one split."""
         f = self.faces
         faces = (f.scores, f.labels, f.sources, f.groups, self.threshold)
-        return measures(*faces, uncalibrated=self.uncalibrated, learnt_from=self.learnt_from)
+        return measures(*faces, uncalibrated=self.uncalibrated, learnt_from=self.learnt_from, verdicts=f.verdicts)
 
     def pictures(self) -> dict[str, Any]:
         """Figures by name: ROC, confusion, histogram, reliability."""
@@ -87,9 +87,10 @@ def _scored(
     detector: Detector, images: RowArray, rows: Rows, what: str, files: Any, sources: Any, labels: Any, groups: Any
 ) -> ScoredFaces:
     with tqdm(total=len(rows), desc=f"scoring {what}", mininterval=0.5, disable=quiet() or None) as bar:
-        margins = detector.margins(images, rows, bar.update)
+        margins, strangeness = detector.margins_and_strangeness(images, rows, bar.update)
     scores = probability(margins, detector.temperature)
-    faces = FaceScores(files, sources, labels, groups, scores, scores >= detector.threshold)
+    said = scores >= detector.threshold, detector.verdicts(scores, strangeness)
+    faces = FaceScores(files, sources, labels, groups, scores, *said)
     return ScoredFaces(faces, probability(margins, 1.0), detector.threshold)
 
 

@@ -12,7 +12,7 @@ from fakegan.data.arrays import Rows, at_once
 from fakegan.data.batches import FaceBatches, StoreOrder, on_device
 from fakegan.data.familiarity import Familiarity
 from fakegan.detector import BATCH, Detector, NetSpec, sha256_bytes
-from fakegan.evaluation.calibration import choose_band, fit_temperature, probability
+from fakegan.evaluation.calibration import Validation, fit_temperature, probability
 from fakegan.evaluation.metrics import choose_threshold
 from fakegan.evaluation.roc import auroc
 from fakegan.labels import FAKE, REAL
@@ -143,7 +143,8 @@ def _write_detector(run: Run, spec: NetSpec) -> None:
     detector.temperature = fit_temperature(margins, labels)
     scores = probability(margins, detector.temperature)
     detector.threshold = choose_threshold(scores, labels)
-    detector.band = choose_band(scores, labels, detector.threshold)
+    detector.validation = Validation.of(scores, labels, examples.groups[examples.val])
+    detector.band = detector.validation.band(detector.threshold)
     detector.save(run.folder / DETECTOR_FILE)
 
 

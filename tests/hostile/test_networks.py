@@ -9,6 +9,7 @@ import torch
 
 from fakegan.data.familiarity import Familiarity
 from fakegan.detector import Detector
+from fakegan.evaluation.calibration import Validation
 from fakegan.nets.autogan import AutoGAN
 from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.runs.folder import DETECTOR_FILE
@@ -23,7 +24,8 @@ def detector_file(tmp_path: Path) -> Path:
     """A detector of reconstructions, whole."""
     sides, rows = np.full(40, 64), np.arange(40)
     familiarity = Familiarity.learn(smooth_faces(40, np.random.default_rng(1)), sides, sides, rows[:20], rows[20:])
-    detector(familiarity=familiarity).save(tmp_path / DETECTOR_FILE)
+    validation = Validation(np.full(40, 0.5), rows % 2, rows)
+    detector(familiarity=familiarity, validation=validation).save(tmp_path / DETECTOR_FILE)
     assert Detector.load(tmp_path).view_name == "reconstruction"
     return tmp_path / DETECTOR_FILE
 
@@ -51,6 +53,10 @@ MISFITS: dict[str, list[Any]] = {  # by place in detector.pt
     "temperature": ["hot", 0.0, 10**400],
     "threshold": [float("nan")],
     "band": [[0.5], [0.6, 0.4]],
+    "validation": [[1], {}],
+    "validation/scores": [torch.zeros(5, dtype=torch.float64), torch.full((40,), torch.nan, dtype=torch.float64)],
+    "validation/labels": [torch.zeros(40, dtype=torch.int64), torch.zeros(40)],
+    "validation/groups": ["alone"],
     "flip_average": [None, 1, "yes"],
     "seen": [[1], torch.zeros(5, 32, dtype=torch.uint8), torch.zeros(0, 31, dtype=torch.uint8)],  # 5 have no labels
     "seen_labels": [torch.zeros(0)],
@@ -75,7 +81,7 @@ def test_a_detector_whose_parts_do_not_fit_is_one_sentence(detector_file: Path, 
 
 def test_a_detector_without_one_of_its_keys_is_one_sentence(detector_file: Path) -> None:
     whole = load_checkpoint(detector_file)
-    for key in set(whole) - {"fakegan", "flip_average"}:
+    for key in set(whole) - {"fakegan", "flip_average", "validation"}:
         save_checkpoint({k: v for k, v in whole.items() if k != key}, detector_file)
         refused(lambda: Detector.load(detector_file.parent), DETECTOR_FILE)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fakegan.data.sheets import png
+from fakegan.evaluation.verdicts import calls
 from fakegan.reports import reconstruction as report_reconstruction
 from fakegan.runs import ledger, results
 from fakegan.runs.folder import STATUS_FILE
@@ -38,7 +39,7 @@ def test_metrics_far_larger_than_any_are_not_read(tmp_path: Path, monkeypatch: p
 def scores(path: Path, *names: str) -> Path:
     """A table of scores of two faces."""
     files, labels = np.array(names), np.array([0, 1])
-    write_scores(path, FaceScores(files, files, labels, files, labels / 2, labels == 1))
+    write_scores(path, FaceScores(files, files, labels, files, labels / 2, labels == 1, calls(labels == 1)))
     assert len(read_scores(path)) == 2
     return path
 
