@@ -22,11 +22,13 @@ from fakegan.labels import CLASS_NAMES, FAKE, REAL
 from fakegan.reports.write import write_report
 from fakegan.runs.began import fingerprint_at_start
 from fakegan.runs.finished import LEARNT_FROM, SCORED, FinishedRun, learnt_from, same_faces
-from fakegan.runs.folder import EVALUATIONS_FOLDER, LEDGER_FILE, METRICS_FILE, REPORTS_FOLDER
+from fakegan.runs.folder import EVALUATIONS_FOLDER, LEDGER_FILE, METRICS_FILE, REPORTS_FOLDER, ROBUSTNESS_FILE
 from fakegan.runs.ledger import command, record
 from fakegan.runs.results import TABLE_WIDTH, read_metrics, table, write_metrics
+from fakegan.runs.robustness import read_robustness
 from fakegan.runs.settings import EvaluateSettings, RunSettings
 from fakegan.stages.examples import own_faces
+from fakegan.stages.robustness import Subject, draw, robust
 from fakegan.stages.scoring import detector_values, joined, score
 from fakegan.system.devices import use_device
 from fakegan.system.files import entries, new_folder, why_not_writable
@@ -39,8 +41,9 @@ def evaluate(settings: EvaluateSettings, trained: RunSettings) -> str:
     _refuse_taken(settings.out)
     result = _score_again(settings, trained)
     scored = textwrap.fill(result.scored, TABLE_WIDTH)
-    shown = table(result.metrics["test"])
-    return f"{trained.paths.run_dir}:\n{scored}\n{shown}\nresults: {result.folder}"
+    robustness = read_robustness(result.folder)
+    shown = [table(result.metrics["test"]), *([] if robustness is None else robustness.lines())]
+    return "\n".join([f"{trained.paths.run_dir}:", scored, *shown, f"results: {result.folder}"])
 
 
 def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
@@ -62,7 +65,7 @@ def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
             finished.append(run)
     if not finished:
         raise UsageError("none of these runs has scored faces: name finished ones")
-    if settings.data is None and not settings.sources:
+    if settings.data is None and not settings.sources and not settings.robustness:
         results = [FinishedRun(run, run.paths.run_dir) for run in finished]
     else:
         results = [_score_again(settings, run) for run in finished]
@@ -91,6 +94,7 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
         record(ledger, own_test_faces, store.fingerprint)
     if not len(rows):
         raise FakeganError(f"{store.path} holds no face that {run_dir} has not seen in training")
+    subjects = [Subject.of(store, rows, settings.originals)]
     parts = [score(detector, store, rows, f"faces of {store.path.name}")]
     lacking = [label for label in (REAL, FAKE) if not (store.labels[rows] == label).any()]
     if lacking and not own:  # the run's own test faces of the other class: one class alone makes no test
@@ -98,12 +102,16 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
         other = mine.splits.test[mine.store.labels[mine.splits.test] == lacking[0]]
         other, _ = _rows_to_score(detector, mine.store, other, own=True)
         record(ledger, len(other), mine.store.fingerprint)
+        subjects.append(Subject.of(mine.store, other, settings.originals))
         parts.append(score(detector, mine.store, other, f"own {name} test faces"))
         notes.append(f"no {name} faces to score there: the run's own {len(other)} {name} test faces stand in")
     scored = replace(joined(parts), learnt_from=learnt_from(trained_with))
     metrics = scored.measures()
     folder = results or new_folder(ledger / EVALUATIONS_FOLDER / store.path.name)
     scored.write(folder)
+    if settings.robustness:
+        write_metrics(folder / ROBUSTNESS_FILE, robust(detector, subjects, scored))
+        draw(folder)
     described = ["test split" if own else f"faces of {store.path.name}"]
     described += [f"only {', '.join(settings.sources)}"] if settings.sources else []
     content: dict[str, Any] = {

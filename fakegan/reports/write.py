@@ -10,7 +10,7 @@ from pathlib import Path
 
 import fakegan
 from fakegan.errors import FakeganError
-from fakegan.reports import faces, reconstruction, tables
+from fakegan.reports import faces, reconstruction, robustness, tables
 from fakegan.reports.answers import answers
 from fakegan.reports.groups import Group, group_letter, grouped, of_seeds
 from fakegan.reports.numbers import measured, over, p_words
@@ -51,6 +51,7 @@ def write_report(runs: Sequence[FinishedRun], folder: Path) -> str:
         chapters += _of_group(group, group_letter(i).lower() if len(groups) > 1 else "")
     called = {run.folder: c.name for group in groups for c in group.configurations for run in c.runs}
     chapters += [
+        ("Robustness", robustness.chapter(runs, called)),
         ("Reconstructions", reconstruction.chapter(autoencoders)),
         ("Data", faces.data(runs)),
         ("Runs and versions", [*tables.provenance(runs, called), Text(f"This report: {command()}")]),

@@ -19,12 +19,15 @@ from fakegan.evaluation.error_plots import rendered
 from fakegan.evaluation.metrics import seen_and_unseen
 from fakegan.labels import FAKE, REAL
 from fakegan.runs.finished import LEARNT_FROM
-from fakegan.runs.folder import METRICS_FILE, RECONSTRUCTED_FOLDER, TEST_FOLDER, VALIDATION_FOLDER
+from fakegan.runs.folder import METRICS_FILE, RECONSTRUCTED_FOLDER, ROBUSTNESS_FILE, TEST_FOLDER, VALIDATION_FOLDER
 from fakegan.runs.ledger import command, record
 from fakegan.runs.results import write_metrics
+from fakegan.runs.robustness import read_robustness
 from fakegan.runs.settings import RunSettings
 from fakegan.stages.examples import RECONSTRUCTED
 from fakegan.stages.reconstruct import LiveReconstructions
+from fakegan.stages.robustness import Subject, robust
+from fakegan.stages.robustness import figures as robustness_figures
 from fakegan.stages.scoring import ScoredFaces, chosen, detector_values, score, score_examples, score_reconstructed
 from fakegan.stages.stage import Run, Stage
 from fakegan.stages.train_autoencoder import autoencoder_metrics
@@ -70,6 +73,7 @@ def _tested(run: Run) -> dict[str, Any]:
     known = int(detector.knows(store.sha256[rows]).sum())
     if known:
         raise FakeganError(f"{known} test faces took part in training: the store has changed since; start a new run")
+    subjects = [Subject.of(store, rows, settings.test.originals)] if settings.test.robustness else []
     log.info("test: scoring %d faces", len(rows))
     record(run.folder, len(rows), store.fingerprint)
     learnt_from = np.unique(examples.sources[np.concatenate([examples.train, examples.val])]).tolist()
@@ -86,6 +90,8 @@ def _tested(run: Run) -> dict[str, Any]:
         content["autoencoder"] = autoencoder_metrics(run.autoencoder)
     content |= {**detector_values(detector, store), LEARNT_FROM: learnt_from}
     tested.write(run.folder, TEST_FOLDER)
+    if subjects:
+        write_metrics(run.folder / ROBUSTNESS_FILE, robust(detector, subjects, tested))
     log_test(settings, content, tested)
     return content
 
@@ -109,6 +115,10 @@ def log_test(
     histograms = {"score_real": f.labels == REAL}
     histograms |= {f"score_{kind}_fake": among & fake for kind, among in kinds.items()} or {"score_fake": fake}
     figures = tested.pictures() if plots.available() else {}
+    robustness = read_robustness(settings.paths.run_dir) if settings.test.robustness else None
+    if robustness is not None:
+        finals |= {f"test/{name}": value for name, value in robustness.headline().items()}
+        figures |= robustness_figures(robustness) if plots.available() else {}
     pictures = {name: rendered(figure) for name, figure in figures.items()}
     with stage_loggers(settings, settings.paths.run_dir / TEST_FOLDER) as loggers:
         for logger in loggers:
@@ -117,6 +127,8 @@ def log_test(
                 log_histogram(logger, f"test/{name}", f.scores[own])
             for name, picture in pictures.items():
                 log_picture(logger, f"test/{name}", picture, 0)
+            for step, values in enumerate([] if robustness is None else robustness.steps()):
+                logger.log_metrics({f"test/{name}": value for name, value in values.items()}, step)
 
 
 TEST = Stage("test", test, on_rank_0=True)
