@@ -154,7 +154,7 @@ class Kind:
 
 
 KINDS = {
-    "jpeg": Kind(_as_jpeg, (95, 80, 65, 50, 30), "quality", 100),
+    "jpeg": Kind(_as_jpeg, (95, 80, 65, 50, 30), "quality; 100: not saved", 100),
     "resize": Kind(_resized, (0.9, 0.75, 0.6, 0.5, 0.35), "share of the side, and back", 1),
     "blur": Kind(_blurred, (0.5, 0.75, 1, 1.5, 2), "standard deviation, pixels", 0),
     "noise": Kind(_noisy, (2, 4, 8, 12, 16), "standard deviation, levels", 0),
@@ -162,5 +162,5 @@ KINDS = {
     "contrast": Kind(_contrasted, (0.5, 0.75, 1.25, 1.5, 2), "factor", 1),
     "crop": Kind(_cropped, (0.95, 0.9, 0.85, 0.8, 0.7), "share of the side kept", 1),
     "shift": Kind(_shifted, (0.02, 0.04, 0.06, 0.09, 0.12), "share of the side", 0),
-    "mirror": Kind(_mirrored, (1,), "", 0),
+    "mirror": Kind(_mirrored, (1,), "1: mirrored", 0),
 }

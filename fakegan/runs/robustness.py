@@ -15,8 +15,8 @@ MEASURES = {  # of a setting: its AUROC by which faces are degraded, and the rig
     "both": "AUROC, both classes degraded",
     "reals": "AUROC, reals alone degraded",
     "fakes": "AUROC, fakes alone degraded",
-    "real_accuracy": "real called real",
-    "fake_accuracy": "fake called fake",
+    "real_accuracy": "degraded reals called real",
+    "fake_accuracy": "degraded fakes called fake",
 }
 ALL = "all"  # the part with every generator, where not some were seen in training and others not
 WORDS = {"both": "both classes", "reals": "reals only", "fakes": "fakes only"}  # which faces are degraded

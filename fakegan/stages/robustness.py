@@ -87,7 +87,7 @@ def _degraded(
 
 
 def _changed(kind: Kind, strength: float, pixels: Any, keys: torch.Tensor) -> npt.NDArray[np.uint8]:
-    on_device = torch.from_numpy(np.ascontiguousarray(pixels)).to(keys.device)
+    on_device = torch.tensor(pixels, device=keys.device)
     changed: npt.NDArray[np.uint8] = kind(on_device, strength, keys).cpu().numpy()
     return changed
 
@@ -127,7 +127,7 @@ def figures(found: Robustness) -> dict[str, Figure]:
         aurocs = {f"{words} degraded": curve(part, side) for side, words in WORDS.items()}
         right = {MEASURES[of]: curve(part, of) for of in MEASURES if of not in WORDS}
         shown[f"robustness{end}_auroc"] = curves(aurocs, f"AUROC{where}")
-        shown[f"robustness{end}_right"] = curves(right, f"Right verdicts on degraded faces{where}")
+        shown[f"robustness{end}_right"] = curves(right, f"Right verdicts{where}")
     return shown
 
 
