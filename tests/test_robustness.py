@@ -17,16 +17,18 @@ from fakegan.data.pixels import to_uint8, to_unit
 from fakegan.data.store import FaceStore
 from fakegan.detector import Detector
 from fakegan.errors import FakeganError, UsageError
+from fakegan.evaluation import plots
 from fakegan.evaluation.robustness import robustness
 from fakegan.evaluation.roc import auroc
 from fakegan.reports.evaluating import evaluate
+from fakegan.reports.robustness import _pictures
 from fakegan.reports.write import write_report
 from fakegan.runs.ledger import read_ledger
 from fakegan.runs.results import read_scores, write_metrics
 from fakegan.runs.robustness import MEASURES, measure, read_robustness
 from fakegan.runs.settings import EvaluateSettings, RunSettings
 from fakegan.stages import run as stages
-from fakegan.stages.robustness import SETTINGS, Subject, degraded_scores
+from fakegan.stages.robustness import SETTINGS, Subject, _degraded, curve, curves, degraded_scores
 from tests.conftest import Compose, Finish
 from tests.helpers import compose_run, csv_rows, encode, fill, picture, refusal, run_of, snapshot
 from tests.pages import parse_html
@@ -155,8 +157,6 @@ def test_originals_are_degraded_before_the_resize(pictured: FaceStore, finished_
     detector, rows = Detector.load(finished_once.paths.run_dir), np.arange(8)
     originals = Originals(pictured, rows)
     assert [p.shape for p in originals[rows]] == [(90, 90, 3)] * 8
-    from fakegan.stages.robustness import _degraded
-
     same = _degraded(replace(KINDS["mirror"], change=lambda faces, *_: faces), 1, originals[rows], _keys(8), detector)
     assert np.array_equal(same, pictured.images)
     of_files, of_faces = (
@@ -229,22 +229,39 @@ def _with_robustness(finish: Finish, *overrides: str) -> Any:
     return run
 
 
-def test_the_report_shows_runs_side_by_side(finish: Finish, tmp_path: Path) -> None:
+def test_the_report_shows_runs_side_by_side(finish: Finish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = [_with_robustness(finish, "pipeline=classify", f"augment={name}") for name in ("none", "light")]
-    write_report([*runs, finish("pipeline=recon_classify")], tmp_path / "report")
+    parts = {f"run {i}": found.parts["all"] for i, run in enumerate(runs) if (found := read_robustness(run.folder))}
+    few = {name: replace(part, settings=part.settings[:7]) for name, part in parts.items()}
+    pictures = _pictures(few, "robustness_0")
+    assert [p.name for p in pictures] == [f"robustness_0_0_{of}" for of in MEASURES]
+    assert pictures[1].alt == "AUROC, reals alone degraded: run 0, run 1"
+    monkeypatch.setattr(plots, "available", lambda: False)
+    write_report([*runs, finish("pipeline=recon_error")], tmp_path / "report")
     page = parse_html((tmp_path / "report" / "report.html").read_text())
     assert "test split: the store's pixels degraded" in page.text
-    found = read_robustness(runs[1].folder)
-    assert found is not None
-    worst = found.parts["all"].worst
-    assert f"{worst.kind} {worst.strength:g}, " in page.text
-    pictures = {p.name for p in (tmp_path / "report" / "report_pictures").glob("robustness_*")}
-    assert pictures == {f"robustness_0_0_{of}.png" for of in MEASURES}
-    alt = next(image["alt"] for image in page.all("img") if "reals alone" in (image["alt"] or ""))
-    assert alt == "AUROC, reals alone degraded: classify · simple_cnn, classify · simple_cnn · light"
+    for part in parts.values():
+        assert f"{part.worst.kind} {part.worst.strength:g}, " in page.text
     (runs[0].folder / "robustness.json").write_text('{"originals": false, "parts": {"all": {"n_real": 3}}}')
     with pytest.raises(FakeganError, match=r"robustness\.json is damaged .*score the run again with robustness=true"):
         write_report(runs, tmp_path / "again")
+
+
+def test_curves_begin_with_the_faces_as_they_are(finish: Finish) -> None:
+    run = _with_robustness(finish, "pipeline=classify")
+    found = read_robustness(run.folder)
+    assert found is not None
+    part = found.parts["all"]
+    both = curve(part, "both")
+    assert both["jpeg"][0] == (100, *vars(part.clean.auroc).values())
+    figure = curves({"$a_{": {kind: both[kind] for kind in ("jpeg", "crop")}}, "AUROC")
+    line = figure.axes[1].lines[0]
+    assert line.get_xdata().tolist() == [0.7, 0.8, 0.85, 0.9, 0.95, 1]
+    assert line.get_ydata()[-1] == part.clean.auroc.value
+    figure.draw_without_rendering()
+    box = figure.get_tightbbox()
+    assert figure.get_figwidth() == 4.8
+    assert 0 <= box.x0 < box.x1 <= 4.8
 
 
 @pytest.mark.slow
