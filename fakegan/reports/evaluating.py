@@ -89,12 +89,12 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
     store = faces.store
     rows = faces.splits.test if own else np.arange(len(store))
     rows, notes = _rows_to_score(detector, store, _of_sources(settings.sources, store, rows), own)
+    subjects = [Subject.of(store, rows, settings.originals)]
     own_test_faces = len(rows) if own else _own_test_faces(trained, store, rows)
     if own_test_faces:
         record(ledger, own_test_faces, store.fingerprint)
     if not len(rows):
         raise FakeganError(f"{store.path} holds no face that {run_dir} has not seen in training")
-    subjects = [Subject.of(store, rows, settings.originals)]
     parts = [score(detector, store, rows, f"faces of {store.path.name}")]
     lacking = [label for label in (REAL, FAKE) if not (store.labels[rows] == label).any()]
     if lacking and not own:  # the run's own test faces of the other class: one class alone makes no test
