@@ -21,14 +21,15 @@ from fakegan.evaluation import plots
 from fakegan.evaluation.robustness import robustness
 from fakegan.evaluation.roc import auroc
 from fakegan.reports.evaluating import evaluate
-from fakegan.reports.robustness import _pictures
+from fakegan.reports.render import Gallery
+from fakegan.reports.robustness import pictures
 from fakegan.reports.write import write_report
 from fakegan.runs.ledger import read_ledger
 from fakegan.runs.results import read_scores, write_metrics
-from fakegan.runs.robustness import MEASURES, measure, read_robustness
+from fakegan.runs.robustness import MEASURES, read_robustness
 from fakegan.runs.settings import EvaluateSettings, RunSettings
 from fakegan.stages import run as stages
-from fakegan.stages.robustness import SETTINGS, Subject, _degraded, curve, curves, degraded_scores
+from fakegan.stages.robustness import SETTINGS, Subject, curves, degraded, degraded_scores
 from tests.conftest import Compose, Finish
 from tests.helpers import compose_run, csv_rows, encode, fill, picture, refusal, run_of, snapshot
 from tests.pages import parse_html
@@ -83,17 +84,16 @@ def test_aurocs_of_each_side_and_drops_by_hand() -> None:
     """Two reals below two fakes. Kind a lifts the reals: to the fakes' middle, then above all; b sinks one fake."""
     labels, groups = np.array([0, 0, 1, 1]), np.array(list("pqrs"))
     clean = np.array([0.1, 0.2, 0.6, 0.8])
-    degraded = np.array([[0.7, 0.2, 0.6, 0.8], [0.9, 0.85, 0.6, 0.8], [0.1, 0.2, 0.6, 0.15]])
-    found = robustness(clean, degraded, [("a", 1), ("a", 2), ("b", 1)], labels, groups, 0.5, resamples=50)
-    assert found["clean"]["auroc"]["value"] == 1
-    rows = [{side: m["value"] for side, m in row["auroc"].items()} for row in found["settings"]]
-    assert rows == [
-        {"both": 0.75, "reals": 0.75, "fakes": 1},
-        {"both": 0, "reals": 0, "fakes": 1},
-        {"both": 0.75, "reals": 1, "fakes": 0.75},
+    of_settings = np.array([[0.7, 0.2, 0.6, 0.8], [0.9, 0.85, 0.6, 0.8], [0.1, 0.2, 0.6, 0.15]])
+    found = robustness(clean, of_settings, [("a", 1), ("a", 2), ("b", 1)], labels, groups, 0.5, resamples=50)
+    rows = [found["clean"], *found["settings"]]
+    assert [(row["kind"], row["strength"]) for row in rows] == [("none", 0), ("a", 1), ("a", 2), ("b", 1)]
+    assert [[m["value"] for m in row["measures"].values()] for row in rows] == [
+        [1, 1, 1, 1, 1],
+        [0.75, 0.75, 1, 0.5, 1],
+        [0, 0, 1, 0, 1],
+        [0.75, 1, 0.75, 1, 0.5],
     ]
-    assert [row["real_accuracy"]["value"] for row in found["settings"]] == [0.5, 0, 1]
-    assert [row["fake_accuracy"]["value"] for row in found["settings"]] == [1, 1, 0.5]
     drops = {side: m["value"] for side, m in found["mean_drop"].items()}
     assert drops == pytest.approx({"both": 0.4375, "reals": 0.3125, "fakes": 0.125})  # (.625 + .25) / 2, ...
     worst = found["worst"]
@@ -115,10 +115,10 @@ def test_evaluating_scores_each_degraded_face_and_overwrites_nothing(finished: R
     assert len(SETTINGS) == 41
     store, rows = run_of(finished).faces.store, run_of(finished).faces.splits.test
     scores, clean = Detector.load(run_dir).scores(store.images[rows][:, :, ::-1]), read_scores(run_dir / "scores.csv")
-    mirror, labels = part.kinds()["mirror"][0], store.labels[rows]
-    assert mirror.auroc.both.value == pytest.approx(auroc(scores, labels))
-    assert mirror.auroc.fakes.value == pytest.approx(auroc(np.where(labels == 1, scores, clean.scores), labels))
-    assert part.clean.auroc.value == pytest.approx(auroc(clean.scores, labels))
+    mirror, labels = part.kinds()["mirror"][1], store.labels[rows]
+    assert mirror.measures["both"].value == pytest.approx(auroc(scores, labels))
+    assert mirror.measures["fakes"].value == pytest.approx(auroc(np.where(labels == 1, scores, clean.scores), labels))
+    assert part.clean.measures["both"].value == pytest.approx(auroc(clean.scores, labels))
     assert f"worst               {part.worst}" in printed
 
 
@@ -132,12 +132,11 @@ def test_a_run_is_tested_degraded_at_its_end(compose_settings: Compose, capsys: 
     assert {name: part.generators for name, part in found.parts.items()} == {"seen": ("gan_a",), "unseen": ("gan_b",)}
     assert "\n unseen generators:\n  both classes, mean  " in capsys.readouterr().out
     metrics = json.loads((settings.paths.run_dir / "metrics.json").read_text())["test"]
-    assert metrics["seen"]["auroc"]["value"] == found.parts["seen"].clean.auroc.value
+    assert metrics["seen"]["auroc"]["value"] == found.parts["seen"].clean.measures["both"].value
     logged = csv_rows(settings.paths.run_dir / "test" / "metrics.csv")
     blur = {row["step"]: row["test/unseen/robustness/blur/reals"] for row in logged}
-    expected = [found.parts["unseen"].clean, *found.parts["unseen"].kinds()["blur"]]
-    for step, of in enumerate(expected):
-        assert float(blur[str(step)]) == pytest.approx(measure(of, "reals").value)
+    for step, setting in enumerate(found.parts["unseen"].kinds()["blur"]):
+        assert float(blur[str(step)]) == pytest.approx(setting.measures["reals"].value)
     assert any(row.get("test/seen/robustness/mean_drop") for row in logged)
     assert settings.repeats(compose_settings(*words[:3]))
 
@@ -155,13 +154,11 @@ def pictured(tmp_path: Path, prepared: Callable[..., FaceStore]) -> FaceStore:
 def test_originals_are_degraded_before_the_resize(pictured: FaceStore, finished_once: RunSettings) -> None:
     """A picture as it was becomes the store's face; blurred by a pixel of its own it is sharper than a blurred face."""
     detector, rows = Detector.load(finished_once.paths.run_dir), np.arange(8)
+    unchanged, by = replace(KINDS["mirror"], change=lambda faces, *_: faces), (_keys(8), pictured.geometry)
     originals = Originals(pictured, rows)
     assert [p.shape for p in originals[rows]] == [(90, 90, 3)] * 8
-    same = _degraded(replace(KINDS["mirror"], change=lambda faces, *_: faces), 1, originals[rows], _keys(8), detector)
-    assert np.array_equal(same, pictured.images)
-    of_files, of_faces = (
-        _degraded(KINDS["blur"], 2, pixels, _keys(8), detector) for pixels in (originals[rows], pictured.images[rows])
-    )
+    assert np.array_equal(degraded(unchanged, 1, originals[rows], *by), pictured.images)
+    of_files, of_faces = (degraded(KINDS["blur"], 2, p[rows], *by) for p in (originals, pictured.images))
     away = [np.abs(out.astype(float) - pictured.images).mean() for out in (of_files, of_faces)]
     assert 0 < away[0] < 0.9 * away[1]
     scores = [degraded_scores(detector, [Subject.of(pictured, rows, originals=o)]) for o in (True, False)]
@@ -186,7 +183,7 @@ def test_originals_that_are_not_what_they_were(pictured: FaceStore, tmp_path: Pa
     with pytest.raises(UsageError, match=r"camera is no longer there"):
         Originals(pictured, rows)
     older = replace(pictured, manifest={})
-    with pytest.raises(UsageError, match="does not know where its original pictures are: prepare it again, or leave"):
+    with pytest.raises(UsageError, match="where its original pictures are: prepare the store again, or leave"):
         Originals(older, rows)
     with pytest.raises(FakeganError, match="places of its originals are damaged"):
         Originals(replace(pictured, manifest={"originals": {"gan": {"path": 3}}}), rows)
@@ -233,9 +230,10 @@ def test_the_report_shows_runs_side_by_side(finish: Finish, tmp_path: Path, monk
     runs = [_with_robustness(finish, "pipeline=classify", f"augment={name}") for name in ("none", "light")]
     parts = {f"run {i}": found.parts["all"] for i, run in enumerate(runs) if (found := read_robustness(run.folder))}
     few = {name: replace(part, settings=part.settings[:7]) for name, part in parts.items()}
-    pictures = _pictures(few, "robustness_0")
-    assert [p.name for p in pictures] == [f"robustness_0_0_{of}" for of in MEASURES]
-    assert pictures[1].alt == "AUROC, reals alone degraded: run 0, run 1"
+    (gallery,) = pictures(few, "robustness_0")
+    assert isinstance(gallery, Gallery)
+    assert [figure.name for figure in gallery.figures] == [f"robustness_0_0_{of}" for of in MEASURES]
+    assert gallery.figures[1].alt == "AUROC, reals only degraded: run 0, run 1"
     monkeypatch.setattr(plots, "available", lambda: False)
     write_report([*runs, finish("pipeline=recon_error")], tmp_path / "report")
     page = parse_html((tmp_path / "report" / "report.html").read_text())
@@ -252,12 +250,12 @@ def test_curves_begin_with_the_faces_as_they_are(finish: Finish) -> None:
     found = read_robustness(run.folder)
     assert found is not None
     part = found.parts["all"]
-    both = curve(part, "both")
-    assert both["jpeg"][0] == (100, *vars(part.clean.auroc).values())
-    figure = curves({"$a_{": {kind: both[kind] for kind in ("jpeg", "crop")}}, "AUROC")
+    settings = tuple(setting for setting in part.settings if setting.kind in {"jpeg", "crop"})
+    figure = curves({"$a_{": (replace(part, settings=settings), "both")}, "AUROC")
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [30, 50, 65, 80, 95, 100]
     line = figure.axes[1].lines[0]
     assert line.get_xdata().tolist() == [0.7, 0.8, 0.85, 0.9, 0.95, 1]
-    assert line.get_ydata()[-1] == part.clean.auroc.value
+    assert line.get_ydata()[-1] == part.clean.measures["both"].value
     figure.draw_without_rendering()
     box = figure.get_tightbbox()
     assert figure.get_figwidth() == 4.8

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from fakegan.data.arrays import Rows
@@ -15,16 +13,8 @@ from fakegan.errors import FakeganError, UsageError
 
 PLACES = "originals"  # in a store's manifest: by the beginning of names in the store, the path and a folder inside
 MOST = 512  # pixels a side: a larger original is reduced to it first, as on its way through the web
-
-
-@dataclass(frozen=True)
-class _File:
-    """One picture, and where it was when the store was made."""
-
-    container: Container
-    name: str  # in the container
-    sha256: str  # of its bytes then
-    side: int  # pixels of its square, at most `MOST`
+_CURE = "put the original pictures back, or leave out originals=true"
+_AGAIN = "prepare the store again, or leave out originals=true"
 
 
 class Originals:
@@ -35,65 +25,58 @@ class Originals:
     """
 
     def __init__(self, store: FaceStore, rows: Rows) -> None:
-        found = _places_of(store)
-        listed: dict[str, tuple[Container, frozenset[str]]] = {}
-        self.geometry = store.geometry
-        self.files: dict[int, _File] = {}
+        self.store = store
+        self.places = _places(store)
+        self.containers: dict[str, Container] = {}
+        names: dict[str, set[str]] = {}
         for row in rows.tolist():
-            file = str(store.files[row])
-            prefix = max((p for p in found if file.startswith(f"{p}/")), key=len, default=None)
-            if prefix is None:
-                raise UsageError(f"{store.path} does not know where the original of {file} is: prepare the store again")
-            if prefix not in listed:
-                listed[prefix] = _opened(store, found[prefix])
-            container, names = listed[prefix]
-            name = file.removeprefix(f"{prefix}/")
-            if name not in names:
-                raise _gone(store, f"{name} is no longer in {found[prefix]['path']}")
-            side = min(int(store.widths[row]), int(store.heights[row]), MOST)
-            self.files[row] = _File(container, name, str(store.sha256[row]), side)
+            prefix, name = self._place(row)
+            if prefix not in names:
+                self.containers[prefix] = self._opened(prefix)
+                names[prefix] = {name for name, other in self.containers[prefix].entries() if not other}
+            if name not in names[prefix]:
+                raise UsageError(f"{store.path}: {name} is no longer in {self.places[prefix]['path']}; {_CURE}")
 
     def __getitem__(self, rows: Rows) -> list[Pixels]:
-        return [self._read(self.files[row]) for row in rows.tolist()]
+        return [self._read(row) for row in rows.tolist()]
 
-    def _read(self, file: _File) -> Pixels:
-        of_store = self.geometry
-        geometry = Geometry(file.side, of_store.crop, of_store.max_megapixels, of_store.to_srgb)
+    def _place(self, row: int) -> tuple[str, str]:
+        """The beginning of a picture's name in the store, which names its container, and its name there."""
+        file = str(self.store.files[row])
+        prefix = max((place for place in self.places if file.startswith(f"{place}/")), key=len, default=None)
+        if prefix is None:
+            raise UsageError(f"{self.store.path} does not know where the original of {file} is: {_AGAIN}")
+        return prefix, file.removeprefix(f"{prefix}/")
+
+    def _opened(self, prefix: str) -> Container:
+        path, inside = Path(self.places[prefix]["path"]), self.places[prefix]["inside"]
+        if not path.exists():
+            raise UsageError(f"{self.store.path}: {path} is no longer there; {_CURE}")
+        container = open_container(path, (0.0, 1.0), inside, self.store.geometry.size)
+        if isinstance(container, ArrayFile):
+            raise UsageError(f"{path} is an array, which has no original pictures: leave out originals=true")
+        return container
+
+    def _read(self, row: int) -> Pixels:
+        store, (prefix, name) = self.store, self._place(row)
+        side = min(int(store.widths[row]), int(store.heights[row]), MOST)
+        own_size = Geometry(side, store.geometry.crop, store.geometry.max_megapixels, store.geometry.to_srgb)
+        container, what = self.containers[prefix], f"the original {name} in {self.places[prefix]['path']}"
         try:
-            face = file.container.read(file.name, geometry)
+            face = container.read(name, own_size)
         except ImageError as error:
-            raise FakeganError(f"the original {file.name} in {file.container.path}: {error}") from error
-        if face.sha256 != file.sha256:
-            raise FakeganError(
-                f"the original {file.name} in {file.container.path} has changed since the store was made: leave out "
-                "originals=true"
-            )
+            raise FakeganError(f"{what}: {error}; {_CURE}") from error
+        if face.sha256 != store.sha256[row]:
+            raise FakeganError(f"{what} has changed since the store was made; {_CURE}")
         return face.pixels
 
 
-def _places_of(store: FaceStore) -> dict[str, dict[str, str]]:
+def _places(store: FaceStore) -> dict[str, dict[str, str]]:
     """What the manifest says, which may come from elsewhere."""
     found = store.manifest.get(PLACES)
-    if not isinstance(found, Mapping) or not found:
-        raise UsageError(
-            f"{store.path} does not know where its original pictures are: prepare it again, or leave out originals=true"
-        )
+    if not isinstance(found, dict) or not found:
+        raise UsageError(f"{store.path} does not know where its original pictures are: {_AGAIN}")
     for place in found.values():
-        if not isinstance(place, Mapping) or not all(isinstance(place.get(key), str) for key in ("path", "inside")):
-            raise FakeganError(f"{store.path}: the places of its originals are damaged: prepare the store again")
-    return dict(found)
-
-
-def _opened(store: FaceStore, place: Mapping[str, str]) -> tuple[Container, frozenset[str]]:
-    """A container, and the names of the pictures in it."""
-    path = Path(place["path"])
-    if not path.exists():
-        raise _gone(store, f"{path} is no longer there")
-    container = open_container(path, (0.0, 1.0), place["inside"], store.geometry.size)
-    if isinstance(container, ArrayFile):
-        raise UsageError(f"{path} is an array, which has no original pictures: leave out originals=true")
-    return container, frozenset(name for name, other in container.entries() if not other)
-
-
-def _gone(store: FaceStore, what: str) -> UsageError:
-    return UsageError(f"{store.path}: {what}; put the original pictures back, or leave out originals=true")
+        if not isinstance(place, dict) or not all(isinstance(place.get(key), str) for key in ("path", "inside")):
+            raise FakeganError(f"{store.path}: the places of its originals are damaged: {_AGAIN}")
+    return found

@@ -1,23 +1,22 @@
-"""What degraded faces do to scores: AUROC and right verdicts by strength, and how far the AUROC falls."""
+"""What degraded faces do to scores: AUROC and right verdicts in each setting, and how far the AUROC drops."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fakegan.evaluation import intervals
-from fakegan.evaluation.intervals import Bounded, Floats, Groups, Labels
+from fakegan.evaluation.intervals import Floats, Groups, Labels
 from fakegan.evaluation.metrics import require_both_classes
 from fakegan.evaluation.roc import Ranking
 
 # Which classes are degraded. Where one is, and the other not, a detector that goes by traces of editing is found out
 # (arXiv:2605.31153): degrading both hides it.
 SIDES = {"both": (0, 1), "reals": (0,), "fakes": (1,)}
+RIGHT = ("real_accuracy", "fake_accuracy")  # of degraded faces
 Setting = tuple[str, float]  # a kind of degradation, and its strength
-Key = tuple[str, str, int]  # a measure, the degraded side or nothing, and the number of the setting, or CLEAN
-CLEAN = -1  # the faces as they are
 
 
 def robustness(
@@ -30,7 +29,7 @@ def robustness(
     resamples: int = 1000,
     seed: int = 0,  # of the resamples
 ) -> dict[str, Any]:
-    """AUROC by degraded side, and shares of right verdicts, in each setting; drops of the AUROC: 95% intervals of all.
+    """AUROC by degraded side (`SIDES`) and `RIGHT` of the faces as they are and in each setting, with 95% intervals.
 
     A drop is the AUROC of the faces as they are less that of the degraded ones, on the same resamples. The mean gives
     each kind of degradation the same weight. Nothing in the worst drop's interval allows for its selection.
@@ -39,75 +38,36 @@ def robustness(
         FakeganError: one class only.
     """
     require_both_classes(labels)
-    weighted = _Weighted(clean, degraded, settings, labels, threshold)
-    values = {key: float(value[0]) for key, value in weighted(np.ones((1, len(labels)))).items()}
-    drawn = intervals.resampled(lambda w: np.stack(list(weighted(w).values())), labels, groups, resamples, seed)
+    scores = np.vstack([clean, degraded])  # (1 + K, N): the faces as they are come first
+    right = ((scores >= threshold) == (labels == 1)).astype(np.float64)
+    mixed = [np.where(np.isin(labels, classes), scores, clean) for classes in SIDES.values()]
+    rankings = [[Ranking(own, labels) for own in of_side] for of_side in mixed]
+    kinds = [kind for kind, _ in settings]
+    shares = np.array([0, *(1 / kinds.count(kind) / len(set(kinds)) for kind in kinds)])  # of a mean, (1 + K,)
+
+    def measured(weights: Floats) -> Floats:  # (R, N) -> (8, 1 + K, R)
+        aurocs = np.array([[ranking.curves(weights).auroc() for ranking in of_side] for of_side in rankings])
+        drops = aurocs[:, :1] - aurocs
+        drops[:, 0] = np.einsum("k,skr->sr", shares, drops)  # the mean, in place of a drop that is always 0
+        own = [weights * (labels == label) for label in (0, 1)]
+        return np.stack([*aurocs, *(right @ w.T / w.sum(axis=1) for w in own), *drops])
+
+    values, drawn = measured(np.ones((1, len(labels)))), intervals.resampled(measured, labels, groups, resamples, seed)
     n_real, n_fake = (len(np.unique(groups[labels == label])) for label in (0, 1))
-    bearing = {"real_accuracy": n_real, "fake_accuracy": n_fake}
-    found = {
-        key: _measure(
-            value, of_resamples, bearing.get(key[0], min(n_real, n_fake)), floor=-1.0 if "drop" in key[0] else 0.0
-        )
-        for (key, value), of_resamples in zip(values.items(), drawn, strict=True)
-    }
-    return {
-        "n_real": int((labels == 0).sum()),
-        "n_fake": int((labels == 1).sum()),
-        "clean": {name: found[name, "", CLEAN] for name in ("auroc", "real_accuracy", "fake_accuracy")},
-        "mean_drop": {side: found["mean_drop", side, CLEAN] for side in SIDES},
-        "worst": _worst(found, settings),
-        "settings": [_row(found, i, setting) for i, setting in enumerate(settings)],
-    }
+    bearing, floors = [min(n_real, n_fake)] * 8, [0.0] * 5 + [-1.0] * 3
+    bearing[3:5] = n_real, n_fake
 
+    def found(i: int, k: int) -> dict[str, float]:
+        value = float(values[i, k, 0])
+        low, high = intervals.bounds(value, drawn[i, k], bearing[i], floors[i])
+        return {"value": value, "low": low, "high": high}
 
-def _worst(found: Mapping[Key, Bounded], settings: Sequence[Setting]) -> dict[str, Any]:
-    worst = max((key for key in found if key[0] == "drop"), key=lambda key: found[key]["value"])
-    kind, strength = settings[worst[2]]
-    return {"kind": kind, "strength": strength, "side": worst[1], "drop": found[worst]}
-
-
-def _row(found: Mapping[Key, Bounded], i: int, setting: Setting) -> dict[str, Any]:
-    right = {name: found[name, "", i] for name in ("real_accuracy", "fake_accuracy")}
-    auroc = {side: found["auroc", side, i] for side in SIDES}
-    return {"kind": setting[0], "strength": setting[1], "auroc": auroc, **right}
-
-
-class _Weighted:
-    """The measures of many resamples at once: weights of the faces (R, N) -> each measure (R,)."""
-
-    def __init__(
-        self, clean: Floats, degraded: Floats, settings: Sequence[Setting], labels: Labels, threshold: float
-    ) -> None:
-        self.labels = labels
-        self.clean = Ranking(clean, labels)
-        self.rankings = {
-            (side, i): Ranking(np.where(np.isin(labels, classes), scores, clean), labels)
-            for side, classes in SIDES.items()
-            for i, scores in enumerate(degraded)
-        }
-        self.right = ((np.vstack([degraded, clean]) >= threshold) == (labels == 1)).astype(np.float64)  # (K + 1, N)
-        kinds = [kind for kind, _ in settings]
-        self.shares = np.array([1 / kinds.count(kind) for kind in kinds]) / len(set(kinds))  # of a mean, (K,)
-
-    def __call__(self, weights: Floats) -> dict[Key, Floats]:
-        """Each measure of each resample."""
-        clean = self.clean.curves(weights).auroc()
-        values: dict[Key, Floats] = {("auroc", "", CLEAN): clean}
-        for side in SIDES:
-            aurocs = np.stack(
-                [self.rankings[side, i].curves(weights).auroc() for i in range(len(self.shares))]
-            )  # (K, R)
-            values |= {("auroc", side, i): auroc for i, auroc in enumerate(aurocs)}
-            values |= {("drop", side, i): clean - auroc for i, auroc in enumerate(aurocs)}
-            values["mean_drop", side, CLEAN] = self.shares @ (clean - aurocs)
-        for label, name in enumerate(("real_accuracy", "fake_accuracy")):
-            own = weights * (self.labels == label)
-            accuracies = self.right @ own.T / own.sum(axis=1)  # (K + 1, R)
-            values |= {(name, "", i): accuracy for i, accuracy in enumerate(accuracies[:-1])}
-            values[name, "", CLEAN] = accuracies[-1]
-        return values
-
-
-def _measure(value: float, drawn: Floats, groups: int, floor: float) -> Bounded:
-    low, high = intervals.bounds(value, drawn, groups, floor)
-    return {"value": value, "low": low, "high": high}
+    rows = [
+        {"kind": kind, "strength": strength, "measures": {name: found(i, k) for i, name in enumerate((*SIDES, *RIGHT))}}
+        for k, (kind, strength) in enumerate([("none", 0.0), *settings])
+    ]
+    side, k = map(int, np.unravel_index(values[5:, 1:, 0].argmax(), (len(SIDES), len(settings))))
+    worst = {"kind": kinds[k], "strength": settings[k][1], "side": [*SIDES][side], "drop": found(5 + side, 1 + k)}
+    mean_drop = {name: found(5 + i, 0) for i, name in enumerate(SIDES)}
+    counts = {"n_real": int((labels == 0).sum()), "n_fake": int((labels == 1).sum())}
+    return {**counts, "clean": rows[0], "settings": rows[1:], "mean_drop": mean_drop, "worst": worst}

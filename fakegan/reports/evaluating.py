@@ -18,17 +18,18 @@ from fakegan.data.faces import Faces, open_faces
 from fakegan.data.store import FaceStore
 from fakegan.detector import Detector
 from fakegan.errors import FakeganError, UsageError
+from fakegan.evaluation import plots
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
 from fakegan.reports.write import write_report
 from fakegan.runs.began import fingerprint_at_start
 from fakegan.runs.finished import LEARNT_FROM, SCORED, FinishedRun, learnt_from, same_faces
-from fakegan.runs.folder import EVALUATIONS_FOLDER, LEDGER_FILE, METRICS_FILE, REPORTS_FOLDER, ROBUSTNESS_FILE
+from fakegan.runs.folder import EVALUATIONS_FOLDER, LEDGER_FILE, METRICS_FILE, REPORTS_FOLDER
 from fakegan.runs.ledger import command, record
 from fakegan.runs.results import TABLE_WIDTH, read_metrics, table, write_metrics
 from fakegan.runs.robustness import read_robustness
 from fakegan.runs.settings import EvaluateSettings, RunSettings
 from fakegan.stages.examples import own_faces
-from fakegan.stages.robustness import Subject, draw, robust
+from fakegan.stages.robustness import Subject, figures, robust
 from fakegan.stages.scoring import detector_values, joined, score
 from fakegan.system.devices import use_device
 from fakegan.system.files import entries, new_folder, why_not_writable
@@ -110,8 +111,9 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
     folder = results or new_folder(ledger / EVALUATIONS_FOLDER / store.path.name)
     scored.write(folder)
     if settings.robustness:
-        write_metrics(folder / ROBUSTNESS_FILE, robust(detector, subjects, scored))
-        draw(folder)
+        found = robust(detector, subjects, scored, folder)
+        for name, figure in (figures(found) if plots.available() else {}).items():
+            figure.savefig(folder / f"{name}.png")
     described = ["test split" if own else f"faces of {store.path.name}"]
     described += [f"only {', '.join(settings.sources)}"] if settings.sources else []
     content: dict[str, Any] = {

@@ -1,8 +1,10 @@
-"""robustness.json: what degraded faces do to a run's scores; how it is written, read, and told on a terminal."""
+"""robustness.json: what degraded faces do to a run's scores; how it is read, logged, and told on a terminal."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from fakegan.config.typed import from_mapping
@@ -11,15 +13,10 @@ from fakegan.runs.folder import ROBUSTNESS_FILE
 from fakegan.runs.results import read_json
 from fakegan.system.columns import in_columns
 
-MEASURES = {  # of a setting: its AUROC by which faces are degraded, and the right verdicts
-    "both": "AUROC, both classes degraded",
-    "reals": "AUROC, reals alone degraded",
-    "fakes": "AUROC, fakes alone degraded",
-    "real_accuracy": "degraded reals called real",
-    "fake_accuracy": "degraded fakes called fake",
-}
+SIDES = {"both": "both classes", "reals": "reals only", "fakes": "fakes only"}  # which faces are degraded
+RIGHT = {"real_accuracy": "degraded reals called real", "fake_accuracy": "degraded fakes called fake"}
+MEASURES = {**{side: f"AUROC, {words} degraded" for side, words in SIDES.items()}, **RIGHT}
 ALL = "all"  # the part with every generator, where not some were seen in training and others not
-WORDS = {"both": "both classes", "reals": "reals only", "fakes": "fakes only"}  # which faces are degraded
 
 
 @dataclass(frozen=True)
@@ -35,32 +32,12 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Sides:
-    """A number by which faces are degraded."""
-
-    both: Estimate
-    reals: Estimate
-    fakes: Estimate
-
-
-@dataclass(frozen=True)
-class Clean:
-    """The faces as they are."""
-
-    auroc: Estimate
-    real_accuracy: Estimate
-    fake_accuracy: Estimate
-
-
-@dataclass(frozen=True)
-class Degraded:
+class Setting:
     """A kind of degradation at one strength."""
 
     kind: str
     strength: float
-    auroc: Sides
-    real_accuracy: Estimate  # of degraded real faces
-    fake_accuracy: Estimate
+    measures: dict[str, Estimate]  # MEASURES
 
 
 @dataclass(frozen=True)
@@ -73,7 +50,7 @@ class Worst:
     drop: Estimate
 
     def __str__(self) -> str:
-        return f"{self.drop}: {self.kind} {self.strength:g}, {WORDS.get(self.side, self.side)}"
+        return f"{self.drop}: {self.kind} {self.strength:g}, {SIDES.get(self.side, self.side)}"
 
 
 @dataclass(frozen=True)
@@ -83,25 +60,20 @@ class Part:
     n_real: int
     n_fake: int
     generators: tuple[str, ...]
-    clean: Clean
-    mean_drop: Sides
+    clean: Setting  # the faces as they are
+    settings: tuple[Setting, ...]
+    mean_drop: dict[str, Estimate]  # of the AUROC, by SIDES
     worst: Worst
-    settings: tuple[Degraded, ...]
 
-    def kinds(self) -> dict[str, list[Degraded]]:
-        """The settings of each kind, in order."""
-        found: dict[str, list[Degraded]] = {}
-        for setting in self.settings:
-            found.setdefault(setting.kind, []).append(setting)
-        return found
+    def __post_init__(self) -> None:
+        if not all(own.measures.keys() >= MEASURES.keys() for own in (self.clean, *self.settings)):
+            raise ValueError("a setting lacks a measure")
+        if not self.mean_drop.keys() >= SIDES.keys():
+            raise ValueError("mean_drop lacks a side")
 
-
-def measure(of: Degraded | Clean, name: str) -> Estimate:
-    """One of MEASURES; faces as they are have one AUROC, whichever side it is asked for."""
-    if isinstance(of, Clean) and name in WORDS:
-        return of.auroc
-    found: Estimate = getattr(of.auroc if name in WORDS else of, name)
-    return found
+    def kinds(self) -> dict[str, list[Setting]]:
+        """The settings of each kind, in order, after the faces as they are."""
+        return {kind: [self.clean, *own] for kind, own in groupby(self.settings, lambda setting: setting.kind)}
 
 
 @dataclass(frozen=True)
@@ -111,40 +83,34 @@ class Robustness:
     originals: bool  # whether the original files were degraded, not the store's pixels
     parts: dict[str, Part]  # ALL, or seen and unseen
 
-    def headline(self) -> dict[str, float]:
-        """The AUROC's mean drop with both classes degraded, and the worst drop of all, for loggers."""
+    def drops(self) -> dict[str, float]:
+        """For loggers: the AUROC's mean drop with both classes degraded, and its worst drop of all."""
         found: dict[str, float] = {}
-        for name, part in self.parts.items():
-            found |= {
-                f"{_at(name)}mean_drop": part.mean_drop.both.value,
-                f"{_at(name)}worst_drop": part.worst.drop.value,
-            }
+        for at, part in self._placed():
+            found |= {f"{at}/mean_drop": part.mean_drop["both"].value, f"{at}/worst_drop": part.worst.drop.value}
         return found
 
     def steps(self) -> list[dict[str, float]]:
         """Curves for loggers: the faces as they are, then each kind at its first strength, its second, ..."""
-        steps: list[dict[str, float]] = []
-        for at, part in ((_at(name), part) for name, part in self.parts.items()):
+        steps: defaultdict[int, dict[str, float]] = defaultdict(dict)
+        for at, part in self._placed():
             for kind, settings in part.kinds().items():
-                every: list[Clean | Degraded] = [part.clean, *settings]
-                for step, of in enumerate(every):
-                    steps += [{}] if step == len(steps) else []
-                    steps[step] |= {f"{at}{kind}/{name}": measure(of, name).value for name in MEASURES}
-        return steps
+                for step, setting in enumerate(settings):
+                    steps[step] |= {f"{at}/{kind}/{name}": found.value for name, found in setting.measures.items()}
+        return list(steps.values())
+
+    def _placed(self) -> list[tuple[str, Part]]:
+        return [("robustness" if name == ALL else f"{name}/robustness", part) for name, part in self.parts.items()]
 
     def lines(self) -> list[str]:
         """For a terminal: the AUROC's mean drop, by which faces are degraded, and its worst."""
         of = "original files" if self.originals else "faces"
         lines = [f"robustness, {of} degraded: how far the AUROC drops"]
         for name, part in self.parts.items():
-            rows = [(f"  {words}, mean", str(getattr(part.mean_drop, side))) for side, words in WORDS.items()]
+            rows = [(f"  {words}, mean", str(part.mean_drop[side])) for side, words in SIDES.items()]
             lines += [] if name == ALL else [f" {name} generators:"]
             lines += in_columns([*rows, ("  worst", str(part.worst))])
         return lines
-
-
-def _at(part: str) -> str:
-    return "robustness/" if part == ALL else f"{part}/robustness/"
 
 
 def read_robustness(

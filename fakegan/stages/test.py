@@ -19,10 +19,10 @@ from fakegan.evaluation.error_plots import rendered
 from fakegan.evaluation.metrics import seen_and_unseen
 from fakegan.labels import FAKE, REAL
 from fakegan.runs.finished import LEARNT_FROM
-from fakegan.runs.folder import METRICS_FILE, RECONSTRUCTED_FOLDER, ROBUSTNESS_FILE, TEST_FOLDER, VALIDATION_FOLDER
+from fakegan.runs.folder import METRICS_FILE, RECONSTRUCTED_FOLDER, TEST_FOLDER, VALIDATION_FOLDER
 from fakegan.runs.ledger import command, record
 from fakegan.runs.results import write_metrics
-from fakegan.runs.robustness import read_robustness
+from fakegan.runs.robustness import Robustness
 from fakegan.runs.settings import RunSettings
 from fakegan.stages.examples import RECONSTRUCTED
 from fakegan.stages.reconstruct import LiveReconstructions
@@ -90,9 +90,7 @@ def _tested(run: Run) -> dict[str, Any]:
         content["autoencoder"] = autoencoder_metrics(run.autoencoder)
     content |= {**detector_values(detector, store), LEARNT_FROM: learnt_from}
     tested.write(run.folder, TEST_FOLDER)
-    if subjects:
-        write_metrics(run.folder / ROBUSTNESS_FILE, robust(detector, subjects, tested))
-    log_test(settings, content, tested)
+    log_test(settings, content, tested, robust(detector, subjects, tested, run.folder) if subjects else None)
     return content
 
 
@@ -100,6 +98,7 @@ def log_test(
     settings: RunSettings,
     content: dict[str, Any],  # of metrics.json
     tested: ScoredFaces,
+    robustness: Robustness | None = None,
 ) -> None:
     """Give the loggers hyperparameters, test scalars, pictures and histograms, in the run's folder `test`.
 
@@ -115,9 +114,8 @@ def log_test(
     histograms = {"score_real": f.labels == REAL}
     histograms |= {f"score_{kind}_fake": among & fake for kind, among in kinds.items()} or {"score_fake": fake}
     figures = tested.pictures() if plots.available() else {}
-    robustness = read_robustness(settings.paths.run_dir) if settings.test.robustness else None
     if robustness is not None:
-        finals |= {f"test/{name}": value for name, value in robustness.headline().items()}
+        finals |= {f"test/{name}": value for name, value in robustness.drops().items()}
         figures |= robustness_figures(robustness) if plots.available() else {}
     pictures = {name: rendered(figure) for name, figure in figures.items()}
     with stage_loggers(settings, settings.paths.run_dir / TEST_FOLDER) as loggers:
