@@ -32,6 +32,7 @@ from fakegan.data.formats import ImageError, describe_left_out
 from fakegan.data.frames import GroupBy, Names
 from fakegan.data.grouping import Grouping
 from fakegan.data.images import Face, Geometry, one_large_picture_at_a_time
+from fakegan.data.originals import PLACES
 from fakegan.data.shortcuts import Pictures
 from fakegan.data.sources import Container, Folder, ValueRange, open_container
 from fakegan.data.store_writer import Row, StoreWriter
@@ -122,7 +123,8 @@ def build_store(
         if writer:
             result.swept = writer.swept
             writer.groups = found.groups(duplicates)
-            writer.notes = {"warnings": result.warnings()}
+            lie = {s.prefix or s.name: {"path": os.path.abspath(s.path), "inside": s.inside} for s in recipe.sources}
+            writer.notes = {"warnings": result.warnings(), PLACES: lie}
             if recipe.group_by:
                 writer.notes["group_by"] = recipe.group_by
         return result

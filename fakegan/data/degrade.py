@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as tv
 
 from fakegan.checks import a_probability
+from fakegan.data.augment import moved
 from fakegan.data.draws import Draws
 from fakegan.data.pixels import to_uint8, to_unit
 
@@ -117,3 +119,48 @@ def _as_jpeg(faces: Tensor, quality: Tensor, draws: Draws) -> Tensor:
     pixels = to_uint8(faces).permute(0, 3, 1, 2).cpu()
     saved = [tv.jpeg(face, quality=int(q)) for face, q in zip(pixels, quality.flatten().round().tolist(), strict=True)]
     return to_unit(torch.stack(saved).permute(0, 2, 3, 1).to(faces.device)).to(faces.dtype)
+
+
+def _cropped(faces: Tensor, share: Tensor, draws: Draws) -> Tensor:
+    """The middle of each face, enlarged to all of it."""
+    return moved(faces, torch.zeros(len(faces), 2, device=faces.device), 1 / share.flatten())
+
+
+def _shifted(faces: Tensor, share: Tensor, draws: Draws) -> Tensor:
+    """By so many whole pixels to the left or right and up or down, as each face draws; the border is reflected."""
+    pixels = (share.view(-1, 1) * faces.shape[3]).round()  # (F, 1)
+    return moved(
+        faces, torch.where(draws.uniform(2) < 0.5, -pixels, pixels), torch.ones(len(faces), device=faces.device)
+    )
+
+
+def _mirrored(faces: Tensor, strength: Tensor, draws: Draws) -> Tensor:
+    return faces.flip(3)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A change with the strengths that a test of robustness takes."""
+
+    change: Change
+    strengths: tuple[float, ...]
+    unit: str  # of a strength, in words
+    none: float  # the strength that changes nothing
+
+    def __call__(self, pixels: Tensor, strength: float, keys: Tensor) -> Tensor:
+        """Faces so changed, uint8 (B, H, W, 3) to the same; what is drawn, as noise, is a function of the keys (B,)."""
+        strengths = torch.full((len(pixels), 1, 1, 1), float(strength), device=pixels.device)
+        return to_uint8(self.change(to_unit(pixels), strengths, Draws(keys)).clamp(-1, 1))
+
+
+KINDS = {
+    "jpeg": Kind(_as_jpeg, (95, 80, 65, 50, 30), "quality; 100: not saved", 100),
+    "resize": Kind(_resized, (0.9, 0.75, 0.6, 0.5, 0.35), "share of the side, and back", 1),
+    "blur": Kind(_blurred, (0.5, 0.75, 1, 1.5, 2), "standard deviation, pixels", 0),
+    "noise": Kind(_noisy, (2, 4, 8, 12, 16), "standard deviation, levels", 0),
+    "brightness": Kind(_brighter, (0.5, 0.75, 1.25, 1.5, 2), "factor", 1),
+    "contrast": Kind(_contrasted, (0.5, 0.75, 1.25, 1.5, 2), "factor", 1),
+    "crop": Kind(_cropped, (0.95, 0.9, 0.85, 0.8, 0.7), "share of the side kept", 1),
+    "shift": Kind(_shifted, (0.02, 0.04, 0.06, 0.09, 0.12), "share of the side", 0),
+    "mirror": Kind(_mirrored, (1,), "1: mirrored", 0),
+}

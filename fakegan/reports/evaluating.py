@@ -18,6 +18,7 @@ from fakegan.data.faces import Faces, open_faces
 from fakegan.data.store import FaceStore
 from fakegan.detector import Detector
 from fakegan.errors import FakeganError, UsageError
+from fakegan.evaluation import plots
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
 from fakegan.reports.write import write_report
 from fakegan.runs.began import fingerprint_at_start
@@ -25,8 +26,10 @@ from fakegan.runs.finished import LEARNT_FROM, SCORED, FinishedRun, learnt_from,
 from fakegan.runs.folder import EVALUATIONS_FOLDER, LEDGER_FILE, METRICS_FILE, REPORTS_FOLDER
 from fakegan.runs.ledger import command, record
 from fakegan.runs.results import TABLE_WIDTH, read_metrics, table, write_metrics
+from fakegan.runs.robustness import read_robustness
 from fakegan.runs.settings import EvaluateSettings, RunSettings
 from fakegan.stages.examples import own_faces
+from fakegan.stages.robustness import Subject, figures, robust
 from fakegan.stages.scoring import detector_values, joined, score
 from fakegan.system.devices import use_device
 from fakegan.system.files import entries, new_folder, why_not_writable
@@ -39,8 +42,9 @@ def evaluate(settings: EvaluateSettings, trained: RunSettings) -> str:
     _refuse_taken(settings.out)
     result = _score_again(settings, trained)
     scored = textwrap.fill(result.scored, TABLE_WIDTH)
-    shown = table(result.metrics["test"])
-    return f"{trained.paths.run_dir}:\n{scored}\n{shown}\nresults: {result.folder}"
+    robustness = read_robustness(result.folder)
+    shown = [table(result.metrics["test"]), *([] if robustness is None else robustness.lines())]
+    return "\n".join([f"{trained.paths.run_dir}:", scored, *shown, f"results: {result.folder}"])
 
 
 def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
@@ -62,7 +66,8 @@ def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
             finished.append(run)
     if not finished:
         raise UsageError("none of these runs has scored faces: name finished ones")
-    if settings == replace(settings, data=None, sources=(), threshold=None, max_false_alarms=None):  # as scored
+    as_scored = replace(settings, data=None, sources=(), threshold=None, max_false_alarms=None, robustness=False)
+    if settings == as_scored:
         results = [FinishedRun(run, run.paths.run_dir) for run in finished]
     else:
         results = [_score_again(settings, run) for run in finished]
@@ -87,6 +92,7 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
     store = faces.store
     rows = faces.splits.test if own else np.arange(len(store))
     rows, notes = _rows_to_score(detector, store, _of_sources(settings.sources, store, rows), own)
+    subjects = [Subject.of(store, rows, settings.originals)]
     own_test_faces = len(rows) if own else _own_test_faces(trained, store, rows)
     if own_test_faces:
         record(ledger, own_test_faces, store.fingerprint)
@@ -99,12 +105,17 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
         other = mine.splits.test[mine.store.labels[mine.splits.test] == lacking[0]]
         other, _ = _rows_to_score(detector, mine.store, other, own=True)
         record(ledger, len(other), mine.store.fingerprint)
+        subjects.append(Subject.of(mine.store, other, settings.originals))
         parts.append(score(detector, mine.store, other, f"own {name} test faces"))
         notes.append(f"no {name} faces to score there: the run's own {len(other)} {name} test faces stand in")
     scored = replace(joined(parts), learnt_from=learnt_from(trained_with))
     metrics = scored.measures()
     folder = results or new_folder(ledger / EVALUATIONS_FOLDER / store.path.name)
     scored.write(folder)
+    if settings.robustness:
+        found = robust(detector, subjects, scored, folder)
+        for name, figure in (figures(found) if plots.available() else {}).items():
+            figure.savefig(folder / f"{name}.png")
     described = ["test split" if own else f"faces of {store.path.name}"]
     described += [f"only {', '.join(settings.sources)}"] if settings.sources else []
     if detector.threshold != trained_with["threshold"]:

@@ -148,12 +148,12 @@ def curves(group: Group, name: str) -> list[Block]:
         by_name = {c.name: [(s, labels) for s in scores(c)] for c in alike}
         alt = f"ROC curves{group.where}: {', '.join(by_name)}"
         caption = f"ROC{group.where}: bold the mean over seeds, thin each seed; in brackets the area under it."
-        pictures.append(_figure(plots.roc_comparison(by_name), f"roc{name}_{i}", alt, caption))
+        pictures.append(drawn(plots.roc_comparison(by_name), f"roc{name}_{i}", alt, caption))
     if any(len(c.runs) > 1 for c in group.configurations):
         values = {c.name: [float(m["value"] or 0) for m in of_seeds(c, "auroc")] for c in group.configurations}
         caption = f"Test AUROC of each seed{group.where}; the bar is the mean."
         alt = f"AUROC by seed{group.where}"
-        pictures.append(_figure(plots.seeds_plot(values), f"seeds{name}", alt, caption))
+        pictures.append(drawn(plots.seeds_plot(values), f"seeds{name}", alt, caption))
     histograms = [_histogram(group, c, f"scores{name}_{i}") for i, c in enumerate(group.configurations)]
     return [Gallery(pictures), Gallery(histograms)]
 
@@ -182,10 +182,11 @@ def _histogram(group: Group, configuration: Configuration, name: str) -> Figure:
     )
     seeds = f", {many} seeds together, their mean threshold" if many > 1 else ""
     caption = f"{configuration.name}{group.where}{seeds}."
-    return _figure(figures["score_histogram"], name, f"Scores of real and fake faces: {caption}", caption)
+    return drawn(figures["score_histogram"], name, f"Scores of real and fake faces: {caption}", caption)
 
 
-def _figure(plot: Plot, name: str, alt: str, caption: str) -> Figure:
+def drawn(plot: Plot, name: str, alt: str, caption: str) -> Figure:
+    """A plot as a figure of the report."""
     out = io.BytesIO()
     plot.savefig(out, format="png")
     return Figure(name, out.getvalue(), alt, caption)
@@ -210,7 +211,7 @@ def pairs(group: Group, name: str) -> list[Block]:
         caption = (
             f"Whether the row's AUROC is significantly higher than the column's{group.where}, after Holm's correction."
         )
-        blocks.append(_figure(plot, f"wins{name}", "Matrix of wins", caption))
+        blocks.append(drawn(plot, f"wins{name}", "Matrix of wins", caption))
     rows = [
         {
             "first": c.a,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import fakegan
 from fakegan.errors import FakeganError
-from fakegan.reports import faces, reconstruction, tables
+from fakegan.reports import faces, reconstruction, robustness, tables
 from fakegan.reports.answers import answers
 from fakegan.reports.groups import Group, group_letter, grouped, of_seeds
 from fakegan.reports.numbers import measured, over, p_words
@@ -52,6 +52,7 @@ def write_report(runs: Sequence[FinishedRun], folder: Path) -> str:
     of_data, shortcuts = faces.data(runs)
     called = {run.folder: c.name for group in groups for c in group.configurations for run in c.runs}
     chapters += [
+        ("Robustness", robustness.chapter(runs, called)),
         ("Reconstructions", reconstruction.chapter(autoencoders)),
         ("Data", of_data),
         ("Runs and versions", [*tables.provenance(runs, called), Text(f"This report: {command()}")]),

@@ -16,6 +16,7 @@ GENERATOR_FILE = "generator.pt"  # the generator of an adversarial classifier
 METRICS_FILE = "metrics.json"  # written last
 SCORES_FILE = "scores.csv"
 GROUPS_FILE = "groups.csv"  # beside scores.csv
+ROBUSTNESS_FILE = "robustness.json"  # beside metrics.json: the test faces degraded
 AUTOENCODER_FOLDER, CLASSIFIER_FOLDER = "autoencoder", "classifier"  # of the two trainings: logs, pictures, checkpoints
 CHECKPOINTS = "checkpoints"  # in the folder of a training
 BEST, LAST = "best.ckpt", "last.ckpt"  # in CHECKPOINTS

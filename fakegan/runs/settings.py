@@ -169,6 +169,18 @@ class DetectorSettings:
 
 
 @dataclass(frozen=True)
+class FinalTest:
+    """What the test does besides scoring its faces as they are; it changes no number of theirs."""
+
+    robustness: bool = False  # score them degraded too: JPEG, blur, noise, ... in several strengths; robustness.json
+    originals: bool = False  # with robustness: degrade the original files, before the resize to the store's size
+
+    def __post_init__(self) -> None:
+        if self.originals and not self.robustness:
+            raise UsageError("originals=true is for robustness=true: give both, or leave it out")
+
+
+@dataclass(frozen=True)
 class StageBudget:
     """How long one network trains."""
 
@@ -221,10 +233,13 @@ class RunSettings:
     logger: dict[str, Any] | None = None  # nodes by name; null: none
     trust: tuple[str, ...] = ()  # packages whose code the files of other runs may name, [my_package]
     detector: DetectorSettings = field(default_factory=DetectorSettings)
+    test: FinalTest = field(default_factory=FinalTest)
 
     def __post_init__(self) -> None:
         seeds(seed=self.seed)
         trust_names(self.trust)
+        if self.test.robustness and self.pipeline.seen is None:
+            raise UsageError("test.robustness=true needs scores: pipeline=autoencoder gives none; leave it out")
         for group in ("data", "model", "classifier", "augment", "pipeline", "budget"):
             name = getattr(self, group).name
             if not _LABEL.fullmatch(name):
@@ -375,9 +390,12 @@ class EvaluateSettings:
     trust: tuple[str, ...] = ()  # packages whose code the files of the runs may name, [my_package]
     threshold: float | None = None  # P(fake) from which a face is called fake; null: the run's own
     max_false_alarms: float | None = None  # 0.01, say: of real faces at most so many may be called fake, by validation
+    robustness: bool = False  # score the faces degraded too: JPEG, blur, noise, ... in several strengths
+    originals: bool = False  # with robustness: degrade the original files, before the resize to the store's size
 
     def __post_init__(self) -> None:
         trust_names(self.trust)
+        FinalTest(self.robustness, self.originals)  # which refuses what cannot be
         if self.run is not None and self.runs:
             raise UsageError("run is for one run alone: leave out runs, or name it in runs=[...]")
         if self.data is not None and self.data.limit is not None:

@@ -42,6 +42,7 @@ from fakegan.runs.folder import (
 )
 from fakegan.runs.ledger import COMMAND_VARIABLE, command
 from fakegan.runs.results import read_metrics, table
+from fakegan.runs.robustness import read_robustness
 from fakegan.runs.settings import RunSettings
 from fakegan.runs.status import Status, write_status
 from fakegan.stages.analyse import ANALYSIS
@@ -256,6 +257,8 @@ def _closing_words(settings: RunSettings, metrics: dict[str, Any]) -> str:
     ]
     if "test_reconstructed" in metrics:
         lines += ["test faces against their own reconstructions:", table(metrics["test_reconstructed"])]
+    robustness = read_robustness(run_dir)
+    lines += [] if robustness is None else robustness.lines()
     boards = [node for node in (settings.logger or {}).values() if node and node[TARGET].endswith("TensorBoardLogger")]
     tensorboard = f", or all runs: {program('tensorboard')} --logdir {shlex.quote(local_path(run_dir.parent))}"
     again = command_line("evaluate.py", as_override("run", run_dir), *trusting(settings.needed_to_score))

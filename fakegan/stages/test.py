@@ -22,9 +22,12 @@ from fakegan.runs.finished import LEARNT_FROM
 from fakegan.runs.folder import METRICS_FILE, RECONSTRUCTED_FOLDER, TEST_FOLDER, VALIDATION_FOLDER
 from fakegan.runs.ledger import command, record
 from fakegan.runs.results import write_metrics
+from fakegan.runs.robustness import Robustness
 from fakegan.runs.settings import RunSettings
 from fakegan.stages.examples import RECONSTRUCTED
 from fakegan.stages.reconstruct import LiveReconstructions
+from fakegan.stages.robustness import Subject, robust
+from fakegan.stages.robustness import figures as robustness_figures
 from fakegan.stages.scoring import ScoredFaces, chosen, detector_values, score, score_examples, score_reconstructed
 from fakegan.stages.stage import Run, Stage
 from fakegan.stages.train_autoencoder import autoencoder_metrics
@@ -70,6 +73,7 @@ def _tested(run: Run) -> dict[str, Any]:
     known = int(detector.knows(store.sha256[rows]).sum())
     if known:
         raise FakeganError(f"{known} test faces took part in training: the store has changed since; start a new run")
+    subjects = [Subject.of(store, rows, settings.test.originals)] if settings.test.robustness else []
     log.info("test: scoring %d faces", len(rows))
     record(run.folder, len(rows), store.fingerprint)
     learnt_from = np.unique(examples.sources[np.concatenate([examples.train, examples.val])]).tolist()
@@ -86,7 +90,7 @@ def _tested(run: Run) -> dict[str, Any]:
         content["autoencoder"] = autoencoder_metrics(run.autoencoder)
     content |= {**detector_values(detector, store), LEARNT_FROM: learnt_from}
     tested.write(run.folder, TEST_FOLDER)
-    log_test(settings, content, tested)
+    log_test(settings, content, tested, robust(detector, subjects, tested, run.folder) if subjects else None)
     return content
 
 
@@ -94,6 +98,7 @@ def log_test(
     settings: RunSettings,
     content: dict[str, Any],  # of metrics.json
     tested: ScoredFaces,
+    robustness: Robustness | None = None,
 ) -> None:
     """Give the loggers hyperparameters, test scalars, pictures and histograms, in the run's folder `test`.
 
@@ -109,6 +114,9 @@ def log_test(
     histograms = {"score_real": f.labels == REAL}
     histograms |= {f"score_{kind}_fake": among & fake for kind, among in kinds.items()} or {"score_fake": fake}
     figures = tested.pictures() if plots.available() else {}
+    if robustness is not None:
+        finals |= {f"test/{name}": value for name, value in robustness.drops().items()}
+        figures |= robustness_figures(robustness) if plots.available() else {}
     pictures = {name: rendered(figure) for name, figure in figures.items()}
     with stage_loggers(settings, settings.paths.run_dir / TEST_FOLDER) as loggers:
         for logger in loggers:
@@ -117,6 +125,8 @@ def log_test(
                 log_histogram(logger, f"test/{name}", f.scores[own])
             for name, picture in pictures.items():
                 log_picture(logger, f"test/{name}", picture, 0)
+            for step, values in enumerate([] if robustness is None else robustness.steps()):
+                logger.log_metrics({f"test/{name}": value for name, value in values.items()}, step)
 
 
 TEST = Stage("test", test, on_rank_0=True)
