@@ -13,10 +13,11 @@ import numpy as np
 from fakegan.config.building import TARGET
 from fakegan.evaluation import plots
 from fakegan.evaluation.compare import over_seeds, wins
+from fakegan.evaluation.metrics import complement
 from fakegan.reports.groups import Group, called_fake, fingerprint, of_seeds, scores
 from fakegan.reports.numbers import GUESSING_WORDS, cell, guessing, mean_value, number, p_cell
 from fakegan.reports.render import Block, Figure, Gallery, Table, Text
-from fakegan.runs.finished import Configuration, FinishedRun, shown_path
+from fakegan.runs.finished import Configuration, FinishedRun, PartOfRun, shown_path
 from fakegan.runs.ledger import read_ledger
 from fakegan.system.places import install
 
@@ -122,6 +123,33 @@ def by_source(group: Group) -> list[Block]:
     return blocks
 
 
+def false_alarms(groups: Sequence[Group]) -> list[Block]:
+    """How often each configuration calls the real faces of a source fake that it has never seen."""
+    tested = {
+        f"{c.name} ({group.runs_called})" if group.runs_called else c.name: [
+            (run.whole if isinstance(run, PartOfRun) else run).metrics["test"]["by_source"] for run in c.runs
+        ]
+        for group in groups
+        for c in group.configurations
+    }
+    sources = sorted(
+        {s for of in tested.values() for s, m in of[0].items() if m["label"] == "real" and not m.get("seen", True)}
+    )
+    rows = [
+        {"configuration": name}
+        | {
+            s: cell([complement(m[s]["accuracy"]) for m in of if s in m and not m[s].get("seen", True)])
+            for s in sources
+        }
+        for name, of in tested.items()
+    ]
+    words = (
+        "No face of these real sources took part in training, validation or the choice of the threshold. The share of "
+        "them that is called fake says what a photograph from elsewhere must expect."
+    )
+    return [Text(words), Table("False alarms on real sources never seen", rows)] if sources else []
+
+
 def seeds(group: Group) -> list[Block]:
     """Each seed's own numbers; nothing where every configuration has one seed."""
     names = ("auroc", "accuracy", "real_accuracy", "fake_accuracy")
@@ -148,12 +176,12 @@ def curves(group: Group, name: str) -> list[Block]:
         by_name = {c.name: [(s, labels) for s in scores(c)] for c in alike}
         alt = f"ROC curves{group.where}: {', '.join(by_name)}"
         caption = f"ROC{group.where}: bold the mean over seeds, thin each seed; in brackets the area under it."
-        pictures.append(_figure(plots.roc_comparison(by_name), f"roc{name}_{i}", alt, caption))
+        pictures.append(figure(plots.roc_comparison(by_name), f"roc{name}_{i}", alt, caption))
     if any(len(c.runs) > 1 for c in group.configurations):
         values = {c.name: [float(m["value"] or 0) for m in of_seeds(c, "auroc")] for c in group.configurations}
         caption = f"Test AUROC of each seed{group.where}; the bar is the mean."
         alt = f"AUROC by seed{group.where}"
-        pictures.append(_figure(plots.seeds_plot(values), f"seeds{name}", alt, caption))
+        pictures.append(figure(plots.seeds_plot(values), f"seeds{name}", alt, caption))
     histograms = [_histogram(group, c, f"scores{name}_{i}") for i, c in enumerate(group.configurations)]
     return [Gallery(pictures), Gallery(histograms)]
 
@@ -182,10 +210,11 @@ def _histogram(group: Group, configuration: Configuration, name: str) -> Figure:
     )
     seeds = f", {many} seeds together, their mean threshold" if many > 1 else ""
     caption = f"{configuration.name}{group.where}{seeds}."
-    return _figure(figures["score_histogram"], name, f"Scores of real and fake faces: {caption}", caption)
+    return figure(figures["score_histogram"], name, f"Scores of real and fake faces: {caption}", caption)
 
 
-def _figure(plot: Plot, name: str, alt: str, caption: str) -> Figure:
+def figure(plot: Plot, name: str, alt: str, caption: str) -> Figure:
+    """A plot as the report shows it."""
     out = io.BytesIO()
     plot.savefig(out, format="png")
     return Figure(name, out.getvalue(), alt, caption)
@@ -210,7 +239,7 @@ def pairs(group: Group, name: str) -> list[Block]:
         caption = (
             f"Whether the row's AUROC is significantly higher than the column's{group.where}, after Holm's correction."
         )
-        blocks.append(_figure(plot, f"wins{name}", "Matrix of wins", caption))
+        blocks.append(figure(plot, f"wins{name}", "Matrix of wins", caption))
     rows = [
         {
             "first": c.a,
