@@ -100,17 +100,16 @@ def heat_map(
     """AUROC by what was learnt from and what was tested; a frame marks the unseen."""
     from matplotlib.patches import Rectangle
 
-    names = [_wrapped(name, 12) for name in columns]
-    figure, axes = _figure(1.4 + 0.5 * len(rows) + 0.15 * max(name.count("\n") for name in names))
+    figure, axes = _figure(1.6 + 0.5 * len(rows))
     axes.imshow(values, cmap="Blues", vmin=0.3, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
-        colour, small = "white" if value > 0.75 else "black", 8 if len(columns) > 5 else 9
-        axes.text(column, row, f"{value:.3f}", ha="center", va="center", fontsize=small, color=colour)
-        if unseen[row, column]:
-            frame = (column - 0.46, row - 0.44)
-            axes.add_patch(Rectangle(frame, 0.92, 0.88, fill=False, edgecolor=COLOURS[1], lw=2))
+        colour = "white" if value > 0.75 else "black"
+        axes.text(column, row, f"{value:.3f}", ha="center", va="center", fontsize=8, color=colour)
+    for row, column in np.argwhere(unseen):
+        frame = (column - 0.46, row - 0.44)
+        axes.add_patch(Rectangle(frame, 0.92, 0.88, fill=False, edgecolor=COLOURS[1], lw=2))
     axes.set(xticks=range(len(columns)), yticks=range(len(rows)), xlabel="tested on", ylabel="learnt from")
-    axes.set_xticklabels(names, fontsize=8, rotation=45 if len(columns) > 4 else 0)
+    axes.set_xticklabels([_wrapped(name, 12) for name in columns], fontsize=8, rotation=45 if len(columns) > 4 else 0)
     axes.set_yticklabels([_wrapped(name) for name in rows], fontsize=8)
     axes.set_title("AUROC; framed: never seen in training", fontsize=10)
     return figure

@@ -22,7 +22,6 @@ class Group:
 
     configurations: tuple[Configuration, ...]
     called: str = ""  # how a title tells these faces from those of the report's other groups
-    runs_called: str = ""  # how it tells these runs, whichever of their faces it is about
 
     @property
     def where(self) -> str:
@@ -92,11 +91,10 @@ def grouped(runs: Sequence[FinishedRun]) -> list[Group]:
         faces = alike[0].scores
         parts = seen_and_unseen(faces.labels, faces.sources, _learnt_from(alike))
         if not parts:
-            groups.append(Group(tuple(configurations(alike)), words, words))
+            groups.append(Group(tuple(configurations(alike)), words))
         for kind, part in parts.items():
             part_of_runs = [PartOfRun(run.settings, run.folder, run, part) for run in alike]
-            part_called = ", ".join([*called, f"{kind} generators"])
-            groups.append(Group(tuple(configurations(part_of_runs)), part_called, words))
+            groups.append(Group(tuple(configurations(part_of_runs)), ", ".join([*called, f"{kind} generators"])))
     return groups
 
 

@@ -16,15 +16,16 @@ import numpy as np
 from fakegan.evaluation import intervals, plots
 from fakegan.evaluation.compare import Comparison, Scored, compare, holm
 from fakegan.evaluation.intervals import Bounded, Floats
-from fakegan.evaluation.metrics import WeightedMeasures
+from fakegan.evaluation.roc import Ranking
 from fakegan.reports.groups import called_fake, fingerprint, learnt_words, scores
 from fakegan.reports.numbers import cell, mean_value, number, over, p_cell
 from fakegan.reports.render import Answer, Block, Table, Text
 from fakegan.reports.tables import figure
-from fakegan.runs.finished import Configuration, FinishedRun, PartOfRun
+from fakegan.runs.finished import Configuration, FinishedRun, PartOfRun, names_of
 from fakegan.runs.results import FaceScores
 from fakegan.system.columns import in_columns
 
+Family = Mapping[frozenset[str], Mapping[int, FinishedRun]]  # runs by the generators that they learnt from, and by seed
 QUESTION = "Are generators that were held out found as well as generators that were seen?"
 _WORDS = (
     "A row is what runs learnt from, a column the generator that they were tested on: AUROC against real faces of "
@@ -46,27 +47,6 @@ class Row:
         """By seed, with intervals over faces."""
         return [run.metrics["test"]["by_source"][generator]["auroc"] for run in self.runs]
 
-    def scored(self, generator: str) -> list[tuple[FinishedRun, Bounded]]:
-        """Each run with its AUROC."""
-        return [*zip(self.runs, self.aurocs(generator), strict=True)]
-
-    @cached_property
-    def resampled(self) -> dict[int, dict[str, Floats]]:
-        """By seed and generator, the AUROC in each resample of the faces, (R,): every row has the same resamples."""
-        found = {}
-        for run in self.runs:
-            f = run.scores
-            measure = WeightedMeasures(f.scores, f.labels, f.sources, run.metrics["threshold"], None)
-            fakes = np.unique(f.sources[f.labels == 1]).tolist()
-
-            def aurocs(weights: Floats, measure: WeightedMeasures = measure, fakes: list[str] = fakes) -> Floats:
-                values = measure(weights)
-                return np.stack([values[source, "auroc"] for source in fakes])
-
-            drawn = intervals.resampled(aurocs, f.labels, f.groups)  # (G, R)
-            found[run.settings.seed] = dict(zip(fakes, drawn, strict=True))
-        return found
-
 
 Cell = tuple[Row, str]  # with the generator that was tested
 
@@ -84,41 +64,55 @@ class Design:
         """The shared faces, with the first run's scores."""
         return self.rows[0].runs[0].scores
 
-    @property
-    def seen(self) -> list[Cell]:
-        """The cells whose generator the row has learnt from."""
-        return [(row, g) for row in self.rows for g in self.generators if g in row.learnt]
-
-    @property
-    def held_out(self) -> list[Cell]:
-        """The cells whose generator the row has never seen; every design has such cells."""
-        return [(row, g) for row in self.rows for g in self.generators if g not in row.learnt]
-
-    @cached_property
-    def unseen(self) -> list[Bounded]:
-        """The mean AUROC over the cells that were held out, by seed."""
-        return self.mean(self.held_out)
+    def cells(self, seen: bool) -> list[Cell]:
+        """The cells whose generator the row has learnt from, or has never seen: every design has such cells."""
+        return [(row, g) for row in self.rows for g in self.generators if (g in row.learnt) == seen]
 
     @cached_property
     def worst(self) -> Cell:
-        """The cell of them with the lowest AUROC, over the mean of seeds."""
-        return min(self.held_out, key=lambda at: mean_value(at[0].aurocs(at[1])))
+        """The cell never seen with the lowest AUROC, over the mean of seeds."""
+        return min(self.cells(seen=False), key=lambda at: mean_value(at[0].aurocs(at[1])))
 
-    def mean(self, cells: Sequence[Cell]) -> list[Bounded]:
-        """The mean AUROC of cells, by seed, for the seeds that all rows have; none without cells."""
-        shared = set.intersection(*(set(row.resampled) for row in self.rows))
-        groups = min(len(np.unique(self.faces.groups[self.faces.labels == label])) for label in (0, 1))
+    def mean(self, seen: bool) -> list[Bounded]:
+        """The mean AUROC of the cells that were seen, or were not, for each seed that all rows have."""
+        cells, f = self.cells(seen), self.faces
+        seeds = set.intersection(*({run.settings.seed for run in row.runs} for row in self.rows)) if cells else set()
+        groups = min(len(np.unique(f.groups[f.labels == label])) for label in (0, 1))
         means = []
-        for seed in sorted(shared) if cells else ():
-            of_seed = [m["value"] for row, g in cells for run, m in row.scored(g) if run.settings.seed == seed]
-            drawn: Floats = np.nanmean([row.resampled[seed][g] for row, g in cells], axis=0)  # (R,)
-            means.append(intervals.bounded(float(np.mean(of_seed)), drawn, groups))
+        for seed in sorted(seeds):
+            among = [(f.labels == 0) | (f.sources == generator) for _, generator in cells]
+            scored = [run.scores.scores for row, _ in cells for run in row.runs if run.settings.seed == seed]
+            ranked = [(Ranking(s[own], f.labels[own]), own) for s, own in zip(scored, among, strict=True)]
+
+            def mean(weights: Floats, ranked: Any = ranked) -> Floats:  # (R, N) -> (R,)
+                with np.errstate(invalid="ignore"):  # a resample that lacks a generator has the mean over the others
+                    found: Floats = np.nanmean([r.curves(weights[:, own]).auroc() for r, own in ranked], axis=0)
+                return found
+
+            drawn = intervals.resampled(mean, f.labels, f.groups)
+            means.append(intervals.bounded(float(mean(np.ones((1, len(f))))[0]), drawn, groups))
         return means
+
+    def in_words(self) -> str:
+        """The means of the seen and of the unseen, and the worst of the unseen."""
+        row, generator = self.worst
+        unseen, seen, worst = (over(m) for m in (self.mean(seen=False), self.mean(seen=True), row.aurocs(generator)))
+        means = f"mean AUROC on generators never seen {unseen}, on generators seen {seen}"
+        return f"{self.name}: {means}; the worst never seen {worst} ({generator}, learnt from {row.words})"
+
+    def as_text(self) -> list[str]:
+        """The matrix for a terminal: means over seeds, with a star where the generator was never seen."""
+        stars = {True: " ", False: "*"}
+        rows = [
+            (row.words, *(number(mean_value(row.aurocs(g))) + stars[g in row.learnt] for g in self.generators))
+            for row in self.rows
+        ]
+        return in_columns([("learnt from", *self.generators), *rows])
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A result on a generator that was held out, against that of the runs that have seen it."""
+    """A result on a generator that was held out, against that of runs that have seen it."""
 
     design: Design
     generator: str
@@ -142,30 +136,23 @@ def designs(runs: Sequence[FinishedRun]) -> list[Design]:
     return [design for of_store in families if of_store for design in _of_store(of_store)]
 
 
-def _of_store(families: Sequence[Mapping[frozenset[str], Mapping[int, FinishedRun]]]) -> list[Design]:
-    runs = [run for rows in families for by_seed in rows.values() for run in by_seed.values()]
+def _of_store(families: Sequence[Family]) -> list[Design]:
+    runs = [run for family in families for by_seed in family.values() for run in by_seed.values()]
     shared = sorted(set.intersection(*({*run.scores.files.tolist()} for run in runs)))
     learnt = sorted(frozenset.intersection(*(run.learnt_from for run in runs)))
     fakes = {source for run in runs for source in run.scores.sources[run.scores.labels == 1].tolist()}
     faces = _part(runs[0], shared, learnt).scores
     generators = tuple(sorted(fakes & {*faces.sources.tolist()}))
-    if not generators or not (faces.labels == 0).any():
+    if not (faces.labels == 0).any():
         return []
-    found: list[Design] = []
+    rows = []
     for family in families:
         order = sorted(family, key=lambda own: (-len(own), sorted(own if len(own) == 1 else fakes - own)))
-        rows = tuple(
-            Row(
-                learnt_words(own, fakes),
-                own,
-                tuple(_part(run, shared, learnt) for _, run in sorted(family[own].items())),
-            )
-            for own in order
-        )
-        name = rows[0].runs[0].settings.label()
-        twins = sum(design.name.partition(" #")[0] == name for design in found)
-        found.append(Design(f"{name} #{twins + 1}" if twins else name, rows, generators))
-    return [design for design in found if design.held_out]
+        parts = [tuple(_part(run, shared, learnt) for _, run in sorted(family[own].items())) for own in order]
+        rows.append([Row(learnt_words(own, fakes), own, of_seeds) for own, of_seeds in zip(order, parts, strict=True)])
+    names = names_of([of_family[0].runs[0].settings for of_family in rows])
+    found = [Design(name, tuple(of_family), generators) for name, of_family in zip(names, rows, strict=True)]
+    return [design for design in found if design.cells(seen=False)]
 
 
 def _part(run: FinishedRun, shared: Sequence[str], learnt: Sequence[str]) -> PartOfRun:
@@ -180,7 +167,7 @@ def against_seen(found: Sequence[Design]) -> list[HeldOut]:
     """Each held-out result against the runs that saw the generator and learnt from the most similar others."""
     held = []
     for design in found:
-        for row, generator in design.held_out:
+        for row, generator in design.cells(seen=False):
             saw = {other: len(row.learnt ^ other.learnt) for other in design.rows if generator in other.learnt}
             nearest = [other for other, differing in saw.items() if differing == min(saw.values())]
             held += [HeldOut(design, generator, row, o, _compared(design, generator, row, o)) for o in nearest]
@@ -198,31 +185,18 @@ def _compared(design: Design, generator: str, unseen: Row, seen: Row) -> Compari
 
 def answer(found: Sequence[Design], against: Sequence[HeldOut]) -> list[Answer]:
     """The answer to QUESTION; nothing where no generator was held out by design."""
-    outcomes = [h.comparison.outcome for h in against]
-    if not outcomes:
+    if not against:
         return []
-    lower, higher = outcomes.count(-1), outcomes.count(1)
-    verdict = {(False, False): "Not shown to differ", (True, True): "It depends"}.get((lower > 0, higher > 0))
-    if verdict is None:
-        part = "In part: " if lower + higher < len(outcomes) else ""
-        verdict = part + ("worse" if lower else "better")
-    counted = f"{lower} of {len(outcomes)} paired differences are shown to be lower, {higher} to be higher"
-    sentence = f"Of a generator never seen, less the same generator seen: {counted}, after Holm's correction."
-    return [
-        Answer(QUESTION, verdict[0].upper() + verdict[1:], "no" if lower else "open", sentence, [*map(in_words, found)])
-    ]
-
-
-def in_words(design: Design) -> str:
-    """The mean and the worst of the generators never seen."""
-    row, generator = design.worst
-    unseen, seen, worst = (over(m) for m in (design.unseen, design.mean(design.seen), row.aurocs(generator)))
-    means = f"mean AUROC on generators never seen {unseen}, on generators seen {seen}"
-    return f"{design.name}: {means}; the worst never seen {worst} ({generator}, learnt from {row.words})"
+    outcomes = [h.comparison.outcome for h in against]
+    shown = [f"{word} in {outcomes.count(o)}" for o, word in ((-1, "worse"), (1, "better")) if o in outcomes]
+    verdict = f"{' and '.join(shown)} of {len(outcomes)}" if shown else "not shown to differ"
+    sentence = "By AUROC on the same faces, against runs that saw the generator, after Holm's correction."
+    details = [design.in_words() for design in found]
+    return [Answer(QUESTION, verdict[0].upper() + verdict[1:], "no" if -1 in outcomes else "open", sentence, details)]
 
 
 def chapter(found: Sequence[Design], against: Sequence[HeldOut]) -> list[Block]:
-    """The matrices with their heat maps, the mean and the worst of the unseen, the paired differences."""
+    """The matrices with their heat maps, and the paired differences."""
     blocks: list[Block] = [Text(_WORDS)] if found else []
     for i, design in enumerate(found):
         if plots.available():
@@ -231,13 +205,13 @@ def chapter(found: Sequence[Design], against: Sequence[HeldOut]) -> list[Block]:
             plot = plots.heat_map(values, unseen, [row.words for row in design.rows], design.generators)
             alt = f"AUROC by generators learnt from and generator tested: {design.name}"
             blocks.append(figure(plot, f"held_out_{i}", alt, f"{design.name}: AUROC, the mean over seeds."))
-        f = design.faces
-        counts = f"{(f.labels == 0).sum()} real and {(f.labels == 1).sum()} fake faces"
+        labels = design.faces.labels
         rows = [
             {"learnt from": row.words}
             | {g: f"{cell(row.aurocs(g))}{'' if g in row.learnt else ', unseen'}" for g in design.generators}
             for row in design.rows
         ]
+        counts = f"{(labels == 0).sum()} real and {(labels == 1).sum()} fake faces"
         blocks.append(Table(f"{design.name}, {counts}: AUROC by what was learnt from", rows))
     if against:
         blocks.append(Table("Held out against seen; the clearest differences first", _differences(against), words=4))
@@ -261,18 +235,6 @@ def _differences(against: Sequence[HeldOut]) -> list[dict[str, str]]:
     ]
 
 
-def as_text(design: Design) -> list[str]:
-    """The matrix for a terminal: means over seeds, with a star where the generator was never seen."""
-    rows = [
-        (
-            row.words,
-            *(f"{number(mean_value(row.aurocs(g)))}{' ' if g in row.learnt else '*'}" for g in design.generators),
-        )
-        for row in design.rows
-    ]
-    return in_columns([("learnt from", *design.generators), *rows])
-
-
 def cells(found: Sequence[Design]) -> list[dict[str, Any]]:
     """Each cell and seed of every matrix, for held_out.csv."""
     return [
@@ -287,5 +249,5 @@ def cells(found: Sequence[Design]) -> list[dict[str, Any]]:
         for design in found
         for row in design.rows
         for generator in design.generators
-        for run, measure in row.scored(generator)
+        for run, measure in zip(row.runs, row.aurocs(generator), strict=True)
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from fakegan.evaluation.metrics import complement
 from fakegan.reports.groups import Group, called_fake, fingerprint, of_seeds, scores
 from fakegan.reports.numbers import GUESSING_WORDS, cell, guessing, mean_value, number, p_cell
 from fakegan.reports.render import Block, Figure, Gallery, Table, Text
-from fakegan.runs.finished import Configuration, FinishedRun, PartOfRun, shown_path
+from fakegan.runs.finished import Configuration, FinishedRun, shown_path
 from fakegan.runs.ledger import read_ledger
 from fakegan.system.places import install
 
@@ -123,31 +123,22 @@ def by_source(group: Group) -> list[Block]:
     return blocks
 
 
-def false_alarms(groups: Sequence[Group]) -> list[Block]:
-    """How often each configuration calls the real faces of a source fake that it has never seen."""
-    tested = {
-        f"{c.name} ({group.runs_called})" if group.runs_called else c.name: [
-            (run.whole if isinstance(run, PartOfRun) else run).metrics["test"]["by_source"] for run in c.runs
-        ]
-        for group in groups
-        for c in group.configurations
-    }
-    sources = sorted(
-        {s for of in tested.values() for s, m in of[0].items() if m["label"] == "real" and not m.get("seen", True)}
-    )
+def false_alarms(runs: Sequence[FinishedRun], called: Mapping[Path, str]) -> list[Block]:
+    """How often each run calls the real faces of a source fake that it has never seen."""
     rows = [
-        {"configuration": name}
-        | {
-            s: cell([complement(m[s]["accuracy"]) for m in of if s in m and not m[s].get("seen", True)])
-            for s in sources
+        {
+            "configuration": called[run.folder],
+            "source": source,
+            "seed": str(run.settings.seed),
+            "faces": str(m["n"]),
+            "false alarms": cell([complement(m["accuracy"])]),
         }
-        for name, of in tested.items()
+        for run in runs
+        if run.classifies
+        for source, m in run.metrics["test"]["by_source"].items()
+        if m["label"] == "real" and not m.get("seen", True)
     ]
-    words = (
-        "No face of these real sources took part in training, validation or the choice of the threshold. The share of "
-        "them that is called fake says what a photograph from elsewhere must expect."
-    )
-    return [Text(words), Table("False alarms on real sources never seen", rows)] if sources else []
+    return [Table("The share of real faces that is called fake, of sources never seen", rows, words=2)] if rows else []
 
 
 def seeds(group: Group) -> list[Block]:

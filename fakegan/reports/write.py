@@ -47,14 +47,12 @@ def write_report(runs: Sequence[FinishedRun], folder: Path) -> str:
     groups, autoencoders, designs = grouped(runs), reconstruction.autoencoders(runs), held_out.designs(runs)
     against = held_out.against_seen(designs)
     answered = [*held_out.answer(designs, against), *answers(groups, autoencoders)]
-    chapters: list[tuple[str, list[Block]]] = [
-        ("Generators held out", held_out.chapter(designs, against)),
-        ("Real faces held out", tables.false_alarms(groups)),
-    ]
+    chapters: list[tuple[str, list[Block]]] = [("Generators held out", held_out.chapter(designs, against))]
     for i, group in enumerate(groups):
         chapters += _of_group(group, group_letter(i).lower() if len(groups) > 1 else "")
     called = {run.folder: c.name for group in groups for c in group.configurations for run in c.runs}
     chapters += [
+        ("Real faces held out", tables.false_alarms(runs, called)),
         ("Reconstructions", reconstruction.chapter(autoencoders)),
         ("Data", faces.data(runs)),
         ("Runs and versions", [*tables.provenance(runs, called), Text(f"This report: {command()}")]),
@@ -125,10 +123,10 @@ def _closing_words(
     for answer in answered:
         lines += [answer.question, *_wrapped(f"{answer.verdict}. {answer.sentence}", "  ")]
     for design in designs:
-        table = held_out.as_text(design)
+        table = design.as_text()
         lines += ["", *_wrapped(f"{design.name}: AUROC; * never seen")]
         lines += table if max(map(width, table)) <= TABLE_WIDTH else ["  (the matrix is in the report)"]
-        lines += _wrapped(held_out.in_words(design))
+        lines += _wrapped(design.in_words())
     for group in groups:
         lines += ["", *_wrapped(f"{group.described}:")]
         rows = [(c.name, over(of_seeds(c, "auroc")), over(of_seeds(c, "accuracy"))) for c in group.configurations]

@@ -121,11 +121,11 @@ def configurations(runs: Sequence[FinishedRun]) -> list[Configuration]:
             raise UsageError(f"{run.path} and {twin.path} are the same configuration and seed: name one of them")
         alike.append(run)
     groups = [sorted(group, key=lambda run: run.settings.seed) for _, group in together]
-    names = _names([group[0].settings for group in groups])
+    names = names_of([group[0].settings for group in groups])
     return [Configuration(name, tuple(group)) for name, group in zip(names, groups, strict=True)]
 
 
-def _names(settings: Sequence[RunSettings]) -> list[str]:
+def names_of(settings: Sequence[RunSettings]) -> list[str]:
     """The label of each; where several have the same, the keys that differ between them are added with their values."""
     labels = [s.label() for s in settings]
     tables = [dict(short_target(key, value) for key, value in flat(s.configuration()).items()) for s in settings]
