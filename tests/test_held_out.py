@@ -6,15 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fakegan.evaluation.metrics import measures
 from fakegan.reports import held_out
 from fakegan.reports.groups import learnt_words
 from fakegan.reports.held_out import against_seen, answer, designs
+from fakegan.reports.render import Table
+from fakegan.reports.tables import false_alarms
 from fakegan.reports.write import write_report
 from fakegan.runs.finished import FinishedRun
 from fakegan.runs.results import FaceScores
 from tests.conftest import Compose, Finish
 from tests.helpers import csv_rows
 from tests.pages import parse_html
+
+SCORES = {"camera": 0.4, "phone": 0.9, "gan_a": 0.6, "gan_b": 0.7}
 
 
 def made(settings: Any, scores: dict[str, float], more: int = 0) -> FinishedRun:
@@ -86,11 +91,23 @@ def test_runs_that_learnt_from_the_same_generators_are_no_design(compose_setting
 
 def test_real_faces_held_out_are_no_part_of_the_matrix(compose_settings: Compose) -> None:
     """The phone's faces, which look fake, would make each AUROC 0.5 where it is 1."""
-    scores = {"camera": 0.4, "phone": 0.9, "gan_a": 0.6, "gan_b": 0.7}
     held = [compose_settings("pipeline=classify", f"data.split.unseen=[phone,{name}]") for name in ("gan_a", "gan_b")]
-    (design,) = designs([made(settings, scores) for settings in held])
+    (design,) = designs([made(settings, SCORES) for settings in held])
     assert {*design.faces.sources.tolist()} == {"camera", "gan_a", "gan_b"}
     assert [row.aurocs("gan_a")[0]["value"] for row in design.rows] == [1.0, 1.0]
+
+
+def test_false_alarms_are_told_of_real_sources_never_seen(compose_settings: Compose) -> None:
+    run = made(compose_settings("pipeline=classify", "data.split.unseen=[phone,gan_b]"), SCORES)
+    f = run.scores
+    run.metrics["test"] = measures(f.scores, f.labels, f.sources, f.groups, 0.5, learnt_from=run.learnt_from)
+    (table,) = false_alarms([run], {run.folder: "a net"})
+    assert isinstance(table, Table)
+    (row,) = table.rows
+    assert [row[name] for name in ("configuration", "learnt from", "source", "faces")] == [
+        *("a net", "gan_a alone", "phone", "10")
+    ]
+    assert row["false alarms"].startswith("1.000\n[0.69")  # 1 - 0.308: none of ten was called real
 
 
 def test_what_was_learnt_from_is_said_in_a_few_words() -> None:

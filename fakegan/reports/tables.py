@@ -14,7 +14,7 @@ from fakegan.config.building import TARGET
 from fakegan.evaluation import plots
 from fakegan.evaluation.compare import over_seeds, wins
 from fakegan.evaluation.metrics import complement
-from fakegan.reports.groups import Group, called_fake, fingerprint, of_seeds, scores
+from fakegan.reports.groups import Group, called_fake, fingerprint, learnt_words, of_seeds, scores
 from fakegan.reports.numbers import GUESSING_WORDS, cell, guessing, mean_value, number, p_cell
 from fakegan.reports.render import Block, Figure, Gallery, Table, Text
 from fakegan.runs.finished import Configuration, FinishedRun, shown_path
@@ -128,6 +128,7 @@ def false_alarms(runs: Sequence[FinishedRun], called: Mapping[Path, str]) -> lis
     rows = [
         {
             "configuration": called[run.folder],
+            "learnt from": learnt_words(run.learnt_from, [s for s, fake in by.items() if fake["label"] == "fake"]),
             "source": source,
             "seed": str(run.settings.seed),
             "faces": str(m["n"]),
@@ -135,10 +136,11 @@ def false_alarms(runs: Sequence[FinishedRun], called: Mapping[Path, str]) -> lis
         }
         for run in runs
         if run.classifies
-        for source, m in run.metrics["test"]["by_source"].items()
+        for by in [run.metrics["test"]["by_source"]]
+        for source, m in by.items()
         if m["label"] == "real" and not m.get("seen", True)
     ]
-    return [Table("The share of real faces that is called fake, of sources never seen", rows, words=2)] if rows else []
+    return [Table("The share of real faces that is called fake, of sources never seen", rows, words=3)] if rows else []
 
 
 def seeds(group: Group) -> list[Block]:
