@@ -30,7 +30,8 @@ def simulated(settings: RunSettings, strength: float, resamples: int = 40) -> Fi
     scores = 1 / (1 + np.exp(-(strength * (labels - 0.5) + 0.8 * hard + 0.6 * own)))
     run_dir = settings.paths.run_dir
     run_dir.mkdir(parents=True)
-    learnt_from = sorted({*sources.tolist()} - {*settings.data.split.unseen})
+    fakes = np.unique(sources[labels == 1]).tolist()
+    learnt_from = sorted({*sources.tolist()} - {*settings.data.split.only_tested(fakes)})
     test = measures(scores, labels, sources, store.groups[rows], 0.5, learnt_from=learnt_from, resamples=resamples)
     content: dict[str, Any] = {"val": test, "test": test, "objective": test["auroc"]["value"]}
     content |= {"threshold": 0.5, "temperature": 1.25, "band": [0.4, 0.6], "data_fingerprint": store.fingerprint}

@@ -91,6 +91,27 @@ def test_a_sweep_runs_every_combination_side_by_side_and_trains_each_autoencoder
     assert [row["seconds"] for row in csv_rows(sweep / JOBS_FILE)].count("") == 1  # what they had taken is still known
 
 
+def test_one_by_one_finds_the_generators_and_trains_one_autoencoder_for_all(
+    tmp_path: Path, own_faces: tuple[str, ...]
+) -> None:
+    words = ("+experiment=one_by_one", "model=autogan1", "classifier=simple_cnn", *own_faces)
+    result = _sweep(tmp_path, *words)
+    assert result.returncode == 0, result.stderr
+    sweep = tmp_path / "sweep"
+    found = [re.search(r"learn_from=\[(\w+)\]", row["words"]) for row in csv_rows(sweep / JOBS_FILE)]
+    assert [name and name[1] for name in found] == ["gan_a", "gan_b"]
+    logs = [path.read_text() for path in sweep.glob("*/log.txt")]
+    assert sum("autoencoder: training autogan1" in log for log in logs) == 1
+    assert "recon_classify · autogan1 · simple_cnn: AUROC; * never seen" in result.stdout
+    cells = {(row["learnt_from"], row["generator"]): row["unseen"] for row in csv_rows(sweep / "held_out.csv")}
+    assert cells["gan_a alone", "gan_b"] == cells["gan_b alone", "gan_a"] == "yes"
+    assert cells["gan_a alone", "gan_a"] == cells["gan_b alone", "gan_b"] == "no"
+    again = _sweep(tmp_path, *words, "resume=true")
+    assert again.returncode == 0, again.stderr
+    assert "jobs finished before: 2" in again.stdout
+    assert " starts" not in again.stdout
+
+
 def test_jobs_that_fail_or_cannot_be_stop_neither_the_others_nor_the_report(
     tmp_path: Path, own_faces: tuple[str, ...]
 ) -> None:

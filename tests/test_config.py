@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 from torch import nn
 
-from fakegan.cli.start import start_run
+from fakegan.cli.start import start_run, without_effect
 from fakegan.config.trust import packages_to_trust
 from fakegan.errors import FakeganError, UsageError
 from fakegan.runs import config_file as runs
@@ -182,13 +182,13 @@ def test_a_run_is_written_down_before_it_runs_and_read_back(tmp_path: Path, stor
 
 def test_a_key_that_a_run_does_not_use_is_named_with_the_reason(compose_settings: Compose) -> None:
     keys = ("seed", "pipeline", "model.net.depth", "data.demo_size", "classifier.weights_file", "augment.shift")
-    assert compose_settings("pipeline=recon_error").without_effect(keys) == {
+    assert without_effect(compose_settings("pipeline=recon_error"), keys) == {
         "data.demo_size": "the faces come from data.root",
         "classifier.weights_file": "pipeline=recon_error trains no classifier",
         "augment.shift": "pipeline=recon_error trains no classifier",
     }
     no_autoencoder = {"model.net.depth": "pipeline=classify has no autoencoder"}
-    assert compose_settings("pipeline=classify", "data.root=null").without_effect(keys) == no_autoencoder
+    assert without_effect(compose_settings("pipeline=classify", "data.root=null"), keys) == no_autoencoder
 
 
 @pytest.mark.parametrize("content", ["a: [", "- 1", "seed: 1", "seed: 1\nhostile: {_target_: os.system}"])

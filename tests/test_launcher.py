@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from omegaconf import OmegaConf
 
@@ -21,6 +23,7 @@ from fakegan.runs.compose import register_resolvers
 from fakegan.runs.folder import CONFIG_FILE, JOBS_FILE, METRICS_FILE, STUDY_FILE
 from fakegan.runs.ledger import COMMAND_VARIABLE
 from fakegan.sweep import command, launcher, lifecycle, opening
+from fakegan.sweep.each import with_each_source
 from fakegan.sweep.jobs import Ending, Job, Running
 from fakegan.sweep.planning import Folders, runs_in
 from fakegan.sweep.progress import Progress
@@ -28,6 +31,7 @@ from fakegan.sweep.table import read_rows, write_rows
 from fakegan.system.places import CONF
 from fakegan.system.shell import local_path
 from tests.conftest import Compose
+from tests.helpers import composed
 
 
 class Started:
@@ -298,6 +302,38 @@ def test_what_an_experiment_sweeps_may_be_any_option() -> None:
     assert hydra.sweeper.params == {"seed": "1,2", "++classifier.net.dropout": "0.1,0.3"}
     with pytest.raises(UsageError, match="must be keys and values"):
         opening._check_plugins(OmegaConf.create({"launcher": ours, "sweeper": {"params": "seed"}}))
+
+
+@pytest.mark.parametrize(
+    ("word", "swept", "jobs"),
+    [
+        ("+experiment=leave_one_out", [], ["[]", "[gan_a]", "[gan_b]"]),
+        ("+experiment=leave_one_out", ["++data.split.unseen=[],[gan_b]"], ["[]", "[gan_b]"]),
+        ("+experiment=one_by_one", [], ["[gan_a]", "[gan_b]"]),
+        ("data.split.unseen=each(fake)", [], ["[gan_a]", "[gan_b]"]),
+    ],
+)
+def test_generators_to_hold_out_are_found_in_the_store(
+    word: str, swept: list[str], jobs: list[str], store_path: Path
+) -> None:
+    config = composed("data=faces", f"data.root={store_path}", word)
+    opening._check_plugins(config.hydra)
+    opening._take_sources(config)
+    params = [f"{key}={values}" for key, values in (config.hydra.sweeper.params or {}).items()]
+    parsed = OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task, *swept])
+    (found,) = BasicSweeper.split_arguments(parsed, None)
+    assert [o.partition("=")[2] for job in found for o in job if o.startswith("++data.split.")] == jobs
+
+
+def test_sources_to_hold_out_need_a_store_that_has_two(store_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"name its folder, data\.root=DIR"):
+        with_each_source("each(fake)", "faces", None)
+    with pytest.raises(UsageError, match=r"there is one real source, camera, .* --real NAME=PATH"):
+        with_each_source("[],each(real)", "faces", store_path)
+    with pytest.raises(FakeganError, match="gone"):
+        with_each_source("each(fake)", "faces", tmp_path / "gone")
+    assert with_each_source("each(fake)", "demo", None) == "[demo_transposed],[demo_nearest],[demo_bilinear]"
+    assert with_each_source("seed=1,2", "faces", None) == "seed=1,2"
 
 
 @pytest.mark.parametrize("word", ["resume=outputs/a,outputs/b", "resume=choice(a,b)"])

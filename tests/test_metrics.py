@@ -111,7 +111,7 @@ def test_every_measure_has_an_interval_that_holds_it_and_is_repeatable() -> None
         return measures(scores, labels, sources, groups, 0.5, uncalibrated=before, resamples=200, **seed)
 
     every = list(intervals(measured()))
-    assert len(every) == 13 + 4 * 3 + 4
+    assert len(every) == 13 + 4 * 3 + 2 + 4  # two of the four sources are real: false alarms
     for x in every:
         assert 0 <= x["low"] <= x["value"] <= x["high"] <= 1
         assert x["high"] - x["low"] > 0.01
@@ -172,6 +172,20 @@ def test_seen_and_unseen_generators_are_measured_separately_by_hand() -> None:
         assert (found[part]["n_real"], found[part]["n_fake"]) == (2, 2)
     assert found["auroc"]["value"] == 0.5  # of all fakes: what the fixed keys have always said
     assert "seen" not in measures(scores, labels, sources, groups, 0.5, learnt_from=("camera",))
+
+
+@pytest.mark.parametrize(("generator", "part"), [("known", "seen"), ("new", "unseen")])
+def test_real_faces_never_seen_stand_beside_no_others_and_have_their_false_alarms(generator: str, part: str) -> None:
+    """A phone's three faces, two of them called fake, would pull the AUROC of the generator from 1 to 0.6."""
+    scores, labels = np.array([0.1, 0.2, 0.9, 0.95, 0.3, 0.8]), np.array([0, 0, 0, 0, 0, 1])
+    sources = np.array(["camera", "camera", "phone", "phone", "phone", generator])
+    found = measures(scores, labels, sources, np.arange(6).astype(str), 0.5, learnt_from=("camera", "known"))
+    assert _values(found["by_source"]["phone"], "false_alarms", "accuracy") == pytest.approx([2 / 3, 1 / 3])
+    assert found["by_source"]["camera"]["false_alarms"]["low"] == 0
+    assert "false_alarms" not in found["by_source"][generator]
+    assert found["auroc"]["value"] == pytest.approx(0.6)
+    assert {"seen", "unseen"} & {*found} == {part}
+    assert (found[part]["n_real"], found[part]["n_fake"], found[part]["auroc"]["value"]) == (2, 1, 1)
 
 
 @pytest.mark.parametrize(

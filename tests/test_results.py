@@ -56,6 +56,17 @@ def test_the_table_ends_with_how_often_verdicts_are_wrong_or_missing() -> None:
     assert not any(line.startswith("verdicts") for line in table(measures(*faces)).splitlines())
 
 
+def test_a_real_source_never_seen_has_its_false_alarms() -> None:
+    scores, labels = np.repeat([0.4, 0.7, 0.9], 12), np.repeat([0, 0, 1], 12)
+    sources, learnt_from = np.repeat(["camera", "phone", "known"], 12), ("camera", "known")
+    found = measures(scores, labels, sources, np.arange(36).astype(str), 0.5, learnt_from=learnt_from)
+    lines = table(found).splitlines()
+    assert _cells(lines, "seen generators")[:2] == ["24", "1.000"]
+    assert _cells(lines, "  real faces")[:2] == ["12", "1.000"]
+    assert _cells(lines, "false alarms on phone")[0] == "1.000"
+    assert _cells(lines, "phone (real, unseen)")[:2] == ["12", "0.000"]
+
+
 @pytest.mark.parametrize("learnt_from", [None, {"camera", LONG[0]}, {"camera"}])
 def test_long_names_fit_80_columns_and_stay_apart(learnt_from: set[str] | None) -> None:
     lines = _table(learnt_from, ("camera", *LONG))

@@ -266,6 +266,17 @@ def test_a_split_that_the_data_came_without_is_taken_from_train_and_said(columns
                 assert len(came) == pytest.approx(in_train * 0.15 / whole, rel=0.15)
 
 
+def test_what_is_not_learnt_from_is_only_tested():
+    columns = with_sources(table(400, real=100), camera=100, gan_a=100, gan_b=100, gan_c=100)
+    alone, held_out = (
+        rows_of(split_faces(*columns, SplitConfig(**options)))
+        for options in ({"learn_from": ("gan_b",)}, {"unseen": ("gan_c", "gan_a")})
+    )
+    assert alone == held_out
+    assert {columns[1][row] for row in alone["train"]} == {"camera", "gan_b"}
+    assert rows_of(split_faces(*columns, SplitConfig()))["autoencoder_train"] == alone["autoencoder_train"]
+
+
 def test_needs_decide_what_may_be_empty():
     real_only = table(500, real=500)
     assert len(split_faces(*real_only, SplitConfig(), needs=AUTOENCODER).autoencoder_train)
@@ -290,6 +301,9 @@ def test_needs_decide_what_may_be_empty():
             "autoencoder_sources names stylegan, which holds fake",
         ),
         (SplitConfig(autoencoder_sources=("ffhq",), unseen=("ffhq",)), "keep one"),
+        (SplitConfig(learn_from=("stilgan",)), r"data\.split\.learn_from names stilgan.*did you mean stylegan\?"),
+        (SplitConfig(learn_from=("ffhq",)), "learn_from names ffhq, which holds real faces"),
+        (SplitConfig(learn_from=("stylegan",), unseen=("stylegan",)), r"data\.split\.learn_from: keep one"),
     ],
 )
 def test_impossible_settings_name_the_key(config, told):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from fakegan.runs.claim import Claiming, give_up
 from fakegan.runs.compose import make_paths_absolute, settings_of
 from fakegan.runs.config_file import PLACES, give_places, read_plain, read_run, run_at, runs_under, write_down
 from fakegan.runs.folder import CONFIG_FILE
-from fakegan.runs.settings import RunSettings
+from fakegan.runs.settings import OF_DEMO, RunSettings
 from fakegan.runs.status import earlier_runs, record_job
 from fakegan.sweep import command as sweeps
 from fakegan.system import processes, ranks, reply
@@ -57,9 +58,22 @@ def _new(cfg: DictConfig) -> RunSettings:
     settings = settings_of(RunSettings, cfg)
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
     keys = [from_hydra(override).lstrip("+~").partition("=")[0] for override in overrides]
-    for key, why in settings.without_effect(keys).items():
+    for key, why in without_effect(settings, keys).items():
         log.info("%s has no effect: %s", key, why)
     return ranks.on_rank_zero(lambda: _begin(settings, run_dir))
+
+
+def without_effect(run: RunSettings, keys: Sequence[str]) -> dict[str, str]:
+    """Those of the command's keys that a run does not use, and why not."""
+    why: dict[str, str] = {}
+    if not run.pipeline.trains_classifier:
+        why |= dict.fromkeys(("classifier", "augment"), f"pipeline={run.pipeline.name} trains no classifier")
+    if not run.pipeline.needs_autoencoder:
+        why["model"] = f"pipeline={run.pipeline.name} has no autoencoder"
+    if run.data.root is not None:
+        why |= dict.fromkeys(OF_DEMO, "the faces come from data.root")
+    parts = {key: key if key in why else key.partition(".")[0] for key in keys if "." in key}
+    return {key: why[part] for key, part in parts.items() if part in why}
 
 
 def _begin(settings: RunSettings, run_dir: Path) -> RunSettings:

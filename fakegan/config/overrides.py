@@ -33,8 +33,10 @@ _KEYS = {
     **dict.fromkeys(("hydra.run.dir", "hydra.sweep.dir", "hydra.launcher.submitit_folder"), _Value()),
     **dict.fromkeys(("data_dir", "paths.run_dir", "paths.data_dir", "paths.artifact_dir"), _Value()),
     **dict.fromkeys(("data.name", "model.name", "classifier.name"), _Value(paths=False, swept=True)),
-    "data.split.unseen": _Value(paths=False, swept=True, listed=True),
-    "data.split.autoencoder_sources": _Value(paths=False, swept=True, listed=True),
+    **dict.fromkeys(
+        ("data.split.unseen", "data.split.learn_from", "data.split.autoencoder_sources"),
+        _Value(paths=False, swept=True, listed=True),
+    ),
     "runs": _Value(listed=True),
     "sources": _Value(paths=False, listed=True),
 }

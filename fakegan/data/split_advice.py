@@ -54,7 +54,7 @@ def _changes(config: SplitConfig, names: Collection[str]) -> Iterator[dict[str, 
 def _alternatives(config: SplitConfig, names: Collection[str]) -> dict[str, list[Any]]:
     """For each key its other values, the smallest change first."""
     found: dict[str, list[Any]] = {}
-    for key in ("unseen", "autoencoder_sources"):
+    for key in ("unseen", "autoencoder_sources", "learn_from"):
         given = getattr(config, key)
         fewer = [tuple(n for n in given if n != name) for name in given if name in names][:_NAMES]
         found[key] = list(dict.fromkeys([*fewer, ()])) if given else []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
@@ -52,7 +52,8 @@ class SplitConfig:
     test: float = 0.15  # share of the groups
     autoencoder_share: float | None = None  # of the real training faces, for the autoencoder alone; null: half,
     # or none beside autoencoder_sources
-    unseen: tuple[str, ...] = ()  # sources that appear in the test split only
+    unseen: tuple[str, ...] = ()  # sources, fake or real, that appear in the test split only
+    learn_from: tuple[str, ...] = ()  # fake sources to learn from: all other fakes are unseen, too; none: from all
     autoencoder_sources: tuple[str, ...] = ()  # real sources that train the autoencoder only
 
     def __post_init__(self) -> None:
@@ -64,6 +65,11 @@ class SplitConfig:
         if self.autoencoder_share is None:
             return 0.0 if self.autoencoder_sources else 0.5
         return self.autoencoder_share
+
+    def only_tested(self, fakes: Sequence[str]) -> tuple[str, ...]:
+        """The sources that appear in the test split only, of a store with these fake sources."""
+        others = [source for source in fakes if self.learn_from and source not in self.learn_from]
+        return tuple(dict.fromkeys((*self.unseen, *others)))
 
 
 @dataclass(frozen=True)
@@ -102,8 +108,8 @@ def split_faces(
 
     A group's hash decides between test, val and train; a kept split in the group replaces it. Where a class came
     with kept splits but without val or test, the missing split is taken from its train groups, by the same hash. A
-    second hash hands real train groups to the autoencoder, a third divides these into train and val. Rows of `unseen`
-    sources all go to test. Rows that would put a group on two sides are left out: test wins over val, val
+    second hash hands real train groups to the autoencoder, a third divides these into train and val. Rows of sources
+    that are only tested all go to test. Rows that would put a group on two sides are left out: test wins over val, val
     over train, train over the autoencoder.
 
     Raises:
@@ -142,6 +148,7 @@ class _Table:
         groups: StringArray,
     ) -> None:
         self.labels, self.sources, self.kept_split = labels, sources, kept_split
+        self.fakes: list[str] = np.unique(sources[labels == FAKE]).tolist()
         self.names, self.group = np.unique(groups, return_inverse=True)  # (G,), and for each row which of them
         self._hashes: dict[tuple[int, str], npt.NDArray[np.float64]] = {}
 
@@ -190,7 +197,7 @@ class _Table:
         if both >= 1:
             raise UsageError(f"data.split.val + data.split.test is {both:g}: nothing is left to train on; give less")
         known = np.unique(self.sources).tolist()
-        for key in ("unseen", "autoencoder_sources"):
+        for key in ("unseen", "autoencoder_sources", "learn_from"):
             for source in getattr(config, key):
                 if source not in known:
                     near = " or ".join(difflib.get_close_matches(source, known, n=3, cutoff=0.4) or known[:5])
@@ -198,11 +205,17 @@ class _Table:
                     raise UsageError(f"data.split.{key} names {source}, {why}: did you mean {near}?")
         if twice := set(config.unseen) & set(config.autoencoder_sources):
             raise UsageError(f"{min(twice)} is in data.split.unseen and data.split.autoencoder_sources: keep one")
-        if fakes := set(self.sources[self.labels == FAKE].tolist()) & set(config.autoencoder_sources):
+        if fakes := set(self.fakes) & set(config.autoencoder_sources):
             raise UsageError(
                 f"data.split.autoencoder_sources names {min(fakes)}, which holds fake faces: the autoencoder "
                 f"learns from real ones only"
             )
+        if reals := set(config.learn_from) - set(self.fakes):
+            raise UsageError(
+                f"data.split.learn_from names {min(reals)}, which holds real faces: it chooses among the fake sources"
+            )
+        if twice := set(config.unseen) & set(config.learn_from):
+            raise UsageError(f"{min(twice)} is in data.split.unseen and data.split.learn_from: keep one")
 
     def _kept_places(self, config: SplitConfig) -> tuple[Rows, tuple[str, ...]]:
         """The place that each row came with, and a sentence on each split that was taken from train instead."""
@@ -230,7 +243,7 @@ class _Table:
     def _places(self, config: SplitConfig, kept: Rows) -> tuple[Rows, StringArray]:
         """For each row its place, and the reason where it has none."""
         group, real = self.group, self.labels == REAL
-        unseen = np.isin(self.sources, np.array(config.unseen, dtype=np.str_))
+        unseen = np.isin(self.sources, np.array(config.only_tested(self.fakes), dtype=np.str_))
         dedicated = np.isin(self.sources, np.array(config.autoencoder_sources, dtype=np.str_))
 
         kept_in_group = self._largest_of_group(kept)

@@ -61,9 +61,9 @@ def measures(
 ) -> dict[str, Any]:
     """Everything that metrics.json says of one split, with 95% bootstrap intervals over groups.
 
-    With `learnt_from`, each source says whether it was `seen`. Where some generators were and others were not, "seen"
-    and "unseen" hold the measures of each kind of fakes, beside all real faces. Resampling raises the calibration
-    error (ece), so its interval lies mostly above its value.
+    With `learnt_from`, each source says whether it was `seen`. Where some sources were and others were not, "seen" and
+    "unseen" hold the measures of each kind of fakes, as `seen_and_unseen` divides them. A real source has its share of
+    false alarms. Resampling raises the calibration error (ece), so its interval lies mostly above its value.
 
     Raises:
         FakeganError: one class only, or a score that is not a probability.
@@ -97,6 +97,7 @@ def measures(
                 **({} if learnt_from is None else {"seen": source in learnt_from}),
                 **{name: found[source, name] for name in ("accuracy", "auroc", "mean_score")},
                 **({} if verdicts is None else {"verdicts": dict(Counter(verdicts[sources == source].tolist()))}),
+                **({} if source in fakes else {"false_alarms": complement(found[source, "accuracy"])}),
             }
             for source in map(str, np.unique(sources))
         },
@@ -107,16 +108,23 @@ def measures(
 def seen_and_unseen(
     labels: Labels, sources: Sources, learnt_from: Collection[str] | None
 ) -> dict[str, npt.NDArray[np.bool_]]:  # (N,) each
-    """Fakes of generators seen in training, and of others, each with all real faces; empty where all are alike.
+    """Fakes of generators seen in training, and of others, each with the real faces; empty where all are alike.
 
-    One number for both kinds would describe neither: a generator never seen is often called real.
+    One number for both kinds would describe neither: a generator never seen is often called real. Nor do real faces of
+    a source never seen stand beside those of a source that was: they are in neither part, and have their false alarms.
     """
     if learnt_from is None:
         return {}
     fake, known = labels == 1, np.isin(sources, np.array(sorted(learnt_from), dtype=np.str_))
-    if not (fake & known).any() or not (fake & ~known).any():
-        return {}
-    return {"seen": ~fake | known, "unseen": ~fake | ~known}
+    apart = (~fake & known).any() and (~fake & ~known).any()
+    real = ~fake & known if apart else ~fake
+    parts = {name: real | own for name, own in (("seen", fake & known), ("unseen", fake & ~known)) if own.any()}
+    return parts if apart or len(parts) > 1 else {}
+
+
+def complement(share: Mapping[str, float]) -> Bounded:
+    """1 less a share, with its interval: false alarms of real faces called real."""
+    return {"value": 1 - share["value"], "low": 1 - share["high"], "high": 1 - share["low"]}
 
 
 def judged(measure: Mapping[str, float | None]) -> int:

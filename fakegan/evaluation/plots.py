@@ -48,8 +48,12 @@ def pictures(
 ) -> dict[str, Figure]:
     """Figures by name: roc, confusion, score_histogram, and reliability where there are uncalibrated scores.
 
-    Generators seen in training and unseen generators are drawn separately.
+    Generators seen in training and unseen generators are drawn separately, with the real faces of `seen_and_unseen`.
     """
+    if apart := seen_and_unseen(labels, sources, learnt_from):
+        kept = np.any([*apart.values()], axis=0)
+        scores, labels, sources = scores[kept], labels[kept], sources[kept]
+        uncalibrated = None if uncalibrated is None else uncalibrated[kept]
     fake = labels == 1
     unseen = learnt_from is not None and not np.isin(sources[fake], sorted(learnt_from)).any()
     parts = seen_and_unseen(labels, sources, learnt_from)
@@ -84,6 +88,30 @@ def wins_matrix(
     axes.set_title("Does the row beat the column?\n(=: undecided)", fontsize=10)
     axes.set_xticklabels([str(place) for place in range(1, len(names) + 1)])
     axes.set_yticklabels([_wrapped(f"{place}: {name}") for place, name in enumerate(names, 1)], fontsize=8)
+    return figure
+
+
+def heat_map(
+    values: Floats,  # (R, C), AUROC of each row's run on each column's generator
+    unseen: npt.NDArray[np.bool_],  # (R, C), whether the run has not learnt from the generator
+    rows: Sequence[str],
+    columns: Sequence[str],
+) -> Figure:
+    """AUROC by what was learnt from and what was tested; a frame marks the unseen."""
+    from matplotlib.patches import Rectangle
+
+    figure, axes = _figure(1.6 + 0.5 * len(rows))
+    axes.imshow(values, cmap="Blues", vmin=0.3, vmax=1, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        colour = "white" if value > 0.75 else "black"
+        axes.text(column, row, f"{value:.3f}", ha="center", va="center", fontsize=8, color=colour)
+    for row, column in np.argwhere(unseen):
+        frame = (column - 0.46, row - 0.44)
+        axes.add_patch(Rectangle(frame, 0.92, 0.88, fill=False, edgecolor=COLOURS[1], lw=2))
+    axes.set(xticks=range(len(columns)), yticks=range(len(rows)), xlabel="tested on", ylabel="learnt from")
+    axes.set_xticklabels([_wrapped(name, 12) for name in columns], fontsize=8, rotation=45 if len(columns) > 4 else 0)
+    axes.set_yticklabels([_wrapped(name) for name in rows], fontsize=8)
+    axes.set_title("AUROC; framed: never seen in training", fontsize=10)
     return figure
 
 

@@ -138,6 +138,8 @@ def _of_store(run: FinishedRun, faces: OpenedFaces, audit: Sequence[Pair]) -> li
         blocks.append(Text(words, warning=True))
     if settings.split.unseen and splits is not None:
         blocks.append(Text(f"Sources that appear in the test only: {', '.join(settings.split.unseen)}."))
+    if settings.split.learn_from and splits is not None:
+        blocks.append(Text(f"Of the fakes, only {', '.join(settings.split.learn_from)} appear before the test."))
     return blocks
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -75,7 +75,7 @@ def grouped(runs: Sequence[FinishedRun]) -> list[Group]:
     """Runs that classify, by the faces they were scored on, in order of appearance.
 
     Where some of the generators were seen in training, by any of the runs, and others were not, the seen and the unseen
-    generators make two groups, each with all real faces: one number for both kinds would describe neither.
+    generators make two groups, as `seen_and_unseen` divides them: one number for both kinds would describe neither.
 
     Raises:
         UsageError: the same configuration and seed twice on the same faces.
@@ -86,17 +86,41 @@ def grouped(runs: Sequence[FinishedRun]) -> list[Group]:
             key = (fingerprint(run), *run.scores.files.tolist(), *map(str, run.scores.labels))
             by_faces.setdefault(key, []).append(run)
     groups = []
-    for i, alike in enumerate(by_faces.values()):
-        called = [f"faces {group_letter(i)}"] if len(by_faces) > 1 else []
+    for alike, words in zip(by_faces.values(), _called(list(by_faces.values())), strict=True):
+        called = [words] if words else []
         faces = alike[0].scores
         parts = seen_and_unseen(faces.labels, faces.sources, _learnt_from(alike))
         if not parts:
-            groups.append(Group(tuple(configurations(alike)), ", ".join(called)))
+            groups.append(Group(tuple(configurations(alike)), words))
         for kind, part in parts.items():
-            sources = tuple(np.unique(faces.sources[part]).tolist())
-            part_of_runs = [PartOfRun(run.settings, run.folder, run, sources) for run in alike]
+            part_of_runs = [PartOfRun(run.settings, run.folder, run, part) for run in alike]
             groups.append(Group(tuple(configurations(part_of_runs)), ", ".join([*called, f"{kind} generators"])))
     return groups
+
+
+def _called(groups: Sequence[Sequence[FinishedRun]]) -> list[str]:
+    """How groups of runs on different faces are told apart: by what they learnt from if that differs, else by letters.
+
+    Nothing tells a single group.
+    """
+    if len(groups) < 2:
+        return [""] * len(groups)
+    faces = [alike[0].scores for alike in groups]
+    generators = {*np.concatenate([f.sources[f.labels == 1] for f in faces]).tolist()}
+    words = [learnt_words(_learnt_from(alike), generators) for alike in groups]
+    one_store = len({fingerprint(run) for alike in groups for run in alike}) == 1
+    told = one_store and len(set(words)) == len(words)
+    return [f"learnt from {w}" for w in words] if told else [f"faces {group_letter(i)}" for i in range(len(groups))]
+
+
+def learnt_words(learnt_from: Collection[str], generators: Collection[str]) -> str:
+    """Which of these generators a run has learnt from: all generators; all but a; a alone; a, b; no generator."""
+    own, missing = sorted({*generators} & {*learnt_from}), sorted({*generators} - {*learnt_from})
+    if not missing:
+        return "all generators"
+    if len(own) == 1:
+        return f"{own[0]} alone"
+    return f"all but {missing[0]}" if len(missing) == 1 and own else ", ".join(own) or "no generator"
 
 
 def group_letter(index: int) -> str:

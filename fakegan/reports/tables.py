@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,8 @@ import numpy as np
 from fakegan.config.building import TARGET
 from fakegan.evaluation import plots
 from fakegan.evaluation.compare import over_seeds, wins
-from fakegan.reports.groups import Group, called_fake, fingerprint, of_seeds, scores
+from fakegan.evaluation.metrics import complement
+from fakegan.reports.groups import Group, called_fake, fingerprint, learnt_words, of_seeds, scores
 from fakegan.reports.numbers import GUESSING_WORDS, cell, guessing, mean_value, number, p_cell
 from fakegan.reports.render import Block, Figure, Gallery, Table, Text
 from fakegan.runs.finished import Configuration, FinishedRun, shown_path
@@ -120,6 +121,26 @@ def by_source(group: Group) -> list[Block]:
             rows.append(row)
         blocks.append(Table(f"{title} by source", rows))
     return blocks
+
+
+def false_alarms(runs: Sequence[FinishedRun], called: Mapping[Path, str]) -> list[Block]:
+    """How often each run calls the real faces of a source fake that it has never seen."""
+    rows = [
+        {
+            "configuration": called[run.folder],
+            "learnt from": learnt_words(run.learnt_from, [s for s, fake in by.items() if fake["label"] == "fake"]),
+            "source": source,
+            "seed": str(run.settings.seed),
+            "faces": str(m["n"]),
+            "false alarms": cell([complement(m["accuracy"])]),
+        }
+        for run in runs
+        if run.classifies
+        for by in [run.metrics["test"]["by_source"]]
+        for source, m in by.items()
+        if m["label"] == "real" and not m.get("seen", True)
+    ]
+    return [Table("The share of real faces that is called fake, of sources never seen", rows, words=3)] if rows else []
 
 
 def seeds(group: Group) -> list[Block]:

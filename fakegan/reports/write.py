@@ -10,7 +10,7 @@ from pathlib import Path
 
 import fakegan
 from fakegan.errors import FakeganError
-from fakegan.reports import faces, reconstruction, robustness, tables
+from fakegan.reports import faces, held_out, reconstruction, robustness, tables
 from fakegan.reports.answers import answers
 from fakegan.reports.groups import Group, group_letter, grouped, of_seeds
 from fakegan.reports.numbers import measured, over, p_words
@@ -34,7 +34,7 @@ def report_sweep(settings: Sequence[RunSettings], folder: Path) -> str:
 
 
 def write_report(runs: Sequence[FinishedRun], folder: Path) -> str:
-    """Write report.html, report.md with its pictures, comparison.json and seeds.csv; a short text for the terminal.
+    """Write report.html, report.md with its pictures and tables for programs; returns a short text for the terminal.
 
     Runs on different faces are not compared: the report then has chapters for each group of faces. The folder is new,
     empty, or a sweep's; an earlier report in it is replaced, report.html last.
@@ -44,15 +44,17 @@ def write_report(runs: Sequence[FinishedRun], folder: Path) -> str:
     """
     if not runs:
         raise FakeganError(f"{folder} has no finished run to report on: let one finish first")
-    groups, autoencoders = grouped(runs), reconstruction.autoencoders(runs)
-    answered = answers(groups, autoencoders)
-    chapters: list[tuple[str, list[Block]]] = []
+    groups, autoencoders, designs = grouped(runs), reconstruction.autoencoders(runs), held_out.designs(runs)
+    against = held_out.against_seen(designs)
+    answered = [*held_out.answer(designs, against), *answers(groups, autoencoders)]
+    chapters: list[tuple[str, list[Block]]] = [("Generators held out", held_out.chapter(designs, against))]
     for i, group in enumerate(groups):
         chapters += _of_group(group, group_letter(i).lower() if len(groups) > 1 else "")
     of_data, shortcuts = faces.data(runs)
     called = {run.folder: c.name for group in groups for c in group.configurations for run in c.runs}
     chapters += [
         ("Robustness", robustness.chapter(runs, called)),
+        ("Real faces held out", tables.false_alarms(runs, called)),
         ("Reconstructions", reconstruction.chapter(autoencoders)),
         ("Data", of_data),
         ("Runs and versions", [*tables.provenance(runs, called), Text(f"This report: {command()}")]),
@@ -64,8 +66,10 @@ def write_report(runs: Sequence[FinishedRun], folder: Path) -> str:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FakeganError(f"{folder} cannot be made ({error.strerror}): name another out=DIR") from error
-    _write_files(folder, groups, report)
-    return _closing_words(groups, answered, folder / REPORT_FILE)
+    _write_files(folder, groups, designs, report)
+    designed = {run.folder for design in designs for row in design.rows for run in row.runs}
+    others = [group for group in groups if not designed.issuperset(run.folder for run in group.runs)]
+    return _closing_words(others, designs, answered, folder / REPORT_FILE)
 
 
 def _of_group(
@@ -95,28 +99,36 @@ def _lead(runs: Sequence[FinishedRun], groups: Sequence[Group]) -> str:
     return f"{'; '.join(parts)}. FakeGAN {fakegan.__version__}, {today}."
 
 
-def _write_files(folder: Path, groups: Sequence[Group], report: Report) -> None:
+def _write_files(folder: Path, groups: Sequence[Group], designs: Sequence[held_out.Design], report: Report) -> None:
     with building_folder(folder / PICTURES_FOLDER) as building:
         for figure in figures(report.sections):
             (building / f"{figure.name}.png").write_bytes(figure.png)
     comparison = {"groups": [tables.plain_numbers(group) for group in groups]}
     files = {"comparison.json": json.dumps(comparison, indent=2, allow_nan=False)}
-    if rows := tables.seed_rows(groups):
-        with (
-            replacing(folder / "seeds.csv") as building,
-            csv_table(building, list(rows[0]), errors="backslashreplace") as lines,
-        ):
-            lines.writerows([row.get(name, "") for name in rows[0]] for row in rows)
+    for name, rows in (("seeds.csv", tables.seed_rows(groups)), ("held_out.csv", held_out.cells(designs))):
+        if rows:
+            with (
+                replacing(folder / name) as building,
+                csv_table(building, list(rows[0]), errors="backslashreplace") as lines,
+            ):
+                lines.writerows([row.get(column, "") for column in rows[0]] for row in rows)
     files |= {REPORT_TEXT_FILE: to_markdown(report), REPORT_FILE: to_html(report)}
     for name, content in files.items():
         with replacing(folder / name) as path:
             path.write_text(content, encoding="utf-8", errors="backslashreplace", newline="")
 
 
-def _closing_words(groups: Sequence[Group], answered: Sequence[Answer], report: Path) -> str:
+def _closing_words(
+    groups: Sequence[Group], designs: Sequence[held_out.Design], answered: Sequence[Answer], report: Path
+) -> str:
     lines = []
     for answer in answered:
         lines += [answer.question, *_wrapped(f"{answer.verdict}. {answer.sentence}", "  ")]
+    for design in designs:
+        table = design.as_text()
+        lines += ["", *_wrapped(f"{design.name}: AUROC; * never seen")]
+        lines += table if max(map(width, table)) <= TABLE_WIDTH else ["  (the matrix is in the report)"]
+        lines += _wrapped(design.in_words())
     for group in groups:
         lines += ["", *_wrapped(f"{group.described}:")]
         rows = [(c.name, over(of_seeds(c, "auroc")), over(of_seeds(c, "accuracy"))) for c in group.configurations]

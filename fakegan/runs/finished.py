@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fakegan.config.overrides import short_target
 from fakegan.config.typed import flat as flat_values
@@ -67,15 +68,15 @@ class FinishedRun:
 
 @dataclass(frozen=True)
 class PartOfRun(FinishedRun):
-    """A finished run as if it had been scored on some sources alone: measures and scores are those of their faces."""
+    """A finished run as if it had been scored on some of its faces alone: measures and scores are theirs."""
 
     whole: FinishedRun
-    sources: tuple[str, ...]
+    keep: npt.NDArray[np.bool_]  # (N,), of the whole run's faces
 
     @cached_property
     def scores(self) -> FaceScores:
-        """The scores of the faces of these sources."""
-        return self.whole.scores.kept(np.isin(self.whole.scores.sources, self.sources))
+        """The scores of these faces."""
+        return self.whole.scores.kept(self.keep)
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -120,11 +121,11 @@ def configurations(runs: Sequence[FinishedRun]) -> list[Configuration]:
             raise UsageError(f"{run.path} and {twin.path} are the same configuration and seed: name one of them")
         alike.append(run)
     groups = [sorted(group, key=lambda run: run.settings.seed) for _, group in together]
-    names = _names([group[0].settings for group in groups])
+    names = names_of([group[0].settings for group in groups])
     return [Configuration(name, tuple(group)) for name, group in zip(names, groups, strict=True)]
 
 
-def _names(settings: Sequence[RunSettings]) -> list[str]:
+def names_of(settings: Sequence[RunSettings]) -> list[str]:
     """The label of each; where several have the same, the keys that differ between them are added with their values."""
     labels = [s.label() for s in settings]
     tables = [dict(short_target(key, value) for key, value in flat(s.configuration()).items()) for s in settings]

@@ -140,7 +140,8 @@ def table(metrics: dict[str, Any]) -> str:
         none_seen = not any(m.get("seen", True) for m in fakes)
         whole = {"unseen generators" if none_seen else "all": metrics}
     rows = [(name, m["n_real"] + m["n_fake"], m["accuracy"], m["auroc"]) for name, m in whole.items()]
-    rows.append(("  real faces", metrics["n_real"], metrics["real_accuracy"], None))
+    real = next(iter(parts.values()), metrics)  # the same in both parts
+    rows.append(("  real faces", real["n_real"], real["real_accuracy"], None))
     for name, m in (parts or {"": metrics}).items():
         rows.append((f"  {f'{name} fakes' if parts else 'fake faces'}", m["n_fake"], m["fake_accuracy"], None))
     kinds = [f" ({m['label']}{'' if m.get('seen', True) else ', unseen'})" for m in by_source.values()]
@@ -152,6 +153,9 @@ def table(metrics: dict[str, Any]) -> str:
     lines += [_line(name, str(n), _cell(accuracy), _cell(auroc)) for name, n, accuracy, auroc in rows]
     lines += _over_thresholds(parts or {"": metrics}, several=len(fakes) > 1)
     lines += _verdicts(by_source)
+    unseen = {s: m["false_alarms"] for s, m in by_source.items() if "false_alarms" in m and not m.get("seen", True)}
+    names = shortened((f"false alarms on {source}" for source in unseen), [NAME_WIDTH] * len(unseen))
+    lines += [_line(name, "", _cell(share)) for name, share in zip(names, unseen.values(), strict=True)]
     # Where an AUROC's whole interval lies below 0.5, the scores say the opposite of what they should.
     worse = [name for name, _, _, auroc in rows if auroc is not None and judged(auroc) < 0]
     if worse:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from fakegan.runs.began import fingerprint_at_start
 from fakegan.runs.trainer_settings import FEW, TrainerSettings
 from fakegan.views import VIEWS, View, view
 
-_OF_DEMO = ("data.demo_faces", "data.demo_seed", "data.demo_size")
+OF_DEMO = ("data.demo_faces", "data.demo_seed", "data.demo_size")
 _LABEL = re.compile(r"\w[\w .+=-]{0,63}")  # it looks the same in a path, a page and a terminal
 
 
@@ -300,7 +300,7 @@ class RunSettings:
         trained, the classifier where none is, how many processes feed it, where things are kept (the store's
         fingerprint says whether the faces are the same).
         """
-        no_effect = {"data.workers", "data.root", *(_OF_DEMO if self.data.root is not None else ())}
+        no_effect = {"data.workers", "data.root", *(OF_DEMO if self.data.root is not None else ())}
         data = {key: value for key, value in to_mapping(self.data).items() if f"data.{key}" not in no_effect}
         data["split"]["autoencoder_share"] = self.data.split.share
         trains_autoencoder, trains_classifier = self.pipeline.needs_autoencoder, self.pipeline.trains_classifier
@@ -322,18 +322,6 @@ class RunSettings:
             content["callbacks"] = self.callbacks_that_count(stops_early)
         plain: dict[str, Any] = json.loads(json.dumps(content, default=str, sort_keys=True))
         return plain
-
-    def without_effect(self, keys: Sequence[str]) -> dict[str, str]:
-        """Those of the command's keys that this run does not use, and why not."""
-        why: dict[str, str] = {}
-        if not self.pipeline.trains_classifier:
-            why |= dict.fromkeys(("classifier", "augment"), f"pipeline={self.pipeline.name} trains no classifier")
-        if not self.pipeline.needs_autoencoder:
-            why["model"] = f"pipeline={self.pipeline.name} has no autoencoder"
-        if self.data.root is not None:
-            why |= dict.fromkeys(_OF_DEMO, "the faces come from data.root")
-        parts = {key: key if key in why else key.partition(".")[0] for key in keys if "." in key}
-        return {key: why[part] for key, part in parts.items() if part in why}
 
     def callbacks_that_count(
         self,

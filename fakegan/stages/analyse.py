@@ -109,7 +109,7 @@ def _write(run: Run, folder: Path) -> dict[str, Any]:
             "psnr": trained["metrics"]["val/psnr"],
         },
         **numbers,
-        "unseen": list(run.settings.data.split.unseen),
+        "unseen": list(run.settings.data.split.only_tested(np.unique(store.sources[store.labels == FAKE]).tolist())),
     }
     with csv_table(folder / ERRORS_FILE, ("file", "source", "label", *columns)) as lines:
         for i, row in enumerate(test.rows):

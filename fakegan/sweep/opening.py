@@ -11,7 +11,7 @@ from typing import Any
 
 import filelock
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from fakegan.config.overrides import to_hydra
 from fakegan.errors import FakeganError, UsageError
@@ -19,8 +19,9 @@ from fakegan.runs.claim import Claim, has_clock
 from fakegan.runs.compose import errors_as_sentences
 from fakegan.runs.folder import CONFIG_FILE
 from fakegan.sweep.command import is_sweep, keep_command, to_go_on
+from fakegan.sweep.each import with_each_source
 from fakegan.system import ranks, reply
-from fakegan.system.shell import CONFIG_DIR, command, local_path
+from fakegan.system.shell import CONFIG_DIR, command, expanded, local_path
 
 LOCK_FILE = ".sweep.lock"
 SCOPE = "hydra_plugins.fakegan"  # Hydra takes plugins from no other namespace
@@ -55,6 +56,7 @@ class Opening(Callback):
             if reply.wanted():
                 raise UsageError(f"this is a sweep, not one run: it is a command, {command('train.py', *sys.argv[1:])}")
             _check_plugins(config.hydra)
+            _take_sources(config)
             resume, folder = config.get("resume"), Path(config.hydra.sweep.dir).absolute()
             _check_command(resume, config.hydra.overrides.task)
             automatic = has_clock(config.hydra.sweep) and not resume
@@ -88,6 +90,16 @@ def _check_plugins(hydra: DictConfig) -> None:
         swept = {to_hydra(f"{key!s}=")[:-1]: values for key, values in params.items()}
         with read_write(hydra.sweeper), open_dict(hydra.sweeper):  # a sweeper reads them from there
             hydra.sweeper.params = swept
+
+
+def _take_sources(config: DictConfig) -> None:
+    """Put the sources of the store in place of each(fake) and each(real) in what is swept; raises a FakeganError."""
+    hydra, root = config.hydra, None if OmegaConf.is_missing(config.data, "root") else config.data.root
+    data = (str(config.data.name), None if root is None else Path(expanded(str(root))).absolute())
+    with read_write(hydra), open_dict(hydra):
+        for key, values in (hydra.sweeper.get("params") or {}).items():
+            hydra.sweeper.params[key] = with_each_source(values, *data) if isinstance(values, str) else values
+        hydra.overrides.task = [with_each_source(override, *data) for override in hydra.overrides.task]
 
 
 def _check_command(
