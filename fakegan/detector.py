@@ -195,7 +195,7 @@ class Detector:
         known = self.knows(np.array([face.sha256 for face in faces]))
         unlike: list[list[str]] = [[] for _ in faces]
         if self.familiarity:
-            widths, heights = (np.array([getattr(face, side) for face in faces]) for side in ("width", "height"))
+            widths, heights = (np.array([getattr(face.facts, side) for face in faces]) for side in ("width", "height"))
             unlike = self.familiarity.warnings(pixels, widths, heights)
         rows = []
         for i, face in enumerate(faces):
