@@ -254,7 +254,7 @@ def test_a_group_is_in_one_fold() -> None:
 def test_intervals_of_faces_that_do_not_differ_hold_one_half() -> None:
     rng = np.random.default_rng(5)
     labels, groups = np.arange(200) % 2, np.arange(200).astype(str)
-    found = [shortcuts._area(rng.normal(size=(200, 8)), labels, groups) for _ in range(60)]
+    found = [shortcuts._areas({"x": rng.normal(size=(200, 8))}, labels, groups)["x"] for _ in range(60)]
     held = np.mean([measure["low"] <= 0.5 <= measure["high"] for measure in found])
     assert 0.9 <= held <= 1  # of a bootstrap alone some 0.83
     assert np.std([measure["value"] for measure in found]) > 1.2 * np.sqrt(2 / 100 / 12)  # what a bootstrap holds
