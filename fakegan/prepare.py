@@ -99,9 +99,7 @@ def _audit(summary: Summary, options: argparse.Namespace) -> None:
     for warning in headlines(found):
         print(f"warning: {warning}")
     if not options.dry_run:
-        print(
-            f"By what, and for a run with unseen sources: {called('audit')} --data {shlex.quote(local_path(options.out))}"
-        )
+        print(f"By what, and for unseen sources: {called('audit')} --data {shlex.quote(local_path(options.out))}")
 
 
 def _sources(options: argparse.Namespace) -> list[Source]:

@@ -242,7 +242,7 @@ def _told(pictures: Pictures, rows: Rows, real: Features, fake: Features) -> dic
 
 
 def _areas(features: Mapping[str, Floats], labels: Labels, groups: StringArray) -> dict[str, Bounded]:
-    """AUROC of each cross-validation; an interval is `_WIDER` than a bootstrap's: other faces make other probes, too."""
+    """AUROC of each cross-validation; an interval is `_WIDER` than a bootstrap's: other faces make other probes."""
     measures = areas([cross_validated(x, labels, groups) for x in features.values()], labels, groups)
     for measure in measures:
         value, low, high = (measure[name] for name in ("value", "low", "high"))
