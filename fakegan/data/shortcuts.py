@@ -97,8 +97,8 @@ class Pair:
         if not (told := self.told_by(kind)):
             return ""
         by = [group for group in told if group != ALL][:3]
-        because = f" by {' and '.join(filter(None, (', '.join(by[:-1]), by[-1])))}" if by else ""
-        return f"{self}: {kind} alone tell real from fake: AUROC {worded(self.best(kind))}{because}. {_SO[kind]}"
+        because = " and ".join(filter(None, (", ".join(by[:-1]), by[-1]))) if by else "several together"
+        return f"{self}: {kind} alone tell real from fake: AUROC {worded(self.best(kind))} by {because}. {_SO[kind]}"
 
     def __str__(self) -> str:
         return f"{self.real} against {self.fake}"
