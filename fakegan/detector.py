@@ -195,17 +195,15 @@ class Detector:
         known = self.knows(np.array([face.sha256 for face in faces]))
         unlike: list[list[str]] = [[] for _ in faces]
         if self.familiarity:
-            widths, heights = (np.array([getattr(face.facts, side) for face in faces]) for side in ("width", "height"))
+            widths, heights = (np.array([getattr(face, side) for face in faces]) for side in ("width", "height"))
             unlike = self.familiarity.warnings(pixels, widths, heights)
         rows = []
         for i, face in enumerate(faces):
             warnings = ["took part in training"] if known[i] else []
-            if face.facts.profile == UNUSABLE:
+            if face.profile == UNUSABLE:
                 warnings.append("its colour profile cannot be used: colours count as sRGB")
-            if min(face.facts.width, face.facts.height) < self.geometry.size:
-                enlarged = (
-                    f"{face.facts.width}x{face.facts.height}: enlarged to {self.geometry.size}x{self.geometry.size}"
-                )
+            if min(face.width, face.height) < self.geometry.size:
+                enlarged = f"{face.width}x{face.height}: enlarged to {self.geometry.size}x{self.geometry.size}"
                 warnings.append(f"{enlarged}, and enlarged faces have no detail to judge")
             rows.append(Row("", float(scores[i]), str(verdicts[i]), "; ".join([*warnings, *unlike[i]])))
         return rows
