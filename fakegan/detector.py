@@ -236,12 +236,12 @@ class Detector:
         rows = []
         for i, face in enumerate(faces):
             warnings = ["took part in training"] if known[i] else []
-            if face.facts.profile == UNUSABLE:
+            if face.profile == UNUSABLE:
                 warnings.append("its colour profile cannot be used: colours count as sRGB")
-            side, least = self.geometry.first_side, min(face.facts.width, face.facts.height)
+            side, least = self.geometry.first_side, min(face.width, face.height)
             if least < side:
                 detail = "no" if least < self.geometry.size else "less"
-                enlarged = f"{face.facts.width}x{face.facts.height}: enlarged to {side}x{side}"
+                enlarged = f"{face.width}x{face.height}: enlarged to {side}x{side}"
                 warnings.append(f"{enlarged}, and enlarged faces have {detail} detail to judge")
             said = float(scores[i]), str(called[i]), str(verdicts[i])
             rows.append(Row("", *said, "; ".join([*warnings, *unlike[i]])))

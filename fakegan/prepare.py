@@ -29,7 +29,7 @@ from fakegan.errors import UsageError
 from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
 from fakegan.system.places import shown
 from fakegan.system.processes import cores
-from fakegan.system.shell import as_override, called, command, expanded
+from fakegan.system.shell import as_override, called, command, expanded, local_path
 
 _COMMAND = shown("prepare")
 
@@ -106,7 +106,7 @@ def _audit(summary: Summary, options: argparse.Namespace) -> None:
     for warning in headlines(found):
         print(f"warning: {warning}")
     if not options.dry_run:
-        print(f"By what, and for a run with unseen sources: {called('audit')} --data {shlex.quote(str(options.out))}")
+        print(f"By what, and for unseen sources: {called('audit')} --data {shlex.quote(local_path(options.out))}")
 
 
 def _sources(options: argparse.Namespace) -> list[Source]:

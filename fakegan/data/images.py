@@ -139,6 +139,21 @@ class Face:
     thumbnail: bytes  # 8x8 grey levels, see `hash_and_thumbnail`
     equalised: FileFacts | None = None  # of the file that it was made into before it was brought to the geometry
 
+    @property
+    def width(self) -> int:
+        """Of the file's picture, upright."""
+        return self.facts.width
+
+    @property
+    def height(self) -> int:
+        """The same."""
+        return self.facts.height
+
+    @property
+    def profile(self) -> str:
+        """The colour profile's name, see `Profile`; also where the geometry ignores it."""
+        return self.facts.profile
+
 
 def read_face(source: bytes, geometry: Geometry) -> Face:
     """The content of a picture file as a face; `formats` says which.

@@ -23,7 +23,7 @@ from fakegan.data.store import AUDIT, EQUALISED, FaceStore, StringArray
 from fakegan.errors import FakeganError
 from fakegan.evaluation import spectrum
 from fakegan.evaluation.intervals import Bounded, Floats, Labels
-from fakegan.evaluation.probe import area, cross_validated
+from fakegan.evaluation.probe import areas, cross_validated
 from fakegan.labels import FAKE, REAL
 from fakegan.system.columns import in_columns
 from fakegan.system.files import replacing
@@ -97,8 +97,8 @@ class Pair:
         if not (told := self.told_by(kind)):
             return ""
         by = [group for group in told if group != ALL][:3]
-        because = f" by {' and '.join(filter(None, (', '.join(by[:-1]), by[-1])))}" if by else ""
-        return f"{self}: {kind} alone tell real from fake: AUROC {worded(self.best(kind))}{because}. {_SO[kind]}"
+        because = " and ".join(filter(None, (", ".join(by[:-1]), by[-1]))) if by else "several together"
+        return f"{self}: {kind} alone tell real from fake: AUROC {worded(self.best(kind))} by {because}. {_SO[kind]}"
 
     def __str__(self) -> str:
         return f"{self.real} against {self.fake}"
@@ -234,24 +234,24 @@ def _told(pictures: Pictures, rows: Rows, real: Features, fake: Features) -> dic
         alone = {group: x for group, x in numbers.items() if x.shape[1]}
         everything = {ALL: np.column_stack(list(alone.values()))} if len(alone) > 1 else {}
         with suppress(FakeganError):  # some folds hold one class: pictures of both are in one group
-            measures = {g: _area(x, labels, groups) for g, x in (everything | alone).items()}
+            measures = _areas(everything | alone, labels, groups)
             guess = {"value": 0.5, "low": 0.5, "high": 0.5}  # where all pictures are alike
             only = next(iter(measures.values()), guess)
             found[kind] = {ALL: measures.get(ALL, only)} | {group: measures.get(group, guess) for group in numbers}
     return found
 
 
-def _area(features: Floats, labels: Labels, groups: StringArray) -> Bounded:
-    """AUROC of a cross-validation. Its interval is `_WIDER` than a bootstrap's: other faces make other probes, too."""
-    measure = area(cross_validated(features, labels, groups), labels, groups)
-    value, low, high = (measure[name] for name in ("value", "low", "high"))
-    if value == 1:  # the exact bound is wide as it is
-        return measure
-    return {
-        "value": value,
-        "low": max(value - _WIDER * (value - low), 0.0),
-        "high": min(value + _WIDER * (high - value), 1.0),
-    }
+def _areas(features: Mapping[str, Floats], labels: Labels, groups: StringArray) -> dict[str, Bounded]:
+    """AUROC of each cross-validation; an interval is `_WIDER` than a bootstrap's: other faces make other probes."""
+    measures = areas([cross_validated(x, labels, groups) for x in features.values()], labels, groups)
+    for measure in measures:
+        value, low, high = (measure[name] for name in ("value", "low", "high"))
+        if value < 1:  # else the bound is exact, and wide as it is
+            measure["low"], measure["high"] = (
+                max(value - _WIDER * (value - low), 0),
+                min(value + _WIDER * (high - value), 1),
+            )
+    return dict(zip(features, measures, strict=True))
 
 
 def _numbers(columns: Iterable[Column]) -> Floats:
@@ -313,21 +313,22 @@ def _of_pixels(images: RowArray, rows: Rows, size: int) -> dict[str, list[Column
 
 def _cheap(pixels: npt.NDArray[np.uint8]) -> dict[str, Floats]:  # (B, S, S, 3) -> (B, K) each
     """Measures that need no look at a face."""
-    unit = pixels.astype(np.float32) / 127.5 - 1
-    grey = spectrum.grey(unit.transpose(0, 3, 1, 2))
-    around = grey - grey.mean(axis=(1, 2), keepdims=True)  # else brightness would tell by every measure
-    edges = [(around[:, 0], around[:, 1]), (around[:, -1], around[:, -2])]
-    edges += [(around[:, :, 0], around[:, :, 1]), (around[:, :, -1], around[:, :, -2])]
+    unit = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32) / 127.5 - 1  # (B, 3, S, S)
+    grey = spectrum.grey(unit)
+    grey -= grey.mean(axis=(1, 2), keepdims=True)  # else brightness would tell by every measure
+    edges = [(grey[:, 0], grey[:, 1]), (grey[:, -1], grey[:, -2])]
+    edges += [(grey[:, :, 0], grey[:, :, 1]), (grey[:, :, -1], grey[:, :, -2])]
     steps = [np.abs(outer - inner).mean(axis=1) for outer, inner in edges]
-    power, frequency = np.log(spectrum.azimuthal_power(around) + 1e-8), spectrum.frequencies(grey.shape[1])
+    power, frequency = np.log(spectrum.azimuthal_power(grey) + 1e-8), spectrum.frequencies(grey.shape[1])
     halves = [(frequency > 0) & (frequency <= 0.25), (frequency >= 0.25) & (frequency <= 0.5)]
     slopes = [np.polyfit(np.log(frequency[half]), power[:, half].T, 1)[0] for half in halves]
-    sharp = [spectrum.high_frequency(around), spectrum.total_variation(around)]
-    return {
-        "channel means": unit.mean(axis=(1, 2)).astype(np.float64),
-        "channel deviations": np.log(unit.std(axis=(1, 2)) + 1e-3).astype(np.float64),
-        "colourfulness": np.ptp(unit, axis=3).mean(axis=(1, 2))[:, None].astype(np.float64),
+    fine = power[:, frequency > spectrum.HALF_NYQUIST].mean(axis=1)
+    groups = {
+        "channel means": unit.mean(axis=(2, 3)),
+        "channel deviations": np.log(unit.std(axis=(2, 3)) + 1e-3),
+        "colourfulness": (unit.max(axis=1) - unit.min(axis=1)).mean(axis=(1, 2))[:, None],
         "border pixels": np.column_stack([*(outer.mean(axis=1) for outer, _ in edges), *np.log(np.add(steps, 1e-3))]),
-        "sharpness": np.log(np.column_stack(sharp) + 1e-4),
+        "sharpness": np.column_stack([np.log(spectrum.total_variation(grey) + 1e-4), fine]),
         "spectrum slope": np.column_stack(slopes),
     }
+    return {name: numbers.astype(np.float64) for name, numbers in groups.items()}

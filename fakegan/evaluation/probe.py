@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,12 +83,17 @@ def cross_validated(features: Floats, labels: Labels, groups: Groups) -> Floats:
     return scores
 
 
-def area(scores: Floats, labels: Labels, groups: Groups) -> Bounded:  # (N,) each
-    """AUROC of scores of both classes, with the faces' 95% interval."""
-    ranking = Ranking(scores, labels)
-    areas = resampled(lambda weights: ranking.curves(weights).auroc(), labels, groups)
+def areas(scores: Sequence[Floats], labels: Labels, groups: Groups) -> list[Bounded]:  # (N,) each
+    """AUROC of each of these scores of both classes, with the faces' 95% interval."""
+    if not scores:
+        return []
+    rankings = [Ranking(each, labels) for each in scores]
+    drawn = resampled(lambda weights: np.stack([r.curves(weights).auroc() for r in rankings]), labels, groups)
     smaller_class = min(len(np.unique(groups[labels == label])) for label in (0, 1))
-    return bounded(float(ranking.curves().auroc()[0]), areas, smaller_class)
+    return [
+        bounded(float(ranking.curves().auroc()[0]), own, smaller_class)
+        for ranking, own in zip(rankings, drawn, strict=True)
+    ]
 
 
 def separates(
@@ -101,7 +107,7 @@ def separates(
     right = ((scores >= 0.5) == (labels == 1)).astype(np.float64)
     shares = resampled(lambda weights: weights @ right / weights.sum(axis=1), labels, groups)
     return {
-        "auroc": area(scores, labels, groups),
+        "auroc": areas([scores], labels, groups)[0],
         "accuracy": bounded(float(right.mean()), shares, len(np.unique(groups))),
     }
 
