@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import threading
 import warnings
@@ -244,7 +245,8 @@ def _face(
 ) -> Face:
     of_pixels = hashlib.sha256(pixels.tobytes()).hexdigest()
     keys = (sha256 or of_pixels, int(of_pixels[:16], 16), *hash_and_thumbnail(pixels))
-    return Face(pixels, facts, *keys, file_facts(equal) if equal else None)
+    # The store keeps no such file: what its length would tell, the audit of pixels tells.
+    return Face(pixels, facts, *keys, file_facts(equal)._replace(bytes=math.nan) if equal else None)
 
 
 def _decode(picture: Image.Image, kind: str) -> _Orientation:
