@@ -1,5 +1,6 @@
 """prepare from end to end, in process: folders, zips, arrays; what is refused, and what it says."""
 
+import json
 import os
 import signal
 import subprocess
@@ -52,7 +53,12 @@ def test_the_same_bytes_for_any_number_of_workers_and_from_a_zip(tmp_path, run_p
     for name, place, workers in (("one", folder, 1), ("two", folder, 2), ("zip", as_zip(folder), 1)):
         words = ("--real", f"a={place}", "--fake", f"b={tmp_path / 'f'}", "--workers", workers)
         assert run_prepare(*words, "--out", tmp_path / name / "faces")[0] == 0
-    assert snapshot(tmp_path / "one") == snapshot(tmp_path / "two") == snapshot(tmp_path / "zip")
+    one, two, of_zip = (snapshot(tmp_path / name / "faces") for name in ("one", "two", "zip"))
+    assert one == two
+    manifests = [json.loads(content.pop("manifest.json")) for content in (one, of_zip)]
+    places = [manifest.pop("originals")["a"]["path"] for manifest in manifests]
+    assert places == [str(folder), str(folder.with_suffix(".zip"))]
+    assert (one, manifests[0]) == (of_zip, manifests[1])
     assert len(FaceStore.open(tmp_path / "one" / "faces")) == 109
 
 

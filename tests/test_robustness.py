@@ -29,7 +29,7 @@ from fakegan.runs.results import read_scores, write_metrics
 from fakegan.runs.robustness import MEASURES, read_robustness
 from fakegan.runs.settings import EvaluateSettings, RunSettings
 from fakegan.stages import run as stages
-from fakegan.stages.robustness import SETTINGS, Subject, curves, degraded, degraded_scores
+from fakegan.stages.robustness import SETTINGS, curves, degraded, degraded_scores, subject
 from tests.conftest import Compose, Finish
 from tests.helpers import compose_run, csv_rows, encode, fill, picture, refusal, run_of, snapshot
 from tests.pages import parse_html
@@ -161,10 +161,10 @@ def test_originals_are_degraded_before_the_resize(pictured: FaceStore, finished_
     of_files, of_faces = (degraded(KINDS["blur"], 2, p[rows], *by) for p in (originals, pictured.images))
     away = [np.abs(out.astype(float) - pictured.images).mean() for out in (of_files, of_faces)]
     assert 0 < away[0] < 0.9 * away[1]
-    scores = [degraded_scores(detector, [Subject.of(pictured, rows, originals=o)]) for o in (True, False)]
+    scores = [degraded_scores(detector, [subject(pictured, rows, o)]) for o in (True, False)]
     assert scores[0].shape == scores[1].shape == (41, 8)
     assert not np.allclose(*scores)
-    again = degraded_scores(detector, [Subject.of(pictured, rows[order], True) for order in (slice(5, 8), slice(5))])
+    again = degraded_scores(detector, [subject(pictured, rows[order], True) for order in (slice(5, 8), slice(5))])
     np.testing.assert_allclose(again, np.roll(scores[0], 3, axis=1), atol=1e-6)  # a face by itself decides
 
 

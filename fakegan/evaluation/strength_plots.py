@@ -33,12 +33,11 @@ def strength_curves(
     panels = figure.subplots(lines, 2, sharey=True, squeeze=False).ravel()
     figure.suptitle(measure, fontsize=11)
     for axes, kind in zip(panels, kinds, strict=False):
+        first = kind == kinds[0]  # the others are not in the legend
         for i, curve in enumerate(curves.values()):
             at, value, low, high = np.array(sorted(curve[kind])).T
             colour, line = COLOURS[i % len(COLOURS)], LINES[i % len(LINES)]
-            axes.plot(
-                at, value, line, marker="o", ms=3, lw=1.4, color=colour, label=names[i] if kind == kinds[0] else None
-            )
+            axes.plot(at, value, line, marker="o", ms=3, lw=1.4, color=colour, label=names[i] if first else None)
             axes.fill_between(at, low, high, color=colour, alpha=0.15, lw=0)
         axes.set_title(kind, fontsize=9, loc="left")
         axes.set_xlabel(shown(units.get(kind, "")), fontsize=8)

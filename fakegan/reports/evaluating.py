@@ -29,7 +29,7 @@ from fakegan.runs.results import TABLE_WIDTH, read_metrics, table, write_metrics
 from fakegan.runs.robustness import read_robustness
 from fakegan.runs.settings import EvaluateSettings, RunSettings
 from fakegan.stages.examples import own_faces
-from fakegan.stages.robustness import Subject, figures, robust
+from fakegan.stages.robustness import figures, robust, subject
 from fakegan.stages.scoring import detector_values, joined, score
 from fakegan.system.devices import use_device
 from fakegan.system.files import entries, new_folder, why_not_writable
@@ -92,7 +92,7 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
     store = faces.store
     rows = faces.splits.test if own else np.arange(len(store))
     rows, notes = _rows_to_score(detector, store, _of_sources(settings.sources, store, rows), own)
-    subjects = [Subject.of(store, rows, settings.originals)]
+    subjects = [subject(store, rows, settings.originals)]
     own_test_faces = len(rows) if own else _own_test_faces(trained, store, rows)
     if own_test_faces:
         record(ledger, own_test_faces, store.fingerprint)
@@ -105,7 +105,7 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
         other = mine.splits.test[mine.store.labels[mine.splits.test] == lacking[0]]
         other, _ = _rows_to_score(detector, mine.store, other, own=True)
         record(ledger, len(other), mine.store.fingerprint)
-        subjects.append(Subject.of(mine.store, other, settings.originals))
+        subjects.append(subject(mine.store, other, settings.originals))
         parts.append(score(detector, mine.store, other, f"own {name} test faces"))
         notes.append(f"no {name} faces to score there: the run's own {len(other)} {name} test faces stand in")
     scored = replace(joined(parts), learnt_from=learnt_from(trained_with))

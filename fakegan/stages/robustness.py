@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,35 +32,27 @@ from fakegan.system.log import quiet
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Subject = tuple[Any, Rows]  # what gives pictures by store row (`degraded` says which), and which rows are degraded
 SEED = 0  # of noise and shifts: the same for all runs, so that they are compared on the same pictures
 SETTINGS = [(kind, strength) for kind in KINDS for strength in KINDS[kind].strengths]
 
 
-@dataclass(frozen=True)
-class Subject:
-    """Faces of one store to degrade."""
-
-    store: FaceStore
-    rows: Rows
-    pictures: Any  # by store row: faces (B, size, size, 3), or the originals, each of a size of its own
-
-    @classmethod
-    def of(cls, store: FaceStore, rows: Rows, originals: bool) -> Subject:
-        """The store's pixels, or the original files; a UsageError where one of these is no longer there."""
-        return cls(store, rows, Originals(store, rows) if originals else store.images)
+def subject(store: FaceStore, rows: Rows, originals: bool) -> Subject:
+    """The store's pixels, or the original files; a UsageError where one of these is no longer there."""
+    return (Originals(store, rows) if originals else store.images), rows
 
 
 def degraded_scores(detector: Detector, subjects: Sequence[Subject]) -> Floats:  # -> (K, N), by SETTINGS
     """P(fake) of the faces of all subjects, in order, in each setting; a batch of them is in memory at a time."""
     length = at_once(BATCH, detector.geometry.size)
-    batches = [(s, s.rows[i : i + length]) for s in subjects for i in range(0, len(s.rows), length)]
+    batches = [(pictures, rows[i : i + length]) for pictures, rows in subjects for i in range(0, len(rows), length)]
     total = len(SETTINGS) * sum(len(rows) for _, rows in batches)
     with tqdm(total=total, desc="scoring degraded faces", mininterval=0.5, disable=quiet() or None) as bar:
-        return np.concatenate([_of_batch(detector, subject, rows, bar) for subject, rows in batches], axis=1)
+        return np.concatenate([_of_batch(detector, pictures[rows], rows, bar) for pictures, rows in batches], axis=1)
 
 
-def _of_batch(detector: Detector, subject: Subject, rows: Rows, bar: tqdm[Any]) -> Floats:  # -> (K, B)
-    pictures, keys = subject.pictures[rows], face_keys(rows, SEED, epoch=0).to(detector.device)
+def _of_batch(detector: Detector, pictures: Any, rows: Rows, bar: tqdm[Any]) -> Floats:  # -> (K, B)
+    keys = face_keys(rows, SEED, epoch=0).to(detector.device)
     faces = (degraded(KINDS[kind], strength, pictures, keys, detector.geometry) for kind, strength in SETTINGS)
     return np.stack([detector.scores(each, progress=bar.update) for each in faces])
 
@@ -90,7 +81,7 @@ def robust(detector: Detector, subjects: Sequence[Subject], scored: ScoredFaces,
         own = faces.kept(among)
         given = (own.scores, scores[:, among], SETTINGS, own.labels, own.groups, scored.threshold)
         found[name] = {"generators": np.unique(own.sources[own.labels == 1]).tolist(), **robustness(*given)}
-    originals = any(isinstance(subject.pictures, Originals) for subject in subjects)
+    originals = any(isinstance(pictures, Originals) for pictures, _ in subjects)
     write_metrics(folder / ROBUSTNESS_FILE, {"originals": originals, "parts": found})
     written = read_robustness(folder)
     assert written is not None

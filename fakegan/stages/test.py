@@ -26,8 +26,8 @@ from fakegan.runs.robustness import Robustness
 from fakegan.runs.settings import RunSettings
 from fakegan.stages.examples import RECONSTRUCTED
 from fakegan.stages.reconstruct import LiveReconstructions
-from fakegan.stages.robustness import Subject, robust
 from fakegan.stages.robustness import figures as robustness_figures
+from fakegan.stages.robustness import robust, subject
 from fakegan.stages.scoring import ScoredFaces, chosen, detector_values, score, score_examples, score_reconstructed
 from fakegan.stages.stage import Run, Stage
 from fakegan.stages.train_autoencoder import autoencoder_metrics
@@ -73,7 +73,7 @@ def _tested(run: Run) -> dict[str, Any]:
     known = int(detector.knows(store.sha256[rows]).sum())
     if known:
         raise FakeganError(f"{known} test faces took part in training: the store has changed since; start a new run")
-    subjects = [Subject.of(store, rows, settings.test.originals)] if settings.test.robustness else []
+    subjects = [subject(store, rows, settings.test.originals)] if settings.test.robustness else []
     log.info("test: scoring %d faces", len(rows))
     record(run.folder, len(rows), store.fingerprint)
     learnt_from = np.unique(examples.sources[np.concatenate([examples.train, examples.val])]).tolist()
