@@ -91,16 +91,22 @@ class Design:
         return min(self.cells(seen=False), key=lambda at: mean_value(at[0].aurocs(at[1])))
 
     def mean(self, seen: bool) -> list[Bounded]:
-        """The mean AUROC of the cells that were seen, or were not, for each seed that all rows have."""
-        f, by_seed = self.faces, [{run.settings.seed: i for i, run in enumerate(row.runs)} for row in self.rows]
+        """The mean AUROC of the cells that were seen, or were not, for each seed that all of them have."""
+        cells, f = self.cells(seen), self.faces
+        by_seed: dict[int, list[tuple[Bounded, Floats]]] = {}
+        for row, generator in cells:
+            for run, tested in zip(row.runs, row.tested[generator], strict=True):
+                by_seed.setdefault(run.settings.seed, []).append(tested)
         groups = min(len(np.unique(f.groups[f.labels == label])) for label in (0, 1))
-        place = dict(zip(self.rows, by_seed, strict=True))
-        means = []
-        for seed in sorted(set.intersection(*map(set, by_seed))) if self.cells(seen) else ():
-            tested = [row.tested[generator][place[row][seed]] for row, generator in self.cells(seen)]
-            drawn: Floats = np.nanmean([drawn for _, drawn in tested], axis=0)  # a resample may lack a generator
-            means.append(intervals.bounded(float(np.mean([m["value"] for m, _ in tested])), drawn, groups))
-        return means
+        return [
+            intervals.bounded(
+                float(np.mean([measure["value"] for measure, _ in tested])),
+                np.nanmean([drawn for _, drawn in tested], axis=0),  # a resample may lack a generator
+                groups,
+            )
+            for _, tested in sorted(by_seed.items())
+            if len(tested) == len(cells)
+        ]
 
     def in_words(self) -> str:
         """The means of the seen and of the unseen, and the worst of the unseen."""
