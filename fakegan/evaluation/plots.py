@@ -109,7 +109,8 @@ def heat_map(
         frame = (column - 0.46, row - 0.44)
         axes.add_patch(Rectangle(frame, 0.92, 0.88, fill=False, edgecolor=COLOURS[1], lw=2))
     axes.set(xticks=range(len(columns)), yticks=range(len(rows)), xlabel="tested on", ylabel="learnt from")
-    axes.set_xticklabels([_wrapped(name, 12) for name in columns], fontsize=8, rotation=45 if len(columns) > 4 else 0)
+    turned: dict[str, Any] = {"rotation": 45, "ha": "right"} if len(columns) > 4 else {}
+    axes.set_xticklabels([_wrapped(name, 12) for name in columns], fontsize=8, **turned)
     axes.set_yticklabels([_wrapped(name) for name in rows], fontsize=8)
     axes.set_title("AUROC; framed: never seen in training", fontsize=10)
     return figure

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fakegan.evaluation import intervals, plots
 from fakegan.evaluation.compare import Comparison, Scored, compare, holm
@@ -43,9 +44,25 @@ class Row:
     learnt: frozenset[str]
     runs: tuple[FinishedRun, ...]
 
+    @cached_property
+    def tested(self) -> dict[str, list[tuple[Bounded, Floats]]]:
+        """By generator and seed, the AUROC against the real faces, and its resamples (R,): the same in every row."""
+        f = self.runs[0].scores
+        generators = np.unique(f.sources[f.labels == 1]).tolist()
+        return {g: [_tested(run.scores, (f.labels == 0) | (f.sources == g)) for run in self.runs] for g in generators}
+
     def aurocs(self, generator: str) -> list[Bounded]:
         """By seed, with intervals over faces."""
-        return [run.metrics["test"]["by_source"][generator]["auroc"] for run in self.runs]
+        return [measure for measure, _ in self.tested[generator]]
+
+
+def _tested(f: FaceScores, among: npt.NDArray[np.bool_]) -> tuple[Bounded, Floats]:
+    """The AUROC of some of the faces, and its resamples: those of all faces, NaN where they lack a class."""
+    ranking = Ranking(f.scores[among], f.labels[among])
+    groups = min(len(np.unique(f.groups[among & (f.labels == label)])) for label in (0, 1))
+    with np.errstate(invalid="ignore"):
+        drawn = intervals.resampled(lambda weights: ranking.curves(weights[:, among]).auroc(), f.labels, f.groups)
+    return intervals.bounded(float(ranking.curves().auroc()[0]), drawn, groups), drawn
 
 
 Cell = tuple[Row, str]  # with the generator that was tested
@@ -74,24 +91,22 @@ class Design:
         return min(self.cells(seen=False), key=lambda at: mean_value(at[0].aurocs(at[1])))
 
     def mean(self, seen: bool) -> list[Bounded]:
-        """The mean AUROC of the cells that were seen, or were not, for each seed that all rows have."""
+        """The mean AUROC of the cells that were seen, or were not, for each seed that all of them have."""
         cells, f = self.cells(seen), self.faces
-        seeds = set.intersection(*({run.settings.seed for run in row.runs} for row in self.rows)) if cells else set()
+        by_seed: dict[int, list[tuple[Bounded, Floats]]] = {}
+        for row, generator in cells:
+            for run, tested in zip(row.runs, row.tested[generator], strict=True):
+                by_seed.setdefault(run.settings.seed, []).append(tested)
         groups = min(len(np.unique(f.groups[f.labels == label])) for label in (0, 1))
-        means = []
-        for seed in sorted(seeds):
-            among = [(f.labels == 0) | (f.sources == generator) for _, generator in cells]
-            scored = [run.scores.scores for row, _ in cells for run in row.runs if run.settings.seed == seed]
-            ranked = [(Ranking(s[own], f.labels[own]), own) for s, own in zip(scored, among, strict=True)]
-
-            def mean(weights: Floats, ranked: Any = ranked) -> Floats:  # (R, N) -> (R,)
-                with np.errstate(invalid="ignore"):  # a resample that lacks a generator has the mean over the others
-                    found: Floats = np.nanmean([r.curves(weights[:, own]).auroc() for r, own in ranked], axis=0)
-                return found
-
-            drawn = intervals.resampled(mean, f.labels, f.groups)
-            means.append(intervals.bounded(float(mean(np.ones((1, len(f))))[0]), drawn, groups))
-        return means
+        return [
+            intervals.bounded(
+                float(np.mean([measure["value"] for measure, _ in tested])),
+                np.nanmean([drawn for _, drawn in tested], axis=0),  # a resample may lack a generator
+                groups,
+            )
+            for _, tested in sorted(by_seed.items())
+            if len(tested) == len(cells)
+        ]
 
     def in_words(self) -> str:
         """The means of the seen and of the unseen, and the worst of the unseen."""
