@@ -78,7 +78,7 @@ def test_equal_files_and_pixels_are_at_chance(tmp_path: Path, run_audit: Audit) 
     assert pair.told_by("cheap pixels") == []
     code, out, _ = run_audit("--data", tmp_path / "s", "--strict")
     assert code == 0
-    assert "Neither files nor cheap pixels tell real from fake: no interval lies above 0.6." in out
+    assert "Neither files nor cheap pixels tell real from fake where a classifier learns: no interval lies" in out
 
 
 def test_brightness_alone_is_told_by_the_channel_means(tmp_path: Path) -> None:
@@ -121,6 +121,10 @@ def test_roles_decide_who_is_accused(tmp_path: Path, run_audit: Audit) -> None:
     learnt, tested = out.partition("sources of which one is only tested")[::2]
     assert "ffhq  new" in tested
     assert "ffhq  new" not in learnt
+    assert "tell real from fake where a classifier learns: no interval" in out
+    assert out.splitlines()[-1] == "Only tested, and told apart without looking at faces: ffhq against new."
+    _, out, _ = run_audit(*data, "data.split.unseen=[gan,new]")
+    assert "no interval lies above" not in out  # a classifier has nothing to learn from
 
 
 @pytest.mark.parametrize(
