@@ -22,7 +22,7 @@ from fakegan.labels import FAKE, REAL
 from fakegan.reports.write import write_report
 from fakegan.stages.run import _say_shortcuts
 from tests.conftest import Compose, Finish
-from tests.helpers import encode, picture, smooth_faces
+from tests.helpers import encode, fill, picture, smooth_faces
 
 Audit = Callable[..., tuple[int, str, str]]
 PNG, JPEG = FileFacts("PNG", 64, 64, bytes=9000, exif=0), FileFacts("JPEG", 64, 64, 36.5, "4:2:0", 2000, 0)
@@ -150,10 +150,13 @@ def test_one_class_no_store_and_damaged_facts_are_one_sentence(tmp_path: Path, r
     one = store_of(tmp_path / "one", ("one", REAL, PNG))
     both = store_of(tmp_path / "both", ("one", REAL, PNG), ("two", FAKE, PNG))
     content = (both / "files.csv").read_text()
+    escapes = Path(shutil.copytree(both, tmp_path / "escapes"))
+    (escapes / "files.csv").write_text(content.replace("PNG", "\x1b[2J", 1))
     (both / "files.csv").write_text(content.replace("PNG,64,64,,,9000", "PNG,64,64,,,many", 1))
     for place, code, told in (
         (one, 2, "holds no fake faces to audit: prepare it again with --fake NAME=PATH"),
         (tmp_path / "none", 2, "no face store at"),
+        (escapes, 1, r"a format is '\x1b[2J' instead of a text that a terminal can show; prepare the store again"),
         (both, 1, "files.csv is damaged: a bytes is 'many' instead of a number or nothing; prepare the store again"),
     ):
         found, out, err = run_audit("--data", place)
@@ -199,6 +202,27 @@ def test_what_is_found_is_kept_for_the_same_faces(tmp_path: Path, monkeypatch: p
     for damage in ("[", "[[]]", json.dumps(content | {"pairs": [3]}), json.dumps(content | {"fingerprint": "0"})):
         (path / "audit.json").write_text(damage)
         assert shortcuts.stored(store) == {}
+    half = {"value": 0.5, "low": 0.5, "high": 0.5}
+    for kinds in (
+        {"files": {}},  # from elsewhere, made to end in a trace or to act on a terminal
+        {"files": {"all": half | {"value": math.nan}}},
+        {"files": {"all": half | {"high": 9.0}}},
+        {"files": {"all": half, "\x1b[2J": half}},
+        {"others": {"all": half}},
+    ):
+        pair = {"real": "one", "fake": "two", "found": kinds}
+        (path / "audit.json").write_text(json.dumps(content | {"pairs": [pair]}))
+        assert shortcuts.stored(store) == {}
+
+
+def test_a_killed_audit_does_not_keep_a_store_from_being_replaced(
+    tmp_path: Path, run_prepare: Callable[..., tuple[int, str, str]]
+) -> None:
+    words = ("--real", f"one={fill(tmp_path / 'r', 1)}")
+    assert run_prepare(*words)[0] == 0
+    (tmp_path / "faces" / ".audit.json.building").write_text("[")
+    assert run_prepare(*words, "--overwrite")[0] == 0
+    assert not (tmp_path / "faces" / ".audit.json.building").exists()
 
 
 def test_a_run_and_its_report_repeat_the_warning(
