@@ -71,6 +71,20 @@ def test_a_source_of_which_half_is_png_and_half_is_jpeg(
     assert run_audit("--data", tmp_path / "faces", "--strict")[0] == 1
 
 
+def test_a_stop_while_prepare_audits_says_that_the_store_is_finished(
+    tmp_path: Path, run_prepare: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fakegan.prepare.audit_store", stop)
+    words = ("--real", f"one={fill(tmp_path / 'r', 2)}", "--fake", f"two={fill(tmp_path / 'f', 2, first_seed=9)}")
+    code, _, err = run_prepare(*words)
+    assert (code, len(FaceStore.open(tmp_path / "faces"))) == (130, 4)
+    assert f"Stopped: {tmp_path / 'faces'} is finished, but not audited: " in err
+    assert "nothing was written" not in err
+
+
 def test_equal_files_and_pixels_are_at_chance(tmp_path: Path, run_audit: Audit) -> None:
     store = FaceStore.open(store_of(tmp_path / "s", ("one", REAL, PNG), ("two", FAKE, PNG)))
     (pair,) = shortcuts.audit(shortcuts.Pictures.of(store), [("one", "two")])
