@@ -244,11 +244,14 @@ def test_a_run_and_its_report_repeat_the_warning(
 ) -> None:
     path = store_of(tmp_path / "s", ("camera", REAL, PNG), ("gan_a", FAKE, JPEG))
     words = ("pipeline=classify", f"data.root={path}")
-    faces = open_faces(compose_settings(*words).data, tmp_path, needs={})
-    _say_shortcuts(faces)
-    assert "is not known: " in capsys.readouterr().out
+    data = compose_settings(*words).data
+    faces = open_faces(data, tmp_path, needs={})
+    _say_shortcuts(faces, replace(data.split, unseen=("gan b",)))  # the audit's roles are those of the run
+    said = capsys.readouterr().out
+    assert "is not known: " in said
+    assert said.endswith(f" --data {path} 'data.split.unseen=[\"gan b\"]'\n")
     shortcuts.audit_store(faces.store, [("camera", "gan_a")])
-    _say_shortcuts(faces)
+    _say_shortcuts(faces, data.split)
     told = (
         "camera against gan_a: files alone tell real from fake: AUROC 1.000 [0.91, 1.00] by format and bytes a pixel."
     )
@@ -263,6 +266,18 @@ def test_a_run_and_its_report_repeat_the_warning(
         content = (tmp_path / "report" / name).read_text()
         assert content.index("camera against gan_a: files alone") < content.index(answers)
         assert ("kept" in content, old in content) == (True, False)
+
+
+def test_runs_that_hold_different_generators_out_give_one_warning(tmp_path: Path, finish: Finish) -> None:
+    path = store_of(tmp_path / "s", ("one", REAL, PNG), *((name, FAKE, JPEG) for name in ("a", "b", "c")))
+    store = FaceStore.open(path)
+    shortcuts.audit_store(store, [("one", name) for name in ("a", "b", "c")])
+    words = ("pipeline=classify", f"data.root={path}")
+    write_report([finish(*words, f"data.split.unseen=[{name}]") for name in ("a", "b", "c")], tmp_path / "report")
+    lines = (tmp_path / "report" / "report.md").read_text().partition("## Answers")[0].splitlines()
+    told = [line for line in lines if "files alone tell real from fake" in line]
+    assert len(told) == 1
+    assert told[0].endswith("And 2 more pairs by files.")
 
 
 def test_facts_of_a_file() -> None:

@@ -7,7 +7,7 @@ regression) learns the classes from a few numbers of each picture, cross-validat
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -126,7 +126,7 @@ class Roles:
         return cls(apart, [pair for pair in pairs if pair not in apart], sorted(left - learnt - tested))
 
 
-def headlines(pairs: Iterable[Pair]) -> list[str]:
+def headlines(pairs: Collection[Pair]) -> list[str]:
     """The warning on the pair that is told apart best, by files and by pixels, and how many more there are."""
     found = []
     for kind in (FILES, PIXELS):
