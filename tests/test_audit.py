@@ -14,7 +14,7 @@ from fakegan import audit
 from fakegan.data import shortcuts
 from fakegan.data.faces import open_faces
 from fakegan.data.file_facts import FactTable, FileFacts, described, file_facts
-from fakegan.data.images import Geometry, face_from_pixels
+from fakegan.data.images import Equaliser, Geometry, face_from_pixels
 from fakegan.data.store import FaceStore
 from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.evaluation.probe import cross_validated
@@ -45,7 +45,7 @@ def store_of(
 ) -> Path:
     """A store of smooth faces of one kind: name, label and facts of each source; some sources brighter."""
     rng = np.random.default_rng(3)
-    with StoreWriter(path, Geometry()) as writer:
+    with StoreWriter(path, Geometry(equalise=equalised and Equaliser(64))) as writer:
         for name, label, facts in sources:
             for i, pixels in enumerate(smooth_faces(FACES, rng)):
                 light = np.clip(pixels.astype(int) + brighter.get(name, 0), 0, 255).astype(np.uint8)
@@ -202,6 +202,9 @@ def test_equalised_files_count_and_those_as_they_came_stand_beside(tmp_path: Pat
     assert row[2] == "0.500"
     assert row[-3] == "1.000"
     assert "real  fake  files               cheap pixels        files as they came" in out
+    (path / "equalised.csv").unlink()
+    code, _, err = run_audit("--data", path)
+    assert (code, "equalised.csv is missing: prepare the store again" in err) == (1, True)
 
 
 def test_what_is_found_is_kept_for_the_same_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

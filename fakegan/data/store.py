@@ -116,12 +116,15 @@ class FaceStore:
     def file_facts(self, name: str = FILES) -> Files | None:
         """The facts of the pictures' files, as they came or EQUALISED; None where they were not equalised.
 
-        Older stores know format, size and quantiser alone. Raises a FakeganError for a damaged table.
+        Older stores know format, size and quantiser alone. Raises a FakeganError for a damaged table, or none of an
+        equalised store.
         """
         path, fields = self.path / name, FileFacts._fields
+        if name == EQUALISED and self.geometry.equalise is None:
+            return None
         if not path.is_file():
-            if name != FILES:
-                return None
+            if name == EQUALISED:  # as they came they would accuse what is equal
+                raise FakeganError(f"{path} is missing: prepare the store again with --overwrite")
             path = self.path / FACES
         table = _read_columns(path, len(self), fields if path.name == name else COLUMNS)
         cells = {field: _column(table, field, path) if field in table else np.full(len(self), "") for field in fields}
