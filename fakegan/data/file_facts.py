@@ -71,8 +71,12 @@ class FactTable:
     def add(self, facts: FileFacts) -> None:
         """The next file."""
         for name, value in zip(FileFacts._fields, facts, strict=True):
-            texts = self._texts.get(name)
-            self._columns[name].append(value if texts is None else texts.setdefault(value, len(texts)))
+            number = self._number(name, value) if isinstance(value, str) else value
+            self._columns[name].append(number)  # type: ignore[arg-type]
+
+    def _number(self, name: str, text: str) -> int:
+        texts = self._texts[name]
+        return texts.setdefault(text, len(texts))
 
     def columns(self) -> Files:
         """All files, in the order in which they were added."""
