@@ -52,11 +52,10 @@ def _audit(words: list[str]) -> int:
     if not (pairs := [*roles.learnt, *roles.tested]):
         raise UsageError("with these sources no real face is set against a fake one: name fewer in data.split")
     found = audit_store(store, pairs)
-    print("\n".join([*_files(store), "", *_results(found[: len(roles.learnt)], found[len(roles.learnt) :], roles)]))
-    told = [
-        warning for pair in found[: len(roles.learnt)] for kind in (FILES, PIXELS) if (warning := pair.warning(kind))
-    ]
-    print("\n".join(f"warning: {warning}" for warning in told) or _all_clear(found))
+    learnt, tested = found[: len(roles.learnt)], found[len(roles.learnt) :]
+    print("\n".join([*_files(store), "", *_results(learnt, tested, roles)]))
+    told = [warning for pair in learnt for kind in (FILES, PIXELS) if (warning := pair.warning(kind))]
+    print("\n".join([*(f"warning: {warning}" for warning in told), *_answer(learnt, tested)]))
     return int(options.strict and bool(told))
 
 
@@ -106,10 +105,22 @@ def _results(learnt: Sequence[Pair], tested: Sequence[Pair], roles: Roles) -> li
     return found
 
 
-def _all_clear(found: Sequence[Pair]) -> str:
-    if few := [str(pair) for pair in found if not pair.found]:
-        return f"Not known for {', '.join(few)}: {FEWEST} faces, or groups of them, of each are needed."
-    return f"Neither files nor cheap pixels tell real from fake: no interval lies above {TOLD}."
+def _answer(learnt: Sequence[Pair], tested: Sequence[Pair]) -> list[str]:
+    """What is to be known beside the warnings."""
+    found = []
+    told, apart = (
+        [pair for pair in pairs if pair.told_by(FILES) or pair.told_by(PIXELS)] for pairs in (learnt, tested)
+    )
+    if not told and any(pair.found for pair in learnt):
+        found.append(
+            "Neither files nor cheap pixels tell real from fake where a classifier learns: "
+            f"no interval lies above {TOLD}."
+        )
+    if apart:
+        found.append(f"Only tested, and told apart without looking at faces: {', '.join(map(str, apart))}.")
+    if few := [str(pair) for pair in (*learnt, *tested) if not pair.found]:
+        found.append(f"Not known for {', '.join(few)}: {FEWEST} faces, or groups of them, of each are needed.")
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -121,7 +132,12 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", type=path, required=True, metavar="DIR", help="the store, as prepare wrote it")
     add("--strict", action="store_true", help="exit code 1 where there is a warning")
-    add("split", nargs="*", metavar="data.split.KEY=VALUE", help="as train.py takes them: unseen, autoencoder_sources")
+    add(
+        "split",
+        nargs="*",
+        metavar="data.split.KEY=VALUE",
+        help="as train.py takes them: unseen, learn_from, autoencoder_sources",
+    )
     return parser
 
 

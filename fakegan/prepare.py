@@ -9,6 +9,7 @@ if __name__ == "__main__":
 
 import argparse
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -61,8 +62,7 @@ def _prepare(given: list[str]) -> int:
     summary = build_store(
         recipe, options.out, workers=options.workers, overwrite=options.overwrite, dry_run=options.dry_run
     )
-    _report(summary, options, time.monotonic() - started)
-    return 0
+    return _report(summary, options, time.monotonic() - started)
 
 
 def _geometry(options: argparse.Namespace) -> Geometry:
@@ -72,16 +72,22 @@ def _geometry(options: argparse.Namespace) -> Geometry:
     return Geometry(options.size, not options.no_crop, options.max_megapixels, not options.ignore_profiles, equalise)
 
 
-def _report(summary: Summary, options: argparse.Namespace, seconds: float) -> None:
+def _report(summary: Summary, options: argparse.Namespace, seconds: float) -> int:
+    """Prints what was found; returns the exit code."""
     if summary.swept:
         print("Removed what a stopped run had left.")
     print("\n".join(summary.lines()))
     if sentence := unchecked():
         print(sentence)
-    _audit(summary, options)
     if options.dry_run:
+        _audit(summary, options)
         print(f"{summary.count:,} faces in {seconds:.1f} s; a dry run: nothing was written.")
-        return
+        return 0
+    try:
+        _audit(summary, options)
+    except (KeyboardInterrupt, SystemExit):  # the store has taken its place already
+        print(f"\nStopped: {options.out} is finished, but not audited: {_audit_command(options)}", file=sys.stderr)
+        return 128 + (signals.requested_stop() or signal.SIGINT)
     print(f"{summary.count:,} faces in {seconds:.1f} s: {options.out}")
     if any(source.rejected for source in summary.sources):
         print(f"What was rejected, and why: {options.out / 'rejected.csv'}")
@@ -93,6 +99,7 @@ def _report(summary: Summary, options: argparse.Namespace, seconds: float) -> No
         if missing == "fake":
             print(f"Next: {command('train.py', 'pipeline=autoencoder', *faces)}")
         print(f"Only one class: to train a classifier, prepare again with --{missing} NAME=PATH as well.")
+    return 0
 
 
 def _audit(summary: Summary, options: argparse.Namespace) -> None:
@@ -106,7 +113,11 @@ def _audit(summary: Summary, options: argparse.Namespace) -> None:
     for warning in headlines(found):
         print(f"warning: {warning}")
     if not options.dry_run:
-        print(f"By what, and for unseen sources: {called('audit')} --data {shlex.quote(local_path(options.out))}")
+        print(f"By what, and for unseen sources: {_audit_command(options)}")
+
+
+def _audit_command(options: argparse.Namespace) -> str:
+    return f"{called('audit')} --data {shlex.quote(local_path(options.out))}"
 
 
 def _sources(options: argparse.Namespace) -> list[Source]:

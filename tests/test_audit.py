@@ -14,7 +14,7 @@ from fakegan import audit
 from fakegan.data import shortcuts
 from fakegan.data.faces import open_faces
 from fakegan.data.file_facts import FactTable, FileFacts, described, file_facts
-from fakegan.data.images import Geometry, face_from_pixels
+from fakegan.data.images import Equaliser, Geometry, face_from_pixels
 from fakegan.data.store import FaceStore
 from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.evaluation.probe import cross_validated
@@ -22,7 +22,7 @@ from fakegan.labels import FAKE, REAL
 from fakegan.reports.write import write_report
 from fakegan.stages.run import _say_shortcuts
 from tests.conftest import Compose, Finish
-from tests.helpers import encode, picture, smooth_faces
+from tests.helpers import encode, fill, picture, smooth_faces
 
 Audit = Callable[..., tuple[int, str, str]]
 PNG, JPEG = FileFacts("PNG", 64, 64, bytes=9000, exif=0), FileFacts("JPEG", 64, 64, 36.5, "4:2:0", 2000, 0)
@@ -45,7 +45,7 @@ def store_of(
 ) -> Path:
     """A store of smooth faces of one kind: name, label and facts of each source; some sources brighter."""
     rng = np.random.default_rng(3)
-    with StoreWriter(path, Geometry()) as writer:
+    with StoreWriter(path, Geometry(equalise=equalised and Equaliser(64))) as writer:
         for name, label, facts in sources:
             for i, pixels in enumerate(smooth_faces(FACES, rng)):
                 light = np.clip(pixels.astype(int) + brighter.get(name, 0), 0, 255).astype(np.uint8)
@@ -71,6 +71,20 @@ def test_a_source_of_which_half_is_png_and_half_is_jpeg(
     assert run_audit("--data", tmp_path / "faces", "--strict")[0] == 1
 
 
+def test_a_stop_while_prepare_audits_says_that_the_store_is_finished(
+    tmp_path: Path, run_prepare: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fakegan.prepare.audit_store", stop)
+    words = ("--real", f"one={fill(tmp_path / 'r', 2)}", "--fake", f"two={fill(tmp_path / 'f', 2, first_seed=9)}")
+    code, _, err = run_prepare(*words)
+    assert (code, len(FaceStore.open(tmp_path / "faces"))) == (130, 4)
+    assert f"Stopped: {tmp_path / 'faces'} is finished, but not audited: " in err
+    assert "nothing was written" not in err
+
+
 def test_equal_files_and_pixels_are_at_chance(tmp_path: Path, run_audit: Audit) -> None:
     store = FaceStore.open(store_of(tmp_path / "s", ("one", REAL, PNG), ("two", FAKE, PNG)))
     (pair,) = shortcuts.audit(shortcuts.Pictures.of(store), [("one", "two")])
@@ -78,7 +92,7 @@ def test_equal_files_and_pixels_are_at_chance(tmp_path: Path, run_audit: Audit) 
     assert pair.told_by("cheap pixels") == []
     code, out, _ = run_audit("--data", tmp_path / "s", "--strict")
     assert code == 0
-    assert "Neither files nor cheap pixels tell real from fake: no interval lies above 0.6." in out
+    assert "Neither files nor cheap pixels tell real from fake where a classifier learns: no interval lies" in out
 
 
 def test_brightness_alone_is_told_by_the_channel_means(tmp_path: Path) -> None:
@@ -121,6 +135,10 @@ def test_roles_decide_who_is_accused(tmp_path: Path, run_audit: Audit) -> None:
     learnt, tested = out.partition("sources of which one is only tested")[::2]
     assert "ffhq  new" in tested
     assert "ffhq  new" not in learnt
+    assert "tell real from fake where a classifier learns: no interval" in out
+    assert out.splitlines()[-1] == "Only tested, and told apart without looking at faces: ffhq against new."
+    _, out, _ = run_audit(*data, "data.split.unseen=[gan,new]")
+    assert "no interval lies above" not in out  # a classifier has nothing to learn from
 
 
 @pytest.mark.parametrize(
@@ -146,10 +164,13 @@ def test_one_class_no_store_and_damaged_facts_are_one_sentence(tmp_path: Path, r
     one = store_of(tmp_path / "one", ("one", REAL, PNG))
     both = store_of(tmp_path / "both", ("one", REAL, PNG), ("two", FAKE, PNG))
     content = (both / "files.csv").read_text()
+    escapes = Path(shutil.copytree(both, tmp_path / "escapes"))
+    (escapes / "files.csv").write_text(content.replace("PNG", "\x1b[2J", 1))
     (both / "files.csv").write_text(content.replace("PNG,64,64,,,9000", "PNG,64,64,,,many", 1))
     for place, code, told in (
         (one, 2, "holds no fake faces to audit: prepare it again with --fake NAME=PATH"),
         (tmp_path / "none", 2, "no face store at"),
+        (escapes, 1, r"a format is '\x1b[2J' instead of a text that a terminal can show; prepare the store again"),
         (both, 1, "files.csv is damaged: a bytes is 'many' instead of a number or nothing; prepare the store again"),
     ):
         found, out, err = run_audit("--data", place)
@@ -181,6 +202,9 @@ def test_equalised_files_count_and_those_as_they_came_stand_beside(tmp_path: Pat
     assert row[2] == "0.500"
     assert row[-3] == "1.000"
     assert "real  fake  files               cheap pixels        files as they came" in out
+    (path / "equalised.csv").unlink()
+    code, _, err = run_audit("--data", path)
+    assert (code, "equalised.csv is missing: prepare the store again" in err) == (1, True)
 
 
 def test_what_is_found_is_kept_for_the_same_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,6 +219,27 @@ def test_what_is_found_is_kept_for_the_same_faces(tmp_path: Path, monkeypatch: p
     for damage in ("[", "[[]]", json.dumps(content | {"pairs": [3]}), json.dumps(content | {"fingerprint": "0"})):
         (path / "audit.json").write_text(damage)
         assert shortcuts.stored(store) == {}
+    half = {"value": 0.5, "low": 0.5, "high": 0.5}
+    for kinds in (
+        {"files": {}},  # from elsewhere, made to end in a trace or to act on a terminal
+        {"files": {"all": half | {"value": math.nan}}},
+        {"files": {"all": half | {"high": 9.0}}},
+        {"files": {"all": half, "\x1b[2J": half}},
+        {"others": {"all": half}},
+    ):
+        pair = {"real": "one", "fake": "two", "found": kinds}
+        (path / "audit.json").write_text(json.dumps(content | {"pairs": [pair]}))
+        assert shortcuts.stored(store) == {}
+
+
+def test_a_killed_audit_does_not_keep_a_store_from_being_replaced(
+    tmp_path: Path, run_prepare: Callable[..., tuple[int, str, str]]
+) -> None:
+    words = ("--real", f"one={fill(tmp_path / 'r', 1)}")
+    assert run_prepare(*words)[0] == 0
+    (tmp_path / "faces" / ".audit.json.building").write_text("[")
+    assert run_prepare(*words, "--overwrite")[0] == 0
+    assert not (tmp_path / "faces" / ".audit.json.building").exists()
 
 
 def test_a_run_and_its_report_repeat_the_warning(
@@ -202,11 +247,14 @@ def test_a_run_and_its_report_repeat_the_warning(
 ) -> None:
     path = store_of(tmp_path / "s", ("camera", REAL, PNG), ("gan_a", FAKE, JPEG))
     words = ("pipeline=classify", f"data.root={path}")
-    faces = open_faces(compose_settings(*words).data, tmp_path, needs={})
-    _say_shortcuts(faces)
-    assert "is not known: " in capsys.readouterr().out
+    data = compose_settings(*words).data
+    faces = open_faces(data, tmp_path, needs={})
+    _say_shortcuts(faces, replace(data.split, unseen=("gan b",)))  # the audit's roles are those of the run
+    said = capsys.readouterr().out
+    assert "is not known: " in said
+    assert said.endswith(f" --data {path} 'data.split.unseen=[\"gan b\"]'\n")
     shortcuts.audit_store(faces.store, [("camera", "gan_a")])
-    _say_shortcuts(faces)
+    _say_shortcuts(faces, data.split)
     told = (
         "camera against gan_a: files alone tell real from fake: AUROC 1.000 [0.91, 1.00] by format and bytes a pixel."
     )
@@ -221,6 +269,18 @@ def test_a_run_and_its_report_repeat_the_warning(
         content = (tmp_path / "report" / name).read_text()
         assert content.index("camera against gan_a: files alone") < content.index(answers)
         assert ("kept" in content, old in content) == (True, False)
+
+
+def test_runs_that_hold_different_generators_out_give_one_warning(tmp_path: Path, finish: Finish) -> None:
+    path = store_of(tmp_path / "s", ("one", REAL, PNG), *((name, FAKE, JPEG) for name in ("a", "b", "c")))
+    store = FaceStore.open(path)
+    shortcuts.audit_store(store, [("one", name) for name in ("a", "b", "c")])
+    words = ("pipeline=classify", f"data.root={path}")
+    write_report([finish(*words, f"data.split.unseen=[{name}]") for name in ("a", "b", "c")], tmp_path / "report")
+    lines = (tmp_path / "report" / "report.md").read_text().partition("## Answers")[0].splitlines()
+    told = [line for line in lines if "files alone tell real from fake" in line]
+    assert len(told) == 1
+    assert told[0].endswith("And 2 more pairs by files.")
 
 
 def test_facts_of_a_file() -> None:

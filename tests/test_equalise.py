@@ -75,7 +75,7 @@ def test_prepare_equalises_all_sources_and_a_detector_of_the_store_does_the_same
     assert (code, "equalised: all became JPEGs of 80x80 pixels, quality 70\n" in out) == (0, True)
     told = "pictures smaller than 80x80: 3 of a, 3 of b, 2 of c; they were enlarged to be equalised, and"
     assert told in out
-    assert "--equalise 64 enlarges none" in out
+    assert "--equalise 64,70 enlarges none" in out  # with the quality that was asked for
     store, before = FaceStore.open(tmp_path / "faces"), snapshot(tmp_path / "faces")
     assert store.manifest["geometry"]["equalise"] == [80, 70]
     assert store.geometry == Geometry(equalise=Equaliser(80, 70))

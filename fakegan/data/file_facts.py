@@ -66,19 +66,22 @@ class FactTable:
 
     def __init__(self) -> None:
         self._columns = {name: array("d" if name in NUMBERS else "I") for name in FileFacts._fields}
-        self._texts: dict[str, int] = {}
+        self._texts: dict[str, dict[str, int]] = {name: {} for name in FileFacts._fields if name not in NUMBERS}
 
     def add(self, facts: FileFacts) -> None:
         """The next file."""
         for name, value in zip(FileFacts._fields, facts, strict=True):
-            number = self._texts.setdefault(value, len(self._texts)) if isinstance(value, str) else value
+            number = self._number(name, value) if isinstance(value, str) else value
             self._columns[name].append(number)  # type: ignore[arg-type]
+
+    def _number(self, name: str, text: str) -> int:
+        texts = self._texts[name]
+        return texts.setdefault(text, len(texts))
 
     def columns(self) -> Files:
         """All files, in the order in which they were added."""
-        texts = np.array([*self._texts, ""], dtype=np.str_)
-        numbers = {name: np.frombuffer(column, column.typecode) for name, column in self._columns.items()}
-        return {name: column if name in NUMBERS else texts[column] for name, column in numbers.items()}
+        columns: Files = {name: np.frombuffer(column, column.typecode) for name, column in self._columns.items()}
+        return columns | {name: np.array([*texts, ""])[columns[name]] for name, texts in self._texts.items()}
 
 
 def described(files: Files) -> dict[str, str]:

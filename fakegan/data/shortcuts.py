@@ -7,7 +7,7 @@ regression) learns the classes from a few numbers of each picture, cross-validat
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -126,7 +126,7 @@ class Roles:
         return cls(apart, [pair for pair in pairs if pair not in apart], sorted(left - learnt - tested))
 
 
-def headlines(pairs: Iterable[Pair]) -> list[str]:
+def headlines(pairs: Collection[Pair]) -> list[str]:
     """The warning on the pair that is told apart best, by files and by pixels, and how many more there are."""
     found = []
     for kind in (FILES, PIXELS):
@@ -186,11 +186,18 @@ def stored(store: FaceStore) -> dict[tuple[str, str], Pair]:
 
 
 def _measures(found: Any) -> dict[str, dict[str, Bounded]]:
+    """What an audit's file holds of a pair; raises as a damaged file does for anything that no audit writes."""
     numbers = ("value", "low", "high")
-    return {
-        str(kind): {str(group): {name: float(measure[name]) for name in numbers} for group, measure in groups.items()}
+    measures = {
+        kind: {group: {name: float(measure[name]) for name in numbers} for group, measure in groups.items()}
         for kind, groups in found.items()
     }
+    for kind, groups in measures.items():
+        if kind not in (FILES, PIXELS, BEFORE) or ALL not in groups or not all(map(str.isprintable, groups)):
+            raise ValueError("no groups of features")
+        if not all(0 <= m["low"] <= m["value"] <= m["high"] <= 1 for m in groups.values()):
+            raise ValueError("no AUROC with its interval")
+    return measures
 
 
 def known_of(store: FaceStore, splits: Splits) -> list[Pair] | None:

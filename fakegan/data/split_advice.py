@@ -1,10 +1,10 @@
-"""Overrides to add where a split came out empty; each is tried before it is advised."""
+"""A split as overrides; and those to add where a split came out empty, each tried before it is advised."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import combinations, product
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,12 @@ def advice(
                 words = " ".join(_word(key, value) for key, value in changes.items())
                 return " and ".join([part for part in (first, f"give {words}" if words else "") if part])
     return few
+
+
+def overrides(config: SplitConfig) -> list[str]:
+    """What differs from the defaults, as words for a shell."""
+    values = {field.name: getattr(config, field.name) for field in fields(config)}
+    return [_word(field.name, values[field.name]) for field in fields(config) if values[field.name] != field.default]
 
 
 def _changes(config: SplitConfig, names: Collection[str]) -> Iterator[dict[str, Any]]:

@@ -26,6 +26,7 @@ from fakegan.data.file_facts import NUMBERS, FileFacts, Files
 from fakegan.data.images import Equaliser, Geometry
 from fakegan.errors import FakeganError, UsageError
 from fakegan.labels import FAKE, LABEL_CONVENTION, REAL
+from fakegan.system.files import building_place
 from fakegan.system.shell import local_path
 
 FORMAT_VERSION = 2  # of faces larger than the smallest, which version 1 knows alone; both are read
@@ -33,11 +34,13 @@ IMAGES, FACES, MANIFEST, REJECTED = "images.npy", "faces.csv", "manifest.json", 
 FILES, EQUALISED = "files.csv", "equalised.csv"  # facts of the files as they came, and as equalising made them
 AUDIT = "audit.json"  # what `audit` found of such a store
 OWN_FILES = frozenset({IMAGES, FACES, MANIFEST, REJECTED, FILES, EQUALISED, AUDIT})
+OWN_FILES |= {building_place(Path(AUDIT)).name}  # of an audit that was killed
 COLUMNS = ["file", "label", "source", "group", "sha256", "width", "height", "format"]  # of faces.csv
 COLUMNS += ["jpeg_quantiser_mean", "phash", "split"]
 KEPT_SPLITS = ("", "train", "val", "test")
 
 _SHA256 = "[0-9a-f]{64}"
+_TEXT = (r"[^\x00-\x1f\x7f-\x9f]*", "a text that a terminal can show")
 _SIDE = ("[1-9][0-9]{0,8}", "a number of pixels")
 _CELLS = {  # column: what a cell must match, and how that is called
     "label": ("[01]", f"{REAL} (real) or {FAKE} (fake)"),
@@ -48,6 +51,9 @@ _CELLS = {  # column: what a cell must match, and how that is called
     "jpeg_quantiser_mean": (r"(\d{1,5}\.\d{4})?", "a number or nothing"),
     "bytes": ("[0-9]{0,9}", "a number or nothing"),
     "exif": ("[01]?", "0, 1 or nothing"),
+    "format": _TEXT,
+    "chroma": _TEXT,
+    "profile": _TEXT,
 }
 # A store may come from elsewhere: no file is read that is far larger than a store's file ever is.
 _MAX_MANIFEST_BYTES = 16 * 2**20  # some 100 for each source
@@ -110,12 +116,15 @@ class FaceStore:
     def file_facts(self, name: str = FILES) -> Files | None:
         """The facts of the pictures' files, as they came or EQUALISED; None where they were not equalised.
 
-        Older stores know format, size and quantiser alone. Raises a FakeganError for a damaged table.
+        Older stores know format, size and quantiser alone. Raises a FakeganError for a damaged table, or none of an
+        equalised store.
         """
         path, fields = self.path / name, FileFacts._fields
+        if name == EQUALISED and self.geometry.equalise is None:
+            return None
         if not path.is_file():
-            if name != FILES:
-                return None
+            if name == EQUALISED:  # as they came they would accuse what is equal
+                raise FakeganError(f"{path} is missing: prepare the store again with --overwrite")
             path = self.path / FACES
         table = _read_columns(path, len(self), fields if path.name == name else COLUMNS)
         cells = {field: _column(table, field, path) if field in table else np.full(len(self), "") for field in fields}

@@ -107,11 +107,11 @@ class Summary:
                 f"pictures smaller than {size}x{size}: {smaller}; they were enlarged, and "
                 f"enlarged faces have no detail to judge: {choice}"
             )
-        elif smaller := self._smaller(first):
+        elif (equal := self.geometry.equalise) and (smaller := self._smaller(first)):
             least = min(int(source.files[side].min()) for source in self.sources for side in ("width", "height"))
             warnings.append(
                 f"pictures smaller than {first}x{first}: {smaller}; they were enlarged to be equalised, and enlarged "
-                f"faces are known by that: --equalise {least} enlarges none"
+                f"faces are known by that: --equalise {least},{equal.quality} enlarges none"
             )
         if unusable := sum(int((source.files["profile"] == UNUSABLE).sum()) for source in self.sources):
             warnings.append(f"colour profiles that cannot be used, so that the colours count as sRGB: {unusable}")

@@ -105,7 +105,10 @@ def data(runs: Sequence[FinishedRun]) -> tuple[list[Block], list[str]]:
     blocks = [
         block for (run, faces), audit in zip(found, audits, strict=True) for block in _of_store(run, faces, audit)
     ]
-    return blocks, list(dict.fromkeys(words for audit in audits for words in headlines(audit)))
+    pairs: dict[str, dict[str, Pair]] = {}  # of each store: runs that hold different sources out share the others
+    for (run, _), audit in zip(found, audits, strict=True):
+        pairs.setdefault(fingerprint(run), {}).update({str(pair): pair for pair in audit})
+    return blocks, [words for of_store in pairs.values() for words in headlines(of_store.values())]
 
 
 def _audit(run: FinishedRun, faces: OpenedFaces) -> list[Pair]:

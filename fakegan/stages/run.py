@@ -24,7 +24,8 @@ from torch import nn
 from fakegan.config.building import TARGET
 from fakegan.data.faces import Faces
 from fakegan.data.shortcuts import headlines, known_of
-from fakegan.data.splits import Needs
+from fakegan.data.split_advice import overrides
+from fakegan.data.splits import Needs, SplitConfig
 from fakegan.errors import FakeganError, UsageError
 from fakegan.nets.cpu import forms_in_use
 from fakegan.runs.began import same_faces_as_before
@@ -163,7 +164,7 @@ def _carry_out(settings: RunSettings, stages: Sequence[Stage], open_faces: OpenF
     ranks.on_rank_zero(lambda: same_faces_as_before(settings.paths.run_dir, faces.store))
     log.info(faces_by_stage(settings, faces))
     if settings.pipeline.learns_generated and settings.data.root is not None:
-        _say_shortcuts(faces)
+        _say_shortcuts(faces, settings.data.split)
     run = Run(settings, device, faces)
     with logger_runs(settings):
         for stage in stages:
@@ -176,10 +177,10 @@ def _carry_out(settings: RunSettings, stages: Sequence[Stage], open_faces: OpenF
                 stage.run(run)
 
 
-def _say_shortcuts(faces: Faces) -> None:
+def _say_shortcuts(faces: Faces, split: SplitConfig) -> None:
     """A line on what tells real from fake without looking at faces, as far as the store has been audited."""
     found = known_of(faces.store, faces.splits)
-    again = f"{called('audit')} --data {shlex.quote(local_path(faces.store.path))}"
+    again = " ".join([called("audit"), "--data", shlex.quote(local_path(faces.store.path)), *overrides(split)])
     if found is None:
         log.info("whether real and fake can be told apart without looking at faces is not known: %s", again)
     elif warnings := headlines(found):
