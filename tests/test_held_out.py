@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fakegan.evaluation.metrics import measures
+from fakegan.evaluation.verdicts import calls
 from fakegan.reports import held_out
 from fakegan.reports.groups import learnt_words
 from fakegan.reports.held_out import against_seen, answer, designs
@@ -34,7 +35,8 @@ def made(settings: Any, scores: dict[str, float], more: int = 0) -> FinishedRun:
     run = FinishedRun(settings, settings.paths.run_dir)
     learnt_from = [source for source in scores if source not in tested_only]
     vars(run)["metrics"] = {"test": {}, "threshold": 0.5, "learnt_from": learnt_from, "data_fingerprint": "a store"}
-    vars(run)["scores"] = FaceScores(files, sources, labels, files, values, values >= 0.5)
+    fake = values >= 0.5
+    vars(run)["scores"] = FaceScores(files, sources, labels, files, values, fake, calls(fake))
     return run
 
 
