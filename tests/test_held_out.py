@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fakegan.errors import UsageError
 from fakegan.evaluation.metrics import measures
 from fakegan.evaluation.verdicts import calls
 from fakegan.reports import held_out
@@ -131,6 +132,11 @@ def test_a_mean_is_no_surer_than_its_cells(compose_settings: Compose) -> None:
     (unseen,), (cell,) = design.mean(seen=False), design.rows[1].aurocs("gan_b")
     assert unseen == cell
     assert unseen["low"] == pytest.approx(0.025**0.5)
+
+
+def test_generators_are_not_chosen_where_none_is_learnt_from(compose_settings: Compose) -> None:
+    with pytest.raises(UsageError, match=r"learn_from chooses generators, but pipeline=recon_fakes learns from none"):
+        compose_settings("pipeline=recon_fakes", "data.split.learn_from=[gan_a]")
 
 
 def test_false_alarms_are_told_of_real_sources_never_seen(compose_settings: Compose) -> None:
