@@ -132,12 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", type=path, required=True, metavar="DIR", help="the store, as prepare wrote it")
     add("--strict", action="store_true", help="exit code 1 where there is a warning")
-    add(
-        "split",
-        nargs="*",
-        metavar="data.split.KEY=VALUE",
-        help="as train.py takes them: unseen, learn_from, autoencoder_sources",
-    )
+    add("split", nargs="*", metavar="data.split.KEY=VALUE", help="as train.py takes them: unseen, learn_from, ...")
     return parser
 
 

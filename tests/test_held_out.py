@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fakegan.errors import UsageError
 from fakegan.evaluation.metrics import measures
+from fakegan.evaluation.verdicts import calls
 from fakegan.reports import held_out
 from fakegan.reports.groups import learnt_words
 from fakegan.reports.held_out import against_seen, answer, designs
@@ -34,7 +36,8 @@ def made(settings: Any, scores: dict[str, float], more: int = 0) -> FinishedRun:
     run = FinishedRun(settings, settings.paths.run_dir)
     learnt_from = [source for source in scores if source not in tested_only]
     vars(run)["metrics"] = {"test": {}, "threshold": 0.5, "learnt_from": learnt_from, "data_fingerprint": "a store"}
-    vars(run)["scores"] = FaceScores(files, sources, labels, files, values, values >= 0.5)
+    fake = values >= 0.5
+    vars(run)["scores"] = FaceScores(files, sources, labels, files, values, fake, calls(fake))
     return run
 
 
@@ -95,6 +98,45 @@ def test_real_faces_held_out_are_no_part_of_the_matrix(compose_settings: Compose
     (design,) = designs([made(settings, SCORES) for settings in held])
     assert {*design.faces.sources.tolist()} == {"camera", "gan_a", "gan_b"}
     assert [row.aurocs("gan_a")[0]["value"] for row in design.rows] == [1.0, 1.0]
+
+
+def test_runs_that_hold_out_different_real_sources_are_measured_on_what_each_has_learnt(
+    compose_settings: Compose,
+) -> None:
+    """Fakes at 0.6 or 0.7, the camera's faces at 0.4, the phone's at 0.9: AUROC 1 against the one, 0 to the other."""
+    held = [f"data.split.unseen=[{real}{fake}]" for real in ("phone", "camera") for fake in ("", ",gan_a")]
+    found = designs([made(compose_settings("pipeline=classify", words), SCORES) for words in held])
+    assert [design.mean(seen=False)[0]["value"] for design in found] == [1.0, 0.0]
+    assert [{*design.faces.sources.tolist()} - {"gan_a", "gan_b"} for design in found] == [{"camera"}, {"phone"}]
+
+
+def test_faces_of_one_generator_alone_do_not_hide_what_else_runs_have_learnt(compose_settings: Compose) -> None:
+    """As after evaluate.py sources=[camera,gan_a]: four runs, of which one has not seen gan_a."""
+    scores, runs = {"camera": 0.4, "gan_a": 0.6, "gan_b": 0.7, "gan_c": 0.8}, []
+    for names in ("[]", "[gan_a]", "[gan_b]", "[gan_c]"):
+        runs.append(made(compose_settings("pipeline=classify", f"data.split.unseen={names}"), scores))
+        own = runs[-1].scores
+        vars(runs[-1])["scores"] = own.kept(np.isin(own.sources, ("camera", "gan_a")))
+    (design,) = designs(runs)
+    assert [row.words for row in design.rows] == ["all generators", *(f"all but gan_{name}" for name in "abc")]
+    assert [(h.unseen.words, h.seen.words) for h in against_seen([design])] == [("all but gan_a", "all generators")]
+
+
+def test_a_mean_is_no_surer_than_its_cells(compose_settings: Compose) -> None:
+    """gan_b has two faces, so that some resamples have none of them, and all AUROCs are 1: its own bounds are left."""
+    scores, held = {"camera": 0.4, "gan_a": 0.6, "gan_b": 0.7}, ("[]", "[gan_b]")
+    runs = [made(compose_settings("pipeline=classify", f"data.split.unseen={names}"), scores) for names in held]
+    for run in runs:
+        vars(run)["scores"] = run.scores.kept(~np.isin(run.scores.files, [f"gan_b/{i}" for i in range(2, 10)]))
+    (design,) = designs(runs)
+    (unseen,), (cell,) = design.mean(seen=False), design.rows[1].aurocs("gan_b")
+    assert unseen == cell
+    assert unseen["low"] == pytest.approx(0.025**0.5)
+
+
+def test_generators_are_not_chosen_where_none_is_learnt_from(compose_settings: Compose) -> None:
+    with pytest.raises(UsageError, match=r"learn_from chooses generators, but pipeline=recon_fakes learns from none"):
+        compose_settings("pipeline=recon_fakes", "data.split.learn_from=[gan_a]")
 
 
 def test_false_alarms_are_told_of_real_sources_never_seen(compose_settings: Compose) -> None:

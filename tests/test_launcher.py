@@ -336,6 +336,15 @@ def test_sources_to_hold_out_need_a_store_that_has_two(store_path: Path, tmp_pat
     assert with_each_source("seed=1,2", "faces", None) == "seed=1,2"
 
 
+def test_a_source_that_has_another_role_in_all_runs_is_not_held_out() -> None:
+    words = ("data=demo", "data.split.learn_from=each(fake)", "data.split.unseen=[demo_nearest]")
+    config = composed(*words)
+    opening._take_sources(config)
+    assert "++data.split.learn_from=[demo_transposed],[demo_bilinear]" in config.hydra.overrides.task
+    with pytest.raises(UsageError, match="one fake source, demo_bilinear besides demo_transposed, demo_nearest, which"):
+        with_each_source("each(fake)", "demo", None, taken=("demo_transposed", "demo_nearest"))
+
+
 @pytest.mark.parametrize("word", ["resume=outputs/a,outputs/b", "resume=choice(a,b)"])
 def test_several_runs_are_no_sweep_to_go_on_with(word: str) -> None:
     with pytest.raises(UsageError, match="resumes one run, without -m"):

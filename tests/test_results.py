@@ -59,8 +59,11 @@ def test_the_table_ends_with_how_often_verdicts_are_wrong_or_missing() -> None:
 def test_a_real_source_never_seen_has_its_false_alarms() -> None:
     scores, labels = np.repeat([0.4, 0.7, 0.9], 12), np.repeat([0, 0, 1], 12)
     sources, learnt_from = np.repeat(["camera", "phone", "known"], 12), ("camera", "known")
-    found = measures(scores, labels, sources, np.arange(36).astype(str), 0.5, learnt_from=learnt_from)
-    lines = table(found).splitlines()
+    faces = (scores, labels, sources, np.arange(36).astype(str), 0.5)
+    said = np.repeat(["real", "fake", "fake"], 12)
+    lines = table(measures(*faces, learnt_from=learnt_from, verdicts=said)).splitlines()
+    assert "verdicts on real faces: 0.0% wrong, 0.0% unsure, 0.0% unknown" in lines
+    assert "verdicts on unseen real faces: 100.0% wrong, 0.0% unsure, 0.0% unknown" in lines
     assert _cells(lines, "seen generators")[:2] == ["24", "1.000"]
     assert _cells(lines, "  real faces")[:2] == ["12", "1.000"]
     assert _cells(lines, "false alarms on phone")[0] == "1.000"

@@ -302,6 +302,7 @@ def test_needs_decide_what_may_be_empty():
         ),
         (SplitConfig(autoencoder_sources=("ffhq",), unseen=("ffhq",)), "keep one"),
         (SplitConfig(learn_from=("stilgan",)), r"data\.split\.learn_from names stilgan.*did you mean stylegan\?"),
+        (SplitConfig(unseen=("each(fake)",)), r"data\.split\.unseen=each\(fake\) makes a sweep .*: add -m"),
         (SplitConfig(learn_from=("ffhq",)), "learn_from names ffhq, which holds real faces"),
         (SplitConfig(learn_from=("stylegan",), unseen=("stylegan",)), r"data\.split\.learn_from: keep one"),
     ],

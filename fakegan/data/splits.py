@@ -199,6 +199,8 @@ class _Table:
         known = np.unique(self.sources).tolist()
         for key in ("unseen", "autoencoder_sources", "learn_from"):
             for source in getattr(config, key):
+                if source not in known and source.startswith("each("):
+                    raise UsageError(f"data.split.{key}={source} makes a sweep of several runs: add -m to the command")
                 if source not in known:
                     near = " or ".join(difflib.get_close_matches(source, known, n=3, cutoff=0.4) or known[:5])
                     why = "which the store does not hold"

@@ -6,7 +6,7 @@ A group (a person, an origin) is one draw with all its faces; a resample is a wh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ Sources = npt.NDArray[np.str_]  # (N,)
 Groups = npt.NDArray[np.str_]  # (N,)
 Measure = dict[str, float | None]  # value, low, high: the bounds of a 95% interval, None where there is none
 Bounded = dict[str, float]  # a measure whose interval is known
+Resampled = tuple[Bounded, Floats, int]  # with its resamples (R,), and how many independent groups bear on it
 Statistic = Callable[[Floats], Floats]  # weights (R, N) -> (R,), or (..., R) for several statistics at once
 
 OUTSIDE = 0.025  # share of the resamples on either side of a 95% interval
@@ -81,6 +82,20 @@ def bounded(value: float, values: Floats, groups: int) -> Bounded:
     """A statistic between 0 and 1 with its `bounds`."""
     low, high = bounds(value, values, groups)
     return {"value": value, "low": low, "high": high}
+
+
+def mean(parts: Sequence[Resampled]) -> Bounded:
+    """The mean of several statistics, which all have the same resamples; NaN is where a resample lacks a statistic.
+
+    A resample that lacks some of them has the mean over the others. Where resamples tell nothing of the mean, or of a
+    part that rests on one group, the parts' own bounds are averaged.
+    """
+    value, low, high = (float(np.mean([part[name] for part, *_ in parts])) for name in ("value", "low", "high"))
+    drawn = np.stack([values for _, values, _ in parts])
+    means = np.nanmean(drawn[:, ~np.isnan(drawn).all(axis=0)], axis=0)
+    if len(means) and not tell_nothing(means, min(groups for *_, groups in parts)):
+        low, high = interval(means)
+    return {"value": value, "low": min(low, value), "high": max(high, value)}
 
 
 def tell_nothing(values: Floats, groups: int) -> bool:  # (R,)

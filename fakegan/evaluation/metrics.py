@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from fakegan.errors import FakeganError
 from fakegan.evaluation import intervals
-from fakegan.evaluation.intervals import NO_WIDTH, Bounded, Floats, Groups, Labels, Sources
+from fakegan.evaluation.intervals import Bounded, Floats, Groups, Labels, Sources
 from fakegan.evaluation.roc import Ranking
 
 Key = tuple[str, str]  # a source, or WHOLE, and the name of a measure
@@ -225,17 +225,12 @@ def _over_generators(
 ) -> dict[str, Any]:
     """Means that give each generator the same weight, however many faces it has, and the generator of lowest AUROC.
 
-    A resample that lacks some generators has the mean over the others. Where resampling tells nothing (as `bounds` has
-    it), the generators' own bounds are averaged. Nothing in the worst generator's interval allows for its selection.
+    Nothing in the worst generator's interval allows for its selection.
     """
-    over: dict[str, Any] = {}
-    for name in ("auroc", "accuracy"):
-        value, low, high = (
-            float(np.mean([found[fake, name][part] for fake in fakes])) for part in ("value", "low", "high")
-        )
-        means = np.nanmean([resampled[fake, name] for fake in fakes], axis=0)  # (R,)
-        if np.ptp(means) >= NO_WIDTH and all(bearing[fake, name] > 1 for fake in fakes):
-            low, high = intervals.interval(means)
-        over[f"mean_{name}"] = {"value": value, "low": min(low, value), "high": max(high, value)}
+    parts = {
+        name: [(found[key], resampled[key], bearing[key]) for key in ((fake, name) for fake in fakes)]
+        for name in ("auroc", "accuracy")
+    }
+    over: dict[str, Any] = {f"mean_{name}": intervals.mean(of_fakes) for name, of_fakes in parts.items()}
     worst = min(fakes, key=lambda source: found[source, "auroc"]["value"])
     return over | {"worst": worst, **{f"worst_{name}": found[worst, name] for name in ("auroc", "accuracy")}}

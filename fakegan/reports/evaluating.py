@@ -86,6 +86,7 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
     ledger, results = _places(settings, run_dir)
     trained_with = read_metrics(run_dir / METRICS_FILE)
     detector = Detector.load(run_dir, use_device(settings.device), settings.trust)
+    own_threshold = detector.threshold
     detector.decide_at(settings.threshold, settings.max_false_alarms)
     log.info(f"device: {detector.described_device()}")
     faces, own = _faces(settings, trained)
@@ -118,8 +119,8 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
             figure.savefig(folder / f"{name}.png")
     described = ["test split" if own else f"faces of {store.path.name}"]
     described += [f"only {', '.join(settings.sources)}"] if settings.sources else []
-    if detector.threshold != trained_with["threshold"]:
-        described.append(f"called fake from {detector.threshold:.3g}, not from {trained_with['threshold']:.3g} on")
+    if detector.threshold != own_threshold:
+        described.append(f"called fake from {detector.threshold:.3g}, not from {own_threshold:.3g} on")
     content: dict[str, Any] = {
         "test": metrics,
         **{key: trained_with[key] for key in ("objective", "autoencoder") if key in trained_with},  # on validation

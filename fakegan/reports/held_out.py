@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from fakegan.evaluation import intervals, plots
 from fakegan.evaluation.compare import Comparison, Scored, compare, holm
-from fakegan.evaluation.intervals import Bounded, Floats
+from fakegan.evaluation.intervals import Bounded, Resampled
 from fakegan.evaluation.roc import Ranking
 from fakegan.reports.groups import called_fake, fingerprint, learnt_words, scores
 from fakegan.reports.numbers import cell, mean_value, number, over, p_cell
@@ -26,43 +26,44 @@ from fakegan.runs.finished import Configuration, FinishedRun, PartOfRun, names_o
 from fakegan.runs.results import FaceScores
 from fakegan.system.columns import in_columns
 
-Family = Mapping[frozenset[str], Mapping[int, FinishedRun]]  # runs by the generators that they learnt from, and by seed
+Family = Mapping[frozenset[str], Mapping[int, FinishedRun]]  # runs by the sources that they learnt from, and by seed
 QUESTION = "Are generators that were held out found as well as generators that were seen?"
 _WORDS = (
     "A row is what runs learnt from, a column the generator that they were tested on: AUROC against real faces of "
-    "sources that all runs learnt from. All numbers are on the same faces, those that all runs were tested on. A "
-    "difference is that of a run that has never seen the generator less the run that has seen it and otherwise learnt "
-    "from the most similar generators: the paired bootstrap, p corrected for all these differences by Holm's method."
+    "sources that all runs of the matrix learnt from (of all sources, where no such faces were tested). All numbers "
+    "are on faces that all runs were tested on. A difference is that of a run that has never seen the generator less "
+    "the run that has seen it and otherwise learnt from the most similar generators: the paired bootstrap, p corrected "
+    "for all these differences by Holm's method."
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """Runs that learnt from the same generators, by seed; their faces are those that the design shares."""
+    """Runs that learnt from the same sources, by seed; their faces are those that the design shares."""
 
-    words: str  # gan_a alone
-    learnt: frozenset[str]
+    words: str  # which generators these are: gan_a alone
+    learnt: frozenset[str]  # sources, real ones too
     runs: tuple[FinishedRun, ...]
 
     @cached_property
-    def tested(self) -> dict[str, list[tuple[Bounded, Floats]]]:
-        """By generator and seed, the AUROC against the real faces, and its resamples (R,): the same in every row."""
+    def tested(self) -> dict[str, list[Resampled]]:
+        """By generator and seed, the AUROC against the real faces; its resamples are the same in every row."""
         f = self.runs[0].scores
         generators = np.unique(f.sources[f.labels == 1]).tolist()
         return {g: [_tested(run.scores, (f.labels == 0) | (f.sources == g)) for run in self.runs] for g in generators}
 
     def aurocs(self, generator: str) -> list[Bounded]:
         """By seed, with intervals over faces."""
-        return [measure for measure, _ in self.tested[generator]]
+        return [measure for measure, *_ in self.tested[generator]]
 
 
-def _tested(f: FaceScores, among: npt.NDArray[np.bool_]) -> tuple[Bounded, Floats]:
+def _tested(f: FaceScores, among: npt.NDArray[np.bool_]) -> Resampled:
     """The AUROC of some of the faces, and its resamples: those of all faces, NaN where they lack a class."""
     ranking = Ranking(f.scores[among], f.labels[among])
     groups = min(len(np.unique(f.groups[among & (f.labels == label)])) for label in (0, 1))
     with np.errstate(invalid="ignore"):
         drawn = intervals.resampled(lambda weights: ranking.curves(weights[:, among]).auroc(), f.labels, f.groups)
-    return intervals.bounded(float(ranking.curves().auroc()[0]), drawn, groups), drawn
+    return intervals.bounded(float(ranking.curves().auroc()[0]), drawn, groups), drawn, groups
 
 
 Cell = tuple[Row, str]  # with the generator that was tested
@@ -74,12 +75,16 @@ class Design:
 
     name: str
     rows: tuple[Row, ...]
-    generators: tuple[str, ...]  # that the shared faces hold
 
     @property
     def faces(self) -> FaceScores:
         """The shared faces, with the first run's scores."""
         return self.rows[0].runs[0].scores
+
+    @cached_property
+    def generators(self) -> tuple[str, ...]:
+        """Those that the shared faces hold."""
+        return tuple(np.unique(self.faces.sources[self.faces.labels == 1]).tolist())
 
     def cells(self, seen: bool) -> list[Cell]:
         """The cells whose generator the row has learnt from, or has never seen: every design has such cells."""
@@ -92,21 +97,12 @@ class Design:
 
     def mean(self, seen: bool) -> list[Bounded]:
         """The mean AUROC of the cells that were seen, or were not, for each seed that all of them have."""
-        cells, f = self.cells(seen), self.faces
-        by_seed: dict[int, list[tuple[Bounded, Floats]]] = {}
+        cells = self.cells(seen)
+        by_seed: dict[int, list[Resampled]] = {}
         for row, generator in cells:
             for run, tested in zip(row.runs, row.tested[generator], strict=True):
                 by_seed.setdefault(run.settings.seed, []).append(tested)
-        groups = min(len(np.unique(f.groups[f.labels == label])) for label in (0, 1))
-        return [
-            intervals.bounded(
-                float(np.mean([measure["value"] for measure, _ in tested])),
-                np.nanmean([drawn for _, drawn in tested], axis=0),  # a resample may lack a generator
-                groups,
-            )
-            for _, tested in sorted(by_seed.items())
-            if len(tested) == len(cells)
-        ]
+        return [intervals.mean(tested) for _, tested in sorted(by_seed.items()) if len(tested) == len(cells)]
 
     def in_words(self) -> str:
         """The means of the seen and of the unseen, and the worst of the unseen."""
@@ -141,12 +137,12 @@ def designs(runs: Sequence[FinishedRun]) -> list[Design]:
     stores: dict[str, dict[str, dict[frozenset[str], dict[int, FinishedRun]]]] = {}
     for run in runs:
         if run.classifies:
-            fakes, reals = ({*run.scores.sources[run.scores.labels == label].tolist()} for label in (1, 0))
+            reals = {*run.scores.sources[run.scores.labels == 0].tolist()}
             settings = run.settings.configuration()
             del settings["data"]["split"]["unseen"], settings["data"]["split"]["learn_from"]
             key = json.dumps([settings, sorted(reals - run.learnt_from)], sort_keys=True)
             rows = stores.setdefault(fingerprint(run), {}).setdefault(key, {})
-            rows.setdefault(run.learnt_from & fakes, {}).setdefault(run.settings.seed, run)
+            rows.setdefault(run.learnt_from, {}).setdefault(run.settings.seed, run)
     families = [[rows for rows in store.values() if len(rows) > 1] for store in stores.values()]
     return [design for of_store in families if of_store for design in _of_store(of_store)]
 
@@ -154,20 +150,24 @@ def designs(runs: Sequence[FinishedRun]) -> list[Design]:
 def _of_store(families: Sequence[Family]) -> list[Design]:
     runs = [run for family in families for by_seed in family.values() for run in by_seed.values()]
     shared = sorted(set.intersection(*({*run.scores.files.tolist()} for run in runs)))
-    learnt = sorted(frozenset.intersection(*(run.learnt_from for run in runs)))
-    fakes = {source for run in runs for source in run.scores.sources[run.scores.labels == 1].tolist()}
-    faces = _part(runs[0], shared, learnt).scores
-    generators = tuple(sorted(fakes & {*faces.sources.tolist()}))
-    if not (faces.labels == 0).any():
-        return []
-    rows = []
-    for family in families:
-        order = sorted(family, key=lambda own: (-len(own), sorted(own if len(own) == 1 else fakes - own)))
-        parts = [tuple(_part(run, shared, learnt) for _, run in sorted(family[own].items())) for own in order]
-        rows.append([Row(learnt_words(own, fakes), own, of_seeds) for own, of_seeds in zip(order, parts, strict=True)])
+    rows = [_rows(family, shared) for family in families]
     names = names_of([of_family[0].runs[0].settings for of_family in rows])
-    found = [Design(name, tuple(of_family), generators) for name, of_family in zip(names, rows, strict=True)]
-    return [design for design in found if design.cells(seen=False)]
+    found = [Design(name, of_family) for name, of_family in zip(names, rows, strict=True)]
+    return [design for design in found if (design.faces.labels == 0).any() and design.cells(seen=False)]
+
+
+def _rows(family: Family, shared: Sequence[str]) -> tuple[Row, ...]:
+    """A family on shared files; rows that learnt from more come first."""
+    by_all, by_some = frozenset.intersection(*family), frozenset.union(*family)
+    tested = {
+        g for by_seed in family.values() for r in by_seed.values() for g in r.scores.sources[r.scores.labels == 1]
+    }
+    generators = tested | (by_some - by_all)  # also those that only other faces hold
+    left_out = {own: generators - own for own in family}
+    alone = {own: generators & own for own in family if len(generators & own) == 1}
+    order = sorted(family, key=lambda own: (-len(own), sorted(alone.get(own, left_out[own]))))
+    parts = [tuple(_part(run, shared, sorted(by_all)) for _, run in sorted(family[own].items())) for own in order]
+    return tuple(Row(learnt_words(own, generators), own, runs) for own, runs in zip(order, parts, strict=True))
 
 
 def _part(run: FinishedRun, shared: Sequence[str], learnt: Sequence[str]) -> PartOfRun:

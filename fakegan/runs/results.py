@@ -180,14 +180,19 @@ def _over_thresholds(parts: dict[str, dict[str, Any]], several: bool) -> list[st
 
 
 def _verdicts(by_source: dict[str, dict[str, Any]]) -> list[str]:
-    """How often a verdict was wrong, and how often there was none, of each class; nothing for a run of before."""
-    counts = {"real faces": Counter[str](), "seen fakes": Counter[str](), "unseen fakes": Counter[str]()}
+    """How often a verdict was wrong, and how often there was none, of each class; nothing for a run of before.
+
+    Real faces never seen stand apart from those of sources that were.
+    """
+    apart = len({m.get("seen", True) for m in by_source.values() if m["label"] == "real"}) > 1
+    counts = {name: Counter[str]() for name in ("real faces", "unseen real faces", "seen fakes", "unseen fakes")}
     for m in by_source.values():
-        fakes = "seen fakes" if m.get("seen", True) else "unseen fakes"
-        counts["real faces" if m["label"] == "real" else fakes].update(m.get("verdicts", {}))
+        kind = "unseen" if not m.get("seen", True) else "seen"
+        real = "unseen real faces" if apart and kind == "unseen" else "real faces"
+        counts[real if m["label"] == "real" else f"{kind} fakes"].update(m.get("verdicts", {}))
     lines = []
     for kind, count in counts.items():
-        found = {"wrong": count["fake" if kind == "real faces" else "real"]}
+        found = {"wrong": count["real" if kind.endswith("fakes") else "fake"]}
         found |= {name: count[name] for name in (UNSURE, UNKNOWN)}
         shares = [f"{n / count.total():.1%} {name}" for name, n in found.items() if count]
         lines += [f"verdicts on {kind}: {', '.join(shares)}"] if shares else []

@@ -240,6 +240,11 @@ class RunSettings:
         trust_names(self.trust)
         if self.test.robustness and self.pipeline.seen is None:
             raise UsageError("test.robustness=true needs scores: pipeline=autoencoder gives none; leave it out")
+        if self.data.split.learn_from and self.pipeline.seen is not None and self.pipeline.fakes != "generated":
+            raise UsageError(
+                f"data.split.learn_from chooses generators, but pipeline={self.pipeline.name} learns from none: its "
+                "fakes are reconstructions; leave one of the two out"
+            )
         for group in ("data", "model", "classifier", "augment", "pipeline", "budget"):
             name = getattr(self, group).name
             if not _LABEL.fullmatch(name):

@@ -96,10 +96,17 @@ def _take_sources(config: DictConfig) -> None:
     """Put the sources of the store in place of each(fake) and each(real) in what is swept; raises a FakeganError."""
     hydra, root = config.hydra, None if OmegaConf.is_missing(config.data, "root") else config.data.root
     data = (str(config.data.name), None if root is None else Path(expanded(str(root))).absolute())
+    split = OmegaConf.select(config, "data.split") or {}
+
+    def expand(key: str, values: str) -> str:
+        """The values of a key, or a whole override."""
+        roles = ("autoencoder_sources", "unseen") if "learn_from" in key else ("autoencoder_sources",)
+        return with_each_source(values, *data, taken=[name for role in roles for name in split.get(role) or ()])
+
     with read_write(hydra), open_dict(hydra):
         for key, values in (hydra.sweeper.get("params") or {}).items():
-            hydra.sweeper.params[key] = with_each_source(values, *data) if isinstance(values, str) else values
-        hydra.overrides.task = [with_each_source(override, *data) for override in hydra.overrides.task]
+            hydra.sweeper.params[key] = expand(key, values) if isinstance(values, str) else values
+        hydra.overrides.task = [expand(override.partition("=")[0], override) for override in hydra.overrides.task]
 
 
 def _check_command(
