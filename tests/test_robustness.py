@@ -20,14 +20,15 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation import plots
 from fakegan.evaluation.robustness import robustness
 from fakegan.evaluation.roc import auroc
-from fakegan.reports.evaluating import evaluate
-from fakegan.reports.render import Gallery
-from fakegan.reports.robustness import pictures
+from fakegan.reports.evaluating import compare, evaluate
+from fakegan.reports.render import Gallery, Section
+from fakegan.reports.robustness import chapter, pictures
 from fakegan.reports.write import write_report
+from fakegan.runs.began import same_faces_as_before
 from fakegan.runs.ledger import read_ledger
 from fakegan.runs.results import read_scores, write_metrics
 from fakegan.runs.robustness import MEASURES, read_robustness
-from fakegan.runs.settings import EvaluateSettings, RunSettings
+from fakegan.runs.settings import EvaluateSettings, FinalTest, RunSettings
 from fakegan.stages import run as stages
 from fakegan.stages.robustness import SETTINGS, curves, degraded, degraded_scores, subject
 from tests.conftest import Compose, Finish
@@ -168,6 +169,22 @@ def test_originals_are_degraded_before_the_resize(pictured: FaceStore, finished_
     np.testing.assert_allclose(again, np.roll(scores[0], 3, axis=1), atol=1e-6)  # a face by itself decides
 
 
+def test_originals_of_an_equalised_store_are_equalised_after_they_are_degraded(
+    tmp_path: Path, prepared: Callable[..., FaceStore]
+) -> None:
+    """In their own size up to that of equalising, though it is above MOST."""
+    for name, first in (("camera", 0), ("gan", 50)):
+        fill(tmp_path / name, 2, first)
+        for i, file in enumerate(sorted((tmp_path / name).iterdir())):
+            file.write_bytes(encode(picture(first + i).resize((620, 600))))
+    given = ("--real", f"camera={tmp_path / 'camera'}", "--fake", f"gan={tmp_path / 'gan'}")
+    store, rows = prepared(*given, "--equalise", "600,60"), np.arange(4)
+    originals = Originals(store, rows)[rows]
+    assert [p.shape for p in originals] == [(600, 600, 3)] * 4
+    unchanged = replace(KINDS["mirror"], change=lambda faces, *_: faces)
+    assert np.array_equal(degraded(unchanged, 1, originals, _keys(4), store.geometry), store.images)
+
+
 def test_originals_that_are_not_what_they_were(pictured: FaceStore, tmp_path: Path) -> None:
     rows, file = np.arange(8), tmp_path / "gan" / "below" / "001.png"
     content = file.read_bytes()
@@ -182,6 +199,9 @@ def test_originals_that_are_not_what_they_were(pictured: FaceStore, tmp_path: Pa
     (tmp_path / "camera").rename(tmp_path / "moved")
     with pytest.raises(UsageError, match=r"camera is no longer there"):
         Originals(pictured, rows)
+    long = {"gan": {"path": "x" * 5000, "inside": ""}}
+    with pytest.raises(UsageError, match=r"xxx is no longer there"):
+        Originals(replace(pictured, manifest={"originals": long}), rows[4:])
     older = replace(pictured, manifest={})
     with pytest.raises(UsageError, match="where its original pictures are: prepare the store again, or leave"):
         Originals(older, rows)
@@ -213,6 +233,24 @@ def test_a_run_without_originals_says_so_before_it_is_scored(finished: RunSettin
         evaluate(_asked(finished, originals=True), finished)
     assert len(read_ledger(finished.paths.run_dir)) == 1
     assert not (finished.paths.run_dir / "evaluations").exists()
+    with pytest.raises(UsageError, match="does not know where its original pictures are"):
+        compare(replace(_asked(finished, originals=True), run=None, runs=("x",)), [finished])
+
+
+def test_a_new_run_without_originals_is_refused_and_a_trained_run_ends_without_them(
+    compose_settings: Compose, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = compose_settings("pipeline=recon_error", "logger=null", "test.robustness=true", "test.originals=true")
+    with pytest.raises(UsageError, match="does not know where its original pictures are"):
+        stages.run(settings)
+    assert not (settings.paths.run_dir / "autoencoder").exists()
+    faces = run_of(replace(settings, test=FinalTest())).faces
+    same_faces_as_before(settings.paths.run_dir, faces.store)  # the run has begun
+    stages.run(settings)
+    assert (settings.paths.run_dir / "metrics.json").is_file()
+    assert read_robustness(settings.paths.run_dir) is None
+    assert "the faces are not scored degraded: " in caplog.text
+    assert "robustness=true originals=true" in caplog.text
 
 
 def _with_robustness(finish: Finish, *overrides: str) -> Any:
@@ -241,8 +279,56 @@ def test_the_report_shows_runs_side_by_side(finish: Finish, tmp_path: Path, monk
     for part in parts.values():
         assert f"{part.worst.kind} {part.worst.strength:g}, " in page.text
     (runs[0].folder / "robustness.json").write_text('{"originals": false, "parts": {"all": {"n_real": 3}}}')
-    with pytest.raises(FakeganError, match=r"robustness\.json is damaged .*score the run again with robustness=true"):
+    with pytest.raises(FakeganError, match=r"robustness\.json is damaged .*: delete it; evaluate\.py run="):
         write_report(runs, tmp_path / "again")
+
+
+def test_the_report_keeps_other_faces_generators_and_strengths_apart(
+    finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two thresholds do not: runs of one line each would not be side by side."""
+    monkeypatch.setattr(plots, "available", lambda: False)
+    runs = [_with_robustness(finish, "pipeline=classify", f"augment={name}") for name in ("none", "light")]
+    for run, scored in zip(runs, ("test split; called fake from 0.5", "test split"), strict=True):
+        run.metrics["scored"] = scored
+    of_faces = chapter(runs, {})[1:]
+    assert [s.title for s in of_faces if isinstance(s, Section)] == [
+        "test split; called fake from 0.5; test split: the store's pixels degraded"
+    ]
+    path = runs[1].folder / "robustness.json"
+    content = json.loads(path.read_text())
+    fewer = {**content["parts"]["all"], "settings": content["parts"]["all"]["settings"][:-1]}
+    write_metrics(path, {**content, "parts": {"all": fewer}})
+    assert len(chapter(runs, {})) == 3
+    part = content["parts"]["all"]
+    write_metrics(path, {**content, "parts": {"seen": {**part, "generators": ["gan_b"]}}})
+    assert "seen generators (gan_b): " in getattr(chapter(runs, {})[2], "title", "")
+    write_metrics(path, content)
+    runs[1].scores.files[0] = "another"  # as many faces, and others
+    assert len(chapter(runs, {})) == 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mean_drop": {side: {"value": float("nan"), "low": 0, "high": 0} for side in ("both", "reals", "fakes")}},
+        {"mean_drop": {side: {"value": 10**400, "low": 0, "high": 0} for side in ("both", "reals", "fakes")}},
+        {"worst": {"kind": "jpeg", "strength": 30, "side": "\x1b[2J", "drop": {"value": 0, "low": 0, "high": 0}}},
+        {"worst": {"kind": "<b>", "strength": 30, "side": "both", "drop": {"value": 0, "low": 0, "high": 0}}},
+        {"settings": []},
+        {"kind": "$\\frac{"},
+        {"strength": float("inf")},
+    ],
+)
+def test_a_file_from_elsewhere_is_held_against_its_ranges(finish: Finish, changes: dict[str, Any]) -> None:
+    run = _with_robustness(finish, "pipeline=classify")
+    path = run.folder / "robustness.json"
+    content = json.loads(path.read_text())
+    part = content["parts"]["all"]
+    (part if changes.keys() <= part.keys() else part["settings"][0]).update(changes)
+    path.write_text(json.dumps(content))
+    with pytest.raises(FakeganError, match=r"robustness\.json is damaged or of another version"):
+        read_robustness(run.folder)
 
 
 def test_curves_begin_with_the_faces_as_they_are(finish: Finish) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from fakegan.data.arrays import Rows
@@ -12,7 +13,9 @@ from fakegan.data.store import FaceStore
 from fakegan.errors import FakeganError, UsageError
 
 PLACES = "originals"  # in a store's manifest: by the beginning of names in the store, the path and a folder inside
-MOST = 512  # pixels a side: a larger original is reduced to it first, as on its way through the web
+# Pixels a side, or the side that the store was equalised at where that is more: a larger original is reduced to it
+# first, as on its way through the web.
+MOST = 512
 _CURE = "put the original pictures back, or leave out originals=true"
 _AGAIN = "prepare the store again, or leave out originals=true"
 
@@ -50,7 +53,7 @@ class Originals:
 
     def _opened(self, prefix: str) -> Container:
         path, inside = Path(self.places[prefix]["path"]), self.places[prefix]["inside"]
-        if not path.exists():
+        if not os.path.exists(path):  # also where its name is too long, or its folder closed
             raise UsageError(f"{self.store.path}: {path} is no longer there; {_CURE}")
         container = open_container(path, (0.0, 1.0), inside, self.store.geometry.size)
         if isinstance(container, ArrayFile):
@@ -59,7 +62,7 @@ class Originals:
 
     def _read(self, row: int) -> Pixels:
         store, (prefix, name) = self.store, self._place(row)
-        side = min(int(store.widths[row]), int(store.heights[row]), MOST)
+        side = min(int(store.widths[row]), int(store.heights[row]), max(MOST, store.geometry.first_side))
         own_size = Geometry(side, store.geometry.crop, store.geometry.max_megapixels, store.geometry.to_srgb)
         container, what = self.containers[prefix], f"the original {name} in {self.places[prefix]['path']}"
         try:

@@ -1,4 +1,4 @@
-"""What degraded faces do to scores: AUROC and right verdicts in each setting, and how far the AUROC drops."""
+"""What degraded faces do to scores: AUROC and right calls in each setting, and how far the AUROC drops."""
 
 from __future__ import annotations
 

@@ -66,8 +66,8 @@ def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
             finished.append(run)
     if not finished:
         raise UsageError("none of these runs has scored faces: name finished ones")
-    as_scored = replace(settings, data=None, sources=(), threshold=None, max_false_alarms=None, robustness=False)
-    if settings == as_scored:
+    as_scored = replace(settings, data=None, sources=(), threshold=None, max_false_alarms=None)
+    if settings == as_scored and not settings.robustness:
         results = [FinishedRun(run, run.paths.run_dir) for run in finished]
     else:
         results = [_score_again(settings, run) for run in finished]
@@ -105,8 +105,8 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
         mine, name = own_faces(trained, {}), CLASS_NAMES[lacking[0]]
         other = mine.splits.test[mine.store.labels[mine.splits.test] == lacking[0]]
         other, _ = _rows_to_score(detector, mine.store, other, own=True)
-        record(ledger, len(other), mine.store.fingerprint)
         subjects.append(subject(mine.store, other, settings.originals))
+        record(ledger, len(other), mine.store.fingerprint)
         parts.append(score(detector, mine.store, other, f"own {name} test faces"))
         notes.append(f"no {name} faces to score there: the run's own {len(other)} {name} test faces stand in")
     scored = replace(joined(parts), learnt_from=learnt_from(trained_with))

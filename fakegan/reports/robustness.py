@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ from fakegan.runs.finished import FinishedRun
 from fakegan.runs.robustness import ALL, MEASURES, SIDES, Part, read_robustness
 
 _WORDS = (
-    "Test faces after what happens to pictures in the world, scored at the run's own threshold. Where reals alone, or "
-    "fakes alone, are degraded, a detector that goes by traces of editing is found out (arXiv:2605.31153): degrading "
-    "both classes hides it. A drop is the AUROC of the faces as they are less that of the degraded ones. The mean "
-    "gives each kind of degradation the same weight; the interval of the worst does not allow for its selection. "
+    "Test faces after what happens to pictures in the world, scored at the threshold of each run. Where reals alone, "
+    "or fakes alone, are degraded, a detector that goes by traces of editing is found out (arXiv:2605.31153): "
+    "degrading both classes hides it. A drop is the AUROC of the faces as they are less that of the degraded ones. The "
+    "mean gives each kind of degradation the same weight; the interval of the worst does not allow for its selection. "
     "robustness.json in the folder of each run has every number."
 )
 
@@ -28,17 +29,22 @@ def chapter(
 ) -> list[Block]:
     """A section for each set of faces that runs were tested on degraded; nothing where no run was."""
     alike: dict[tuple[Any, ...], dict[str, Part]] = {}
+    titles: defaultdict[tuple[Any, ...], dict[str, None]] = defaultdict(dict)  # a run may have another threshold
     names = [called.get(run.folder, run.settings.label()) for run in runs]
     for run, name in zip(runs, names, strict=True):
         found = read_robustness(run.folder)
         for kind, part in found.parts.items() if found else ():
-            faces = f"{run.scored}{'' if kind == ALL else f', {kind} generators'}"
+            generators = "" if kind == ALL else f", {kind} generators ({', '.join(part.generators)})"
             what = "original files" if found and found.originals else "the store's pixels"
-            key = (f"{faces}: {what} degraded", fingerprint(run), part.generators, part.n_real, part.n_fake)
+            faces = (fingerprint(run), *run.scores.files.tolist(), part.n_real, part.n_fake)
+            key = (f"{generators}: {what} degraded", *faces, part.strengths())
+            titles[key][run.scored] = None
             seed = f", seed {run.settings.seed}" if names.count(name) > 1 else ""
             alike.setdefault(key, {})[name + seed] = part
-    of_faces = enumerate(alike.items())
-    sections = [Section(key[0], [_drops(parts), *pictures(parts, f"robustness_{i}")]) for i, (key, parts) in of_faces]
+    sections = [
+        Section("; ".join(titles[key]) + key[0], [_drops(parts), *pictures(parts, f"robustness_{i}")])
+        for i, (key, parts) in enumerate(alike.items())
+    ]
     return [Text(_WORDS), *sections] if sections else []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,6 +18,7 @@ SIDES = {"both": "both classes", "reals": "reals only", "fakes": "fakes only"}  
 RIGHT = {"real_accuracy": "degraded reals called real", "fake_accuracy": "degraded fakes called fake"}
 MEASURES = {**{side: f"AUROC, {words} degraded" for side, words in SIDES.items()}, **RIGHT}
 ALL = "all"  # the part with every generator, where not some were seen in training and others not
+_MOST = 200  # settings: a file may come from elsewhere, and each kind is a panel of a picture
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,18 @@ class Estimate:
     low: float
     high: float
 
+    def __post_init__(self) -> None:
+        if not all(abs(number) < 1.01 for number in (self.value, self.low, self.high)):  # also for NaN
+            raise ValueError("a measure is from -1 to 1")
+
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def _refuse_odd(kind: str, strength: float) -> None:
+    """Raise a ValueError for what no picture can have as text, or on its axis."""
+    if not (re.fullmatch(r"\w{1,40}", kind) and abs(strength) < 1e6):
+        raise ValueError("a kind is a word, and a strength a number")
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,11 @@ class Setting:
     kind: str
     strength: float
     measures: dict[str, Estimate]  # MEASURES
+
+    def __post_init__(self) -> None:
+        _refuse_odd(self.kind, self.strength)
+        if not self.measures.keys() >= MEASURES.keys():
+            raise ValueError("a setting lacks a measure")
 
 
 @dataclass(frozen=True)
@@ -49,8 +66,13 @@ class Worst:
     side: str
     drop: Estimate
 
+    def __post_init__(self) -> None:
+        _refuse_odd(self.kind, self.strength)
+        if self.side not in SIDES:
+            raise ValueError(f"a side is {', '.join(SIDES)}")
+
     def __str__(self) -> str:
-        return f"{self.drop}: {self.kind} {self.strength:g}, {SIDES.get(self.side, self.side)}"
+        return f"{self.drop}: {self.kind} {self.strength:g}, {SIDES[self.side]}"
 
 
 @dataclass(frozen=True)
@@ -66,10 +88,14 @@ class Part:
     worst: Worst
 
     def __post_init__(self) -> None:
-        if not all(own.measures.keys() >= MEASURES.keys() for own in (self.clean, *self.settings)):
-            raise ValueError("a setting lacks a measure")
         if not self.mean_drop.keys() >= SIDES.keys():
             raise ValueError("mean_drop lacks a side")
+        if not 1 <= len(self.settings) <= _MOST:
+            raise ValueError(f"there are 1 to {_MOST} settings")
+
+    def strengths(self) -> tuple[tuple[str, float], ...]:
+        """Kind and strength of each setting, in order."""
+        return tuple((setting.kind, setting.strength) for setting in self.settings)
 
     def kinds(self) -> dict[str, list[Setting]]:
         """The settings of each kind, in order, after the faces as they are."""
@@ -82,6 +108,10 @@ class Robustness:
 
     originals: bool  # whether the original files were degraded, not the store's pixels
     parts: dict[str, Part]  # ALL, or seen and unseen
+
+    def __post_init__(self) -> None:
+        if not self.parts or not self.parts.keys() <= {ALL, "seen", "unseen"}:
+            raise ValueError(f"parts are {ALL}, or seen and unseen")
 
     def drops(self) -> dict[str, float]:
         """For loggers: the AUROC's mean drop with both classes degraded, and its worst drop of all."""
@@ -117,10 +147,10 @@ def read_robustness(
     folder: Path,  # of a run, or of an evaluation
 ) -> Robustness | None:
     """What its robustness.json says; None without one. Raises a FakeganError for a damaged file."""
-    path, cure = folder / ROBUSTNESS_FILE, "score the run again with robustness=true"
+    path, cure = folder / ROBUSTNESS_FILE, "delete it; evaluate.py run=... robustness=true makes another"
     if not path.is_file():
         return None
     try:
         return from_mapping(Robustness, read_json(path, cure))
-    except UsageError as error:
+    except (UsageError, OverflowError) as error:
         raise FakeganError(f"{path} is damaged or of another version ({error!s:.200}): {cure}") from error

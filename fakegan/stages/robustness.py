@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
+from fakegan.config.typed import from_mapping
 from fakegan.data.arrays import Rows, at_once
 from fakegan.data.degrade import KINDS, Kind
 from fakegan.data.draws import face_keys
@@ -25,7 +26,7 @@ from fakegan.evaluation.robustness import robustness
 from fakegan.evaluation.strength_plots import strength_curves
 from fakegan.runs.folder import ROBUSTNESS_FILE
 from fakegan.runs.results import write_metrics
-from fakegan.runs.robustness import ALL, RIGHT, SIDES, Estimate, Part, Robustness, read_robustness
+from fakegan.runs.robustness import ALL, RIGHT, SIDES, Estimate, Part, Robustness
 from fakegan.stages.scoring import ScoredFaces
 from fakegan.system.log import quiet
 
@@ -82,10 +83,9 @@ def robust(detector: Detector, subjects: Sequence[Subject], scored: ScoredFaces,
         given = (own.scores, scores[:, among], SETTINGS, own.labels, own.groups, scored.threshold)
         found[name] = {"generators": np.unique(own.sources[own.labels == 1]).tolist(), **robustness(*given)}
     originals = any(isinstance(pictures, Originals) for pictures, _ in subjects)
-    write_metrics(folder / ROBUSTNESS_FILE, {"originals": originals, "parts": found})
-    written = read_robustness(folder)
-    assert written is not None
-    return written
+    content = {"originals": originals, "parts": found}
+    write_metrics(folder / ROBUSTNESS_FILE, content)
+    return from_mapping(Robustness, content)
 
 
 def curves(parts: Mapping[str, tuple[Part, str]], title: str) -> Figure:
@@ -101,11 +101,11 @@ def curves(parts: Mapping[str, tuple[Part, str]], title: str) -> Figure:
 
 
 def figures(found: Robustness) -> dict[str, Figure]:
-    """Figures of one run by name: AUROC and right verdicts against strength, for each of its parts."""
+    """Figures of one run by name: AUROC and right calls against strength, for each of its parts."""
     shown = {}
     for name, part in found.parts.items():
         end, where = ("", "") if name == ALL else (f"_{name}", f", {name} generators")
         aurocs = {f"{words} degraded": (part, side) for side, words in SIDES.items()}
         shown[f"robustness{end}_auroc"] = curves(aurocs, f"AUROC{where}")
-        shown[f"robustness{end}_right"] = curves({words: (part, of) for of, words in RIGHT.items()}, f"Verdicts{where}")
+        shown[f"robustness{end}_right"] = curves({words: (part, of) for of, words in RIGHT.items()}, f"Calls{where}")
     return shown

@@ -23,12 +23,13 @@ from torch import nn
 
 from fakegan.config.building import TARGET
 from fakegan.data.faces import Faces
+from fakegan.data.originals import Originals
 from fakegan.data.shortcuts import headlines, known_of
 from fakegan.data.split_advice import overrides
 from fakegan.data.splits import Needs, SplitConfig
 from fakegan.errors import FakeganError, UsageError
 from fakegan.nets.cpu import forms_in_use
-from fakegan.runs.began import same_faces_as_before
+from fakegan.runs.began import fingerprint_at_start, same_faces_as_before
 from fakegan.runs.folder import (
     AUTOENCODER_FILE,
     AUTOENCODER_FOLDER,
@@ -161,6 +162,7 @@ def _carry_out(settings: RunSettings, stages: Sequence[Stage], open_faces: OpenF
         named_autoencoder(named, settings)
     _begin_stage(settings, "faces")
     faces = open_faces(settings, settings.pipeline.needs)
+    ranks.on_rank_zero(lambda: _find_originals(settings, faces))
     ranks.on_rank_zero(lambda: same_faces_as_before(settings.paths.run_dir, faces.store))
     log.info(faces_by_stage(settings, faces))
     if settings.pipeline.learns_generated and settings.data.root is not None:
@@ -175,6 +177,12 @@ def _carry_out(settings: RunSettings, stages: Sequence[Stage], open_faces: OpenF
                 ranks.on_rank_zero(partial(stage.run, run))
             else:
                 stage.run(run)
+
+
+def _find_originals(settings: RunSettings, faces: Faces) -> None:
+    """Refuse originals that are not there before anything is trained; a run that has begun may end without them."""
+    if settings.test.originals and not fingerprint_at_start(settings.paths.run_dir):
+        Originals(faces.store, faces.splits.test)
 
 
 def _say_shortcuts(faces: Faces, split: SplitConfig) -> None:

@@ -122,14 +122,7 @@ def hyperparameters(settings: RunSettings) -> dict[str, Plain]:
     used = {"model": pipeline.needs_autoencoder, "classifier": pipeline.trains_classifier}
     budgets = {values[group]["budget"] for group, is_used in used.items() if is_used}
     used["augment"] = pipeline.trains_classifier
-    left_out = [
-        "paths",
-        "logger",
-        "resume",
-        "trust",
-        "test",
-        *(group for group, is_used in used.items() if not is_used),
-    ]
+    left_out = ["paths", "logger", "resume", "trust", "test", *(group for group in used if not used[group])]
     values["budget"] = {k: v for k, v in values["budget"].items() if not isinstance(v, dict) or k in budgets}
     values["callbacks"] = settings.callbacks_that_count(stops_early=not settings.classifier.adversarial)
     del values["data"]["root"]
