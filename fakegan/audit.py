@@ -56,7 +56,7 @@ def _audit(words: list[str]) -> int:
     told = [
         warning for pair in found[: len(roles.learnt)] for kind in (FILES, PIXELS) if (warning := pair.warning(kind))
     ]
-    print("\n".join(f"warning: {warning}" for warning in told) or _all_clear(found))
+    print("\n".join(f"warning: {warning}" for warning in told) or _all_clear(found[: len(roles.learnt)]))
     return int(options.strict and bool(told))
 
 
@@ -106,10 +106,13 @@ def _results(learnt: Sequence[Pair], tested: Sequence[Pair], roles: Roles) -> li
     return found
 
 
-def _all_clear(found: Sequence[Pair]) -> str:
-    if few := [str(pair) for pair in found if not pair.found]:
+def _all_clear(learnt: Sequence[Pair]) -> str:
+    """The sentence where nothing is accused; what is only tested is neither accused nor cleared."""
+    if not learnt:
+        return "Nothing is judged: with this split a classifier learns from one class only."
+    if few := [str(pair) for pair in learnt if not pair.found]:
         return f"Not known for {', '.join(few)}: {FEWEST} faces, or groups of them, of each are needed."
-    return f"Neither files nor cheap pixels tell real from fake: no interval lies above {TOLD}."
+    return f"Neither files nor cheap pixels tell apart what a classifier learns: no interval of it lies above {TOLD}."
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,6 +19,7 @@ from fakegan.data.store import FaceStore
 from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.evaluation.probe import cross_validated
 from fakegan.labels import FAKE, REAL
+from fakegan.reports.faces import data
 from fakegan.reports.write import write_report
 from fakegan.stages.run import _say_shortcuts
 from tests.conftest import Compose, Finish
@@ -78,7 +79,7 @@ def test_equal_files_and_pixels_are_at_chance(tmp_path: Path, run_audit: Audit) 
     assert pair.told_by("cheap pixels") == []
     code, out, _ = run_audit("--data", tmp_path / "s", "--strict")
     assert code == 0
-    assert "Neither files nor cheap pixels tell real from fake: no interval lies above 0.6." in out
+    assert "tell apart what a classifier learns: no interval of it lies above 0.6." in out
 
 
 def test_brightness_alone_is_told_by_the_channel_means(tmp_path: Path) -> None:
@@ -121,6 +122,9 @@ def test_roles_decide_who_is_accused(tmp_path: Path, run_audit: Audit) -> None:
     learnt, tested = out.partition("sources of which one is only tested")[::2]
     assert "ffhq  new" in tested
     assert "ffhq  new" not in learnt
+    assert "Neither files nor cheap pixels tell apart what a classifier learns" in out
+    code, out, _ = run_audit(*data, "data.split.unseen=[gan,new]")
+    assert out.splitlines()[-1] == "Nothing is judged: with this split a classifier learns from one class only."
 
 
 @pytest.mark.parametrize(
@@ -221,6 +225,18 @@ def test_a_run_and_its_report_repeat_the_warning(
         content = (tmp_path / "report" / name).read_text()
         assert content.index("camera against gan_a: files alone") < content.index(answers)
         assert ("kept" in content, old in content) == (True, False)
+
+
+def test_runs_that_divide_one_store_differently_share_one_warning(tmp_path: Path, finish: Finish) -> None:
+    """The report of generators held out in turn names the worst pair of all runs once, not once for each run."""
+    sources = [("camera", REAL, PNG), ("gan_a", FAKE, JPEG), ("gan_b", FAKE, JPEG)]
+    path = store_of(tmp_path / "s", *sources)
+    shortcuts.audit_store(FaceStore.open(path), [("camera", "gan_a"), ("camera", "gan_b")])
+    words = ("pipeline=classify", f"data.root={path}")
+    runs = [finish(*words, f"data.split.unseen=[{name}]") for name in ("gan_a", "gan_b")]
+    _, told = data(runs)
+    assert len(told) == 1
+    assert told[0].endswith("And 1 more pair by files.")
 
 
 def test_facts_of_a_file() -> None:

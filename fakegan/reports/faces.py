@@ -105,7 +105,10 @@ def data(runs: Sequence[FinishedRun]) -> tuple[list[Block], list[str]]:
     blocks = [
         block for (run, faces), audit in zip(found, audits, strict=True) for block in _of_store(run, faces, audit)
     ]
-    return blocks, list(dict.fromkeys(words for audit in audits for words in headlines(audit)))
+    told: dict[str, dict[str, Pair]] = {}  # by store: runs that divide one differently share its pairs
+    for (run, _), audit in zip(found, audits, strict=True):
+        told.setdefault(fingerprint(run), {}).update({str(pair): pair for pair in audit})
+    return blocks, [words for pairs in told.values() for words in headlines(pairs.values())]
 
 
 def _audit(run: FinishedRun, faces: OpenedFaces) -> list[Pair]:
