@@ -111,6 +111,8 @@ def _answer(learnt: Sequence[Pair], tested: Sequence[Pair]) -> list[str]:
     told, apart = (
         [pair for pair in pairs if pair.told_by(FILES) or pair.told_by(PIXELS)] for pairs in (learnt, tested)
     )
+    if not learnt:
+        found.append("No classifier is judged: with this split it would learn from one class only.")
     if not told and any(pair.found for pair in learnt):
         found.append(
             "Neither files nor cheap pixels tell real from fake where a classifier learns: "

@@ -176,7 +176,7 @@ class Grid:
         self.count += 1
         if len(self.faces) < _GRID_FACES:
             self.faces.append(outcome.pixels)
-            self.captions.append(f"{row.score:.2f} {row.verdict}")
+            self.captions.append(f"{row.score:.2f}\n{row.verdict}")  # on one line "unknown" is cut off
 
     def draw(self) -> str:
         """Writes the picture; returns the sentence that says so."""

@@ -19,6 +19,7 @@ from fakegan.data.store import FaceStore
 from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.evaluation.probe import cross_validated
 from fakegan.labels import FAKE, REAL
+from fakegan.reports.faces import data
 from fakegan.reports.write import write_report
 from fakegan.stages.run import _say_shortcuts
 from tests.conftest import Compose, Finish
@@ -138,7 +139,8 @@ def test_roles_decide_who_is_accused(tmp_path: Path, run_audit: Audit) -> None:
     assert "tell real from fake where a classifier learns: no interval" in out
     assert out.splitlines()[-1] == "Only tested, and told apart without looking at faces: ffhq against new."
     _, out, _ = run_audit(*data, "data.split.unseen=[gan,new]")
-    assert "no interval lies above" not in out  # a classifier has nothing to learn from
+    assert "no interval lies above" not in out
+    assert "No classifier is judged: with this split it would learn from one class only." in out
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ def test_csv_keeps_the_bytes_of_names(photos, tmp_path, capfdbinary):
 
 @pytest.mark.parametrize(("view", "height"), [("pixels", 66), ("reconstruction", 3 * 66)])
 def test_the_grid_shows_the_first_faces(run, photos, tmp_path, view, height, monkeypatch):
-    """Bands of three columns; each has its rows of 64 pixels and 2 of white, 2 more below, and a line of text."""
+    """Bands of three columns; each has its rows of 64 pixels and 2 of white, 2 more below, and two lines of text."""
     monkeypatch.setattr(predict, "_GRID_FACES", 5)
     monkeypatch.setattr(predict, "_GRID_COLUMNS", 3)
     (photos / "1.png").write_text("no face, no place")
@@ -198,7 +198,7 @@ def test_the_grid_shows_the_first_faces(run, photos, tmp_path, view, height, mon
     assert code == 1
     assert "grid.png: the first 5 of 6 faces" in out
     with Image.open(tmp_path / "grid.png") as picture:
-        assert picture.size == (3 * 66 + 2, 2 * (height + 2 + 12))
+        assert picture.size == (3 * 66 + 2, 2 * (height + 2 + 2 * 12))
         grid = np.asarray(picture).astype(int)
     with Image.open(photos / "2.png") as second:
         face = np.asarray(second.resize((64, 64), Image.Resampling.BICUBIC, reducing_gap=2.0))
