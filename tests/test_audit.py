@@ -19,7 +19,6 @@ from fakegan.data.store import FaceStore
 from fakegan.data.store_writer import Row, StoreWriter
 from fakegan.evaluation.probe import cross_validated
 from fakegan.labels import FAKE, REAL
-from fakegan.reports.faces import data
 from fakegan.reports.write import write_report
 from fakegan.stages.run import _say_shortcuts
 from tests.conftest import Compose, Finish

@@ -58,7 +58,7 @@ def _train(words: list[str]) -> None:
         for word, override in parsed
     ]
     fakegan.compose(*single)
-    if any(key.startswith("trainer.") for key in keys):  # some of them are refused where the networks are known
+    if "data.root" not in keys and any(key.startswith("trainer.") for key in keys):  # of whose faces the size is known
         stages.try_networks(compose_run("paths.run_dir=run", "+debug=fast", *single))
 
 

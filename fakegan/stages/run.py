@@ -239,8 +239,8 @@ def faces_by_stage(settings: RunSettings, faces: Faces) -> str:
         lines.append("the autoencoder is that of model.checkpoint: no faces here train it")
     elif pipeline.needs_autoencoder and np.isin(splits.autoencoder_train, splits.train).any():
         lines.append("the autoencoder learns from the real faces of train and val, too")
-    elif not pipeline.needs_autoencoder and len(splits.autoencoder_train):
-        kept = len(splits.autoencoder_train) + len(splits.autoencoder_val)
+    elif not pipeline.needs_autoencoder and (kept := len(np.setdiff1d(splits.autoencoder_train, splits.train))):
+        kept += len(splits.autoencoder_val)
         lines.append(f"{kept:,} real faces are kept for the autoencoder of other pipelines")
     if pipeline.fakes == RECONSTRUCTED:
         lines.append("the fakes to learn from are reconstructions of the real faces of train and val")
