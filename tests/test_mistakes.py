@@ -125,10 +125,10 @@ def test_7_nets_end_in_logits(compose_settings: Compose, name: str) -> None:
 
 def test_8_classes_that_differ_in_shape_or_codec_are_called_out(run_prepare: Any, tmp_path: Path) -> None:
     """There: 218x178 JPEGs against square pictures of another codec."""
-    fill(tmp_path / "real", 6, suffix="jpg")
+    fill(tmp_path / "real", 20, suffix="jpg")
     (tmp_path / "fake").mkdir()
-    for i in range(6):
-        picture(10 + i).resize((64, 80)).save(tmp_path / "fake" / f"{i}.png")
+    for i in range(20):
+        picture(100 + i).resize((64, 80)).save(tmp_path / "fake" / f"{i}.png")
     code, out, err = run_prepare("--root", tmp_path)
     assert code == 0
     warning = next(line for line in (out + err).splitlines() if "warning" in line)

@@ -138,7 +138,7 @@ def test_values_are_what_they_come_to(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows["classifier.net.dropout"].startswith("0.5 share of the units")
     assert rows["data.root"].startswith("must be given the folder given to prepare as --out")
     assert rows["model.checkpoint"].startswith("null a trained autoencoder.pt")
-    assert rows["data.split.unseen"].startswith("[] sources that")
+    assert rows["data.split.unseen"].startswith("[] sources, fake or real, that")
     assert rows["paths.run_dir"].startswith("this run's own folder")  # known when it runs
 
 

@@ -17,7 +17,7 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.nets.backbone import IMAGENET_MEAN
 from fakegan.runs.checkpoints import load_checkpoint
 from fakegan.runs.config_file import give_places, read_run, write_down
-from fakegan.runs.finished import _names
+from fakegan.runs.finished import names_of
 from fakegan.runs.folder import CONFIG_FILE, DETECTOR_FILE
 from fakegan.stages import run as stages
 from fakegan.training import parts
@@ -65,7 +65,7 @@ def test_tables_tell_nets_and_weights_apart(compose_settings: Compose, tmp_path:
     assert compose_settings(*WORDS, "classifier.name=mine").classifier.name == "mine"
     assert compose_settings(*WORDS[:2]).classifier.name == "resnet18"
     label = "classify · shufflenet_v2_x0_5 weights_sha256="
-    assert _names([random, filled]) == [f"{label}null", f"{label}{digest[:12]}"]
+    assert names_of([random, filled]) == [f"{label}null", f"{label}{digest[:12]}"]
 
 
 def test_a_run_from_before_there_were_two_rates_is_one_of_their_defaults(compose_settings: Compose) -> None:
