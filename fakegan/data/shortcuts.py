@@ -36,7 +36,7 @@ ALL = "all"  # features of a kind
 FILES, PIXELS, BEFORE = "files", "cheap pixels", "files as they came"  # the last: before they were equalised
 RECIPE = 1  # of an audit: raise it when the same store gives other numbers
 _SO = {  # what follows
-    FILES: "A classifier will learn that.",
+    FILES: "A classifier will learn that. prepare --equalise makes all files alike.",
     PIXELS: "A classifier will learn that, and one with no higher AUROC has learnt no more.",
 }
 _COMMON = (8, 0.02)  # values of a text that count as features each: at most so many, each with that share
