@@ -130,7 +130,7 @@ def test_a_run_takes_its_size_from_the_store(larger_run: RunSettings, larger_sto
     detector = Detector.load(run_dir)
     assert (detector.geometry.size, detector.classifier_spec.net["size"]) == (128, 128)
     autoencoder = load_checkpoint(run_dir / AUTOENCODER_FOLDER / AUTOENCODER_FILE)
-    assert autoencoder["size"] == 128
+    assert autoencoder["geometry"]["size"] == 128
     assert json.loads((run_dir / "analysis" / "analysis.json").read_text())["autoencoder"]["picture_numbers"] == 49152
     drawn = sorted((run_dir / "autoencoder").rglob("reconstructions_*.png"))
     assert read_png(drawn[0]).shape[0] == 3 * 130 + 2  # rows of 128 pixels and 2 of white
@@ -179,7 +179,7 @@ def test_faces_and_runs_of_different_sizes_are_refused_by_both_names(
     with pytest.raises(FakeganError, match=told):  # the store was prepared again in its place
         stages.run(replace(other, data=smaller))
     words = ("pipeline=recon_error", "model=autogan1", f"model.checkpoint={run_dir}", "budget.width=2")
-    with pytest.raises(UsageError, match=r"faces of 128x128 pixels, but the store's have 64x64: .* --size 128, or"):
+    with pytest.raises(UsageError, match=r"faces prepared with --size 128, but those of .* --size 64: prepare"):
         stages.run(tiny_run(store_path, tmp_path, *words))
     missing = (f"data.root={tmp_path / 'nowhere'}", f"model.checkpoint={run_dir}")
     with pytest.raises(UsageError, match=r"no face store at .*nowhere: make one with"):
