@@ -74,13 +74,14 @@ def test_what_an_experiment_sweeps_may_be_any_option() -> None:
         ("+experiment=leave_one_out", [], ["[]", "[gan_a]", "[gan_b]"]),
         ("+experiment=leave_one_out", ["++data.split.unseen=[],[gan_b]"], ["[]", "[gan_b]"]),
         ("+experiment=one_by_one", [], ["[gan_a]", "[gan_b]"]),
+        ("hydra/launcher=slurm_local +experiment=one_by_one", [], ["[gan_a]", "[gan_b]"]),
         ("data.split.unseen=each(fake)", [], ["[gan_a]", "[gan_b]"]),
     ],
 )
 def test_generators_to_hold_out_are_found_in_the_store(
     word: str, swept: list[str], jobs: list[str], store_path: Path
 ) -> None:
-    config = composed("data=faces", f"data.root={store_path}", word)
+    config = composed("data=faces", f"data.root={store_path}", *word.split())
     opening._check_plugins(config.hydra)
     opening._take_sources(config)
     params = [f"{key}={values}" for key, values in (config.hydra.sweeper.params or {}).items()]

@@ -184,12 +184,6 @@ def _places(settings: EvaluateSettings, run_dir: Path) -> Iterator[tuple[Path, P
 
 def _rows_to_score(detector: Detector, store: FaceStore, rows: Rows, own: bool) -> tuple[Rows, list[str]]:
     """The rows that took no part in training, and notes on the others."""
-    size, learnt = store.geometry.size, detector.geometry.size
-    if size != learnt:
-        raise UsageError(
-            f"{store.path} holds faces of {size}x{size} pixels, but the run learnt from faces of {learnt}x{learnt}: "
-            f"score faces of {learnt}x{learnt} (prepare --size, or data.demo_size)"
-        )
     if store.geometry.shape() != detector.geometry.shape():
         raise UsageError(
             f"{store.path} was prepared with {store.geometry.options()}, but the faces of the run with "
