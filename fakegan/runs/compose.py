@@ -133,7 +133,7 @@ def settings_of(
 
 def _of_experiment(error: UnknownKeyError, typed: Sequence[str], overrides: Sequence[str]) -> UsageError | None:
     """The error for a key that nobody typed: an experiment sets it for the choice that it makes itself."""
-    group, asked = error.key.partition(".")[0], [override.lstrip("+") for override in overrides]
+    group, asked = error.key.partition(".")[0], [override.lstrip("+") for override in reversed(overrides)]
     experiment = next((word for word in asked if word.startswith("experiment=")), None)
     choice = next((word for word in asked if word.startswith(f"{group}=")), None)
     if experiment is None or choice is None or error.key in typed:
