@@ -195,6 +195,12 @@ class Detector:
         logits: Tensor = self.classifier(self.view(arrays)).float()
         return logits[:, FAKE] - logits[:, REAL]
 
+    def reconstructions(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
+        """Each face (B, size, size, 3) through the autoencoder; None where there is none."""
+        if self.autoencoder is None:
+            return None
+        return reconstruct(self.autoencoder, torch.from_numpy(faces).to(self.device)).cpu().numpy()
+
     def predict(
         self,
         pictures: Iterable[Picture],

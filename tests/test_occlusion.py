@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
+from fakegan.data.sheets import over
+from fakegan.data.verdict_sheet import _font, badges, shortened
 from fakegan.evaluation.occlusion import blurred, occlusion, patch_weights
+from fakegan.evaluation.verdicts import IN_TRAINING, Row
+from tests.benchmarks.deletion import deletion
 
 
 def corner(faces):
@@ -39,3 +43,38 @@ def test_patches_share_every_pixel_out(size, patches):
     assert weights.shape == (patches, size)
     np.testing.assert_allclose(weights.sum(axis=0), 1)
     assert weights.min() >= 0
+
+
+def test_a_map_is_drawn_in_orange_for_fake_and_blue_for_real():
+    """A grey of 100 is drawn as 120; full colour is 85% of its way to (213, 94, 0), half of it 42.5%, to blue."""
+    found = np.zeros((64, 64))
+    found[0, 0], found[0, 1] = 3, -1.5
+    drawn = over(np.full((64, 64, 3), 100, np.uint8), found)
+    assert drawn[0, 0].tolist() == [199, 98, 18]
+    assert drawn[0, 1].tolist() == [69, 117, 145]
+    assert (drawn[1:] == 120).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("IMG 1.jpg", "IMG 1.jpg"), ("é\n张.png", "e??.png"), ("a" * 40 + ".jpg", "aaaaaa"), ("", ""), ("\udcff", "?")],
+)
+def test_a_name_fits_its_face(name, shown):
+    text = shortened(name, 100)
+    assert text.startswith(shown)
+    assert _font().getlength(text) <= 100
+    assert text == shown or text.endswith(".jpg")
+
+
+def test_badges_tell_training_from_other_warnings():
+    warnings = ("", IN_TRAINING, "128x64: crop", f"{IN_TRAINING}; small; odd")
+    assert [badges(Row("a.png", warning=warning)) for warning in warnings] == ["", "T", "!", "T!"]
+
+
+def test_removing_what_the_map_marks_moves_the_score_more_than_chance():
+    """A net that looks at the eyes' row alone."""
+    face = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    face[24:28, :32] = 255
+    moved, chance = deletion(lambda faces: faces[:, 24:28, :32].mean(axis=(1, 2, 3)), face, np.random.default_rng(1))
+    assert moved > 60
+    assert moved > 2 * chance

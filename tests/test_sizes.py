@@ -153,7 +153,7 @@ def test_a_run_of_another_size_is_scored_again_predicts_and_samples(
     told = "100x100: enlarged to 128x128, and enlarged faces have no detail to judge"
     assert told in small["warning"]
     assert "enlarged" not in large["warning"]
-    assert read_png(tmp_path / "grid.png").shape[1] == 2 * 130 + 2
+    assert read_png(tmp_path / "grid.png").shape[1] == 10 + 640 + 10  # the legend is wider than two cards
 
     words = ["--run", str(run_dir), "--count", "3", "--out", str(tmp_path / "made"), "--device", "cpu"]
     assert sample.main(words) == 0

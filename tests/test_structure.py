@@ -21,17 +21,18 @@ LAYERS = [
     {"nets", "data"},
     {"runs"},
     {"detector", "training"},
-    {"stages"},
+    {"grid", "stages"},
     {"reports"},
     {"sweep"},
     {"cli"},
     {"audit", "predict", "prepare", "sample"},
 ]
 # What scores, and what reports on scores: nothing of training is loaded for it.
-SCORING = ["audit.py", "detector.py", "predict.py", "sample.py"]
+SCORING = ["audit.py", "detector.py", "grid.py", "predict.py", "sample.py"]
 LIGHTNING = ("pytorch_lightning", "lightning_fabric", "torchmetrics")
 PILLOWS = {
     *("colour.py", "demo.py", "file_facts.py", "formats.py", "given.py", "images.py", "portrait.py", "sheets.py"),
+    "verdict_sheet.py",
 }
 HYDRAS = {
     *("building.py", "calling.py", "claim.py", "cluster.py", "compose.py", "entry.py", "launcher.py", "opening.py"),
