@@ -74,7 +74,7 @@ def _refuse_open_doors(host: str, token: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=_COMMAND,
-        description="A page in the browser on which pictures get verdicts, by the detector of a finished run, and a JSON API.",
+        description="A page in the browser, and a JSON API: verdicts on pictures by the detector of a finished run.",
         epilog=f"example:\n  {_COMMAND} --run outputs/RUN\n  curl -F files=@face.jpg http://127.0.0.1:8000/predict",
     )
     add, of = parser.add_argument, Limits()
