@@ -33,7 +33,7 @@ async function begin() {
   $("ask").hidden = true; $("drop").hidden = false; $("status").textContent = "";
   const [low, high] = model.band;
   $("about").textContent = `By ${model.name}. Called fake from P(fake) ${model.threshold.toFixed(3)}` +
-    (low < high ? `, unsure from ${low.toFixed(3)} to ${high.toFixed(3)}.` : ".");
+    (low < high ? ` (dashed), unsure from ${low.toFixed(3)} to ${high.toFixed(3)} (grey).` : " (dashed).");
 }
 
 function add(files) {
