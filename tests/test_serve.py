@@ -7,6 +7,7 @@ import json
 import socket
 import sys
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,13 @@ LIMITS = Limits()
 FACE = encode(picture(1))
 
 
+small = lru_cache(detector)
+
+
 def client(found: Any = None, limits: Limits = LIMITS, token: str = "", **headers: str) -> Any:
     from fakegan.serve.app import app_of
 
-    app = httpx.ASGITransport(app_of(found or detector(), "a run", limits, token))  # type: ignore[arg-type]
+    app = httpx.ASGITransport(app_of(found or small(), "a run", limits, token))  # type: ignore[arg-type]
     return httpx.AsyncClient(transport=app, base_url="http://localhost:8000", headers=headers)
 
 
