@@ -17,6 +17,8 @@ from PIL import Image
 
 from fakegan import predict
 from fakegan.data.images import Geometry, read_face
+from fakegan.data.sheets import over
+from fakegan.grid import explanation
 from fakegan.runs.folder import DETECTOR_FILE
 from fakegan.serve import __main__ as serve
 from fakegan.serve.limits import Limits
@@ -99,6 +101,17 @@ def test_pictures_are_what_was_judged() -> None:
     assert np.abs(np.clip(4 * np.abs(face - recon), 0, 255) - residual).max() <= 1
     (row,) = ask("POST", "/predict?pictures=true", of=client(detector("pixels")), files=parts(FACE)).json()
     assert list(row["pictures"]) == ["face"]
+
+
+def test_an_explanation_is_a_picture_of_the_face() -> None:
+    answer = ask("POST", "/explain", files=parts(FACE))
+    shown = np.asarray(Image.open(io.BytesIO(answer.content)))
+    found = explanation(small(), read_face(FACE, Geometry()).pixels)
+    assert np.array_equal(shown, over(read_face(FACE, Geometry()).pixels, found))
+    assert float(answer.headers["Full-Colour"]) == pytest.approx(abs(found).max(), rel=0.01)
+    refused = ask("POST", "/explain", files=parts(FACE[:-200]))
+    assert (refused.status_code, refused.json()) == (422, {"detail": "truncated or damaged"})
+    assert ask("POST", "/explain", files=parts(FACE, FACE)).status_code == 400
 
 
 def test_an_upload_never_reaches_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +207,7 @@ def test_the_page_runs_no_code_but_its_own() -> None:
     for path in ("/", "/page.css", "/page.js"):
         assert "//" not in ask("GET", path).text.replace("// ", ""), "an address of another server"
     schema = ask("GET", "/openapi.json").json()
-    assert set(schema["paths"]) == {"/predict", "/model", "/health"}
+    assert set(schema["paths"]) == {"/predict", "/explain", "/model", "/health"}
     model = ask("GET", "/model").json()
     assert (model["name"], model["threshold"], model["limits"]["files"]) == ("a run", 0.5, 16)
 

@@ -20,7 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 import fakegan
 from fakegan.config.building import TARGET
 from fakegan.detector import Detector
-from fakegan.errors import FakeganError
+from fakegan.errors import FakeganError, UsageError
 from fakegan.serve.guard import Guard
 from fakegan.serve.limits import Limits
 from fakegan.serve.worker import Answer, Upload, Worker
@@ -51,6 +51,16 @@ def app_of(detector: Detector, name: str, limits: Limits, token: str = "", host:
         """A verdict on each picture: the columns of `fakegan.predict`, and PNGs of its face with pictures=true."""
         return await worker.predict(await _uploads(request, limits.files), pictures)
 
+    @app.post("/explain", openapi_extra=_UPLOAD, responses={200: {"content": {"image/png": {}}}})
+    async def explain(request: Request) -> Response:
+        """Where one picture's score comes from, as a PNG: orange places speak for fake, blue ones for real.
+
+        The header Full-Colour says how many log odds the strongest colour stands for.
+        """
+        ((_, content),) = await _uploads(request, 1)
+        drawn, full = await worker.explain(content)
+        return Response(drawn, media_type="image/png", headers={"Full-Colour": f"{full:.3g}"})
+
     @app.get("/model")
     def model() -> dict[str, Any]:
         """What the detector is, what it decides by, and the limits of a request."""
@@ -63,7 +73,7 @@ def app_of(detector: Detector, name: str, limits: Limits, token: str = "", host:
 
     @app.exception_handler(FakeganError)
     def failed(_request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 500)
+        return JSONResponse({"detail": str(error)}, 422 if isinstance(error, UsageError) else 500)
 
     for path, file in _PAGE.items():
         _serve_file(app, path, Path(__file__).with_name(file))
@@ -138,5 +148,5 @@ class _Server(uvicorn.Server):
 def serve(detector: Detector, name: str, listening: socket, limits: Limits, token: str) -> None:
     """Answer at this socket for ever."""
     app = app_of(detector, name, limits, token, listening.getsockname()[0])
-    quiet: dict[str, Any] = {"log_config": None, "log_level": "warning", "access_log": False, "server_header": False}
+    quiet: dict[str, Any] = {"log_config": None, "log_level": "error", "access_log": False, "server_header": False}
     _Server(uvicorn.Config(app, http=_Connection, ws="none", limit_concurrency=_CONNECTIONS, **quiet)).run([listening])

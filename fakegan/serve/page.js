@@ -99,6 +99,7 @@ function tableRow(row) {
       el("figure", {}, el("img", {src, alt: `${name} of ${row.file}`}), el("figcaption", {textContent: name})));
     notes.push(el("details", {}, el("summary", {textContent: "Reconstruction and residual"}), ...figures));
   }
+  if (face) notes.push(el("button", {textContent: "Why?", ariaLabel: `Why? Where the score of ${row.file} comes from`, onclick: explain(row)}));
   const made = el("tr", {className: verdict},
     cell("picture", ...(face ? [el("img", {src: face, alt: ""})] : []), el("span", {textContent: row.file})),
     cell("verdict", el("b", {textContent: row.error ? "not judged" : verdict})),
@@ -106,6 +107,22 @@ function tableRow(row) {
   made.setAttribute("role", "row");
   return made;
 }
+
+const explain = row => async ({target}) => {
+  target.disabled = true;
+  const form = new FormData(), said = el("p", {textContent: "Blurring each part of the face in turn ..."});
+  form.append("files", row.source, row.file);
+  said.setAttribute("role", "status");
+  target.after(said);
+  try {
+    const answer = await call("explain", {method: "POST", body: form});
+    if (!answer.ok) throw new Error((await answer.json()).detail);
+    const full = answer.headers.get("Full-Colour"), src = URL.createObjectURL(await answer.blob());
+    said.textContent = `Orange places speak for fake, blue ones for real; full colour is ${full} in log odds.`;
+    said.before(el("img", {src, alt: `where the score of ${row.file} comes from`}));
+    target.remove();
+  } catch (error) { said.textContent = `No answer: ${error.message}`; target.disabled = false; }
+};
 
 function bar({score, call}) {
   const made = el("div", {className: "bar"}, ...["band", "threshold", "mark"].map(name => el("i", {className: name})));

@@ -14,9 +14,11 @@ import torch
 from fakegan.data.build import Outcome
 from fakegan.data.images import Face, ImageError, Pixels, read_face
 from fakegan.data.pixels import residual_pixels
-from fakegan.data.sheets import png
+from fakegan.data.sheets import over, png
 from fakegan.detector import Detector, reconstruct
+from fakegan.errors import UsageError
 from fakegan.evaluation.verdicts import Row
+from fakegan.grid import explanation
 from fakegan.system.processes import cores
 
 Upload = tuple[str, bytes]  # the client's name of a picture, and its file's content
@@ -44,6 +46,19 @@ class Worker:
         for name, content in uploads:
             outcomes.append((name, await loop.run_in_executor(self._readers, self._read, content)))
         return await loop.run_in_executor(self._net, self._judged, outcomes, pictures)
+
+    async def explain(self, content: bytes) -> tuple[bytes, float]:
+        """A PNG of the face under the map of its explanation, and the largest value in it, in log odds.
+
+        Raises:
+            UsageError: the picture cannot be read.
+        """
+        loop = asyncio.get_running_loop()
+        face = await loop.run_in_executor(self._readers, self._read, content)
+        if isinstance(face, str):
+            raise UsageError(face)
+        found = await loop.run_in_executor(self._net, explanation, self.detector, face.pixels)
+        return png(over(face.pixels, found)), float(abs(found).max())
 
     def _read(self, content: bytes) -> Outcome:
         try:
