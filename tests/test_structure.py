@@ -25,7 +25,7 @@ LAYERS = [
     {"reports"},
     {"sweep"},
     {"cli"},
-    {"audit", "predict", "prepare", "sample"},
+    {"audit", "predict", "prepare", "sample", "serve"},
 ]
 # What scores, and what reports on scores: nothing of training is loaded for it.
 SCORING = ["audit.py", "detector.py", "grid.py", "predict.py", "sample.py"]
@@ -84,7 +84,7 @@ def test_imports_flow_one_way(path: Path) -> None:
 
 def test_scoring_and_reports_load_no_lightning() -> None:
     """Nor do the modules that they import only once they work."""
-    paths = [PACKAGE / name for name in SCORING] + sorted(PACKAGE.glob("reports/*.py"))
+    paths = [PACKAGE / name for name in SCORING] + [*PACKAGE.glob("reports/*.py"), *PACKAGE.glob("serve/[a-z]*.py")]
     assert len(paths) > 8
     names = ["fakegan." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in paths]
     names += sorted({f"fakegan.{module}" for path in paths for module in _own_modules(path)})
