@@ -20,7 +20,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -33,14 +32,11 @@ from fakegan.data.images import Pixels
 from fakegan.data.sheets import sheet, stack, write_png
 from fakegan.errors import FakeganError, UsageError
 from fakegan.evaluation.verdicts import VERDICTS, Row
-from fakegan.runs.config_file import run_at
+from fakegan.judge import Judge
+from fakegan.loading import detector_of
 from fakegan.system.log import quiet
 from fakegan.system.places import shown
 from fakegan.system.processes import cores
-from fakegan.system.shell import expanded
-
-if TYPE_CHECKING:  # torch takes seconds to import: only once the arguments are understood
-    from fakegan.detector import Detector
 
 _COMMAND = shown("predict")
 _GRID_FACES = 60
@@ -88,23 +84,6 @@ def _predict(words: list[str]) -> int:
     return int(verdicts[""] > 0)
 
 
-def detector_of(run: str | os.PathLike[str], device: str, trust: Sequence[str] = ()) -> Detector:
-    """The detector of a run, by its folder or detector.pt; `fakegan.load` says more.
-
-    Raises:
-        FakeganError: no such run or device; where the path is a folder of runs, it names some.
-    """
-    with signals.exit_at_once():  # torch takes long to load, and leaves nothing to be undone
-        from fakegan.detector import Detector
-        from fakegan.runs.folder import DETECTOR_FILE
-        from fakegan.system.devices import use_device
-
-    place = Path(expanded(run) if isinstance(run, str) else run)
-    if place.is_dir() and not (place / DETECTOR_FILE).is_file():
-        run_at(place)  # says where there are runs, if it is none itself
-    return Detector.load(place, use_device(device), trust)
-
-
 def _refuse(options: argparse.Namespace) -> None:
     grid: Path | None = options.grid
     if not any(os.path.exists(path) for path in options.paths):
@@ -117,7 +96,7 @@ def _refuse(options: argparse.Namespace) -> None:
         raise UsageError(f"--grid {grid}: there is no folder {grid.parent}")
 
 
-def _closing(verdicts: Counter[str], detector: Detector) -> str:
+def _closing(verdicts: Counter[str], detector: Judge) -> str:
     counts = [f"{verdicts[name]:,} {name}" for name in VERDICTS if verdicts[name]]
     counts += [f"{verdicts['']:,} not read"] if verdicts[""] else []
     low, high = detector.band
@@ -163,7 +142,7 @@ _WRITERS: dict[str, Callable[[Iterable[Row]], None]] = {"table": _write_table, "
 class Grid:
     """The first faces with their scores, as a picture; with an autoencoder also their reconstructions and residuals."""
 
-    detector: Detector
+    detector: Judge
     path: Path
     faces: list[Pixels] = field(default_factory=list)
     captions: list[str] = field(default_factory=list)
@@ -183,18 +162,17 @@ class Grid:
         import torch
 
         from fakegan.data.pixels import residual_pixels
-        from fakegan.detector import reconstruct
 
         if not self.faces:
             return f"{self.path} was not drawn: no picture could be read."
         bands = []
         for start in range(0, len(self.faces), _GRID_COLUMNS):
             band = slice(start, start + _GRID_COLUMNS)
-            shown = [torch.from_numpy(np.stack(self.faces[band])).to(self.detector.device)]
-            if self.detector.autoencoder is not None:
-                shown.append(reconstruct(self.detector.autoencoder, shown[0]))
-                shown.append(residual_pixels(*shown))
-            bands.append(sheet([row.cpu().numpy() for row in shown], self.captions[band]))
+            faces = np.stack(self.faces[band])
+            shown, recon = [faces], self.detector.reconstructions(faces)
+            if recon is not None:
+                shown += [recon, residual_pixels(torch.from_numpy(faces), torch.from_numpy(recon)).numpy()]
+            bands.append(sheet(shown, self.captions[band]))
         try:
             write_png(self.path, stack(bands))
         except OSError as error:

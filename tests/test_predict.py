@@ -18,10 +18,11 @@ from fakegan.data.familiarity import UNLIKE, Familiarity
 from fakegan.data.formats import NO_PICTURE
 from fakegan.data.images import face_from_pixels
 from fakegan.data.store import FaceStore
-from fakegan.detector import Detector, sha256_bytes
+from fakegan.detector import Detector
 from fakegan.errors import UsageError
 from fakegan.evaluation.calibration import Validation
 from fakegan.evaluation.verdicts import CALLS
+from fakegan.judge import sha256_bytes
 from fakegan.runs.folder import DETECTOR_FILE
 from tests.helpers import as_zip, smooth_faces
 from tests.pictures import detector
@@ -72,7 +73,7 @@ def rows(run):
 def test_scores_are_those_of_a_store_and_an_archive_of_the_same_files(rows, photos, store, view, monkeypatch):
     found = detector(view)
     expected = found.scores(store.images)
-    monkeypatch.setattr("fakegan.detector.BATCH", 3)
+    monkeypatch.setattr("fakegan.judge.BATCH", 3)
     predicted = rows(found, photos)
     assert [Path(row["file"]).name for row in predicted] == [Path(file).name for file in store.files]
     assert len(np.unique(expected.round(4))) > 3
