@@ -12,7 +12,7 @@ export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 10000000000
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow test-slurm test-all lint bench tensorboard clean
+.PHONY: help install train test test-slow test-gpu test-slurm test-all lint bench tensorboard clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -24,7 +24,7 @@ $(INSTALLED): pyproject.toml
 		{ echo "error: $(PYTHON) is older than 3.10; name a newer one: make install PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ echo "error: $(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[plots,optuna,slurm,wandb,mlflow,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[plots,optuna,serve,slurm,wandb,mlflow,dev]'
 	@touch $@
 
 train: install  ## the main job on the built-in faces; your own: make train ARGS="data=faces data.root=data/faces"
@@ -35,6 +35,9 @@ test: install  ## the fast tests
 
 test-slow: install  ## the slow tests: whole runs, kill and resume
 	$(PYTEST) -m "slow and not gpu and not slurm" $(ARGS)
+
+test-gpu: install  ## the tests of a CUDA device; they skip themselves where there is none
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m gpu tests/gpu $(ARGS)
 
 test-slurm: install  ## trials on a real SLURM: the one that is here, else one in a folder (root, and SLURM_TRIAL_INSTALL=1)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm tests/slurm $(ARGS)

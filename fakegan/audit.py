@@ -90,13 +90,11 @@ def _rows(store: FaceStore, files: Files) -> list[list[str]]:
 
 def _results(learnt: Sequence[Pair], tested: Sequence[Pair], roles: Roles) -> list[str]:
     """Each group of features apart, then the AUROCs of each pair by role."""
-    found = []
+    found: list[str] = []
     for pair in [*learnt, *tested]:
         for kind, measures in pair.found.items():
-            apart = [[f"  {name}", worded(m)] for name, m in measures.items() if name != ALL and m["low"] < m["high"]]
-            alike = [name for name, m in measures.items() if name != ALL and m["low"] == m["high"]]
-            found += [f"{pair}, by {kind}:", *in_columns(apart)] if apart else []
-            found += [f"  alike: {', '.join(alike)}", ""] if apart and alike else [""] if apart else []
+            apart = [[f"  {name}", worded(m)] for name, m in measures.items() if name != ALL]
+            found += [f"{pair}, by {kind}:", *in_columns(apart), ""]
     for pairs, title in ((learnt, "that a classifier learns to tell apart"), (tested, "of which one is only tested")):
         if pairs:
             found += [f"sources {title}: AUROC [95% interval] without looking at faces", *lines(pairs), ""]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fakegan.config.building import Node, build, untrained
+from fakegan.config.building import TARGET, Node, build, untrained
 from fakegan.config.sizes import refuse_larger
 from fakegan.config.trust import NET_SOURCES, packages_to_trust, refuse_untrusted, trust_names, trusted_object
 from fakegan.data.pixels import to_uint8, to_unit
@@ -83,6 +83,11 @@ class Detector(Judge):
     def view(self) -> View:
         """The classifier's input."""
         return view(self.view_name)
+
+    def parts(self) -> dict[str, str | None]:
+        """The view, and the classes of classifier and autoencoder (None: there is none), by name."""
+        nets = {"classifier": self.classifier_spec, "autoencoder": self.autoencoder_spec}
+        return {"view": self.view_name, **{name: spec and str(spec.net[TARGET]) for name, spec in nets.items()}}
 
     def described_device(self) -> str:
         """The device, the faster forms of layers that the scoring networks are computed in there, and mirror images."""

@@ -28,6 +28,10 @@ class UnknownKeyError(UsageError):
         self.key = key
 
 
+class UnknownSourceError(UsageError):
+    """A source is named that the store does not hold."""
+
+
 class UntrustedError(FakeganError):
     """A file names code that the user has not said to trust, or something that no file may name."""
 

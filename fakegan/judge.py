@@ -55,6 +55,10 @@ class Judge(ABC):
         """Each face (B, size, size, 3) through the autoencoder; None where there is none."""
 
     @abstractmethod
+    def parts(self) -> dict[str, str | None]:
+        """The view, and the classes of classifier and autoencoder (None: there is none), by name."""
+
+    @abstractmethod
     def described_device(self) -> str:
         """Where and how the networks are computed."""
 

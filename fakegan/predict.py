@@ -18,20 +18,20 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from fakegan.cli.commands import Parser, add_max_megapixels, at_least, path, run
-from fakegan.data.build import Outcome, count_pictures, read_pictures
+from fakegan.data.build import count_pictures, read_pictures
 from fakegan.data.damage import unchecked
 from fakegan.data.formats import describe_left_out
-from fakegan.data.images import Pixels
-from fakegan.data.sheets import sheet, stack, write_png
-from fakegan.errors import FakeganError, UsageError
+from fakegan.data.verdict_sheet import FORMATS
+from fakegan.errors import UsageError
+from fakegan.evaluation.occlusion import PATCHES
 from fakegan.evaluation.verdicts import VERDICTS, Row
+from fakegan.grid import MOST, Grid
 from fakegan.judge import Judge
 from fakegan.loading import detector_of
 from fakegan.system.log import quiet
@@ -39,12 +39,11 @@ from fakegan.system.places import shown
 from fakegan.system.processes import cores
 
 _COMMAND = shown("predict")
-_GRID_FACES = 60
-_GRID_COLUMNS = 10
 
 _EXAMPLES = f"""examples:
   {_COMMAND} --run outputs/... photo.jpg more/photos faces.zip
   {_COMMAND} --run outputs/... photos --format csv > scores.csv
+  {_COMMAND} --run outputs/... photos --grid faces.pdf --explain
 """
 
 
@@ -59,7 +58,7 @@ def _predict(words: list[str]) -> int:
     detector = detector_of(options.run, options.device, options.trust)
     detector.decide_at(options.threshold, options.max_false_alarms)
     detector.geometry = replace(detector.geometry, max_megapixels=options.max_megapixels)
-    grid = Grid(detector, options.grid) if options.grid else None
+    grid = Grid(detector, options.grid, options.explain) if options.grid else None
     verdicts, left_out = Counter[str](), Counter[str]()
     # With the rows on the same terminal it would stand between them.
     has_bar = sys.stderr.isatty() and not sys.stdout.isatty() and not quiet()
@@ -80,7 +79,7 @@ def _predict(words: list[str]) -> int:
     for note in filter(None, (_closing(verdicts, detector), unchecked(), describe_left_out(left_out))):
         print(note, file=stream)
     if grid:
-        print(grid.draw(), file=stream)
+        print(grid.draw(sys.stderr.isatty() and not quiet()), file=stream)
     return int(verdicts[""] > 0)
 
 
@@ -88,8 +87,10 @@ def _refuse(options: argparse.Namespace) -> None:
     grid: Path | None = options.grid
     if not any(os.path.exists(path) for path in options.paths):
         raise UsageError(f"{options.paths[0]} does not exist: give picture files, folders or zip archives")
-    if grid and grid.suffix.lower() != ".png":
-        raise UsageError(f"--grid {grid}: name a file that ends in .png")
+    if options.explain and not grid:
+        raise UsageError("--explain draws into the file of --grid: name one, as in --grid faces.png --explain")
+    if grid and grid.suffix.lower() not in FORMATS:
+        raise UsageError(f"--grid {grid}: name a file that ends in {', '.join(FORMATS)}")
     if grid and grid.exists():
         raise UsageError(f"--grid {grid} is there already: name another file, or delete it first")
     if grid and not grid.absolute().parent.is_dir():
@@ -138,49 +139,6 @@ def _write_json(rows: Iterable[Row]) -> None:
 _WRITERS: dict[str, Callable[[Iterable[Row]], None]] = {"table": _write_table, "csv": _write_csv, "json": _write_json}
 
 
-@dataclass
-class Grid:
-    """The first faces with their scores, as a picture; with an autoencoder also their reconstructions and residuals."""
-
-    detector: Judge
-    path: Path
-    faces: list[Pixels] = field(default_factory=list)
-    captions: list[str] = field(default_factory=list)
-    count: int = 0  # of all faces, drawn or not
-
-    def add(self, outcome: Outcome, row: Row) -> None:
-        """Keep a face while there is room."""
-        if isinstance(outcome, str):
-            return
-        self.count += 1
-        if len(self.faces) < _GRID_FACES:
-            self.faces.append(outcome.pixels)
-            self.captions.append(f"{row.score:.2f}\n{row.verdict}")  # on one line "unknown" is cut off
-
-    def draw(self) -> str:
-        """Writes the picture; returns the sentence that says so."""
-        import torch
-
-        from fakegan.data.pixels import residual_pixels
-
-        if not self.faces:
-            return f"{self.path} was not drawn: no picture could be read."
-        bands = []
-        for start in range(0, len(self.faces), _GRID_COLUMNS):
-            band = slice(start, start + _GRID_COLUMNS)
-            faces = np.stack(self.faces[band])
-            shown, recon = [faces], self.detector.reconstructions(faces)
-            if recon is not None:
-                shown += [recon, residual_pixels(torch.from_numpy(faces), torch.from_numpy(recon)).numpy()]
-            bands.append(sheet(shown, self.captions[band]))
-        try:
-            write_png(self.path, stack(bands))
-        except OSError as error:
-            raise FakeganError(f"{self.path} could not be written ({error.strerror}): name another --grid") from error
-        which = "all" if self.count == len(self.faces) else f"the first {len(self.faces)} of"
-        return f"{self.path}: {which} {self.count:,} faces with their scores."
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=_COMMAND,
@@ -191,7 +149,11 @@ def _parser() -> argparse.ArgumentParser:
     add("paths", nargs="+", type=path, metavar="PATH", help="picture, folder (searched through) or .zip")
     add("--run", type=path, required=True, metavar="DIR", help="the run's folder, or its detector.pt")
     add("--format", choices=tuple(_WRITERS), default="table", help="a table to read (default), or for programs")
-    add("--grid", type=path, metavar="FILE.png", help=f"draws the first {_GRID_FACES} faces with their scores")
+    add(
+        "--grid", type=path, metavar="FILE.png", help=f"draws the first {MOST} faces with their scores; .jpg, .pdf, too"
+    )
+    costs = f"draws there where each score comes from, too; takes {PATCHES**2 + 1} scores a face"
+    add("--explain", action="store_true", help=costs)
     add("--threshold", type=float, metavar="P", help="P(fake) from which a picture is called fake (the run's own)")
     alarms = "instead: the threshold that at most this share of real faces reaches, by validation (0.01)"
     add("--max-false-alarms", type=float, metavar="SHARE", help=alarms)

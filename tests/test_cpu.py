@@ -4,12 +4,14 @@ from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fakegan.errors import UsageError
 from fakegan.nets import cpu
@@ -279,3 +281,41 @@ def test_convolutions_are_float32s_within_a_block_and_as_they_were_after_it() ->
         raise UsageError("of a face, say")
     assert precision() == before
     assert cudnn.allow_tf32  # the older name can still be asked
+
+
+def _operators(net: nn.Module, x: Tensor) -> set[str]:
+    """The operators of a forward pass on a device that is no CPU, and has no memory."""
+    names: set[str] = set()
+
+    class Noted(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            names.add(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    with Noted():
+        net.to("meta")(x.to("meta"))
+    return names
+
+
+def test_elsewhere_upsampling_calls_nothing_that_cuda_autocast_computes_in_float32() -> None:
+    x = torch.randn(2, 4, 3, 5).contiguous(memory_format=torch.channels_last)
+    names = _operators(quickened(upsample(4, 4)), x)
+    assert "convolution" in names
+    assert not [name for name in names if name.startswith("upsample")]
+    doubled = cpu._doubled(x.bfloat16())
+    assert torch.equal(doubled, F.interpolate(x.bfloat16(), scale_factor=2))
+    assert is_channels_last(doubled)
+
+
+@pytest.mark.parametrize("kernel", [3, 7])
+def test_elsewhere_padding_is_deterministic_where_torch_is_asked_to_be(kernel: int) -> None:
+    plain = nn.Conv2d(4, 4, kernel, padding=kernel // 2, padding_mode="reflect")
+    x = torch.randn(2, 4, 8, 9)
+    assert "reflection_pad2d" in _operators(quickened(plain), x)
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert "reflection_pad2d" not in _operators(quickened(plain), x)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    padded = cpu._reflected(x, kernel // 2)
+    assert torch.equal(padded, F.pad(x, (kernel // 2,) * 4, mode="reflect"))

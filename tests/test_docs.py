@@ -23,6 +23,7 @@ from fakegan.config.overrides import to_hydra
 from fakegan.runs import folder as run_folder
 from fakegan.runs.compose import register_resolvers, settings_of
 from fakegan.runs.settings import EvaluateSettings
+from fakegan.serve import __main__ as serve
 from fakegan.stages import run as stages
 from fakegan.system.places import CONF, PROJECT
 from tests.helpers import compose_run, smooth_faces
@@ -32,7 +33,9 @@ DOCS = PROJECT / "docs"
 PAGES = [*sorted(PROJECT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 OWN_CODE = DOCS / "extending.md"  # test_extending.py runs it
 COMMANDS = sorted({line for page in PAGES if page != OWN_CODE for line in commands(page)})
-MODULES = {f"fakegan.{module.__name__.split('.')[1]}": module.main for module in (audit, predict, prepare, sample)}
+MODULES = {
+    f"fakegan.{module.__name__.split('.')[1]}": module.main for module in (audit, predict, prepare, sample, serve)
+}
 OTHERS = {".", "mlflow", "pre-commit"}  # programs that are not ours
 
 

@@ -17,9 +17,11 @@ from fakegan.data.store import EQUALISED, FaceStore
 from fakegan.detector import Detector
 from fakegan.errors import UsageError
 from fakegan.reports.evaluating import evaluate
+from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.runs.folder import DETECTOR_FILE
 from fakegan.runs.settings import EvaluateSettings, RunSettings
 from fakegan.stages import run as stages
+from fakegan.stages.train_autoencoder import named_autoencoder
 from tests.helpers import encode, fill, picture, snapshot, tiny_run
 from tests.pictures import detector
 
@@ -142,6 +144,18 @@ def test_faces_that_were_equalised_otherwise_are_refused_by_what_prepare_was_ask
     told = r"was prepared with --size 64 --equalise 64,90, but the faces of the run with --size 64: prepare them again"
     with pytest.raises(UsageError, match=told):
         evaluate(asked, finished)
+    words = ("pipeline=recon_error", "model=autogan4", f"model.checkpoint={finished.paths.run_dir}")
+    settings = tiny_run(other, tmp_path / "by name", *words)
+    told = r"prepared with --size 64, but those of the store were prepared with --size 64 --equalise 64,90: prepare it"
+    with pytest.raises(UsageError, match=told):
+        stages.run(settings)
+    content = load_checkpoint(finished.paths.run_dir / "autoencoder" / "autoencoder.pt")
+    file = tmp_path / "older.pt"
+    save_checkpoint({name: value for name, value in content.items() if name != "geometry"}, file)
+    older = replace(settings, model=replace(settings.model, checkpoint=file))
+    with pytest.raises(UsageError, match=told):
+        stages.run(older)
+    assert named_autoencoder(file, replace(older, data=finished.data)) == file
 
 
 def _texture(rng: np.random.Generator) -> Image.Image:

@@ -69,9 +69,14 @@ def test_evaluating_at_another_threshold(
     monkeypatch.setattr(evaluating, "write_report", lambda results, _: str(results[0].metrics["threshold"]))
     settings = replace(_asked(finished, threshold=0.25, out=tmp_path / "report"), run=None)
     assert compare(settings, [finished]) == "0.25"  # not as the run was scored
-    for changes, words in (({"max_false_alarms": 1e-6}, "takes 999,999 "), ({"threshold": 2.0}, "from 0 to 1")):
-        with pytest.raises(UsageError, match=words):
-            _evaluate(finished, **changes)
+    refused: tuple[tuple[dict[str, Any], str], ...]
+    refused = (({"max_false_alarms": 1e-6}, "takes 999,999 "), ({"threshold": 2.0}, "from 0 to 1"))
+    for changes, words in refused:
+        with pytest.raises(UsageError, match=f"^{run_dir}: .*{words}"):  # which of several runs
+            _evaluate(finished, **changes, out=tmp_path / "new" / "out")
+    with pytest.raises(UsageError, match="no 'gan_c'"):
+        _evaluate(finished, sources=("gan_c",), out=tmp_path / "new" / "out")
+    assert not (tmp_path / "new").exists()
 
 
 def test_predict_gives_the_scores_of_evaluate(

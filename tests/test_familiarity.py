@@ -28,6 +28,7 @@ def not_faces(count: int = 20) -> dict[str, np.ndarray]:
     ramp = np.linspace(0, 255, 64)[:, None, None] * rng.uniform(0.5, 1, (count, 1, 1, 3))
     stripes = np.where(np.arange(64) // 2 % 3 == 0, 0, 255)[:, None, None] + np.zeros((count, 1, 64, 3))
     pictures = {"noise": rng.integers(0, 256, (count, 64, 64, 3)), "gradient": ramp, "lines of text": stripes}
+    pictures["fine noise"] = rng.integers(0, 256, (count, 64, 4, 64, 4, 3)).mean(axis=(2, 4))  # of 256 pixels, resized
     return {name: np.broadcast_to(values, (count, 64, 64, 3)).astype(np.uint8) for name, values in pictures.items()}
 
 

@@ -22,7 +22,7 @@ from tests.helpers import smooth_faces
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("train", "evaluate", "prepare", "audit", "predict", "sample")
+COMMANDS = ("train", "evaluate", "prepare", "audit", "predict", "sample", "serve")
 TINY = ("+debug=fast", "data.limit=20", "trainer=cpu", "pipeline=classify")
 Shell = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -62,7 +62,8 @@ def shell(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Shell:
 def test_the_config_tree_and_the_scripts_are_in_the_wheel(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     conf = {f"fakegan/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*") if path.is_file()}
-    package = [path for path in (ROOT / "fakegan").rglob("*") if path.suffix in {".py", ".jinja", ".css", ".txt"}]
+    kinds = {".py", ".jinja", ".css", ".txt", ".html", ".js"}
+    package = [path for path in (ROOT / "fakegan").rglob("*") if path.suffix in kinds]
     modules = {str(path.relative_to(ROOT)) for path in package}
     assert conf
     wanted = conf | modules | {"fakegan/scripts/train.py", "fakegan/scripts/evaluate.py", "fakegan/py.typed"}

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
-from omegaconf import OmegaConf
 
-from fakegan.cli import entry
 from fakegan.config.overrides import to_hydra
-from fakegan.errors import AlreadyReportedError, FakeganError, UsageError
-from fakegan.runs.claim import Claim
+from fakegan.errors import AlreadyReportedError, UsageError
 from fakegan.runs.compose import register_resolvers
 from fakegan.runs.folder import CONFIG_FILE, JOBS_FILE, METRICS_FILE, STUDY_FILE
 from fakegan.runs.ledger import COMMAND_VARIABLE
-from fakegan.sweep import command, launcher, lifecycle, opening
-from fakegan.sweep.each import with_each_source
+from fakegan.sweep import launcher, lifecycle
 from fakegan.sweep.jobs import Ending, Job, Running
 from fakegan.sweep.planning import Folders, runs_in
 from fakegan.sweep.progress import Progress
@@ -31,7 +25,6 @@ from fakegan.sweep.table import read_rows, write_rows
 from fakegan.system.places import CONF
 from fakegan.system.shell import local_path
 from tests.conftest import Compose
-from tests.helpers import composed
 
 
 class Started:
@@ -167,6 +160,9 @@ def test_a_split_that_cannot_be_is_refused_before_the_first_job(
     with pytest.raises(UsageError, match=r"val split has no real faces .* give data\.split\.val=0\.15"):
         start("data.split.val=0", "data.split.val=0.0001")
     assert start.ran == []
+    with pytest.raises(UsageError, match="names nope, which the store does not hold: did you mean"):
+        start("data.split.unseen=[]", "data.split.unseen=[nope]")  # all jobs' sources are checked before one starts
+    assert start.ran == []
     start("data.split.unseen=[gan_a,gan_b]", "data.split.unseen=[gan_a]", "data.split.unseen=[]")
     assert [job.number for job in start.ran] == [1, 2]
     assert "job 0 failed: the train split has no fake faces" in capsys.readouterr().out
@@ -252,156 +248,16 @@ def test_too_few_gpus_side_by_side_are_told_before_the_sweep_has_begun(start: St
     assert start.states == ["finished"] * 3
 
 
-# The command of a sweep
-
-
-def test_a_sweep_says_the_whole_command_that_resumes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "a sweep"
-    folder.mkdir()
-    assert not command.is_sweep(folder)
-    typed = ["seed=1,2", "data.split.unseen=[a, b]", "hydra.sweep.dir=a sweep", "resume=true"]
-    command.keep_command(folder, ["/somewhere/train.py", "-m", *typed])
-    assert command.is_sweep(folder)
-    assert command.to_go_on(folder).endswith(
-        "train.py -m seed=1,2 'data.split.unseen=[a,b]' resume=true 'hydra.sweep.dir=\"a sweep\"'"
-    )
-
-
-def test_an_override_that_could_not_be_shown_again_is_refused_before_anything_begins(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"'model\.optimizer\.betas=\[0,\\t0\]' holds a tab"):
-        command.keep_command(tmp_path, ["train.py", "-m", "model.optimizer.betas=[0,\t0]"])
-    assert not command.is_sweep(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("typed", "expected"),
-    [
-        (["hydra.mode=MULTIRUN"], "train.py seed=2 'x=[1, 2]'"),  # what Hydra makes of -m
-        ([], "train.py seed=2 'x=[1, 2]' hydra.mode=RUN"),  # an experiment sweeps by itself
-    ],
-)
-def test_a_jobs_own_command_starts_it_without_its_sweep(typed: list[str], expected: str) -> None:
-    hydra = OmegaConf.create({"job": {"name": "train"}, "overrides": {"hydra": typed}})
-    assert command.standalone_command(hydra, ["seed=2", "resume=true", "x=[1, 2]"]) == expected
-
-
-def test_jobs_are_named_by_what_they_do_not_share() -> None:
-    assert command.differing_overrides({0: ["a=1", "seed=1"], 1: ["a=1", "seed=2"]}) == {0: "seed=1", 1: "seed=2"}
-    assert command.differing_overrides({0: ["a=1"]}) == {0: "a=1"}
-
-
-# How a sweep begins and ends
-
-
-def test_what_an_experiment_sweeps_may_be_any_option() -> None:
-    ours = {"_target_": "hydra_plugins.fakegan.ProcessLauncher"}
-    params = {"seed": "1,2", "classifier.net.dropout": "0.1,0.3"}
-    hydra = OmegaConf.create({"launcher": ours, "sweeper": {"params": params}})
-    opening._check_plugins(hydra)
-    assert hydra.sweeper.params == {"seed": "1,2", "++classifier.net.dropout": "0.1,0.3"}
-    with pytest.raises(UsageError, match="must be keys and values"):
-        opening._check_plugins(OmegaConf.create({"launcher": ours, "sweeper": {"params": "seed"}}))
-
-
-@pytest.mark.parametrize(
-    ("word", "swept", "jobs"),
-    [
-        ("+experiment=leave_one_out", [], ["[]", "[gan_a]", "[gan_b]"]),
-        ("+experiment=leave_one_out", ["++data.split.unseen=[],[gan_b]"], ["[]", "[gan_b]"]),
-        ("+experiment=one_by_one", [], ["[gan_a]", "[gan_b]"]),
-        ("data.split.unseen=each(fake)", [], ["[gan_a]", "[gan_b]"]),
-    ],
-)
-def test_generators_to_hold_out_are_found_in_the_store(
-    word: str, swept: list[str], jobs: list[str], store_path: Path
+def test_a_finished_or_repeated_run_is_not_tested_again_in_silence(
+    start: Started, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = composed("data=faces", f"data.root={store_path}", word)
-    opening._check_plugins(config.hydra)
-    opening._take_sources(config)
-    params = [f"{key}={values}" for key, values in (config.hydra.sweeper.params or {}).items()]
-    parsed = OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task, *swept])
-    (found,) = BasicSweeper.split_arguments(parsed, None)
-    assert [o.partition("=")[2] for job in found for o in job if o.startswith("++data.split.")] == jobs
-
-
-def test_sources_to_hold_out_need_a_store_that_has_two(store_path: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"name its folder, data\.root=DIR"):
-        with_each_source("each(fake)", "faces", None)
-    with pytest.raises(UsageError, match=r"there is one real source, camera, .* --real NAME=PATH"):
-        with_each_source("[],each(real)", "faces", store_path)
-    with pytest.raises(FakeganError, match="gone"):
-        with_each_source("each(fake)", "faces", tmp_path / "gone")
-    assert with_each_source("each(fake)", "demo", None) == "[demo_transposed],[demo_nearest],[demo_bilinear]"
-    assert with_each_source("seed=1,2", "faces", None) == "seed=1,2"
-
-
-def test_a_source_that_has_another_role_in_all_runs_is_not_held_out() -> None:
-    words = ("data=demo", "data.split.learn_from=each(fake)", "data.split.unseen=[demo_nearest]")
-    config = composed(*words)
-    opening._take_sources(config)
-    assert "++data.split.learn_from=[demo_transposed],[demo_bilinear]" in config.hydra.overrides.task
-    with pytest.raises(UsageError, match="one fake source, demo_bilinear besides demo_transposed, demo_nearest, which"):
-        with_each_source("each(fake)", "demo", None, taken=("demo_transposed", "demo_nearest"))
-
-
-@pytest.mark.parametrize("word", ["resume=outputs/a,outputs/b", "resume=choice(a,b)"])
-def test_several_runs_are_no_sweep_to_go_on_with(word: str) -> None:
-    with pytest.raises(UsageError, match="resumes one run, without -m"):
-        opening._check_command(None, [word, "seed=1"])  # Hydra leaves a swept resume out
-
-
-def _sweep_in(folder: Path, made: bool = False, found: frozenset[str] = frozenset()) -> opening.Sweep:
-    return opening.Sweep(Claim(folder, made, found), lock=None)  # type: ignore[arg-type]
-
-
-def test_a_refused_sweep_leaves_a_folder_that_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for made, found in ((True, frozenset[str]()), (False, frozenset({JOBS_FILE}))):
-        folder = tmp_path / str(made)
-        folder.mkdir()
-        command.keep_command(folder, ["train.py"])
-        (folder / ".submitit").mkdir()
-        for name in found:
-            (folder / name).write_text("their own")
-        monkeypatch.setattr(opening, "current", _sweep_in(folder, made, found))
-        lifecycle.conclude()
-        assert folder.exists() != made
-    assert [path.name for path in folder.iterdir()] == [JOBS_FILE]
-
-
-def _raising(error: BaseException) -> Callable[[], object]:
-    def run() -> object:
-        raise error
-
-    return run
-
-
-@pytest.mark.parametrize(
-    ("failure", "closing", "told"),
-    [
-        (UsageError("too few GPUs"), FakeganError("1 of 2 jobs failed"), "too few GPUs"),
-        (UsageError("too few GPUs"), OSError("the disk is full"), "too few GPUs"),
-        (AlreadyReportedError(1), FakeganError("1 of 2 jobs failed"), "1 of 2 jobs failed"),
-    ],
-)
-def test_what_ended_a_sweep_is_told_whatever_comes_after(
-    monkeypatch: pytest.MonkeyPatch, failure: Exception, closing: Exception, told: str
-) -> None:
-    monkeypatch.setattr(lifecycle, "conclude", _raising(closing))
-    with pytest.raises((FakeganError, OSError), match=told):
-        entry._concluded(_raising(failure))
-
-
-@pytest.mark.parametrize(("stop", "heard"), [(KeyboardInterrupt(), 1), (SystemExit(143), 1), (SystemExit(2), 0)])
-def test_a_sweep_that_is_stopped_anywhere_says_how_to_resume(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    stop: BaseException,
-    heard: int,
-) -> None:
-    command.keep_command(tmp_path, ["train.py", "-m", "seed=1,2"])
-    monkeypatch.setattr(opening, "current", _sweep_in(tmp_path))
-    with pytest.raises(type(stop)):
-        entry._concluded(_raising(stop))
-    assert capsys.readouterr().err.count("train.py -m seed=1,2 resume=true") == heard
+    start("seed=1", "seed=2")
+    assert "test.robustness" not in capsys.readouterr().out
+    start.fixed.append("test.robustness=true")
+    start("seed=1", "seed=2", "seed=3", "seed=3")
+    said = capsys.readouterr().out
+    for number, seed in ((0, 1), (1, 2)):
+        told = f"job {number}: {number}_classify_alexnet_s{seed} was begun without test.robustness=true; later: "
+        assert told in said
+    assert said.count("was begun without") == 2
+    assert f"evaluate.py run={start.folder / '1_classify_alexnet_s2'} robustness=true" in said.replace("'", "")

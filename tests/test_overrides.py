@@ -152,6 +152,8 @@ def test_several_values_stay_several_where_each_can_be_a_job(tmp_path: Path, mon
     assert overrides.hydra_argv(["data.root=a b,007,null"]) == ['++data.root="a b","007",null']
     for typed in ("data.root=choice(a,b)", "data.split.unseen=[a],[b]", "data.split.unseen=a,b", "data.root=${x}"):
         assert [overrides.from_hydra(word) for word in overrides.hydra_argv([typed])] == [typed]
+    each = overrides.hydra_argv(["data.split.unseen=[],each(fake)"])
+    assert each == ["++data.split.unseen=[],['each(fake)']"]  # a text, not a function of Hydra's
     (tmp_path / "a,b").mkdir()
     assert overrides.hydra_argv(["data.root=a,b"]) == ['++data.root="a,b"']
 

@@ -18,6 +18,7 @@ from fakegan.data.familiarity import UNLIKE, Familiarity
 from fakegan.data.formats import NO_PICTURE
 from fakegan.data.images import face_from_pixels
 from fakegan.data.store import FaceStore
+from fakegan.data.verdict_sheet import Sheet
 from fakegan.detector import Detector
 from fakegan.errors import UsageError
 from fakegan.evaluation.calibration import Validation
@@ -189,32 +190,73 @@ def test_csv_keeps_the_bytes_of_names(photos, tmp_path, capfdbinary):
     assert lines[1][0] == str(photos / name)
 
 
-@pytest.mark.parametrize(("view", "height"), [("pixels", 66), ("reconstruction", 3 * 66)])
-def test_the_grid_shows_the_first_faces(run, photos, tmp_path, view, height, monkeypatch):
-    """Bands of three columns; each has its rows of 64 pixels and 2 of white, 2 more below, and two lines of text."""
-    monkeypatch.setattr(predict, "_GRID_FACES", 5)
-    monkeypatch.setattr(predict, "_GRID_COLUMNS", 3)
+def _opened(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB")).astype(int)
+
+
+@pytest.mark.parametrize("view", ["pixels", "reconstruction"])
+def test_the_grid_shows_the_first_faces(run, photos, tmp_path, view, monkeypatch):
+    """Cards of 144 pixels after a margin of 10 and names of 96: a frame of 4, a face of twice its 64 pixels, a gap."""
+    monkeypatch.setattr("fakegan.grid.MOST", 5)
+    monkeypatch.setattr("fakegan.data.verdict_sheet.WIDTH", 96 + 4 * 144)
     (photos / "1.png").write_text("no face, no place")
-    code, out, _ = run(detector(view), photos, "--grid", tmp_path / "grid.png")
+    code, out, _ = run(detector(view, threshold=0.0), photos, "--grid", tmp_path / "grid.png")
     assert code == 1
     assert "grid.png: the first 5 of 6 faces" in out
-    with Image.open(tmp_path / "grid.png") as picture:
-        assert picture.size == (3 * 66 + 2, 2 * (height + 2 + 2 * 12))
-        grid = np.asarray(picture).astype(int)
+    grid, card = _opened(tmp_path / "grid.png"), 16 + 20 + 8 + 22 + 18 + (1 if view == "pixels" else 3) * 132
+    legend = grid.shape[0] - 2 * card
+    assert grid.shape[1] == 10 + 96 + 4 * 144 + 10
     with Image.open(photos / "2.png") as second:
         face = np.asarray(second.resize((64, 64), Image.Resampling.BICUBIC, reducing_gap=2.0))
-    shown, recon, residual = (grid[2 + at : 66 + at, 68:132] for at in (0, 66, 132))
-    assert np.array_equal(shown, face)
+    top, left = legend + 16 + 20 + 4, 10 + 96 + 144 + 4
+    below = top + 128 + 4 + 22
+    places = (top, below, below + 132)[: 1 if view == "pixels" else 3]
+    shown = [grid[at : at + 128, left : left + 128] for at in places]
+    assert np.array_equal(shown[0][::2, ::2], face)
+    assert np.array_equal(shown[0][1::2, 1::2], face)
+    assert (grid[top, left - 4 : left] == (213, 94, 0)).all()  # the frame of a fake
     if view == "reconstruction":
-        assert np.array_equal(residual, np.minimum(4 * abs(recon - face), 255))
-        assert residual.any()
+        assert np.array_equal(shown[2][::2, ::2], np.minimum(4 * abs(shown[1][::2, ::2] - face), 255))
+        assert shown[2].any()
+
+
+def test_an_explanation_colours_the_places_that_speak(run, photos, tmp_path):
+    """The pictures are those of the grid without it, and a last row: of a net that has learnt nothing, in colour."""
+    found = detector(weight=0.5)
+    assert run(found, photos, "--grid", tmp_path / "plain.png")[0] == 0
+    code, out, _ = run(found, photos, "--grid", tmp_path / "why.png", "--explain")
+    assert (code, "why.png: all 7 faces" in out) == (0, True)
+    plain, why = _opened(tmp_path / "plain.png"), _opened(tmp_path / "why.png")
+    more = why.shape[0] - plain.shape[0]
+    assert more == 128 + 4 + 2 * 18  # a row of pictures, and two lines of the legend
+    bare = plain[-(3 * 132 + 84) : -22]
+    assert np.array_equal(bare, why[-(4 * 132 + 84) : -(132 + 22)])
+    last = why[-(132 + 22) : -22, 10 + 96 + 4 : 10 + 96 + 132]
+    assert (abs(last[..., 0] - last[..., 2]) > 40).any()
+
+
+@pytest.mark.parametrize(("name", "format", "pages"), [("g.pdf", "PDF", 3), ("g.jpg", "JPEG", 1), ("G.PNG", "PNG", 1)])
+def test_the_grids_ending_chooses_its_format(run, photos, tmp_path, name, format, pages, monkeypatch):
+    """Seven rows of one card; three fit a page."""
+    monkeypatch.setattr("fakegan.data.verdict_sheet.WIDTH", 96 + 144)
+    monkeypatch.setattr(Sheet, "rows_of_a_page", lambda *_: 3)
+    assert run(detector("pixels"), photos, "--grid", tmp_path / name)[0] == 0
+    content = (tmp_path / name).read_bytes()
+    if format == "PDF":
+        assert content.startswith(b"%PDF")
+        assert content.count(b"/Type /Page\n") == pages
+    else:
+        with Image.open(tmp_path / name) as picture:
+            assert picture.format == format
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (("nowhere.jpg", "gone"), "nowhere.jpg does not exist"),
-        ((".", "--grid", "grid.jpg"), "ends in .png"),
+        ((".", "--grid", "grid.gif"), "ends in .png, .jpg, .jpeg, .pdf"),
+        ((".", "--explain"), "--grid faces.png --explain"),
         ((".", "--grid", "nowhere/grid.png"), "no folder nowhere"),
         ((".", "--grid", "there.png"), "is there already"),
         ((".", "--format", "xml"), "invalid choice"),

@@ -237,6 +237,16 @@ def test_a_run_without_originals_says_so_before_it_is_scored(finished: RunSettin
         compare(replace(_asked(finished, originals=True), run=None, runs=("x",)), [finished])
 
 
+def test_an_original_that_has_changed_leaves_no_half_evaluation(
+    pictured: FaceStore, finished: RunSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "gan" / "below" / "001.png").write_bytes(encode(picture(99)))
+    data = replace(finished.data, root=pictured.path, limit=None)
+    with pytest.raises(FakeganError, match="has changed since the store was made"):
+        evaluate(_asked(finished, originals=True, data=data), finished)
+    assert not (finished.paths.run_dir / "evaluations").exists()
+
+
 def test_a_new_run_without_originals_is_refused_and_a_trained_run_ends_without_them(
     compose_settings: Compose, caplog: pytest.LogCaptureFixture
 ) -> None:

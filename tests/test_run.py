@@ -273,12 +273,6 @@ def test_views_other_than_face_and_reconstruction_train_and_are_tested(compose_s
     assert stages.run(settings) > 0.9  # the checkerboard does not survive the autoencoder
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_whole_run_on_a_gpu_in_bf16(compose_settings: Compose) -> None:
-    assert 0 <= stages.run(compose_settings("pipeline=recon_classify", "trainer=gpu")) <= 1
-
-
 @pytest.mark.parametrize(
     ("pipeline", "classifier"),
     [

@@ -21,17 +21,18 @@ LAYERS = [
     {"nets", "data"},
     {"judge", "runs"},
     {"detector", "training"},
-    {"loading", "stages"},
+    {"grid", "loading", "stages"},
     {"reports"},
     {"sweep"},
     {"cli"},
-    {"audit", "predict", "prepare", "sample"},
+    {"audit", "predict", "prepare", "sample", "serve"},
 ]
 # What scores, and what reports on scores: nothing of training is loaded for it.
-SCORING = ["audit.py", "detector.py", "judge.py", "loading.py", "predict.py", "sample.py"]
+SCORING = ["audit.py", "detector.py", "grid.py", "judge.py", "loading.py", "predict.py", "sample.py"]
 LIGHTNING = ("pytorch_lightning", "lightning_fabric", "torchmetrics")
 PILLOWS = {
     *("colour.py", "demo.py", "file_facts.py", "formats.py", "given.py", "images.py", "portrait.py", "sheets.py"),
+    "verdict_sheet.py",
 }
 HYDRAS = {
     *("building.py", "calling.py", "claim.py", "cluster.py", "compose.py", "entry.py", "launcher.py", "opening.py"),
@@ -83,7 +84,7 @@ def test_imports_flow_one_way(path: Path) -> None:
 
 def test_scoring_and_reports_load_no_lightning() -> None:
     """Nor do the modules that they import only once they work."""
-    paths = [PACKAGE / name for name in SCORING] + sorted(PACKAGE.glob("reports/*.py"))
+    paths = [PACKAGE / name for name in SCORING] + [*PACKAGE.glob("reports/*.py"), *PACKAGE.glob("serve/[a-z]*.py")]
     assert len(paths) > 8
     names = ["fakegan." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in paths]
     names += sorted({f"fakegan.{module}" for path in paths for module in _own_modules(path)})

@@ -107,6 +107,16 @@ def test_a_run_from_before_there_were_two_rates_is_one_of_their_defaults(compose
         ("classifier.frozen_epochs=-1", r"classifier\.frozen_epochs=-1 must be 0 or more"),
         ("classifier.ema=1", r"classifier: ema=1\.0 must be from 0 to below 1|classifier\.ema=1\.0 must be from 0 to"),
         ("classifier.net.net._target_=torchvision.models.squeezenet1_1", "SqueezeNet has no Linear layer"),
+        (
+            "classifier.net.net._target_=torchvision.models.VisionTransformer classifier.net.net.image_size=32"
+            " classifier.net.net.patch_size=16 classifier.net.net.num_layers=1 classifier.net.net.num_heads=1"
+            " classifier.net.net.hidden_dim=8 classifier.net.net.mlp_dim=8",
+            r"Wrong image height.*: try classifier\.net\.input_size=224$",
+        ),
+        (
+            "+experiment=detector classifier=alexnet",
+            r"classifier=alexnet has no classifier\.net\.net\.weights, which \+experiment=detector sets: leave",
+        ),
         ("classifier=dcgan classifier.frozen_epochs=1", "frozen_epochs is not a config key"),
         (
             "classifier=simple_cnn classifier.net._target_=tests.odd_parts.NoChannels classifier.body_lr=.1",
@@ -192,7 +202,7 @@ def test_a_pretrained_run_reads_its_file_once_and_is_resumed_and_scored_without_
     write_down(settings, settings.paths.run_dir)
     assert str(path) in (settings.paths.run_dir / CONFIG_FILE).read_text()
     stages.run(settings)
-    assert f" faces, from the weights of {path}" in capsys.readouterr().out
+    assert f" faces, from the weights of {path}, but for its last layer\n" in capsys.readouterr().out
     numbers = json.loads((settings.paths.run_dir / "metrics.json").read_text())
     path.unlink()
     for file in ("metrics.json", DETECTOR_FILE, "classifier/finished"):

@@ -68,9 +68,8 @@ def at_least(lowest: int) -> Callable[[str], int]:
     return number
 
 
-def add_max_megapixels(parser: argparse.ArgumentParser) -> None:
+def add_max_megapixels(parser: argparse.ArgumentParser, most: int = Geometry().max_megapixels) -> None:
     """Add the option for the largest picture that is read."""
-    most = Geometry().max_megapixels
     parser.add_argument(
         "--max-megapixels",
         type=at_least(1),

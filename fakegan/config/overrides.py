@@ -27,6 +27,7 @@ class _Value:
     listed: bool = False  # a list
 
 
+_EACH = re.compile(r"(?<!['\"])each\((?:real|fake)\)")
 _KEYS = {
     **dict.fromkeys(("data.root", "model.checkpoint", "classifier.weights_file"), _Value(null=True, swept=True)),
     **dict.fromkeys(("run", "out", "resume"), _Value(null=True)),
@@ -78,7 +79,8 @@ def _with_rest_of_list(argument: str, left: list[str]) -> str:
     """An argument that begins a list, and its rest, which the shell made arguments of their own: runs=[a, b]."""
     found = _OVERRIDE.fullmatch(argument)
     listed = found is not None and found[2] in _KEYS and _KEYS[found[2]].listed
-    if found is None or not listed or not found[3].startswith("[") or found[3].endswith("]"):
+    begins_one = found is not None and found[3].startswith("[") and found[3].count("[") > found[3].count("]")
+    if found is None or not listed or not begins_one:
         return argument
     end = next((i for i, other in enumerate(left) if other.endswith("]")), None)
     if end is None:
@@ -151,6 +153,8 @@ def _rewritten(override: str, change: Callable[[str], str]) -> str:
     kind = _KEYS[key]
     if "${" in value or value == "???" or _FUNCTION.fullmatch(value):
         return override
+    if kind.listed and _EACH.search(value):  # fakegan/sweep/each.py replaces it; Hydra would take it for a function
+        return start + _EACH.sub(r"['\g<0>']", value)
     if key == "resume" and value.lower() in {"true", "false"}:
         return override
     bracketed = kind.listed and value.startswith("[") and value.endswith("]")

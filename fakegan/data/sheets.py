@@ -15,6 +15,8 @@ Faces = npt.NDArray[np.uint8]  # (F, size, size, 3)
 
 GAP = 2  # pixels of white around every face
 CAPTION = 12  # pixels of height of a line of text
+# Of a map: what speaks for fake, and for real. Orange and blue are told apart by colour-blind people.
+MAP_COLOURS = ((213, 94, 0), (0, 114, 178))
 
 
 def sheet(rows: Sequence[Faces], captions: Sequence[str] = (), zoom: int = 1) -> Picture:
@@ -48,6 +50,21 @@ def stack(sheets: Sequence[Picture]) -> Picture:
     """Sheets under each other, the narrower ones filled up with white on the right."""
     width = max(picture.shape[1] for picture in sheets)
     return np.concatenate([np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in sheets])
+
+
+def over(face: Picture, found: npt.NDArray[np.floating]) -> Picture:  # a map (size, size)
+    """A map over the face in grey: orange above zero, blue below, the map's largest absolute value in full colour."""
+    grey = face.mean(axis=2, keepdims=True).repeat(3, axis=2) * 0.6 + 60  # paler, so that no grey passes for a colour
+    strength = 0.85 * abs(found) / max(float(abs(found).max()), 1e-9)
+    colour = np.where((found > 0)[..., None], *np.array(MAP_COLOURS, dtype=float))
+    mixed: npt.NDArray[np.floating] = grey + strength[..., None] * (colour - grey)
+    return mixed.round().astype(np.uint8)
+
+
+def residual_picture(face: Picture, recon: Picture) -> Picture:
+    """Four times the difference in levels, as `views.residual` and without torch; of any number of faces."""
+    found: Picture = (4 * abs(face.astype(np.int64) - recon)).clip(max=255).astype(np.uint8)
+    return found
 
 
 def shrunk(faces: npt.NDArray[np.uint8], most: int) -> npt.NDArray[np.uint8]:  # (..., size, size, 3)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from fakegan.data.arrays import Rows
 from fakegan.data.split_advice import advice
 from fakegan.data.store import StringArray
-from fakegan.errors import UsageError
+from fakegan.errors import UnknownSourceError, UsageError
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
 
 ClassRatio = Literal["balanced", "natural"]  # of real and fake in a training epoch
@@ -204,7 +204,7 @@ class _Table:
                 if source not in known:
                     near = " or ".join(difflib.get_close_matches(source, known, n=3, cutoff=0.4) or known[:5])
                     why = "which the store does not hold"
-                    raise UsageError(f"data.split.{key} names {source}, {why}: did you mean {near}?")
+                    raise UnknownSourceError(f"data.split.{key} names {source}, {why}: did you mean {near}?")
         if twice := set(config.unseen) & set(config.autoencoder_sources):
             raise UsageError(f"{min(twice)} is in data.split.unseen and data.split.autoencoder_sources: keep one")
         if fakes := set(self.fakes) & set(config.autoencoder_sources):

@@ -161,10 +161,10 @@ def stored_fingerprint(path: Path) -> str | None:
     return None
 
 
-def stored_size(path: Path) -> int:
-    """Pixels a side of a store's faces; raises as `FaceStore.open` where there is no store, or no manifest of one."""
+def stored_geometry(path: Path) -> Geometry:
+    """How a store was prepared; raises as `FaceStore.open` where there is no store, or no manifest of one."""
     _must_exist(path)
-    return int(_read_manifest(path / MANIFEST)["geometry"]["size"])
+    return Geometry.of(_read_manifest(path / MANIFEST)["geometry"])
 
 
 def format_version(size: int) -> int:

@@ -31,6 +31,7 @@ ALL_FAKES = "all fakes"
 _SHORT_NAME = 22  # letters: two columns of such names fit into a legend
 
 Kinds = Mapping[str, npt.NDArray[np.bool_]]  # fakes by name, (N,) each
+Distribution = tuple[Floats, Kinds, float]  # scores (N,), faces by kind, the threshold
 
 
 def available() -> bool:
@@ -67,6 +68,38 @@ def pictures(
     if uncalibrated is not None:
         figures["reliability"] = _reliability(scores, uncalibrated, labels, kinds)
     return figures
+
+
+def generator_bars(
+    bars: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float | None]]]],  # kind -> generator -> name -> measure
+) -> Figure:
+    """AUROC by generator, a part of the picture for each kind, a bar for each name, with intervals and guessing."""
+    names = list(dict.fromkeys(name for own in bars.values() for by_name in own.values() for name in by_name))
+    counts = [sum(len(by_name) + 0.7 for by_name in own.values()) for own in bars.values()]
+    texts = [_wrapped(name, 70) for name in names] if len(names) > 1 else []
+    figure = empty_figure(0.3 * sum(counts) + 0.55 * len(bars) + 0.4 + 0.2 * sum(t.count("\n") + 1 for t in texts))
+    panels = figure.subplots(len(bars), 1, sharex=True, squeeze=False, height_ratios=counts)[:, 0]
+    handles: dict[str, Any] = {}
+    for axes, (kind, own) in zip(panels, bars.items(), strict=True):
+        place, ticks = 0.0, list[float]()
+        for by_name in own.values():
+            ticks.append(place + (len(by_name) - 1) / 2)
+            for name, measure in by_name.items():
+                value, low, high = (measure[at] or 0.0 for at in ("value", "low", "high"))
+                colour = COLOURS[names.index(name) % len(COLOURS)]
+                handles[_wrapped(name, 70)] = axes.barh(place, value, 0.9, color=colour, alpha=0.75)
+                axes.plot([low, high], [place, place], color="black", lw=1.2)
+                axes.text(1.02, place, f"{value:.2f}", va="center", fontsize=8)
+                place += 1
+            place += 0.7
+        axes.axvline(0.5, color="black", lw=1, ls="--")
+        axes.set(xlim=(0, 1), ylim=(place - 0.6, -0.6), yticks=ticks)
+        axes.set_yticklabels([_wrapped(generator) for generator in own], fontsize=8)
+        axes.set_title(kind, fontsize=9, loc="left")
+    panels[-1].set_xlabel("AUROC; broken line: guessing, to its left worse than guessing", fontsize=8)
+    if texts:
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", fontsize=8)
+    return figure
 
 
 def wins_matrix(
@@ -136,6 +169,27 @@ def roc_comparison(
         axes.plot(np.append(0.0, at), mean, label=text, **style)
     _finish_roc(axes)
     figure.legend(loc="outside lower center", fontsize=8)
+    return figure
+
+
+def score_histograms(found: Mapping[str, Distribution]) -> Figure:  # by configuration
+    """A panel for each configuration, all with the same axes: which share of each kind of faces has which score."""
+    figure = empty_figure(1.5 * len(found) + 0.9)
+    panels = figure.subplots(len(found), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    colours, handles = (REAL_COLOUR, FAKE_COLOUR, UNSEEN_COLOUR), dict[str, Any]()
+    bins = [i / 40 for i in range(41)]
+    for axes, (name, (scores, kinds, threshold)) in zip(panels, found.items(), strict=True):
+        for kind, own in kinds.items():
+            colour = colours[0 if kind == "real" else 2 if kind.endswith("never seen") else 1]
+            weights = np.full(int(own.sum()), 100 / own.sum())
+            *_, handles[kind] = axes.hist(scores[own], bins, weights=weights, alpha=0.55, color=colour)
+        handles["threshold from validation"] = axes.axvline(threshold, color="black", lw=1, ls="--")
+        axes.set_title(_wrapped(name, 60), fontsize=9, loc="left")
+        axes.tick_params(labelsize=8)
+    panels[0].set_ylim(0, min(panels[0].get_ylim()[1], 30))  # a single bar of nearly all faces would hide the others
+    panels[-1].set_xlabel("score: P(fake)")
+    figure.supylabel("% of the kind (cut at 30)", fontsize=9)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", fontsize=8, ncols=2)
     return figure
 
 

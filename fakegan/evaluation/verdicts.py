@@ -14,6 +14,7 @@ CALLS = ("real", "fake")  # by label
 UNSURE = "unsure"  # the score lies in the run's band
 UNKNOWN = "unknown"  # the picture is unlike all pictures of training
 VERDICTS = (*CALLS, UNSURE, UNKNOWN)
+IN_TRAINING = "took part in training"  # a warning
 
 
 @dataclass(frozen=True)

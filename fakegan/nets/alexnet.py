@@ -8,13 +8,12 @@ from torchvision.models import AlexNet_Weights
 
 from fakegan.checks import SIZES, a_share, at_least, one_of
 from fakegan.errors import FakeganError
+from fakegan.nets.backbone import IMAGENET_MEAN, IMAGENET_STD
 from fakegan.nets.cpu import quicken
 from fakegan.nets.dropout import Dropout
 
 _WIDTH = 64  # of torchvision's AlexNet, which ImageNet weights fit
 _SIDE = 6  # of the map that its head reads
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class AlexNet(nn.Module):
@@ -74,8 +73,8 @@ class AlexNet(nn.Module):
             nn.Linear(hidden, 2),
         )
         self.imagenet = imagenet
-        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.mean: Tensor
         self.std: Tensor
         quicken(self)

@@ -3,7 +3,9 @@
 `quicken` gives a network these forms. Each computes what torch's layer computes, with the same weights: in float32,
 outputs and first derivatives agree to a few 1e-5 of the largest; in float64 to 1e-10 (tests/test_cpu.py). A form is
 used where it is faster, which depends on the device, the number format, the shapes and whether gradients are needed.
-On a GPU torch's layers are used: their libraries choose among such forms. docs/benchmarks.md measures each form.
+On a GPU torch's layers are used: their libraries choose among such forms. Two are written otherwise there: upsampling
+keeps bf16, and padding by reflection has a deterministic backward where torch is asked for one.
+docs/benchmarks.md measures each form.
 """
 
 from __future__ import annotations
@@ -36,17 +38,24 @@ def quicken(net: nn.Module) -> None:
         doubles = type(layer) is nn.Upsample and (layer.scale_factor, layer.mode) == (2, "nearest")
         if type(layer) is nn.InstanceNorm2d and not (layer.affine or layer.track_running_stats):
             layer.__class__ = InstanceNorm2d
-        elif _is_conv_3x3(layer, "reflect"):
+        elif _keeps_size(layer, "reflect"):
             layer.__class__ = ReflectConv2d
-        elif doubles and _is_conv_3x3(following, "zeros"):
+        elif doubles and _keeps_size(following, "zeros") and following.kernel_size == (3, 3):
             layer.__class__, following.__class__ = nn.Identity, UpsampleConv2d
 
 
-def _is_conv_3x3(layer: nn.Module, padding_mode: str) -> bool:
-    """Whether a layer is nn.Conv2d(in, out, 3, padding=1), with this padding mode."""
-    return type(layer) is nn.Conv2d and (
-        (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups, layer.padding_mode)
-        == ((3, 3), (1, 1), (1, 1), (1, 1), 1, padding_mode)
+def _keeps_size(layer: nn.Module, padding_mode: str) -> bool:
+    """Whether a layer is nn.Conv2d(in, out, K, padding=K // 2) of an odd K, with this padding mode."""
+    if type(layer) is not nn.Conv2d or layer.kernel_size[0] % 2 == 0:
+        return False
+    side = layer.kernel_size[0]
+    return (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups, layer.padding_mode) == (
+        (side, side),
+        (1, 1),
+        (side // 2, side // 2),
+        (1, 1),
+        1,
+        padding_mode,
     )
 
 
@@ -99,25 +108,48 @@ class UpsampleConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, out, 2H, 2W)
         if not is_for_cpus(x):
-            return super().forward(F.interpolate(x, scale_factor=2, mode="nearest"))
+            return super().forward(_doubled(x))
         doubled = self.weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])  # (4, 3)
         weight = torch.einsum("ti,ocij,sj->cots", doubled, self.weight, doubled)  # (C, out, 4, 4)
         return F.conv_transpose2d(x, weight, self.bias, stride=2, padding=1)
 
 
+def _doubled(x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, 2H, 2W), channels last
+    """Each pixel four times: nearest upsampling, for which autocast would leave bf16 on a GPU."""
+    faces, channels, rows, columns = x.shape
+    last = x.permute(0, 2, 3, 1)[:, :, None, :, None].expand(faces, rows, 2, columns, 2, channels)
+    return last.reshape(faces, 2 * rows, 2 * columns, channels).permute(0, 3, 1, 2)
+
+
 class ReflectConv2d(nn.Conv2d):
-    """nn.Conv2d(in, out, 3, padding=1, padding_mode="reflect"), by Winograd's algorithm where that is faster."""
+    """nn.Conv2d(in, out, K, padding=K // 2, padding_mode="reflect"), K odd.
+
+    3x3 is computed by Winograd's algorithm where that is faster. Torch's padding has no deterministic backward on a
+    GPU: with torch.use_deterministic_algorithms (`trainer.deterministic=true`), slices are joined instead.
+    """
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, out, H, W)
-        if not (is_for_cpus(x) and _winograd_is_faster(x, self.weight)):
-            return super().forward(x)
-        y: Tensor = _Winograd.apply(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.weight, self.bias)
-        return y
+        if is_for_cpus(x):
+            if not _winograd_is_faster(x, self.weight):
+                return super().forward(x)
+            y: Tensor = _Winograd.apply(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.weight, self.bias)
+            return y
+        if torch.are_deterministic_algorithms_enabled():
+            return F.conv2d(_reflected(x, self.kernel_size[0] // 2), self.weight, self.bias)
+        return super().forward(x)
+
+
+def _reflected(x: Tensor, width: int) -> Tensor:  # (B, C, H, W) -> (B, C, H + 2 width, W + 2 width)
+    """F.pad(x, (width,) * 4, mode="reflect"), of slices: equal seeds then train equal weights on a GPU."""
+    for axis in (3, 2):
+        before, after = x.narrow(axis, 1, width), x.narrow(axis, x.shape[axis] - width - 1, width)
+        x = torch.cat([before.flip(axis), x, after.flip(axis)], axis)
+    return x
 
 
 def _winograd_is_faster(x: Tensor, weight: Tensor) -> bool:
     """One face has too few tiles for the matrix products to be fast, unless gradients are taken as well."""
-    whole_tiles = x.shape[2] % 4 == 0 and x.shape[3] % 4 == 0
+    whole_tiles = x.shape[2] % 4 == 0 and x.shape[3] % 4 == 0 and weight.shape[2:] == (3, 3)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         return whole_tiles and min(weight.shape[:2]) >= _CHANNELS_WITH_GRADIENTS
     return whole_tiles and min(weight.shape[:2]) >= _CHANNELS_FORWARD and len(x) > 1

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import permutations, product
+from itertools import combinations, permutations, product
 from typing import Any, Literal
 
 from fakegan.evaluation.compare import ALPHA, Comparison, holm
 from fakegan.evaluation.metrics import judged
 from fakegan.reports.groups import Group, fingerprint, of_seeds
-from fakegan.reports.numbers import GUESSING_WORDS, guessing, mean_value, measured, number, over, p_words
+from fakegan.reports.numbers import GUESSING_WORDS, guessing, listed, mean_value, measured, number, over, p_words
 from fakegan.reports.reconstruction import L1, Autoencoder
 from fakegan.reports.render import Answer
 from fakegan.runs.finished import Configuration, differences_of, flat, shown_path
@@ -36,6 +36,10 @@ class Question:
     free: tuple[str, ...]  # keys of a configuration that may differ
     words: Callable[[Configuration, Configuration], str]  # which two, in short
     missing: str  # which runs to add where no two runs ask it
+
+    def asked(self, a: Configuration, b: Configuration) -> bool:
+        """Whether the two, in one order or the other, ask this question."""
+        return (self.kinds(a, b) or self.kinds(b, a)) and self.rest(a) == self.rest(b)
 
     def rest(self, configuration: Configuration) -> dict[str, Any]:
         """All settings that two configurations must agree in, by key."""
@@ -79,9 +83,51 @@ class _Pair:
 
 
 def answers(groups: Sequence[Group], autoencoders: Sequence[Autoencoder]) -> list[Answer]:
-    """The answers to the four questions, in the project's own order."""
-    helps, depth, generalises = (_answer(question, groups) for question in (HELPS, DEPTH, GENERALISES))
-    return [helps, depth, _reconstructed_differently(autoencoders), generalises]
+    """The answers to the four questions, in the project's own order, and to which is better, if that is asked."""
+    helps, depth, generalises = (_answer(question, groups) for question in QUESTIONS)
+    return [helps, depth, _reconstructed_differently(autoencoders), generalises, *_which(groups)]
+
+
+def _which(groups: Sequence[Group]) -> list[Answer]:
+    """Which of the configurations is better; nothing where each pair of them asks one of the other questions."""
+    pairs = [
+        (group, _Pair(f"{a.name} against {b.name}{group.where}", a, b, group.difference(a, b)))
+        for group in groups
+        for a, b in combinations(sorted(group.configurations, key=_mean_auroc, reverse=True), 2)
+    ]
+    if all(any(question.asked(pair.first, pair.second) for question in QUESTIONS) for _, pair in pairs):
+        return []
+    said, firsts = [], set()
+    for group in (group for group in groups if len(group.configurations) > 1):
+        own = [pair for of, pair in pairs if of is group]
+        best, others = own[0].first.name, own[: len(group.configurations) - 1]  # those with the best come first
+        worse = [pair.second.name for pair in others if pair.comparison.outcome > 0]
+        equal = [pair.second.name for pair in others if pair.comparison.outcome < 1]
+        firsts.add(best if not equal else "")
+        words = [f"shown to be better than {listed(worse)}"] if worse else []
+        words += [f"not shown to differ from {listed(equal)}"] if equal else []
+        moot = " All are no better than guessing." if all(pair.guessing < 1 for pair in own) else ""
+        said.append(f"{best} has the highest AUROC{group.where}, {' and '.join(words)}.{moot}")
+    (verdict,) = firsts if len(firsts) == 1 else ("It depends",)
+    details = [f"{pair.words}: {pair.numbers()}." for _, pair in pairs]
+    sentence = f"{' '.join(said)} The p-values are after Holm's correction."
+    tone: Literal["yes", "open"] = "yes" if len(firsts) == 1 and verdict else "open"
+    question = _which_words(pairs[0][0].configurations)
+    return [Answer(question, verdict or "Not shown", tone, sentence, details, " ".join(said))]
+
+
+def _mean_auroc(configuration: Configuration) -> float:
+    return mean_value(of_seeds(configuration, "auroc"))
+
+
+def _which_words(found: Sequence[Configuration]) -> str:
+    """Which classifier is better? Where they differ in more than one choice: which configuration."""
+    differing = [
+        choice
+        for choice in ("pipeline", "model", "classifier", "augment", "budget")
+        if len({getattr(c.settings, choice).name for c in found}) > 1
+    ]
+    return f"Which {differing[0] if len(differing) == 1 else 'configuration'} is better?"
 
 
 def _answer(question: Question, groups: Sequence[Group]) -> Answer:
@@ -106,22 +152,20 @@ def _answer(question: Question, groups: Sequence[Group]) -> Answer:
     corrected = f"p-values after Holm's correction for {' and '.join(counts)} {'pair' if counts == ['1'] else 'pairs'}"
     if len(pairs) == 1:
         (pair,) = pairs
-        sentence = f"{question.subject} {pair.outcome_words(question.verbs)} ({pair.words}): {pair.numbers()}"
-        return Answer(question.text, verdict, tone, f"{sentence} ({corrected}).{warning}", own_task)
+        said = f"{question.subject} {pair.outcome_words(question.verbs)} ({pair.words})"
+        sentence = f"{said}: {pair.numbers()} ({corrected}).{warning}"
+        return Answer(question.text, verdict, tone, sentence, own_task, f"{said}.{warning}")
     outcomes = [pair.comparison.outcome for pair in pairs]
-    counted = _listed([f"{verb} in {outcomes.count(o)}" for o, verb in question.verbs.items() if o in outcomes])
+    counted = listed([f"{verb} in {outcomes.count(o)}" for o, verb in question.verbs.items() if o in outcomes])
     differences = [pair.comparison.auroc_difference["value"] + 0.0 for pair in pairs]  # + 0.0: no -0.000
+    plain = f"{question.subject} {counted} of {len(pairs)} comparisons"
     sentence = (
-        f"{question.subject} {counted} of {len(pairs)} comparisons; differences of AUROC from "
+        f"{plain}; differences of AUROC from "
         f"{number(min(differences), signed=True)} to {number(max(differences), signed=True)}, "
         f"{p_words(min(pair.comparison.p_auroc_holm for pair in pairs))} at the least ({corrected}).{warning}"
     )
     details = [f"{pair.words}: {pair.outcome_words(question.verbs)}; {pair.numbers()}." for pair in pairs]
-    return Answer(question.text, verdict, tone, sentence, [*details, *own_task])
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return Answer(question.text, verdict, tone, sentence, [*details, *own_task], f"{plain}.{warning}")
 
 
 def _verdict(question: Question, pairs: Sequence[_Pair]) -> tuple[str, Literal["yes", "no", "open"]]:
@@ -172,7 +216,7 @@ def _why_no_pair(question: Question, groups: Sequence[Group]) -> str | None:
     why, paths = min(found, key=lambda reason: len(reason[0]))
     more = [f"{len(why) - _LISTED} keys more"] if len(why) > _LISTED else []
     differing = "; ".join([*why[:_LISTED], *more])
-    return f"{_listed(paths)} cannot be compared, because they differ in more than what is asked: {differing}."
+    return f"{listed(paths)} cannot be compared, because they differ in more than what is asked: {differing}."
 
 
 def _through_autogan(a: Configuration, b: Configuration) -> bool:
@@ -221,6 +265,7 @@ GENERALISES = Question(
     missing="Add pipeline=recon_fakes classifier=dcgan,simple_cnn",
 )
 
+QUESTIONS = (HELPS, DEPTH, GENERALISES)
 DIFFERS = "Do real and fake faces differ in how they are reconstructed?"  # a question about errors, not calls
 
 
@@ -243,12 +288,13 @@ def _reconstructed_differently(autoencoders: Sequence[Autoencoder]) -> Answer:
     tone: Literal["yes", "open"] = "yes" if any(shown) else "open"
     about = "".join(f" This is about {words}." for words in dict.fromkeys(a.about for a in analysed) if words)
     if len(analysed) == 1:
-        sentence = f"With {analysed[0].name}, fake faces {said[0]}: {numbers[0]}.{about}"
-        return Answer(DIFFERS, verdict, tone, sentence)
-    counted = _listed([f"{words} with {said.count(words)}" for words in dict.fromkeys(said)])
-    sentence = f"Fake faces {counted} of {len(analysed)} autoencoders; {_complexity(analysed)}.{about}"
+        plain = f"With {analysed[0].name}, fake faces {said[0]}"
+        return Answer(DIFFERS, verdict, tone, f"{plain}: {numbers[0]}.{about}", plain=f"{plain}.{about}")
+    counted = listed([f"{words} with {said.count(words)}" for words in dict.fromkeys(said)])
+    plain = f"Fake faces {counted} of {len(analysed)} autoencoders"
+    sentence = f"{plain}; {_complexity(analysed)}.{about}"
     details = [f"{a.name}: fakes {words}; {text}." for a, words, text in zip(analysed, said, numbers, strict=True)]
-    return Answer(DIFFERS, verdict, tone, sentence, details)
+    return Answer(DIFFERS, verdict, tone, sentence, details, f"{plain}.{about}")
 
 
 def _corrected(p_values: Sequence[float | None]) -> list[float | None]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -29,7 +30,7 @@ from fakegan.runs.results import TABLE_WIDTH, read_metrics, table, write_metrics
 from fakegan.runs.robustness import read_robustness
 from fakegan.runs.settings import EvaluateSettings, RunSettings
 from fakegan.stages.examples import own_faces
-from fakegan.stages.robustness import figures, robust, subject
+from fakegan.stages.robustness import figures, robust, subject, write_robustness
 from fakegan.stages.scoring import detector_values, joined, score
 from fakegan.system.devices import use_device
 from fakegan.system.files import entries, new_folder, why_not_writable
@@ -82,12 +83,19 @@ def _refuse_taken(out: Path | None) -> None:
 
 
 def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRun:
+    with _places(settings, trained.paths.run_dir) as (ledger, results):
+        return _scored_into(ledger, results, settings, trained)
+
+
+def _scored_into(ledger: Path, results: Path | None, settings: EvaluateSettings, trained: RunSettings) -> FinishedRun:
     run_dir = trained.paths.run_dir
-    ledger, results = _places(settings, run_dir)
     trained_with = read_metrics(run_dir / METRICS_FILE)
     detector = Detector.load(run_dir, use_device(settings.device), settings.trust)
     own_threshold = detector.threshold
-    detector.decide_at(settings.threshold, settings.max_false_alarms)
+    try:
+        detector.decide_at(settings.threshold, settings.max_false_alarms)
+    except UsageError as error:
+        raise UsageError(f"{run_dir}: {error}") from error
     log.info(f"device: {detector.described_device()}")
     faces, own = _faces(settings, trained)
     store = faces.store
@@ -111,10 +119,11 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
         notes.append(f"no {name} faces to score there: the run's own {len(other)} {name} test faces stand in")
     scored = replace(joined(parts), learnt_from=learnt_from(trained_with))
     metrics = scored.measures()
+    degraded = robust(detector, subjects, scored) if settings.robustness else None  # an original may have changed
     folder = results or new_folder(ledger / EVALUATIONS_FOLDER / store.path.name)
     scored.write(folder)
-    if settings.robustness:
-        found = robust(detector, subjects, scored, folder)
+    if degraded is not None:
+        found = write_robustness(folder, degraded)
         for name, figure in (figures(found) if plots.available() else {}).items():
             figure.savefig(folder / f"{name}.png")
     described = ["test split" if own else f"faces of {store.path.name}"]
@@ -140,8 +149,11 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
     return FinishedRun(trained, folder)
 
 
-def _places(settings: EvaluateSettings, run_dir: Path) -> tuple[Path, Path | None]:
+@contextmanager
+def _places(settings: EvaluateSettings, run_dir: Path) -> Iterator[tuple[Path, Path | None]]:
     """The folder of the run's ledger, its own where that can be written, and of the results; None: a new one there.
+
+    A folder that is made here, and is empty after an error, is removed.
 
     Raises:
         UsageError: the run cannot be written, and no other place is named.
@@ -151,24 +163,27 @@ def _places(settings: EvaluateSettings, run_dir: Path) -> tuple[Path, Path | Non
     if why and out is None:
         raise UsageError(f"{run_dir} cannot be written ({why}): name a folder for the results with out=DIR")
     if out is None or (settings.run is None and not why):
-        return run_dir, None
+        yield run_dir, None
+        return
+    results = out if settings.run is not None else out / EVALUATIONS_FOLDER / run_dir.name
+    made = [folder for folder in (results, *results.parents) if not folder.exists()]
     try:
         if settings.run is None:
-            return new_folder(out / EVALUATIONS_FOLDER / run_dir.name), None
-        out.mkdir(parents=True, exist_ok=True)
+            results = new_folder(results)
+        results.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FakeganError(f"out={out} cannot be made ({error.strerror}): name another folder") from error
-    return (out if why else run_dir), out
+    try:
+        yield (results, None) if settings.run is None else (results if why else run_dir, results)
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):  # it holds something by now
+                folder.rmdir()
+        raise
 
 
 def _rows_to_score(detector: Detector, store: FaceStore, rows: Rows, own: bool) -> tuple[Rows, list[str]]:
     """The rows that took no part in training, and notes on the others."""
-    size, learnt = store.geometry.size, detector.geometry.size
-    if size != learnt:
-        raise UsageError(
-            f"{store.path} holds faces of {size}x{size} pixels, but the run learnt from faces of {learnt}x{learnt}: "
-            f"score faces of {learnt}x{learnt} (prepare --size, or data.demo_size)"
-        )
     if store.geometry.shape() != detector.geometry.shape():
         raise UsageError(
             f"{store.path} was prepared with {store.geometry.options()}, but the faces of the run with "

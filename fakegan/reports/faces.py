@@ -78,7 +78,7 @@ def mistakes(group: Group, faces: OpenedFaces, name: str) -> list[Block]:
                 )
             shown.append(Gallery(pictured, title) if pictured else Text(f"{title}: {'' if named else 'none'}"))
             shown += [Items(named)] if named else []
-        blocks.append(Section(configuration.name, shown))
+        blocks.append(Section(configuration.name, shown, folded=len(group.configurations) > 1))
     return blocks
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -96,6 +97,22 @@ def grouped(runs: Sequence[FinishedRun]) -> list[Group]:
             part_of_runs = [PartOfRun(run.settings, run.folder, run, part) for run in alike]
             groups.append(Group(tuple(configurations(part_of_runs)), ", ".join([*called, f"{kind} generators"])))
     return groups
+
+
+def together(groups: Sequence[Group]) -> list[list[Group]]:
+    """Groups of the same runs: seen and unseen generators, which `grouped` takes apart."""
+    found: dict[frozenset[Path], list[Group]] = {}
+    for group in groups:
+        found.setdefault(frozenset(run.folder for run in group.runs), []).append(group)
+    return list(found.values())
+
+
+def one_by_one(alike: Sequence[Group]) -> list[Configuration]:
+    """The configurations of groups of the same runs, with all the faces of each run."""
+    return [
+        replace(c, runs=tuple(run.whole if isinstance(run, PartOfRun) else run for run in c.runs))
+        for c in alike[0].configurations
+    ]
 
 
 def _called(groups: Sequence[Sequence[FinishedRun]]) -> list[str]:

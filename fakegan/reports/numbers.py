@@ -67,3 +67,8 @@ def p_words(p: float | None) -> str:
     if p is None:
         return "p not defined"
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """a; a and b; a, b and c."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -76,14 +76,16 @@ class Answer:
     tone: Literal["yes", "no", "open"]
     sentence: str
     details: Sequence[str] = ()  # one for each comparison, where there are several
+    plain: str = ""  # the sentence without p-values and intervals: shown first where it is there
 
 
 @dataclass(frozen=True)
 class Section:
-    """A titled part; a section may hold sections, which hold none."""
+    """A titled part, which may hold sections."""
 
     title: str
     blocks: Sequence[Block]
+    folded: bool = False  # only its title is seen, until one opens it
 
 
 Block: TypeAlias = Text | Items | Table | Figure | Gallery | Section
@@ -91,13 +93,15 @@ Block: TypeAlias = Text | Items | Table | Figure | Gallery | Section
 
 @dataclass(frozen=True)
 class Report:
-    """The whole; answers come before everything else."""
+    """The whole: headline, warnings, overview and answers come before everything else."""
 
     title: str
     lead: str  # one line below the title: of what, how many, when
     answers: Sequence[Answer]
     sections: Sequence[Section]
     warnings: Sequence[str] = ()  # what must be known before the answers are read
+    headline: Sequence[str] = ()  # what was found, in plain words
+    overview: Sequence[Block] = ()  # the same as a picture
 
 
 def figures(blocks: Sequence[Block]) -> Iterator[Figure]:

@@ -16,7 +16,7 @@ from fakegan.evaluation.compare import over_seeds, wins
 from fakegan.evaluation.metrics import complement
 from fakegan.reports.groups import Group, called_fake, fingerprint, learnt_words, of_seeds, scores
 from fakegan.reports.numbers import GUESSING_WORDS, cell, guessing, mean_value, number, p_cell
-from fakegan.reports.render import Block, Figure, Gallery, Table, Text
+from fakegan.reports.render import Block, Figure, Gallery, Section, Table, Text
 from fakegan.runs.finished import Configuration, FinishedRun, shown_path
 from fakegan.runs.ledger import read_ledger
 from fakegan.system.places import install
@@ -34,6 +34,7 @@ COLUMNS = {  # measures of metrics.json that the report's tables show, in this o
     "eer": "EER",
     "ece": "ECE",
 }
+FIRST = ("auroc", "accuracy", "real_accuracy", "fake_accuracy")  # of these; the others are in a fold-out
 NO_PLOTS = f"Plots are left out: they need matplotlib, {install('plots')}."
 # Test accuracies that the study published, by the classifier's input, the fakes it learnt from, its network and depth.
 STUDY = {
@@ -55,20 +56,24 @@ def side_by_side(group: Group) -> list[Block]:
     faces = group.faces
     unseen = bool(group.unseen & {*faces.sources[faces.labels == 1].tolist()})
     published = {c.name: _published(c, unseen) for c in group.configurations}
-    rows = []
+    rows, more = [], []
     for c in group.configurations:
-        row = {"configuration": c.name, "seeds": str(len(c.runs))}
+        row, further = {"configuration": c.name, "seeds": str(len(c.runs))}, {"configuration": c.name}
         for name, column in COLUMNS.items():
-            row[column] = cell(of_seeds(c, name))
+            (row if name in FIRST else further)[column] = cell(of_seeds(c, name))
             if name == "accuracy" and any(published.values()):
                 row["the study's accuracy"] = published[c.name]
         rows.append(row)
+        more.append(further)
     counts = f"{(faces.labels == 0).sum()} real and {(faces.labels == 1).sum()} fake faces"
     words = (
         "One seed: the value and its 95% interval over faces. Several: mean ± sample standard deviation, and each "
         "seed's value. Real and fake accuracy stand apart, since one can be bought with the other."
     )
     blocks: list[Block] = [Text(words), Table(f"{counts}{group.where}: {group.scored}", rows)]
+    blocks.append(
+        Section("More measures", [Table(f"At strict thresholds, and calibration{group.where}", more)], folded=True)
+    )
     for c in group.configurations:
         if guessing(of_seeds(c, "auroc")) < 0:
             blocks.append(Text(f"{c.name}: {GUESSING_WORDS[-1]}.", warning=True))
@@ -86,8 +91,7 @@ def _published(configuration: Configuration, unseen: bool) -> str:
 
 def own_tasks(group: Group) -> list[Block]:
     """Real test faces against their own reconstructions, for configurations that learnt from these."""
-    shown = ("auroc", "accuracy", "real_accuracy", "fake_accuracy")
-    names, split = [(name, COLUMNS[name]) for name in shown], "test_reconstructed"
+    names, split = [(name, COLUMNS[name]) for name in FIRST], "test_reconstructed"
     rows = [
         {"configuration": c.name, **{column: cell(of_seeds(c, name, split)) for name, column in names}}
         for c in group.configurations
@@ -113,13 +117,15 @@ def by_source(group: Group) -> list[Block]:
             means = {s: mean_value(found[s]) for s in sorted(fakes)}
             worst = min(means, key=means.__getitem__)
             row = {"configuration": c.name}
-            row["mean over generators"] = cell([test["over_generators"][f"mean_{name}"] for test in tests])
-            row["worst generator"] = f"{worst}\n{cell(found[worst])}"
+            if len(fakes) > 1:
+                row["mean over generators"] = cell([test["over_generators"][f"mean_{name}"] for test in tests])
+                row["worst generator"] = f"{worst}\n{cell(found[worst])}"
             for s in sources:
                 kind = f"{'fake' if s in fakes else 'real'}{', unseen' if s in group.unseen else ''}"
                 row[f"{s} ({kind})"] = cell(found[s])
             rows.append(row)
-        blocks.append(Table(f"{title} by source", rows))
+        table = Table(f"{title} by source", rows)
+        blocks.append(table if name == "auroc" else Section(title, [table], folded=True))
     return blocks
 
 
@@ -145,18 +151,18 @@ def false_alarms(runs: Sequence[FinishedRun], called: Mapping[Path, str]) -> lis
 
 def seeds(group: Group) -> list[Block]:
     """Each seed's own numbers; nothing where every configuration has one seed."""
-    names = ("auroc", "accuracy", "real_accuracy", "fake_accuracy")
     rows = [
         {
             "configuration": c.name,
             "seed": str(run.settings.seed),
-            **{name: cell([run.metrics["test"][name]]) for name in names},
+            **{COLUMNS[name]: cell([run.metrics["test"][name]]) for name in FIRST},
         }
         for c in group.configurations
         if len(c.runs) > 1
         for run in c.runs
     ]
-    return [Table("Each seed, with its 95% interval over faces", rows)] if rows else []
+    table = Table("Each seed, with its 95% interval over faces", rows)
+    return [Section("Each seed", [table], folded=True)] if rows else []
 
 
 def curves(group: Group, name: str) -> list[Block]:
@@ -175,8 +181,36 @@ def curves(group: Group, name: str) -> list[Block]:
         caption = f"Test AUROC of each seed{group.where}; the bar is the mean."
         alt = f"AUROC by seed{group.where}"
         pictures.append(drawn(plots.seeds_plot(values), f"seeds{name}", alt, caption))
-    histograms = [_histogram(group, c, f"scores{name}_{i}") for i, c in enumerate(group.configurations)]
-    return [Gallery(pictures), Gallery(histograms)]
+    return [Gallery(pictures)]
+
+
+def distributions(found: Sequence[Configuration], number: int) -> list[Block]:
+    """Score histograms of whole configurations on common axes, and the ROC of each by generator."""
+    if not plots.available():
+        return []
+    pictures, rocs = [], []
+    step = len(plots.COLOURS)
+    for start in range(0, len(found), step):
+        alike = found[start : start + step]
+        plot = plots.score_histograms({c.name: _scored(c) for c in alike})
+        caption = "Scores of real faces, of fakes seen in training and of fakes never seen; all seeds together."
+        alt = f"Histograms of scores: {', '.join(c.name for c in alike)}"
+        pictures.append(drawn(plot, f"scores_{number}_{start}", alt, caption))
+    for i, c in enumerate(found):
+        run = c.runs[0]
+        f, threshold = run.scores, float(run.metrics["threshold"])
+        plot = plots.pictures(f.scores, f.labels, f.sources, threshold, learnt_from=run.learnt_from)["roc"]
+        caption = f"{c.name}: ROC by generator{f', seed {run.settings.seed}' if len(c.runs) > 1 else ''}."
+        rocs.append(drawn(plot, f"roc_sources_{number}_{i}", caption, caption))
+    return [Gallery(pictures), Section("ROC by generator", [Gallery(rocs)], folded=True)]
+
+
+def _scored(c: Configuration) -> plots.Distribution:
+    f, many = c.runs[0].scores, len(c.runs)
+    fake, known = f.labels == 1, np.isin(f.sources, sorted(c.runs[0].learnt_from))
+    kinds = {"real": ~fake, "fakes seen in training": fake & known, "fakes never seen": fake & ~known}
+    threshold = float(np.mean([run.metrics["threshold"] for run in c.runs]))
+    return scores(c).ravel(), {kind: np.tile(own, many) for kind, own in kinds.items() if own.any()}, threshold
 
 
 def _by_colour(found: Sequence[Configuration]) -> list[list[Configuration]]:
@@ -189,21 +223,6 @@ def _by_colour(found: Sequence[Configuration]) -> list[list[Configuration]]:
         classifier = c.settings.classifier.name if c.settings.pipeline.trains_classifier else ""
         by_classifier.setdefault(classifier, []).append(c)
     return [alike[i : i + step] for alike in by_classifier.values() for i in range(0, len(alike), step)]
-
-
-def _histogram(group: Group, configuration: Configuration, name: str) -> Figure:
-    found = scores(configuration)  # (S, N)
-    many = len(found)
-    figures = plots.pictures(
-        found.ravel(),
-        np.tile(group.faces.labels, many),
-        np.tile(group.faces.sources, many),
-        threshold=float(np.mean([run.metrics["threshold"] for run in configuration.runs])),
-        learnt_from=frozenset(group.faces.sources.tolist()) - group.unseen,
-    )
-    seeds = f", {many} seeds together, their mean threshold" if many > 1 else ""
-    caption = f"{configuration.name}{group.where}{seeds}."
-    return drawn(figures["score_histogram"], name, f"Scores of real and fake faces: {caption}", caption)
 
 
 def drawn(plot: Plot, name: str, alt: str, caption: str) -> Figure:
@@ -245,7 +264,7 @@ def pairs(group: Group, name: str) -> list[Block]:
         for c in sorted(group.comparisons, key=lambda c: (c.p_auroc_holm, -abs(c.auroc_difference["value"])))
     ]
     blocks.append(Table("Every pair, on exactly the same faces; the clearest differences first", rows, words=2))
-    return blocks
+    return [Section("Differences, intervals and p-values of every pair", blocks, folded=True)]
 
 
 def provenance(runs: Sequence[FinishedRun], called: dict[Path, str]) -> list[Block]:

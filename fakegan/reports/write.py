@@ -11,8 +11,9 @@ from pathlib import Path
 import fakegan
 from fakegan.errors import FakeganError
 from fakegan.reports import faces, held_out, reconstruction, robustness, tables
-from fakegan.reports.answers import answers
-from fakegan.reports.groups import Group, group_letter, grouped, of_seeds
+from fakegan.reports.answers import NOT_ASKED, answers
+from fakegan.reports.groups import Group, group_letter, grouped, of_seeds, one_by_one, together
+from fakegan.reports.headline import headline, overview
 from fakegan.reports.numbers import measured, over, p_words
 from fakegan.reports.render import Answer, Block, Items, Report, Section, Text, figures, to_html, to_markdown
 from fakegan.runs.finished import FinishedRun, shown_path
@@ -23,6 +24,7 @@ from fakegan.runs.settings import RunSettings
 from fakegan.system.columns import in_columns, width
 from fakegan.system.files import building_folder, csv_table, replacing
 
+MANY = 2  # groups of faces: of more, each is folded in its chapter
 LISTED = 10  # significant pairs on the terminal, at most
 _HOW_TO_READ = Path(__file__).with_name("how_to_read.txt")  # a paragraph a line
 
@@ -47,9 +49,9 @@ def write_report(runs: Sequence[FinishedRun], folder: Path) -> str:
     groups, autoencoders, designs = grouped(runs), reconstruction.autoencoders(runs), held_out.designs(runs)
     against = held_out.against_seen(designs)
     answered = [*held_out.answer(designs, against), *answers(groups, autoencoders)]
+    answered = [answer for answer in answered if answer.verdict != NOT_ASKED]
     chapters: list[tuple[str, list[Block]]] = [("Generators held out", held_out.chapter(designs, against))]
-    for i, group in enumerate(groups):
-        chapters += _of_group(group, group_letter(i).lower() if len(groups) > 1 else "")
+    chapters += _of_groups(groups)
     of_data, shortcuts = faces.data(runs)
     called = {run.folder: c.name for group in groups for c in group.configurations for run in c.runs}
     chapters += [
@@ -61,7 +63,15 @@ def write_report(runs: Sequence[FinishedRun], folder: Path) -> str:
         ("How to read it", [Items(_HOW_TO_READ.read_text(encoding="utf-8").splitlines())]),
     ]
     sections = [Section(title, blocks) for title, blocks in chapters if blocks]
-    report = Report("FakeGAN: real faces against fakes", _lead(runs, groups), answered, sections, shortcuts)
+    report = Report(
+        title="FakeGAN: real faces against fakes",
+        lead=_lead(runs, groups),
+        answers=answered,
+        sections=sections,
+        warnings=shortcuts,
+        headline=headline(groups, designs, against, answered),
+        overview=overview(groups, designs),
+    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -72,20 +82,27 @@ def write_report(runs: Sequence[FinishedRun], folder: Path) -> str:
     return _closing_words(others, designs, answered, folder / REPORT_FILE)
 
 
-def _of_group(
-    group: Group,
-    letter: str,  # of the group, for its pictures' names; empty where there is one group
-) -> list[tuple[str, list[Block]]]:
-    name = f"_{letter}" if letter else ""
-    chapters = [
-        ("Side by side", [*tables.side_by_side(group), *tables.own_tasks(group)]),
-        ("By source", tables.by_source(group)),
-        ("Curves and scores", tables.curves(group, name)),
-        ("Pairs", tables.pairs(group, name)),
-        ("Seeds", tables.seeds(group)),
-        ("Hardest mistakes", faces.mistakes(group, faces.opened(group.runs[0]), letter or "a")),
-    ]
-    return [(f"{title}{group.where}", blocks) for title, blocks in chapters]
+def _of_groups(groups: Sequence[Group]) -> list[tuple[str, list[Block]]]:
+    """A chapter for each subject; of several groups each has a part of it, folded where there are many."""
+    chapters: dict[str, list[Block]] = {}
+    for i, group in enumerate(groups):
+        letter = group_letter(i).lower() if len(groups) > 1 else ""  # for pictures' names
+        for title, blocks in _of_group(group, f"_{letter}" if letter else "", letter or "a").items():
+            part = Section(f"{group.called[:1].upper()}{group.called[1:]}", blocks, folded=len(groups) > MANY)
+            chapters.setdefault(title, []).extend([] if not blocks else [part] if letter else blocks)
+    for alike in together(groups):
+        chapters["Curves and scores"] += tables.distributions(one_by_one(alike), len(chapters["Curves and scores"]))
+    return list(chapters.items())
+
+
+def _of_group(group: Group, name: str, letter: str) -> dict[str, list[Block]]:
+    return {
+        "Side by side": [*tables.side_by_side(group), *tables.own_tasks(group), *tables.seeds(group)],
+        "By source": tables.by_source(group),
+        "Curves and scores": tables.curves(group, name),
+        "Pairs": tables.pairs(group, name),
+        "Hardest mistakes": faces.mistakes(group, faces.opened(group.runs[0]), letter),
+    }
 
 
 def _lead(runs: Sequence[FinishedRun], groups: Sequence[Group]) -> str:
@@ -101,7 +118,7 @@ def _lead(runs: Sequence[FinishedRun], groups: Sequence[Group]) -> str:
 
 def _write_files(folder: Path, groups: Sequence[Group], designs: Sequence[held_out.Design], report: Report) -> None:
     with building_folder(folder / PICTURES_FOLDER) as building:
-        for figure in figures(report.sections):
+        for figure in figures([*report.overview, *report.sections]):
             (building / f"{figure.name}.png").write_bytes(figure.png)
     comparison = {"groups": [tables.plain_numbers(group) for group in groups]}
     files = {"comparison.json": json.dumps(comparison, indent=2, allow_nan=False)}

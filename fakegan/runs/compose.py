@@ -120,12 +120,25 @@ def settings_of(
         overrides = hydra.overrides.task if hydra else []
     typed = _typed_keys(overrides)
     plain = typing.cast("Mapping[str, Any]", OmegaConf.to_container(cfg, resolve=True))
-    complete = check_keys(kind, plain, typed)
+    try:
+        complete = check_keys(kind, plain, typed)
+    except UnknownKeyError as error:
+        raise _of_experiment(error, typed, overrides) or error from None
     with _hinting(kind, plain):
         settings = from_mapping(kind, complete)
     if isinstance(settings, RunSettings):
         _check_following(settings, typed)
     return settings
+
+
+def _of_experiment(error: UnknownKeyError, typed: Sequence[str], overrides: Sequence[str]) -> UsageError | None:
+    """The error for a key that nobody typed: an experiment sets it for the choice that it makes itself."""
+    group, asked = error.key.partition(".")[0], [override.lstrip("+") for override in reversed(overrides)]
+    experiment = next((word for word in asked if word.startswith("experiment=")), None)
+    choice = next((word for word in asked if word.startswith(f"{group}=")), None)
+    if experiment is None or choice is None or error.key in typed:
+        return None
+    return UsageError(f"{choice} has no {error.key}, which +{experiment} sets: leave {choice} out, or the experiment")
 
 
 def _refuse_unknown_keys(kind: type, plain: Mapping[str, Any]) -> None:

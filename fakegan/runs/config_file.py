@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from fakegan.config.building import with_own_defaults
 from fakegan.config.typed import from_mapping, to_mapping
-from fakegan.data.store import stored_fingerprint, stored_size
+from fakegan.data.store import stored_fingerprint, stored_geometry
 from fakegan.errors import FakeganError, UntrustedError, UsageError, one_line
 from fakegan.runs.began import fingerprint_at_start, refuse_other_size
 from fakegan.runs.folder import CONFIG_FILE, METRICS_FILE
@@ -183,7 +183,7 @@ def _check_places(
         if found is None:
             raise UsageError(f"data.root={root} is no face store: name the folder that the run's store is in now")
         if wanted and found != wanted:
-            refuse_other_size(f"data.root={root}", stored_size(root), run_dir)
+            refuse_other_size(f"data.root={root}", stored_geometry(root).size, run_dir)
             raise FakeganError(f"data.root={root} holds other faces than {run_dir} began with: start a new run")
     if "model.checkpoint" in given and checkpoint is not None and not checkpoint.exists():
         raise UsageError(f"model.checkpoint={checkpoint} does not exist: name a run or an autoencoder.pt")

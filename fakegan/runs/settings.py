@@ -17,8 +17,9 @@ from fakegan.config.building import TARGET, Node, completed
 from fakegan.config.trust import NET_SOURCES, packages_to_resume, packages_to_trust, trust_names
 from fakegan.config.typed import REST, to_mapping
 from fakegan.data.faces import DataSettings
+from fakegan.data.images import Geometry
 from fakegan.data.splits import AUTOENCODER, CLASSIFIER, Needs, seeds
-from fakegan.data.store import stored_fingerprint, stored_size
+from fakegan.data.store import stored_fingerprint, stored_geometry
 from fakegan.errors import UsageError
 from fakegan.labels import FAKE, REAL
 from fakegan.runs.began import fingerprint_at_start
@@ -285,9 +286,14 @@ class RunSettings:
         return packages_to_trust({"nets": nets, "pipeline": {"view": self.pipeline.view}}, NET_SOURCES)
 
     @property
+    def geometry(self) -> Geometry:
+        """How the faces were prepared, as the store says; a FakeganError where there is no store."""
+        return Geometry(self.data.demo_size) if self.data.root is None else stored_geometry(self.data.root)
+
+    @property
     def face_size(self) -> int:
-        """Pixels a side of the faces, as the store says; a FakeganError where there is no store."""
-        return self.data.demo_size if self.data.root is None else stored_size(self.data.root)
+        """Pixels a side of the faces; raises as `geometry`."""
+        return self.geometry.size
 
     def batch_sizes(self) -> list[tuple[str, int]]:
         """Key and size of each network's training batch, in the order of the stages."""

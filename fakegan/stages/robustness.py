@@ -74,8 +74,8 @@ def degraded(
     return np.stack([face.pixels for _, face in read_given(every, geometry) if isinstance(face, Face)])
 
 
-def robust(detector: Detector, subjects: Sequence[Subject], scored: ScoredFaces, folder: Path) -> Robustness:
-    """Write robustness.json into a folder: measures of all faces, or those of seen and of unseen generators."""
+def robust(detector: Detector, subjects: Sequence[Subject], scored: ScoredFaces) -> dict[str, Any]:
+    """The content of robustness.json: measures of all faces, or those of seen and of unseen generators."""
     faces, scores = scored.faces, degraded_scores(detector, subjects)
     parts = seen_and_unseen(faces.labels, faces.sources, scored.learnt_from)
     found = {}
@@ -83,9 +83,12 @@ def robust(detector: Detector, subjects: Sequence[Subject], scored: ScoredFaces,
         own = faces.kept(among)
         given = (own.scores, scores[:, among], SETTINGS, own.labels, own.groups, scored.threshold)
         found[name] = {"generators": np.unique(own.sources[own.labels == 1]).tolist(), **robustness(*given)}
-    originals = any(isinstance(pictures, Originals) for pictures, _ in subjects)
-    content = {"originals": originals, "parts": found}
-    write_metrics(folder / ROBUSTNESS_FILE, content)
+    return {"originals": any(isinstance(pictures, Originals) for pictures, _ in subjects), "parts": found}
+
+
+def write_robustness(folder: Path, content: Mapping[str, Any]) -> Robustness:
+    """Write robustness.json into a folder."""
+    write_metrics(folder / ROBUSTNESS_FILE, dict(content))
     return from_mapping(Robustness, content)
 
 

@@ -27,7 +27,7 @@ from fakegan.runs.settings import RunSettings
 from fakegan.stages.examples import RECONSTRUCTED
 from fakegan.stages.reconstruct import LiveReconstructions
 from fakegan.stages.robustness import figures as robustness_figures
-from fakegan.stages.robustness import robust, subject
+from fakegan.stages.robustness import robust, subject, write_robustness
 from fakegan.stages.scoring import ScoredFaces, chosen, detector_values, score, score_examples, score_reconstructed
 from fakegan.stages.stage import Run, Stage
 from fakegan.stages.train_autoencoder import autoencoder_metrics
@@ -99,7 +99,8 @@ def _degraded(run: Run, detector: Detector, tested: ScoredFaces) -> Robustness |
     """robustness.json; None, and a warning, where original pictures have gone since the run began: it still ends."""
     originals = run.settings.test.originals
     try:
-        return robust(detector, [subject(run.faces.store, run.faces.splits.test, originals)], tested, run.folder)
+        found = robust(detector, [subject(run.faces.store, run.faces.splits.test, originals)], tested)
+        return write_robustness(run.folder, found)
     except FakeganError as error:
         if not originals:
             raise

@@ -15,6 +15,8 @@ from fakegan.checks import SIZES
 from fakegan.config.building import Node, untrained
 from fakegan.config.trust import refuse_untrusted
 from fakegan.data.faces import Faces
+from fakegan.data.images import Geometry
+from fakegan.data.store import is_geometry
 from fakegan.errors import FakeganError, UsageError
 from fakegan.judge import is_among, sha256_bytes
 from fakegan.runs.artifacts import earlier_run, names_digest, obtain
@@ -91,9 +93,8 @@ def _fit(run: Run, building: Path) -> dict[str, Any]:
         "metrics": load_checkpoint(best)["metrics"],
         "learnt": torch.from_numpy(sha256_bytes(store.sha256[splits.autoencoder_train])),
         "selected_on": torch.from_numpy(sha256_bytes(store.sha256[splits.autoencoder_val])),
+        "geometry": store.geometry.values(),
     }
-    if (size := store.geometry.size) != SIZES[0]:
-        content["size"] = size
     ranks.on_rank_zero(lambda: save_checkpoint(content, building / AUTOENCODER_FILE))
     return {"trained_by": run.folder.name}
 
@@ -102,7 +103,7 @@ def named_autoencoder(path: Path, settings: RunSettings) -> Path:
     """The file that `model.checkpoint` names.
 
     Raises:
-        UsageError: none there, no autoencoder, of faces of another size, or of another net than the config's.
+        UsageError: none there, no autoencoder, of faces prepared otherwise, or of another net than the config's.
     """
     candidates = (path, path / AUTOENCODER_FILE, path / AUTOENCODER_FOLDER / AUTOENCODER_FILE)
     file = next((p for p in candidates if p.is_file()), None)
@@ -110,15 +111,16 @@ def named_autoencoder(path: Path, settings: RunSettings) -> Path:
         wrong = f"holds no {AUTOENCODER_FILE}" if path.exists() else "does not exist"
         raise UsageError(f"model.checkpoint={path} {wrong}: name an {AUTOENCODER_FILE} or a run that holds one")
     content = load_checkpoint(file)
-    found, learnt, size = content.get("net"), content.get("size", SIZES[0]), settings.face_size
+    found, here = content.get("net"), settings.geometry
     if not isinstance(found, dict):
         raise UsageError(f"model.checkpoint={path} is no autoencoder: name the {AUTOENCODER_FILE} of a run")
     with misfits_as_errors(file):
         refuse_untrusted(found, "net", settings.trusted)
-    if learnt != size:
+        learnt = _geometry_of(content, here)
+    if learnt.shape() != here.shape():
         raise UsageError(
-            f"model.checkpoint={path} learnt from faces of {learnt!a:.20}x{learnt!a:.20} pixels, but the store's have "
-            f"{size}x{size}: prepare the store again with --size {learnt!a:.20}, or train an autoencoder on it"
+            f"model.checkpoint={path} learnt from faces prepared with {learnt.options()}, but those of the store were "
+            f"prepared with {here.options()}: prepare it again as the former, or train an autoencoder on it"
         )
     wanted = untrained(_fitted(settings)["net"])
     for key in dict.fromkeys([*found, *wanted]):
@@ -129,6 +131,17 @@ def named_autoencoder(path: Path, settings: RunSettings) -> Path:
             )
     autoencoder_metrics(file)
     return file
+
+
+def _geometry_of(content: dict[str, Any], here: Geometry) -> Geometry:
+    """How the faces of an autoencoder's file were prepared; older files know the size at most.
+
+    Raises a ValueError for what is no geometry.
+    """
+    older = {**Geometry(crop=here.crop).values(), "size": content.get("size", SIZES[0])}
+    if not is_geometry(found := content.get("geometry", older)):
+        raise ValueError("its geometry is not one of this version")
+    return Geometry.of(found)
 
 
 def _fitted(settings: RunSettings) -> Node:

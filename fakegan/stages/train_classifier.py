@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import torch
 
-from fakegan.config.building import TARGET, named, untrained
+from fakegan.config.building import TARGET, named, takes, untrained
 from fakegan.data.arrays import Rows, at_once
 from fakegan.data.batches import FaceBatches, StoreOrder, on_device
 from fakegan.data.familiarity import Familiarity
@@ -58,6 +58,8 @@ def _fit(run: Run, view: View) -> NetSpec:
     )
     file = settings.classifier.weights_file
     begins = "" if file is None else f", from the weights of {file}"
+    if file is not None and takes(settings.classifier.node["net"], "pretrained"):
+        begins += ", but for its last layer"
     log.info("classifier: training %s on %d faces%s", settings.classifier.name, len(examples.train), begins)
     stage, stops_early = run.folder / CLASSIFIER_FOLDER, not settings.classifier.adversarial
     best = fit(

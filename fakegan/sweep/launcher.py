@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from fakegan.config.overrides import from_hydra
-from fakegan.errors import AlreadyReportedError, FakeganError, UsageError
+from fakegan.errors import AlreadyReportedError, FakeganError, UnknownSourceError, UsageError
 from fakegan.runs.compose import explain
 from fakegan.runs.ledger import COMMAND_VARIABLE
 from fakegan.runs.trainer_settings import TrainerSettings
@@ -33,7 +33,7 @@ from fakegan.sweep.search import is_search
 from fakegan.sweep.table import Row, objective_of, read_rows
 from fakegan.system.processes import resume_command, threads_of_one
 from fakegan.system.ranks import without_ranks
-from fakegan.system.shell import local_path
+from fakegan.system.shell import as_override, command, local_path
 
 
 class FailedReturn(JobReturn):
@@ -78,7 +78,8 @@ class ProcessLauncher(Launcher):
         """Run jobs and wait for them; Hydra's sweepers call it once, others several times.
 
         Raises:
-            UsageError: no job can be what it is asked to be, or there are too few GPUs for them side by side.
+            UsageError: no job can be what it is asked to be, a job names a source that the store does not hold, or
+                there are too few GPUs for them side by side.
             KeyboardInterrupt, SystemExit: it was asked to stop.
         """
         first = not self.overrides
@@ -130,6 +131,8 @@ class ProcessLauncher(Launcher):
                 row["seconds"] = before.seconds if before else None
                 row["objective"] = objective_of(place.folder)
                 row["state"] = "waiting" if row["objective"] is None else "finished"
+        except UnknownSourceError:  # a typing error, most likely: it costs no training of the other jobs
+            raise
         except (FakeganError, HydraException, OmegaConfBaseException) as error:
             reason = str(error) if isinstance(error, FakeganError) else explain(error)
             row |= {"state": "failed", "reason": reason}
@@ -148,6 +151,11 @@ class ProcessLauncher(Launcher):
         if (finished or resumed) and not is_search(self.folder):  # which counts its trials
             self.progress.note(f"jobs finished before: {finished}; begun before and resumed now: {resumed}")
         for row in rows:
+            if row.job in self.planned and self.planned[row.job].untested:
+                later = command("evaluate.py", as_override("run", self.folder / row.folder), "robustness=true")
+                self.progress.note(
+                    f"job {row.job}: {row.folder} was begun without test.robustness=true; later: {later}"
+                )
             if row.repeats:
                 same = row.words == self.progress.rows[self.planned[row.job].place.owner].words
                 why = "" if same else ": what is swept has no effect on it"

@@ -100,6 +100,11 @@ def _take_sources(config: DictConfig) -> None:
 
     def expand(key: str, values: str) -> str:
         """The values of a key, or a whole override."""
+        if "each(fake)" in values and OmegaConf.select(config, "pipeline.fakes") == "reconstructed":
+            raise UsageError(
+                f"pipeline={config.pipeline.name} learns from no generator: runs that hold each out would be all "
+                "alike; choose another pipeline, or one run that is no sweep"
+            )
         roles = ("autoencoder_sources", "unseen") if "learn_from" in key else ("autoencoder_sources",)
         return with_each_source(values, *data, taken=[name for role in roles for name in split.get(role) or ()])
 

@@ -90,6 +90,7 @@ class Planned:
     settings: RunSettings  # of that
     place: Place
     gpus: int  # that it needs for itself
+    untested: bool  # it asks for a test of robustness, and the run that its place has does not
 
     def prepare(self) -> None:
         """Write its config.yaml; where it has begun, only where the sweep finds its store now."""
@@ -113,6 +114,7 @@ class Planner:
         self.sweep = sweep
         self.gpus_of = gpus_of
         self.folders = Folders(Path(sweep.hydra.sweep.dir).absolute(), begun)
+        self.tests = {folder: settings.test.robustness for folder, settings in begun.items()}
         self.checked: set[Hashable] = set()  # faces, and how jobs divide them
 
     def plan(self, number: int, overrides: Sequence[str]) -> Planned:
@@ -138,7 +140,8 @@ class Planner:
             place = self.folders.place(number, identity, lambda n: _folder_name(cfg, n))
         OmegaConf.update(own, "paths.run_dir", str(place.folder))
         settings = replace(settings, paths=replace(settings.paths, run_dir=place.folder))
-        return Planned(own, settings, place, gpus)
+        tested = self.tests.setdefault(place.folder, settings.test.robustness)
+        return Planned(own, settings, place, gpus, settings.test.robustness and not tested)
 
     def _check_faces(self, settings: RunSettings) -> None:
         """Divide a job's faces as it will itself. Raises a FakeganError where there are none, or a split is empty."""

@@ -104,10 +104,15 @@ class Best(ModelCheckpoint):
         super().__init__(folder / CHECKPOINTS, "best", monitor, mode=mode, enable_version_counter=False)
 
     def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
-        """Where a metric is perfect early, later epochs still learn: Lightning would keep the first."""
+        """Where a metric is perfect early, later epochs still learn: Lightning would keep the first.
+
+        Rank 0 decides: where ranks differ in a last digit, some would save and wait for the others.
+        """
         best = self.best_k_models.get(self.kth_best_model_path)
-        tied = current is not None and best is not None and bool(current == best)
-        return tied or super().check_monitor_top_k(trainer, current)
+        if current is None or best is None:
+            return super().check_monitor_top_k(trainer, current)
+        no_worse = current >= best if self.mode == "max" else current <= best
+        return ranks.on_rank_zero(lambda: bool(no_worse))
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the metrics to every checkpoint of a fit, as plain numbers; the learning rate is no metric."""

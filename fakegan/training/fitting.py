@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -20,7 +20,7 @@ from pytorch_lightning.utilities.model_summary.model_summary import ModelSummary
 
 from fakegan.errors import FakeganError, UsageError, one_line
 from fakegan.runs.checkpoints import load_checkpoint
-from fakegan.runs.folder import BEST, CHECKPOINTS, FINISHED, LAST
+from fakegan.runs.folder import AUTOENCODER_FOLDER, BEST, CHECKPOINTS, FINISHED, LAST
 from fakegan.runs.settings import RunSettings, StageBudget
 from fakegan.system import ranks
 from fakegan.system.files import replacing, why_not_writable
@@ -53,7 +53,7 @@ def fit(
     Raises:
         KeyboardInterrupt, SystemExit: a signal asked to stop; the fit has been saved, unless it came before the
             first step, or Ctrl-C came twice.
-        FakeganError: the last checkpoint is of another network.
+        FakeganError: the last checkpoint is of another network, or a step needs more memory than there is.
         UsageError: an argument of the trainer does not fit these data.
     """
     checkpoints, finished = folder / CHECKPOINTS, folder / FINISHED
@@ -74,7 +74,8 @@ def fit(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on workers and log intervals does not fit memory maps
         try:
-            trainer.fit(module, datamodule=data, ckpt_path=_checked(last, module) if saved else None)
+            with _out_of_memory_as_error(folder.name, settings):
+                trainer.fit(module, datamodule=data, ckpt_path=_checked(last, module) if saved else None)
         except MisconfigurationException as error:  # Lightning notices only now, of the user's own module or data
             raise UsageError(f"trainer: {one_line(error, None)}") from error
         except Stopped as stopped:
@@ -89,6 +90,20 @@ def fit(
     ranks.on_rank_zero(finished.touch)
     stop.follow(ranks.largest(stop.noted))  # a signal came in the last epoch
     return checkpoints / BEST
+
+
+@contextlib.contextmanager
+def _out_of_memory_as_error(stage: str, settings: RunSettings) -> Iterator[None]:
+    """Within, an error of torch about too little memory becomes a FakeganError that names the batch size to lower."""
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; MPS and the CPU raise it plainly
+        if not any(words in str(error) for words in ("out of memory", "can't allocate memory")):
+            raise
+        key, size = settings.batch_sizes()[0 if stage == AUTOENCODER_FOLDER else -1]
+        raise FakeganError(
+            f"{stage}: a step of {key}={size} faces needs more memory than there is: lower it"
+        ) from error
 
 
 def trainer_for(

@@ -112,8 +112,9 @@ class ByTurns(EpochModule):
         optimizer.zero_grad()
         self.manual_backward(loss)
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        if resting is not None and scaler is None and inner.defaults.get("fused"):
-            # A fused optimizer leaves weights and moments alone where found_inf is 1; decided on the device.
+        if resting is not None and scaler is None and inner.defaults.get("fused") and loss.device.type != "mps":
+            # A fused optimizer leaves weights and moments alone where found_inf is 1; decided on the device. On MPS
+            # it did not look at found_inf before the middle of 2026.
             inner.found_inf = resting.float()  # type: ignore[attr-defined]
         elif resting is not None and bool(resting):
             return

@@ -141,7 +141,9 @@ def _try_net(net: nn.Module, batch: Tensor, at: str, shape: tuple[int, ...], wha
     """What a network makes of a batch in eval mode; it must have weights that learn."""
     training = net.training
     with torch.no_grad():
-        made = _tried(lambda: net.eval()(batch), at, shape, what, _about_size(batch.shape[-1]))
+        resizes = "; some networks take pictures of one size alone: try classifier.net.input_size=224"
+        advice = resizes if hasattr(net, "input_size") else _about_size(batch.shape[-1])
+        made = _tried(lambda: net.eval()(batch), at, shape, what, advice)
     net.train(training)
     if not any(weights.requires_grad for weights in net.parameters()):
         raise UsageError(f"{at} has no weights that learn")

@@ -1,0 +1,192 @@
+"use strict";
+// The page: files go to POST predict a few at a time; every text of a file or the server is set as text, never as markup.
+const COLUMNS = ["file", "score", "call", "verdict", "warning", "error"];  // of the CSV, as those of fakegan.predict
+const AT_ONCE = 2, GROUP = 4;  // requests under way, pictures of each
+const $ = id => document.getElementById(id);
+let model = null, token = "", waiting = [], results = [], running = 0, total = 0, sorted = {by: "", down: false};
+try { token = sessionStorage.getItem("token") || ""; } catch { /* the browser keeps nothing */ }
+
+function el(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+async function call(path, options = {}) {
+  for (;;) {
+    const answer = await fetch(path, {...options, headers: token ? {Authorization: `Bearer ${token}`} : {}});
+    if (answer.status === 401) ask();
+    if (answer.status !== 503) return answer;
+    await new Promise(done => setTimeout(done, 1000 * (Number(answer.headers.get("Retry-After")) || 1)));
+  }
+}
+
+function ask() {
+  $("ask").hidden = false; $("drop").hidden = true; $("token").focus();
+  $("status").textContent = token ? "That is not the token of this page." : "";
+}
+
+async function begin() {
+  const answer = await call("model").catch(() => null);
+  if (!answer?.ok) { if (answer?.status !== 401) $("status").textContent = "The server does not answer: start it again."; return; }
+  model = await answer.json();
+  $("ask").hidden = true; $("drop").hidden = false; $("status").textContent = "";
+  const [low, high] = model.band;
+  $("about").textContent = `By ${model.name}. Called fake from P(fake) ${model.threshold.toFixed(3)}` +
+    (low < high ? ` (dashed), unsure from ${low.toFixed(3)} to ${high.toFixed(3)} (grey).` : " (dashed).");
+}
+
+function add(files) {
+  if (!model || !files.length) return;
+  for (const {file, name} of files) waiting.push({file, name});
+  total += files.length;
+  $("results").hidden = false;
+  progress(); pump();
+}
+
+function pump() {
+  while (running < AT_ONCE && waiting.length) {
+    const group = [], most = model.limits.mib * 2 ** 20 - 2 ** 16;  // room for what stands between the files
+    let bytes = 0;
+    while (waiting.length && group.length < Math.min(GROUP, model.limits.files)) {
+      const next = waiting[0];
+      if (next.file.size > most) { show({file: next.name, error: `more than ${model.limits.mib} MiB`}); waiting.shift(); continue; }
+      if ((bytes += next.file.size) > most) break;
+      group.push(waiting.shift());
+    }
+    if (group.length) { running += 1; send(group).finally(() => { running -= 1; pump(); }); }
+  }
+}
+
+async function send(group) {
+  const form = new FormData();
+  for (const {file, name} of group) form.append("files", file, name);
+  let rows, error;
+  try {
+    const answer = await call("predict?pictures=true", {method: "POST", body: form});
+    const said = await answer.json();
+    if (answer.ok) rows = said; else error = said.detail;
+  } catch { error = "not sent: the server does not answer, or the file has changed"; }
+  group.forEach(({file, name}, i) => show({...(rows ? rows[i] : {error}), file: name}, file));
+}
+
+function show(row, source) {
+  row = {score: null, call: "", verdict: "", warning: "", pictures: {}, ...row, source};
+  row.element = tableRow(row);
+  results.push(row);
+  $("rows").append(row.element);
+  if (sorted.by) order();
+  progress();
+}
+
+function progress() {
+  const left = total - results.length, bad = results.filter(row => row.error).length;
+  $("progress").max = total || 1; $("progress").value = results.length; $("progress").hidden = !left;
+  $("status").textContent = total ? `${results.length} of ${total} pictures done${bad ? `, ${bad} could not be judged` : ""}.` : "";
+}
+
+function cell(kind, ...children) {
+  const made = el("td", {className: kind}, ...children);
+  made.setAttribute("role", "cell");
+  return made;
+}
+
+function tableRow(row) {
+  const verdict = row.error ? "error" : row.verdict, {face, ...others} = row.pictures;
+  const notes = [row.error, row.warning].filter(Boolean).map(text => el("p", {textContent: text}));
+  if (Object.keys(others).length) {
+    const figures = Object.entries(others).map(([name, src]) =>
+      el("figure", {}, el("img", {src, alt: `${name} of ${row.file}`}), el("figcaption", {textContent: name})));
+    notes.push(el("details", {}, el("summary", {textContent: "Reconstruction and residual"}), ...figures));
+  }
+  if (face) notes.push(el("button", {textContent: "Why?", ariaLabel: `Why? Where the score of ${row.file} comes from`, onclick: explain(row)}));
+  const made = el("tr", {className: verdict},
+    cell("picture", ...(face ? [el("img", {src: face, alt: ""})] : []), el("span", {textContent: row.file})),
+    cell("verdict", el("b", {textContent: row.error ? "not judged" : verdict})),
+    cell("score", ...(row.error ? [] : bar(row))), cell("notes", ...notes));
+  made.setAttribute("role", "row");
+  return made;
+}
+
+const explain = row => async ({target}) => {
+  target.disabled = true;
+  const form = new FormData(), said = el("p", {textContent: "Blurring each part of the face in turn ..."});
+  form.append("files", row.source, row.file);
+  said.setAttribute("role", "status");
+  target.after(said);
+  try {
+    const answer = await call("explain", {method: "POST", body: form});
+    if (!answer.ok) throw new Error((await answer.json()).detail);
+    const full = answer.headers.get("Full-Colour"), src = URL.createObjectURL(await answer.blob());
+    said.textContent = `Orange places speak for fake, blue ones for real; full colour is ${full} in log odds.`;
+    said.before(el("img", {src, alt: `where the score of ${row.file} comes from`}));
+    target.remove();
+  } catch (error) { said.textContent = `No answer: ${error.message}`; target.disabled = false; }
+};
+
+function bar({score, call}) {
+  const made = el("div", {className: "bar"}, ...["band", "threshold", "mark"].map(name => el("i", {className: name})));
+  const [low, high] = model.band, values = {score, low, high, threshold: model.threshold};
+  for (const [name, value] of Object.entries(values)) made.style.setProperty(`--${name}`, value);
+  made.setAttribute("role", "img");
+  made.setAttribute("aria-label", `${score.toFixed(3)} of 1; the threshold is ${model.threshold.toFixed(3)}`);
+  return [el("span", {textContent: score.toFixed(3)}), made, el("span", {className: "soft", textContent: `called ${call}`})];
+}
+
+function order() {
+  const {by, down} = sorted, key = row => row[by] ?? -1;
+  results.sort((a, b) => (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0) * (down ? -1 : 1));
+  $("rows").append(...results.map(row => row.element));
+}
+
+function csv() {
+  const quoted = value => /[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value;
+  const lines = [COLUMNS, ...results.map(row => COLUMNS.map(name => String(row[name] ?? "")))];
+  const url = URL.createObjectURL(new Blob([lines.map(line => line.map(quoted).join(",") + "\n").join("")], {type: "text/csv"}));
+  el("a", {href: url, download: "verdicts.csv"}).click();
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
+}
+
+async function* below(entry) {  // the files of what was dropped, folders searched through
+  if (entry.isFile) { yield {file: await new Promise((...done) => entry.file(...done)), name: entry.fullPath.slice(1)}; return; }
+  const reader = entry.createReader();
+  for (let part; (part = await new Promise((...done) => reader.readEntries(...done))).length;)
+    for (const inner of part) yield* below(inner);
+}
+
+async function dropped(data) {
+  const entries = [...data.items].map(item => item.webkitGetAsEntry?.()).filter(Boolean), found = [];
+  if (!entries.length) return chosen(data.files);
+  for (const entry of entries) for await (const file of below(entry)) found.push(file);
+  add(found);
+}
+
+const chosen = files => add([...files].map(file => ({file, name: file.webkitRelativePath || file.name})));
+
+for (const id of ["files", "folder"]) $(id).addEventListener("change", event => { chosen(event.target.files); event.target.value = ""; });
+document.addEventListener("paste", event => { if (event.clipboardData.files.length) chosen(event.clipboardData.files); });
+document.addEventListener("dragover", event => { event.preventDefault(); $("drop").classList.add("over"); });
+document.addEventListener("dragleave", () => $("drop").classList.remove("over"));
+document.addEventListener("drop", event => { event.preventDefault(); $("drop").classList.remove("over"); dropped(event.dataTransfer); });
+$("csv").addEventListener("click", csv);
+$("clear").addEventListener("click", () => {
+  total -= results.length; results = []; $("rows").replaceChildren(); $("results").hidden = !total; progress(); $("files").focus();
+});
+for (const button of document.querySelectorAll("[data-by]")) button.addEventListener("click", () => {
+  sorted = {by: button.dataset.by, down: sorted.by === button.dataset.by && !sorted.down};
+  for (const head of document.querySelectorAll(".sort")) head.removeAttribute("aria-sort");
+  button.parentElement.setAttribute("aria-sort", sorted.down ? "descending" : "ascending");
+  order();
+});
+$("ask").addEventListener("submit", event => {
+  event.preventDefault(); token = $("token").value;
+  try { sessionStorage.setItem("token", token); } catch { /* it is asked for again */ }
+  begin();
+});
+$("here").textContent = new URL(".", location).href;
+$("api").addEventListener("toggle", async () => {
+  const {paths} = await (await call("openapi.json")).json();
+  $("paths").replaceChildren(...Object.entries(paths).flatMap(([path, methods]) => Object.entries(methods).flatMap(
+    ([method, {description}]) => [el("dt", {textContent: `${method.toUpperCase()} ${path}`}), el("dd", {textContent: description})])));
+}, {once: true});
+begin();

@@ -1,0 +1,88 @@
+"""Uploads to verdicts: threads that read pictures, and the one thread that computes with the networks."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from fakegan.data.build import Outcome
+from fakegan.data.images import Face, ImageError, Pixels, read_face
+from fakegan.data.sheets import over, png, residual_picture
+from fakegan.errors import UsageError
+from fakegan.evaluation.verdicts import Row
+from fakegan.grid import explanation
+from fakegan.judge import Judge
+from fakegan.system.processes import cores
+
+Upload = tuple[str, bytes]  # the client's name of a picture, and its file's content
+
+
+@dataclass(frozen=True)
+class Answer(Row):
+    """A row of `predict`, and pictures where they are asked for."""
+
+    pictures: dict[str, str] = field(default_factory=dict)  # face, reconstruction, residual: PNG as data: URLs
+
+
+class Worker:
+    """Answers requests at the same time. A request waits for one of its pictures at a time, so that none has to wait
+    for all of another's."""
+
+    def __init__(self, detector: Judge) -> None:
+        self.detector = detector
+        self._readers = ThreadPoolExecutor(cores(), "reader")
+        self._net = ThreadPoolExecutor(1, "net")
+
+    async def predict(self, uploads: Sequence[Upload], pictures: bool) -> list[Answer]:
+        """A row for each picture, in order: the same that `fakegan.predict` gives the same files."""
+        loop, outcomes = asyncio.get_running_loop(), []
+        for name, content in uploads:
+            outcomes.append((name, await loop.run_in_executor(self._readers, self._read, content)))
+        return await loop.run_in_executor(self._net, self._judged, outcomes, pictures)
+
+    async def explain(self, content: bytes) -> tuple[bytes, float]:
+        """A PNG of the face under the map of its explanation, and the largest value in it, in log odds.
+
+        Raises:
+            UsageError: the picture cannot be read.
+        """
+        loop = asyncio.get_running_loop()
+        face = await loop.run_in_executor(self._readers, self._read, content)
+        if isinstance(face, str):
+            raise UsageError(face)
+        found = await loop.run_in_executor(self._net, explanation, self.detector, face.pixels)
+        return png(over(face.pixels, found)), float(abs(found).max())
+
+    def _read(self, content: bytes) -> Outcome:
+        try:
+            return read_face(content, self.detector.geometry)
+        except ImageError as error:
+            return str(error)
+
+    def _judged(self, outcomes: Sequence[tuple[str, Outcome]], pictures: bool) -> list[Answer]:
+        judged = list(self.detector.rows(outcomes))
+        shown = iter(self._pictures([face for face, _ in judged if isinstance(face, Face)]) if pictures else [])
+        return [
+            Answer(**asdict(row), pictures=next(shown) if pictures and isinstance(face, Face) else {})
+            for face, row in judged
+        ]
+
+    def _pictures(self, faces: Sequence[Face]) -> list[dict[str, str]]:
+        """Of each face: the square that is judged, and what the autoencoder makes of it, if there is one."""
+        if not faces:
+            return []
+        shown = {"face": np.stack([face.pixels for face in faces])}
+        if (copies := self.detector.reconstructions(shown["face"])) is not None:
+            residuals = [residual_picture(*pair) for pair in zip(shown["face"], copies, strict=True)]
+            shown |= {"reconstruction": copies, "residual": np.stack(residuals)}
+        urls = {name: [_url(pixels) for pixels in rows] for name, rows in shown.items()}
+        return [dict(zip(urls, row, strict=True)) for row in zip(*urls.values(), strict=True)]
+
+
+def _url(pixels: Pixels) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png(pixels)).decode()}"

@@ -1,0 +1,197 @@
+"""A device beside the CPU: the same numbers, within a stated tolerance. On the CPU these tests show that they work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from fakegan.data.pixels import to_uint8, to_unit
+from fakegan.data.store import FaceStore
+from fakegan.detector import reconstruct
+from fakegan.nets.alexnet import AlexNet
+from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
+from fakegan.nets.dcgan import DCGANDiscriminator
+from fakegan.nets.simple_cnn import SimpleCNN
+from fakegan.system.devices import float32_convolutions
+from fakegan.training.modules import EpochMeans
+from fakegan.training.pool import ReconstructionPool
+from tests.helpers import autoencoder, faces_of_five_steps, fit
+from tests.pictures import detector
+
+_NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+ON_DEVICES = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, _NO_GPU])])
+pytestmark = ON_DEVICES
+
+
+def _pixels(count: int = 8) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8))
+
+
+def _width(device: str) -> int:
+    return 64 if device == "cuda" else 4
+
+
+def _apart(ours: Tensor, theirs: Tensor) -> float:
+    """The largest difference, as a share of the largest value."""
+    ours, theirs = ours.detach().cpu().double(), theirs.detach().cpu().double()
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+def test_a_fused_optimizer_rests_where_found_inf_is_1(device: str) -> None:
+    for found_inf in (1.0, 0.0):
+        weight = nn.Parameter(torch.ones(33, device=device))
+        optimizer = Adam([weight], lr=0.1, fused=True)
+        weight.grad = torch.full_like(weight, 0.5)
+        optimizer.found_inf = torch.tensor(found_inf, device=device)
+        optimizer.step()
+        assert bool((weight != 1).any()) == (found_inf == 0)
+
+
+def test_the_pool_shows_the_same_faces(device: str) -> None:
+    one, other = ReconstructionPool(50), ReconstructionPool(50).to(device)
+    for step in range(12):
+        new = torch.rand(16, 3, 64, 64)
+        torch.manual_seed(step)
+        shown = one(new)
+        torch.manual_seed(step)
+        assert torch.equal(other(new.to(device)).cpu(), shown)
+
+
+def test_pixels_survive_the_way_to_floats_and_back(device: str) -> None:
+    assert torch.equal(to_uint8(to_unit(_pixels().to(device))).cpu(), _pixels())
+
+
+def test_convolutions_of_scores_have_all_digits_of_float32(device: str) -> None:
+    x, weight = torch.randn(8, 64, 16, 16), torch.randn(64, 64, 3, 3) / 24
+    exact = F.conv2d(x.double(), weight.double(), padding=1)
+    with float32_convolutions():
+        assert _apart(F.conv2d(x.to(device), weight.to(device), padding=1), exact) < 5e-6
+
+
+NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+    "AutoGAN": lambda width: AutoGAN(4, width),
+    "AutoGAN with InstanceNorm": lambda width: AutoGAN(1, width, "instance"),
+    "PatchGAN": PatchDiscriminator,
+    "simple CNN": lambda _: SimpleCNN(dropout=0.0),
+    "AlexNet": lambda width: AlexNet(width=width, dropout=0.0),
+    "DCGAN": lambda width: DCGANDiscriminator(width=width),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_computes_the_same_output_and_gradients(device: str, name: str) -> None:
+    torch.manual_seed(0)
+    ours, theirs = NETWORKS[name](_width(device)), NETWORKS[name](_width(device))
+    for layer in ours.modules():
+        if isinstance(layer, nn.Linear):  # the last of some is zero before training
+            nn.init.normal_(layer.weight, std=0.02)
+    theirs.load_state_dict(ours.state_dict())
+    theirs.to(device)
+    x = to_unit(_pixels())
+    with float32_convolutions():
+        for net, faces in ((ours, x), (theirs, x.to(device))):
+            net(faces).square().mean().backward()
+            net.eval()
+        assert _apart(theirs(x.to(device)), ours(x)) < 1e-3
+    of_all = max(float(p.grad.abs().max()) for p in ours.parameters())
+    for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert float((p.grad - q.grad.cpu()).abs().max()) < 1e-2 * max(float(p.grad.abs().max()), 1e-3 * of_all)
+
+
+def test_reconstructions_differ_by_one_level_at_most_and_scores_little(device: str) -> None:
+    torch.manual_seed(0)
+    net = AutoGAN(4, _width(device)).eval()
+    here = reconstruct(net, _pixels()).int()
+    there = reconstruct(net.to(device), _pixels().to(device)).cpu().int()
+    assert int((here - there).abs().max()) <= 1
+    made = detector("residual")
+    on_cpu = made.margins(_pixels().numpy())
+    elsewhere = made.to(torch.device(device)).margins(_pixels().numpy())
+    np.testing.assert_allclose(elsewhere, on_cpu, atol=1e-2 * np.abs(on_cpu).max())
+
+
+def test_sums_of_an_epoch_go_to_the_device_in_double(device: str) -> None:
+    means = EpochMeans("a")
+    means.load_state_dict({"totals": torch.tensor([6.0], dtype=torch.float64), "weight": torch.tensor(3.0).double()})
+    means.to(device).update({"a": torch.tensor(4.0, device=device)}, 1)
+    assert (means.totals.device.type, means.totals.dtype) == (device, torch.float64)
+    assert float(means.compute()["a"]) == 2.5
+
+
+def test_equal_steps_give_equal_gradients_where_determinism_is_asked_for(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    net, x = AutoGAN(2, _width(device)).to(device), to_unit(_pixels(16).to(device))
+    gradients = []
+    torch.use_deterministic_algorithms(True)
+    try:
+        for _ in range(3):
+            net.zero_grad()
+            with torch.autocast(device, torch.bfloat16):
+                loss = (net(x) - x).abs().mean()
+            loss.backward()
+            gradients.append([p.grad.clone() for p in net.parameters()])
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for other in gradients[1:]:
+        assert all(map(torch.equal, gradients[0], other))
+
+
+def test_the_decoder_stays_in_bf16(device: str) -> None:
+    net, kinds = AutoGAN(1, 4).to(device), []
+    for layer in net.decoder.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda _layer, inputs, output: kinds.append((inputs[0].dtype, output.dtype)))
+    with torch.autocast(device, torch.bfloat16):
+        net(to_unit(_pixels(2).to(device)))
+    assert kinds
+    assert {output for _, output in kinds} == {torch.bfloat16}
+    assert {given for given, _ in kinds} == {torch.bfloat16}
+
+
+class _Steps(pl.Callback):
+    """The losses of every step, and whether the discriminator moved."""
+
+    def __init__(self) -> None:
+        self.losses: list[Tensor] = []
+        self.moved: list[bool] = []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_: object) -> None:
+        self.before = [p.detach().clone() for p in module.discriminator.parameters()]
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: object) -> None:
+        self.losses.append(module.train_means.totals.clone())
+        self.moved.append(not all(map(torch.equal, self.before, module.discriminator.parameters())))
+
+
+@pytest.mark.parametrize(("floor", "moves"), [(0.0, True), (1e9, False)])
+def test_steps_in_bf16_keep_weights_in_float32_and_let_the_discriminator_rest(
+    device: str, store: FaceStore, floor: float, moves: bool
+) -> None:
+    module, steps = autoencoder(_width(device), discriminator_floor=floor), _Steps()
+    options = {"accelerator": "gpu" if device == "cuda" else "cpu", "precision": "bf16-mixed"}
+    fit(module, faces_of_five_steps(store), callbacks=[steps], **options)
+    assert {p.dtype for p in module.parameters()} == {torch.float32}
+    assert all(bool(torch.isfinite(losses).all()) for losses in steps.losses)
+    assert steps.moved == [moves] * 5
+
+
+def test_a_step_in_float32_ends_near_the_cpus(device: str, store: FaceStore) -> None:
+    ended = []
+    for accelerator in ("cpu", "gpu" if device == "cuda" else "cpu"):
+        torch.manual_seed(0)
+        module = autoencoder(8)
+        with float32_convolutions():
+            fit(module, faces_of_five_steps(store), accelerator=accelerator, limit_train_batches=1)
+        ended.append([p.detach().cpu() for p in module.autoencoder.parameters()])
+    for p, q in zip(*ended, strict=True):
+        # Adam's first step is the learning rate, 2e-4, in the gradient's direction: where that is 0, it is a coin's
+        assert float((p - q).abs().mean()) < 4e-5

@@ -1,0 +1,93 @@
+"""The report's first words, from numbers made up by hand; and its first picture, from simulated runs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakegan.reports.answers import answers
+from fakegan.reports.groups import grouped
+from fakegan.reports.headline import Standing
+from fakegan.reports.write import write_report
+from fakegan.runs.finished import Configuration, FinishedRun
+from tests.conftest import Compose, Finish
+from tests.pages import parse_html
+
+ABOVE, AT, BELOW = (0.9, 0.85, 0.95), (0.52, 0.45, 0.6), (0.3, 0.2, 0.4)  # an AUROC and its interval
+
+
+def source(label: str, right: float, auroc: tuple[float, float, float] = ABOVE, n: int = 100) -> dict[str, Any]:
+    measures = {
+        "accuracy": dict(zip(("value", "low", "high"), (right, right - 0.1, right + 0.1), strict=True)),
+        "auroc": dict(zip(("value", "low", "high"), auroc, strict=True)),
+    }
+    return {"label": label, "n": n, **measures}
+
+
+@pytest.fixture
+def said(compose_settings: Compose) -> Any:
+    """The sentences on a run that gives each source such numbers; it has learnt from gan_a and the camera."""
+
+    def words(**by_source: dict[str, Any]) -> str:
+        settings = compose_settings("pipeline=classify")
+        run = FinishedRun(settings, settings.paths.run_dir)
+        vars(run)["metrics"] = {"test": {"by_source": by_source}, "learnt_from": ["camera", "gan_a"]}
+        return Standing(Configuration("a net", (run,))).sentences("A net")
+
+    return words
+
+
+def test_what_is_found_and_where_it_fails_is_said_in_plain_words(said: Any) -> None:
+    known = {"camera": source("real", 0.74), "gan_a": source("fake", 0.75)}
+    assert said(**known) == "A net finds 75% of gan_a fakes and calls 26% of real faces fake."
+    text = said(**known, x=source("fake", 0.1, AT), y=source("fake", 0.2, AT), z=source("fake", 0.0, BELOW))
+    assert text.endswith(
+        "It fails on the three generators that it never saw (x, y, z): no better than guessing, on z even worse."
+    )
+    assert said(**known, x=source("fake", 0.0, BELOW)).endswith(
+        "It fails on the generator that it never saw (x): worse than guessing."
+    )
+    text = said(**known, x=source("fake", 0.6), y=source("fake", 0.4, (0.6, 0.55, 0.65)))
+    assert text.endswith(
+        "Of generators that it never saw, it finds 60% of x fakes and 40% of y fakes, little better than guessing on y."
+    )
+
+
+def test_small_counts_are_said_as_counts_and_real_faces_never_seen_apart(said: Any) -> None:
+    text = said(camera=source("real", 0.75, n=12), gan_a=source("fake", 0.5, AT, n=8), phone=source("real", 0.4, n=500))
+    assert text == (
+        "A net finds 4 of 8 gan_a fakes and calls 3 of 12 real faces fake. It cannot tell gan_a fakes from real "
+        "faces, though it has learnt from such fakes. Of real faces from elsewhere it calls 60% of phone fake. "
+        "There are few test faces, so another 12 of camera could well give 65% to 85% right calls."
+    )
+
+
+def test_the_headline_and_its_bars_come_first_and_questions_not_asked_are_left_out(
+    finish: Finish, tmp_path: Path
+) -> None:
+    words = ("pipeline=classify", "data.split.unseen=[gan_b]")
+    runs = [finish(*words, f"classifier={name}", strength=s) for name, s in (("simple_cnn", 0.0), ("alexnet", 8.0))]
+    write_report(runs, tmp_path / "report")
+    page = parse_html((tmp_path / "report" / "report.html").read_text())
+    said = "classify · alexnet is the best of 2 configurations on seen generators. It finds "
+    assert page.text.index(said) < page.text.index("AUROC by generator") < page.text.index("Answers")
+    assert "Not asked" not in page.text
+    alts = [image["alt"] or "" for image in page.all("img")]
+    assert alts[0].startswith("AUROC by generator. gan_a (seen in training): ")
+    assert "; gan_b (never seen): " in alts[0]
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert f"**{said}" in text
+    assert "| gan_b | fake, never seen |" in text
+    assert len(page.all("h2")) == 9  # answers, and a chapter for each subject, however many groups of faces there are
+
+
+def test_a_sweep_over_classifiers_asks_which_is_better(finish: Finish) -> None:
+    strengths = {"simple_cnn": 0.0, "alexnet": 8.0}
+    runs = [finish("pipeline=classify", f"classifier={name}", strength=s) for name, s in strengths.items()]
+    answer = answers(grouped(runs), [])[-1]
+    assert (answer.question, answer.verdict) == ("Which classifier is better?", "classify · alexnet")
+    assert answer.plain == "classify · alexnet has the highest AUROC, shown to be better than classify · simple_cnn."
+    assert "p <" in answer.details[0]
+    equal = [finish("pipeline=classify", f"classifier.optimizer.lr={lr}") for lr in (0.1, 0.2)]
+    answer = answers(grouped(equal), [])[-1]
+    assert (answer.question, answer.verdict, answer.tone) == ("Which configuration is better?", "Not shown", "open")
