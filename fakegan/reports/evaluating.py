@@ -94,8 +94,8 @@ def _scored_into(ledger: Path, results: Path | None, settings: EvaluateSettings,
     own_threshold = detector.threshold
     try:
         detector.decide_at(settings.threshold, settings.max_false_alarms)
-    except UsageError as error:
-        raise UsageError(f"{run_dir}: {error}") from error
+    except FakeganError as error:
+        raise type(error)(f"{run_dir}: {error}") from error
     log.info(f"device: {detector.described_device()}")
     faces, own = _faces(settings, trained)
     store = faces.store
