@@ -52,6 +52,8 @@ def test_what_is_found_and_where_it_fails_is_said_in_plain_words(said: Any) -> N
     assert text.endswith(
         "Of generators that it never saw, it finds 60% of x fakes and 40% of y fakes, little better than guessing on y."
     )
+    text = said(**known, x=source("fake", 0.2), y=source("fake", 0.1, AT))
+    assert text.endswith("Of the others it finds 20% of x fakes; it ranks x well, but its threshold misses most.")
 
 
 def test_small_counts_are_said_as_counts_and_real_faces_never_seen_apart(said: Any) -> None:

@@ -112,23 +112,30 @@ def by_source(group: Group) -> list[Block]:
     )
     blocks: list[Block] = [Text(words)]
     for name, title in (("auroc", "AUROC"), ("accuracy", "Share of right calls")):
-        rows = []
+        rows, means_of = [], []
         for c in group.configurations:
             tests = [run.metrics["test"] for run in c.runs]
             found = {s: [test["by_source"][s][name] for test in tests] for s in sources}
             means = {s: mean_value(found[s]) for s in sorted(fakes)}
             worst = min(means, key=means.__getitem__)
+            over = cell([test["over_generators"][f"mean_{name}"] for test in tests])
+            lowest = f"{worst}\n{cell(found[worst])}"
+            means_of.append({"configuration": c.name, "mean over generators": over, "worst generator": lowest})
             row = {"configuration": c.name}
-            if len(fakes) > 1:
-                row["mean over generators"] = cell([test["over_generators"][f"mean_{name}"] for test in tests])
-                row["worst generator"] = f"{worst}\n{cell(found[worst])}"
             for s in sources:
                 kind = f"{'fake' if s in fakes else 'real'}{', unseen' if s in group.unseen else ''}"
                 row[f"{s} ({kind})"] = cell(found[s])
             rows.append(row)
-        table = Table(f"{title} by source", rows)
-        blocks.append(table if name == "auroc" else Section(title, [table], folded=True))
+        table = Table(f"{title} by source", rows if len(rows) >= len(sources) else _turned(rows))
+        blocks += [Table(f"{title} over generators", means_of)] if len(fakes) > 1 else []
+        blocks.append(Section(f"{title} of each source", [table], folded=True))
     return blocks
+
+
+def _turned(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Columns as rows: a page has more height than width."""
+    named, *columns = rows[0]
+    return [{"source": column, **{row[named]: row[column] for row in rows}} for column in columns]
 
 
 def false_alarms(runs: Sequence[FinishedRun], called: Mapping[Path, str]) -> list[Block]:

@@ -87,11 +87,14 @@ def write_report(runs: Sequence[FinishedRun], folder: Path) -> str:
 def _of_groups(groups: Sequence[Group]) -> list[tuple[str, list[Block]]]:
     """A chapter for each subject; of several groups each has a part of it, folded where there are many."""
     chapters: dict[str, list[Block]] = {}
+    said: set[tuple[str, str]] = set()  # a paragraph that explains a table stands once
     for i, group in enumerate(groups):
         letter = group_letter(i).lower() if len(groups) > 1 else ""  # for pictures' names
         for title, blocks in _of_group(group, f"_{letter}" if letter else "", letter or "a").items():
-            part = Section(f"{group.called[:1].upper()}{group.called[1:]}", blocks, folded=len(groups) > MANY)
-            chapters.setdefault(title, []).extend([] if not blocks else [part] if letter else blocks)
+            new = [b for b in blocks if not isinstance(b, Text) or b.warning or (title, b.text) not in said]
+            said |= {(title, b.text) for b in blocks if isinstance(b, Text)}
+            part = Section(f"{group.called[:1].upper()}{group.called[1:]}", new, folded=len(groups) > MANY)
+            chapters.setdefault(title, []).extend([] if not blocks else [part] if letter else new)
     for alike in together(groups):
         chapters["Curves and scores"] += tables.distributions(one_by_one(alike), len(chapters["Curves and scores"]))
     return list(chapters.items())
