@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from fakegan.cli.commands import Parser, add_max_megapixels, at_least, path, run
+from fakegan.cli.commands import Parser, add_max_megapixels, at_least, path, run, share
 from fakegan.data.build import Outcome, count_pictures, read_pictures
 from fakegan.data.damage import unchecked
 from fakegan.data.formats import describe_left_out
@@ -214,9 +214,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--run", type=path, required=True, metavar="DIR", help="the run's folder, or its detector.pt")
     add("--format", choices=tuple(_WRITERS), default="table", help="a table to read (default), or for programs")
     add("--grid", type=path, metavar="FILE.png", help=f"draws the first {_GRID_FACES} faces with their scores")
-    add("--threshold", type=float, metavar="P", help="P(fake) from which a picture is called fake (the run's own)")
+    add("--threshold", type=share, metavar="P", help="P(fake) from which a picture is called fake (the run's own)")
     alarms = "instead: the threshold that at most this share of real faces reaches, by validation (0.01)"
-    add("--max-false-alarms", type=float, metavar="SHARE", help=alarms)
+    add("--max-false-alarms", type=share, metavar="SHARE", help=alarms)
     add_max_megapixels(parser)
     add("--workers", type=at_least(1), default=cores(), metavar="N", help="processes that read (default: cores)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to score (auto)")
