@@ -100,9 +100,9 @@ def as_text(rows: Sequence[Row], folder: Path) -> str:
         cells.append((str(row.job), row.state, objective, time, row.folder))
     lines = _with_names(cells, names)
     if max(map(width, lines)) > TABLE_WIDTH:
-        cells = [row[:-1] for row in cells]
-        room = max(TABLE_WIDTH - max(map(width, in_columns(cells))) - 2, _LEAST_NAME)
-        lines = _with_names(cells, shortened(map(short, names), [room] * len(names)))
+        narrow = [row[:-1] for row in cells]
+        room = max(TABLE_WIDTH - max(map(width, in_columns(narrow))) - 2, _LEAST_NAME)
+        lines = _with_names(narrow, shortened(map(short, names), [room] * len(names)))
     for row in rows:
         if row.state == "failed":
             log = folder / row.folder / LOG_FILE
