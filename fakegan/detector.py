@@ -87,7 +87,10 @@ class Detector(Judge):
     def parts(self) -> dict[str, str | None]:
         """The view, and the classes of classifier and autoencoder (None: there is none), by name."""
         nets = {"classifier": self.classifier_spec, "autoencoder": self.autoencoder_spec}
-        return {"view": self.view_name, **{name: spec and str(spec.net[TARGET]) for name, spec in nets.items()}}
+        return {
+            "view": self.view_name,
+            **{name: None if spec is None else str(spec.net[TARGET]) for name, spec in nets.items()},
+        }
 
     def described_device(self) -> str:
         """The device, the faster forms of layers that the scoring networks are computed in there, and mirror images."""

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fakegan.cli.commands import Parser, add_max_megapixels, at_least, path, run
+from fakegan.cli.commands import Parser, add_max_megapixels, at_least, path, run, share
 from fakegan.data.build import count_pictures, read_pictures
 from fakegan.data.damage import unchecked
 from fakegan.data.formats import describe_left_out
@@ -154,9 +154,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     costs = f"draws there where each score comes from, too; takes {PATCHES**2 + 1} scores a face"
     add("--explain", action="store_true", help=costs)
-    add("--threshold", type=float, metavar="P", help="P(fake) from which a picture is called fake (the run's own)")
+    add("--threshold", type=share, metavar="P", help="P(fake) from which a picture is called fake (the run's own)")
     alarms = "instead: the threshold that at most this share of real faces reaches, by validation (0.01)"
-    add("--max-false-alarms", type=float, metavar="SHARE", help=alarms)
+    add("--max-false-alarms", type=share, metavar="SHARE", help=alarms)
     add_max_megapixels(parser)
     add("--workers", type=at_least(1), default=cores(), metavar="N", help="processes that read (default: cores)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to score (auto)")

@@ -135,7 +135,7 @@ def test_the_user_may_choose_the_threshold_or_a_rate_of_false_alarms(run, rows, 
         (("--max-false-alarms", 0.01), "takes 99 real validation faces"),
         (("--max-false-alarms", 0.1, "--threshold", 0.5), "not both"),
         (("--threshold", "nan"), "from 0 to 1"),
-        (("--threshold", "high"), "invalid float value"),
+        (("--threshold", "high"), "--threshold: high is not a number from 0 to 1 (--help explains every argument)"),
     ):
         code, out, err = run(found, photos, *options)
         assert (code, out, len(err.splitlines())) == (2, "", 1)
