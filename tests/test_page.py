@@ -107,7 +107,8 @@ def test_a_browser_shows_verdicts_and_sentences(
     assert [round(float(row["score"]), 3) for row in rows if row["score"]] == scores
     page.get_by_role("button", name="Why?").first.click()
     page.get_by_text("Orange places speak for fake").wait_for()
-    assert page.locator("td img[src^=blob]").evaluate("picture => picture.decode().then(() => picture.naturalWidth)") == 64
+    drawn = page.locator("td img[src^=blob]")
+    assert drawn.evaluate("picture => picture.decode().then(() => picture.naturalWidth)") == 64
     page.get_by_text("For programs").click()
     page.locator("dt", has_text="POST /predict").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
