@@ -82,7 +82,8 @@ function show(row) {
   row.element = tableRow(row);
   results.push(row);
   order();
-  $("rows").insertBefore(row.element, results[results.indexOf(row) + 1]?.element ?? null);  // nothing that has focus moves
+  const next = results[results.indexOf(row) + 1];
+  $("rows").insertBefore(row.element, next?.element ?? null);  // no row that has focus moves
   progress();
 }
 
