@@ -1,6 +1,7 @@
 """The page as a command: in a real browser, under load, with slow clients, with mutated uploads, and to its end."""
 
 import asyncio
+import contextlib
 import csv
 import os
 import random
@@ -96,6 +97,8 @@ def test_a_browser_shows_verdicts_and_sentences(
         "truncated or damaged",
     ]
     assert page.locator("tr.error .picture").all_inner_texts() == ["<img src=x onerror=alert(1)>.png", "cut.png"]
+    judged = [text for text in page.locator("td.picture").all_inner_texts() if text.startswith("0")]
+    assert judged == sorted(judged)  # as they were given, whichever answer came first
     page.get_by_role("button", name="P(fake)").press("Enter")  # by keyboard
     scores = [float(text) for text in page.locator(".score span:first-child").all_inner_texts()]
     assert scores == sorted(scores)
@@ -107,7 +110,8 @@ def test_a_browser_shows_verdicts_and_sentences(
     assert [round(float(row["score"]), 3) for row in rows if row["score"]] == scores
     page.get_by_role("button", name="Why?").first.click()
     page.get_by_text("Orange places speak for fake").wait_for()
-    assert page.locator("td img[src^=blob]").evaluate("picture => picture.decode().then(() => picture.naturalWidth)") == 64
+    drawn = page.locator("td img[src^=blob]")
+    assert drawn.evaluate("picture => picture.decode().then(() => picture.naturalWidth)") == 64
     page.get_by_text("For programs").click()
     page.locator("dt", has_text="POST /predict").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -184,6 +188,10 @@ def test_200_requests_of_20_clients_are_answered_beside_slow_clients_and_ctrl_c_
     assert len({found[0][1]["score"] for found in first}) == 20
     assert set(refused) <= {200, 503}
     assert memory(process) < before + 40  # 200 requests sent 100 MB
+    for waiting in slow[:2]:  # they have not sent the head of a request
+        waiting.settimeout(100)
+        with contextlib.suppress(ConnectionResetError):
+            assert waiting.recv(1) == b""
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 130, err

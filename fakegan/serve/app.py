@@ -18,9 +18,8 @@ from starlette.responses import JSONResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 import fakegan
-from fakegan.config.building import TARGET
-from fakegan.detector import Detector
 from fakegan.errors import FakeganError, UsageError
+from fakegan.judge import Judge
 from fakegan.serve.guard import Guard
 from fakegan.serve.limits import Limits
 from fakegan.serve.worker import Answer, Upload, Worker
@@ -41,7 +40,7 @@ class _InMemory(MultiPartParser):
     spool_max_size = 0
 
 
-def app_of(detector: Detector, name: str, limits: Limits, token: str = "", host: str = "127.0.0.1") -> Guard:
+def app_of(detector: Judge, name: str, limits: Limits, token: str = "", host: str = "127.0.0.1") -> Guard:
     """The whole of what answers; `name` is shown as the run's."""
     app = FastAPI(title="FakeGAN", version=fakegan.__version__, docs_url=None, redoc_url=None)
     worker, about = Worker(detector), _about(detector, name, limits)
@@ -100,13 +99,11 @@ async def _uploads(request: Request, most: int) -> list[Upload]:
     return [((file.filename or "")[:_NAME_LENGTH], await file.read()) for file in files]
 
 
-def _about(detector: Detector, name: str, limits: Limits) -> dict[str, Any]:
+def _about(detector: Judge, name: str, limits: Limits) -> dict[str, Any]:
     return {
         "name": name,
         "fakegan": fakegan.__version__,
-        "view": detector.view_name,
-        "classifier": detector.classifier_spec.net[TARGET],
-        "autoencoder": detector.autoencoder_spec and detector.autoencoder_spec.net[TARGET],
+        **detector.parts(),
         "geometry": detector.geometry.values(),
         "threshold": detector.threshold,
         "band": list(detector.band),
@@ -145,7 +142,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def serve(detector: Detector, name: str, listening: socket, limits: Limits, token: str) -> None:
+def serve(detector: Judge, name: str, listening: socket, limits: Limits, token: str) -> None:
     """Answer at this socket for ever."""
     app = app_of(detector, name, limits, token, listening.getsockname()[0])
     quiet: dict[str, Any] = {"log_config": None, "log_level": "error", "access_log": False, "server_header": False}

@@ -1,9 +1,10 @@
 "use strict";
-// The page: files go to POST predict a few at a time; every text of a file or the server is set as text, never as markup.
+// The page: files go to POST predict a few at a time; texts of files and of the server are never read as markup.
 const COLUMNS = ["file", "score", "call", "verdict", "warning", "error"];  // of the CSV, as those of fakegan.predict
 const AT_ONCE = 2, GROUP = 4;  // requests under way, pictures of each
 const $ = id => document.getElementById(id);
-let model = null, token = "", waiting = [], results = [], running = 0, total = 0, sorted = {by: "", down: false};
+let model = null, token = "", waiting = [], results = [], running = 0, total = 0, given = 0;
+let sorted = {by: "number", down: false};
 try { token = sessionStorage.getItem("token") || ""; } catch { /* the browser keeps nothing */ }
 
 function el(tag, properties = {}, ...children) {
@@ -28,7 +29,8 @@ function ask() {
 
 async function begin() {
   const answer = await call("model").catch(() => null);
-  if (!answer?.ok) { if (answer?.status !== 401) $("status").textContent = "The server does not answer: start it again."; return; }
+  if (answer?.status === 401) return;
+  if (!answer?.ok) { $("status").textContent = "The server does not answer: start it again."; return; }
   model = await answer.json();
   $("ask").hidden = true; $("drop").hidden = false; $("status").textContent = "";
   const [low, high] = model.band;
@@ -38,7 +40,7 @@ async function begin() {
 
 function add(files) {
   if (!model || !files.length) return;
-  for (const {file, name} of files) waiting.push({file, name});
+  for (const {file, name} of files) waiting.push({file, name, number: given++});
   total += files.length;
   $("results").hidden = false;
   progress(); pump();
@@ -50,7 +52,11 @@ function pump() {
     let bytes = 0;
     while (waiting.length && group.length < Math.min(GROUP, model.limits.files)) {
       const next = waiting[0];
-      if (next.file.size > most) { show({file: next.name, error: `more than ${model.limits.mib} MiB`}); waiting.shift(); continue; }
+      if (next.file.size > most) {
+        show({...next, file: next.name, error: `more than ${model.limits.mib} MiB`});
+        waiting.shift();
+        continue;
+      }
       if ((bytes += next.file.size) > most) break;
       group.push(waiting.shift());
     }
@@ -67,22 +73,25 @@ async function send(group) {
     const said = await answer.json();
     if (answer.ok) rows = said; else error = said.detail;
   } catch { error = "not sent: the server does not answer, or the file has changed"; }
-  group.forEach(({file, name}, i) => show({...(rows ? rows[i] : {error}), file: name}, file));
+  group.forEach(({file, name, number}, i) =>
+    show({...(rows ? rows[i] : {error}), file: name, number, source: file}));
 }
 
-function show(row, source) {
-  row = {score: null, call: "", verdict: "", warning: "", pictures: {}, ...row, source};
+function show(row) {
+  row = {score: null, call: "", verdict: "", warning: "", pictures: {}, ...row};
   row.element = tableRow(row);
   results.push(row);
-  $("rows").append(row.element);
-  if (sorted.by) order();
+  order();
+  const next = results[results.indexOf(row) + 1];
+  $("rows").insertBefore(row.element, next?.element ?? null);  // no row that has focus moves
   progress();
 }
 
 function progress() {
   const left = total - results.length, bad = results.filter(row => row.error).length;
   $("progress").max = total || 1; $("progress").value = results.length; $("progress").hidden = !left;
-  $("status").textContent = total ? `${results.length} of ${total} pictures done${bad ? `, ${bad} could not be judged` : ""}.` : "";
+  const said = `${results.length} of ${total} pictures done${bad ? `, ${bad} could not be judged` : ""}.`;
+  $("status").textContent = total ? said : "";
 }
 
 function cell(kind, ...children) {
@@ -99,7 +108,8 @@ function tableRow(row) {
       el("figure", {}, el("img", {src, alt: `${name} of ${row.file}`}), el("figcaption", {textContent: name})));
     notes.push(el("details", {}, el("summary", {textContent: "Reconstruction and residual"}), ...figures));
   }
-  if (face) notes.push(el("button", {textContent: "Why?", ariaLabel: `Why? Where the score of ${row.file} comes from`, onclick: explain(row)}));
+  const ariaLabel = `Why? Where the score of ${row.file} comes from`;
+  if (face) notes.push(el("button", {textContent: "Why?", ariaLabel, onclick: explain(row)}));
   const made = el("tr", {className: verdict},
     cell("picture", ...(face ? [el("img", {src: face, alt: ""})] : []), el("span", {textContent: row.file})),
     cell("verdict", el("b", {textContent: row.error ? "not judged" : verdict})),
@@ -130,25 +140,29 @@ function bar({score, call}) {
   for (const [name, value] of Object.entries(values)) made.style.setProperty(`--${name}`, value);
   made.setAttribute("role", "img");
   made.setAttribute("aria-label", `${score.toFixed(3)} of 1; the threshold is ${model.threshold.toFixed(3)}`);
-  return [el("span", {textContent: score.toFixed(3)}), made, el("span", {className: "soft", textContent: `called ${call}`})];
+  const called = el("span", {className: "soft", textContent: `called ${call}`});
+  return [el("span", {textContent: score.toFixed(3)}), made, called];
 }
 
 function order() {
   const {by, down} = sorted, key = row => row[by] ?? -1;
   results.sort((a, b) => (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0) * (down ? -1 : 1));
-  $("rows").append(...results.map(row => row.element));
 }
 
 function csv() {
   const quoted = value => /[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value;
   const lines = [COLUMNS, ...results.map(row => COLUMNS.map(name => String(row[name] ?? "")))];
-  const url = URL.createObjectURL(new Blob([lines.map(line => line.map(quoted).join(",") + "\n").join("")], {type: "text/csv"}));
+  const text = lines.map(line => line.map(quoted).join(",") + "\n").join("");
+  const url = URL.createObjectURL(new Blob([text], {type: "text/csv"}));
   el("a", {href: url, download: "verdicts.csv"}).click();
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 }
 
 async function* below(entry) {  // the files of what was dropped, folders searched through
-  if (entry.isFile) { yield {file: await new Promise((...done) => entry.file(...done)), name: entry.fullPath.slice(1)}; return; }
+  if (entry.isFile) {
+    yield {file: await new Promise((...done) => entry.file(...done)), name: entry.fullPath.slice(1)};
+    return;
+  }
   const reader = entry.createReader();
   for (let part; (part = await new Promise((...done) => reader.readEntries(...done))).length;)
     for (const inner of part) yield* below(inner);
@@ -163,20 +177,33 @@ async function dropped(data) {
 
 const chosen = files => add([...files].map(file => ({file, name: file.webkitRelativePath || file.name})));
 
-for (const id of ["files", "folder"]) $(id).addEventListener("change", event => { chosen(event.target.files); event.target.value = ""; });
-document.addEventListener("paste", event => { if (event.clipboardData.files.length) chosen(event.clipboardData.files); });
+for (const id of ["files", "folder"]) $(id).addEventListener("change", ({target}) => {
+  chosen(target.files);
+  target.value = "";
+});
+document.addEventListener("paste", event => chosen(event.clipboardData.files));
 document.addEventListener("dragover", event => { event.preventDefault(); $("drop").classList.add("over"); });
 document.addEventListener("dragleave", () => $("drop").classList.remove("over"));
-document.addEventListener("drop", event => { event.preventDefault(); $("drop").classList.remove("over"); dropped(event.dataTransfer); });
+document.addEventListener("drop", event => {
+  event.preventDefault();
+  $("drop").classList.remove("over");
+  dropped(event.dataTransfer);
+});
 $("csv").addEventListener("click", csv);
 $("clear").addEventListener("click", () => {
-  total -= results.length; results = []; $("rows").replaceChildren(); $("results").hidden = !total; progress(); $("files").focus();
+  total -= results.length;
+  results = [];
+  $("rows").replaceChildren();
+  $("results").hidden = !total;
+  progress();
+  $("files").focus();
 });
 for (const button of document.querySelectorAll("[data-by]")) button.addEventListener("click", () => {
   sorted = {by: button.dataset.by, down: sorted.by === button.dataset.by && !sorted.down};
   for (const head of document.querySelectorAll(".sort")) head.removeAttribute("aria-sort");
   button.parentElement.setAttribute("aria-sort", sorted.down ? "descending" : "ascending");
   order();
+  $("rows").append(...results.map(row => row.element));
 });
 $("ask").addEventListener("submit", event => {
   event.preventDefault(); token = $("token").value;
@@ -186,7 +213,7 @@ $("ask").addEventListener("submit", event => {
 $("here").textContent = new URL(".", location).href;
 $("api").addEventListener("toggle", async () => {
   const {paths} = await (await call("openapi.json")).json();
-  $("paths").replaceChildren(...Object.entries(paths).flatMap(([path, methods]) => Object.entries(methods).flatMap(
-    ([method, {description}]) => [el("dt", {textContent: `${method.toUpperCase()} ${path}`}), el("dd", {textContent: description})])));
+  for (const [path, methods] of Object.entries(paths)) for (const [method, {description}] of Object.entries(methods))
+    $("paths").append(el("dt", {textContent: `${method.toUpperCase()} ${path}`}), el("dd", {textContent: description}));
 }, {once: true});
 begin();

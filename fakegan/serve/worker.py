@@ -9,16 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
-import torch
 
 from fakegan.data.build import Outcome
 from fakegan.data.images import Face, ImageError, Pixels, read_face
-from fakegan.data.pixels import residual_pixels
-from fakegan.data.sheets import over, png
-from fakegan.detector import Detector, reconstruct
+from fakegan.data.sheets import over, png, residual_picture
 from fakegan.errors import UsageError
 from fakegan.evaluation.verdicts import Row
 from fakegan.grid import explanation
+from fakegan.judge import Judge
 from fakegan.system.processes import cores
 
 Upload = tuple[str, bytes]  # the client's name of a picture, and its file's content
@@ -35,7 +33,7 @@ class Worker:
     """Answers requests at the same time. A request waits for one of its pictures at a time, so that none has to wait
     for all of another's."""
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: Judge) -> None:
         self.detector = detector
         self._readers = ThreadPoolExecutor(cores(), "reader")
         self._net = ThreadPoolExecutor(1, "net")
@@ -74,16 +72,15 @@ class Worker:
             for face, row in judged
         ]
 
-    @torch.inference_mode()
     def _pictures(self, faces: Sequence[Face]) -> list[dict[str, str]]:
         """Of each face: the square that is judged, and what the autoencoder makes of it, if there is one."""
         if not faces:
             return []
-        shown = {"face": torch.from_numpy(np.stack([face.pixels for face in faces])).to(self.detector.device)}
-        if self.detector.autoencoder is not None:
-            shown["reconstruction"] = reconstruct(self.detector.autoencoder, shown["face"])
-            shown["residual"] = residual_pixels(shown["face"], shown["reconstruction"])
-        urls = {name: [_url(pixels.cpu().numpy()) for pixels in rows] for name, rows in shown.items()}
+        shown = {"face": np.stack([face.pixels for face in faces])}
+        if (copies := self.detector.reconstructions(shown["face"])) is not None:
+            residuals = [residual_picture(*pair) for pair in zip(shown["face"], copies, strict=True)]
+            shown |= {"reconstruction": copies, "residual": np.stack(residuals)}
+        urls = {name: [_url(pixels) for pixels in rows] for name, rows in shown.items()}
         return [dict(zip(urls, row, strict=True)) for row in zip(*urls.values(), strict=True)]
 
 
