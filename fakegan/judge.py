@@ -24,7 +24,7 @@ from fakegan.data.images import Face, Geometry
 from fakegan.data.store import is_geometry
 from fakegan.errors import UsageError
 from fakegan.evaluation.calibration import Validation, chosen, probability
-from fakegan.evaluation.verdicts import Row, calls, verdicts
+from fakegan.evaluation.verdicts import IN_TRAINING, Row, calls, verdicts
 
 BATCH = 256  # faces of the smallest size at a time, fewer of larger ones
 Progress = Callable[[int], None]  # called with the number of faces just done
@@ -164,7 +164,7 @@ class Judge(ABC):
             unlike = self.familiarity.warnings(strangeness, widths, heights)
         rows = []
         for i, face in enumerate(faces):
-            warnings = ["took part in training"] if known[i] else []
+            warnings = [IN_TRAINING] if known[i] else []
             if face.profile == UNUSABLE:
                 warnings.append("its colour profile cannot be used: colours count as sRGB")
             side, least = self.geometry.first_side, min(face.width, face.height)

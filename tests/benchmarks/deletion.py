@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 import fakegan
 from fakegan.data.demo import demo_faces
-from fakegan.detector import Detector
 from fakegan.evaluation.occlusion import Face, LogOdds, occlusion
+from fakegan.judge import Judge
 from tests.benchmarks.results import Bound, Result
 from tests.pictures import detector as untrained
 
@@ -34,7 +34,7 @@ def rows(quick: bool) -> Iterator[Result]:
 
 
 def bound(
-    detector: Detector,
+    detector: Judge,
     faces: npt.NDArray[np.uint8],  # (N, size, size, 3), not of training
     name: str,
 ) -> Bound:
