@@ -268,9 +268,9 @@ def test_a_run_and_its_report_repeat_the_warning(
     old = "real and fake pictures differ in size (172x182 / 256x256)"  # as of an older prepare
     (path / "manifest.json").write_text(json.dumps(manifest | {"warnings": [old, "kept"]}))
     write_report([finish(*words)], tmp_path / "report")
-    for name, answers in (("report.html", "Answers</h2>"), ("report.md", "## Answers")):
+    for name, overview in (("report.html", "<main>"), ("report.md", "AUROC by generator")):
         content = (tmp_path / "report" / name).read_text()
-        assert content.index("camera against gan_a: files alone") < content.index(answers)
+        assert content.index("camera against gan_a: files alone") < content.index(overview)
         assert ("kept" in content, old in content) == (True, False)
 
 
