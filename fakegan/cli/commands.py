@@ -68,6 +68,14 @@ def at_least(lowest: int) -> Callable[[str], int]:
     return number
 
 
+def share(text: str) -> float:
+    """The type of an argument: a number from 0 to 1."""
+    with contextlib.suppress(ValueError):
+        if 0 <= (value := float(text)) <= 1:
+            return value
+    raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
+
+
 def add_max_megapixels(parser: argparse.ArgumentParser) -> None:
     """Add the option for the largest picture that is read."""
     most = Geometry().max_megapixels
@@ -93,14 +101,6 @@ def new_path(text: str) -> Path:
     if "${" in text or any(unicodedata.category(character) == "Cc" for character in text):
         raise argparse.ArgumentTypeError(f"{text!r:.100} holds a control character or ${{, which no run can name")
     return path(text)
-
-
-def share(text: str) -> float:
-    """The type of an argument: a number from 0 to 1."""
-    with contextlib.suppress(ValueError):
-        if 0 <= (value := float(text)) <= 1:
-            return value
-    raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
 
 
 def run(

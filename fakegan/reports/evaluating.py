@@ -140,6 +140,12 @@ def _score_again(settings: EvaluateSettings, trained: RunSettings) -> FinishedRu
     return FinishedRun(trained, folder)
 
 
+def told_apart(new: float, old: float) -> str:
+    """Two thresholds with as many digits as tell them apart, three or more: 0.5143, not from 0.5138."""
+    digits = next((n for n in range(3, 17) if f"{new:.{n}g}" != f"{old:.{n}g}"), 17)
+    return f"{new:.{digits}g}, not from {old:.{digits}g}"
+
+
 def _places(settings: EvaluateSettings, run_dir: Path) -> tuple[Path, Path | None]:
     """The folder of the run's ledger, its own where that can be written, and of the results; None: a new one there.
 
@@ -227,9 +233,3 @@ def _of_sources(wanted: tuple[str, ...], store: FaceStore, rows: Rows) -> Rows:
         if name not in sources:
             raise UsageError(f"sources: there is no {name!r} to score; there are {', '.join(np.unique(sources))}")
     return rows[np.isin(sources, wanted)] if wanted else rows
-
-
-def told_apart(new: float, old: float) -> str:
-    """Two thresholds with as many digits as tell them apart, three or more: 0.5143, not from 0.5138."""
-    digits = next((n for n in range(3, 17) if f"{new:.{n}g}" != f"{old:.{n}g}"), 17)
-    return f"{new:.{digits}g}, not from {old:.{digits}g}"
