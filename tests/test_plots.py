@@ -13,7 +13,7 @@ SCORES = np.clip(0.3 + 0.3 * LABELS + 0.2 * RNG.normal(size=100), 0, 1)
 SOURCES = np.where(LABELS == 1, "gan", "camera")
 
 
-def test_reliability_is_drawn_before_and_after_the_temperature(tmp_path: Path) -> None:
+def test_reliability_is_drawn_before_and_after_the_temperature_and_no_legend_covers_a_curve(tmp_path: Path) -> None:
     assert "reliability" not in plots.pictures(SCORES, LABELS, SOURCES, 0.5)
     figures = plots.pictures(SCORES, LABELS, SOURCES, 0.5, SCORES**3)
     assert set(figures) == {"roc", "confusion", "score_histogram", "reliability"}
@@ -21,6 +21,10 @@ def test_reliability_is_drawn_before_and_after_the_temperature(tmp_path: Path) -
     assert before.get_xdata().mean() < after.get_xdata().mean()  # the cube of a score is below it
     for name, figure in figures.items():
         figure.savefig(tmp_path / f"{name}.png")
+        for legend in figure.legends:  # below the curves, not over them
+            assert legend.get_window_extent().y1 <= min(axes.get_tightbbox().y0 for axes in figure.axes)
+    assert sum(len(figure.legends) for figure in figures.values()) == 3
+    assert not any(axes.get_legend() for figure in figures.values() for axes in figure.axes)
 
 
 def test_wins_matrix_says_who_wins() -> None:

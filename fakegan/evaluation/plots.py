@@ -290,7 +290,7 @@ def _histogram(scores: Floats, labels: Labels, threshold: float, kinds: Kinds) -
         axes.hist(scores[fake], bins, alpha=0.6, color=colour, label=label, density=True)
     axes.axvline(threshold, color="black", lw=1, ls="--", label="threshold from validation")
     axes.set(xlabel="score: P(fake)", ylabel="density", title="Scores")
-    axes.legend(loc="best", fontsize=8)
+    figure.legend(loc="outside lower center", fontsize=8, ncols=2)
     return figure
 
 
@@ -311,6 +311,6 @@ def _reliability(scores: Floats, uncalibrated: Floats, labels: Labels, kinds: Ki
         axes.plot(mean_score[some], share[some], marker=marker, ms=4, lw=1.3, color=colour, label=name)
         below.stairs(count, edges, color=colour, lw=1.3)
     axes.set(ylabel="share of fakes", title="Reliability", ylim=(-0.03, 1.03))
-    axes.legend(loc="best", fontsize=8)
+    figure.legend(loc="outside lower center", fontsize=8)
     below.set(xlabel="score: P(fake)", ylabel="faces", xlim=(-0.02, 1.02))
     return figure

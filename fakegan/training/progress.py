@@ -118,8 +118,9 @@ class StageBar(TQDMProgressBar):
         losses = {f"train/{key}": value for key, value in means.here().items()} if means else {}
         bar.n = trainer.current_epoch * int(trainer.num_training_batches) + batches
         bar.set_description_str(f"{self.stage} epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
-        known = [shown(losses, "train", most=1), shown(trainer.callback_metrics, "val")]
-        bar.set_postfix_str(" val ".join(known) if known[1] else known[0], refresh=False)
+        metrics = {**trainer.callback_metrics, **losses}  # before an epoch's first step, the loss of the epoch before
+        known = [shown(metrics, "train", most=1), shown(metrics, "val")]
+        bar.set_postfix_str(" val ".join(known).removesuffix(" val ").strip(), refresh=False)
         bar.refresh()
         self.drawn = time.monotonic()
 
