@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from socket import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h11
 import uvicorn
@@ -19,11 +19,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 import fakegan
 from fakegan.config.building import TARGET
-from fakegan.detector import Detector
 from fakegan.errors import FakeganError, UsageError
 from fakegan.serve.guard import Guard
 from fakegan.serve.limits import Limits
 from fakegan.serve.worker import Answer, Upload, Worker
+
+if TYPE_CHECKING:
+    from fakegan.detector import Detector
 
 _PAGE = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
@@ -101,12 +103,13 @@ async def _uploads(request: Request, most: int) -> list[Upload]:
 
 
 def _about(detector: Detector, name: str, limits: Limits) -> dict[str, Any]:
+    # An exported detector may be one network that names no parts.
+    named = {part: getattr(detector, f"{part}_spec", None) for part in ("classifier", "autoencoder")}
     return {
         "name": name,
         "fakegan": fakegan.__version__,
-        "view": detector.view_name,
-        "classifier": detector.classifier_spec.net[TARGET],
-        "autoencoder": detector.autoencoder_spec and detector.autoencoder_spec.net[TARGET],
+        "networks": {name: spec.net[TARGET] for name, spec in named.items() if spec},
+        "view": getattr(detector, "view_name", None),
         "geometry": detector.geometry.values(),
         "threshold": detector.threshold,
         "band": list(detector.band),

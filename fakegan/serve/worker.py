@@ -7,19 +7,20 @@ import base64
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from fakegan.data.build import Outcome
 from fakegan.data.images import Face, ImageError, Pixels, read_face
-from fakegan.data.pixels import residual_pixels
-from fakegan.data.sheets import over, png
-from fakegan.detector import Detector, reconstruct
+from fakegan.data.sheets import over, png, residual_picture
 from fakegan.errors import UsageError
 from fakegan.evaluation.verdicts import Row
 from fakegan.grid import explanation
 from fakegan.system.processes import cores
+
+if TYPE_CHECKING:  # an exported detector needs no torch
+    from fakegan.detector import Detector
 
 Upload = tuple[str, bytes]  # the client's name of a picture, and its file's content
 
@@ -74,17 +75,15 @@ class Worker:
             for face, row in judged
         ]
 
-    @torch.inference_mode()
     def _pictures(self, faces: Sequence[Face]) -> list[dict[str, str]]:
         """Of each face: the square that is judged, and what the autoencoder makes of it, if there is one."""
         if not faces:
             return []
-        shown = {"face": torch.from_numpy(np.stack([face.pixels for face in faces])).to(self.detector.device)}
-        if self.detector.autoencoder is not None:
-            shown["reconstruction"] = reconstruct(self.detector.autoencoder, shown["face"])
-            shown["residual"] = residual_pixels(shown["face"], shown["reconstruction"])
-        urls = {name: [_url(pixels.cpu().numpy()) for pixels in rows] for name, rows in shown.items()}
-        return [dict(zip(urls, row, strict=True)) for row in zip(*urls.values(), strict=True)]
+        shown = {"face": np.stack([face.pixels for face in faces])}
+        recon = self.detector.reconstructions(shown["face"])
+        if recon is not None:
+            shown |= {"reconstruction": recon, "residual": residual_picture(shown["face"], recon)}
+        return [dict(zip(shown, map(_url, row), strict=True)) for row in zip(*shown.values(), strict=True)]
 
 
 def _url(pixels: Pixels) -> str:
