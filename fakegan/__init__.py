@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fakegan.detector import Detector
     from fakegan.errors import FakeganError, UsageError
     from fakegan.evaluation.verdicts import Row
+    from fakegan.judge import Judge
 
 __version__ = "0.1.0"
 __all__ = ["Detector", "FakeganError", "Row", "Run", "UsageError", "compose", "load", "train"]
@@ -38,7 +39,7 @@ def load(
     path: str | os.PathLike[str],  # the run's folder, or its detector.pt
     device: str = "auto",  # a GPU if there is one; or cpu, cuda, mps
     trust: Sequence[str] = (),  # packages whose networks the file may name
-) -> Detector:
+) -> Judge:
     """The detector of a finished run: `load(path).predict(pictures)` scores faces.
 
     The file may name networks of FakeGAN, torch.nn and torchvision.models, and of the packages in `trust`.
@@ -47,7 +48,7 @@ def load(
         UsageError: no such run, no such device.
         FakeganError: a run that has not finished, or whose file is damaged, not trusted or of another version.
     """
-    from fakegan.predict import detector_of
+    from fakegan.loading import detector_of
 
     return detector_of(path, device, trust)
 

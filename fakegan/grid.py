@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -18,15 +17,12 @@ from fakegan.errors import FakeganError
 from fakegan.evaluation.intervals import Floats
 from fakegan.evaluation.occlusion import occlusion
 from fakegan.evaluation.verdicts import Row
-
-if TYPE_CHECKING:  # torch takes seconds to import
-    from fakegan.detector import Detector
+from fakegan.judge import BATCH, Judge
 
 MOST = 60  # faces of a grid
-BATCH = 256  # reconstructions of faces of the smallest size at a time
 
 
-def explanation(detector: Detector, face: Pixels) -> Floats:  # (size, size)
+def explanation(detector: Judge, face: Pixels) -> Floats:  # (size, size)
     """Where the face's score comes from, in log odds of P(fake): above 0 a place speaks for fake (`occlusion`)."""
     return occlusion(lambda faces: detector.margins(faces) / detector.temperature, face)
 
@@ -35,7 +31,7 @@ def explanation(detector: Detector, face: Pixels) -> Floats:  # (size, size)
 class Grid:
     """The first faces and their rows; with an autoencoder their reconstructions, too, and explanations if asked for."""
 
-    detector: Detector
+    detector: Judge
     path: Path  # its ending is one of `FORMATS`
     explain: bool = False  # takes some 150 scores a face
     faces: list[Pixels] = field(default_factory=list)

@@ -20,11 +20,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from fakegan.cli.commands import Parser, add_max_megapixels, at_least, path, run
+from fakegan.cli.commands import Parser, add_max_megapixels, at_least, path, run, share
 from fakegan.data.build import count_pictures, read_pictures
 from fakegan.data.damage import unchecked
 from fakegan.data.formats import describe_left_out
@@ -33,14 +32,11 @@ from fakegan.errors import UsageError
 from fakegan.evaluation.occlusion import PATCHES
 from fakegan.evaluation.verdicts import VERDICTS, Row
 from fakegan.grid import MOST, Grid
-from fakegan.runs.config_file import run_at
+from fakegan.judge import Judge
+from fakegan.loading import detector_of
 from fakegan.system.log import quiet
 from fakegan.system.places import shown
 from fakegan.system.processes import cores
-from fakegan.system.shell import expanded
-
-if TYPE_CHECKING:  # torch takes seconds to import: only once the arguments are understood
-    from fakegan.detector import Detector
 
 _COMMAND = shown("predict")
 
@@ -87,23 +83,6 @@ def _predict(words: list[str]) -> int:
     return int(verdicts[""] > 0)
 
 
-def detector_of(run: str | os.PathLike[str], device: str, trust: Sequence[str] = ()) -> Detector:
-    """The detector of a run, by its folder or detector.pt; `fakegan.load` says more.
-
-    Raises:
-        FakeganError: no such run or device; where the path is a folder of runs, it names some.
-    """
-    with signals.exit_at_once():  # torch takes long to load, and leaves nothing to be undone
-        from fakegan.detector import Detector
-        from fakegan.runs.folder import DETECTOR_FILE
-        from fakegan.system.devices import use_device
-
-    place = Path(expanded(run) if isinstance(run, str) else run)
-    if place.is_dir() and not (place / DETECTOR_FILE).is_file():
-        run_at(place)  # says where there are runs, if it is none itself
-    return Detector.load(place, use_device(device), trust)
-
-
 def _refuse(options: argparse.Namespace) -> None:
     grid: Path | None = options.grid
     if not any(os.path.exists(path) for path in options.paths):
@@ -118,7 +97,7 @@ def _refuse(options: argparse.Namespace) -> None:
         raise UsageError(f"--grid {grid}: there is no folder {grid.parent}")
 
 
-def _closing(verdicts: Counter[str], detector: Detector) -> str:
+def _closing(verdicts: Counter[str], detector: Judge) -> str:
     counts = [f"{verdicts[name]:,} {name}" for name in VERDICTS if verdicts[name]]
     counts += [f"{verdicts['']:,} not read"] if verdicts[""] else []
     low, high = detector.band
@@ -175,9 +154,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     costs = f"draws there where each score comes from, too; takes {PATCHES**2 + 1} scores a face"
     add("--explain", action="store_true", help=costs)
-    add("--threshold", type=float, metavar="P", help="P(fake) from which a picture is called fake (the run's own)")
+    add("--threshold", type=share, metavar="P", help="P(fake) from which a picture is called fake (the run's own)")
     alarms = "instead: the threshold that at most this share of real faces reaches, by validation (0.01)"
-    add("--max-false-alarms", type=float, metavar="SHARE", help=alarms)
+    add("--max-false-alarms", type=share, metavar="SHARE", help=alarms)
     add_max_megapixels(parser)
     add("--workers", type=at_least(1), default=cores(), metavar="N", help="processes that read (default: cores)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to score (auto)")

@@ -121,7 +121,12 @@ def finish(compose_settings: Compose, tmp_path: Path) -> Finish:
     names = (f"run{number}" for number in itertools.count(1))
 
     def make(*overrides: str, strength: float = 1.0, seed: int = 1) -> FinishedRun:
-        words = ("data.split.test=0.5", f"seed={seed}", f"paths.run_dir={tmp_path / 'runs' / next(names)}")
+        words = (
+            "data.split.test=0.5",
+            "budget.name=quick",
+            f"seed={seed}",
+            f"paths.run_dir={tmp_path / 'runs' / next(names)}",
+        )
         return simulated(compose_settings(*words, *overrides), strength)
 
     return make

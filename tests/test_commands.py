@@ -102,7 +102,7 @@ def test_one_by_one_finds_the_generators_and_trains_one_autoencoder_for_all(
     assert [name and name[1] for name in found] == ["gan_a", "gan_b"]
     logs = [path.read_text() for path in sweep.glob("*/log.txt")]
     assert sum("autoencoder: training autogan1" in log for log in logs) == 1
-    assert "recon_classify · autogan1 · simple_cnn: AUROC; * never seen" in result.stdout
+    assert "recon_classify · autogan1 · simple_cnn budget=debug: AUROC; * never seen" in result.stdout
     cells = {(row["learnt_from"], row["generator"]): row["unseen"] for row in csv_rows(sweep / "held_out.csv")}
     assert cells["gan_a alone", "gan_b"] == cells["gan_b alone", "gan_a"] == "yes"
     assert cells["gan_a alone", "gan_a"] == cells["gan_b alone", "gan_b"] == "no"

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from fakegan.data.batches import FaceBatches, StoreOrder, loader, on_device
 from fakegan.data.pixels import to_unit
 from fakegan.data.store import FaceStore
-from fakegan.detector import Detector, reconstruct, sha256_bytes
+from fakegan.detector import Detector, reconstruct
 from fakegan.errors import FakeganError
 from fakegan.evaluation.calibration import Validation
+from fakegan.judge import sha256_bytes
 from fakegan.nets.autogan import AutoGAN
 from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.runs.folder import DETECTOR_FILE
@@ -42,7 +43,7 @@ def test_scores_do_not_depend_on_batch_size_order_or_dropout(store: FaceStore, m
     whole = found.margins(store.images, rows)
     assert np.array_equal(found.margins(store.images, rows), whole)
     assert not found.classifier.training
-    monkeypatch.setattr("fakegan.detector.BATCH", 7)
+    monkeypatch.setattr("fakegan.judge.BATCH", 7)
     np.testing.assert_allclose(found.margins(store.images, rows[::-1])[::-1], whole, atol=whole.std() / 100)
 
 

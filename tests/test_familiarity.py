@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fakegan.data.demo import demo_faces
 from fakegan.data.familiarity import UNLIKE, Familiarity, Normal
@@ -81,7 +82,8 @@ def test_a_batch_changes_nothing(learnt: Familiarity, monkeypatch: pytest.Monkey
 
 
 def test_it_survives_a_checkpoint(learnt: Familiarity, tmp_path: Path) -> None:
-    save_checkpoint({"familiarity": learnt.to_arrays()}, tmp_path / "a.pt")
+    tensors = {name: torch.from_numpy(array) for name, array in learnt.to_arrays().items()}
+    save_checkpoint({"familiarity": tensors}, tmp_path / "a.pt")
     loaded = Familiarity.from_arrays(load_checkpoint(tmp_path / "a.pt")["familiarity"])
     assert np.array_equal(loaded.strangeness(FACES), learnt.strangeness(FACES))
     assert (loaded.aspects, loaded.shortest) == (learnt.aspects, learnt.shortest) == ((1.0, 1.0), 256.0)

@@ -43,7 +43,7 @@ def test_runs_that_differ_by_seed_are_one_configuration(compose_settings: Compos
         for seed in (3, 1, 2)
     ]
     found = configurations(runs)
-    assert [c.name for c in found] == ["classify · alexnet", "classify · simple_cnn"]
+    assert [c.name for c in found] == ["classify · alexnet budget=debug", "classify · simple_cnn budget=debug"]
     assert [[r.settings.seed for r in c.runs] for c in found] == [[1, 2, 3]] * 2
 
 
@@ -51,9 +51,9 @@ def test_configurations_of_one_name_are_told_apart_by_their_differences(compose_
     asked = ("model.net.code_channels=4", "model.net.code_channels=16", "model=autogan1")
     runs = [_run(compose_settings("pipeline=recon_error", word), word) for word in asked]
     assert [c.name for c in configurations(runs)] == [
-        "recon_error · autogan4 code_channels=4",
-        "recon_error · autogan4 code_channels=16",
-        "recon_error · autogan1",
+        "recon_error · autogan4 budget=debug code_channels=4",
+        "recon_error · autogan4 budget=debug code_channels=16",
+        "recon_error · autogan1 budget=debug",
     ]
 
 
@@ -68,7 +68,9 @@ def test_a_store_that_was_moved_is_the_same_and_one_of_other_content_is_not(comp
 def test_keys_of_one_name_are_written_in_full_where_two_differ(compose_settings: Compose) -> None:
     words = ("pipeline=recon_classify", "budget.classifier.max_epochs=2", "budget.autoencoder.max_epochs=3")
     names = [c.name for c in configurations([_run(compose_settings(*w), w[-1]) for w in (words[:1], words)])]
-    assert names[1] == "recon_classify · autogan4 · simple_cnn autoencoder.max_epochs=3 budget.max_epochs=2"
+    assert (
+        names[1] == "recon_classify · autogan4 · simple_cnn budget=debug autoencoder.max_epochs=3 budget.max_epochs=2"
+    )
 
 
 def test_different_faces_are_refused(compose_settings: Compose) -> None:

@@ -13,6 +13,7 @@ from fakegan.runs.finished import Configuration, FinishedRun
 from tests.conftest import Compose, Finish
 from tests.pages import parse_html
 
+PAPER = ("budget.name=paper", "budget.classifier.max_epochs=7")
 ABOVE, AT, BELOW = (0.9, 0.85, 0.95), (0.52, 0.45, 0.6), (0.3, 0.2, 0.4)  # an AUROC and its interval
 
 
@@ -51,6 +52,8 @@ def test_what_is_found_and_where_it_fails_is_said_in_plain_words(said: Any) -> N
     assert text.endswith(
         "Of generators that it never saw, it finds 60% of x fakes and 40% of y fakes, little better than guessing on y."
     )
+    text = said(**known, x=source("fake", 0.2), y=source("fake", 0.1, AT))
+    assert text.endswith("Of the others it finds 20% of x fakes; it ranks x well, but its threshold misses most.")
 
 
 def test_small_counts_are_said_as_counts_and_real_faces_never_seen_apart(said: Any) -> None:
@@ -91,3 +94,15 @@ def test_a_sweep_over_classifiers_asks_which_is_better(finish: Finish) -> None:
     equal = [finish("pipeline=classify", f"classifier.optimizer.lr={lr}") for lr in (0.1, 0.2)]
     answer = answers(grouped(equal), [])[-1]
     assert (answer.question, answer.verdict, answer.tone) == ("Which configuration is better?", "Not shown", "open")
+
+
+def test_another_budget_is_in_the_name_and_what_was_never_audited_is_said(finish: Finish, tmp_path: Path) -> None:
+    runs = [finish("pipeline=classify", *words) for words in ((), PAPER, ("budget.name=debug",))]
+    assert [c.name.partition(" budget=")[2] for group in grouped(runs[:2]) for c in group.configurations] == [
+        "",
+        "paper",
+    ]
+    write_report(runs[2:], tmp_path / "report")
+    text = parse_html((tmp_path / "report" / "report.html").read_text()).text
+    assert "Warning: Runs of +debug=fast are among these" in text
+    assert "Not audited: whether files or cheap traces alone tell" in text

@@ -14,10 +14,11 @@ from hydra.core.utils import JobReturn
 
 from fakegan.config.overrides import to_hydra
 from fakegan.errors import AlreadyReportedError, UsageError
+from fakegan.runs.claim import Claim
 from fakegan.runs.compose import register_resolvers
 from fakegan.runs.folder import CONFIG_FILE, JOBS_FILE, METRICS_FILE, STUDY_FILE
 from fakegan.runs.ledger import COMMAND_VARIABLE
-from fakegan.sweep import launcher, lifecycle
+from fakegan.sweep import launcher, lifecycle, opening
 from fakegan.sweep.jobs import Ending, Job, Running
 from fakegan.sweep.planning import Folders, runs_in
 from fakegan.sweep.progress import Progress
@@ -167,6 +168,18 @@ def test_a_split_that_cannot_be_is_refused_before_the_first_job(
     assert [job.number for job in start.ran] == [1, 2]
     assert "job 0 failed: the train split has no fake faces" in capsys.readouterr().out
     assert len(list(start.folder.glob(f"*/{CONFIG_FILE}"))) == 2
+
+
+def test_generators_are_not_held_out_where_none_is_learnt_from(
+    start: Started, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sweep = opening.Sweep(Claim(tmp_path, made=False), lock=None, each_fake=True)  # type: ignore[arg-type]
+    monkeypatch.setattr(opening, "current", sweep)
+    with pytest.raises(UsageError, match=r"pipeline=recon_fakes learns from no generator: .* would be all alike"):
+        start("pipeline=classify", "pipeline=recon_fakes")
+    assert start.ran == []
+    start("pipeline=classify")
+    assert len(start.ran) == 1
 
 
 def test_the_same_run_twice_is_told_from_what_has_no_effect(start: Started, capsys: pytest.CaptureFixture[str]) -> None:

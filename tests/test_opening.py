@@ -90,12 +90,6 @@ def test_generators_to_hold_out_are_found_in_the_store(
     assert [o.partition("=")[2] for job in found for o in job if o.startswith("++data.split.")] == jobs
 
 
-def test_generators_are_not_held_out_where_none_is_learnt_from() -> None:
-    config = composed("data=demo", "+experiment=leave_one_out", "pipeline=recon_fakes")
-    with pytest.raises(UsageError, match=r"pipeline=recon_fakes learns from no generator: .* would be all alike"):
-        opening._take_sources(config)
-
-
 def test_sources_to_hold_out_need_a_store_that_has_two(store_path: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"name its folder, data\.root=DIR"):
         with_each_source("each(fake)", "faces", None)

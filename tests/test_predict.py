@@ -19,10 +19,11 @@ from fakegan.data.formats import NO_PICTURE
 from fakegan.data.images import face_from_pixels
 from fakegan.data.store import FaceStore
 from fakegan.data.verdict_sheet import Sheet
-from fakegan.detector import Detector, sha256_bytes
+from fakegan.detector import Detector
 from fakegan.errors import UsageError
 from fakegan.evaluation.calibration import Validation
 from fakegan.evaluation.verdicts import CALLS
+from fakegan.judge import sha256_bytes
 from fakegan.runs.folder import DETECTOR_FILE
 from tests.helpers import as_zip, smooth_faces
 from tests.pictures import detector
@@ -73,7 +74,7 @@ def rows(run):
 def test_scores_are_those_of_a_store_and_an_archive_of_the_same_files(rows, photos, store, view, monkeypatch):
     found = detector(view)
     expected = found.scores(store.images)
-    monkeypatch.setattr("fakegan.detector.BATCH", 3)
+    monkeypatch.setattr("fakegan.judge.BATCH", 3)
     predicted = rows(found, photos)
     assert [Path(row["file"]).name for row in predicted] == [Path(file).name for file in store.files]
     assert len(np.unique(expected.round(4))) > 3
@@ -134,7 +135,7 @@ def test_the_user_may_choose_the_threshold_or_a_rate_of_false_alarms(run, rows, 
         (("--max-false-alarms", 0.01), "takes 99 real validation faces"),
         (("--max-false-alarms", 0.1, "--threshold", 0.5), "not both"),
         (("--threshold", "nan"), "from 0 to 1"),
-        (("--threshold", "high"), "invalid float value"),
+        (("--threshold", "high"), "--threshold: high is not a number from 0 to 1 (--help explains every argument)"),
     ):
         code, out, err = run(found, photos, *options)
         assert (code, out, len(err.splitlines())) == (2, "", 1)

@@ -169,6 +169,17 @@ def test_the_table_is_read_back_and_tells_the_jobs_apart(tmp_path: Path) -> None
     assert read_rows(tmp_path) == []
 
 
+def test_a_wide_table_fits_80_columns_and_its_jobs_stay_apart(tmp_path: Path) -> None:
+    words = [f"model=autogan{n} pipeline=recon_classify classifier.net.dropout=0.{n} {'x' * 40}={n}" for n in (1, 4)]
+    rows = [Row(n, word, "finished", 0.5, 3723.0, f"{n}_recon_classify_simple_cnn") for n, word in enumerate(words)]
+    head, *lines = as_text(rows, tmp_path).splitlines()
+    assert "folder" not in head
+    assert all(line.split()[1].startswith("autogan") for line in lines[:2])
+    assert lines[0].split()[1:-3] != lines[1].split()[1:-3]
+    assert max(map(len, [head, *lines[:2], lines[-1]])) < 80
+    assert "folder" in as_text([Row(0, "seed=1", "finished", 0.5, 3.0, "0_a")], tmp_path).splitlines()[0]
+
+
 def test_a_damaged_result_is_a_failed_job(tmp_path: Path, made: Make, running: Running) -> None:
     assert objective_of(tmp_path) is None
     (tmp_path / METRICS_FILE).write_text("{}")

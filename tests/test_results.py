@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from fakegan.evaluation.metrics import measures
+from fakegan.reports.evaluating import told_apart
 from fakegan.runs.results import FaceScores, shortened, table, write_scores
+from fakegan.runs.robustness import Estimate
 from fakegan.system.columns import in_columns, width
 
 LONG = [f"stylegan2_ffhq_config_f_truncation_psi_{psi}_seeds_0_to_50000" for psi in ("0.5", "0.7")]
@@ -93,6 +95,13 @@ def test_a_name_that_is_no_utf8_is_written_as_it_was_read(tmp_path: Path) -> Non
         FaceScores(names, np.array(["a"]), one, names, one * 0.75, one == 1, np.array(["unsure"])),
     )
     assert b"caf\xe9.jpg,a,1,0.75,fake,unsure\n" in (tmp_path / "scores.csv").read_bytes()
+
+
+def test_small_numbers_have_no_sign_and_near_thresholds_the_digits_that_tell_them_apart() -> None:
+    assert str(Estimate(-0.0004, -0.004, 0.05)) == "0.000 [0.00, 0.05]"
+    assert str(Estimate(-0.02, -0.026, -0.01)) == "-0.020 [-0.03, -0.01]"
+    assert told_apart(0.7, 0.5138) == "0.7, not from 0.514"
+    assert told_apart(0.51381, 0.51378) == "0.51381, not from 0.51378"
 
 
 def test_columns_are_padded_by_the_width_that_a_terminal_gives_them() -> None:

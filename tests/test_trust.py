@@ -172,7 +172,7 @@ def test_a_network_that_is_larger_than_its_weights_is_never_made(
     tmp_path: Path, node: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", lambda *_, **__: pytest.fail("a download"))
-    monkeypatch.setattr(Detector, "_check", lambda _: pytest.fail("it was built"))
+    monkeypatch.setattr(Detector, "check", lambda _: pytest.fail("it was built"))
     refused(detector(tmp_path, node), ANOTHER_VERSION)
 
 

@@ -64,7 +64,7 @@ def test_tables_tell_nets_and_weights_apart(compose_settings: Compose, tmp_path:
     assert random.classifier.name == "shufflenet_v2_x0_5"  # of the net that is wrapped
     assert compose_settings(*WORDS, "classifier.name=mine").classifier.name == "mine"
     assert compose_settings(*WORDS[:2]).classifier.name == "resnet18"
-    label = "classify · shufflenet_v2_x0_5 weights_sha256="
+    label = "classify · shufflenet_v2_x0_5 budget=debug weights_sha256="
     assert names_of([random, filled]) == [f"{label}null", f"{label}{digest[:12]}"]
 
 

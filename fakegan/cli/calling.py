@@ -29,7 +29,7 @@ from fakegan.system import own_code, places, processes, reply
 from fakegan.system.shell import CONFIG_DIR, as_override, config_dir
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from fakegan.detector import Detector
+    from fakegan.judge import Judge
 
 _UNKNOWN = "known in a run"  # in place of the folder of a run that has not begun
 
@@ -41,7 +41,7 @@ class Run:
     folder: Path
     metrics: dict[str, Any] = field(repr=False)  # metrics.json
 
-    def detector(self, device: str = "auto", trust: Sequence[str] = ()) -> Detector:
+    def detector(self, device: str = "auto", trust: Sequence[str] = ()) -> Judge:
         """The run's detector, as `fakegan.load` gives it; a FakeganError if it trained an autoencoder only."""
         import fakegan
 

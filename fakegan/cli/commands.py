@@ -53,19 +53,27 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises UsageError."""
-        raise UsageError(f"{message} (see --help)")
+        raise UsageError(f"{message} (--help explains every argument)")
 
 
 def at_least(lowest: int) -> Callable[[str], int]:
     """The type of an argument: a whole number from `lowest`."""
 
     def number(text: str) -> int:
-        value = int(text)
-        if not lowest <= value < 2**63:  # torch takes no larger seed
-            raise argparse.ArgumentTypeError(f"{text} is not a number from {lowest} to below 2^63")
-        return value
+        with contextlib.suppress(ValueError):
+            if lowest <= (value := int(text)) < 2**63:  # torch takes no larger seed
+                return value
+        raise argparse.ArgumentTypeError(f"{text} is not a number from {lowest} to below 2^63")
 
     return number
+
+
+def share(text: str) -> float:
+    """The type of an argument: a number from 0 to 1."""
+    with contextlib.suppress(ValueError):
+        if 0 <= (value := float(text)) <= 1:
+            return value
+    raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
 
 
 def add_max_megapixels(parser: argparse.ArgumentParser, most: int = Geometry().max_megapixels) -> None:

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from fakegan.data.arrays import Rows, at_once
 from fakegan.data.images import grey
@@ -141,13 +139,13 @@ class Familiarity:
 
         return _by_batch(of_batch, pixels, np.arange(len(pixels)))
 
-    def to_arrays(self) -> dict[str, Tensor]:
-        """All numbers as tensors, which a checkpoint can hold."""
+    def to_arrays(self) -> dict[str, Floats]:
+        """All numbers as arrays, which a file can hold."""
         numbers: dict[str, Any] = {}
         for name, normal in (("colours", self.colours), ("edges", self.edges)):
             numbers |= {f"{name}.{field.name}": getattr(normal, field.name) for field in fields(normal)}
         numbers |= {"aspects": self.aspects, "shortest": self.shortest}
-        return {name: torch.as_tensor(value, dtype=torch.float64) for name, value in numbers.items()}
+        return {name: np.asarray(value, dtype=np.float64) for name, value in numbers.items()}
 
     @classmethod
     def from_arrays(

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from fakegan.evaluation.compare import ALPHA, Comparison, holm
 from fakegan.evaluation.metrics import judged
 from fakegan.reports.groups import Group, fingerprint, of_seeds
-from fakegan.reports.numbers import GUESSING_WORDS, guessing, listed, mean_value, measured, number, over, p_words
+from fakegan.reports.numbers import GUESSING_WORDS, guessing, listed, mean_value, measured, number, over, p_words, some
 from fakegan.reports.reconstruction import L1, Autoencoder
 from fakegan.reports.render import Answer
 from fakegan.runs.finished import Configuration, differences_of, flat, shown_path
@@ -104,8 +104,8 @@ def _which(groups: Sequence[Group]) -> list[Answer]:
         worse = [pair.second.name for pair in others if pair.comparison.outcome > 0]
         equal = [pair.second.name for pair in others if pair.comparison.outcome < 1]
         firsts.add(best if not equal else "")
-        words = [f"shown to be better than {listed(worse)}"] if worse else []
-        words += [f"not shown to differ from {listed(equal)}"] if equal else []
+        words = [f"shown to be better than {some(worse)}"] if worse else []
+        words += [f"not shown to differ from {some(equal)}"] if equal else []
         moot = " All are no better than guessing." if all(pair.guessing < 1 for pair in own) else ""
         said.append(f"{best} has the highest AUROC{group.where}, {' and '.join(words)}.{moot}")
     (verdict,) = firsts if len(firsts) == 1 else ("It depends",)

@@ -94,8 +94,8 @@ def _scored_into(ledger: Path, results: Path | None, settings: EvaluateSettings,
     own_threshold = detector.threshold
     try:
         detector.decide_at(settings.threshold, settings.max_false_alarms)
-    except UsageError as error:
-        raise UsageError(f"{run_dir}: {error}") from error
+    except FakeganError as error:
+        raise type(error)(f"{run_dir}: {error}") from error
     log.info(f"device: {detector.described_device()}")
     faces, own = _faces(settings, trained)
     store = faces.store
@@ -129,7 +129,7 @@ def _scored_into(ledger: Path, results: Path | None, settings: EvaluateSettings,
     described = ["test split" if own else f"faces of {store.path.name}"]
     described += [f"only {', '.join(settings.sources)}"] if settings.sources else []
     if detector.threshold != own_threshold:
-        described.append(f"called fake from {detector.threshold:.3g}, not from {own_threshold:.3g} on")
+        described.append(f"called fake from {told_apart(detector.threshold, own_threshold)} on")
     content: dict[str, Any] = {
         "test": metrics,
         **{key: trained_with[key] for key in ("objective", "autoencoder") if key in trained_with},  # on validation
@@ -147,6 +147,12 @@ def _scored_into(ledger: Path, results: Path | None, settings: EvaluateSettings,
             f"{run_dir} cannot be written: add the lines of {path} to its {LEDGER_FILE}, test faces were scored"
         )
     return FinishedRun(trained, folder)
+
+
+def told_apart(new: float, old: float) -> str:
+    """Two thresholds with as many digits as tell them apart, three or more: 0.5143, not from 0.5138."""
+    digits = next((n for n in range(3, 17) if f"{new:.{n}g}" != f"{old:.{n}g}"), 17)
+    return f"{new:.{digits}g}, not from {old:.{digits}g}"
 
 
 @contextmanager

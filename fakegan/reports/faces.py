@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from fakegan.reports.groups import Group, called_fake, fingerprint, scores
 from fakegan.reports.render import Block, Figure, Gallery, Items, Section, Table, Text, visible
 from fakegan.runs.began import fingerprint_at_start
 from fakegan.runs.finished import Configuration, FinishedRun
+from fakegan.system.shell import called, local_path
 
 PIXELS = 128  # a side of a face, at most: the page shows them no larger
 SHOWN = 6  # faces of each kind: on a phone two rows of three
@@ -94,8 +96,8 @@ def _surest(group: Group, configuration: Configuration, label: int, fake: bool) 
     return found
 
 
-def data(runs: Sequence[FinishedRun]) -> tuple[list[Block], list[str]]:
-    """Each store that the runs used, with its sources, its splits and its warnings; and the warnings on shortcuts."""
+def data(runs: Sequence[FinishedRun]) -> tuple[list[Block], list[str], list[str]]:
+    """Each store that the runs used: its sources, splits and warnings; warnings on shortcuts; what was not audited."""
     first: dict[tuple[str, str, str], FinishedRun] = {}
     for run in runs:
         place = str(run.metrics.get("store", run.settings.data.root))
@@ -103,19 +105,25 @@ def data(runs: Sequence[FinishedRun]) -> tuple[list[Block], list[str]]:
     found = [(run, opened(run)) for run in first.values()]
     audits = [_audit(run, faces) for run, faces in found]
     blocks = [
-        block for (run, faces), audit in zip(found, audits, strict=True) for block in _of_store(run, faces, audit)
+        block for (run, faces), audit in zip(found, audits, strict=True) for block in _of_store(run, faces, audit or ())
+    ]
+    missing = {str(run.settings.data.root) for (run, _), audit in zip(found, audits, strict=True) if audit is None}
+    notes = [
+        "Not audited: whether files or cheap traces alone tell these real faces from these fakes is not known; "
+        f"{called('audit')} --data {shlex.quote(local_path(root))} tells."
+        for root in sorted(missing)
     ]
     pairs: dict[str, dict[str, Pair]] = {}  # of each store: runs that hold different sources out share the others
     for (run, _), audit in zip(found, audits, strict=True):
-        pairs.setdefault(fingerprint(run), {}).update({str(pair): pair for pair in audit})
-    return blocks, [words for of_store in pairs.values() for words in headlines(of_store.values())]
+        pairs.setdefault(fingerprint(run), {}).update({str(pair): pair for pair in audit or ()})
+    return blocks, [words for of_store in pairs.values() for words in headlines(of_store.values())], notes
 
 
-def _audit(run: FinishedRun, faces: OpenedFaces) -> list[Pair]:
-    """What an audit has found of the pairs that the run's classifier learnt to tell apart."""
+def _audit(run: FinishedRun, faces: OpenedFaces) -> list[Pair] | None:
+    """What an audit has found of the pairs that the run's classifier learnt to tell apart; None without an audit."""
     if faces.store is None or faces.splits is None or not run.settings.pipeline.learns_generated:
         return []
-    return known_of(faces.store, faces.splits) or []
+    return known_of(faces.store, faces.splits) if run.settings.data.root is not None else []
 
 
 def _of_store(run: FinishedRun, faces: OpenedFaces, audit: Sequence[Pair]) -> list[Block]:

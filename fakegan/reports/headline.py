@@ -10,15 +10,16 @@ from typing import Any
 from fakegan.evaluation import plots
 from fakegan.evaluation.intervals import Measure
 from fakegan.evaluation.metrics import complement
-from fakegan.reports.groups import Group, one_by_one, together
+from fakegan.reports.groups import Group, of_seeds, one_by_one, together
 from fakegan.reports.held_out import Design, HeldOut
-from fakegan.reports.numbers import guessing, listed, mean_value, measured
+from fakegan.reports.numbers import guessing, listed, mean_value, measured, some
 from fakegan.reports.render import Answer, Block, Section, Table, Text
 from fakegan.reports.tables import NO_PLOTS, drawn
 from fakegan.runs.finished import Configuration
 
 FEW = 50  # faces of a source: of fewer, their counts are said in place of shares
 WEAK = 0.7  # an AUROC below it is called little better than guessing
+WELL = 0.8  # an AUROC above it is called ranking well
 _LISTED = 3  # generators that have a share each in a sentence; of more, the least and the most
 _SHOWN = 5  # configurations in a picture, the best first
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -54,12 +55,6 @@ class Standing:
     def right(self, name: str) -> list[Measure]:
         """The share of right calls, one a seed."""
         return [m["accuracy"] for m in self.sources[name]]
-
-    @property
-    def worth(self) -> float:
-        """The mean AUROC over generators that were seen; over all where none was."""
-        names = self.kind("fake", seen=True) or self.unseen
-        return sum(mean_value(self.auroc(name)) for name in names) / len(names)
 
     def sentences(self, name: str = "It") -> str:
         """How many fakes of which generators it finds, how many real faces it calls fake, and where it fails."""
@@ -108,7 +103,10 @@ class Standing:
             weak = [g for g in where[1] if mean_value(self.auroc(g)) < WEAK]
             shares = self._shares(where[1], of="of {} fakes")
             little = f", little better than guessing on {listed(weak)}" if weak else ""
-            words.append(f"Of generators that it never saw, it finds {shares}{little}.")
+            missed = [g for g in where[1] if mean_value(self.right(g)) < 0.5 and mean_value(self.auroc(g)) > WELL]
+            another = f"; it ranks {listed(missed)} well, but its threshold misses most" if missed else ""
+            of = "Of the others" if lost else "Of generators that it never saw,"
+            words.append(f"{of} it finds {shares}{little}{another}.")
         return " ".join(words)
 
     def _shares(self, names: Sequence[str], of: str, wrong: bool = False) -> str:
@@ -142,8 +140,15 @@ def headline(
     return [*words, *([" ".join(asked)] if asked and words else [])]
 
 
+def _ranked(alike: Sequence[Group]) -> list[Standing]:
+    """The highest AUROC comes first: on generators that were seen, where some were."""
+    pairs = zip(alike[0].configurations, one_by_one(alike), strict=True)
+    by_value = [(mean_value(of_seeds(own, "auroc")), Standing(whole)) for own, whole in pairs]
+    return [standing for _, standing in sorted(by_value, key=lambda pair: -pair[0])]
+
+
 def _of_faces(alike: Sequence[Group]) -> str:
-    standings = sorted((Standing(c) for c in one_by_one(alike)), key=lambda s: -s.worth)
+    standings = _ranked(alike)
     best, *others = standings
     if not others:
         return best.sentences(best.configuration.name)
@@ -151,14 +156,10 @@ def _of_faces(alike: Sequence[Group]) -> str:
     own = next(c for c in first.configurations if c.name == best.configuration.name)
     equal = [c.name for c in first.configurations if c is not own and first.difference(own, c).outcome < 1]
     where = f" on {first.called}" if first.called.endswith("generators") else first.where
-    unsure = f", but is not shown to be better than {_some(equal)}" if equal else ""
+    unsure = f", but is not shown to be better than {some(equal)}" if equal else ""
     return (
         f"{best.configuration.name} is the best of {len(standings)} configurations{where}{unsure}. {best.sentences()}"
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    return listed(names) if len(names) <= _LISTED else f"{len(names)} of the others"
 
 
 def _of_design(design: Design, against: Sequence[HeldOut]) -> str:
@@ -184,7 +185,7 @@ def overview(groups: Sequence[Group], found: Sequence[Design]) -> list[Block]:
         blocks += _pictured(f"overview_design_{i}", design.name, _bars_of_design(design))
     for i, alike in enumerate(together(groups)):
         if designed.isdisjoint(run.folder for run in alike[0].runs):
-            standings = sorted((Standing(c) for c in one_by_one(alike)), key=lambda s: -s.worth)
+            standings = _ranked(alike)
             title = f"the {_SHOWN} best of {len(standings)} configurations" if len(standings) > _SHOWN else ""
             blocks += _pictured(f"overview_{i}", title, _bars(standings[:_SHOWN]))
             blocks.append(Section("The same in numbers", [_table(standings)], folded=True))

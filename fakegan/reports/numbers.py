@@ -69,6 +69,11 @@ def p_words(p: float | None) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
+def some(names: Sequence[str]) -> str:
+    """Up to three names; of more, how many they are."""
+    return listed(names) if len(names) <= 3 else f"{len(names)} of the others"
+
+
 def listed(parts: Sequence[str]) -> str:
     """a; a and b; a, b and c."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -30,7 +30,8 @@ SHEET = "examples"  # shown in full width
 PICTURES = {  # pictures of the analysis, by file name -> caption
     "error_distributions": "Distributions of reconstruction errors by source",
     "spectra": "Mean power by spatial frequency",
-    SHEET: "Test faces of the best, median and worst PSNR, their reconstructions and four times the residual",
+    SHEET: "Three rows each for real and for fake: test faces of the best, median and worst PSNR; below them their "
+    "reconstructions; below these four times the residual, black where nothing differs",
 }
 _MAX_ERRORS_BYTES = 2**30  # some 200 bytes a face
 _PNG = b"\x89PNG\r\n\x1a\n"

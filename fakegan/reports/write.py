@@ -52,7 +52,9 @@ def write_report(runs: Sequence[FinishedRun], folder: Path) -> str:
     answered = [answer for answer in answered if answer.verdict != NOT_ASKED]
     chapters: list[tuple[str, list[Block]]] = [("Generators held out", held_out.chapter(designs, against))]
     chapters += _of_groups(groups)
-    of_data, shortcuts = faces.data(runs)
+    of_data, shortcuts, not_audited = faces.data(runs)
+    if any(run.settings.budget.name == "debug" for run in runs):
+        shortcuts = ["Runs of +debug=fast are among these: no number of them means anything.", *shortcuts]
     called = {run.folder: c.name for group in groups for c in group.configurations for run in c.runs}
     chapters += [
         ("Robustness", robustness.chapter(runs, called)),
@@ -70,7 +72,7 @@ def write_report(runs: Sequence[FinishedRun], folder: Path) -> str:
         sections=sections,
         warnings=shortcuts,
         headline=headline(groups, designs, against, answered),
-        overview=overview(groups, designs),
+        overview=[*overview(groups, designs), *map(Text, not_audited)],
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,11 +87,14 @@ def write_report(runs: Sequence[FinishedRun], folder: Path) -> str:
 def _of_groups(groups: Sequence[Group]) -> list[tuple[str, list[Block]]]:
     """A chapter for each subject; of several groups each has a part of it, folded where there are many."""
     chapters: dict[str, list[Block]] = {}
+    said: set[tuple[str, str]] = set()  # a paragraph that explains a table stands once
     for i, group in enumerate(groups):
         letter = group_letter(i).lower() if len(groups) > 1 else ""  # for pictures' names
         for title, blocks in _of_group(group, f"_{letter}" if letter else "", letter or "a").items():
-            part = Section(f"{group.called[:1].upper()}{group.called[1:]}", blocks, folded=len(groups) > MANY)
-            chapters.setdefault(title, []).extend([] if not blocks else [part] if letter else blocks)
+            new = [b for b in blocks if not isinstance(b, Text) or b.warning or (title, b.text) not in said]
+            said |= {(title, b.text) for b in blocks if isinstance(b, Text)}
+            part = Section(f"{group.called[:1].upper()}{group.called[1:]}", new, folded=len(groups) > MANY)
+            chapters.setdefault(title, []).extend([] if not blocks else [part] if letter else new)
     for alike in together(groups):
         chapters["Curves and scores"] += tables.distributions(one_by_one(alike), len(chapters["Curves and scores"]))
     return list(chapters.items())
@@ -109,7 +114,7 @@ def _lead(runs: Sequence[FinishedRun], groups: Sequence[Group]) -> str:
     configurations = {c.runs[0].folder for group in groups for c in group.configurations}  # some are in two groups
     counts = [(len(configurations), "configuration"), (len(runs), "run")]
     parts = [f"{count} {thing}{'' if count == 1 else 's'}" for count, thing in counts if count]
-    parts += [group.described for group in groups]
+    parts += [group.described for group in groups] if len(groups) <= MANY else [f"{len(groups)} sets of faces"]
     if len({tuple(run.folder for run in group.runs) for group in groups}) > 1:
         parts.append("runs on different faces are not compared")
     today = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")

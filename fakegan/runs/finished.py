@@ -24,6 +24,7 @@ from fakegan.system.shell import local_path
 
 # In metrics.json:
 LEARNT_FROM = "learnt_from"  # the sources whose faces trained or validated the classifier
+USUAL_BUDGET = "quick"  # of conf/train.yaml
 SCORED = "scored"  # of an evaluation: which faces, in words
 
 
@@ -126,8 +127,12 @@ def configurations(runs: Sequence[FinishedRun]) -> list[Configuration]:
 
 
 def names_of(settings: Sequence[RunSettings]) -> list[str]:
-    """The label of each; where several have the same, the keys that differ between them are added with their values."""
-    labels = [s.label() for s in settings]
+    """The label of each, with another budget than the default's (debug has one).
+
+    Where several have the same, the keys that differ between them are added with their values.
+    """
+    budgets = ["" if s.budget.name == USUAL_BUDGET else f" budget={s.budget.name}" for s in settings]
+    labels = [s.label() + budget for s, budget in zip(settings, budgets, strict=True)]
     tables = [dict(short_target(key, value) for key, value in flat(s.configuration()).items()) for s in settings]
     names = []
     for label, table in zip(labels, tables, strict=True):

@@ -34,7 +34,8 @@ class Estimate:
             raise ValueError("a measure is from -1 to 1")
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.2f}, {self.high:.2f}]"
+        low, high = (round(bound, 2) + 0.0 for bound in (self.low, self.high))  # + 0.0: no bound is "-0.00"
+        return f"{round(self.value, 3) + 0.0:.3f} [{low:.2f}, {high:.2f}]"
 
 
 def _refuse_odd(kind: str, strength: float) -> None:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 import fakegan
-from fakegan.cli.commands import Parser, add_max_megapixels, at_least, path, run
+from fakegan.cli.commands import Parser, add_max_megapixels, at_least, path, run, share
 from fakegan.errors import FakeganError, UsageError
 from fakegan.serve.limits import Limits
 from fakegan.system.places import install, shown
@@ -85,9 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--host", default="127.0.0.1", help="address to listen at (127.0.0.1: this computer alone)")
     add("--port", type=at_least(0), default=8000, metavar="N", help="8000; 0: a free one")
     add("--token", default=os.environ.get("FAKEGAN_TOKEN", ""), help="what clients have to name (or FAKEGAN_TOKEN)")
-    add("--threshold", type=float, metavar="P", help="P(fake) from which a picture is called fake (the run's own)")
+    add("--threshold", type=share, metavar="P", help="P(fake) from which a picture is called fake (the run's own)")
     alarms = "instead: the threshold that at most this share of real faces reaches, by validation (0.01)"
-    add("--max-false-alarms", type=float, metavar="SHARE", help=alarms)
+    add("--max-false-alarms", type=share, metavar="SHARE", help=alarms)
     add("--max-mib", type=at_least(1), default=of.mib, metavar="N", help=f"MiB of one request ({of.mib})")
     add("--max-files", type=at_least(1), default=of.files, metavar="N", help=f"pictures of one request ({of.files})")
     most = f"requests at a time ({of.requests}); others are told to come again"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from socket import socket
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h11
 import uvicorn
@@ -18,14 +18,11 @@ from starlette.responses import JSONResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 import fakegan
-from fakegan.config.building import TARGET
 from fakegan.errors import FakeganError, UsageError
+from fakegan.judge import Judge
 from fakegan.serve.guard import Guard
 from fakegan.serve.limits import Limits
 from fakegan.serve.worker import Answer, Upload, Worker
-
-if TYPE_CHECKING:
-    from fakegan.detector import Detector
 
 _PAGE = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
@@ -43,7 +40,7 @@ class _InMemory(MultiPartParser):
     spool_max_size = 0
 
 
-def app_of(detector: Detector, name: str, limits: Limits, token: str = "", host: str = "127.0.0.1") -> Guard:
+def app_of(detector: Judge, name: str, limits: Limits, token: str = "", host: str = "127.0.0.1") -> Guard:
     """The whole of what answers; `name` is shown as the run's."""
     app = FastAPI(title="FakeGAN", version=fakegan.__version__, docs_url=None, redoc_url=None)
     worker, about = Worker(detector), _about(detector, name, limits)
@@ -102,14 +99,11 @@ async def _uploads(request: Request, most: int) -> list[Upload]:
     return [((file.filename or "")[:_NAME_LENGTH], await file.read()) for file in files]
 
 
-def _about(detector: Detector, name: str, limits: Limits) -> dict[str, Any]:
-    # An exported detector may be one network that names no parts.
-    named = {part: getattr(detector, f"{part}_spec", None) for part in ("classifier", "autoencoder")}
+def _about(detector: Judge, name: str, limits: Limits) -> dict[str, Any]:
     return {
         "name": name,
         "fakegan": fakegan.__version__,
-        "networks": {name: spec.net[TARGET] for name, spec in named.items() if spec},
-        "view": getattr(detector, "view_name", None),
+        **detector.parts(),
         "geometry": detector.geometry.values(),
         "threshold": detector.threshold,
         "band": list(detector.band),
@@ -148,7 +142,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def serve(detector: Detector, name: str, listening: socket, limits: Limits, token: str) -> None:
+def serve(detector: Judge, name: str, listening: socket, limits: Limits, token: str) -> None:
     """Answer at this socket for ever."""
     app = app_of(detector, name, limits, token, listening.getsockname()[0])
     quiet: dict[str, Any] = {"log_config": None, "log_level": "error", "access_log": False, "server_header": False}

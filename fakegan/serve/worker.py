@@ -7,7 +7,6 @@ import base64
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,10 +16,8 @@ from fakegan.data.sheets import over, png, residual_picture
 from fakegan.errors import UsageError
 from fakegan.evaluation.verdicts import Row
 from fakegan.grid import explanation
+from fakegan.judge import Judge
 from fakegan.system.processes import cores
-
-if TYPE_CHECKING:  # an exported detector needs no torch
-    from fakegan.detector import Detector
 
 Upload = tuple[str, bytes]  # the client's name of a picture, and its file's content
 
@@ -36,7 +33,7 @@ class Worker:
     """Answers requests at the same time. A request waits for one of its pictures at a time, so that none has to wait
     for all of another's."""
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: Judge) -> None:
         self.detector = detector
         self._readers = ThreadPoolExecutor(cores(), "reader")
         self._net = ThreadPoolExecutor(1, "net")

@@ -23,10 +23,10 @@ from fakegan.data.arrays import Rows, at_once
 from fakegan.data.pixels import residual_pixels, to_unit
 from fakegan.data.sheets import Picture, read_png, sheet, shrunk, stack, write_png
 from fakegan.data.store import FaceStore
-from fakegan.detector import BATCH
 from fakegan.evaluation import error_plots, plots, probe, spectrum, statistics
 from fakegan.evaluation.intervals import Floats
 from fakegan.evaluation.reconstructed import BEYOND, COMPLEXITY, PROBES, differences
+from fakegan.judge import BATCH
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
 from fakegan.runs.artifacts import MANIFEST, file_digest, names_digest, obtain
 from fakegan.runs.checkpoints import load_checkpoint

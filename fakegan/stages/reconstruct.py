@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from fakegan.config.trust import trust_names
 from fakegan.data.arrays import RowArray, Rows, at_once, npy_header
-from fakegan.detector import BATCH, reconstruct, trusted_net
+from fakegan.detector import reconstruct, trusted_net
+from fakegan.judge import BATCH
 from fakegan.runs.artifacts import IMAGES_FILE, ROWS_FILE, Reconstructions, file_digest, names_digest, obtain
 from fakegan.runs.checkpoints import load_checkpoint, misfits_as_errors
 from fakegan.stages.stage import Run

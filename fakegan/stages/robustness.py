@@ -19,11 +19,12 @@ from fakegan.data.given import read_given
 from fakegan.data.images import Face, Geometry
 from fakegan.data.originals import Originals
 from fakegan.data.store import FaceStore
-from fakegan.detector import BATCH, Detector
+from fakegan.detector import Detector
 from fakegan.evaluation.intervals import Floats
 from fakegan.evaluation.metrics import seen_and_unseen
 from fakegan.evaluation.robustness import robustness
 from fakegan.evaluation.strength_plots import strength_curves
+from fakegan.judge import BATCH
 from fakegan.runs.folder import ROBUSTNESS_FILE
 from fakegan.runs.results import write_metrics
 from fakegan.runs.robustness import ALL, RIGHT, SIDES, Estimate, Part, Robustness

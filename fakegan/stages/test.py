@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import re
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -119,12 +120,14 @@ def log_test(
     """Give the loggers hyperparameters, test scalars, pictures and histograms, in the run's folder `test`.
 
     Where some generators were seen in training and others not, each kind has scalars (`test/seen/auroc`) and a
-    histogram (`test/score_seen_fake`) of its own; no number covers both kinds.
+    histogram (`test/score_seen_fake`) of its own; no number covers both kinds. Each generator has its AUROC.
     """
     f, test = tested.faces, content["test"]
     kinds = seen_and_unseen(f.labels, f.sources, tested.learnt_from)
     parts = {f"test/{kind}": test[kind] for kind in kinds} or {"test": test}
     finals = {f"{at}/{name}": part[name]["value"] for at, part in parts.items() for name in HPARAM_METRICS}
+    by_source = test["by_source"].items()
+    finals |= {_named(f"test/auroc/{source}"): m["auroc"]["value"] for source, m in by_source if m["label"] == "fake"}
     finals["objective"] = content["objective"]
     fake = f.labels == FAKE
     histograms = {"score_real": f.labels == REAL}
@@ -143,6 +146,11 @@ def log_test(
                 log_picture(logger, f"test/{name}", picture, 0)
             for step, values in enumerate([] if robustness is None else robustness.steps()):
                 logger.log_metrics({f"test/{name}": value for name, value in values.items()}, step)
+
+
+def _named(metric: str) -> str:
+    """A metric's name with the signs that MLflow takes: a source may be called anything."""
+    return re.sub(r"[^\w\-. :/]", "_", metric)
 
 
 TEST = Stage("test", test, on_rank_0=True)

@@ -17,8 +17,8 @@ from fakegan.config.trust import refuse_untrusted
 from fakegan.data.faces import Faces
 from fakegan.data.images import Geometry
 from fakegan.data.store import is_geometry
-from fakegan.detector import is_among, sha256_bytes
 from fakegan.errors import FakeganError, UsageError
+from fakegan.judge import is_among, sha256_bytes
 from fakegan.runs.artifacts import earlier_run, names_digest, obtain
 from fakegan.runs.checkpoints import load_checkpoint, misfits_as_errors, save_checkpoint
 from fakegan.runs.folder import AUTOENCODER_FILE, AUTOENCODER_FOLDER

@@ -11,10 +11,11 @@ from fakegan.config.building import TARGET, named, takes, untrained
 from fakegan.data.arrays import Rows, at_once
 from fakegan.data.batches import FaceBatches, StoreOrder, on_device
 from fakegan.data.familiarity import Familiarity
-from fakegan.detector import BATCH, Detector, NetSpec, sha256_bytes
+from fakegan.detector import Detector, NetSpec
 from fakegan.evaluation.calibration import Validation, fit_temperature, probability
 from fakegan.evaluation.metrics import choose_threshold
 from fakegan.evaluation.roc import auroc
+from fakegan.judge import BATCH, sha256_bytes
 from fakegan.labels import FAKE, REAL
 from fakegan.nets.recon_error import ERROR_NORMS, ReconError
 from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint

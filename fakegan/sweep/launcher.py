@@ -88,6 +88,10 @@ class ProcessLauncher(Launcher):
         new = range(initial_job_idx, initial_job_idx + len(job_overrides))
         for number, overrides in zip(new, job_overrides, strict=True):
             self._plan(number, [o for o in overrides if not o.startswith("resume=")])
+        for planned in self.planned.values() if opening.current and opening.current.each_fake else ():
+            if (pipeline := planned.settings.pipeline).fakes == "reconstructed":
+                why = "runs that hold each out would be all alike"
+                raise UsageError(f"pipeline={pipeline.name} learns from no generator: {why}; choose other pipelines")
         # All are refused, most likely for the overrides that they share; a search knows of earlier trials.
         if first and self.progress.refused.issuperset(new) and not is_search(self.folder):
             raise UsageError(self.progress.rows[initial_job_idx].reason)

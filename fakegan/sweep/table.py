@@ -10,13 +10,14 @@ from pathlib import Path
 
 from fakegan.errors import FakeganError
 from fakegan.runs.folder import JOBS_FILE, LOG_FILE, METRICS_FILE
-from fakegan.runs.results import read_metrics
-from fakegan.sweep.command import CONTROL_CHARACTERS, differing_overrides
-from fakegan.system.columns import in_columns
+from fakegan.runs.results import TABLE_WIDTH, read_metrics, shortened
+from fakegan.sweep.command import CONTROL_CHARACTERS, differing_overrides, short
+from fakegan.system.columns import in_columns, width
 from fakegan.system.files import csv_table, read_csv, replacing
 from fakegan.system.shell import local_path
 
 _MAX_BYTES = 64 * 2**20  # a job takes some hundred
+_LEAST_NAME = 12  # columns
 OBJECTIVE = "objective: AUROC, or PSNR in dB of an autoencoder alone, on validation faces"
 
 
@@ -86,17 +87,31 @@ def read_rows(folder: Path) -> list[Row]:
 
 
 def as_text(rows: Sequence[Row], folder: Path) -> str:
-    """The table: how the jobs differ, how they ended, how good they were, and where they are."""
-    names = differing_overrides({i: shlex.split(row.words) for i, row in enumerate(rows)})
-    cells = [("job", "", "state", "objective", "time", "folder")]
-    for i, row in enumerate(rows):
+    """The table: how the jobs differ, how they ended, how good they were, and where they are.
+
+    Where that is too wide for a terminal of 80 columns, folders are left to jobs.csv, and names are shortened.
+    """
+    differing = differing_overrides({i: shlex.split(row.words) for i, row in enumerate(rows)})
+    names = list(differing.values())
+    cells = [("job", "state", "objective", "time", "folder")]
+    for row in rows:
         objective = "" if row.objective is None else f"{row.objective:.4f}"
         time = "" if row.seconds is None else clock(row.seconds)
-        cells.append((str(row.job), names[i], row.state, objective, time, row.folder))
-    lines = in_columns(cells, right={0, 3, 4})
+        cells.append((str(row.job), row.state, objective, time, row.folder))
+    lines = _with_names(cells, names)
+    if max(map(width, lines)) > TABLE_WIDTH:
+        narrow = [row[:-1] for row in cells]
+        room = max(TABLE_WIDTH - max(map(width, in_columns(narrow))) - 2, _LEAST_NAME)
+        lines = _with_names(narrow, shortened(map(short, names), [room] * len(names)))
     for row in rows:
         if row.state == "failed":
             log = folder / row.folder / LOG_FILE
             where = f" ({local_path(log)})" if row.folder and log.is_file() else ""
             lines.append(f"job {row.job} failed: {row.reason or 'see its log'}{where}")
-    return "\n".join([*lines, f"jobs: {local_path(folder / JOBS_FILE)}; {OBJECTIVE}"])
+    return "\n".join([*lines, f"jobs: {local_path(folder / JOBS_FILE)}", OBJECTIVE])
+
+
+def _with_names(cells: Sequence[Sequence[str]], names: Sequence[str]) -> list[str]:
+    """The table with the jobs' names as its second column."""
+    rows = [(job, name, *others) for (job, *others), name in zip(cells, ["", *names], strict=True)]
+    return in_columns(rows, right={0, 3, 4})

@@ -28,12 +28,12 @@ _TRAIN = {"loss": "loss", "l1": "L1", "discriminator": "D", "generator_loss": "G
 _VAL = {"psnr": "PSNR", "auroc": "AUROC"}
 
 
-def shown(metrics: Mapping[str, Any], split: str) -> str:
-    """The metrics of a split that are shown: `AUROC 0.833`; empty where none is known."""
+def shown(metrics: Mapping[str, Any], split: str, most: int | None = None) -> str:
+    """The metrics of a split that are shown, the first `most` of them: `AUROC 0.833`; empty where none is known."""
     names = _TRAIN if split == "train" else _VAL
     known = {name: float(metrics[f"{split}/{key}"]) for key, name in names.items() if f"{split}/{key}" in metrics}
     return " ".join(
-        f"{name} {value:.2f} dB" if name == "PSNR" else f"{name} {value:.3f}" for name, value in known.items()
+        f"{name} {value:.2f} dB" if name == "PSNR" else f"{name} {value:.3f}" for name, value in [*known.items()][:most]
     )
 
 
@@ -67,9 +67,9 @@ class EpochLines(pl.Callback):
 
 
 class StageBar(TQDMProgressBar):
-    """A bar for all steps of a fit, with its losses, the validation metric, and the time that is left at most."""
+    """A bar for all steps of a fit: epoch, time left at most, loss, validation metric; within 80 columns."""
 
-    BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"
+    BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {remaining} left{postfix}"
 
     def __init__(self, stage: str) -> None:
         super().__init__()
@@ -118,8 +118,8 @@ class StageBar(TQDMProgressBar):
         losses = {f"train/{key}": value for key, value in means.here().items()} if means else {}
         bar.n = trainer.current_epoch * int(trainer.num_training_batches) + batches
         bar.set_description_str(f"{self.stage} epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
-        known = [shown(losses, "train"), shown(trainer.callback_metrics, "val")]
-        bar.set_postfix_str(" ".join(filter(None, known)), refresh=False)
+        known = [shown(losses, "train", most=1), shown(trainer.callback_metrics, "val")]
+        bar.set_postfix_str(" val ".join(known) if known[1] else known[0], refresh=False)
         bar.refresh()
         self.drawn = time.monotonic()
 

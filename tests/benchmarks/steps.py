@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from fakegan.data.augment import Augment
-from fakegan.detector import BATCH, reconstruct
+from fakegan.detector import reconstruct
+from fakegan.judge import BATCH
 from fakegan.nets.autogan import AutoGAN
 from fakegan.nets.simple_cnn import SimpleCNN
 from fakegan.runs.artifacts import Reconstructions
