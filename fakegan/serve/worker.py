@@ -77,11 +77,10 @@ class Worker:
         if not faces:
             return []
         shown = {"face": np.stack([face.pixels for face in faces])}
-        if (copies := self.detector.reconstructions(shown["face"])) is not None:
-            residuals = [residual_picture(*pair) for pair in zip(shown["face"], copies, strict=True)]
-            shown |= {"reconstruction": copies, "residual": np.stack(residuals)}
-        urls = {name: [_url(pixels) for pixels in rows] for name, rows in shown.items()}
-        return [dict(zip(urls, row, strict=True)) for row in zip(*urls.values(), strict=True)]
+        recon = self.detector.reconstructions(shown["face"])
+        if recon is not None:
+            shown |= {"reconstruction": recon, "residual": residual_picture(shown["face"], recon)}
+        return [dict(zip(shown, map(_url, row), strict=True)) for row in zip(*shown.values(), strict=True)]
 
 
 def _url(pixels: Pixels) -> str:
