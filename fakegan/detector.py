@@ -24,6 +24,7 @@ from fakegan.nets.cpu import forms_in_use
 from fakegan.runs.checkpoints import load_checkpoint, misfits_as_errors, save_checkpoint
 from fakegan.runs.config_file import with_new_target
 from fakegan.runs.folder import DETECTOR_FILE, METRICS_FILE
+from fakegan.runs.portable import is_portable, load_portable
 from fakegan.system.devices import describe, float32_convolutions
 from fakegan.system.shell import as_override, command, expanded
 from fakegan.views import VIEWS, View, view
@@ -135,7 +136,7 @@ class Detector(Judge):
     @classmethod
     def load(
         cls,
-        run: str | os.PathLike[str],  # a run's folder, or a detector.pt
+        run: str | os.PathLike[str],  # a run's folder, its detector.pt, or an exported .fakegan
         device: torch.device | None = None,  # default: the CPU
         trust: Sequence[str] = (),  # packages whose networks its file may name
     ) -> Detector:
@@ -157,7 +158,7 @@ class Detector(Judge):
                 f"resume it with {command('train.py', as_override('resume', run_dir))}"
             )
         names = trust_names(trust)
-        content = load_checkpoint(path)
+        content = load_portable(path) if is_portable(path) else load_checkpoint(path)
         with misfits_as_errors(path):
             detector = cls._of(content, names)
         return detector.to(device or torch.device("cpu"))

@@ -147,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("paths", nargs="+", type=path, metavar="PATH", help="picture, folder (searched through) or .zip")
-    add("--run", type=path, required=True, metavar="DIR", help="the run's folder, or its detector.pt")
+    add("--run", type=path, required=True, metavar="DIR", help="the run's folder, or a file that fakegan.export wrote")
     add("--format", choices=tuple(_WRITERS), default="table", help="a table to read (default), or for programs")
     add(
         "--grid", type=path, metavar="FILE.png", help=f"draws the first {MOST} faces with their scores; .jpg, .pdf, too"

@@ -25,10 +25,10 @@ LAYERS = [
     {"reports"},
     {"sweep"},
     {"cli"},
-    {"audit", "predict", "prepare", "sample", "serve"},
+    {"audit", "export", "predict", "prepare", "sample", "serve"},
 ]
 # What scores, and what reports on scores: nothing of training is loaded for it.
-SCORING = ["audit.py", "detector.py", "grid.py", "judge.py", "loading.py", "predict.py", "sample.py"]
+SCORING = ["audit.py", "detector.py", "export.py", "grid.py", "judge.py", "loading.py", "predict.py", "sample.py"]
 LIGHTNING = ("pytorch_lightning", "lightning_fabric", "torchmetrics")
 PILLOWS = {
     *("colour.py", "demo.py", "file_facts.py", "formats.py", "given.py", "images.py", "portrait.py", "sheets.py"),

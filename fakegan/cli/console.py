@@ -19,5 +19,5 @@ def _command(name: str) -> Callable[[], None]:
     return run
 
 
-_NAMES = ("train", "evaluate", "prepare", "audit", "predict", "sample", "serve")
-train, evaluate, prepare, audit, predict, sample, serve = map(_command, _NAMES)
+_NAMES = ("train", "evaluate", "prepare", "audit", "predict", "export", "sample", "serve")
+train, evaluate, prepare, audit, predict, export, sample, serve = map(_command, _NAMES)

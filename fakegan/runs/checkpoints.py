@@ -81,7 +81,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise FakeganError(
             f"{path} is damaged or not a FakeGAN checkpoint{why}: name another, or train again"
         ) from error
-    own = content.get(_STAMP) if isinstance(content, dict) else None
+    refuse_other_stamp(content.get(_STAMP) if isinstance(content, dict) else None, path)
+    return content
+
+
+def refuse_other_stamp(own: Any, path: Path) -> None:
+    """Raise a FakeganError where what a file says about itself is not what `stamp` gives here."""
     if not isinstance(own, dict):
         raise FakeganError(f"{path} is not a FakeGAN checkpoint: name a .ckpt or .pt file from a run's folder")
     if own.get("format") != FORMAT:
@@ -93,7 +98,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} was trained with the labels {reprlib.repr(own.get('label_convention'))}, but here they are "
             f"{LABEL_CONVENTION}: its scores would mean the opposite; train again"
         )
-    return content
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:

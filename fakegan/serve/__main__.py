@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"example:\n  {_COMMAND} --run outputs/RUN\n  curl -F files=@face.jpg http://127.0.0.1:8000/predict",
     )
     add, of = parser.add_argument, Limits()
-    add("--run", type=path, required=True, metavar="RUN", help="the run's folder, or its detector.pt")
+    add("--run", type=path, required=True, metavar="RUN", help="the run's folder, or a file that fakegan.export wrote")
     add("--host", default="127.0.0.1", help="address to listen at (127.0.0.1: this computer alone)")
     add("--port", type=at_least(0), default=8000, metavar="N", help="8000; 0: a free one")
     add("--token", default=os.environ.get("FAKEGAN_TOKEN", ""), help="what clients have to name (or FAKEGAN_TOKEN)")
