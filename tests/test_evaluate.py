@@ -175,6 +175,8 @@ def test_runs_are_compared_side_by_side_on_the_same_faces(finish: Finish, tmp_pa
     other_split = finish("pipeline=classify", "data.split.seed=3").settings
     with pytest.raises(FakeganError, match="were scored on different faces"):
         compare(replace(settings, out=tmp_path / "other"), [direct, other_split])
+    held_out = finish("pipeline=classify", "data.split.unseen=[gan_b]").settings  # as a sweep reports on, too
+    assert "learnt from" in compare(replace(settings, out=tmp_path / "held_out"), [direct, held_out])
     with pytest.raises(UsageError, match="report is there already"):
         compare(settings, [recon, direct])
 

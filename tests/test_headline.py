@@ -56,6 +56,20 @@ def test_what_is_found_and_where_it_fails_is_said_in_plain_words(said: Any) -> N
     assert text.endswith("Of the others it finds 20% of x fakes; it ranks x well, but its threshold misses most.")
 
 
+def test_a_generator_is_held_against_real_sources_that_were_seen(compose_settings: Compose) -> None:
+    """Faces of a real source never seen may all be called fake, which says nothing of the generator."""
+    settings = compose_settings("pipeline=classify")
+    whole, part = (FinishedRun(settings, settings.paths.run_dir) for _ in range(2))
+    for run, auroc in ((whole, BELOW), (part, ABOVE)):
+        by_source = {"camera": source("real", 0.7), "phone": source("real", 0.1), "gan_a": source("fake", 0.8, auroc)}
+        vars(run)["metrics"] = {"test": {"by_source": by_source}, "learnt_from": ["camera", "gan_a"]}
+    standing = Standing(Configuration("a net", (whole,)), [Configuration("a net", (part,))])
+    assert standing.sentences("A net") == (
+        "A net finds 80% of gan_a fakes and calls 30% of real faces fake. Of real faces from elsewhere it calls 90% of "
+        "phone fake."
+    )
+
+
 def test_small_counts_are_said_as_counts_and_real_faces_never_seen_apart(said: Any) -> None:
     text = said(camera=source("real", 0.75, n=12), gan_a=source("fake", 0.5, AT, n=8), phone=source("real", 0.4, n=500))
     assert text == (

@@ -23,7 +23,7 @@ from fakegan.evaluation import plots
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
 from fakegan.reports.write import write_report
 from fakegan.runs.began import fingerprint_at_start
-from fakegan.runs.finished import LEARNT_FROM, SCORED, FinishedRun, learnt_from, same_faces
+from fakegan.runs.finished import LEARNT_FROM, SCORED, FinishedRun, hold_out_alone, learnt_from, same_faces
 from fakegan.runs.folder import EVALUATIONS_FOLDER, LEDGER_FILE, METRICS_FILE, REPORTS_FOLDER
 from fakegan.runs.ledger import command, record
 from fakegan.runs.results import TABLE_WIDTH, read_metrics, table, write_metrics
@@ -72,7 +72,8 @@ def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:
         results = [FinishedRun(run, run.paths.run_dir) for run in finished]
     else:
         results = [_score_again(settings, run) for run in finished]
-    same_faces(results)
+    if not hold_out_alone(results):  # each group of runs with the same faces gets its own chapters
+        same_faces(results)
     out = settings.out or new_folder(Path(REPORTS_FOLDER) / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
     return write_report(results, out)
 

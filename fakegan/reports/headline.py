@@ -31,6 +31,7 @@ class Standing:
     """A configuration on all its test faces, generators seen in training and others."""
 
     configuration: Configuration  # of whole runs
+    parts: Sequence[Configuration] = ()  # the same runs on seen and unseen generators, each with reals that were seen
 
     @cached_property
     def sources(self) -> dict[str, list[dict[str, Any]]]:
@@ -49,7 +50,11 @@ class Standing:
         return self.kind("fake", seen=False)
 
     def auroc(self, generator: str) -> list[Measure]:
-        """Against the real faces, one a seed."""
+        """Against real faces, one a seed: of sources seen in training, where some were not."""
+        for part in self.parts:
+            tests = [run.metrics["test"]["by_source"] for run in part.runs]
+            if generator in tests[0]:
+                return [test[generator]["auroc"] for test in tests]
         return [m["auroc"] for m in self.sources[generator]]
 
     def right(self, name: str) -> list[Measure]:
@@ -133,17 +138,20 @@ def headline(
     """One paragraph for each set of faces: what its best configuration does; first, generators held out by design."""
     words = [_of_design(design, [h for h in against if h.design is design]) for design in found]
     designed = {run.folder for design in found for row in design.rows for run in row.runs}
-    for alike in together(groups):
+    every = together(groups)
+    for alike in every:
         if designed.isdisjoint(run.folder for run in alike[0].runs):
-            words.append(_of_faces(alike))
+            which = f"{alike[0].called.partition(',')[0]}: ".capitalize() if len(every) > 1 else ""
+            words.append(which + _of_faces(alike))
     asked = [f"{answer.question} {answer.verdict}." for answer in answered]
     return [*words, *([" ".join(asked)] if asked and words else [])]
 
 
 def _ranked(alike: Sequence[Group]) -> list[Standing]:
     """The highest AUROC comes first: on generators that were seen, where some were."""
-    pairs = zip(alike[0].configurations, one_by_one(alike), strict=True)
-    by_value = [(mean_value(of_seeds(own, "auroc")), Standing(whole)) for own, whole in pairs]
+    parts = zip(*(group.configurations for group in alike), strict=True)
+    pairs = zip(parts, one_by_one(alike), strict=True)
+    by_value = [(mean_value(of_seeds(own[0], "auroc")), Standing(whole, own)) for own, whole in pairs]
     return [standing for _, standing in sorted(by_value, key=lambda pair: -pair[0])]
 
 

@@ -176,6 +176,16 @@ def same_faces(runs: Sequence[FinishedRun]) -> FaceScores:
     return first
 
 
+def hold_out_alone(runs: Sequence[FinishedRun]) -> bool:
+    """Whether runs of one store differ in no data option but those that hold sources out, as one sweep makes them."""
+    tables = [flat(run.settings.configuration()["data"], "data") for run in runs]
+    for table in tables:
+        for key in ("data.split.unseen", "data.split.learn_from"):
+            table.pop(key, None)
+    stores = {run.metrics["data_fingerprint"] for run in runs}
+    return len(stores) == 1 and all(table == tables[0] for table in tables)
+
+
 def _reason(one: FinishedRun, other: FinishedRun) -> str:
     """Why their faces differ, as far as the data's settings say."""
     ours, theirs = (flat(run.settings.configuration()["data"], "data") for run in (one, other))
