@@ -24,7 +24,7 @@ $(INSTALLED): pyproject.toml
 		{ echo "error: $(PYTHON) is older than 3.10; name a newer one: make install PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ echo "error: $(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[plots,optuna,serve,slurm,wandb,mlflow,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[plots,optuna,export,serve,slurm,wandb,mlflow,dev]'
 	@touch $@
 
 train: install  ## the main job on the built-in faces; your own: make train ARGS="data=faces data.root=data/faces"

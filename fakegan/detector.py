@@ -21,10 +21,11 @@ from fakegan.errors import FakeganError, UsageError
 from fakegan.judge import Judge
 from fakegan.labels import FAKE, REAL
 from fakegan.nets.cpu import forms_in_use
-from fakegan.runs.checkpoints import load_checkpoint, misfits_as_errors, save_checkpoint
+from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.runs.config_file import with_new_target
 from fakegan.runs.folder import DETECTOR_FILE, METRICS_FILE
 from fakegan.runs.portable import is_portable, load_portable
+from fakegan.runs.stamp import misfits_as_errors
 from fakegan.system.devices import describe, float32_convolutions
 from fakegan.system.shell import as_override, command, expanded
 from fakegan.views import VIEWS, View, view
@@ -173,8 +174,8 @@ class Detector(Judge):
         autoencoder = content["autoencoder"]
         detector = cls(
             view_name=content["view"],
-            classifier_spec=NetSpec(**content["classifier"]),
-            autoencoder_spec=None if autoencoder is None else NetSpec(**autoencoder),
+            classifier_spec=_spec(content["classifier"]),
+            autoencoder_spec=None if autoencoder is None else _spec(autoencoder),
             trust=trust,
             **cls.values_of(content),
         )
@@ -188,6 +189,11 @@ class Detector(Judge):
             if net is not None:
                 net.to(device)
         return self
+
+
+def _spec(content: dict[str, Any]) -> NetSpec:
+    """A network out of a file, whose weights may be arrays."""
+    return NetSpec(content["net"], {name: torch.as_tensor(value) for name, value in content["weights"].items()})
 
 
 def _as_tensors(content: dict[str, Any]) -> dict[str, Any]:

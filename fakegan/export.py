@@ -51,7 +51,7 @@ def _export(words: list[str]) -> int:
     detector = Detector.load(folder, trust=options.trust)
     card = model_card(folder)
     if format == "onnx":
-        apart = _write_onnx(detector, options.out, folder, card)
+        apart = _write_onnx(detector, options.out, card)
         print(f"{options.out}: scores as torch's, at most {apart:.1e} apart on {_CHECKED} faces")
     else:
         save_portable(detector.content(), options.out, card)
@@ -79,7 +79,7 @@ def _refuse(out: Path, format: str, card: Path | None) -> None:
         raise UsageError(f"--card {card} is --out as well: name another file")
 
 
-def _write_onnx(detector: Detector, out: Path, folder: Path, card: str) -> float:
+def _write_onnx(detector: Detector, out: Path, card: str) -> float:
     """Returns the largest difference of the scores from torch's, on built-in faces and on noise."""
     import numpy as np
 
@@ -89,7 +89,7 @@ def _write_onnx(detector: Detector, out: Path, folder: Path, card: str) -> float
     size, rng = detector.geometry.size, np.random.default_rng(0)
     drawn = [draw_face(rng, SOURCES[i % len(SOURCES)], size) for i in range(_CHECKED // 2)]
     noise = rng.integers(0, 256, (_CHECKED - len(drawn), size, size, 3), dtype=np.uint8)
-    return write_onnx(detector, out, np.concatenate([np.stack(drawn), noise]), {"card": card, "run": folder.name})
+    return write_onnx(detector, out, np.concatenate([np.stack(drawn), noise]), card)
 
 
 def _parser() -> argparse.ArgumentParser:

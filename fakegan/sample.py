@@ -102,7 +102,8 @@ def _load_generator(run_dir: Path, trust: Sequence[str]) -> tuple[nn.Module, int
 
     from fakegan.data.pixels import to_uint8
     from fakegan.detector import trusted_net
-    from fakegan.runs.checkpoints import load_checkpoint, misfits_as_errors
+    from fakegan.runs.checkpoints import load_checkpoint
+    from fakegan.runs.stamp import misfits_as_errors
 
     path = run_dir / GENERATOR_FILE
     if not path.is_file():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fakegan.errors import FakeganError
-from fakegan.runs import checkpoints
+from fakegan.runs import checkpoints, stamp
 from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
 
 
@@ -76,11 +76,11 @@ def test_urls_are_refused(url: str) -> None:
 
 def test_another_label_convention_or_format_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.ckpt"
-    for stamp, words in (
-        ({"format": checkpoints.FORMAT, "label_convention": {"real": 1, "fake": 0}}, "scores would mean the opposite"),
+    for own, words in (
+        ({"format": stamp.FORMAT, "label_convention": {"real": 1, "fake": 0}}, "scores would mean the opposite"),
         ({"format": 99, "label_convention": {"real": 0, "fake": 1}}, "format 99"),
     ):
-        monkeypatch.setattr(checkpoints, "stamp", lambda stamp=stamp: stamp)
+        monkeypatch.setattr(checkpoints, "stamp", lambda own=own: own)
         save_checkpoint({"n": 1}, path)
         with pytest.raises(FakeganError, match=words):
             load_checkpoint(path)

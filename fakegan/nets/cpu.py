@@ -10,7 +10,8 @@ docs/benchmarks.md measures each form.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -24,6 +25,7 @@ from torch.autograd.function import once_differentiable
 # gradients, 64 channels take 0.6 to 0.8 of oneDNN's time; in a forward pass alone up to 1.2, and 128 take 0.7.
 _CHANNELS_WITH_GRADIENTS = 64
 _CHANNELS_FORWARD = 128
+_forms = True  # False within `torchs_layers`
 
 
 def quicken(net: nn.Module) -> None:
@@ -73,8 +75,21 @@ def quick_layout(image: Tensor) -> Tensor:  # (B, C, H, W) -> the same numbers
     return image.contiguous(memory_format=torch.channels_last) if is_for_cpus(image) else image
 
 
+@contextmanager
+def torchs_layers() -> Iterator[None]:
+    """Within, networks use torch's layers on a CPU too: a graph that is exported is for other runtimes."""
+    global _forms  # noqa: PLW0603
+    _forms = False
+    try:
+        yield
+    finally:
+        _forms = True
+
+
 def is_for_cpus(x: Tensor) -> bool:
     """Whether the forms here are the faster ones for this input: float32 or float64 on a CPU with oneDNN."""
+    if not _forms:
+        return False
     on_cpu = x.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     exact = x.dtype in {torch.float32, torch.float64} and not torch.is_autocast_enabled("cpu")  # else digits are lost
     return on_cpu and exact

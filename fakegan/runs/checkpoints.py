@@ -8,21 +8,16 @@ from __future__ import annotations
 import os
 import pickletools
 import re
-import reprlib
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
-from fakegan.errors import FakeganError, UntrustedError
-from fakegan.labels import LABEL_CONVENTION
+from fakegan.errors import FakeganError
+from fakegan.runs.stamp import STAMP, refuse_other_stamp, stamp
 from fakegan.system.files import replacing
 
-FORMAT = 3
-_STAMP = "fakegan"
 _ARCHIVE = b"PK\x03\x04"  # the first bytes of what torch.save writes
 # What the limits below leave room for: the largest checkpoint of the shipped settings has some 100 MB in 150 members,
 # 21 kB of them pickled. A wider or deeper net may have a hundred times as much.
@@ -33,13 +28,6 @@ _MAX_PICKLE_BYTES = 4 * 2**20
 # which takes any amount of memory in a few bytes: `bytearray`, `torch.Tensor`.
 _PICKLED_NAMES = re.compile(r"collections OrderedDict|torch \w+Storage|torch\._utils _rebuild_tensor_v2")
 _BY_NAME = {"GLOBAL", "INST", "STACK_GLOBAL"}  # the last takes the name from elsewhere, and is refused for that
-# What torch and Python raise for keys, options and weights that are not what they should be.
-_MISFIT = (ArithmeticError, AttributeError, FakeganError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
-
-
-def stamp() -> dict[str, Any]:
-    """What every checkpoint says about itself."""
-    return {"format": FORMAT, "label_convention": dict(LABEL_CONVENTION)}
 
 
 def save_checkpoint(content: dict[str, Any], path: Path) -> None:
@@ -51,7 +39,7 @@ def save_checkpoint(content: dict[str, Any], path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, durable=True) as building, building.open("wb") as file:
-            torch.save({**content, _STAMP: stamp()}, file)
+            torch.save({**content, STAMP: stamp()}, file)
     except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
         raise FakeganError(
             f"{path} could not be written ({error}); free some space or choose another folder"
@@ -81,23 +69,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise FakeganError(
             f"{path} is damaged or not a FakeGAN checkpoint{why}: name another, or train again"
         ) from error
-    refuse_other_stamp(content.get(_STAMP) if isinstance(content, dict) else None, path)
+    refuse_other_stamp(content.get(STAMP) if isinstance(content, dict) else None, path)
     return content
-
-
-def refuse_other_stamp(own: Any, path: Path) -> None:
-    """Raise a FakeganError where what a file says about itself is not what `stamp` gives here."""
-    if not isinstance(own, dict):
-        raise FakeganError(f"{path} is not a FakeGAN checkpoint: name a .ckpt or .pt file from a run's folder")
-    if own.get("format") != FORMAT:
-        raise FakeganError(
-            f"{path} has checkpoint format {reprlib.repr(own.get('format'))}, this version reads {FORMAT}: train again"
-        )
-    if own.get("label_convention") != LABEL_CONVENTION:
-        raise FakeganError(
-            f"{path} was trained with the labels {reprlib.repr(own.get('label_convention'))}, but here they are "
-            f"{LABEL_CONVENTION}: its scores would mean the opposite; train again"
-        )
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -124,22 +97,6 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
         if not value.isfinite().all():
             raise FakeganError(f"{path} holds values that are no numbers, in {name}: name another file")
     return dict(pairs)
-
-
-@contextmanager
-def misfits_as_errors(path: Path) -> Iterator[None]:
-    """Errors of making networks and numbers out of a checkpoint's content become an error that names the file.
-
-    Raises:
-        FakeganError: the content does not fit.
-        UntrustedError: the content names code that nobody has said to trust.
-    """
-    try:
-        yield
-    except UntrustedError as error:
-        raise error.of(path) from error
-    except _MISFIT as error:
-        raise FakeganError(f"{path} is damaged or of another version: name another, or train again") from error
 
 
 class _Refused(Exception):

@@ -17,7 +17,8 @@ from fakegan.data.arrays import RowArray, Rows, at_once, npy_header
 from fakegan.detector import reconstruct, trusted_net
 from fakegan.judge import BATCH
 from fakegan.runs.artifacts import IMAGES_FILE, ROWS_FILE, Reconstructions, file_digest, names_digest, obtain
-from fakegan.runs.checkpoints import load_checkpoint, misfits_as_errors
+from fakegan.runs.checkpoints import load_checkpoint
+from fakegan.runs.stamp import misfits_as_errors
 from fakegan.stages.stage import Run
 from fakegan.system import ranks
 from fakegan.system.log import quiet

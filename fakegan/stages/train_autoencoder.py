@@ -20,9 +20,10 @@ from fakegan.data.store import is_geometry
 from fakegan.errors import FakeganError, UsageError
 from fakegan.judge import is_among, sha256_bytes
 from fakegan.runs.artifacts import earlier_run, names_digest, obtain
-from fakegan.runs.checkpoints import load_checkpoint, misfits_as_errors, save_checkpoint
+from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.runs.folder import AUTOENCODER_FILE, AUTOENCODER_FOLDER
 from fakegan.runs.settings import RunSettings
+from fakegan.runs.stamp import misfits_as_errors
 from fakegan.stages.stage import Run, Stage
 from fakegan.system import ranks
 from fakegan.system.files import replacing

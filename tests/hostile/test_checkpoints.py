@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from fakegan.runs import checkpoints
+from fakegan.runs import checkpoints, stamp
 from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
 from tests.hostile.conftest import Call, refused
 
@@ -46,7 +46,7 @@ def pack(path: Path, content: dict[str, bytes], compression: int = zipfile.ZIP_S
     [
         (lambda call, path: path.write_bytes(pickle.dumps(call)), "no archive of torch.save"),
         (lambda call, path: torch.save(call, path, _use_new_zipfile_serialization=False), "no archive of torch.save"),
-        (lambda call, path: torch.save({"x": call, "fakegan": checkpoints.stamp()}, path), "posix mkdir"),
+        (lambda call, path: torch.save({"x": call, "fakegan": stamp.stamp()}, path), "posix mkdir"),
     ],
 )
 def test_a_pickle_that_calls_runs_nothing(
@@ -59,7 +59,7 @@ def test_a_pickle_that_calls_runs_nothing(
 def test_torch_would_refuse_a_call_that_the_check_of_names_missed(
     tmp_path: Path, marker: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch.save({"x": Call(os.mkdir, str(marker)), "fakegan": checkpoints.stamp()}, tmp_path / "x.ckpt")
+    torch.save({"x": Call(os.mkdir, str(marker)), "fakegan": stamp.stamp()}, tmp_path / "x.ckpt")
     monkeypatch.setattr(checkpoints, "_refuse_archive", lambda file: None)
     refuse_checkpoint(tmp_path / "x.ckpt", "damaged or not a FakeGAN checkpoint: name")
 
@@ -67,7 +67,7 @@ def test_torch_would_refuse_a_call_that_the_check_of_names_missed(
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_a_few_bytes_that_ask_for_a_million_million_are_refused(tmp_path: Path, protocol: int) -> None:
     path = tmp_path / "x.ckpt"
-    torch.save({"x": Call(bytearray, 10**12), "fakegan": checkpoints.stamp()}, path, pickle_protocol=protocol)
+    torch.save({"x": Call(bytearray, 10**12), "fakegan": stamp.stamp()}, path, pickle_protocol=protocol)
     refuse_checkpoint(path, "which is no data")
 
 
