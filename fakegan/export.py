@@ -49,7 +49,7 @@ def _export(words: list[str]) -> int:
 
     folder = run_at(options.run)
     detector = Detector.load(folder, trust=options.trust)
-    card = model_card(folder)
+    card = model_card(folder, detector)
     if format == "onnx":
         apart = _write_onnx(detector, options.out, card)
         print(f"{options.out}: scores as torch's, at most {apart:.1e} apart on {_CHECKED} faces")

@@ -147,7 +147,7 @@ def headline(
     return [*words, *([" ".join(asked)] if asked and words else [])]
 
 
-def _ranked(alike: Sequence[Group]) -> list[Standing]:
+def ranked(alike: Sequence[Group]) -> list[Standing]:
     """The highest AUROC comes first: on generators that were seen, where some were."""
     parts = zip(*(group.configurations for group in alike), strict=True)
     pairs = zip(parts, one_by_one(alike), strict=True)
@@ -156,7 +156,7 @@ def _ranked(alike: Sequence[Group]) -> list[Standing]:
 
 
 def _of_faces(alike: Sequence[Group]) -> str:
-    standings = _ranked(alike)
+    standings = ranked(alike)
     best, *others = standings
     if not others:
         return best.sentences(best.configuration.name)
@@ -193,10 +193,10 @@ def overview(groups: Sequence[Group], found: Sequence[Design]) -> list[Block]:
         blocks += _pictured(f"overview_design_{i}", design.name, _bars_of_design(design))
     for i, alike in enumerate(together(groups)):
         if designed.isdisjoint(run.folder for run in alike[0].runs):
-            standings = _ranked(alike)
+            standings = ranked(alike)
             title = f"the {_SHOWN} best of {len(standings)} configurations" if len(standings) > _SHOWN else ""
             blocks += _pictured(f"overview_{i}", title, _bars(standings[:_SHOWN]))
-            blocks.append(Section("The same in numbers", [_table(standings)], folded=True))
+            blocks.append(Section("The same in numbers", [in_numbers(standings)], folded=True))
     return blocks
 
 
@@ -243,7 +243,7 @@ def _pictured(name: str, title: str, bars: Bars) -> list[Block]:
     return [drawn(plots.generator_bars(bars), name, f"AUROC by generator. {alt}", caption + _INTERVALS)]
 
 
-def _table(standings: Sequence[Standing]) -> Table:
+def in_numbers(standings: Sequence[Standing]) -> Table:
     """A row for each source: AUROC of each configuration, and the share of its faces that are called fake."""
     rows = []
     for label, seen in (("fake", True), ("fake", False), ("real", True), ("real", False)):
