@@ -2,6 +2,7 @@
 
 python evaluate.py run=outputs/RUN
 python evaluate.py run=outputs/RUN data=faces data.root=data/faces    # on other faces
+python evaluate.py run=detector.fakegan data=faces data.root=data/faces    # a file that fakegan.export wrote
 python evaluate.py 'runs=[outputs/a,outputs/b]'    # side by side, with a report; a folder stands for the runs in it
 """
 
@@ -13,11 +14,14 @@ from fakegan.system import slurm
 
 slurm.requeue_when_told()  # as early
 
+from pathlib import Path
+
 from omegaconf import DictConfig
 
 from fakegan.cli.entry import entry_point
 from fakegan.runs.compose import settings_of
 from fakegan.runs.config_file import read_run, read_runs
+from fakegan.runs.folder import EXPORTED
 from fakegan.runs.settings import EvaluateSettings
 
 
@@ -26,11 +30,15 @@ def main(cfg: DictConfig) -> None:
     """Compose, score one run or compare several, print the table and where the report is."""
     settings = settings_of(EvaluateSettings, cfg)
     runs = read_runs(settings.runs) if settings.run is None else []
-    one = None if settings.run is None else read_run(settings.run)
-    from fakegan.reports.evaluating import compare, evaluate
+    exported = settings.run is not None and Path(settings.run).is_file() and Path(settings.run).suffix in EXPORTED
+    one = None if settings.run is None or exported else read_run(settings.run)
+    from fakegan.reports.evaluating import compare, evaluate, evaluate_file
 
     signals.raise_from_now_on()
-    print(compare(settings, runs) if one is None else evaluate(settings, one))
+    if exported:
+        print(evaluate_file(settings, Path(str(settings.run))))
+    else:
+        print(compare(settings, runs) if one is None else evaluate(settings, one))
 
 
 if __name__ == "__main__":

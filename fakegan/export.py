@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from fakegan.cli.commands import Parser, new_path, path, run
 from fakegan.errors import UsageError
+from fakegan.runs.folder import ONNX, PORTABLE
 from fakegan.system.files import disk_errors, replacing
 from fakegan.system.places import shown
 from fakegan.system.shell import called, local_path
@@ -23,7 +24,7 @@ if TYPE_CHECKING:  # --help does not wait for torch
     from fakegan.detector import Detector
 
 _COMMAND = shown("export")
-_FORMATS = {".fakegan": "fakegan", ".onnx": "onnx"}
+_FORMATS = {PORTABLE: "fakegan", ONNX: "onnx"}
 _CHECKED = 256  # faces that ONNX and torch score alike before a file is kept
 
 _EXAMPLES = f"""examples:
@@ -44,7 +45,8 @@ def _export(words: list[str]) -> int:
     with signals.exit_at_once():  # torch takes long to load, and leaves nothing to be undone
         from fakegan.detector import Detector
         from fakegan.reports.card import model_card
-        from fakegan.runs.config_file import run_at
+        from fakegan.runs.config_file import read_run, run_at
+        from fakegan.runs.finished import LEARNT_FROM, FinishedRun
         from fakegan.runs.portable import save_portable
 
     folder = run_at(options.run)
@@ -54,7 +56,8 @@ def _export(words: list[str]) -> int:
         apart = _write_onnx(detector, options.out, card)
         print(f"{options.out}: scores as torch's, at most {apart:.1e} apart on {_CHECKED} faces")
     else:
-        save_portable(detector.content(), options.out, card)
+        learnt_from = FinishedRun(read_run(str(folder)), folder).learnt_from
+        save_portable({**detector.content(), LEARNT_FROM: sorted(learnt_from)}, options.out, card)
         print(f"{options.out}: {options.out.stat().st_size / 2**20:.1f} MiB")
     if card_file is not None:
         with disk_errors(card_file), replacing(card_file) as building:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from fakegan.errors import UsageError
 from fakegan.judge import Judge
-from fakegan.onnx_detector import ENDING, OnnxDetector
+from fakegan.onnx_detector import OnnxDetector
 from fakegan.runs.config_file import run_at
-from fakegan.runs.folder import DETECTOR_FILE
+from fakegan.runs.folder import DETECTOR_FILE, ONNX
 from fakegan.system import signals
 from fakegan.system.shell import expanded
 
@@ -22,7 +22,7 @@ def detector_of(run: str | os.PathLike[str], device: str, trust: Sequence[str] =
         FakeganError: no such run or device; where the path is a folder of runs, it names some.
     """
     place = Path(expanded(run) if isinstance(run, str) else run)
-    if place.suffix.lower() == ENDING:
+    if place.suffix.lower() == ONNX:
         if device not in {"auto", "cpu"}:
             raise UsageError(f"{place} is scored on the CPU: leave {device} out")
         return OnnxDetector.load(place)

@@ -17,7 +17,6 @@ from fakegan.runs.stamp import misfits_as_errors
 from fakegan.system.places import install
 from fakegan.system.processes import cores
 
-ENDING = ".onnx"
 PIXELS, LOG_ODDS, SCORE = "pixels", "log_odds", "score"  # the graph's input, and its outputs
 
 

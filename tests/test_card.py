@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from fakegan.reports.card import model_card
 from fakegan.runs.portable import card_of
 from fakegan.runs.results import read_metrics
 from fakegan.stages.run import run as carry_out
-from tests.helpers import begin, fill
+from tests.helpers import begin, fill, run_script, smooth_faces, write_store
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +77,27 @@ def test_what_cannot_be_exported_is_said_in_a_sentence(
     assert main(["--run", "folder", *words]) == 2
     assert sentence in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "there.fakegan"]
+
+
+def test_evaluate_scores_a_store_by_an_exported_detector_as_by_its_run(run_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "detector.fakegan"
+    assert main(["--run", str(run_dir), "--out", str(out)]) == 0
+    run = shutil.copytree(run_dir, tmp_path / "run")
+    rng = np.random.default_rng(5)
+    faces = [
+        (pixels, f"{source}/{i}", label, source)
+        for label, source in ((0, "phone"), (1, "gan_c"))
+        for i, pixels in enumerate(smooth_faces(12, rng, 12.0 * label))
+    ]
+    other = write_store(tmp_path / "other", faces)
+    words = ("data=faces", f"data.root={other}", "device=cpu")
+    found = []
+    for name, place in (("a", out), ("b", run)):
+        done = run_script("evaluate.py", f"run={place}", f"out={tmp_path / name}", *words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        metrics = read_metrics(tmp_path / name / "metrics.json")
+        found.append((metrics["test"], metrics["threshold"], metrics["learnt_from"], metrics["scored"]))
+    assert found[0] == found[1]
+    refused = run_script("evaluate.py", f"run={out}", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "has no faces of its own: add data=faces data.root=DIR" in refused.stderr

@@ -18,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
 import fakegan
-from fakegan import Run, audit, predict, prepare, sample
+from fakegan import Run, audit, export, predict, prepare, sample
 from fakegan.config.overrides import to_hydra
 from fakegan.runs import folder as run_folder
 from fakegan.runs.compose import register_resolvers, settings_of
@@ -34,7 +34,7 @@ PAGES = [*sorted(PROJECT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 OWN_CODE = DOCS / "extending.md"  # test_extending.py runs it
 COMMANDS = sorted({line for page in PAGES if page != OWN_CODE for line in commands(page)})
 MODULES = {
-    f"fakegan.{module.__name__.split('.')[1]}": module.main for module in (audit, predict, prepare, sample, serve)
+    f"fakegan.{module.__name__.split('.')[1]}": module.main for module in (audit, export, predict, prepare, sample, serve)
 }
 OTHERS = {".", "mlflow", "pre-commit"}  # programs that are not ours
 

@@ -24,8 +24,9 @@ from fakegan.labels import CLASS_NAMES, FAKE, REAL
 from fakegan.reports.write import write_report
 from fakegan.runs.began import fingerprint_at_start
 from fakegan.runs.finished import LEARNT_FROM, SCORED, FinishedRun, hold_out_alone, learnt_from, same_faces
-from fakegan.runs.folder import EVALUATIONS_FOLDER, LEDGER_FILE, METRICS_FILE, REPORTS_FOLDER
+from fakegan.runs.folder import EVALUATIONS_FOLDER, LEDGER_FILE, METRICS_FILE, PORTABLE, REPORTS_FOLDER
 from fakegan.runs.ledger import command, record
+from fakegan.runs.portable import is_portable, load_portable
 from fakegan.runs.results import TABLE_WIDTH, read_metrics, table, write_metrics
 from fakegan.runs.robustness import read_robustness
 from fakegan.runs.settings import EvaluateSettings, RunSettings
@@ -46,6 +47,45 @@ def evaluate(settings: EvaluateSettings, trained: RunSettings) -> str:
     robustness = read_robustness(result.folder)
     shown = [table(result.metrics["test"]), *([] if robustness is None else robustness.lines())]
     return "\n".join([f"{trained.paths.run_dir}:", scored, *shown, f"results: {result.folder}"])
+
+
+def evaluate_file(settings: EvaluateSettings, file: Path) -> str:
+    """Score the faces of a store by an exported detector; write the results into `out` or a new folder.
+
+    The file knows neither its run's faces nor how often they were scored: both classes must be in the store.
+
+    Raises:
+        UsageError: no store, or one without reals or fakes; a file that has scores alone.
+    """
+    if not is_portable(file):
+        raise UsageError(f"run={file}: evaluate.py takes a run's folder or a {PORTABLE} file; predict takes this one")
+    if settings.data is None:
+        raise UsageError(f"run={file} has no faces of its own: add data=faces data.root=DIR")
+    _refuse_taken(settings.out)
+    detector = Detector.load(file, use_device(settings.device), settings.trust)
+    detector.decide_at(settings.threshold, settings.max_false_alarms)
+    store = open_faces(settings.data, settings.data_dir, needs={}).store
+    rows = _of_sources(settings.sources, store, np.arange(len(store)))
+    rows, notes = _rows_to_score(detector, store, rows, own=False)
+    for label, name in CLASS_NAMES.items():
+        if not (store.labels[rows] == label).any():
+            raise UsageError(f"{store.path} holds no {name} faces to score: an exported detector needs both classes")
+    learnt = frozenset(map(str, load_portable(file).get(LEARNT_FROM, ())))
+    scored = replace(joined([score(detector, store, rows, f"faces of {store.path.name}")]), learnt_from=learnt)
+    degraded = None
+    if settings.robustness:
+        degraded = robust(detector, [subject(store, rows, settings.originals)], scored)
+    folder = settings.out or new_folder(Path(EVALUATIONS_FOLDER) / f"{file.stem}_{store.path.name}")
+    folder.mkdir(parents=True, exist_ok=True)
+    scored.write(folder)
+    if degraded is not None:
+        write_robustness(folder, degraded)
+    metrics, words = scored.measures(), "; ".join([f"faces of {store.path.name}", *notes])
+    values = {**detector_values(detector, store), LEARNT_FROM: sorted(learnt), SCORED: words}
+    write_metrics(folder / METRICS_FILE, {"test": metrics, **values, "run": str(file), "command": command()})
+    robustness = read_robustness(folder)
+    shown = [table(metrics), *([] if robustness is None else robustness.lines())]
+    return "\n".join([f"{file}:", textwrap.fill(words, TABLE_WIDTH), *shown, f"results: {folder}"])
 
 
 def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:

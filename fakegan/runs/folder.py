@@ -37,3 +37,7 @@ MLFLOW_FILE = "mlflow.db"  # beside the run folders
 REPORTS_FOLDER = "reports"  # in the current folder: where evaluate.py writes reports without out=DIR
 REPORT_FILE, REPORT_TEXT_FILE = "report.html", "report.md"
 PICTURES_FOLDER = "report_pictures"  # beside report.md
+
+# What fakegan.export writes, known by its ending.
+PORTABLE, ONNX = ".fakegan", ".onnx"
+EXPORTED = (PORTABLE, ONNX)

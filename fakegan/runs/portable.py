@@ -19,10 +19,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save, save_file
 
 from fakegan.errors import FakeganError
+from fakegan.runs.folder import PORTABLE
 from fakegan.runs.stamp import refuse_other_stamp, stamp
 from fakegan.system.files import disk_errors, replacing
 
-PORTABLE = ".fakegan"  # how such a file's name ends
 Arrays = dict[str, npt.NDArray[Any]]
 _ARRAY = "array"  # the only key of what stands in the JSON for an array: its name
 _DAMAGE = (SafetensorError, LookupError, ValueError, TypeError, RecursionError, AttributeError)
