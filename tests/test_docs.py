@@ -34,7 +34,8 @@ PAGES = [*sorted(PROJECT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 OWN_CODE = DOCS / "extending.md"  # test_extending.py runs it
 COMMANDS = sorted({line for page in PAGES if page != OWN_CODE for line in commands(page)})
 MODULES = {
-    f"fakegan.{module.__name__.split('.')[1]}": module.main for module in (audit, export, predict, prepare, sample, serve)
+    f"fakegan.{module.__name__.split('.')[1]}": module.main
+    for module in (audit, export, predict, prepare, sample, serve)
 }
 OTHERS = {".", "mlflow", "pre-commit"}  # programs that are not ours
 

@@ -22,7 +22,7 @@ from tests.helpers import smooth_faces
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("train", "evaluate", "prepare", "audit", "predict", "sample", "serve")
+COMMANDS = ("train", "evaluate", "prepare", "audit", "predict", "export", "sample", "serve")
 TINY = ("+debug=fast", "data.limit=20", "trainer=cpu", "pipeline=classify")
 Shell = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -111,7 +111,7 @@ def test_what_is_refused_is_refused_in_a_sentence_and_before_torch_is_loaded(
     assert not list(tmp_path.glob("outputs/*")), "a refused command left a folder"
 
 
-@pytest.mark.parametrize("module", ["prepare", "predict", "sample"])
+@pytest.mark.parametrize("module", ["prepare", "predict", "export", "sample"])
 def test_help_of_the_other_commands_does_not_wait_for_torch(tmp_path: Path, module: str) -> None:
     result = _run(tmp_path, f"fakegan/{module}.py", "--help")
     assert _light(result, 0) == []
