@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load, save, save_file
+from safetensors.numpy import load, save
 
 from fakegan.errors import FakeganError
 from fakegan.runs.folder import PORTABLE
@@ -36,10 +36,7 @@ def save_portable(content: Mapping[str, Any], path: Path, card: str) -> None:
     """
     text, arrays = _parted(content)
     with disk_errors(path), replacing(path, durable=True) as building:
-        try:
-            save_file(arrays, building, {"fakegan": text, "card": card})
-        except SafetensorError as error:  # of the disk
-            raise FakeganError(f"{path} could not be written ({error}): choose another --out") from error
+        building.write_bytes(save(arrays, {"fakegan": text, "card": card}))
 
 
 def load_portable(path: Path) -> dict[str, Any]:
