@@ -142,7 +142,21 @@ def test_a_dropped_and_a_pasted_picture_are_judged_once_the_token_is_named(
     page.evaluate("data => document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data}))", moved)
     page.locator("tbody tr").nth(1).wait_for()
     assert page.locator("tr.error").count() == 0
-    assert page.said == []
+    page.evaluate("add([])")
+    page.locator("#status", has_text="No file was in it").wait_for()
+    page.evaluate(
+        """data => { const no = { isFile: true, fullPath: "/gone.png", file: (_, fail) => fail(new Error("gone")) };
+        const yes = { isFile: true, fullPath: "/in/face.png", file: done => done(data.files[0]) };
+        const items = [no, yes].map(entry => ({ webkitGetAsEntry: () => entry }));
+        return dropped({ items }); }""",
+        moved,
+    )
+    page.locator("#status", has_text="4 of 4 pictures done, 1 could not be judged.").wait_for()
+    assert page.locator("tr.error .notes").all_inner_texts() == ["the browser cannot read it"]
+    page.route("**/predict*", lambda route: route.fulfill(status=500, body="Internal Server Error"))
+    page.evaluate("data => document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data}))", moved)
+    page.locator("tr.error", has_text="the server failed (500)").wait_for()
+    assert [said for said in page.said if "500" not in said] == []
 
 
 def memory(process: subprocess.Popen[str]) -> int:

@@ -139,6 +139,7 @@ def test_an_upload_never_reaches_the_disk(monkeypatch: pytest.MonkeyPatch) -> No
         (421, "as localhost", {"files": parts(FACE), "headers": {"Host": "rebound.example:8000"}}),
         (403, "another site", {"files": parts(FACE), "headers": {"Origin": "http://evil.example"}}),
         (403, "another site", {"files": parts(FACE), "headers": {"Origin": "null"}}),
+        (403, "another site", {"files": parts(FACE), "headers": {"Origin": "http://["}}),
         (200, "score", {"files": parts(FACE), "headers": {"Origin": "http://localhost:8000"}}),
     ],
 )
@@ -148,6 +149,17 @@ def test_what_is_refused(code: int, sentence: str, options: dict[str, Any]) -> N
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert "unsafe" not in answer.headers["Content-Security-Policy"]
     assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data; boundary=x; charset=punycode", "text/plain; boundary=x"])
+def test_a_form_of_another_kind_is_refused_and_its_names_are_utf_8(kind: str) -> None:
+    """Python's punycode fails at such a name, and not every codec gives text that JSON can hold."""
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="\xc3\xa9..png"\r\n\r\n'
+    body = head + FACE + b"\r\n--x--\r\n"
+    answer = ask("POST", "/predict", content=body, headers={"Content-Type": kind})
+    assert (answer.status_code, "send multipart/form-data" in answer.text) == (400, True)
+    answer = ask("POST", "/predict", content=body, headers={"Content-Type": "Multipart/Form-Data; boundary=x"})
+    assert [row["file"] for row in answer.json()] == ["é..png"]
 
 
 @pytest.mark.parametrize("path", ["/", "/page.css", "/page.js", "/health", "/openapi.json", "/model", "/other"])

@@ -86,12 +86,13 @@ def _serve_file(app: FastAPI, path: str, file: Path) -> None:
 
 async def _uploads(request: Request, most: int) -> list[Upload]:
     """The files of a request; a 400 for anything else in it."""
+    kind = request.headers.get("content-type", "").lower()
+    if not kind.startswith("multipart/form-data;") or "charset=" in kind:  # no client needs it; names are UTF-8
+        raise HTTPException(400, _EXPECTED)
     try:
         form = await _InMemory(request.headers, request.stream(), max_files=most, max_fields=0).parse()
     except MultiPartException as error:
         raise HTTPException(400, f"{_EXPECTED}, {most} at most: {error.message}") from None
-    except KeyError:
-        raise HTTPException(400, _EXPECTED) from None
     found = form.multi_items()
     if not found or any(name != "files" for name, _ in found):
         raise HTTPException(400, f"{_EXPECTED}, {most} at most")

@@ -39,8 +39,9 @@ async function begin() {
 }
 
 function add(files) {
-  if (!model || !files.length) return;
-  for (const {file, name} of files) waiting.push({file, name, number: given++});
+  if (!model) return;
+  if (!files.length) { $("status").textContent = "No file was in it: drop, paste or choose picture files."; return; }
+  for (const file of files) waiting.push({...file, number: given++});
   total += files.length;
   $("results").hidden = false;
   progress(); pump();
@@ -52,8 +53,9 @@ function pump() {
     let bytes = 0;
     while (waiting.length && group.length < Math.min(GROUP, model.limits.files)) {
       const next = waiting[0];
-      if (next.file.size > most) {
-        show({...next, file: next.name, error: `more than ${model.limits.mib} MiB`});
+      const error = next.error ?? (next.file.size > most ? `more than ${model.limits.mib} MiB` : "");
+      if (error) {
+        show({file: next.name, number: next.number, error});
         waiting.shift();
         continue;
       }
@@ -70,11 +72,15 @@ async function send(group) {
   let rows, error;
   try {
     const answer = await call("predict?pictures=true", {method: "POST", body: form});
-    const said = await answer.json();
-    if (answer.ok) rows = said; else error = said.detail;
+    if (answer.ok) rows = await answer.json(); else error = await reason(answer);
   } catch { error = "not sent: the server does not answer, or the file has changed"; }
   group.forEach(({file, name, number}, i) =>
     show({...(rows ? rows[i] : {error}), file: name, number, source: file}));
+}
+
+async function reason(answer) {
+  const {detail} = await answer.json().catch(() => ({}));
+  return detail ?? `the server failed (${answer.status}): its terminal says why`;
 }
 
 function show(row) {
@@ -126,7 +132,7 @@ const explain = row => async ({target}) => {
   target.after(said);
   try {
     const answer = await call("explain", {method: "POST", body: form});
-    if (!answer.ok) throw new Error((await answer.json()).detail);
+    if (!answer.ok) throw new Error(await reason(answer));
     const full = answer.headers.get("Full-Colour"), src = URL.createObjectURL(await answer.blob());
     said.textContent = `Orange places speak for fake, blue ones for real; full colour is ${full} in log odds.`;
     said.before(el("img", {src, alt: `where the score of ${row.file} comes from`}));
@@ -159,13 +165,16 @@ function csv() {
 }
 
 async function* below(entry) {  // the files of what was dropped, folders searched through
-  if (entry.isFile) {
-    yield {file: await new Promise((...done) => entry.file(...done)), name: entry.fullPath.slice(1)};
-    return;
-  }
-  const reader = entry.createReader();
-  for (let part; (part = await new Promise((...done) => reader.readEntries(...done))).length;)
-    for (const inner of part) yield* below(inner);
+  const name = entry.fullPath.slice(1);
+  try {
+    if (entry.isFile) {
+      yield {file: await new Promise((...done) => entry.file(...done)), name};
+      return;
+    }
+    const reader = entry.createReader();
+    for (let part; (part = await new Promise((...done) => reader.readEntries(...done))).length;)
+      for (const inner of part) yield* below(inner);
+  } catch { yield {name, error: "the browser cannot read it"}; }
 }
 
 async function dropped(data) {
