@@ -18,6 +18,7 @@ from fakegan.evaluation.intervals import Floats
 from fakegan.evaluation.occlusion import occlusion
 from fakegan.evaluation.verdicts import Row
 from fakegan.judge import BATCH, Judge
+from fakegan.system.files import replacing
 
 MOST = 60  # faces of a grid
 
@@ -67,7 +68,8 @@ class Grid:
         format = FORMATS[self.path.suffix.lower()]
         pages = sheet.pages(cards, sheet.rows_of_a_page(cards) if format == "PDF" else None)
         try:
-            self.path.write_bytes(content(pages, format))
+            with replacing(self.path) as building:
+                building.write_bytes(content(pages, format))
         except OSError as error:
             raise FakeganError(f"{self.path} could not be written ({error.strerror}): name another --grid") from error
         which = "all" if self.count == len(self.faces) else f"the first {len(self.faces)} of"

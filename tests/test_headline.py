@@ -107,7 +107,12 @@ def test_a_sweep_over_classifiers_asks_which_is_better(finish: Finish) -> None:
     assert "p <" in answer.details[0]
     equal = [finish("pipeline=classify", f"classifier.optimizer.lr={lr}") for lr in (0.1, 0.2)]
     answer = answers(grouped(equal), [])[-1]
-    assert (answer.question, answer.verdict, answer.tone) == ("Which configuration is better?", "Not shown", "open")
+    assert (answer.question, answer.verdict, answer.tone) == ("Which lr is better?", "Not shown", "open")
+    words = ("classifier.optimizer.lr=0.1", "classifier.optimizer.weight_decay=0.1")
+    answer = answers(grouped([equal[0], finish("pipeline=classify", words[0], words[1])]), [])[-1]
+    assert answer.question == "Which weight_decay is better?"
+    answer = answers(grouped([runs[1], equal[0], equal[1]]), [])[-1]
+    assert answer.question == "Which configuration is better?"
 
 
 def test_another_budget_is_in_the_name_and_what_was_never_audited_is_said(finish: Finish, tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ def test_a_score_of_one_corner_is_found_there_and_nowhere_else(sign):
     """4 patches of 16 pixels: the first covers 8 of them whole, then less by 1/16 a pixel, from the 25th on nothing."""
     face = np.full((64, 64, 3), 100, np.uint8)
     scored = []
-    found = occlusion(lambda faces: scored.append(len(faces)) or sign * corner(faces), face, 4, np.zeros_like)
+    found = occlusion(
+        lambda faces: scored.append(len(faces)) or sign * corner(faces), face, 4, lambda faces: np.zeros(faces.shape)
+    )
     fall = np.concatenate([np.ones(8), (31 - 2 * np.arange(16)) / 32, np.zeros(40)])
     np.testing.assert_allclose(found, sign * 100 * np.outer(fall, fall), atol=1e-4)
     assert scored == [17]

@@ -121,13 +121,22 @@ def _mean_auroc(configuration: Configuration) -> float:
 
 
 def _which_words(found: Sequence[Configuration]) -> str:
-    """Which classifier is better? Where they differ in more than one choice: which configuration."""
+    """Which classifier is better? Where they differ in more than one choice or key: which configuration."""
+    alike: dict[str, list[dict[str, Any]]] = {}
+    for c in found:
+        alike.setdefault(c.settings.label(), []).append(flat(c.settings.configuration()))
+    keys = {key for tables in alike.values() for table in tables for key in table if _differs(key, tables)}
     differing = [
         choice
         for choice in ("pipeline", "model", "classifier", "augment", "budget")
         if len({getattr(c.settings, choice).name for c in found}) > 1
     ]
+    differing += sorted({key.rsplit(".", 1)[-1] for key in keys})
     return f"Which {differing[0] if len(differing) == 1 else 'configuration'} is better?"
+
+
+def _differs(key: str, tables: Sequence[dict[str, Any]]) -> bool:
+    return any(table.get(key) != tables[0].get(key) for table in tables)
 
 
 def _answer(question: Question, groups: Sequence[Group]) -> Answer:
