@@ -25,7 +25,7 @@ from tests.benchmarks.made_up import smooth_faces, write_photographs
 from tests.benchmarks.page import page
 from tests.benchmarks.results import Bound, NotMeasured, Point, Profile, Result, Row, Share
 
-SLOW = ("prepare", "startup", "profiles", "scaling")  # they start processes, or train four networks
+SLOW = ("onnx", "prepare", "startup", "profiles", "scaling")  # they start processes, or train four networks
 
 
 @pytest.mark.parametrize("case", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES])

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tests.benchmarks import deletion, experiment, feed, layers, machine, profiles, scaling, steps
+from tests.benchmarks import deletion, experiment, exported, feed, layers, machine, profiles, scaling, steps
 from tests.benchmarks.page import page
 from tests.benchmarks.results import NotMeasured, Result
 
@@ -29,6 +29,7 @@ CASES: dict[str, Callable[[bool], Iterator[Result]]] = {
     "scaling": scaling.rows,
     "profiles": profiles.rows,
     "explain": deletion.rows,
+    "onnx": exported.rows,
     "gpu": steps.gpu_rows,
     "experiment": experiment.rows,
 }
