@@ -193,7 +193,8 @@ class Detector(Judge):
 
 def _spec(content: dict[str, Any]) -> NetSpec:
     """A network out of a file, whose weights may be arrays."""
-    return NetSpec(content["net"], {name: torch.as_tensor(value) for name, value in content["weights"].items()})
+    weights = {name: torch.as_tensor(value) for name, value in content["weights"].items()}
+    return NetSpec(**{**content, "weights": weights})  # a TypeError for anything else in it
 
 
 def _as_tensors(content: dict[str, Any]) -> dict[str, Any]:
