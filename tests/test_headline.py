@@ -1,19 +1,26 @@
 """The report's first words, from numbers made up by hand; and its first picture, from simulated runs."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fakegan.reports.answers import answers
+from fakegan.reports.faces import data
 from fakegan.reports.groups import grouped
-from fakegan.reports.headline import Standing
+from fakegan.reports.headline import Standing, headline
+from fakegan.reports.held_out import designs
 from fakegan.reports.write import write_report
 from fakegan.runs.finished import Configuration, FinishedRun
 from tests.conftest import Compose, Finish
 from tests.pages import parse_html
+from tests.test_held_out import made
 
 PAPER = ("budget.name=paper", "budget.classifier.max_epochs=7")
+LOST = {"simple_cnn": -1.0, "alexnet": -8.0}
 ABOVE, AT, BELOW = (0.9, 0.85, 0.95), (0.52, 0.45, 0.6), (0.3, 0.2, 0.4)  # an AUROC and its interval
 
 
@@ -79,6 +86,58 @@ def test_small_counts_are_said_as_counts_and_real_faces_never_seen_apart(said: A
     )
 
 
+def test_too_few_faces_are_no_failure_and_equal_shares_leave_no_generator_out(said: Any) -> None:
+    """An AUROC of .75 with an interval from .45 to .98 shows neither that a generator is found nor that it is not."""
+    known = {"camera": source("real", 0.74), "gan_a": source("fake", 0.75)}
+    wide = (0.75, 0.45, 0.98)
+    assert said(**known, x=source("fake", 0.5, wide)).endswith(
+        "Of generators that it never saw, it finds 50% of x fakes. The test faces are too few to show whether it tells "
+        "x fakes from real faces."
+    )
+    text = said(
+        **{**known, "gan_a": source("fake", 0.75, wide)}, x=source("fake", 0.1, AT), y=source("fake", 0.5, wide)
+    )
+    assert "cannot tell" not in text
+    assert "It fails on one generator that it never saw (x): no better than guessing. Of the others it finds" in text
+    assert text.endswith("to show whether it tells gan_a and y fakes from real faces.")
+    text = said(**known, **{f"x{i}": source("fake", 1.0) for i in range(4)})
+    assert text.endswith("it finds 100% of x0 fakes and the same share of 3 other sources.")
+
+
+def test_each_set_of_faces_is_named_whole_and_as_it_is_written(finish: Finish) -> None:
+    """`learnt from gan_a, gan_b` is neither gan_a alone nor in small letters."""
+    runs = [finish("pipeline=classify", f"classifier={name}") for name in ("simple_cnn", "alexnet")]
+    (group,) = grouped(runs)
+    parts = [replace(group, called=f"learnt from GAN_A, gan_b, {kind} generators") for kind in ("seen", "unseen")]
+    (words,) = headline(parts, [], [], [])
+    assert words.startswith("Learnt from GAN_A, gan_b: classify · ")
+    assert "is the best of 2 configurations on seen generators, but is not" in words
+    (words,) = headline([replace(group, called="learnt from all generators")], [], [], [])
+    assert words.startswith("Learnt from all generators: ")
+    assert "is the best of 2 configurations, but is not" in words
+
+
+def test_held_out_generators_without_a_seen_one_or_a_common_seed_have_numbers_still(
+    compose_settings: Compose,
+) -> None:
+    scores = {"camera": 0.4, "gan_a": 0.6, "gan_b": 0.7, "gan_x": 0.5}
+    runs = [
+        made(compose_settings("pipeline=classify", f"data.split.unseen={held}"), scores)
+        for held in ("[gan_x]", "[gan_a,gan_x]")
+    ]
+    for run in runs:  # as evaluate.py scores them on faces of another generator
+        vars(run)["scores"] = run.scores.kept(np.isin(run.scores.sources, ("camera", "gan_x")))
+    (words,) = headline([], designs(runs), [], [])
+    assert "above a real face in 100% of cases; guessing gives 50%. The hardest" in words
+    asked = [("[gan_b]", 1), ("[gan_a]", 2)]  # of each of two jobs another seed failed
+    runs = [
+        made(compose_settings("pipeline=classify", f"data.split.unseen={held}", f"seed={seed}"), scores)
+        for held, seed in asked
+    ]
+    (words,) = headline([], designs(runs), [], [])
+    assert "in 100% of cases, of a generator that was seen in 100%; guessing" in words
+
+
 def test_the_headline_and_its_bars_come_first_and_questions_not_asked_are_left_out(
     finish: Finish, tmp_path: Path
 ) -> None:
@@ -108,6 +167,9 @@ def test_a_sweep_over_classifiers_asks_which_is_better(finish: Finish) -> None:
     equal = [finish("pipeline=classify", f"classifier.optimizer.lr={lr}") for lr in (0.1, 0.2)]
     answer = answers(grouped(equal), [])[-1]
     assert (answer.question, answer.verdict, answer.tone) == ("Which lr is better?", "Not shown", "open")
+    lost = [finish("pipeline=classify", f"classifier={name}", strength=s) for name, s in LOST.items()]
+    answer = answers(grouped(lost), [])[-1]
+    assert (answer.verdict, answer.tone) == ("Moot: worse than guessing (AUROC below 0.5)", "open")
     words = ("classifier.optimizer.lr=0.1", "classifier.optimizer.weight_decay=0.1")
     answer = answers(grouped([equal[0], finish("pipeline=classify", words[0], words[1])]), [])[-1]
     assert answer.question == "Which weight_decay is better?"
@@ -125,3 +187,7 @@ def test_another_budget_is_in_the_name_and_what_was_never_audited_is_said(finish
     text = parse_html((tmp_path / "report" / "report.html").read_text()).text
     assert "Warning: Runs of +debug=fast are among these" in text
     assert "Not audited: whether files or cheap traces alone tell" in text
+    moved = Path(shutil.copytree(str(runs[0].settings.data.root), tmp_path / "moved"))
+    vars(runs[0])["metrics"] = {**runs[0].metrics, "store": str(moved)}
+    *_, (note,) = data(runs[:1])
+    assert f"--data {moved}" in note  # the store that was opened: the run's own may have gone from its place

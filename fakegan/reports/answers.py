@@ -106,14 +106,15 @@ def _which(groups: Sequence[Group]) -> list[Answer]:
         firsts.add(best if not equal else "")
         words = [f"shown to be better than {some(worse)}"] if worse else []
         words += [f"not shown to differ from {some(equal)}"] if equal else []
-        moot = " All are no better than guessing." if all(pair.guessing < 1 for pair in own) else ""
-        said.append(f"{best} has the highest AUROC{group.where}, {' and '.join(words)}.{moot}")
+        guess = " All are no better than guessing." if all(pair.guessing < 1 for pair in own) else ""
+        said.append(f"{best} has the highest AUROC{group.where}, {' and '.join(words)}.{guess}")
     (verdict,) = firsts if len(firsts) == 1 else ("It depends",)
     details = [f"{pair.words}: {pair.numbers()}." for _, pair in pairs]
     sentence = f"{' '.join(said)} The p-values are after Holm's correction."
-    tone: Literal["yes", "open"] = "yes" if len(firsts) == 1 and verdict else "open"
+    moot = _moot([pair for _, pair in pairs])
+    tone: Literal["yes", "open"] = "yes" if len(firsts) == 1 and verdict and not moot else "open"
     question = _which_words(pairs[0][0].configurations)
-    return [Answer(question, verdict or "Not shown", tone, sentence, details, " ".join(said))]
+    return [Answer(question, moot or verdict or "Not shown", tone, sentence, details, " ".join(said))]
 
 
 def _mean_auroc(configuration: Configuration) -> float:
@@ -178,9 +179,8 @@ def _answer(question: Question, groups: Sequence[Group]) -> Answer:
 
 
 def _verdict(question: Question, pairs: Sequence[_Pair]) -> tuple[str, Literal["yes", "no", "open"]]:
-    best = max(pair.guessing for pair in pairs)
-    if best < 1:
-        return f"Moot: {GUESSING_WORDS[best]}", "open"
+    if moot := _moot(pairs):
+        return moot, "open"
     outcomes = {pair.comparison.outcome for pair in pairs}
     if {1, -1} <= outcomes:
         return "It depends", "open"
@@ -189,6 +189,12 @@ def _verdict(question: Question, pairs: Sequence[_Pair]) -> tuple[str, Literal["
     (shown,) = outcomes - {0}
     verdict = f"In part: {question.verbs[shown]}" if 0 in outcomes else question.verdicts[shown]
     return verdict, "yes" if shown > 0 else "no"
+
+
+def _moot(pairs: Sequence[_Pair]) -> str:
+    """The verdict where no configuration beats guessing, else empty."""
+    best = max(pair.guessing for pair in pairs)
+    return f"Moot: {GUESSING_WORDS[best]}" if best < 1 else ""
 
 
 def _own_task(groups: Sequence[Group]) -> list[str]:

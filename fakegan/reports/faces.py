@@ -107,7 +107,7 @@ def data(runs: Sequence[FinishedRun]) -> tuple[list[Block], list[str], list[str]
     blocks = [
         block for (run, faces), audit in zip(found, audits, strict=True) for block in _of_store(run, faces, audit or ())
     ]
-    missing = {str(run.settings.data.root) for (run, _), audit in zip(found, audits, strict=True) if audit is None}
+    missing = {str(f.store.path) for (_, f), audit in zip(found, audits, strict=True) if f.store and audit is None}
     notes = [
         "Not audited: whether files or cheap traces alone tell these real faces from these fakes is not known; "
         f"{called('audit')} --data {shlex.quote(local_path(root))} tells."

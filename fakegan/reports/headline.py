@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ WELL = 0.8  # an AUROC above it is called ranking well
 _LISTED = 3  # generators that have a share each in a sentence; of more, the least and the most
 _SHOWN = 5  # configurations in a picture, the best first
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_KIND = re.compile(r"(?:^|, )((?:un)?seen generators)$")  # how `grouped` ends the name of a part
 _INTERVALS = "Lines are 95% intervals; of several seeds, from the lowest bound of a seed to the highest."
 
 
@@ -57,6 +59,12 @@ class Standing:
                 return [test[generator]["auroc"] for test in tests]
         return [m["auroc"] for m in self.sources[generator]]
 
+    def outcome(self, generator: str) -> int | None:
+        """As `guessing`; None where the interval holds both guessing and a good AUROC, as that of few faces may."""
+        measures = self.auroc(generator)
+        how = guessing(measures)
+        return None if how == 0 and max(m["high"] or 0.0 for m in measures) > WEAK else how
+
     def right(self, name: str) -> list[Measure]:
         """The share of right calls, one a seed."""
         return [m["accuracy"] for m in self.sources[name]]
@@ -65,13 +73,15 @@ class Standing:
         """How many fakes of which generators it finds, how many real faces it calls fake, and where it fails."""
         seen, alarms = self.kind("fake", seen=True), self._alarms(self.kind("real", seen=True))
         said = [self._seen(name, seen, alarms)] if seen else [f"{name} has learnt from none of these generators."]
-        said += [self._unseen(self.unseen, len(self.sources))] if self.unseen else []
+        said += [self._unseen(self.unseen)] if self.unseen else []
         if not seen and alarms:
             said.append(f"It calls {alarms} fake.")
         if strangers := self.kind("real", seen=False):
             said.append(
                 f"Of real faces from elsewhere it calls {self._shares(strangers, of='of {}', wrong=True)} fake."
             )
+        if unclear := [g for g in (*seen, *self.unseen) if self.outcome(g) is None]:
+            said.append(f"The test faces are too few to show whether it tells {listed(unclear)} fakes from real faces.")
         few = [s for s, (m, *_) in self.sources.items() if m["n"] < FEW]
         if few:
             low, high = (self.right(few[0])[0][side] or 0.0 for side in ("low", "high"))
@@ -82,31 +92,32 @@ class Standing:
         return " ".join(said)
 
     def _alarms(self, reals: Sequence[str]) -> str:
-        return self._shares(reals, of="of real faces" if len(reals) == 1 else "of the real faces of {}", wrong=True)
+        return self._shares(reals, of="of real faces" if len(reals) == 1 else "of real faces of {}", wrong=True)
 
     def _seen(self, name: str, seen: Sequence[str], alarms: str) -> str:
-        failed = [g for g in seen if guessing(self.auroc(g)) < 1]
+        failed = [g for g in seen if self.outcome(g) in (0, -1)]
         found = f"{name} finds {self._shares(seen, of='of {} fakes')}"
         words = f"{found} and calls {alarms} fake." if alarms else f"{found}."
         if failed:
             words += f" It cannot tell {listed(failed)} fakes from real faces, though it has learnt from such fakes."
         return words
 
-    def _unseen(self, unseen: Sequence[str], others: int) -> str:
-        where = {how: [g for g in unseen if guessing(self.auroc(g)) == how] for how in (1, 0, -1)}
+    def _unseen(self, unseen: Sequence[str]) -> str:
+        where = {how: [g for g in unseen if self.outcome(g) == how] for how in (1, 0, -1)}
         lost = where[0] + where[-1]
+        others = [g for g in unseen if g not in lost]
         words = []
         if lost:
-            whole = not where[1]
+            whole = not others
             which = f"the {_count(len(lost))}" if whole and len(lost) > 1 else "the" if whole else _count(len(lost))
             names = f"generator{'s' * (len(lost) > 1)} that it never saw ({', '.join(lost)})"
             tail = ": worse than guessing" if not where[0] else ": no better than guessing"
             if where[0] and where[-1]:
                 tail += f", on {listed(where[-1])} even worse"
             words.append(f"It fails on {which} {names}{tail}.")
-        if where[1]:
+        if others:
             weak = [g for g in where[1] if mean_value(self.auroc(g)) < WEAK]
-            shares = self._shares(where[1], of="of {} fakes")
+            shares = self._shares(others, of="of {} fakes")
             little = f", little better than guessing on {listed(weak)}" if weak else ""
             missed = [g for g in where[1] if mean_value(self.right(g)) < 0.5 and mean_value(self.auroc(g)) > WELL]
             another = f"; it ranks {listed(missed)} well, but its threshold misses most" if missed else ""
@@ -125,7 +136,8 @@ class Standing:
         if len(parts) <= _LISTED:
             return listed([words for _, words in parts])
         (least, low), (most, high) = min(parts), max(parts)
-        return f"between {low} and {high} ({len(parts)} sources)" if least < most else low
+        equal = f"{low} and the same share of {len(parts) - 1} other sources"
+        return f"between {low} and {high} ({len(parts)} sources)" if least < most else equal
 
 
 def _count(number: int) -> str:
@@ -138,11 +150,10 @@ def headline(
     """One paragraph for each set of faces: what its best configuration does; first, generators held out by design."""
     words = [_of_design(design, [h for h in against if h.design is design]) for design in found]
     designed = {run.folder for design in found for row in design.rows for run in row.runs}
-    every = together(groups)
-    for alike in every:
+    for alike in together(groups):
         if designed.isdisjoint(run.folder for run in alike[0].runs):
-            which = f"{alike[0].called.partition(',')[0]}: ".capitalize() if len(every) > 1 else ""
-            words.append(which + _of_faces(alike))
+            which = _KIND.sub("", alike[0].called)
+            words.append((f"{which[0].upper()}{which[1:]}: " if which else "") + _of_faces(alike))
     asked = [f"{answer.question} {answer.verdict}." for answer in answered]
     return [*words, *([" ".join(asked)] if asked and words else [])]
 
@@ -163,7 +174,8 @@ def _of_faces(alike: Sequence[Group]) -> str:
     first = alike[0]
     own = next(c for c in first.configurations if c.name == best.configuration.name)
     equal = [c.name for c in first.configurations if c is not own and first.difference(own, c).outcome < 1]
-    where = f" on {first.called}" if first.called.endswith("generators") else first.where
+    kind = _KIND.search(first.called)
+    where = f" on {kind[1]}" if kind else ""
     unsure = f", but is not shown to be better than {some(equal)}" if equal else ""
     return (
         f"{best.configuration.name} is the best of {len(standings)} configurations{where}{unsure}. {best.sentences()}"
@@ -171,18 +183,25 @@ def _of_faces(alike: Sequence[Group]) -> str:
 
 
 def _of_design(design: Design, against: Sequence[HeldOut]) -> str:
-    seen, unseen = (mean_value(design.mean(seen=seen)) for seen in (True, False))
+    seen, unseen = (_mean_of_cells(design, seen) for seen in (True, False))
     row, generator = design.worst
     outcomes = [h.comparison.outcome for h in against]
     shown = f" The loss is shown in {outcomes.count(-1)} of {len(outcomes)} comparisons." if outcomes else ""
     low = mean_value(row.aurocs(generator))
+    beside = "" if seen is None else f", of a generator that was seen in {seen:.0%}"
     how = guessing(row.aurocs(generator))
     tail = {0: ", not shown to be better than guessing", -1: ", worse than guessing"}.get(how, "")
     return (
-        f"{design.name}: a fake of a generator never seen is ranked above a real face in {unseen:.0%} of cases, of a "
-        f"generator that was seen in {seen:.0%}; guessing gives 50%.{shown} The hardest generator that was never seen "
-        f"is {generator}: {low:.0%}{tail}."
+        f"{design.name}: a fake of a generator never seen is ranked above a real face in {unseen:.0%} of cases"
+        f"{beside}; guessing gives 50%.{shown} The hardest generator that was never seen is {generator}: "
+        f"{low:.0%}{tail}."
     )
+
+
+def _mean_of_cells(design: Design, seen: bool) -> float | None:
+    """Also of cells that lack seeds of the others; None without cells: no run may have seen what was tested."""
+    values = [mean_value(row.aurocs(generator)) for row, generator in design.cells(seen)]
+    return sum(values) / len(values) if values else None
 
 
 def overview(groups: Sequence[Group], found: Sequence[Design]) -> list[Block]:

@@ -87,7 +87,7 @@ class Design:
         return tuple(np.unique(self.faces.sources[self.faces.labels == 1]).tolist())
 
     def cells(self, seen: bool) -> list[Cell]:
-        """The cells whose generator the row has learnt from, or has never seen: every design has such cells."""
+        """The cells whose generator the row has learnt from, or has never seen; every design has some of these."""
         return [(row, g) for row in self.rows for g in self.generators if (g in row.learnt) == seen]
 
     @cached_property
