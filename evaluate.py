@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from fakegan.cli.entry import entry_point
 from fakegan.runs.compose import settings_of
 from fakegan.runs.config_file import read_run, read_runs
-from fakegan.runs.folder import EXPORTED
+from fakegan.runs.folder import is_exported
 from fakegan.runs.settings import EvaluateSettings
 
 
@@ -30,7 +30,7 @@ def main(cfg: DictConfig) -> None:
     """Compose, score one run or compare several, print the table and where the report is."""
     settings = settings_of(EvaluateSettings, cfg)
     runs = read_runs(settings.runs) if settings.run is None else []
-    exported = settings.run is not None and Path(settings.run).is_file() and Path(settings.run).suffix in EXPORTED
+    exported = settings.run is not None and is_exported(Path(settings.run))
     one = None if settings.run is None or exported else read_run(settings.run)
     from fakegan.reports.evaluating import compare, evaluate, evaluate_file
 

@@ -64,13 +64,13 @@ def evaluate_file(settings: EvaluateSettings, file: Path) -> str:
     _refuse_taken(settings.out)
     detector = Detector.load(file, use_device(settings.device), settings.trust)
     detector.decide_at(settings.threshold, settings.max_false_alarms)
+    learnt = _learnt_by(file)
     store = open_faces(settings.data, settings.data_dir, needs={}).store
     rows = _of_sources(settings.sources, store, np.arange(len(store)))
     rows, notes = _rows_to_score(detector, store, rows, own=False)
     for label, name in CLASS_NAMES.items():
         if not (store.labels[rows] == label).any():
             raise UsageError(f"{store.path} holds no {name} faces to score: an exported detector needs both classes")
-    learnt = frozenset(map(str, load_portable(file).get(LEARNT_FROM, ())))
     scored = replace(joined([score(detector, store, rows, f"faces of {store.path.name}")]), learnt_from=learnt)
     degraded = None
     if settings.robustness:
@@ -86,6 +86,14 @@ def evaluate_file(settings: EvaluateSettings, file: Path) -> str:
     robustness = read_robustness(folder)
     shown = [table(metrics), *([] if robustness is None else robustness.lines())]
     return "\n".join([f"{file}:", textwrap.fill(words, TABLE_WIDTH), *shown, f"results: {folder}"])
+
+
+def _learnt_by(file: Path) -> frozenset[str]:
+    """The sources that an exported detector has learnt from, without which all would count as unseen."""
+    names = load_portable(file).get(LEARNT_FROM)
+    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+        raise FakeganError(f"{file} does not say which sources it has learnt from: export the run again")
+    return frozenset(names)
 
 
 def compare(settings: EvaluateSettings, trained: Sequence[RunSettings]) -> str:

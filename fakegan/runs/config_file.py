@@ -18,7 +18,7 @@ from fakegan.config.typed import from_mapping, to_mapping
 from fakegan.data.store import stored_fingerprint, stored_geometry
 from fakegan.errors import FakeganError, UntrustedError, UsageError, one_line
 from fakegan.runs.began import fingerprint_at_start, refuse_other_size
-from fakegan.runs.folder import CONFIG_FILE, METRICS_FILE
+from fakegan.runs.folder import CONFIG_FILE, METRICS_FILE, is_exported
 from fakegan.runs.pretrained import FILE, digest_of_weights
 from fakegan.runs.settings import RunSettings
 from fakegan.system.files import replacing
@@ -134,6 +134,8 @@ def read_runs(places: Sequence[str]) -> list[RunSettings]:
         raise UsageError("name a run with run=DIR, or several with 'runs=[DIR,DIR]'")
     found: dict[Path, RunSettings] = {}
     for place in places:
+        if is_exported(Path(place)):
+            raise UsageError(f"runs takes folders of runs: score the exported file {place} alone, with run={place}")
         runs = runs_under(Path(place))
         if not runs:
             raise UsageError(f"there is no run at {place}: name directories that train.py wrote, or a folder of them")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 # A run's folder.
 CONFIG_FILE = "config.yaml"  # the settings of the run, resolved
 STATUS_FILE = "status.json"  # the stage and epoch that the run has reached
@@ -41,3 +43,8 @@ PICTURES_FOLDER = "report_pictures"  # beside report.md
 # What fakegan.export writes, known by its ending.
 PORTABLE, ONNX = ".fakegan", ".onnx"
 EXPORTED = (PORTABLE, ONNX)
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a path is a file of that name."""
+    return path.suffix.lower() in EXPORTED and path.is_file()
