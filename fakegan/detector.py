@@ -100,21 +100,29 @@ class Detector(Judge):
         described = describe(self.device, forms_in_use(nets, self.device))
         return f"{described}, faces and their mirror images" if self.flip_average else described
 
-    @torch.inference_mode()
-    @float32_convolutions()
     def log_odds(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:  # (B, size, size, 3) -> (B,)
         """Log odds of fake of one batch, by its own reconstructions where the view needs them."""
+        return self.log_odds_by(self._reconstruct, faces)
+
+    @torch.inference_mode()
+    @float32_convolutions()
+    def log_odds_by(
+        self,
+        reconstruct: Callable[[Tensor], Tensor],  # uint8 (B, size, size, 3) -> the same, called where the view needs it
+        faces: npt.NDArray[np.uint8],  # (B, size, size, 3)
+    ) -> npt.NDArray[np.float64]:
+        """Log odds of fake of one batch, (B,), by these reconstructions."""
         pixels = torch.from_numpy(faces).to(self.device)
-        found = self._log_odds(pixels)
+        found = self._log_odds(pixels, reconstruct)
         if self.flip_average:
-            found = (found + self._log_odds(pixels.flip(2))) / 2
+            found = (found + self._log_odds(pixels.flip(2), reconstruct)) / 2
         return found.cpu().numpy().astype(np.float64)
 
-    def _log_odds(self, pixels: Tensor) -> Tensor:  # uint8 (B, H, W, 3) -> (B,)
-        """Log odds of fake of a batch as it is, with its own reconstructions."""
+    def _log_odds(self, pixels: Tensor, reconstruct: Callable[[Tensor], Tensor]) -> Tensor:  # -> (B,)
+        """Log odds of fake of a batch as it is."""
         arrays = {"image": to_unit(pixels)}
-        if self.autoencoder is not None and self.view.needs_recon:
-            arrays["recon"] = to_unit(reconstruct(self.autoencoder, pixels))
+        if self.view.needs_recon:
+            arrays["recon"] = to_unit(reconstruct(pixels))
         logits: Tensor = self.classifier(self.view(arrays)).float()
         return logits[:, FAKE] - logits[:, REAL]
 
@@ -122,7 +130,11 @@ class Detector(Judge):
         """Each face (B, size, size, 3) through the autoencoder; None where there is none."""
         if self.autoencoder is None:
             return None
-        return reconstruct(self.autoencoder, torch.from_numpy(faces).to(self.device)).cpu().numpy()
+        return self._reconstruct(torch.from_numpy(faces).to(self.device)).cpu().numpy()
+
+    def _reconstruct(self, pixels: Tensor) -> Tensor:  # uint8 (B, size, size, 3) -> the same
+        assert self.autoencoder is not None  # a view that needs it is refused without it
+        return reconstruct(self.autoencoder, pixels)
 
     def save(self, path: Path) -> None:
         """Write the file that `load` reads."""
