@@ -187,21 +187,27 @@ addEventListener("load", () => {
 
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no chromium")
-def test_in_a_browser_nothing_is_missing_and_nothing_complains(finish: Finish, tmp_path: Path) -> None:
+def test_in_a_browser_nothing_is_missing_and_nothing_complains(
+    finish: Finish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs = [finish("pipeline=classify"), finish("pipeline=recon_classify"), finish("pipeline=recon_error")]
+    monkeypatch.setattr("sys.argv", ["evaluate.py", f"runs=[{','.join(['outputs/a_long_name'] * 20)}]"])
+    ledger.record(runs[0].path, 10, "abc")
     _, page = reported(runs, tmp_path / "report")
     content = (tmp_path / "report" / "report.html").read_text()
     watched = tmp_path / "watched.html"
     without_policy = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", content)
     watched.write_text(without_policy.replace("</body>", f"{PROBE}</body>"))
+    printed = tmp_path / "printed.html"
+    printed.write_text(watched.read_text().replace("@media print", "@media all"))
     quiet = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --enable-logging=stderr --v=0"
     command = [str(BROWSER), "--headless", *quiet.split(), "--virtual-time-budget=5000", "--dump-dom"]
     command.append(f"--user-data-dir={tmp_path / 'profile'}")
     home = {**os.environ, "HOME": str(tmp_path)}
-    for width in (500, 1280):  # headless Chromium opens no window narrower than 500
-        for shown in (watched, tmp_path / "report" / "report.html"):
-            asked = [*command, f"--window-size={width},900", shown.as_uri()]
-            done = subprocess.run(asked, capture_output=True, text=True, timeout=600, check=True, env=home)
-            assert "CONSOLE" not in done.stderr, done.stderr
-            if shown == watched:
-                assert f"<title>images {len(page.all('img'))} broken 0 wide false</title>" in done.stdout
+    pages = [(width, shown) for width in (500, 1280) for shown in (watched, tmp_path / "report" / "report.html")]
+    for width, shown in [*pages, (688, printed)]:  # Chromium opens none narrower than 500; paper has 182 mm
+        asked = [*command, f"--window-size={width},900", shown.as_uri()]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=600, check=True, env=home)
+        assert "CONSOLE" not in done.stderr, done.stderr
+        if shown in (watched, printed):
+            assert f"<title>images {len(page.all('img'))} broken 0 wide false</title>" in done.stdout, shown
