@@ -11,7 +11,7 @@ from tqdm import tqdm
 from fakegan.data.arrays import at_once
 from fakegan.data.build import Outcome
 from fakegan.data.images import Pixels
-from fakegan.data.sheets import over, residual_picture
+from fakegan.data.sheets import COPIED, over, residual_picture
 from fakegan.data.verdict_sheet import FORMATS, Card, Sheet, content
 from fakegan.errors import FakeganError
 from fakegan.evaluation.intervals import Floats
@@ -82,6 +82,6 @@ class Grid:
         found = [self.detector.reconstructions(batch) for batch in batches]
         copies = [recon for batch in found if batch is not None for recon in batch]
         if not copies:
-            return {"face": self.faces}
+            return {COPIED[0]: self.faces}
         residuals = [residual_picture(*pair) for pair in zip(self.faces, copies, strict=True)]
-        return {"face": self.faces, "reconstruction": copies, "residual x4": residuals}
+        return dict(zip(COPIED, (self.faces, copies, residuals), strict=True))

@@ -272,10 +272,10 @@ def test_the_first_batch_is_shown_where_it_is_changed(store: FaceStore, tmp_path
     assert logged == ([("augmented", 0)] if changes else [])
     if changes:
         page = read_png(tmp_path / "augmented_000.png")
-        assert page.shape == (2 * 66 + 2, 5 * 66 + 2, 3)
+        assert page.shape == (2 * 66 + 2, 96 + 5 * 66 + 2, 3)
         for kind in (0, 1):
             face = ((batch["x"][batch["label"] == kind][0] + 1) * 127.5).round().permute(1, 2, 0).numpy()
-            assert np.array_equal(page[2 + 66 * kind : 66 + 66 * kind, 2:66], face)
+            assert np.array_equal(page[2 + 66 * kind : 66 + 66 * kind, 98:162], face)
 
 
 def test_a_data_module_may_call_anything_of_its_own_augment(tmp_path: Path) -> None:

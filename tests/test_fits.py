@@ -172,7 +172,10 @@ def test_the_grid_shows_face_reconstruction_and_residual_in_the_right_range() ->
     real = torch.full((3, 3, 64, 64), -1.0)
     off_by = torch.tensor([0.0, 2.0, 0.1])[:, None, None, None]  # nothing, all of the range, a twentieth
     picture = reconstruction_grid(real, real + off_by)
-    assert picture.shape == (3 * 66 + 2, 3 * 66 + 2, 3)
-    middles = picture[33::66, 33::66]
+    assert picture.shape == (3 * 66 + 2, 96 + 3 * 66 + 2, 3)
+    names = picture[:, 2:96]
+    assert [bool((names[66 * i + 20 : 66 * i + 50] < 128).any()) for i in range(3)] == [True] * 3
+    assert (names[:, -2:] == 255).all()  # the longest fits
+    middles = picture[33::66, 96 + 33 :: 66]
     assert (middles == middles[..., :1]).all()
     assert middles[..., 0].tolist() == [[0, 0, 0], [0, 255, 13], [0, 255, 51]]  # the residual four times: a fifth

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fakegan.data.sheets import over
-from fakegan.data.verdict_sheet import _font, badges, shortened
+from fakegan.data.sheets import font, over
+from fakegan.data.verdict_sheet import badges, shortened
 from fakegan.evaluation.occlusion import blurred, occlusion, patch_weights
 from fakegan.evaluation.verdicts import Row
 from tests.benchmarks.deletion import deletion
@@ -64,7 +64,7 @@ def test_a_map_is_drawn_in_orange_for_fake_and_blue_for_real():
 def test_a_name_fits_its_face(name, shown):
     text = shortened(name, 100)
     assert text.startswith(shown)
-    assert _font().getlength(text) <= 100
+    assert font().getlength(text) <= 100
     assert text == shown or text.endswith(".jpg")
 
 

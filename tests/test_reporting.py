@@ -18,7 +18,7 @@ from fakegan.reports.answers import answers
 from fakegan.reports.groups import grouped, of_seeds
 from fakegan.reports.write import report_sweep, write_report
 from fakegan.runs import ledger
-from fakegan.runs.finished import FinishedRun, same_faces
+from fakegan.runs.finished import FinishedRun, same_faces, told_apart
 from fakegan.runs.results import write_metrics
 from tests.conftest import Finish
 from tests.helpers import csv_rows
@@ -58,8 +58,7 @@ def test_seeds_are_one_configuration_and_mistakes_those_of_their_mean_score(fini
     runs = [finish("pipeline=classify", seed=seed, strength=s) for seed, s in ((2, 1.0), (1, 2.0), (3, 3.0))]
     text, page = reported(runs, tmp_path / "report")
     aurocs = [run.metrics["test"]["auroc"]["value"] for run in (runs[1], runs[0], runs[2])]
-    each = ", ".join(f"{value:.3f}" for value in aurocs)
-    assert f"classify · simple_cnn\n  AUROC     {np.mean(aurocs):.3f} ± {np.std(aurocs, ddof=1):.3f} ({each})" in text
+    assert f"classify · simple_cnn  3      {np.mean(aurocs):.3f} ± {np.std(aurocs, ddof=1):.3f}  " in text
     comparison = json.loads((tmp_path / "report" / "comparison.json").read_text())
     (only,) = comparison["groups"][0]["configurations"]
     assert (only["seeds"], only["auroc"]["values"]) == ([1, 2, 3], aurocs)
@@ -97,12 +96,31 @@ def test_the_report_is_whole_and_replaces_an_earlier_one(finish: Finish, tmp_pat
 
 
 @pytest.mark.usefixtures("without_plots")
-def test_a_report_fits_80_columns_with_long_names(finish: Finish, tmp_path: Path) -> None:
+def test_a_report_fits_80_columns_and_names_what_is_swept(finish: Finish, tmp_path: Path) -> None:
     name = "classifier.name=a_classifier_with_quite_a_long_name_for_a_terminal"
     rates = ("classifier.optimizer.lr=0.0012345", "classifier.optimizer.lr=0.0054321")
     runs = [finish("pipeline=classify", name, rate, seed=seed) for rate in rates for seed in (1, 2, 3)]
     *lines, _ = write_report(runs, tmp_path / "report").splitlines()  # the last one is a path
     assert max(map(len, lines)) < 80
+    assert [line.split()[:2] for line in lines if line.startswith("lr=")] == [
+        ["lr=0.0012345", "3"],
+        ["lr=0.0054321", "3"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "common", "rests"),
+    [
+        (["classify · alexnet", "classify · simple_cnn"], "classify · ...", ["alexnet", "simple_cnn"]),
+        (["classify · alexnet", "classify · alexnet · light"], "classify · ...", ["alexnet", "alexnet · light"]),
+        (["classify · a lr=1 ema=2", "classify · a lr=3 ema=2"], "classify · a ... ema=2", ["lr=1", "lr=3"]),
+        (["classify · b", "recon_classify · autogan1 · b"], "... · b", ["classify", "recon_classify · autogan1"]),
+        (["recon_error · autogan1", "classify · b"], "", ["recon_error · autogan1", "classify · b"]),
+        (["classify · b"], "", ["classify · b"]),
+    ],
+)
+def test_a_table_names_what_tells_configurations_apart(names: list[str], common: str, rests: list[str]) -> None:
+    assert told_apart(names) == (common, rests)
 
 
 @pytest.mark.usefixtures("without_plots")
@@ -169,21 +187,27 @@ addEventListener("load", () => {
 
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no chromium")
-def test_in_a_browser_nothing_is_missing_and_nothing_complains(finish: Finish, tmp_path: Path) -> None:
+def test_in_a_browser_nothing_is_missing_and_nothing_complains(
+    finish: Finish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs = [finish("pipeline=classify"), finish("pipeline=recon_classify"), finish("pipeline=recon_error")]
+    monkeypatch.setattr("sys.argv", ["evaluate.py", f"runs=[{','.join(['outputs/a_long_name'] * 20)}]"])
+    ledger.record(runs[0].path, 10, "abc")
     _, page = reported(runs, tmp_path / "report")
     content = (tmp_path / "report" / "report.html").read_text()
     watched = tmp_path / "watched.html"
     without_policy = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", content)
     watched.write_text(without_policy.replace("</body>", f"{PROBE}</body>"))
+    printed = tmp_path / "printed.html"
+    printed.write_text(watched.read_text().replace("@media print", "@media all"))
     quiet = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --enable-logging=stderr --v=0"
     command = [str(BROWSER), "--headless", *quiet.split(), "--virtual-time-budget=5000", "--dump-dom"]
     command.append(f"--user-data-dir={tmp_path / 'profile'}")
     home = {**os.environ, "HOME": str(tmp_path)}
-    for width in (500, 1280):  # headless Chromium opens no window narrower than 500
-        for shown in (watched, tmp_path / "report" / "report.html"):
-            asked = [*command, f"--window-size={width},900", shown.as_uri()]
-            done = subprocess.run(asked, capture_output=True, text=True, timeout=600, check=True, env=home)
-            assert "CONSOLE" not in done.stderr, done.stderr
-            if shown == watched:
-                assert f"<title>images {len(page.all('img'))} broken 0 wide false</title>" in done.stdout
+    pages = [(width, shown) for width in (500, 1280) for shown in (watched, tmp_path / "report" / "report.html")]
+    for width, shown in [*pages, (688, printed)]:  # Chromium opens none narrower than 500; paper has 182 mm
+        asked = [*command, f"--window-size={width},900", shown.as_uri()]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=600, check=True, env=home)
+        assert "CONSOLE" not in done.stderr, done.stderr
+        if shown in (watched, printed):
+            assert f"<title>images {len(page.all('img'))} broken 0 wide false</title>" in done.stdout, shown

@@ -1,4 +1,4 @@
-"""Sheets of faces for people to look at: arrays to PNG, with a line of text under each face where it is given."""
+"""Sheets of faces for people to look at: arrays to PNG, with names beside the rows and text under faces."""
 
 from __future__ import annotations
 
@@ -15,35 +15,53 @@ Faces = npt.NDArray[np.uint8]  # (F, size, size, 3)
 
 GAP = 2  # pixels of white around every face
 CAPTION = 12  # pixels of height of a line of text
+NAMES = 96  # pixels of width of the names of rows
+COPIED = ("face", "reconstruction", "residual x4")  # rows of a sheet that shows what an autoencoder makes of faces
 # Of a map: what speaks for fake, and for real. Orange and blue are told apart by colour-blind people.
 MAP_COLOURS = ((213, 94, 0), (0, 114, 178))
 
 
-def sheet(rows: Sequence[Faces], captions: Sequence[str] = (), zoom: int = 1) -> Picture:
+def sheet(rows: Sequence[Faces], captions: Sequence[str] = (), zoom: int = 1, names: Sequence[str] = ()) -> Picture:
     """Rows of faces under each other, the i-th faces of all rows in one column, `captions[i]` below it.
 
-    A caption may hold several lines; a line that is wider than a face at this zoom is cut off.
+    `names` stand on the left of the rows. A caption may hold several lines; a line that is wider than a face at this
+    zoom is cut off.
 
     Raises:
-        ValueError: rows of different lengths, or another number of captions.
+        ValueError: rows of different lengths, or another number of captions or names.
     """
-    if len({len(row) for row in rows}) != 1 or (captions and len(captions) != len(rows[0])):
+    if len({len(row) for row in rows}) != 1 or len(captions) not in (0, len(rows[0])):
         raise ValueError("a sheet takes rows of one length, and as many captions or none")
     stacked = np.stack(rows).repeat(zoom, axis=2).repeat(zoom, axis=3)  # (R, F, size * zoom, size * zoom, 3)
     framed = np.pad(stacked, ((0, 0), (0, 0), (GAP, 0), (GAP, 0), (0, 0)), constant_values=255)
     height, width = framed.shape[0] * framed.shape[2], framed.shape[1] * framed.shape[3]
     faces = framed.transpose(0, 2, 1, 3, 4).reshape(height, width, 3)
     below = CAPTION * max((text.count("\n") + 1 for text in captions), default=0)
-    page = np.pad(faces, ((0, GAP + below), (0, GAP), (0, 0)), constant_values=255)
-    if not captions:
-        return page
-    picture, font = Image.fromarray(page), ImageFont.load_default(size=10)
-    column = framed.shape[3]
+    left, row, column = NAMES if names else 0, *framed.shape[2:4]
+    picture = Image.fromarray(np.pad(faces, ((0, GAP + below), (left, GAP), (0, 0)), constant_values=255))
+    write_names(picture, names, [i * row + GAP + row // 2 for i in range(len(rows))] if names else [])
     for i, text in enumerate(captions):
         cell = Image.new("RGB", (column - GAP, below), "white")
-        ImageDraw.Draw(cell).multiline_text((1, 0), text, fill="black", font=font, spacing=1)
-        picture.paste(cell, (i * column + GAP, height + GAP))
+        ImageDraw.Draw(cell).multiline_text((1, 0), text, fill="black", font=font(10), spacing=1)
+        picture.paste(cell, (left + i * column + GAP, height + GAP))
     return np.asarray(picture)
+
+
+def write_names(
+    page: Image.Image,
+    names: Sequence[str],  # of rows, none wider than NAMES
+    middles: Sequence[int],  # pixels from the top: of each row
+    left: int = GAP,
+) -> None:
+    """Draw the name of each row of pictures."""
+    pen = ImageDraw.Draw(page)
+    for name, middle in zip(names, middles, strict=True):
+        pen.text((left, middle), name, "black", font(), anchor="lm")
+
+
+def font(size: int = 12) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """What sheets are written in: it knows the letters of ASCII."""
+    return ImageFont.load_default(size)
 
 
 def stack(sheets: Sequence[Picture]) -> Picture:

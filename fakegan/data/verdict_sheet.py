@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from fakegan.data.sheets import MAP_COLOURS, Picture
+from fakegan.data.sheets import MAP_COLOURS, NAMES, Picture, font, write_names
 from fakegan.evaluation.verdicts import CALLS, IN_TRAINING, UNKNOWN, UNSURE, Row
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".pdf": "PDF"}  # by a file's ending
@@ -20,7 +20,7 @@ INK = {UNSURE: "black"}  # on these colours; on the others white
 LEGEND = {UNSURE: "unsure (score in the grey band)", UNKNOWN: "unknown (unlike all of training)"}
 
 WIDTH = 1400  # pixels of a sheet with many faces, about
-MARGIN, LABELS = 10, 96  # pixels around everything, and of the names of the rows
+MARGIN = 10  # pixels around everything
 FRAME, NAME, TAG, BAR, LINE = 4, 16, 20, 22, 18  # pixels: of the frame around a face, and heights
 
 
@@ -45,7 +45,7 @@ class Sheet:
     def pages(self, cards: Sequence[Card], most: int | None = None) -> list[Image.Image]:
         """All cards, in rows, on as many pages as it takes where none may hold more than `most` rows."""
         side = _side(cards[0].pictures[0])
-        columns = max(1, min(len(cards), (WIDTH - LABELS) // (side + 4 * FRAME)))
+        columns = max(1, min(len(cards), (WIDTH - NAMES) // (side + 4 * FRAME)))
         bands = [cards[start : start + columns] for start in range(0, len(cards), columns)]
         most = most or len(bands)
         return [self._page(bands[start : start + most], side, columns) for start in range(0, len(bands), most)]
@@ -60,22 +60,20 @@ class Sheet:
     def _page(self, bands: Sequence[Sequence[Card]], side: int, columns: int) -> Image.Image:
         step, legend = side + 4 * FRAME, self._legend()
         top = MARGIN + legend.height + MARGIN
-        width = max(LABELS + columns * step, legend.width) + 2 * MARGIN
+        width = max(NAMES + columns * step, legend.width) + 2 * MARGIN
         page = Image.new("RGB", (width, top + len(bands) * self._height(side)), "white")
         page.paste(legend, (MARGIN, MARGIN))
         for i, band in enumerate(bands):
             y = top + i * self._height(side)
             self._name_rows(page, y, side)
             for j, card in enumerate(band):
-                self._draw(page, card, MARGIN + LABELS + j * step, y, side)
+                self._draw(page, card, MARGIN + NAMES + j * step, y, side)
         return page
 
     def _name_rows(self, page: Image.Image, y: int, side: int) -> None:
-        pen, font = ImageDraw.Draw(page), _font()
-        places = [y + NAME + TAG + side // 2, *(self._below(y, side, i) + side // 2 for i in range(1, len(self.names)))]
-        for name, place in zip(self.names, places, strict=True):
-            pen.text((MARGIN, place), name, "black", font, anchor="lm")
-        pen.text((MARGIN, y + NAME + TAG + side + 2 * FRAME + BAR // 2), "P(fake)", "black", font, anchor="lm")
+        below = [self._below(y, side, i) + side // 2 for i in range(1, len(self.names))]
+        bar = y + NAME + TAG + side + 2 * FRAME + BAR // 2
+        write_names(page, [*self.names, "P(fake)"], [y + NAME + TAG + side // 2, *below, bar], MARGIN)
 
     def _below(self, y: int, side: int, i: int) -> int:
         """The top of the i-th picture of a card whose top is y, for those below the bar."""
@@ -84,10 +82,10 @@ class Sheet:
     def _draw(self, page: Image.Image, card: Card, x: int, y: int, side: int) -> None:
         row, pen, right = card.row, ImageDraw.Draw(page), x + side + 2 * FRAME
         colour, ink = COLOURS[row.verdict], INK.get(row.verdict, "white")
-        pen.text((x, y), shortened(Path(row.file).name, right - x), "black", _font())
+        pen.text((x, y), shortened(Path(row.file).name, right - x), "black", font())
         y += NAME
         pen.rectangle((x, y, right - 1, y + TAG + side + 2 * FRAME - 1), colour)
-        pen.text((x + FRAME, y + TAG // 2 + 1), f"{row.verdict} {row.score:.2f}", ink, _font(14), anchor="lm")
+        pen.text((x + FRAME, y + TAG // 2 + 1), f"{row.verdict} {row.score:.2f}", ink, font(14), anchor="lm")
         for i, letter in enumerate(badges(row)):
             _badge(pen, right - 11 - 18 * i, y + TAG // 2 + 1, letter)
         for i, picture in enumerate(card.pictures):
@@ -95,7 +93,7 @@ class Sheet:
             page.paste(Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST), (x + FRAME, place))
         self._bar(pen, x + FRAME, y + TAG + side + 2 * FRAME + BAR // 2, side, row.score or 0.0)
         last = self._below(y - NAME, side, len(card.pictures))
-        pen.text((x + FRAME, last), card.note, "black", _font())
+        pen.text((x + FRAME, last), card.note, "black", font())
 
     def _bar(self, pen: ImageDraw.ImageDraw, x: int, y: int, side: int, score: float) -> None:
         """P(fake) from 0 at x to 1: the unsure band, the threshold as a line, the score as a dot."""
@@ -126,10 +124,10 @@ class Sheet:
             x = 0
             for colour, text in row:
                 pen.rectangle((x, i * LINE + 2, x + 12, i * LINE + 14), colour)
-                pen.text((x + 18, i * LINE + 8), text, "black", _font(), anchor="lm")
-                x += 18 + int(_font().getlength(text)) + 16
+                pen.text((x + 18, i * LINE + 8), text, "black", font(), anchor="lm")
+                x += 18 + int(font().getlength(text)) + 16
         for i, text in enumerate(lines, start=len(rows)):
-            pen.text((0, i * LINE + 8), text, "black", _font(), anchor="lm")
+            pen.text((0, i * LINE + 8), text, "black", font(), anchor="lm")
         return legend
 
 
@@ -156,7 +154,7 @@ def shortened(name: str, width: int) -> str:
     letters = (c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
     text = "".join(c if " " <= c <= "~" else "?" for c in letters)
     whole, kept = text, len(text)
-    while kept > 2 and _font().getlength(text) > width:
+    while kept > 2 and font().getlength(text) > width:
         kept -= 1
         text = f"{whole[: kept - kept // 2]}…{whole[len(whole) - kept // 2 :]}"
     return text
@@ -169,8 +167,4 @@ def _side(face: Picture) -> int:
 
 def _badge(pen: ImageDraw.ImageDraw, x: int, y: int, letter: str) -> None:
     pen.ellipse((x - 8, y - 8, x + 8, y + 8), "white", "black")
-    pen.text((x, y), letter, "black", _font(13), anchor="mm")
-
-
-def _font(size: int = 12) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+    pen.text((x, y), letter, "black", font(13), anchor="mm")

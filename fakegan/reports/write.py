@@ -16,7 +16,7 @@ from fakegan.reports.groups import Group, group_letter, grouped, of_seeds, one_b
 from fakegan.reports.headline import headline, overview
 from fakegan.reports.numbers import measured, over, p_words
 from fakegan.reports.render import Answer, Block, Items, Report, Section, Text, figures, to_html, to_markdown
-from fakegan.runs.finished import FinishedRun, shown_path
+from fakegan.runs.finished import FinishedRun, shown_path, told_apart
 from fakegan.runs.folder import METRICS_FILE, PICTURES_FOLDER, REPORT_FILE, REPORT_TEXT_FILE
 from fakegan.runs.ledger import command
 from fakegan.runs.results import TABLE_WIDTH
@@ -152,25 +152,41 @@ def _closing_words(
         lines += table if max(map(width, table)) <= TABLE_WIDTH else ["  (the matrix is in the report)"]
         lines += _wrapped(design.in_words())
     for group in groups:
-        lines += ["", *_wrapped(f"{group.described}:")]
-        rows = [(c.name, over(of_seeds(c, "auroc")), over(of_seeds(c, "accuracy"))) for c in group.configurations]
-        table = in_columns([("", "AUROC", "accuracy"), *rows])
-        if max(map(width, table)) <= TABLE_WIDTH:
-            lines += table
-        else:  # the numbers below the name
-            for name, auroc, accuracy in rows:
-                lines += _wrapped(name)
-                lines += [*_wrapped(f"AUROC     {auroc}", "  "), *_wrapped(f"accuracy  {accuracy}", "  ")]
+        common, names, table = _table(group)
+        lines += ["", *_wrapped(f"{group.described}: {common}".rstrip()), *table]
         significant = [c for c in group.comparisons if c.outcome]
         if group.comparisons:
             counts = f"{len(significant)} of {len(group.comparisons)} pairs"
             lines += _wrapped(f"AUROC differs significantly in {counts}, after Holm's correction")
+        short = dict(zip((c.name for c in group.configurations), names, strict=True))
         for c in significant[:LISTED]:
             difference = f"{measured(c.auroc_difference, signed=True)}, {p_words(c.p_auroc_holm)}"
-            lines += _wrapped(f"{c.a} against {c.b}: {difference}", "  ")
+            lines += _wrapped(f"{short[c.a]} against {short[c.b]}: {difference}", "  ")
         if len(significant) > LISTED:
             lines.append(f"  and {len(significant) - LISTED} more, in the report")
     return "\n".join([*lines, f"\nreport: {shown_path(report)}"])
+
+
+def _table(group: Group) -> tuple[str, list[str], list[str]]:
+    """AUROC and accuracy, a line for each configuration: what all names share, the rest of each, and the lines.
+
+    The values of the seeds are there where they fit. Where names are too long, they are numbers, explained above.
+    """
+    common, names = told_apart([c.name for c in group.configurations])
+    seeds = [str(len(c.runs)) for c in group.configurations]
+    numbers = [[over(of_seeds(c, name)) for name in ("auroc", "accuracy")] for c in group.configurations]
+    means = [[text.partition(" (")[0] for text in row] for row in numbers]
+
+    def drawn(names: Sequence[str], numbers: Sequence[Sequence[str]]) -> list[str]:
+        rows = ((name, n, *row) for name, n, row in zip(names, seeds, numbers, strict=True))
+        return in_columns([("", "seeds", "AUROC", "accuracy"), *rows])
+
+    for cells in (numbers, means):
+        if max(map(width, drawn(names, cells))) <= TABLE_WIDTH:
+            return common, names, drawn(names, cells)
+    signs = [f"#{i}" for i in range(1, len(names) + 1)]
+    explained = [line for sign, name in zip(signs, names, strict=True) for line in _wrapped(f"{sign}  {name}")]
+    return common, signs, [*explained, *drawn(signs, means)]
 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:

@@ -145,6 +145,26 @@ def names_of(settings: Sequence[RunSettings]) -> list[str]:
     return names
 
 
+def told_apart(names: Sequence[str]) -> tuple[str, list[str]]:
+    """What names begin and end with alike, as "classify · ...", and the rest of each: where all are long, it is short.
+
+    Every rest has a word; a single name is its own.
+    """
+    words = [name.split(" ") for name in names]
+    fewest = min(map(len, words)) - 1 if len(words) > 1 else 0
+
+    def alike(lists: Sequence[Sequence[str]], most: int) -> int:
+        columns = list(zip(*lists, strict=False))[:most]
+        return next((i for i, column in enumerate(columns) if len(set(column)) > 1), len(columns))
+
+    first = alike(words, fewest)
+    last = alike([own[::-1] for own in words], fewest - first)
+    rests = [" ".join(own[first : len(own) - last]).strip("· ") for own in words]
+    if not (first or last) or not all(rests):
+        return "", list(names)
+    return " ".join([*words[0][:first], "...", *words[0][len(words[0]) - last :]]), rests
+
+
 def _as_typed(value: object) -> str:
     """A value as a command line takes it."""
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from fakegan.checks import SIZES
 from fakegan.data.arrays import Rows, at_once
 from fakegan.data.pixels import residual_pixels, to_unit
-from fakegan.data.sheets import Picture, read_png, sheet, shrunk, stack, write_png
+from fakegan.data.sheets import COPIED, Picture, read_png, sheet, shrunk, stack, write_png
 from fakegan.data.store import FaceStore
 from fakegan.evaluation import error_plots, plots, probe, spectrum, statistics
 from fakegan.evaluation.intervals import Floats
@@ -43,7 +43,7 @@ from fakegan.training.loggers import log_codes, log_histogram, log_picture, stag
 COMPLEXITY_NAME = "total variation: mean absolute difference of neighbouring pixels of the grey face"
 PROJECTED = 1000  # faces whose codes are kept for TensorBoard's projector, at most
 _LEAST_POWER = 1e-8  # of a ring, where its logarithm is taken: far below what rounding to uint8 leaves
-RECIPE = 2  # of the analysis: raise it when the same autoencoder and faces give other numbers, files or pictures
+RECIPE = 3  # of the analysis: raise it when the same autoencoder and faces give other numbers, files or pictures
 log = logging.getLogger(__name__)
 
 
@@ -246,7 +246,7 @@ def example_sheet(live: LiveReconstructions, test: Measured, labels: npt.NDArray
         ]
         faces, recons = (np.asarray(x[test.rows[shown]]) for x in (live.images, live))
         residual = residual_pixels(torch.from_numpy(faces), torch.from_numpy(recons)).numpy()
-        sheets.append(sheet([faces, recons, residual], captions, zoom=max(1, 128 // faces.shape[1])))
+        sheets.append(sheet([faces, recons, residual], captions, max(1, 128 // faces.shape[1]), COPIED))
     return stack(sheets)
 
 

@@ -17,9 +17,9 @@ from torch.optim import Optimizer
 from fakegan.checks import at_least
 from fakegan.data.augment import Augment
 from fakegan.data.pixels import to_uint8
-from fakegan.data.sheets import Picture, sheet, write_png
+from fakegan.data.sheets import COPIED, Picture, sheet, write_png
 from fakegan.errors import FakeganError
-from fakegan.labels import FAKE, REAL
+from fakegan.labels import CLASS_NAMES
 from fakegan.runs.folder import CHECKPOINTS
 from fakegan.system import ranks
 from fakegan.training.loggers import log_picture
@@ -263,15 +263,17 @@ class AugmentedFaces(pl.Callback):
         if not first or not isinstance(augment, Augment) or not augment.shows:
             return
         faces, label = to_uint8(batch["x"][:, :3].float().clamp(-1, 1)).cpu().numpy(), batch["label"].cpu().numpy()
-        rows = [faces[label == kind][: self.faces] for kind in (REAL, FAKE)]
+        rows = [faces[label == kind][: self.faces] for kind in CLASS_NAMES]
         longest = max(map(len, rows))
         filled = [np.pad(row, ((0, longest - len(row)), *[(0, 0)] * 3), constant_values=255) for row in rows]
-        _show(trainer, self.folder, "augmented", sheet(filled))
+        _show(trainer, self.folder, "augmented", sheet(filled, names=list(CLASS_NAMES.values())))
 
 
 def reconstruction_grid(real: Tensor, recon: Tensor) -> Picture:
-    """Three rows of faces, (3 * (size + 2) + 2, F * (size + 2) + 2, 3) uint8, from two (F, 3, size, size) in [-1, 1].
+    """Three rows of faces with their names, uint8 (3 * (size + 2) + 2, 96 + F * (size + 2) + 2, 3).
 
-    The third row is the residual as views show it, four times as large: black is a perfect copy.
+    From two (F, 3, size, size) in [-1, 1]. The third row is the residual as views show it, four times as large: black
+    is a perfect copy.
     """
-    return sheet([to_uint8(x).cpu().numpy() for x in (real, recon, residual(real, recon))])
+    rows = [to_uint8(x).cpu().numpy() for x in (real, recon, residual(real, recon))]
+    return sheet(rows, names=COPIED)
