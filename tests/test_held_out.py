@@ -182,7 +182,13 @@ def test_the_report_has_the_matrix_its_map_and_a_table_for_programs(finish: Fini
     for shown in (held_out.QUESTION, "Generators held out", "gan_a alone", ", unseen", "Held out against seen"):
         assert shown in page.text, shown
     assert "Learnt from gan_a alone, unseen generators" in page.text
-    assert any((image["alt"] or "").startswith("AUROC by generators") for image in page.all("img"))
+    again = "The same store, divided otherwise: data.split.learn_from=[gan_b] against [gan_a]"
+    for folded in ("Scores: learnt from gan_a alone", "Scores: learnt from gan_b alone", again):
+        assert page.text.count(folded) == 1, folded
+    assert page.text.count("The store faces, by source and split") == 2
+    alts = [image["alt"] or "" for image in page.all("img")]
+    assert any(alt.startswith("AUROC by generators") for alt in alts)
+    assert "Histograms of scores (learnt from gan_a alone): classify · simple_cnn" in alts
     assert "classify · simple_cnn: AUROC; * never seen" in text
     rows = csv_rows(folder / "held_out.csv")
     assert len(rows) == 2 * 2

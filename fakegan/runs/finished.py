@@ -147,6 +147,8 @@ def names_of(settings: Sequence[RunSettings]) -> list[str]:
 
 def _as_typed(value: object) -> str:
     """A value as a command line takes it."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_as_typed, value))}]"
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
