@@ -187,3 +187,18 @@ def test_seeds_of_an_error_keep_their_intervals(finish: Finish) -> None:
     assert f"Cohen's d of L1 -0.600 ± 0.000 ({each}, {each})" in answered(*runs)[DIFFERS].sentence
     found = autoencoders(runs)[0].measures("errors", "l1", "real_vs_fake", "cohens_d")
     assert cell(found, signed=True, intervals=True) == f"-0.600 ± 0.000\n({each},\n{each})"
+
+
+def test_an_autoencoder_of_runs_that_hold_other_generators_out_counts_once(finish: Finish) -> None:
+    """Its weights tell that it is the same: it knows real faces only. Other weights are another autoencoder."""
+    runs = [finish("pipeline=recon_classify", f"data.split.unseen={held}") for held in ("[]", "[gan_a]", "[gan_b]")]
+    assert len(autoencoders(runs)) == 3  # without a file nobody knows
+    for run, weights in zip(runs, (b"one", b"one", b"other"), strict=True):
+        (run.path / "autoencoder").mkdir(exist_ok=True)
+        (run.path / "autoencoder" / "autoencoder.pt").write_bytes(weights)
+    assert [a.runs for a in autoencoders(runs)] == [(runs[0],), (runs[2],)]
+    write_analysis(runs[2].path / "analysis", runs[2].scores.sources, runs[2].scores.labels, 0.0, 0.55)
+    assert answered(*runs)[DIFFERS].plain == (
+        "With 1 of 2 autoencoders, fake faces have the smaller error; with 1 of 2 autoencoders, fake faces are not "
+        "shown to differ."
+    )

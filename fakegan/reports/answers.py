@@ -97,21 +97,21 @@ def _which(groups: Sequence[Group]) -> list[Answer]:
     ]
     if all(any(question.asked(pair.first, pair.second) for question in QUESTIONS) for _, pair in pairs):
         return []
-    said, firsts = [], set()
+    said, firsts, moot = [], set(), _moot([pair for _, pair in pairs])
     for group in (group for group in groups if len(group.configurations) > 1):
         own = [pair for of, pair in pairs if of is group]
         best, others = own[0].first.name, own[: len(group.configurations) - 1]  # those with the best come first
         worse = [pair.second.name for pair in others if pair.comparison.outcome > 0]
         equal = [pair.second.name for pair in others if pair.comparison.outcome < 1]
         firsts.add(best if not equal else "")
-        words = [f"shown to be better than {some(worse)}"] if worse else []
-        words += [f"not shown to differ from {some(equal)}"] if equal else []
-        guess = " All are no better than guessing." if all(pair.guessing < 1 for pair in own) else ""
+        words = [f"shown to be better than {some(worse, len(others))}"] if worse else []
+        words += [f"not shown to differ from {some(equal, len(others))}"] if equal else []
+        lost = not moot and all(pair.guessing < 1 for pair in own)  # of other faces one of them may beat guessing
+        guess = " None of them is shown to be better than guessing there." if lost else ""
         said.append(f"{best} has the highest AUROC{group.where}, {' and '.join(words)}.{guess}")
     (verdict,) = firsts if len(firsts) == 1 else ("It depends",)
     details = [f"{pair.words}: {pair.numbers()}." for _, pair in pairs]
     sentence = f"{' '.join(said)} The p-values are after Holm's correction."
-    moot = _moot([pair for _, pair in pairs])
     tone: Literal["yes", "open"] = "yes" if len(firsts) == 1 and verdict and not moot else "open"
     question = _which_words(pairs[0][0].configurations)
     return [Answer(question, moot or verdict or "Not shown", tone, sentence, details, " ".join(said))]
@@ -305,8 +305,8 @@ def _reconstructed_differently(autoencoders: Sequence[Autoencoder]) -> Answer:
     if len(analysed) == 1:
         plain = f"With {analysed[0].name}, fake faces {said[0]}"
         return Answer(DIFFERS, verdict, tone, f"{plain}: {numbers[0]}.{about}", plain=f"{plain}.{about}")
-    counted = listed([f"{words} with {said.count(words)}" for words in dict.fromkeys(said)])
-    plain = f"Fake faces {counted} of {len(analysed)} autoencoders"
+    counted = [f"with {said.count(w)} of {len(said)} autoencoders, fake faces {w}" for w in dict.fromkeys(said)]
+    plain = f"W{'; '.join(counted)[1:]}"
     sentence = f"{plain}; {_complexity(analysed)}.{about}"
     details = [f"{a.name}: fakes {words}; {text}." for a, words, text in zip(analysed, said, numbers, strict=True)]
     return Answer(DIFFERS, verdict, tone, sentence, details, f"{plain}.{about}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from fakegan.labels import CLASS_NAMES, FAKE, REAL
 from fakegan.reports.groups import Group, called_fake, fingerprint, scores
 from fakegan.reports.render import Block, Figure, Gallery, Items, Section, Table, Text, visible
 from fakegan.runs.began import fingerprint_at_start
-from fakegan.runs.finished import Configuration, FinishedRun
+from fakegan.runs.finished import Configuration, FinishedRun, differences_of, flat
 from fakegan.system.shell import called, local_path
 
 PIXELS = 128  # a side of a face, at most: the page shows them no larger
@@ -104,9 +105,15 @@ def data(runs: Sequence[FinishedRun]) -> tuple[list[Block], list[str], list[str]
         first.setdefault((fingerprint(run), place, str(run.settings.data.split)), run)
     found = [(run, opened(run)) for run in first.values()]
     audits = [_audit(run, faces) for run, faces in found]
-    blocks = [
-        block for (run, faces), audit in zip(found, audits, strict=True) for block in _of_store(run, faces, audit or ())
-    ]
+    blocks: list[Block] = []
+    stores: dict[tuple[str, str], tuple[FinishedRun, list[Block]]] = {}  # who divided the store first, and all said
+    for key, (run, faces), audit in zip(first, found, audits, strict=True):
+        own = _of_store(run, faces, audit or ())
+        before, said = stores.setdefault(key[:2], (run, []))
+        new = [block for block in own if block not in said]
+        why = "; ".join(differences_of(_division(run), _division(before)))
+        blocks += [Section(f"The same store, divided otherwise: {why}", new, folded=True)] if said else own
+        said += new
     missing = {str(f.store.path) for (_, f), audit in zip(found, audits, strict=True) if f.store and audit is None}
     notes = [
         "Not audited: whether files or cheap traces alone tell these real faces from these fakes is not known; "
@@ -117,6 +124,11 @@ def data(runs: Sequence[FinishedRun]) -> tuple[list[Block], list[str], list[str]
     for (run, _), audit in zip(found, audits, strict=True):
         pairs.setdefault(fingerprint(run), {}).update({str(pair): pair for pair in audit or ()})
     return blocks, [words for of_store in pairs.values() for words in headlines(of_store.values())], notes
+
+
+def _division(run: FinishedRun) -> dict[str, Any]:
+    """The options that divide the run's store, by key."""
+    return flat(run.settings.configuration()["data"]["split"], "data.split")
 
 
 def _audit(run: FinishedRun, faces: OpenedFaces) -> list[Pair] | None:

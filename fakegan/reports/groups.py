@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +17,8 @@ from fakegan.evaluation.metrics import seen_and_unseen
 from fakegan.runs.finished import Configuration, FinishedRun, PartOfRun, configurations, same_faces
 from fakegan.runs.results import FaceScores
 
+_KIND = re.compile(r"(?:^|, )((?:un)?seen generators)$")  # how `grouped` ends the name of a part
+
 
 @dataclass(frozen=True)
 class Group:
@@ -28,6 +31,17 @@ class Group:
     def where(self) -> str:
         """The end of a title; empty where there is one group only."""
         return f" ({self.called})" if self.called else ""
+
+    @property
+    def kind(self) -> str:
+        """Seen generators or unseen generators, where the faces were taken apart; else empty."""
+        found = _KIND.search(self.called)
+        return found[1] if found else ""
+
+    @property
+    def of_runs(self) -> str:
+        """How the title tells these runs from the report's others, seen and unseen generators together."""
+        return _KIND.sub("", self.called)
 
     @cached_property
     def runs(self) -> list[FinishedRun]:

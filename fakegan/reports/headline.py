@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +23,6 @@ WELL = 0.8  # an AUROC above it is called ranking well
 _LISTED = 3  # generators that have a share each in a sentence; of more, the least and the most
 _SHOWN = 5  # configurations in a picture, the best first
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-_KIND = re.compile(r"(?:^|, )((?:un)?seen generators)$")  # how `grouped` ends the name of a part
 _INTERVALS = "Lines are 95% intervals; of several seeds, from the lowest bound of a seed to the highest."
 
 
@@ -84,10 +82,12 @@ class Standing:
             said.append(f"The test faces are too few to show whether it tells {listed(unclear)} fakes from real faces.")
         few = [s for s, (m, *_) in self.sources.items() if m["n"] < FEW]
         if few:
-            low, high = (self.right(few[0])[0][side] or 0.0 for side in ("low", "high"))
+            n, label = (self.sources[few[0]][0][key] for key in ("n", "label"))
+            right = [self.right(few[0])[0][side] or 0.0 for side in ("low", "high")]
+            low, high = right if label == "fake" else [1 - share for share in reversed(right)]
             said.append(
-                f"There are few test faces, so another {self.sources[few[0]][0]['n']} of {few[0]} could well give "
-                f"{low:.0%} to {high:.0%} right calls."
+                f"There are few test faces: of another {n} of {few[0]} it could well call {low * n:.0f} to "
+                f"{high * n:.0f} fake."
             )
         return " ".join(said)
 
@@ -152,7 +152,7 @@ def headline(
     designed = {run.folder for design in found for row in design.rows for run in row.runs}
     for alike in together(groups):
         if designed.isdisjoint(run.folder for run in alike[0].runs):
-            which = _KIND.sub("", alike[0].called)
+            which = alike[0].of_runs
             words.append((f"{which[0].upper()}{which[1:]}: " if which else "") + _of_faces(alike))
     asked = [f"{answer.question} {answer.verdict}." for answer in answered]
     return [*words, *([" ".join(asked)] if asked and words else [])]
@@ -174,19 +174,18 @@ def _of_faces(alike: Sequence[Group]) -> str:
     first = alike[0]
     own = next(c for c in first.configurations if c.name == best.configuration.name)
     equal = [c.name for c in first.configurations if c is not own and first.difference(own, c).outcome < 1]
-    kind = _KIND.search(first.called)
-    where = f" on {kind[1]}" if kind else ""
-    unsure = f", but is not shown to be better than {some(equal)}" if equal else ""
-    return (
-        f"{best.configuration.name} is the best of {len(standings)} configurations{where}{unsure}. {best.sentences()}"
-    )
+    where = f" on {first.kind}" if first.kind else ""
+    unsure = f", but is not shown to be better than {some(equal, len(others))}" if equal else ""
+    place = "comes first" if equal else "is the best"
+    return f"{best.configuration.name} {place} of {len(standings)} configurations{where}{unsure}. {best.sentences()}"
 
 
 def _of_design(design: Design, against: Sequence[HeldOut]) -> str:
     seen, unseen = (_mean_of_cells(design, seen) for seen in (True, False))
     row, generator = design.worst
     outcomes = [h.comparison.outcome for h in against]
-    shown = f" The loss is shown in {outcomes.count(-1)} of {len(outcomes)} comparisons." if outcomes else ""
+    harder = "That generators never seen are harder is shown in"
+    shown = f" {harder} {outcomes.count(-1)} of {len(outcomes)} comparisons." if outcomes else ""
     low = mean_value(row.aurocs(generator))
     beside = "" if seen is None else f", of a generator that was seen in {seen:.0%}"
     how = guessing(row.aurocs(generator))

@@ -19,7 +19,7 @@ from fakegan.evaluation.compare import Comparison, Scored, compare, holm
 from fakegan.evaluation.intervals import Bounded, Resampled
 from fakegan.evaluation.roc import Ranking
 from fakegan.reports.groups import called_fake, fingerprint, learnt_words, scores
-from fakegan.reports.numbers import cell, mean_value, number, over, p_cell
+from fakegan.reports.numbers import GUESSING_WORDS, cell, guessing, mean_value, number, over, p_cell
 from fakegan.reports.render import Answer, Block, Table, Text
 from fakegan.reports.tables import drawn
 from fakegan.runs.finished import Configuration, FinishedRun, PartOfRun, names_of
@@ -205,6 +205,9 @@ def answer(found: Sequence[Design], against: Sequence[HeldOut]) -> list[Answer]:
     outcomes = [h.comparison.outcome for h in against]
     shown = [f"{word} in {outcomes.count(o)}" for o, word in ((-1, "worse"), (1, "better")) if o in outcomes]
     verdict = f"{' and '.join(shown)} of {len(outcomes)}" if shown else "not shown to differ"
+    best = max(guessing(row.aurocs(generator)) for design in found for row, generator in design.cells(seen=True))
+    if not shown and best < 1:
+        verdict = f"Moot: even on generators that were seen, {GUESSING_WORDS[best]}"
     sentence = "By AUROC on the same faces, against runs that saw the generator, after Holm's correction."
     details = [design.in_words() for design in found]
     return [Answer(QUESTION, verdict[0].upper() + verdict[1:], "no" if -1 in outcomes else "open", sentence, details)]

@@ -69,9 +69,11 @@ def p_words(p: float | None) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def some(names: Sequence[str]) -> str:
-    """Up to three names; of more, how many they are."""
-    return listed(names) if len(names) <= 3 else f"{len(names)} of the others"
+def some(names: Sequence[str], among: int) -> str:
+    """Up to three names; of more, how many of so many others they are."""
+    if len(names) <= 3:
+        return listed(names)
+    return f"any of the {among} others" if len(names) == among else f"{len(names)} of the {among} others"
 
 
 def listed(parts: Sequence[str]) -> str:

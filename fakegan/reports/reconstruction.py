@@ -19,8 +19,9 @@ from fakegan.evaluation.reconstructed import COMPLEXITY, differences
 from fakegan.reports.groups import fingerprint
 from fakegan.reports.numbers import cell, number, p_cell
 from fakegan.reports.render import Block, Figure, Gallery, Section, Table, Text
+from fakegan.runs.artifacts import file_digest
 from fakegan.runs.finished import FinishedRun
-from fakegan.runs.folder import ANALYSIS_FILE, ANALYSIS_FOLDER, ERRORS_FILE
+from fakegan.runs.folder import ANALYSIS_FILE, ANALYSIS_FOLDER, AUTOENCODER_FILE, AUTOENCODER_FOLDER, ERRORS_FILE
 from fakegan.runs.results import read_json
 from fakegan.system.files import read_csv
 
@@ -70,15 +71,19 @@ class Autoencoder:
 
 
 def autoencoders(runs: Sequence[FinishedRun]) -> list[Autoencoder]:
-    """Each autoencoder that these runs trained, by depth and width of its code, however many runs share it."""
+    """Each autoencoder that these runs trained, by depth and width of its code, however many runs share it.
+
+    Runs that learnt from other generators share it, too, where its weights are the same: those of the first are shown.
+    """
     by_settings: dict[str, dict[int, FinishedRun]] = {}
     for run in runs:
         if not run.settings.pipeline.needs_autoencoder:
             continue
-        content = run.settings.configuration()
-        key = json.dumps([content["model"], content["autoencoder"], content["data"]], sort_keys=True)
-        seeds = by_settings.setdefault(key, {})
+        seeds = by_settings.setdefault(_key(run, held_out=False), {})
         known = seeds.get(run.settings.seed)
+        if known is not None and _key(known) != _key(run) and _weights(known) != _weights(run):
+            seeds = by_settings.setdefault(_key(run), {})
+            known = seeds.get(run.settings.seed)
         if known is None or (_file(run).is_file() and not _file(known).is_file()):
             seeds[run.settings.seed] = run
     alike = [tuple(seeds[seed] for seed in sorted(seeds)) for seeds in by_settings.values()]
@@ -89,6 +94,20 @@ def autoencoders(runs: Sequence[FinishedRun]) -> list[Autoencoder]:
         about = dict.fromkeys(words for _, words in analyses if words)
         found.append(Autoencoder(name, of_seeds, tuple(content for content, _ in analyses), "; ".join(about)))
     return found
+
+
+def _key(run: FinishedRun, held_out: bool = True) -> str:
+    """What an autoencoder is made from, with or without the sources that are held out."""
+    content = run.settings.configuration()
+    if not held_out:
+        del content["data"]["split"]["unseen"], content["data"]["split"]["learn_from"]
+    return json.dumps([content["model"], content["autoencoder"], content["data"]], sort_keys=True)
+
+
+def _weights(run: FinishedRun) -> str:
+    """The digest of the autoencoder's file; of a run that lacks it the run's place, which is no other's."""
+    path = run.path / AUTOENCODER_FOLDER / AUTOENCODER_FILE
+    return file_digest(path) if path.is_file() else str(run.path)
 
 
 def _names(runs: Sequence[FinishedRun]) -> list[str]:

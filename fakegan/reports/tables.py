@@ -193,7 +193,7 @@ def curves(group: Group, name: str) -> list[Block]:
     return [Gallery(pictures)]
 
 
-def distributions(found: Sequence[Configuration], number: int) -> list[Block]:
+def distributions(found: Sequence[Configuration], number: int, where: str) -> list[Block]:
     """Score histograms of whole configurations on common axes, and the ROC of each by generator."""
     if not plots.available():
         return []
@@ -201,15 +201,18 @@ def distributions(found: Sequence[Configuration], number: int) -> list[Block]:
     step = len(plots.COLOURS)
     for start in range(0, len(found), step):
         alike = found[start : start + step]
-        plot = plots.score_histograms({c.name: _scored(c) for c in alike})
-        caption = "Scores of real faces, of fakes seen in training and of fakes never seen; all seeds together."
-        alt = f"Histograms of scores: {', '.join(c.name for c in alike)}"
+        drawn_of = {c.name: _scored(c) for c in alike}
+        kinds = dict.fromkeys(kind for _, kinds, _ in drawn_of.values() for kind in kinds)
+        seeds = "; all seeds together" if any(len(c.runs) > 1 for c in alike) else ""
+        plot = plots.score_histograms(drawn_of)
+        caption = f"Scores{where} by kind of face: {listed(list(kinds))}{seeds}."
+        alt = f"Histograms of scores{where}: {', '.join(drawn_of)}"
         pictures.append(drawn(plot, f"scores_{number}_{start}", alt, caption))
     for i, c in enumerate(found):
         run = c.runs[0]
         f, threshold = run.scores, float(run.metrics["threshold"])
         plot = plots.pictures(f.scores, f.labels, f.sources, threshold, learnt_from=run.learnt_from)["roc"]
-        caption = f"{c.name}: ROC by generator{f', seed {run.settings.seed}' if len(c.runs) > 1 else ''}."
+        caption = f"{c.name}{where}: ROC by generator{f', seed {run.settings.seed}' if len(c.runs) > 1 else ''}."
         rocs.append(drawn(plot, f"roc_sources_{number}_{i}", caption, caption))
     return [Gallery(pictures), Section("ROC by generator", [Gallery(rocs)], folded=True)]
 

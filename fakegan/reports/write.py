@@ -96,7 +96,10 @@ def _of_groups(groups: Sequence[Group]) -> list[tuple[str, list[Block]]]:
             part = Section(f"{group.called[:1].upper()}{group.called[1:]}", new, folded=len(groups) > MANY)
             chapters.setdefault(title, []).extend([] if not blocks else [part] if letter else new)
     for alike in together(groups):
-        chapters["Curves and scores"] += tables.distributions(one_by_one(alike), len(chapters["Curves and scores"]))
+        curves, which = chapters["Curves and scores"], alike[0].of_runs
+        pictures = tables.distributions(one_by_one(alike), len(curves), f" ({which})" if which else "")
+        folded = [Section(f"Scores: {which}", pictures, folded=True)]
+        curves += folded if pictures and len(groups) > MANY else pictures
     return list(chapters.items())
 
 

@@ -167,6 +167,8 @@ def told_apart(names: Sequence[str]) -> tuple[str, list[str]]:
 
 def _as_typed(value: object) -> str:
     """A value as a command line takes it."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_as_typed, value))}]"
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
