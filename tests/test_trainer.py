@@ -266,6 +266,7 @@ def test_clipping_reaches_every_module_of_a_run(
         (RECON, "profiler=simpel", "trainer.profiler=simpel: "),
         (RECON, "min_epochs=3", "trainer.min_epochs=3 is more than the epochs, 1"),
         (RECON, "check_val_every_n_epoch=3", "trainer.check_val_every_n_epoch=3 is more than the epochs, 1"),
+        (RECON, "cuda_graphs=true", "trainer.cuda_graphs=true needs a CUDA device: leave it out"),
         (RECON, "num_nodes=2", "trainer.num_nodes=2, but this run is on 1"),
         (RECON, "callbacks.model_checkpoint=null", "callbacks.model_checkpoint must be a fakegan Best"),
         (RECON, "logger.csv._target_=pytorch_lightning.loggers.NoLogger", "logger.csv"),

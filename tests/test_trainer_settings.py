@@ -27,6 +27,7 @@ from tests.helpers import asked
         ("gradient_clip_algorithm=norm", "trainer.gradient_clip_algorithm=norm must be norm or value, beside"),
         ("precision=17", "trainer.precision=17 must be one of 32-true, 16-mixed"),
         ("deterministic=maybe", "trainer.deterministic=maybe must be true, false or warn"),
+        ("cuda_graphs=often", "trainer.cuda_graphs=often must be auto, true or false"),
         ("strategy=fsdp", "trainer.strategy=fsdp is not for a run"),
         ("logger=false", "trainer.logger=False is not for a run: loggers are a group of their own: logger=csv"),
         ("callbacks=[x]", "callbacks are a group of their own"),

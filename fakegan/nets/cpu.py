@@ -88,11 +88,10 @@ def torchs_layers() -> Iterator[None]:
 
 def is_for_cpus(x: Tensor) -> bool:
     """Whether the forms here are the faster ones for this input: float32 or float64 on a CPU with oneDNN."""
-    if not _forms:
+    if not _forms or x.device.type != "cpu":
         return False
-    on_cpu = x.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     exact = x.dtype in {torch.float32, torch.float64} and not torch.is_autocast_enabled("cpu")  # else digits are lost
-    return on_cpu and exact
+    return exact and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 def forms_in_use(nets: Iterable[nn.Module], device: torch.device) -> list[str]:

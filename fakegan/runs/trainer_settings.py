@@ -57,6 +57,8 @@ class TrainerSettings:
     devices: int | str = 1  # processes, each with a GPU or a share of the CPU; auto: one for every GPU
     precision: int | str = "32-true"  # or bf16-mixed, 16-mixed, ...: Lightning's names
     max_epochs: int | None = None  # of each network, in place of the budget's
+    cuda_graphs: str | bool = "auto"  # true: each network's kernels are launched as a few graphs, not one by one; auto:
+    # for small batches in long trainings on one GPU, where the launches take longer than the arithmetic
     max_time: Any = None  # of each network's training: DD:HH:MM:SS, or {hours: 1, minutes: 30}
     node: Node = field(default_factory=dict, metadata=REST)  # Lightning's other arguments
 
@@ -67,6 +69,8 @@ class TrainerSettings:
             raise UsageError(f"trainer.precision={self.precision} must be one of {', '.join(_PRECISIONS)}")
         if isinstance(self.devices, str) and self.devices != "auto":
             raise UsageError(f"trainer.devices={self.devices!r} must be a number or auto")
+        if self.cuda_graphs not in (True, False, "auto"):
+            raise UsageError(f"trainer.cuda_graphs={self.cuda_graphs!s:.80} must be auto, true or false")
         counts = {name: self.node.get(name) for name in _COUNTS} | {"max_epochs": self.max_epochs}
         counts["devices"] = None if self.devices == "auto" else self.devices
         if counts["max_steps"] == -1:  # Lightning's word for: as many as there are

@@ -9,6 +9,8 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -28,6 +30,7 @@ from fakegan.system.log import quiet
 from fakegan.training import parts
 from fakegan.training.averaging import AVERAGE, WeightAverage
 from fakegan.training.callbacks import Best, Last, Patience, StepSeed
+from fakegan.training.graphs import CudaGraphs, GraphsFailedError, failure_as_error
 from fakegan.training.loggers import loggers
 from fakegan.training.progress import EpochStatus, shown
 from fakegan.training.stopping import SaveAndStop, Stopped
@@ -67,15 +70,18 @@ def fit(
         ranks.on_rank_zero(lambda: _take_over(begun / CHECKPOINTS, checkpoints, module))
     if not (saved := ranks.on_rank_zero(last.is_file)):
         begin(module)
-    trainer, stop = trainer_for(module, data, folder, settings, budget, stops_early, averaged)
+    trainer, stop = trainer_for(module, data, folder, settings, budget, stops_early, copy(averaged))
     if settings.trainer.node.get("enable_model_summary"):
         log.info("%s", ModelSummary(module))  # Lightning would write it to a log that nobody sees
     say_frozen(folder.name, module, trainer)
+    failed = ""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on workers and log intervals does not fit memory maps
         try:
-            with _out_of_memory_as_error(folder.name, settings):
+            with _out_of_memory_as_error(folder.name, settings), failure_as_error(trainer):
                 trainer.fit(module, datamodule=data, ckpt_path=_checked(last, module) if saved else None)
+        except GraphsFailedError as error:
+            failed = str(error)
         except MisconfigurationException as error:  # Lightning notices only now, of the user's own module or data
             raise UsageError(f"trainer: {one_line(error, None)}") from error
         except Stopped as stopped:
@@ -86,6 +92,11 @@ def fit(
             if ended.code != 1:
                 raise
             raise KeyboardInterrupt from None  # a second Ctrl-C, which Lightning answers with exit code 1
+    if failed:
+        log.warning("%s: training with CUDA graphs failed (%s): it goes on without them", folder.name, failed)
+        del module, trainer, stop  # and the memory that they hold
+        plain = replace(settings, trainer=replace(settings.trainer, cuda_graphs=False))
+        return fit(make, data, folder, plain, budget, stops_early, begun, begin, averaged)
     ranks.on_rank_zero(lambda: say_end(folder, trainer))
     ranks.on_rank_zero(finished.touch)
     stop.follow(ranks.largest(stop.noted))  # a signal came in the last epoch
@@ -122,6 +133,7 @@ def trainer_for(
         best,
         Last(folder),  # after Best, whose state it holds
         StepSeed(settings.seed),
+        CudaGraphs(folder.name, settings.trainer.cuda_graphs),
         EpochStatus(folder.parent, folder.name),
         *([averaged] if averaged else []),
         *(callback for callback in found.values() if callback not in {best, stop}),

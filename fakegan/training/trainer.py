@@ -67,7 +67,9 @@ def make_trainer(
         logging.getLogger(library).setLevel(logging.WARNING)
     asked = settings.trainer
     own = {key: value for key, value in asked.arguments.items() if key not in _ANSWERED}
+    device = use_device(asked.accelerator).type
     _refuse(asked, own, made, max_epochs)
+    _refuse_graphs(asked, own, device)
     if isinstance(data, FaceDataModule):
         _limit(own, data)
     epochs, ends = _ends(asked, own, max_epochs, data)
@@ -85,7 +87,7 @@ def make_trainer(
         "enable_model_summary": False,
         "enable_progress_bar": any(isinstance(callback, pl.callbacks.ProgressBar) for callback in found),
         "accelerator": asked.accelerator,
-        "precision": asked.precision_on(use_device(asked.accelerator).type),
+        "precision": asked.precision_on(device),
         "devices": ranks.local_count(),
         "num_nodes": ranks.count() // ranks.local_count(),
         "use_distributed_sampler": False,
@@ -124,6 +126,18 @@ def _refuse(asked: TrainerSettings, own: Node, made: pl.LightningModule, max_epo
             f"trainer.num_nodes={asked.node['num_nodes']}, but this run is on {machines}: start it by torchrun or srun "
             "on each machine, which say how many there are"
         )
+
+
+def _refuse_graphs(asked: TrainerSettings, own: Node, device: str) -> None:
+    """Raise a UsageError where steps cannot be CUDA graphs; `auto` then makes none."""
+    needs = {
+        "a CUDA device": device == "cuda",
+        "one process": ranks.count() == 1,
+        "trainer.accumulate_grad_batches=1": own.get("accumulate_grad_batches", 1) == 1,
+    }
+    for need, met in needs.items():
+        if asked.cuda_graphs is True and not met:
+            raise UsageError(f"trainer.cuda_graphs=true needs {need}: leave it out")
 
 
 def _limit(own: Node, data: FaceDataModule) -> None:

@@ -58,8 +58,8 @@ QUICK = (Case(2, 1, 2, 2, batch=4), Case(2, 1, 2, 2, batch=4, norm=False))
 ON_GPU = (Case(64, 4, 5, 10, 4.0, batch=50), Case(64, 4, 5, 4, 8.0, batch=512))
 
 
-def _ours(case: Case, *trainers: str) -> Side:
-    """A step through Lightning's Trainer on the same batch in memory, on an accelerator and in a precision."""
+def _ours(case: Case, *trainers: str | bool) -> Side:
+    """A step through Lightning's Trainer on the same batch in memory: accelerator, precision, whether CUDA graphs."""
     module = partial(trainer.autoencoder, case.depth, case.width, as_the_study=case.norm)
     return Side(fit_in_turns, (module, partial(trainer.real, case.batch), *trainers), sees_gpus="gpu" in trainers)
 
@@ -105,6 +105,17 @@ def gpu_rows(quick: bool) -> Iterator[Result]:
         against = f"the study's step, {FLOAT32}"
         yield Row(f"{what}, trainer.precision=bf16-mixed", against, "step", times[0], times[1], case.bar)
         yield Row(f"{what}, {FLOAT32}", against, "step", times[2], times[1])
+        yield _graphs_row(case, f"{what}, trainer.precision=bf16-mixed", quick)
+
+
+def _graphs_row(case: Case, what: str, quick: bool) -> Result:
+    """Our step as CUDA graphs beside the same launched kernel by kernel."""
+    sides = [_ours(case, "gpu", "bf16-mixed", graphs) for graphs in (True, False)]
+    try:
+        times = take_turns(sides, case.rounds, (case.steps,) * 2, warm_up=5, apart=not quick)
+    except SideError as error:
+        return NotMeasured(f"{what}, trainer.cuda_graphs=true", str(error))
+    return Row(f"{what}, trainer.cuda_graphs=true", "trainer.cuda_graphs=false", "step", *times)
 
 
 def dcgan_rows(quick: bool) -> Iterator[Result]:

@@ -23,6 +23,7 @@ from fakegan.training.callbacks import StepSeed
 from fakegan.training.classifier import Classifier
 from fakegan.training.datamodules import RealFakeDataModule
 from fakegan.training.dcgan import DCGANClassifier
+from fakegan.training.graphs import CudaGraphs
 from fakegan.training.schedules import cosine
 from tests.benchmarks import study
 from tests.benchmarks.harness import Turns
@@ -82,6 +83,7 @@ def fit_in_turns(
     data: Callable[[], dict[str, Tensor] | pl.LightningDataModule],  # one batch for every step, or batches to train on
     accelerator: str = "cpu",  # or gpu
     precision: str = PRECISION,
+    graphs: bool = False,  # trainer.cuda_graphs
 ) -> None:
     """A side: a unit is one step of training, in the steady state.
 
@@ -106,7 +108,11 @@ def fit_in_turns(
             enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
-            callbacks=[StepSeed(0), _AtBatchEnds(turns, "cuda" if accelerator == "gpu" else "cpu")],
+            callbacks=[
+                StepSeed(0),
+                CudaGraphs("benchmark", graphs),
+                _AtBatchEnds(turns, "cuda" if accelerator == "gpu" else "cpu"),
+            ],
         )
         trainer.fit(module(), batches)
 
