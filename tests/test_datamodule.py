@@ -6,16 +6,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from fakegan.data.augment import Augment
-from fakegan.data.batches import FaceBatches, StoreOrder, TrainOrder, flips, loader, mirrored
+from fakegan.data.batches import FaceBatches, KeptBatches, StoreOrder, TrainOrder, flips, loader, mirrored
 from fakegan.data.draws import face_keys
 from fakegan.data.pixels import to_unit
 from fakegan.data.store import FaceStore
 from fakegan.errors import UsageError
 from fakegan.labels import FAKE, REAL
+from fakegan.system import devices
+from fakegan.training import datamodules
 from fakegan.training.datamodules import RealFacesDataModule, RealFakeDataModule
 from fakegan.views import VIEWS
+from tests.helpers import autoencoder, faces_of_five_steps, fit, same
 
 
 def _module(store: FaceStore, **changes: Any) -> RealFakeDataModule:
@@ -170,3 +176,96 @@ def test_a_process_without_faces_to_validate_on_has_an_empty_batch_of_any_view(s
     data.view = VIEWS[name]
     batch = {key: values[:0] for key, values in next(iter(data.val_dataloader())).items()}
     assert data.on_after_batch_transfer(batch, 0)["x"].shape == (0, 3, 64, 64)
+
+
+class _FromHost(TorchDispatchMode):
+    """Names the operators that bring a tensor of the host to another device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        given, made = ({x.device.type for x in tree_leaves(xs) if isinstance(x, Tensor)} for xs in (args, out))
+        if "cpu" in given and "meta" in given | made:
+            self.seen.append(str(func))
+        return out
+
+
+class _Counting:
+    """A store's pictures, and how often they were asked for."""
+
+    def __init__(self, store: FaceStore) -> None:
+        self.images, self.gathers = store.images, 0
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        self.gathers += 1
+        return self.images[rows]
+
+
+def _on(module: RealFakeDataModule, device: str) -> RealFakeDataModule:
+    rows = np.union1d(module.train_rows, module.val_order.rows)
+    module.batches = KeptBatches(module.batches, rows, torch.device(device))
+    return module
+
+
+@pytest.mark.parametrize("mixup", [0.0, 1.0])
+def test_batches_of_kept_faces_are_the_same_and_nobody_asks_the_store_again(store: FaceStore, mixup: float) -> None:
+    """Of two arrays and some of the rows, in another order than the store's, from the third batch of an epoch on."""
+    rows, counting = np.random.default_rng(0).permutation(len(store)), _Counting(store)
+    some: dict[str, Any] = {"train_rows": rows[:150], "val_rows": rows[150:200], "augment": Augment(mixup=mixup)}
+    kept, plain = (_module(store, **some, workers=workers) for workers in (2, 0))
+    for module in (kept, plain):
+        module.batches = FaceBatches({"image": counting, "recon": counting}, store.labels)
+    _on(kept, "cpu")
+    seen = counting.gathers
+    for of in (kept, plain):
+        of._trained = lambda: (8, 6)  # type: ignore[method-assign]
+    batches = [[*module.train_dataloader(), *module.val_dataloader()] for module in (kept, plain)]
+    assert len(batches[0]) > 5
+    assert counting.gathers == seen + 2 * len(batches[1])
+    assert ("partner" in batches[0][0]) == bool(mixup)
+    same(*batches)
+
+
+def test_a_step_copies_nothing_to_the_device_that_keeps_the_faces(store: FaceStore) -> None:
+    """A device without memory shows which tensors come from the host: those of an epoch, before its first batch."""
+    module = _on(_module(store, augment=Augment(mixup=1.0, shift=2)), "meta")
+    for data in (module.train_dataloader(), module.val_dataloader()):
+        batches = iter(data)
+        next(batches)
+        with _FromHost() as copies:
+            for batch in batches:
+                assert {value.device.type for value in batch.values()} == {"meta"}
+                module.on_after_batch_transfer(batch, 0)
+        assert not copies.seen
+
+
+def test_a_fit_of_kept_faces_ends_with_the_same_bits(store: FaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """50 faces of 12,288 bytes: kept where there is room for all of them."""
+    ended, logged = [], []
+    monkeypatch.setattr(datamodules.log, "info", lambda text, *words: logged.append(text % words))
+    for bytes_free in (50 * 12_288, 50 * 12_288 - 1):
+        monkeypatch.setattr(datamodules, "room", lambda device, free=bytes_free: free)
+        data, module = faces_of_five_steps(store), autoencoder()
+        torch.manual_seed(0)
+        module.load_state_dict(autoencoder().state_dict())
+        fit(module, data, epochs=2)
+        assert type(data.batches) is FaceBatches  # the memory is free again
+        ended.append(module.state_dict())
+    same(*ended)
+    assert logged == ["the faces stay on cpu (1 MB)"]
+
+
+def test_a_quarter_of_a_gpus_free_memory_may_be_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 100 bytes, 60 are free, and 12 of the 20 that this process holds; a limit may leave it less."""
+    sizes = {"mem_get_info": (60, 100), "memory_allocated": 8, "memory_reserved": 20}
+    for name, size in sizes.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, size=size: size)
+    for share, expected in ((1.0, 18), (0.4, 8), (0.05, 0)):
+        monkeypatch.setattr(
+            torch.cuda, "get_per_process_memory_fraction", lambda device, share=share: share, raising=False
+        )
+        assert max(0, devices.room(torch.device("cuda", 1))) == expected
+    assert devices.room(torch.device("cpu")) == devices.room(torch.device("mps")) == 0

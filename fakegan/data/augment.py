@@ -75,7 +75,8 @@ class Augment(nn.Module):
         Shares up to a half are all there are: a larger share of one face is a smaller share of the other. mixup's are
         uniform, as those of its Beta(1, 1) are; cutmix's area is uniform, and its box lies within the picture.
         """
-        kind, share, top, left = (draws.uniform(4)[0] * torch.tensor([1, 0.5, 1, 1], device=x.device)).unbind()
+        kind, share, top, left = draws.uniform(4)[0].unbind()
+        share = share / 2
         box = _span(x.shape[2], share, top)[:, None] & _span(x.shape[3], share, left)  # (H, W)
         at = torch.where(kind < self.mixup, share, box.float()) * (kind < self.mixup + self.cutmix)
         return x.lerp(others, at.to(x.dtype)), at.mean()

@@ -1,8 +1,9 @@
 """Whole batches of faces from the memory map to the device; order and draws depend on (seed, epoch, row) alone.
 
-A batch leaves the store as uint8 in one gather; flips and the conversion to [-1, 1] happen on the device. Where several
-processes train together, each training batch is dealt to them face by face, and whole batches to validate on: the same
-faces in the same order as in one process, and none twice.
+A batch leaves the store as uint8 in one gather; flips and the conversion to [-1, 1] happen on the device. Where the
+device keeps the faces, batches are gathered there, by draws that are there for a whole epoch. Where several processes
+train together, each training batch is dealt to them face by face, and whole batches to validate on: the same faces in
+the same order as in one process, and none twice.
 """
 
 from __future__ import annotations
@@ -20,20 +21,22 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from fakegan.data.arrays import RowArray, Rows
+from fakegan.data.arrays import RowArray, Rows, at_once
 from fakegan.data.draws import face_keys
 from fakegan.data.pixels import to_unit
 from fakegan.system import ranks
 from fakegan.system.processes import STOP_SIGNALS
 
+_COPIED = 4096  # faces of the smallest size that are copied to a device at once
+
 
 @dataclass(frozen=True)
 class Draw:
-    """One batch to fetch."""
+    """One batch to fetch: arrays, or tensors where the faces are kept on a device."""
 
-    rows: Rows  # (B,)
-    flips: npt.NDArray[np.bool_]  # (B,), which faces are mirrored
-    random: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)  # of a training batch, for FaceBatches
+    rows: Any  # int64 (B,)
+    flips: Any  # bool (B,), which faces are mirrored
+    random: Mapping[str, Any] = field(default_factory=dict)  # int64, of a training batch, for FaceBatches
 
 
 def flips(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:  # (B,) -> (B,)
@@ -51,7 +54,17 @@ def limited(
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
-class TrainOrder(Sampler[Draw]):
+class Order(Sampler[Draw]):
+    """Batches to fetch, one after the other."""
+
+    device: torch.device | None = None  # that keeps the faces; `loader` sets it
+
+    def placed(self, numbers: npt.NDArray[Any]) -> Any:
+        """The numbers of a whole epoch as they are, or as a tensor on the device: its batches then are views."""
+        return numbers if self.device is None else torch.from_numpy(numbers).to(self.device)
+
+
+class TrainOrder(Order):
     """Shuffled full batches, epoch after epoch; the last faces that fill no batch wait for another epoch's order.
 
     An iterator goes from where training stands to the end of that epoch, so a fit that was stopped in the middle of
@@ -84,13 +97,15 @@ class TrainOrder(Sampler[Draw]):
         rng = np.random.default_rng((self.seed, epoch))
         order = rng.permutation(self.epoch_rows(rng))
         keys = face_keys(order, self.seed, epoch).numpy()
-        mirrored = flips(keys) & self.mirrors
-        here, partners = self._places()
         of_batches = face_keys(-1 - np.arange(self.batches), self.seed, epoch).numpy()  # as of rows that there are not
+        here, partners = self._places()
+        places = np.arange(self.batches)[:, None] * self.batch_size + here  # (batches, faces of each)
+        numbers = order[places], (flips(keys) & self.mirrors)[places], keys[places], of_batches[:, None]
+        rows, mirrored, keys_of_faces, keys_of_batches = map(self.placed, numbers)
+        partners = {name: self.placed(positions) for name, positions in partners.items()}
         for number in range(skip, self.batches):
-            batch = number * self.batch_size + here
-            random = {"key": keys[batch], "batch_key": of_batches[number, None], **partners}
-            yield Draw(order[batch], mirrored[batch], random)
+            random = {"key": keys_of_faces[number], "batch_key": keys_of_batches[number], **partners}
+            yield Draw(rows[number], mirrored[number], random)
 
     def _places(self) -> tuple[Rows, dict[str, Rows]]:
         """Where in a whole batch the faces are that this process fetches, and where among them each partner is."""
@@ -103,7 +118,7 @@ class TrainOrder(Sampler[Draw]):
         return np.concatenate([own, ranks.dealt(following)]), {"partner": np.arange(len(own)) + len(own)}
 
 
-class StoreOrder(Sampler[Draw]):
+class StoreOrder(Order):
     """Every row once, as given, never mirrored; the last batch may be smaller."""
 
     def __init__(self, rows: Rows, batch_size: int) -> None:
@@ -127,9 +142,10 @@ class StoreOrder(Sampler[Draw]):
         return len(self.own())
 
     def __iter__(self) -> Iterator[Draw]:
-        for batch in self.own():
-            rows = self.rows[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield Draw(rows, np.zeros(len(rows), dtype=bool))
+        rows, none = self.placed(self.rows), self.placed(np.zeros(len(self.rows), dtype=bool))
+        for number in self.own():
+            batch = slice(number * self.batch_size, (number + 1) * self.batch_size)
+            yield Draw(rows[batch], none[batch])
 
 
 class DealtStoreOrder(StoreOrder):
@@ -151,6 +167,8 @@ class FaceBatches(Dataset[dict[str, Tensor]]):
     faces that this process trains on, which come first; the faces behind them are partners only.
     """
 
+    device: torch.device | None = None  # that keeps the faces
+
     def __init__(self, arrays: Mapping[str, RowArray], labels: npt.NDArray[np.int64]) -> None:
         self.arrays = arrays
         self.labels = labels
@@ -167,14 +185,47 @@ class FaceBatches(Dataset[dict[str, Tensor]]):
         batch |= {"label": self.labels[draw.rows], "row": draw.rows, "flip": draw.flips, **draw.random}
         return {name: torch.from_numpy(array) for name, array in batch.items()}
 
+    def bytes_of(self, rows: Rows) -> int:
+        """How much memory the pictures of so many rows take."""
+        return len(rows) * len(self.arrays) * 3 * self.size**2
+
+
+class KeptBatches(FaceBatches):
+    """The same batches of some rows, whose pictures a device keeps: a step copies nothing from the host's memory."""
+
+    def __init__(self, batches: FaceBatches, rows: Rows, device: torch.device) -> None:
+        super().__init__(batches.arrays, batches.labels)
+        self.device = device
+        self.pictures = {name: _copied(pictures, rows, batches.size, device) for name, pictures in self.arrays.items()}
+        places = np.zeros_like(self.labels)  # of each row among the pictures
+        places[rows] = np.arange(len(rows))
+        self.places_and_labels = torch.from_numpy(np.stack([places, self.labels])).to(device)
+
+    def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
+        place, label = self.places_and_labels.index_select(1, draw.rows)
+        batch = {name: pictures.index_select(0, place) for name, pictures in self.pictures.items()}
+        return {**batch, "label": label, "row": draw.rows, "flip": draw.flips, **draw.random}
+
+
+def _copied(pictures: RowArray, rows: Rows, size: int, device: torch.device) -> Tensor:
+    """The pictures of some rows on a device, uint8 (N, size, size, 3), copied in parts."""
+    kept = torch.empty(len(rows), size, size, 3, dtype=torch.uint8, device=device)
+    for part in torch.split(kept, at_once(_COPIED, size)):
+        rows_of_part, rows = rows[: len(part)], rows[len(part) :]
+        part.copy_(torch.from_numpy(np.ascontiguousarray(pictures[rows_of_part])))
+    return kept
+
 
 def loader(
     batches: FaceBatches,
-    order: Sampler[Draw],
+    order: Order,
     workers: int = 0,
     pinned: bool = False,  # for batches that go to a GPU: it needs one, and a CUDA context in this process
 ) -> DataLoader[dict[str, Tensor]]:
-    """A DataLoader that asks for whole batches; a memory map needs no worker processes."""
+    """A DataLoader that asks for whole batches; neither a memory map nor a device needs worker processes."""
+    order.device = batches.device
+    if batches.device is not None:
+        workers, pinned = 0, False
     return DataLoader(
         batches,
         batch_size=None,

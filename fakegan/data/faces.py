@@ -43,7 +43,7 @@ class DataSettings:
     split: SplitConfig = field(default_factory=SplitConfig)
     limit: int | None = None  # faces of each source in each split, at most, for a quick try; null: all
     ratio: ClassRatio = "balanced"  # of real and fake in a training epoch: balanced or natural
-    workers: int = 0  # DataLoader processes; 0 is fastest from a memory map
+    workers: int = 0  # DataLoader processes; 0 is fastest from a memory map; none where a GPU keeps the faces
     modules: dict[str, Any] = field(default_factory=dict)  # the LightningDataModules of the two trainings, as nodes
 
     def __post_init__(self) -> None:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fakegan.data.arrays import RowArray, Rows, at_once
 from fakegan.data.augment import Augment
-from fakegan.data.batches import DealtStoreOrder, FaceBatches, TrainOrder, limited, loader, on_device
+from fakegan.data.batches import DealtStoreOrder, FaceBatches, KeptBatches, TrainOrder, limited, loader, on_device
 from fakegan.data.draws import Draws
 from fakegan.data.splits import ClassRatio
 from fakegan.errors import UsageError
 from fakegan.labels import FAKE, REAL
 from fakegan.system import ranks
+from fakegan.system.devices import room
+
+log = logging.getLogger(__name__)
 
 
 class FaceDataModule(pl.LightningDataModule):
@@ -26,7 +32,8 @@ class FaceDataModule(pl.LightningDataModule):
     def __init__(
         self,
         batches: FaceBatches,
-        epoch_rows: Callable[[np.random.Generator], Rows],  # of an epoch, from its generator
+        train_rows: Rows,
+        epoch_rows: Callable[[np.random.Generator], Rows],  # those of an epoch, from its generator
         val_rows: Rows,
         batch_size: int,  # of one step
         val_batch_size: int,  # at least, of faces of the smallest size
@@ -44,10 +51,26 @@ class FaceDataModule(pl.LightningDataModule):
             )
         ranks.check_divisible(batch_size, batch_key, ranks.count())
         super().__init__()
-        self.batches = batches
+        self.batches, self.train_rows = batches, train_rows
         self.train_order = TrainOrder(epoch_rows, batch_size, seed)
         self.val_order = DealtStoreOrder(val_rows, max(batch_size, at_once(val_batch_size, batches.size)))
         self.workers = workers
+
+    def setup(self, stage: str) -> None:
+        """Before a fit: keep its faces, training and validation, in the memory of a GPU that has room for them."""
+        assert self.trainer is not None
+        device, rows = self.trainer.strategy.root_device, np.union1d(self.train_rows, self.val_order.rows)
+        needed = self.batches.bytes_of(rows)
+        if needed > room(device):
+            return
+        with contextlib.suppress(torch.OutOfMemoryError):  # another process was quicker
+            self.batches = KeptBatches(self.batches, rows, device)
+            unused = ", so data.workers have nothing to do" if self.workers else ""
+            log.info("the faces stay on %s (%s MB)%s", device, f"{needed / 1e6:,.0f}", unused)
+
+    def teardown(self, stage: str) -> None:
+        """After a fit: let the memory go."""
+        self.batches = FaceBatches(self.batches.arrays, self.batches.labels)
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Shuffled, mirrored batches, from where training stands."""
@@ -93,7 +116,8 @@ class RealFacesDataModule(FaceDataModule):
             raise ValueError("the autoencoder learns from real faces only, but some of these rows are fakes")
         key, faces = "budget.autoencoder.batch_size", "autoencoder's training faces"
         batches = FaceBatches({"image": images}, labels)
-        super().__init__(batches, lambda rng: train_rows, val_rows, batch_size, 64, seed, workers, key, faces)
+        of_an_epoch = train_rows, lambda rng: train_rows
+        super().__init__(batches, *of_an_epoch, val_rows, batch_size, 64, seed, workers, key, faces)
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Mirror and convert on the device."""
@@ -134,7 +158,8 @@ class RealFakeDataModule(FaceDataModule):
             return np.sort(np.concatenate([smaller, rng.choice(larger, len(smaller), replace=False)]))
 
         batches, faces = FaceBatches(arrays, labels), f"train split ({ratio} classes)"
-        super().__init__(batches, epoch_rows, val_rows, batch_size, 256, seed, workers, batch_key, faces)
+        sizes = batch_size, 256
+        super().__init__(batches, train_rows, epoch_rows, val_rows, *sizes, seed, workers, batch_key, faces)
         self.view, self.augment = view, augment
         self.train_order.mirrors, self.train_order.mixes = augment.flip, augment.mixes
 
