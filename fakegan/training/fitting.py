@@ -120,7 +120,7 @@ def trainer_for(
     best, stop = parts.needed(found, "model_checkpoint", Best), parts.needed(found, "save_and_stop", SaveAndStop)
     every = [
         best,
-        Last(folder),  # after Best, whose state it holds
+        Last(folder, best),  # after Best, whose state it holds
         StepSeed(settings.seed),
         EpochStatus(folder.parent, folder.name),
         *([averaged] if averaged else []),
