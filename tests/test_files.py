@@ -22,11 +22,14 @@ def test_the_last_good_file_stays_until_the_new_one_is_whole(tmp_path: Path, dur
         fails()
     assert [p.name for p in tmp_path.iterdir()] == ["status.json"]
     assert path.read_text() == "old"
-    (tmp_path / ".status.json.building").write_text("of one that was killed, and longer")
+    good = tmp_path / "good.json"
+    good.write_text("of one that was killed, and longer")
+    (tmp_path / ".status.json.building").hardlink_to(good)  # killed while it gave a good file a second name
     with replacing(path, durable) as building:
         building.write_text("new")
-    assert [p.name for p in tmp_path.iterdir()] == ["status.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["good.json", "status.json"]
     assert path.read_text() == "new"
+    assert good.read_text() == "of one that was killed, and longer"
 
 
 def test_a_new_folder_has_nothing_of_the_one_before(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a run keeps of a training: the best epoch, nothing that diverged, and the same weights after a stop."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,16 +9,18 @@ from typing import Any
 import pytest
 import torch
 
+from fakegan.data.store import FaceStore
 from fakegan.errors import FakeganError
 from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.runs.settings import RunSettings
 from fakegan.stages import run as stages
 from fakegan.training.autoencoder import AdversarialAutoencoder
-from fakegan.training.callbacks import ReconstructionGrid, StopOnDivergence, reconstruction_grid
+from fakegan.training.callbacks import Best, Last, ReconstructionGrid, StopOnDivergence, reconstruction_grid
 from fakegan.training.classifier import Classifier
 from fakegan.training.modules import EpochMeans
+from fakegan.training.trainer import AtomicCheckpointIO
 from tests.conftest import Compose
-from tests.helpers import elsewhere, same_run
+from tests.helpers import autoencoder, elsewhere, faces_of_five_steps, fit, same, same_run
 
 
 class Killed(Exception):
@@ -179,3 +182,48 @@ def test_the_grid_shows_face_reconstruction_and_residual_in_the_right_range() ->
     middles = picture[33::66, 96 + 33 :: 66]
     assert (middles == middles[..., :1]).all()
     assert middles[..., 0].tolist() == [[0, 0, 0], [0, 255, 13], [0, 255, 51]]  # the residual four times: a fifth
+
+
+@pytest.mark.parametrize(
+    ("within", "epochs", "links", "written"),
+    [(1.0, 1, False, 1), (1.0, 3, True, 3), (0.4, 1, True, 3)],
+)
+def test_an_epoch_is_written_once_also_where_it_is_the_best(
+    store: FaceStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    within: float,
+    epochs: int,
+    links: bool,
+    written: int,
+) -> None:
+    """The epochs are good, worse, best. Where the best was found within an epoch, its end is another content."""
+
+    class Rigged(AdversarialAutoencoder):
+        def on_validation_epoch_end(self) -> None:
+            super().on_validation_epoch_end()
+            self.log("val/auroc", [0.5, 0.25, 0.75][self.current_epoch] + self.global_step / 1e3)
+
+    def trained() -> dict[str, Any]:
+        best = Best(tmp_path, "val/auroc", "max")
+        options = {"plugins": [AtomicCheckpointIO()], "enable_checkpointing": True, "val_check_interval": within}
+        torch.manual_seed(0)
+        net, callbacks = autoencoder(2, Rigged), [best, Last(tmp_path, best)]
+        fit(net, faces_of_five_steps(store), epochs, callbacks=callbacks, **options)
+        return {path.name: load_checkpoint(path) for path in (tmp_path / "checkpoints").iterdir()}
+
+    def refused(*paths: Path) -> None:
+        raise OSError(95, "Operation not supported")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refused)
+    saved, save = [], torch.save
+    monkeypatch.setattr(torch, "save", lambda content, file: saved.append(save(content, file)))
+    found = trained()
+    assert len(saved) == written
+    best, last = (tmp_path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    is_best = within == 1
+    assert (best.read_bytes() == last.read_bytes()) == is_best
+    assert os.path.samefile(best, last) == (is_best and links)
+    monkeypatch.setattr(Best, "written_at_end_of_epoch", lambda best, trainer: None)  # each writes its own
+    same(found, trained())

@@ -8,7 +8,10 @@ from __future__ import annotations
 import os
 import pickletools
 import re
+import shutil
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,10 +39,32 @@ def save_checkpoint(content: dict[str, Any], path: Path) -> None:
     Raises:
         FakeganError: the disk is full or the folder cannot be written; an earlier file is left as it was.
     """
+    with _building(path) as building, building.open("wb") as file:
+        torch.save({**content, STAMP: stamp()}, file)
+
+
+def name_checkpoint(written: Path, path: Path) -> None:
+    """Give a checkpoint that is on the disk a second name beside its own, in the place of the file that has it.
+
+    On a file system without hard links it is a copy.
+
+    Raises:
+        FakeganError: as in `save_checkpoint`.
+    """
+    with _building(path) as building:
+        try:
+            os.link(written, building)
+        except OSError:
+            shutil.copyfile(written, building)
+
+
+@contextmanager
+def _building(path: Path) -> Iterator[Path]:
+    """Yield where a checkpoint is built; the disk's errors become a sentence."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path, durable=True) as building, building.open("wb") as file:
-            torch.save({**content, STAMP: stamp()}, file)
+        with replacing(path, durable=True) as building:
+            yield building
     except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
         raise FakeganError(
             f"{path} could not be written ({error}); free some space or choose another folder"

@@ -43,10 +43,12 @@ def replacing(
 ) -> Iterator[Path]:
     """Yield a path to write a file to: at the end of the block the file becomes `path`; after an error it is removed.
 
-    Only one process may write a `path` at a time. A file that a killed process has left is replaced by the next.
+    Only one process may write a `path` at a time. A file that a killed process has left is replaced by the next: not
+    written into, since it may be a second name of a good file.
     """
     building = building_place(path)
     try:
+        building.unlink(missing_ok=True)
         yield building
         if durable:
             _flush(building)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Literal
+from weakref import proxy
 
 import numpy as np
 import pytorch_lightning as pl
@@ -20,6 +21,7 @@ from fakegan.data.pixels import to_uint8
 from fakegan.data.sheets import COPIED, Picture, sheet, write_png
 from fakegan.errors import FakeganError
 from fakegan.labels import CLASS_NAMES
+from fakegan.runs.checkpoints import name_checkpoint
 from fakegan.runs.folder import CHECKPOINTS
 from fakegan.system import ranks
 from fakegan.training.loggers import log_picture
@@ -119,6 +121,14 @@ class Best(ModelCheckpoint):
         metrics = trainer.callback_metrics.items()
         checkpoint["metrics"] = {name: float(value) for name, value in metrics if not name.startswith("lr-")}
 
+    def written_at_end_of_epoch(self, trainer: pl.Trainer) -> Path | None:
+        """The file that the end of this epoch has written; None where the best was found by a validation within it.
+
+        A fit's progress and training metrics are others then.
+        """
+        now = self._last_global_step_saved == trainer.global_step and self._should_save_on_train_epoch_end(trainer)
+        return Path(self._last_checkpoint_saved) if now and not self.save_weights_only else None
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Lightning forgets the best where the folder's name has changed: name the paths as they are now."""
 
@@ -132,12 +142,28 @@ class Best(ModelCheckpoint):
 
 
 class Last(ModelCheckpoint):
-    """last.ckpt after every epoch; Lightning's save_last waits for a better epoch."""
+    """last.ckpt after every epoch; Lightning's save_last waits for a better epoch.
 
-    def __init__(self, folder: Path) -> None:
+    It follows `best` in the trainer. After an epoch that `best` has just written, last.ckpt is the same file under a
+    second name: nothing is written twice.
+    """
+
+    def __init__(self, folder: Path, best: Best) -> None:
         super().__init__(
             folder / CHECKPOINTS, "last", monitor=None, save_on_train_epoch_end=True, enable_version_counter=False
         )
+        self.best = best
+
+    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        """As Lightning's, but for what is written already."""
+        written = self.best.written_at_end_of_epoch(trainer)
+        if written is None:
+            super()._save_checkpoint(trainer, filepath)
+            return
+        ranks.on_rank_zero(lambda: name_checkpoint(written, Path(filepath)))
+        self._last_global_step_saved, self._last_checkpoint_saved = trainer.global_step, filepath
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            logger.after_save_checkpoint(proxy(self))
 
 
 class StopOnDivergence(pl.Callback):

@@ -131,7 +131,7 @@ def trainer_for(
     best, stop = parts.needed(found, "model_checkpoint", Best), parts.needed(found, "save_and_stop", SaveAndStop)
     every = [
         best,
-        Last(folder),  # after Best, whose state it holds
+        Last(folder, best),  # after Best, whose state it holds
         StepSeed(settings.seed),
         CudaGraphs(folder.name, settings.trainer.cuda_graphs),
         EpochStatus(folder.parent, folder.name),
