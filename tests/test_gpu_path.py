@@ -8,6 +8,8 @@ import torch
 
 from fakegan.errors import FakeganError
 from fakegan.system import ranks
+from fakegan.system.devices import use_device
+from fakegan.system.processes import SHARING
 from fakegan.training import fitting
 from fakegan.training.callbacks import Best
 from tests.conftest import Compose
@@ -25,13 +27,31 @@ def test_rank_0_decides_whether_an_epoch_is_the_best(
     assert best.check_monitor_top_k(SimpleNamespace(), torch.tensor(current)) is said_by_rank_0
 
 
-def test_too_little_memory_for_a_step_names_the_batch_size(compose_settings: Compose) -> None:
+def test_a_job_that_shares_a_gpu_asks_for_its_part_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[float, torch.device]] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *given: asked.append(given))
+    use_device("gpu")
+    assert asked == []
+    monkeypatch.setenv(SHARING, "4")
+    assert use_device("cpu") == torch.device("cpu")
+    assert use_device("gpu") == torch.device("cuda:0")
+    assert asked == [(0.25, torch.device("cuda:0"))]
+
+
+def test_too_little_memory_for_a_step_names_the_batch_size(
+    compose_settings: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = compose_settings("pipeline=recon_classify", "classifier=dcgan", "budget.autoencoder.batch_size=24")
     for stage, error, key in [
         ("autoencoder", torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "budget.autoencoder.batch_s"),
         ("classifier", RuntimeError("MPS backend out of memory"), "budget.dcgan.batch_size="),
     ]:
-        with pytest.raises(FakeganError, match=key), fitting._out_of_memory_as_error(stage, settings):
+        with pytest.raises(FakeganError, match=rf"{key}.* lower it$"), fitting._out_of_memory_as_error(stage, settings):
             raise error
+    monkeypatch.setenv(SHARING, "3")
+    says = pytest.raises(FakeganError, match=r"it, or hydra\.launcher\.jobs_per_gpu=3$")
+    with says, fitting._out_of_memory_as_error("classifier", settings):
+        raise torch.OutOfMemoryError("CUDA out of memory")
     with pytest.raises(RuntimeError, match="shape"), fitting._out_of_memory_as_error("classifier", settings):
         raise RuntimeError("shape")

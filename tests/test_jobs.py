@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from fakegan.runs.folder import LOG_FILE
 from fakegan.runs.status import Status, write_status
 from fakegan.sweep import machine
 from fakegan.sweep.jobs import TAIL, Job, Running, last_lines, run_jobs
-from fakegan.sweep.machine import gpus_of_one, visible_gpus
+from fakegan.sweep.machine import gpus_of_one, mps_runs, visible_gpus
 from fakegan.system.processes import start_child, threads_of_one
 from tests.conftest import Compose
 from tests.helpers import Recorded
@@ -139,6 +140,23 @@ def test_gpus_are_handed_out_and_never_shared(tmp_path: Path) -> None:
     assert together
     for i, j in together:
         assert not owned[i] & owned[j]
+
+
+def test_a_shared_gpu_takes_its_jobs_and_first_comes_the_one_that_fewest_have(tmp_path: Path) -> None:
+    """Of three jobs the first waits for the last; of two on one GPU each waits for the other."""
+
+    def seen(*waits_for: int, gpus: Sequence[str]) -> list[str]:
+        root = tmp_path / str(len(gpus))
+        root.mkdir()
+        code = "open('seen', 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])\n"
+        wait = "while not os.path.exists('../{}/seen'): time.sleep(0.01)\n"
+        codes = [code + wait.format(other) + FINISH for other in waits_for]
+        told = _run(_jobs(root, codes, [1] * len(codes)), 2, gpus)
+        assert (told.states, told.most) == (["finished"] * len(waits_for), 2)
+        return [(root / str(i) / "seen").read_text() for i in range(len(waits_for))]
+
+    assert seen(2, 1, 2, gpus=("3", "5") * 2) == ["3", "5", "5"]
+    assert seen(1, 0, gpus=("7", "7")) == ["7", "7"]
 
 
 def test_what_a_killed_job_has_started_is_gone_before_its_gpu_is_anothers(tmp_path: Path) -> None:
@@ -283,3 +301,29 @@ def test_a_job_has_the_gpus_that_it_asks_for_or_its_share(
     else:
         assert gpus_of_one(4, asked, devices_per_job, side_by_side) == gpus
     assert gpus_of_one(0, asked, devices_per_job, side_by_side) == 0
+
+
+@pytest.mark.parametrize(
+    ("trainer", "there", "gpus"),
+    [
+        ("trainer.devices=auto", 4, 1),
+        ("trainer.devices=1", 1, 1),
+        ("trainer.devices=2", 4, "is for jobs of one GPU, but trainer.devices=2: leave one out"),
+        ("trainer.devices=auto", 0, "but this machine has none that CUDA can use: leave it out"),
+        ("trainer=cpu", 4, "is for jobs on a GPU, but trainer.accelerator=cpu: leave one out"),
+    ],
+)
+def test_a_job_that_shares_has_one_gpu(compose_settings: Compose, trainer: str, there: int, gpus: int | str) -> None:
+    words = ("trainer.accelerator=auto",) if trainer != "trainer=cpu" else ()
+    asked = compose_settings(*words, trainer).trainer
+    with pytest.raises(UsageError, match=re.escape(str(gpus))) if isinstance(gpus, str) else nullcontext():
+        assert gpus_of_one(there, asked, None, side_by_side=2, jobs_per_gpu=2) == gpus
+
+
+@pytest.mark.parametrize(("pid", "runs"), [(str(os.getpid()), True), ("1", True), (str(2**22 + 1), False), ("", False)])
+def test_mps_is_where_its_daemon_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pid: str, runs: bool) -> None:
+    """2**22 is Linux's largest process id; that of a daemon which was killed may stay in the file."""
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    assert not mps_runs()
+    (tmp_path / "nvidia-cuda-mps-control.pid").write_text(f"{pid}\n")
+    assert mps_runs() == runs

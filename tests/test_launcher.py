@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -24,6 +28,7 @@ from fakegan.sweep.planning import Folders, runs_in
 from fakegan.sweep.progress import Progress
 from fakegan.sweep.table import read_rows, write_rows
 from fakegan.system.places import CONF
+from fakegan.system.processes import SHARING
 from fakegan.system.shell import local_path
 from tests.conftest import Compose
 
@@ -37,6 +42,7 @@ class Started:
         self.folder, self.fixed = folder, [*fixed, f"hydra.sweep.dir={folder}"]
         self.ran: list[Job] = []
         self.threads: int | None = None
+        self.handed: tuple[str, ...] = ()  # GPUs
         monkeypatch.setattr(sys, "argv", ["train.py", "-m", "seed=1,2"])
         monkeypatch.setattr(launcher, "run_jobs", self._play)
         monkeypatch.setattr(launcher, "visible_gpus", lambda: tuple(map(str, range(self.gpus))))
@@ -44,7 +50,7 @@ class Started:
     def _play(
         self, jobs: Sequence[Job], side: int, gpus: Sequence[str], threads: int | None, stop: bool, progress: Progress
     ) -> int:
-        self.threads = threads
+        self.threads, self.handed = threads, tuple(gpus)
         for job in jobs:
             job.prepare()
             progress.started(Running(job=job, log_from=0))
@@ -259,6 +265,48 @@ def test_too_few_gpus_side_by_side_are_told_before_the_sweep_has_begun(start: St
     assert not list(start.folder.iterdir())
     start("seed=1", "seed=2", "seed=3", options=["hydra.launcher.jobs=2"])
     assert start.states == ["finished"] * 3
+
+
+def test_jobs_that_share_gpus_divide_the_memory_and_the_plan_says_so(
+    start: Started, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    start.gpus = 2
+    start.fixed += ["trainer=auto", "trainer.accelerator=gpu"]
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    seeds = [f"seed={seed}" for seed in range(5)]
+    with pytest.raises(UsageError, match=r"jobs=5 needs 3 GPUs, 2 jobs on each, .*: at most hydra\.launcher\.jobs=4"):
+        start(*seeds, options=["hydra.launcher.jobs_per_gpu=2", "hydra.launcher.jobs=5"])
+    capsys.readouterr()
+    start(*seeds, options=["hydra.launcher.jobs_per_gpu=2"])
+    told, sharing = capsys.readouterr().out.splitlines()[:2]
+    assert told.endswith(": 5 jobs, 2 side by side")
+    assert sharing == (
+        "2 jobs share each GPU, 1/2 of its memory each; they compute by turns: no NVIDIA MPS daemon is seen here"
+    )
+    assert {(job.gpus, job.environment.get(SHARING)) for job in start.ran} == {(1, "2")}
+    assert start.handed == ("0", "1", "0", "1")
+    (tmp_path / "nvidia-cuda-mps-control.pid").write_text(str(os.getpid()))
+    start("seed=7", options=["hydra.launcher.jobs_per_gpu=3"])
+    assert "1/3 of its memory each; they compute at once, by NVIDIA MPS" in capsys.readouterr().out
+    start("seed=8")
+    assert "share each GPU" not in capsys.readouterr().out
+    assert (start.handed, start.ran[0].environment.get(SHARING)) == (("0", "1"), None)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "jobs_per_gpu", "devices", "said"),
+    [
+        (2, 0, None, "jobs_per_gpu=0 must be a whole number from 1"),
+        (2, 1.5, None, "jobs_per_gpu=1.5 must be a whole number from 1"),
+        (1, 2, None, "jobs_per_gpu=2 needs as many hydra.launcher.jobs, not 1"),
+        (2, 2, 2, "jobs_per_gpu=2 is for jobs of one GPU, but hydra.launcher.devices_per_job=2: leave one out"),
+    ],
+)
+def test_what_a_launcher_cannot_do_is_refused(jobs: int, jobs_per_gpu: Any, devices: int | None, said: str) -> None:
+    made = launcher.ProcessLauncher(jobs, jobs_per_gpu, devices, stop_on_failure=False)
+    context: Any = SimpleNamespace(config_loader=None)
+    with pytest.raises(UsageError, match=re.escape(f"hydra.launcher.{said}")):
+        made.setup(hydra_context=context, task_function=None, config=None)  # type: ignore[arg-type]
 
 
 def test_a_finished_or_repeated_run_is_not_tested_again_in_silence(

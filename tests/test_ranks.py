@@ -23,6 +23,7 @@ from fakegan.training.batchnorm import notes_on_ranks, share_statistics
 from fakegan.training.datamodules import RealFacesDataModule
 from fakegan.training.pool import ReconstructionPool
 from tests.helpers import begin, record
+from tests.recorded import COUNTED
 
 As = Callable[[int, int], None]
 
@@ -304,6 +305,24 @@ def test_two_processes_learn_what_one_learns(
     print(f"{module} {modes}: largest difference of a loss in {len(ones)} steps: {worst:.1e}")
     assert worst < tolerance
     assert max(abs(ones[0][name] - ones[-1][name]) for name in ones[0]) > 10 * worst  # it did learn meanwhile
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "of_an_epoch", "first", "later"),
+    [
+        ("autoencoder", 5, 3, 3),  # each network's gradients, and the loss below which the discriminator rests
+        ("thawed", 13, 1, 5),  # all gradients; of two BatchNorms, which rest at first, the statistics and their own
+    ],
+)
+def test_two_processes_meet_once_a_network_in_a_step(
+    tmp_path: Path, store_path: Path, module: str, of_an_epoch: int, first: int, later: int
+) -> None:
+    """Each meeting is a wait. After the first step they agree on stopping, and at an epoch's end on more."""
+    steps = record(begin(store_path, tmp_path / "two", *MODULES[module], "trainer=ddp_cpu"), "counted")
+    assert steps[1 : of_an_epoch - 1] == [{"c10d::allreduce_": first}] * (of_an_epoch - 2)
+    assert steps[of_an_epoch : of_an_epoch + 2] == [{"c10d::allreduce_": later}] * 2
+    assert len(steps) == COUNTED
 
 
 @pytest.mark.slow

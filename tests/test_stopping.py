@@ -1,11 +1,15 @@
 """Signals during a fit, in this process: noted, saved; test_resume.py sends them to whole runs."""
 
 import signal
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from fakegan.data.store import FaceStore
+from fakegan.system import ranks
 from fakegan.training import stopping
 from fakegan.training.stopping import SaveAndStop, Stopped
 from fakegan.training.trainer import AtomicCheckpointIO
@@ -45,3 +49,42 @@ def test_only_a_later_second_ctrl_c_is_a_second_one(monkeypatch: pytest.MonkeyPa
     now[0] += 5
     with pytest.raises(KeyboardInterrupt):
         stop.note(signal.SIGINT, None)
+
+
+@pytest.mark.parametrize(
+    ("step", "theirs", "minutes", "agreed_after"),
+    [
+        (0.125, 0.0, 60, [1, 9, 17, 25, 33]),  # eight steps are a second
+        (0.125, 0.26, 60, [1, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 34, 37, 40]),  # the other takes 0.26 s a step
+        (0.0, 0.0, 60, [1, 21]),  # however quick they are
+        (3.0, 0.0, 60, list(range(1, 41))),  # a slow step, or one after which it is time to save: each
+        (0.125, 0.0, 0, list(range(1, 41))),
+    ],
+)
+def test_several_processes_agree_within_a_second_and_a_signal_is_saved_then(
+    monkeypatch: pytest.MonkeyPatch, step: float, theirs: float, minutes: float, agreed_after: list[int]
+) -> None:
+    """In up to 40 steps of an epoch; the signal comes in the last of them."""
+    now, done, agreed, saved = 100.0, 0, list[int](), list[int]()
+
+    def largest(number: int) -> int:  # a signal's number, or a step's microseconds
+        agreed.append(done)
+        return max(number, round(1e6 * theirs)) if number > 64 else number
+
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: now)
+    monkeypatch.setattr(ranks, "count", lambda: 2)
+    monkeypatch.setattr(ranks, "largest", largest)
+    trainer: Any = SimpleNamespace(should_stop=False, num_training_batches=41, accumulate_grad_batches=1)
+    trainer.save_checkpoint = lambda _: saved.append(done)
+    stop = SaveAndStop(Path("unused"), minutes)
+    stop.on_train_epoch_start(trainer, None)  # type: ignore[arg-type]
+    assert agreed == [0]
+    for done in range(1, agreed_after[-1] + 1):
+        now += step
+        last = done == agreed_after[-1]
+        if last:
+            stop.note(signal.SIGTERM, None)
+        with pytest.raises(Stopped) if last else nullcontext():
+            stop.on_train_batch_end(trainer, None, None, None, done - 1)
+    assert sorted({*agreed} - {0}) == agreed_after
+    assert saved == (agreed_after if minutes == 0 else agreed_after[-1:])

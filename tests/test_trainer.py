@@ -137,15 +137,24 @@ def telling(optimizer: torch.optim.Optimizer, total_steps: int, steps_per_epoch:
     return constant(optimizer)
 
 
-@pytest.mark.parametrize("word", ["", "strategy=ddp_find_unused_parameters_true"])
-def test_a_net_of_several_processes_may_leave_parameters_out_if_the_strategy_says_so(
-    compose_settings: Compose, word: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ((), "DDPStrategy"),
+        (("trainer.strategy=ddp_find_unused_parameters_true",), "SyncEachBackward"),  # a net may leave weights out
+        (("classifier.frozen_epochs=1", "classifier=simple_cnn"), "SyncEachBackward"),
+        (("classifier=dcgan",), "SyncEachBackward"),
+    ],
+)
+def test_where_weights_rest_several_processes_do_without_distributed_data_parallel(
+    compose_settings: Compose, words: tuple[str, ...], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = compose_settings(*CLASSIFY, *asked(word))
+    settings = compose_settings(*CLASSIFY, *words)
     made = parts.classifier(settings)
     monkeypatch.setattr(ranks, "count", lambda: 2)
     strategy: Any = trainer._strategy(made, settings.trainer.node.get("strategy"))
-    assert strategy._ddp_kwargs["find_unused_parameters"] is bool(word)
+    assert type(strategy).__name__ == kind
+    assert kind != "DDPStrategy" or strategy._ddp_kwargs == {"broadcast_buffers": False}
 
 
 def test_a_clock_ends_training_and_is_said(

@@ -34,7 +34,7 @@ class SlurmLauncher(ProcessLauncher):
         nodes: int,
         **resources: Any,  # submitit's other arguments
     ) -> None:
-        super().__init__(jobs=1, devices_per_job=None, stop_on_failure=False)
+        super().__init__(jobs=1, jobs_per_gpu=1, devices_per_job=None, stop_on_failure=False)
         self.submitit_folder = Path(submitit_folder).absolute()
         self.tasks_per_node = max(tasks_per_node, 1)  # one without a GPU, too
         self.nodes = nodes

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +42,7 @@ class Job:
     folder: Path  # of its result and log
     command: tuple[str, ...]
     environment: Mapping[str, str]
-    gpus: int = 0  # that it needs for itself; 0: it computes on the CPU
+    gpus: int = 0  # that it needs; 0: it computes on the CPU
     prepare: Callable[[], object] = lambda: None  # just before it starts; makes the folder
 
 
@@ -62,7 +63,7 @@ class Running:
 
     job: Job
     log_from: int  # bytes of the log that are an earlier process's
-    gpus: tuple[str, ...] = ()  # its own
+    gpus: tuple[str, ...] = ()  # that it computes on
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -86,7 +87,7 @@ class _Process(Running):
 def run_jobs(
     jobs: Sequence[Job],
     side_by_side: int,
-    gpus: Sequence[str],  # to hand out
+    gpus: Sequence[str],  # to hand out; one that several jobs may share is there several times
     threads: int | None,  # of each job; None: as many as it likes
     stop_on_failure: bool,  # a job that fails stops the others; they can be resumed later
     progress: Progress,
@@ -178,6 +179,7 @@ class _Runner:
     def _start(self, job: Job) -> _Process:
         job.prepare()
         (job.folder / STATUS_FILE).unlink(missing_ok=True)  # an earlier process's
+        self.free.sort(key=Counter(self.free).__getitem__, reverse=True)  # first the GPUs that fewest jobs share
         gpus = tuple(self.free[: job.gpus])
         environment = {**job.environment, VISIBLE: ",".join(gpus)}
         if self.threads is not None:

@@ -26,12 +26,12 @@ from fakegan.runs.trainer_settings import TrainerSettings
 from fakegan.sweep import opening
 from fakegan.sweep.command import differing_overrides, keep_command, standalone_command
 from fakegan.sweep.jobs import Job, run_jobs
-from fakegan.sweep.machine import check_room, gpus_of_one, visible_gpus
+from fakegan.sweep.machine import check_room, gpus_of_one, mps_runs, visible_gpus
 from fakegan.sweep.planning import Planned, Planner, runs_in
 from fakegan.sweep.progress import Progress
 from fakegan.sweep.search import is_search
 from fakegan.sweep.table import Row, objective_of, read_rows
-from fakegan.system.processes import resume_command, threads_of_one
+from fakegan.system.processes import SHARING, resume_command, threads_of_one
 from fakegan.system.ranks import without_ranks
 from fakegan.system.shell import as_override, command, local_path
 
@@ -55,10 +55,12 @@ class ProcessLauncher(Launcher):
     def __init__(
         self,
         jobs: int,  # side by side
+        jobs_per_gpu: int,  # that share a GPU, and divide its memory
         devices_per_job: int | None,  # GPUs; None: what the job's trainer asks for
         stop_on_failure: bool,  # a job that fails stops the others
     ) -> None:
         self.side_by_side = jobs
+        self.jobs_per_gpu = jobs_per_gpu
         self.devices_per_job = devices_per_job
         self.stop_on_failure = stop_on_failure
         self.planned: dict[int, Planned] = {}  # by number, of all launches: a sweeper may launch again and again
@@ -68,9 +70,17 @@ class ProcessLauncher(Launcher):
         """Hydra hands over what it knows. Raises a UsageError: an option of the launcher that is out of range."""
         self.config = config
         self.loader = hydra_context.config_loader
-        for name, value in (("jobs", self.side_by_side), ("devices_per_job", self.devices_per_job or 1)):
+        jobs, shared, devices = self.side_by_side, self.jobs_per_gpu, self.devices_per_job or 1
+        for name, value in (("jobs_per_gpu", shared), ("jobs", jobs), ("devices_per_job", devices)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise UsageError(f"hydra.launcher.{name}={value} must be a whole number from 1")
+        if shared > jobs:
+            raise UsageError(f"hydra.launcher.jobs_per_gpu={shared} needs as many hydra.launcher.jobs, not {jobs}")
+        if shared > 1 and devices > 1:
+            raise UsageError(
+                f"hydra.launcher.jobs_per_gpu={shared} is for jobs of one GPU, but hydra.launcher.devices_per_job="
+                f"{devices}: leave one out"
+            )
         if not isinstance(self.stop_on_failure, bool):
             raise UsageError(f"hydra.launcher.stop_on_failure={self.stop_on_failure} must be true or false")
 
@@ -100,7 +110,7 @@ class ProcessLauncher(Launcher):
         jobs = [self._job(n, names[n]) for n in new if self.progress.rows[n].state == "waiting"]
         needed = [job.gpus for job in jobs]
         if any(needed):
-            check_room(len(self.gpus), needed, self.side_by_side)
+            check_room(len(self.gpus), needed, self.side_by_side, self.jobs_per_gpu)
         keep_command(self.folder, sys.argv)  # the last command counts: it may have more jobs
         self.progress.write()
         opening.mark_begun()
@@ -152,6 +162,10 @@ class ProcessLauncher(Launcher):
             side = min(self.side_by_side, waiting)
             width = f", {side} side by side" if side > 1 else ""
             self.progress.note(f"{local_path(self.folder)}: {len(new)} job{'s' * (len(new) > 1)}{width}")
+            if self.jobs_per_gpu > 1 and waiting:
+                how = "at once, by NVIDIA MPS" if mps_runs() else "by turns: no NVIDIA MPS daemon is seen here"
+                share = f"{self.jobs_per_gpu} jobs share each GPU, 1/{self.jobs_per_gpu} of its memory each"
+                self.progress.note(f"{share}; they compute {how}")
         if (finished or resumed) and not is_search(self.folder):  # which counts its trials
             self.progress.note(f"jobs finished before: {finished}; begun before and resumed now: {resumed}")
         for row in rows:
@@ -171,12 +185,13 @@ class ProcessLauncher(Launcher):
         planned = self.planned[number]
         folder = planned.place.folder
         own_command = standalone_command(self.config.hydra, self.overrides[number])
+        sharing = {SHARING: str(self.jobs_per_gpu)} if self.jobs_per_gpu > 1 else {}
         return Job(
             number=number,
             name=name,
             folder=folder,
             command=tuple(resume_command(folder, planned.settings.trusted)),
-            environment={**without_ranks(os.environ), COMMAND_VARIABLE: own_command},
+            environment={**without_ranks(os.environ), COMMAND_VARIABLE: own_command, **sharing},
             gpus=planned.gpus,
             prepare=planned.prepare,
         )
@@ -187,15 +202,15 @@ class ProcessLauncher(Launcher):
         return visible_gpus()
 
     def _gpus(self, trainer: TrainerSettings) -> int:
-        """How many GPUs a job is to have for itself. Raises a UsageError: it asks for what it cannot have."""
+        """How many GPUs a job is to have. Raises a UsageError: it asks for what it cannot have."""
         there = 0 if trainer.accelerator == "cpu" else len(self.gpus)
-        return gpus_of_one(there, trainer, self.devices_per_job, self.side_by_side)
+        return gpus_of_one(there, trainer, self.devices_per_job, self.side_by_side, self.jobs_per_gpu)
 
     def _run(self, jobs: Sequence[Job]) -> int:
         """Run jobs; returns the signal that asked to stop, 0 if none did."""
         side = self.side_by_side  # however few jobs are left: the numbers may depend on the threads
         threads = threads_of_one(side) if side > 1 else None
-        gpus = self.gpus if any(job.gpus for job in jobs) else ()
+        gpus = self.gpus * self.jobs_per_gpu if any(job.gpus for job in jobs) else ()
         return run_jobs(jobs, side, gpus, threads, self.stop_on_failure, self.progress)
 
     def _answer(self, number: int) -> JobReturn:

@@ -89,7 +89,7 @@ class Planned:
     config: DictConfig  # resolved, without Hydra's node
     settings: RunSettings  # of that
     place: Place
-    gpus: int  # that it needs for itself
+    gpus: int  # that it needs
     untested: bool  # it asks for a test of robustness, and the run that its place has does not
 
     def prepare(self) -> None:
@@ -108,7 +108,7 @@ class Planner:
         loader: ConfigLoader,
         sweep: DictConfig,  # the composed config of the sweep itself, with Hydra's node
         begun: Mapping[Path, RunSettings],  # runs that are in its folder already
-        gpus_of: Callable[[TrainerSettings], int],  # that a job needs for itself; raises a UsageError
+        gpus_of: Callable[[TrainerSettings], int],  # that a job needs; raises a UsageError
     ) -> None:
         self.loader = loader
         self.sweep = sweep

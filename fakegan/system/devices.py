@@ -10,12 +10,19 @@ import torch
 
 from fakegan.errors import UsageError
 from fakegan.system import ranks
+from fakegan.system.processes import jobs_per_gpu
 
 
 def use_device(accelerator: str) -> torch.device:
-    """This process's device, by the trainer's accelerator. Raises a UsageError: this machine has no such device."""
+    """This process's device, by the trainer's accelerator; of a GPU that jobs share, its part of the memory.
+
+    Raises a UsageError: this machine has no such device.
+    """
     if accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available():
-        return torch.device("cuda", ranks.local_rank())
+        device = torch.device("cuda", ranks.local_rank())
+        if jobs_per_gpu() > 1:
+            torch.cuda.set_per_process_memory_fraction(1 / jobs_per_gpu(), device)
+        return device
     if accelerator in {"auto", "gpu", "mps"} and torch.backends.mps.is_available():
         return torch.device("mps")
     if accelerator in {"gpu", "cuda", "mps"}:

@@ -25,6 +25,7 @@ from fakegan.system import places
 from fakegan.system.shell import as_override, trusting
 
 _PARENT = "FAKEGAN_PARENT"  # in a child's environment: its parent's process id
+SHARING = "FAKEGAN_JOBS_PER_GPU"  # in the environment of a sweep's job: how many jobs its GPU has
 REQUEUED = 75  # the exit code of a run that goes on later: BSD's "try again"
 _POLL = 0.1  # seconds
 _GRACE = 60.0  # seconds to save and end, before a process is killed
@@ -108,6 +109,11 @@ def threads_of_one(processes: int) -> int:
     """The threads of each of several processes side by side, of OMP_NUM_THREADS or all cores."""
     given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # of nested levels the first
     return max((int(given) if given.isdigit() else cores()) // processes, 1)
+
+
+def jobs_per_gpu() -> int:
+    """How many jobs of a sweep, this process's among them, divide the memory of its GPU; 1: it has a GPU for itself."""
+    return int(os.environ.get(SHARING, "1"))
 
 
 def is_child() -> bool:

@@ -11,7 +11,7 @@ import atexit
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -205,6 +205,31 @@ def total(value: Tensor) -> Tensor:
 def mean(value: Tensor) -> Tensor:
     """The mean of a tensor over the processes, in a new tensor."""
     return total(value) / count()
+
+
+def average_gradients(weights: Iterable[Tensor]) -> None:
+    """Make each gradient its mean over the processes, by one collective for all weights of a dtype.
+
+    Where only some processes have a gradient, it counts as zeros in the others; where none has, there stays none.
+    """
+    import torch
+
+    alike: dict[torch.dtype, list[Tensor]] = {}
+    for weight in weights if count() > 1 else ():
+        alike.setdefault(weight.dtype, []).append(weight)
+    for group in alike.values():
+        absent = [i for i, weight in enumerate(group) if weight.grad is None]
+        grads = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in group]
+        present = torch.ones(len(group), dtype=group[0].dtype, device=group[0].device)
+        present[absent] = 0
+        # As they lie in memory, which is alike in all processes: a copy in another order takes a kernel for each.
+        rows = [grad.as_strided((grad.numel(),), (1,)) for grad in grads]
+        together = torch.cat([*rows, present]) / count()
+        _dist.all_reduce(together)
+        *means, present = torch.split(together, [*map(len, rows), len(group)])
+        torch._foreach_copy_(rows, means)
+        for i in absent:  # to look is to wait for the device
+            group[i].grad = grads[i] if present[i] else None
 
 
 def share(items: Sequence[T]) -> Sequence[T]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -27,9 +28,13 @@ class _Shared(_BatchNorm):
             return super().forward(x)
         places, shape = [i for i in range(x.dim()) if i != 1], [-1, *[1] * (x.dim() - 2)]
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        mean = all_reduce(wide.mean(dim=places)) / ranks.count()  # type: ignore[no-untyped-call]
+        own = torch.stack(torch.var_mean(wide, dim=places, correction=0))[None]  # (1, 2, C)
+        others = (0, 0, 0, 0, ranks.rank(), ranks.count() - 1 - ranks.rank())
+        # Zeros in the others' places: one sum, forward and backward, gathers the statistics of P processes.
+        variances, means = all_reduce(F.pad(own, others)).unbind(1)  # type: ignore[no-untyped-call]  # (P, C) each
+        mean = means.mean(dim=0)
+        variance = variances.mean(dim=0) + (means - mean).square().mean(dim=0)
         centred = wide - mean.view(shape)
-        variance = all_reduce(centred.square().mean(dim=places)) / ranks.count()  # type: ignore[no-untyped-call]
         if self.track_running_stats:
             assert self.running_mean is not None
             assert self.running_var is not None

@@ -27,6 +27,7 @@ from fakegan.runs.settings import RunSettings, StageBudget
 from fakegan.system import ranks
 from fakegan.system.files import replacing, why_not_writable
 from fakegan.system.log import quiet
+from fakegan.system.processes import jobs_per_gpu
 from fakegan.training import parts
 from fakegan.training.averaging import AVERAGE, WeightAverage
 from fakegan.training.callbacks import Best, Last, Patience, StepSeed
@@ -112,8 +113,9 @@ def _out_of_memory_as_error(stage: str, settings: RunSettings) -> Iterator[None]
         if not any(words in str(error) for words in ("out of memory", "can't allocate memory")):
             raise
         key, size = settings.batch_sizes()[0 if stage == AUTOENCODER_FOLDER else -1]
+        shared = f", or hydra.launcher.jobs_per_gpu={jobs_per_gpu()}" if jobs_per_gpu() > 1 else ""
         raise FakeganError(
-            f"{stage}: a step of {key}={size} faces needs more memory than there is: lower it"
+            f"{stage}: a step of {key}={size} faces needs more memory than there is: lower it{shared}"
         ) from error
 
 

@@ -6,6 +6,7 @@ with 143. Where SLURM ends a job, the fit is saved before `fakegan.system.slurm`
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import time
@@ -22,7 +23,9 @@ from fakegan.system.processes import REQUEUED
 from fakegan.system.slurm import REQUEUE_SIGNALS, requeue
 
 _AGAIN = 1.0  # seconds within which a second Ctrl-C is a repeat of the first
-_DUE = 1  # processes agree on a number after each step: 0 nothing, 1 it is time to save, else a signal's number
+_DUE = 1  # processes agree on a number: 0 nothing, 1 it is time to save, else a signal's number
+_UNHEARD = 1.0  # seconds that a signal may wait until several processes agree; each agreement is a wait for the others
+_MOST = 20  # steps until they agree again, however quick: steps may become slower
 
 
 class Stopped(BaseException):
@@ -36,7 +39,8 @@ class Stopped(BaseException):
 class SaveAndStop(pl.Callback):
     """Writes last.ckpt between two steps of an epoch: when a signal asks to stop, and every few minutes.
 
-    A fit that is resumed from it ends with the same bits as a fit that never stopped.
+    A fit that is resumed from it ends with the same bits as a fit that never stopped. Several processes agree on it
+    after the same step, within about a second; one process acts after each step.
     """
 
     def __init__(
@@ -50,6 +54,8 @@ class SaveAndStop(pl.Callback):
         self.noted = 0  # the signal that asks to stop
         self.noted_at = 0.0
         self.saved = 0.0
+        self.agreed = 0.0  # when the processes last did
+        self.steps, self.every = 0, 1  # since then; until they do so again: the same numbers in all processes
         self.before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *REQUEUE_SIGNALS)}
 
     def note(self, number: int, _frame: FrameType | None) -> None:
@@ -67,7 +73,7 @@ class SaveAndStop(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Start the clock, and take over the signals that Lightning has taken when it entered the fit."""
-        self.saved = time.monotonic()
+        self.saved = self.agreed = time.monotonic()
         for number, handler in self.before.items():
             if number in REQUEUE_SIGNALS:  # has a handler if slurm's `requeue`, or submitit's, is to follow
                 is_ours = callable(handler)
@@ -85,17 +91,30 @@ class SaveAndStop(pl.Callback):
             return  # validation comes next; the epoch's end saves
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return  # gradients that wait for a step are not in a checkpoint
-        due = time.monotonic() - self.saved >= 60 * self.minutes
+        self.steps += 1
+        if self.steps < self.every:
+            return
+        now = time.monotonic()
+        due = now - self.saved >= 60 * self.minutes
         agreed = ranks.largest(self.noted or (_DUE if due and ranks.is_rank_zero() else 0))
         if agreed:
             trainer.save_checkpoint(self.path)
             self.saved = time.monotonic()
         if agreed > _DUE:
             raise Stopped(agreed)
+        if ranks.count() > 1:
+            self.every = self._within_a_second((now - self.agreed) / self.steps)
+        self.agreed, self.steps = time.monotonic(), 0
+
+    def _within_a_second(self, step: float) -> int:
+        """The steps until the processes agree again, where a step takes this one so many seconds."""
+        slowest = ranks.largest(math.ceil(1e6 * step))  # microseconds
+        return max(min(int(1e6 * min(_UNHEARD, 60 * self.minutes) / max(slowest, 1)), _MOST), 1)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Stop if asked to: the epoch before has been saved."""
-        self.saved = time.monotonic()
+        self.saved = self.agreed = time.monotonic()
+        self.steps = 0
         agreed = ranks.largest(self.noted)
         if agreed:
             raise Stopped(agreed)

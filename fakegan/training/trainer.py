@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
@@ -20,6 +21,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from pytorch_lightning.utilities.model_helpers import is_overridden
+from torch import Tensor
 
 from fakegan.config.building import Node, build
 from fakegan.errors import UsageError
@@ -99,6 +101,8 @@ def make_trainer(
         "strategy": _strategy(made, asked.node.get("strategy")),
     }
     built = _built(options, objects)
+    if ranks.count() > 1:
+        _leave_signals_to_us(built)
     vars(built).setdefault("val_check_interval", math.inf)  # early stopping asks for it where a clock decides
     profiler: Any = vars(built)["profiler"]
     if not isinstance(profiler, PassThroughProfiler):  # it would write to a log that nobody sees
@@ -209,12 +213,43 @@ def _built(options: Mapping[str, Any], objects: Mapping[str, Any]) -> pl.Trainer
             raise
 
 
+class SyncEachBackward(DDPStrategy):
+    """One collective after each backward averages the gradients of the weights that learn in it.
+
+    For networks that learn by turns, and nets of which a part rests. For these DistributedDataParallel would walk the
+    graph of each backward, send the gradients of the networks that rest, too, and then which weights were used.
+    """
+
+    def configure_ddp(self) -> None:
+        """Begin with rank 0's weights everywhere. Buffers are statistics, all alike, or a process's own pool."""
+        for weights in self._learner.parameters():
+            torch.distributed.broadcast(weights.detach(), 0)
+
+    def post_backward(self, closure_loss: Tensor) -> None:
+        """Average before anything clips or takes a step."""
+        ranks.average_gradients(weights for weights in self._learner.parameters() if weights.requires_grad)
+
+    @property
+    def _learner(self) -> pl.LightningModule:
+        assert self.lightning_module is not None
+        return self.lightning_module
+
+
 def _strategy(made: pl.LightningModule, asked: str | None) -> Strategy | str:
     """One process, or DDP over the run's processes; by turns, or while a part is frozen, some weights rest."""
     if ranks.count() == 1:
         return "auto"
     share_statistics(made)
     frozen = getattr(made, "frozen_epochs", 0) > 0
-    some_rest = frozen or not made.automatic_optimization or asked == "ddp_find_unused_parameters_true"
-    # Buffers are statistics, the same everywhere, or a process's own pool: rank 0's must not replace them.
-    return DDPStrategy(find_unused_parameters=some_rest, broadcast_buffers=False)
+    if frozen or not made.automatic_optimization or asked == "ddp_find_unused_parameters_true":
+        return SyncEachBackward()
+    return DDPStrategy(broadcast_buffers=False)  # rank 0's statistics and pool must not replace the others'
+
+
+def _leave_signals_to_us(trainer: pl.Trainer) -> None:
+    """With several processes, Lightning asks rank 0 in each step for its SIGTERM, and waits for the device.
+
+    `SaveAndStop` answers signals in all of them; before the first step, the handler that was there before.
+    """
+    trainer._signal_connector._sigterm_notifier_fn = lambda *_: None  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]

@@ -19,7 +19,9 @@ from fakegan.nets.alexnet import AlexNet
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.nets.dcgan import DCGANDiscriminator
 from fakegan.nets.simple_cnn import SimpleCNN
-from fakegan.system.devices import float32_convolutions
+from fakegan.system import ranks
+from fakegan.system.devices import float32_convolutions, use_device
+from fakegan.system.processes import SHARING
 from fakegan.training.modules import EpochMeans
 from fakegan.training.pool import ReconstructionPool
 from tests.helpers import autoencoder, faces_of_five_steps, fit
@@ -62,6 +64,51 @@ def test_the_pool_shows_the_same_faces(device: str) -> None:
         shown = one(new)
         torch.manual_seed(step)
         assert torch.equal(other(new.to(device)).cpu(), shown)
+
+
+def test_gradients_become_the_means_of_two_processes(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand, in one collective a dtype; a gradient that one process lacks is zero there, one that both lack stays."""
+    first = torch.zeros(1, 2, 1, 2, device=device).contiguous(memory_format=torch.channels_last)
+    last = torch.zeros(1, device=device, dtype=torch.float64)
+    learning = [nn.Parameter(weight) for weight in (first, *torch.zeros(4, 2, device=device).unbind(), last)]
+    for weight, grad in zip(learning, ([[[1, 2]], [[3, 4]]], [6, -2], None, None, [1, 1], [8]), strict=True):
+        if grad is not None:
+            weight.grad = torch.empty_like(weight).copy_(torch.tensor(grad))
+    before = learning[0].grad
+    here = [
+        [1, 3, 2, 4, 6, -2, 0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 1],  # as they lie in memory, and which there are
+        [8, 1],
+    ]
+    there = [[3, 5, 4, 6, 0, 0, 10, 2, 0, 0, 3, 3, 1, 0, 1, 0, 1], [2, 1]]
+
+    class Both:
+        @staticmethod
+        def all_reduce(together: Tensor) -> None:
+            assert (2 * together).tolist() == here.pop(0)
+            together += torch.tensor(there.pop(0), device=device) / 2
+
+    monkeypatch.setattr(ranks, "count", lambda: 2)
+    monkeypatch.setattr(ranks, "_dist", Both)
+    ranks.average_gradients(learning)
+    assert learning[0].grad is before
+    means = [None if weight.grad is None else weight.grad.flatten().tolist() for weight in learning]
+    assert means == [[2, 3, 4, 5], [3, -1], [5, 1], None, [2, 2], [5]]
+    assert here == there == []
+
+
+def test_a_job_that_shares_its_gpu_has_its_part_of_the_memory(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that has it for itself has all; on the CPU nothing is divided."""
+    monkeypatch.setenv(SHARING, "4")
+    found = use_device(device)
+    if device == "cuda":
+        whole = torch.cuda.get_device_properties(found).total_memory
+        try:
+            torch.empty(whole // 8, dtype=torch.uint8, device=found)
+            with pytest.raises(torch.OutOfMemoryError):
+                torch.empty(whole // 3, dtype=torch.uint8, device=found)
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0, found)
+    assert found.type == device
 
 
 def test_pixels_survive_the_way_to_floats_and_back(device: str) -> None:
