@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from fakegan.data import demo
 from fakegan.errors import UsageError
-from fakegan.training.autoencoder import psnr
+from fakegan.nets.likeness import psnr
 from fakegan.training.datamodules import RealFacesDataModule
 from fakegan.training.modules import EpochMeans
 from fakegan.training.pool import ReconstructionPool

@@ -24,7 +24,7 @@ def grey(images: npt.NDArray[np.float32]) -> Floats:  # (N, 3, S, S), in [-1, 1]
 
 def frequencies(size: int) -> Floats:
     """Of each column of `azimuthal_power`, in cycles per pixel: 0 to sqrt(1 / 2)."""
-    return np.arange(len(_rings(size))) / size
+    return np.arange(len(rings(size))) / size
 
 
 def azimuthal_power(images: Floats) -> Floats:  # (N, S, S) -> (N, K)
@@ -34,17 +34,13 @@ def azimuthal_power(images: Floats) -> Floats:  # (N, S, S) -> (N, K)
     edges, whose power would cover the high frequencies. Rings beyond S / 2 lie in the spectrum's corners: the
     checkerboard of an upsampling by zeros is on the last.
     """
-    return _power(images) @ _rings(images.shape[1]).T
-
-
-def high_frequency(images: Floats) -> Floats:  # (N, S, S) -> (N,)
-    """Root mean square of all detail above half the Nyquist frequency (finer than 4 pixels), under a Hann window.
-
-    In the unit of the images: white noise of standard deviation s has 0.90 s.
-    """
     size = images.shape[1]
-    fine: Floats = _power(images) @ (_radius(size) > HALF_NYQUIST * size) / size**2
-    return np.sqrt(fine)
+    if images.ndim != 3 or images.shape[2] != size:
+        raise ValueError(f"spectra are of grey pictures (N, S, S), got {images.shape}")
+    spectrum = np.fft.fft2(images * window(size))
+    power = (spectrum.real**2 + spectrum.imag**2).reshape(len(images), -1)
+    averaged: Floats = power @ rings(size).T
+    return averaged
 
 
 def total_variation(images: Floats) -> Floats:  # (N, S, S) -> (N,)
@@ -54,16 +50,18 @@ def total_variation(images: Floats) -> Floats:  # (N, S, S) -> (N,)
     return variation
 
 
-def _power(images: Floats) -> Floats:  # (N, S, S) -> (N, S * S)
-    """Periodogram under the window, in the unit of the pictures' mean square under it."""
-    size = images.shape[1]
-    if images.ndim != 3 or images.shape[2] != size:
-        raise ValueError(f"spectra are of grey pictures (N, S, S), got {images.shape}")
+def window(size: int) -> Floats:  # (S, S)
+    """A Hann window, such that the squares of a picture's spectrum under it add up as the picture's mean square."""
     hann = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
-    window = np.outer(hann, hann)
-    spectrum = np.fft.fft2(images * (window / np.sqrt((window**2).sum())))
-    power: Floats = (spectrum.real**2 + spectrum.imag**2).reshape(len(images), -1)
-    return power
+    both = np.outer(hann, hann)
+    scaled: Floats = both / np.sqrt((both**2).sum())
+    return scaled
+
+
+def fine(size: int) -> Floats:  # (S * S,)
+    """The weights that make of a spectrum's power the mean square of all detail finer than 4 pixels."""
+    weights: Floats = (_radius(size) > HALF_NYQUIST * size) / size**2
+    return weights
 
 
 @lru_cache(maxsize=1)
@@ -74,7 +72,8 @@ def _radius(size: int) -> Floats:  # (S * S,), in cycles per picture
 
 
 @lru_cache(maxsize=1)
-def _rings(size: int) -> Floats:  # (K, S * S), for each ring the weights that average it
+def rings(size: int) -> Floats:  # (K, S * S)
+    """For each ring of a spectrum, the weights that average it."""
     ring = np.rint(_radius(size)).astype(np.int64)
     averages: Floats = (ring == np.arange(ring.max() + 1)[:, None]).astype(np.float64)
     averages /= averages.sum(axis=1, keepdims=True)  # in place: 95 MB where S is 256

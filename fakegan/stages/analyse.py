@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 from tqdm import tqdm
 
 from fakegan.checks import SIZES
@@ -23,11 +22,12 @@ from fakegan.data.arrays import Rows, at_once
 from fakegan.data.pixels import residual_pixels, to_unit
 from fakegan.data.sheets import COPIED, Picture, read_png, sheet, shrunk, stack, write_png
 from fakegan.data.store import FaceStore
-from fakegan.evaluation import error_plots, plots, probe, spectrum, statistics
+from fakegan.evaluation import error_plots, plots, probe, statistics
 from fakegan.evaluation.intervals import Floats
 from fakegan.evaluation.reconstructed import BEYOND, COMPLEXITY, PROBES, differences
 from fakegan.judge import BATCH
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
+from fakegan.nets.likeness import Detail, psnr, ssim, total_variation
 from fakegan.runs.artifacts import MANIFEST, file_digest, names_digest, obtain
 from fakegan.runs.checkpoints import load_checkpoint
 from fakegan.runs.folder import ANALYSIS_FILE, ANALYSIS_FOLDER, CODES_FILE, ERRORS_FILE
@@ -37,7 +37,6 @@ from fakegan.stages.stage import Run, Stage
 from fakegan.system.files import building_folder, csv_table, read_csv
 from fakegan.system.log import quiet
 from fakegan.system.places import install
-from fakegan.training.autoencoder import psnr
 from fakegan.training.loggers import log_codes, log_histogram, log_picture, stage_loggers
 
 COMPLEXITY_NAME = "total variation: mean absolute difference of neighbouring pixels of the grey face"
@@ -127,12 +126,12 @@ def _measure(live: LiveReconstructions, rows: Rows, what: str) -> Measured:
     codes: list[Tensor] = []
     hook = cast(nn.Module, live.net.encoder).register_forward_hook(lambda net, inputs, code: codes.append(code))
     parts: list[dict[str, Floats]] = []
-    length = at_once(BATCH, live.images[rows[:0]].shape[1])
+    size = live.images[rows[:0]].shape[1]
+    detail, length = Detail(size, live.device), at_once(BATCH, size)
     for start in tqdm(range(0, len(rows), length), f"analysing {len(rows)} {what} faces", disable=quiet() or None):
-        batch = rows[start : start + length]
-        pixels = (torch.from_numpy(np.ascontiguousarray(x[batch])) for x in (live.images, live))
-        face, recon = (to_unit(x).contiguous() for x in pixels)  # planes: quicker for SSIM and spectra
-        parts.append(_of_batch(face, recon, codes.pop().float().cpu()))
+        face, recon = (to_unit(pixels).contiguous() for pixels in live.with_faces(rows[start : start + length]))
+        measured = _of_batch(face, recon, codes.pop().float(), detail)
+        parts.append({name: values.cpu().numpy() for name, values in measured.items()})
     hook.remove()
     column = {name: np.concatenate([part[name] for part in parts]).astype(np.float64) for name in parts[0]}
     return Measured(
@@ -149,23 +148,23 @@ def _of_batch(
     face: Tensor,  # (B, 3, size, size), in [-1, 1]
     recon: Tensor,  # the same
     code: Tensor,  # (B, C, size / 4, size / 4), of another net than AutoGAN (B, C, ...) or (B, C)
-) -> dict[str, Floats]:
+    detail: Detail,
+) -> dict[str, Tensor]:
     """The measurements of a batch of faces, (B, ...) each."""
-    grey_face, grey_recon = (spectrum.grey(x.numpy()) for x in (face, recon))
-    residual = grey_recon - grey_face
+    grey_face, grey_recon = detail.grey(face), detail.grey(recon)
+    residual, high_frequency = detail.power(grey_recon - grey_face)
     places = code.reshape(*code.shape[:2], -1)  # (B, C, P)
-    similar = cast(Tensor, ssim(recon, face, data_range=(-1.0, 1.0), reduction="none"))
     return {
-        "l1": (recon - face).abs().mean(dim=(1, 2, 3)).numpy(),
-        "psnr": psnr(recon, face).numpy(),
-        "ssim": similar.reshape(len(face)).numpy(),
-        "high_frequency": spectrum.high_frequency(residual),
-        "complexity": spectrum.total_variation(grey_face),
-        "code": torch.cat([places.mean(dim=2), places.std(dim=2, correction=int(places.shape[2] > 1))], dim=1).numpy(),
-        "code_places": np.full(len(face), places.shape[2]),
-        "face": spectrum.azimuthal_power(grey_face),
-        "reconstruction": spectrum.azimuthal_power(grey_recon),
-        "residual": spectrum.azimuthal_power(residual),
+        "l1": (recon - face).abs().mean(dim=(1, 2, 3)),
+        "psnr": psnr(recon, face),
+        "ssim": ssim(recon, face),
+        "high_frequency": high_frequency,
+        "complexity": total_variation(grey_face),
+        "code": torch.cat([places.mean(dim=2), places.std(dim=2, correction=int(places.shape[2] > 1))], dim=1),
+        "code_places": torch.full((len(face),), places.shape[2]),
+        "face": detail.power(grey_face)[0],
+        "reconstruction": detail.power(grey_recon)[0],
+        "residual": residual,
     }
 
 

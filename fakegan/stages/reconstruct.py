@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from fakegan.config.trust import trust_names
@@ -74,9 +74,13 @@ class LiveReconstructions:
         self.images, self.device = images, run.device
 
     def __getitem__(self, rows: Any, /) -> npt.NDArray[np.uint8]:  # (B,) -> (B, size, size, 3)
-        pixels = torch.from_numpy(np.ascontiguousarray(self.images[rows])).to(self.device)
-        recon: npt.NDArray[np.uint8] = reconstruct(self.net, pixels).cpu().numpy()
+        recon: npt.NDArray[np.uint8] = self.with_faces(rows)[1].cpu().numpy()
         return recon
+
+    def with_faces(self, rows: Rows) -> tuple[Tensor, Tensor]:  # (B,) -> uint8 (B, size, size, 3) each
+        """Faces and their reconstructions, on the run's device."""
+        pixels = torch.from_numpy(np.ascontiguousarray(self.images[rows])).to(self.device)
+        return pixels, reconstruct(self.net, pixels)
 
 
 def load_autoencoder(path: Path, size: int, trust: Sequence[str] = ()) -> nn.Module:

@@ -11,13 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from fakegan.data.pixels import to_uint8, to_unit
 from fakegan.data.store import FaceStore
 from fakegan.detector import reconstruct
+from fakegan.evaluation import spectrum
 from fakegan.nets.alexnet import AlexNet
 from fakegan.nets.autogan import AutoGAN, PatchDiscriminator
 from fakegan.nets.dcgan import DCGANDiscriminator
+from fakegan.nets.likeness import Detail, ssim, total_variation
 from fakegan.nets.simple_cnn import SimpleCNN
 from fakegan.system import ranks
 from fakegan.system.devices import float32_convolutions, use_device
@@ -162,6 +165,32 @@ def test_reconstructions_differ_by_one_level_at_most_and_scores_little(device: s
     on_cpu = made.margins(_pixels().numpy())
     elsewhere = made.to(torch.device(device)).margins(_pixels().numpy())
     np.testing.assert_allclose(elsewhere, on_cpu, atol=1e-2 * np.abs(on_cpu).max())
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_what_is_measured_of_a_face_is_what_other_libraries_measure(device: str, size: int) -> None:
+    """The analysis's figures, of a batch at once, beside those of each face by torchmetrics and NumPy on the CPU."""
+    torch.manual_seed(0)
+    face = F.interpolate(2 * torch.rand(11, 3, 5, 5) - 1, size=(size, size), mode="bilinear")  # smooth: faint rings
+    recon = (face + 0.1 * torch.randn_like(face)).clamp(-1, 1)
+    recon[0], recon[1], face[1] = face[0], 0.5, -0.25
+    detail, (x, y) = Detail(size, torch.device(device)), (pictures.to(device) for pictures in (face, recon))
+    with torch.autocast(device, torch.bfloat16):  # as in the validation of a fit
+        similar = ssim(y, x).cpu()
+    grey = detail.grey(y) - detail.grey(x)
+    rings, fine = (found.cpu().numpy() for found in detail.power(grey))
+    assert similar[0] == pytest.approx(1, abs=1e-6)
+    by_hand = (-2 * 0.5 * 0.25 + 0.02**2) / (0.5**2 + 0.25**2 + 0.02**2)  # of two plain pictures: their means alone
+    assert similar[1] == pytest.approx(by_hand, abs=1e-4)
+    for i in range(len(face)):
+        pair = recon[i : i + 1], face[i : i + 1]
+        theirs = structural_similarity_index_measure(*pair, data_range=(-1.0, 1.0))
+        assert isinstance(theirs, Tensor)
+        assert similar[i].item() == pytest.approx(theirs.item(), abs=2e-5)
+        residual = np.subtract(*(spectrum.grey(picture.numpy()) for picture in pair))
+        assert rings[i] == pytest.approx(spectrum.azimuthal_power(residual)[0], rel=1e-9, abs=1e-20)
+        assert total_variation(grey)[i].item() == pytest.approx(spectrum.total_variation(residual)[0], rel=1e-9)
+    assert fine[2:].mean() == pytest.approx(0.09 * (spectrum.LUMA**2).sum() ** 0.5, rel=0.05)  # white noise
 
 
 def test_sums_of_an_epoch_go_to_the_device_in_double(device: str) -> None:
