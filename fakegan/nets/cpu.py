@@ -125,8 +125,8 @@ def forms_in_use(nets: Iterable[nn.Module], device: torch.device) -> list[str]:
         "Winograd convolutions": any(_winograd_is_faster(faces, layer.weight) for layer in convolutions),
         "InstanceNorm without copies": any(isinstance(layer, InstanceNorm2d) for layer in layers),
     }
-    for_tensor_cores = ["channels last", "InstanceNorm without copies"] if is_for_tensor_cores(faces) else []
-    return [name for name, found in used.items() if found and (is_for_cpus(faces) or name in for_tensor_cores)]
+    here = set(used) if is_for_cpus(faces) else {"channels last"} if is_for_tensor_cores(faces) else set()
+    return [name for name, is_used in used.items() if is_used and name in here]
 
 
 class UpsampleConv2d(nn.Conv2d):
@@ -202,25 +202,25 @@ class InstanceNorm2d(nn.InstanceNorm2d):
     """nn.InstanceNorm2d(channels): every channel of every face to mean 0 and variance 1 (arXiv:1607.08022)."""
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> the same shape
-        if not (is_for_cpus(x) or is_for_tensor_cores(x)):
-            return super().forward(x)
-        y: Tensor = _InstanceNorm.apply(x, self.eps)
-        return y
+        if is_for_cpus(x):
+            y: Tensor = _InstanceNorm.apply(x, self.eps)
+            return y
+        if is_for_tensor_cores(x):  # a kernel in planes, between two copies: fewer launches than in any other way
+            planes = x.to(torch.promote_types(x.dtype, torch.float32), memory_format=torch.contiguous_format).flatten(2)
+            normed = F.layer_norm(planes, planes.shape[2:], eps=self.eps)
+            return normed.view(x.shape).to(x.dtype, memory_format=torch.channels_last)
+        return super().forward(x)
 
 
 class _InstanceNorm(torch.autograd.Function):
-    """Instance normalisation of maps that have their channels last, which torch would copy to and fro.
-
-    Of bf16 and half the mean, the variance and the sums of gradients are float32, as torch's are.
-    """
+    """Instance normalisation of maps that have their channels last, which torch would copy to and fro."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
         flat = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, H W, C)
-        wide = torch.promote_types(x.dtype, torch.float32)
-        y = flat - flat.mean(dim=1, keepdim=True, dtype=wide)
+        y = flat - flat.mean(dim=1, keepdim=True)
         inverse_std = y.square().mean(dim=1, keepdim=True).add_(eps).rsqrt_()
-        y = y.mul_(inverse_std).to(x.dtype)
+        y.mul_(inverse_std)
         ctx.save_for_backward(y, inverse_std)
         return y.view(len(x), *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
 
@@ -228,10 +228,10 @@ class _InstanceNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         y, inverse_std = ctx.saved_tensors
-        flat = grad.permute(0, 2, 3, 1).flatten(1, 2).to(inverse_std.dtype)
+        flat = grad.permute(0, 2, 3, 1).flatten(1, 2)
         along = (flat * y).mean(dim=1, keepdim=True)
         of_x = torch.addcmul(flat - flat.mean(dim=1, keepdim=True), y, along, value=-1).mul_(inverse_std)
-        return of_x.to(grad.dtype).view(len(grad), *grad.shape[2:], grad.shape[1]).permute(0, 3, 1, 2), None
+        return of_x.view(len(grad), *grad.shape[2:], grad.shape[1]).permute(0, 3, 1, 2), None
 
 
 class _Winograd(torch.autograd.Function):

@@ -6,6 +6,7 @@ On the CPU the same code runs: there it is told that tensor cores compute.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def test_every_layer_keeps_channels_last_and_computes_what_torchs_computes(
     for layer in net.modules():
         if isinstance(layer, nn.Linear):  # the last of some is zero before training
             nn.init.normal_(layer.weight, std=0.02)
-    net.to(device)
+    net.to(device).train(name != "ResNet")  # whose BatchNorms enlarge rounding
     x = torch.randn(6, 100) if "generator" in name else torch.rand(6, 3, 64, 64) * 2 - 1
     outputs, lost = [], []
     with float32_convolutions():
@@ -102,27 +103,30 @@ def test_every_layer_keeps_channels_last_and_computes_what_torchs_computes(
         assert _is_last(weights)
         assert _is_last(weights.grad)
         apart = float((weights.grad - gradient).abs().max())
-        assert apart < 5e-2 * max(float(gradient.abs().max()), 1e-3 * of_all)
+        assert apart < 1e-2 * max(float(gradient.abs().max()), 1e-3 * of_all)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_instance_norm_of_few_digits_is_as_exact_as_torchs(device: str, dtype: torch.dtype) -> None:
+def test_instance_norm_of_few_digits_is_as_exact_as_torchs(device: str, dtype: torch.dtype, tensor_cores: None) -> None:
     """Of maps whose mean is ten times their deviation; gradients too."""
     x = (torch.randn(4, 8, 16, 16) + 10).to(device, dtype).contiguous(memory_format=torch.channels_last)
     weights = torch.randn(4, 8, 16, 16, device=device)
-    found = []
-    for norm in (lambda x: cpu._InstanceNorm.apply(x, 1e-5), nn.InstanceNorm2d(8)):
+    norm, found = nn.Sequential(nn.InstanceNorm2d(8)), []
+    cpu.quicken(norm)
+    for forms in (nullcontext, cpu.torchs_layers):
         for kind in (dtype, torch.float64):
             given = x.to(kind).detach().clone().requires_grad_()
-            y = norm(given)
+            with forms():
+                y = norm(given)
             y.backward(weights.to(kind))
+            assert given.grad is not None
             assert y.dtype == given.grad.dtype == kind
             found.append([y.double(), given.grad.double()])
     ours, exact, theirs, _ = found
     for at in range(2):
         apart, apart_of_torchs = ((part[at] - exact[at]).abs().max() for part in (ours, theirs))
         assert apart < 2 * apart_of_torchs
-        assert _is_last(ours[at])
+    assert _is_last(ours[0])
 
 
 def _fitted(store: FaceStore, device: str, epochs: int, resumed: Path | None = None) -> tuple[Any, pl.Trainer]:
