@@ -94,6 +94,7 @@ class Detector(Judge):
             **{name: None if spec is None else str(spec.net[TARGET]) for name, spec in nets.items()},
         }
 
+    @float32_convolutions()
     def described_device(self) -> str:
         """The device, the faster forms of layers that the scoring networks are computed in there, and mirror images."""
         nets = [self.classifier, *([self.autoencoder] if self.autoencoder and self.view.needs_recon else [])]

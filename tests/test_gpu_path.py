@@ -13,6 +13,7 @@ from fakegan.system.processes import SHARING
 from fakegan.training import fitting
 from fakegan.training.callbacks import Best
 from tests.conftest import Compose
+from tests.helpers import asked
 
 
 @pytest.mark.parametrize(("said_by_rank_0", "current"), [(True, 0.74999994), (False, 0.75)])
@@ -55,3 +56,17 @@ def test_too_little_memory_for_a_step_names_the_batch_size(
         raise torch.OutOfMemoryError("CUDA out of memory")
     with pytest.raises(RuntimeError, match="shape"), fitting._out_of_memory_as_error("classifier", settings):
         raise RuntimeError("shape")
+
+
+@pytest.mark.parametrize(
+    ("words", "tried"),
+    [("", True), ("benchmark=true", False), ("deterministic=true", False), ("deterministic=warn", False)],
+)
+def test_cudnn_tries_convolutions_in_training_alone_unless_the_trainer_says_otherwise(
+    compose_settings: Compose, words: str, tried: bool
+) -> None:
+    """What Lightning has set by trainer.benchmark stays."""
+    settings = compose_settings(*asked(words)) if words else compose_settings()
+    with fitting._convolutions_tried(settings.trainer.arguments):
+        assert torch.backends.cudnn.benchmark is tried
+    assert not torch.backends.cudnn.benchmark

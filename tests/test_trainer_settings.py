@@ -102,10 +102,24 @@ def test_the_device_line_says_precision_and_tf32(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], precision: str, said: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    assert describe(torch.device("cuda:0"), ["channels last"], precision) == said
+    assert describe(torch.device("cuda:0"), ["channels last"], precision) == f"{said}, channels last"
     with devices.float32_convolutions():
         assert describe(torch.device("cuda:0"), [], precision) == said.replace("TF32 in convolutions", "no TF32")
     assert describe(torch.device("cpu"), ["channels last"], "32-true") == "cpu, 1 thread, 32-true, channels last"
+
+
+@pytest.mark.parametrize(("capability", "in_tf32"), [((9, 0), True), ((7, 5), False)])
+def test_tensor_cores_compute_16_bits_and_on_newer_gpus_tf32_where_it_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], in_tf32: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    on, gpu = devices.uses_tensor_cores, torch.device("cuda")
+    assert on(gpu, torch.float32) is in_tf32
+    assert (on(gpu, torch.bfloat16), on(gpu, torch.float64), on(torch.device("cpu"), torch.bfloat16)) == (True, 0, 0)
+    with devices.float32_convolutions():  # as of scores
+        assert not on(gpu, torch.float32)
+        monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: kind == "cuda")
+        assert on(gpu, torch.float32)
 
 
 def test_a_gpu_has_one_precision_however_it_was_asked_for(compose_settings: Compose) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fakegan.system.devices import uses_tensor_cores
 from fakegan.views import residual
 
 _RANGE_SLACK = 1e-3  # a float that went through tanh or bf16 may miss the bound by rounding
@@ -17,8 +18,8 @@ _RANGE_SLACK = 1e-3  # a float that went through tanh or bf16 may miss the bound
 def to_unit(pixels: Tensor) -> Tensor:
     """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1].
 
-    On a CPU with oneDNN the numbers stay in their order, channels last: most nets want them so (nets/cpu.py),
-    and moving them into planes takes as long as the rest. Elsewhere the result is in planes.
+    On a CPU with oneDNN, and for a GPU's tensor cores, the numbers stay in their order, channels last: most nets want
+    them so (nets/cpu.py), and moving them into planes takes as long as the rest. Elsewhere the result is in planes.
 
     Raises:
         TypeError: not uint8 (floats would be scaled twice, the study's first mistake).
@@ -29,7 +30,8 @@ def to_unit(pixels: Tensor) -> Tensor:
     if pixels.ndim != 4 or pixels.shape[-1] != 3:
         raise ValueError(f"to_unit takes pixels of shape (B, H, W, 3), got {tuple(pixels.shape)}")
     channels_first = pixels.permute(0, 3, 1, 2)  # (B, 3, H, W)
-    in_order = pixels.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    on_cpu = pixels.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    in_order = on_cpu or uses_tensor_cores(pixels.device, torch.float32)
     layout = torch.channels_last if in_order else torch.contiguous_format
     return channels_first.to(torch.float32, memory_format=layout).div_(127.5).sub_(1)
 

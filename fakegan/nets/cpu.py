@@ -3,8 +3,8 @@
 `quicken` gives a network these forms. Each computes what torch's layer computes, with the same weights: in float32,
 outputs and first derivatives agree to a few 1e-5 of the largest; in float64 to 1e-10 (tests/test_cpu.py). A form is
 used where it is faster, which depends on the device, the number format, the shapes and whether gradients are needed.
-On a GPU torch's layers are used: their libraries choose among such forms. Two are written otherwise there: upsampling
-keeps bf16, and padding by reflection has a deterministic backward where torch is asked for one.
+On a GPU torch's layers are used: their libraries choose among such forms. Three are written otherwise there: upsampling
+keeps bf16, and padding by reflection and InstanceNorm keep channels last, which tensor cores want.
 docs/benchmarks.md measures each form.
 """
 
@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from fakegan.system.devices import uses_tensor_cores
 
 # From this many channels on, the saved multiplications outweigh the transforms (AMD EPYC, maps of 16x16). With
 # gradients, 64 channels take 0.6 to 0.8 of oneDNN's time; in a forward pass alone up to 1.2, and 128 take 0.7.
@@ -62,17 +64,26 @@ def _keeps_size(layer: nn.Module, padding_mode: str) -> bool:
 
 
 def take_channels_last(net: nn.Module) -> None:
-    """Let a network's input become channels last on a CPU; every layer then keeps it."""
+    """Let a network's input become channels last where that is quicker; every layer then must keep it."""
     net.register_forward_pre_hook(_channels_last_input)
 
 
 def _channels_last_input(_net: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(map(quick_layout, inputs))  # none where the image is given by name
+    # none where the image is given by name; noise has no layout
+    return tuple(quick_layout(x) if x.dim() == 4 else x for x in inputs)
+
+
+def lay_out_weights(module: nn.Module) -> None:
+    """Put the channels last in the weights of a module's networks that take their input so."""
+    for net in module.modules():
+        if _channels_last_input in net._forward_pre_hooks.values():
+            net.to(memory_format=torch.channels_last)
 
 
 def quick_layout(image: Tensor) -> Tensor:  # (B, C, H, W) -> the same numbers
-    """The memory layout that convolutions are fastest in: channels last on a CPU, unchanged elsewhere."""
-    return image.contiguous(memory_format=torch.channels_last) if is_for_cpus(image) else image
+    """The memory layout that convolutions are fastest in: channels last on a CPU or by tensor cores, else unchanged."""
+    is_quicker = is_for_cpus(image) or is_for_tensor_cores(image)
+    return image.contiguous(memory_format=torch.channels_last) if is_quicker else image
 
 
 @contextmanager
@@ -94,14 +105,17 @@ def is_for_cpus(x: Tensor) -> bool:
     return exact and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
+def is_for_tensor_cores(x: Tensor) -> bool:
+    """Whether a GPU's tensor cores convolve this input, so that layers must keep their channels last."""
+    return _forms and uses_tensor_cores(x.device, x.dtype)
+
+
 def forms_in_use(nets: Iterable[nn.Module], device: torch.device) -> list[str]:
     """The names of the forms that networks use for batches of faces on a device.
 
     The answer holds for the present torch.autocast, and for weights that require gradients as they do now.
     """
     faces = torch.empty(2, 3, 4, 4, device=device)  # of a size that 4 divides, as faces are
-    if not is_for_cpus(faces):
-        return []
     layers = [layer for net in nets for layer in net.modules()]
     convolutions = [layer for layer in layers if isinstance(layer, ReflectConv2d)]
     used = {
@@ -110,7 +124,8 @@ def forms_in_use(nets: Iterable[nn.Module], device: torch.device) -> list[str]:
         "Winograd convolutions": any(_winograd_is_faster(faces, layer.weight) for layer in convolutions),
         "InstanceNorm without copies": any(isinstance(layer, InstanceNorm2d) for layer in layers),
     }
-    return [name for name, is_used in used.items() if is_used]
+    here = set(used) if is_for_cpus(faces) else {"channels last"} if is_for_tensor_cores(faces) else set()
+    return [name for name, is_used in used.items() if is_used and name in here]
 
 
 class UpsampleConv2d(nn.Conv2d):
@@ -138,8 +153,9 @@ def _doubled(x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, 2H, 2W), channels l
 class ReflectConv2d(nn.Conv2d):
     """nn.Conv2d(in, out, K, padding=K // 2, padding_mode="reflect"), K odd.
 
-    3x3 is computed by Winograd's algorithm where that is faster. Torch's padding has no deterministic backward on a
-    GPU: with torch.use_deterministic_algorithms (`trainer.deterministic=true`), slices are joined instead.
+    3x3 is computed by Winograd's algorithm where that is faster. On a GPU torch's padding leaves channels last, and its
+    backward has no deterministic form: a gather is used for tensor cores, and with torch.use_deterministic_algorithms
+    (`trainer.deterministic=true`).
     """
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, out, H, W)
@@ -148,17 +164,29 @@ class ReflectConv2d(nn.Conv2d):
                 return super().forward(x)
             y: Tensor = _Winograd.apply(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.weight, self.bias)
             return y
-        if torch.are_deterministic_algorithms_enabled():
+        if is_for_tensor_cores(x) or torch.are_deterministic_algorithms_enabled():
             return F.conv2d(_reflected(x, self.kernel_size[0] // 2), self.weight, self.bias)
         return super().forward(x)
 
 
-def _reflected(x: Tensor, width: int) -> Tensor:  # (B, C, H, W) -> (B, C, H + 2 width, W + 2 width)
-    """F.pad(x, (width,) * 4, mode="reflect"), of slices: equal seeds then train equal weights on a GPU."""
-    for axis in (3, 2):
-        before, after = x.narrow(axis, 1, width), x.narrow(axis, x.shape[axis] - width - 1, width)
-        x = torch.cat([before.flip(axis), x, after.flip(axis)], axis)
-    return x
+def _reflected(x: Tensor, width: int) -> Tensor:  # (B, C, H, W) -> (B, C, H + 2 width, W + 2 width), channels last
+    """F.pad(x, (width,) * 4, mode="reflect"), as one gather of pixels."""
+    faces, channels, rows, columns = x.shape
+    pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, H W, C)
+    padded = pixels.index_select(1, _reflected_places(rows, columns, width, x.device))
+    return padded.view(faces, rows + 2 * width, columns + 2 * width, channels).permute(0, 3, 1, 2)
+
+
+@cache
+def _reflected_places(rows: int, columns: int, width: int, device: torch.device) -> Tensor:
+    """Which pixel of H W each pixel of the padded map is, int64 ((H + 2 width) (W + 2 width),)."""
+
+    def line(side: int) -> Tensor:
+        from_start = torch.arange(-width, side + width, device=device).abs()
+        return (side - 1) - (side - 1 - from_start).abs()
+
+    with torch.inference_mode(False):  # who learns later takes it, too
+        return (line(rows)[:, None] * columns + line(columns)).flatten()
 
 
 def _winograd_is_faster(x: Tensor, weight: Tensor) -> bool:
@@ -173,10 +201,14 @@ class InstanceNorm2d(nn.InstanceNorm2d):
     """nn.InstanceNorm2d(channels): every channel of every face to mean 0 and variance 1 (arXiv:1607.08022)."""
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> the same shape
-        if not is_for_cpus(x):
-            return super().forward(x)
-        y: Tensor = _InstanceNorm.apply(x, self.eps)
-        return y
+        if is_for_cpus(x):
+            y: Tensor = _InstanceNorm.apply(x, self.eps)
+            return y
+        if is_for_tensor_cores(x):  # a kernel in planes, between two copies: fewer launches than in any other way
+            planes = x.to(torch.promote_types(x.dtype, torch.float32), memory_format=torch.contiguous_format).flatten(2)
+            normed = F.layer_norm(planes, planes.shape[2:], eps=self.eps)
+            return normed.view(x.shape).to(x.dtype, memory_format=torch.channels_last)
+        return super().forward(x)
 
 
 class _InstanceNorm(torch.autograd.Function):

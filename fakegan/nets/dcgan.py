@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fakegan.checks import SIZES, at_least, one_of
-from fakegan.nets.cpu import quicken
+from fakegan.nets.cpu import quicken, take_channels_last
 
 _WEIGHT_STD = 0.02  # of every convolution's weights around 0 and every BatchNorm's scales around 1
 
@@ -40,6 +40,7 @@ class DCGANGenerator(nn.Module):
         self.features = nn.Sequential(*layers)
         self.to_image = nn.ConvTranspose2d(_channels(width, size)[-1], out_channels, 4, stride=2, padding=1)
         self.apply(_draw_weights)
+        take_channels_last(self)
 
     def forward(self, noise: Tensor) -> Tensor:  # (B, latent)
         x = self.features(noise[:, :, None, None])  # (B, W, 32, 32) at size 64

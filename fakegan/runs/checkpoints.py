@@ -5,6 +5,7 @@ Every file carries a stamp (format, label convention), and a mismatch is an erro
 
 from __future__ import annotations
 
+import copy
 import os
 import pickletools
 import re
@@ -36,11 +37,13 @@ _BY_NAME = {"GLOBAL", "INST", "STACK_GLOBAL"}  # the last takes the name from el
 def save_checkpoint(content: dict[str, Any], path: Path) -> None:
     """Write `content`, stamped; it takes the file's place when it is on the disk.
 
+    Its tensors are written in planes, whatever their memory layout on the device that trains.
+
     Raises:
         FakeganError: the disk is full or the folder cannot be written; an earlier file is left as it was.
     """
     with _building(path) as building, building.open("wb") as file:
-        torch.save({**content, STAMP: stamp()}, file)
+        torch.save({**_in_planes(content), STAMP: stamp()}, file)
 
 
 def name_checkpoint(written: Path, path: Path) -> None:
@@ -69,6 +72,17 @@ def _building(path: Path) -> Iterator[Path]:
         raise FakeganError(
             f"{path} could not be written ({error}); free some space or choose another folder"
         ) from error
+
+
+def _in_planes(value: Any) -> Any:
+    """The same dict, list or tuple, and what it holds, with contiguous tensors; nothing in it is changed."""
+    if isinstance(value, torch.Tensor):
+        return value.contiguous()
+    if isinstance(value, dict):
+        held = copy.copy(value)  # of a state dict its attributes, too
+        held.update({key: _in_planes(inner) for key, inner in value.items()})
+        return held
+    return type(value)(map(_in_planes, value)) if type(value) in {list, tuple} else value
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -57,15 +57,31 @@ def describe(
     words += [precision] if precision else []
     if device.type == "cuda" and precision.startswith("32"):
         # Where training rounds float32 to TF32's 10 bits: torch's default is convolutions, on GPUs that have it.
-        owner, name, exact = _convolutions()
-        allowed = {
-            "convolutions": getattr(owner, name) not in {exact, False},
-            "matrix products": torch.get_float32_matmul_precision() != "highest",
-        }
-        has_it = torch.cuda.get_device_capability()[0] >= 8
-        used = [operation for operation, rounded in allowed.items() if rounded and has_it]
+        products = _has_tf32() and torch.get_float32_matmul_precision() != "highest"
+        used = [*["convolutions"] * _convolves_in_tf32(), *["matrix products"] * products]
         words.append(f"TF32 in {' and '.join(used)}" if used else "no TF32")
-    return ", ".join([*words, *(forms if device.type == "cpu" else ())])
+    return ", ".join([*words, *forms])
+
+
+def uses_tensor_cores(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a GPU's tensor cores compute the convolutions of such numbers, as torch is set now: bf16, half or TF32.
+
+    They take channels last; other memory layouts are copied into it, and back, around each convolution.
+    """
+    if device.type != "cuda":
+        return False
+    if dtype in {torch.bfloat16, torch.float16} or torch.is_autocast_enabled("cuda"):
+        return True
+    return dtype == torch.float32 and _convolves_in_tf32()
+
+
+def _has_tf32() -> bool:
+    return torch.cuda.get_device_capability()[0] >= 8
+
+
+def _convolves_in_tf32() -> bool:
+    owner, name, exact = _convolutions()
+    return getattr(owner, name) not in {exact, False} and _has_tf32()
 
 
 @contextmanager

@@ -35,7 +35,7 @@ class WeightAverage(pl.Callback):
         }:
             raise FakeganError("last.ckpt holds averaged weights of another network: start a new run")
         source = self.average or own
-        self.average = {name: source[name].detach().to(value.device, copy=True) for name, value in own.items()}
+        self.average = {name: torch.empty_like(value).copy_(source[name]) for name, value in own.items()}
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         """Move the average, if the optimizer has made a step."""

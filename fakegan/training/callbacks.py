@@ -21,9 +21,11 @@ from fakegan.data.pixels import to_uint8
 from fakegan.data.sheets import COPIED, Picture, sheet, write_png
 from fakegan.errors import FakeganError
 from fakegan.labels import CLASS_NAMES
+from fakegan.nets.cpu import lay_out_weights
 from fakegan.runs.checkpoints import name_checkpoint
 from fakegan.runs.folder import CHECKPOINTS
 from fakegan.system import ranks
+from fakegan.system.devices import uses_tensor_cores
 from fakegan.training.loggers import log_picture
 from fakegan.views import residual
 
@@ -42,6 +44,29 @@ class StepSeed(pl.Callback):
         key = np.random.SeedSequence((self.seed, trainer.current_epoch, batch_idx))
         number = int(key.generate_state(1, np.uint64)[0] >> np.uint64(1))
         ranks.seed_noise(number, module.device.type)
+
+
+class ChannelsLast(pl.Callback):
+    """Weights whose channels come last, where a GPU's tensor cores take them so; a checkpoint holds them in planes."""
+
+    def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        """Before there are optimizers, and buckets of gradients, which are laid out as the weights are."""
+        weights = next(module.parameters(), torch.zeros(0))
+        with trainer.precision_plugin.forward_context():
+            if uses_tensor_cores(trainer.strategy.root_device, weights.dtype):
+                lay_out_weights(module)
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """What an optimizer took from a checkpoint gets the layout of its weights: fused ones need it."""
+        for optimizer in trainer.optimizers:
+            for weights, state in optimizer.state.items():
+                for name, value in state.items():
+                    if (
+                        isinstance(value, Tensor)
+                        and value.shape == weights.shape
+                        and value.stride() != weights.stride()
+                    ):
+                        state[name] = torch.empty_like(weights, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
 class ClipGradients(pl.Callback):

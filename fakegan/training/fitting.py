@@ -20,6 +20,7 @@ from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.model_summary.model_summary import ModelSummary
 
+from fakegan.config.building import Node
 from fakegan.errors import FakeganError, UsageError, one_line
 from fakegan.runs.checkpoints import load_checkpoint
 from fakegan.runs.folder import AUTOENCODER_FOLDER, BEST, CHECKPOINTS, FINISHED, LAST
@@ -30,7 +31,7 @@ from fakegan.system.log import quiet
 from fakegan.system.processes import jobs_per_gpu
 from fakegan.training import parts
 from fakegan.training.averaging import AVERAGE, WeightAverage
-from fakegan.training.callbacks import Best, Last, Patience, StepSeed
+from fakegan.training.callbacks import Best, ChannelsLast, Last, Patience, StepSeed
 from fakegan.training.graphs import CudaGraphs, GraphsFailedError, failure_as_error
 from fakegan.training.loggers import loggers
 from fakegan.training.progress import EpochStatus, shown
@@ -79,7 +80,8 @@ def fit(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on workers and log intervals does not fit memory maps
         try:
-            with _out_of_memory_as_error(folder.name, settings), failure_as_error(trainer):
+            tried = _convolutions_tried(settings.trainer.arguments)
+            with _out_of_memory_as_error(folder.name, settings), failure_as_error(trainer), tried:
                 trainer.fit(module, datamodule=data, ckpt_path=_checked(last, module) if saved else None)
         except GraphsFailedError as error:
             failed = str(error)
@@ -119,6 +121,21 @@ def _out_of_memory_as_error(stage: str, settings: RunSettings) -> Iterator[None]
         ) from error
 
 
+@contextlib.contextmanager
+def _convolutions_tried(asked: Node) -> Iterator[None]:
+    """Within, cuDNN tries its convolutions and keeps the quickest, unless trainer.benchmark or deterministic is set.
+
+    The batches of a training have one shape, but for the last to validate on. Scores come later, of batches of any.
+    """
+    before = torch.backends.cudnn.benchmark
+    if "benchmark" not in asked and not asked.get("deterministic"):
+        torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
 def trainer_for(
     module: pl.LightningModule,
     data: pl.LightningDataModule | None,  # None: nothing will train; the arguments are tried
@@ -135,6 +152,7 @@ def trainer_for(
         best,
         Last(folder, best),  # after Best, whose state it holds
         StepSeed(settings.seed),
+        ChannelsLast(),
         CudaGraphs(folder.name, settings.trainer.cuda_graphs),
         EpochStatus(folder.parent, folder.name),
         *([averaged] if averaged else []),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fakegan.checks import SIZES
 from fakegan.errors import UsageError
+from fakegan.nets.cpu import take_channels_last
 from fakegan.system import ranks
 
 
@@ -33,6 +34,7 @@ class ReconstructionPool(nn.Module):
         self.batch = 0  # faces of each, over all processes
         self.register_buffer("images", torch.zeros(size, 3, pixels, pixels))
         self.images: Tensor
+        take_channels_last(self)  # as the networks before and behind it
 
     def forward(self, recon: Tensor) -> Tensor:  # (B, 3, pixels, pixels) detached -> the same shape, some of them older
         """Exchange some of `recon` for past reconstructions; a UsageError for those of another size."""

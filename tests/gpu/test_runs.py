@@ -12,6 +12,7 @@ import torch
 from fakegan.detector import Detector
 from fakegan.runs.settings import RunSettings
 from fakegan.stages import run as stages
+from fakegan.training import datamodules
 from fakegan.training.autoencoder import AdversarialAutoencoder
 from tests.conftest import Compose
 from tests.gpu.test_device import ON_DEVICES
@@ -25,10 +26,10 @@ class Killed(Exception):
     pass
 
 
-def _settings(compose_settings: Compose, device: str, tmp_path: Path, name: str) -> RunSettings:
+def _settings(compose_settings: Compose, device: str, tmp_path: Path, name: str, *more: str) -> RunSettings:
     """A run of two stages, with artifacts of its own."""
     trainer = "gpu" if device == "cuda" else "cpu"
-    words = ("pipeline=recon_classify", "budget.autoencoder.max_epochs=2", f"trainer={trainer}", *EXACT)
+    words = ("pipeline=recon_classify", "budget.autoencoder.max_epochs=2", f"trainer={trainer}", *EXACT, *more)
     return elsewhere(compose_settings(*words, f"paths.artifact_dir={tmp_path / name}"), name)
 
 
@@ -62,3 +63,17 @@ def test_the_cpu_gives_the_scores_of_a_run(compose_settings: Compose, tmp_path: 
     scores = [Detector.load(settings.paths.run_dir, torch.device(name)).scores(images) for name in ("cpu", device)]
     np.testing.assert_allclose(scores[1], scores[0], atol=0.01)
     assert len({row["score"] for row in csv_rows(settings.paths.run_dir / "scores.csv")}) > 1
+
+
+def test_a_run_whose_faces_a_device_keeps_ends_as_one_that_reads_them(
+    compose_settings: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    """Of faces and reconstructions, and of the reconstructions of these."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    views = "pipeline=recon_fakes", "pipeline.view=stack"
+    ours, theirs = (_settings(compose_settings, device, tmp_path, name, *views) for name in ("kept", "read"))
+    for settings, room in ((ours, 10**9), (theirs, 0)):
+        monkeypatch.setattr(datamodules, "room", lambda _, room=room: room)
+        stages.run(settings)
+    torch.use_deterministic_algorithms(False)
+    same_run(ours.paths.run_dir, theirs.paths.run_dir)
