@@ -52,12 +52,12 @@ def _export(words: list[str]) -> int:
     folder = run_at(options.run)
     detector = Detector.load(folder, trust=options.trust)
     card = model_card(folder, detector)
+    learnt_from = sorted(FinishedRun(read_run(str(folder)), folder).learnt_from)
     if format == "onnx":
-        apart = _write_onnx(detector, options.out, card)
+        apart = _write_onnx(detector, options.out, card, learnt_from)
         print(f"{options.out}: scores as torch's, at most {apart:.1e} apart on {_CHECKED} faces")
     else:
-        learnt_from = FinishedRun(read_run(str(folder)), folder).learnt_from
-        save_portable({**detector.content(), LEARNT_FROM: sorted(learnt_from)}, options.out, card)
+        save_portable({**detector.content(), LEARNT_FROM: learnt_from}, options.out, card)
         print(f"{options.out}: {options.out.stat().st_size / 2**20:.1f} MiB")
     if card_file is not None:
         with disk_errors(card_file), replacing(card_file) as building:
@@ -82,7 +82,7 @@ def _refuse(out: Path, format: str, card: Path | None) -> None:
         raise UsageError(f"--card {card} is --out as well: name another file")
 
 
-def _write_onnx(detector: Detector, out: Path, card: str) -> float:
+def _write_onnx(detector: Detector, out: Path, card: str, learnt_from: Sequence[str]) -> float:
     """Returns the largest difference of the scores from torch's, on built-in faces and on noise."""
     import numpy as np
 
@@ -92,7 +92,7 @@ def _write_onnx(detector: Detector, out: Path, card: str) -> float:
     size, rng = detector.geometry.size, np.random.default_rng(0)
     drawn = [draw_face(rng, SOURCES[i % len(SOURCES)], size) for i in range(_CHECKED // 2)]
     noise = rng.integers(0, 256, (_CHECKED - len(drawn), size, size, 3), dtype=np.uint8)
-    return write_onnx(detector, out, np.concatenate([np.stack(drawn), noise]), card)
+    return write_onnx(detector, out, np.concatenate([np.stack(drawn), noise]), card, learnt_from)
 
 
 def _parser() -> argparse.ArgumentParser:

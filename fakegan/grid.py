@@ -15,7 +15,7 @@ from fakegan.data.sheets import COPIED, over, residual_picture
 from fakegan.data.verdict_sheet import FORMATS, Card, Sheet, content
 from fakegan.errors import FakeganError
 from fakegan.evaluation.intervals import Floats
-from fakegan.evaluation.occlusion import occlusion
+from fakegan.evaluation.occlusion import LogOdds, occlusion
 from fakegan.evaluation.verdicts import Row
 from fakegan.judge import BATCH, Judge
 from fakegan.system.files import replacing
@@ -23,9 +23,14 @@ from fakegan.system.files import replacing
 MOST = 60  # faces of a grid
 
 
-def explanation(detector: Judge, face: Pixels) -> Floats:  # (size, size)
+def explanation(
+    detector: Judge,
+    face: Pixels,
+    margins: LogOdds | None = None,  # None: the detector's; or a way of its own to call them
+) -> Floats:  # (size, size)
     """Where the face's score comes from, in log odds of P(fake): above 0 a place speaks for fake (`occlusion`)."""
-    return occlusion(lambda faces: detector.margins(faces) / detector.temperature, face)
+    found = margins or detector.margins
+    return occlusion(lambda faces: found(faces) / detector.temperature, face)
 
 
 @dataclass

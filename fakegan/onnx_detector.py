@@ -30,6 +30,7 @@ class OnnxDetector(Judge):
 
     session: Any  # onnxruntime.InferenceSession
     about: dict[str, str | None]  # `parts` of the detector that was exported
+    texts: dict[str, str]  # the file's metadata: `fakegan`, JSON, and `card`, Markdown
 
     @classmethod
     def load(cls, path: Path) -> OnnxDetector:
@@ -63,7 +64,7 @@ class OnnxDetector(Judge):
         content_of = from_texts(texts, path)
         with misfits_as_errors(path):
             about = {str(name): None if part is None else str(part) for name, part in content_of["parts"].items()}
-            detector = cls(session=session, about=about, **cls.values_of(content_of))
+            detector = cls(session=session, about=about, texts=texts, **cls.values_of(content_of))
             side = detector.geometry.size
             (given,) = session.get_inputs()
             if (given.name, given.type, given.shape[1:]) != (PIXELS, "tensor(uint8)", [side, side, 3]):

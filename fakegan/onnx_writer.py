@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from fakegan.judge import BATCH
 from fakegan.labels import FAKE, REAL
 from fakegan.nets.cpu import torchs_layers
 from fakegan.onnx_detector import LOG_ODDS, PIXELS, RECONSTRUCTION, SCORE, OnnxDetector
+from fakegan.runs.finished import LEARNT_FROM
 from fakegan.runs.portable import as_texts
 from fakegan.system.files import disk_errors, replacing
 from fakegan.system.places import install
@@ -61,6 +63,7 @@ def write_onnx(
     path: Path,
     faces: npt.NDArray[np.uint8],  # (N, size, size, 3), to compare scores on
     card: str,
+    learnt_from: Sequence[str] = (),  # sources; none: the file does not say
 ) -> float:
     """Write the file, and return the largest difference of its scores from torch's.
 
@@ -75,7 +78,7 @@ def write_onnx(
     Raises:
         FakeganError: the package onnx is missing, a network cannot be written so, scores differ, the disk is full.
     """
-    content = {**detector.judgement(), "parts": detector.parts()}
+    content = {**detector.judgement(), "parts": detector.parts(), LEARNT_FROM: list(learnt_from)}
     program = _exported(_Pipeline(detector).eval(), faces[:2])
     program.model.metadata_props.update({**as_texts(content), "card": card})
     with disk_errors(path), replacing(path, durable=True) as building:

@@ -12,7 +12,7 @@ import fakegan
 from fakegan.detector import Detector
 from fakegan.export import main
 from fakegan.reports.card import model_card
-from fakegan.runs.portable import card_of
+from fakegan.runs.portable import texts_of
 from fakegan.runs.results import read_metrics
 from fakegan.stages.run import run as carry_out
 from tests.helpers import begin, fill, run_script, smooth_faces, write_store
@@ -48,7 +48,7 @@ def test_a_card_says_what_a_detector_is_what_it_has_learnt_and_what_it_cannot(ru
 def test_the_command_writes_a_file_that_judges_as_the_run(run_dir: Path, tmp_path: Path) -> None:
     out, card = tmp_path / "detector.fakegan", tmp_path / "card.md"
     assert main(["--run", str(run_dir), "--out", str(out), "--card", str(card)]) == 0
-    assert card.read_text() == card_of(out)
+    assert card.read_text() == texts_of(out)["card"]
     pictures = sorted(fill(tmp_path / "pictures", 4).iterdir())
     assert fakegan.load(out).predict(pictures) == fakegan.load(run_dir).predict(pictures)
     pytest.importorskip("onnxruntime")

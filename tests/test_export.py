@@ -16,7 +16,7 @@ from fakegan.detector import Detector
 from fakegan.errors import FakeganError, UntrustedError
 from fakegan.evaluation.calibration import Validation
 from fakegan.loading import detector_of
-from fakegan.runs.portable import card_of, save_portable
+from fakegan.runs.portable import save_portable, texts_of
 from tests.helpers import smooth_faces
 from tests.pictures import detector
 
@@ -55,7 +55,7 @@ def test_an_exported_detector_judges_alike_to_the_bit(made: Detector, exported: 
     assert found.parts() == made.parts()
     for name, value in made.judgement().items():
         np.testing.assert_equal(found.judgement()[name], value, err_msg=name)
-    assert card_of(exported) == "# A card\n"
+    assert texts_of(exported)["card"] == "# A card\n"
 
 
 def test_the_file_is_safetensors_and_json(exported: Path) -> None:

@@ -153,6 +153,10 @@ def test_a_dropped_and_a_pasted_picture_are_judged_once_the_token_is_named(
     )
     page.locator("#status", has_text="4 of 4 pictures done, 1 could not be judged.").wait_for()
     assert page.locator("tr.error .notes").all_inner_texts() == ["the browser cannot read it"]
+    names = ["in/.DS_Store", "in/Thumbs.db", "in/notes.txt", "in/list.csv"]
+    page.evaluate("names => add(names.map(name => ({name, file: new File([], name)})))", names)
+    said = "done, 1 could not be judged. 4 files are no pictures: .DS_Store, Thumbs.db, notes.txt, ..."
+    page.locator("#status", has_text=said).wait_for()
     page.route("**/predict*", lambda route: route.fulfill(status=500, body="Internal Server Error"))
     page.evaluate("data => document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data}))", moved)
     page.locator("tr.error", has_text="the server failed (500)").wait_for()
@@ -242,7 +246,7 @@ def test_2000_mutated_uploads_are_judged_or_refused() -> None:
     files = [encode(picture(i, 80), kind) for i, kind in enumerate(kinds)]
 
     async def ask_all() -> None:
-        transport = httpx.ASGITransport(app_of(detector("pixels"), "a run", Limits()))
+        transport = httpx.ASGITransport(app_of(detector("pixels"), {"name": "a run"}, Limits()))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
             for number in range(2000):
                 content = draw.choice(files)

@@ -7,6 +7,7 @@ import json
 import socket
 import sys
 import tempfile
+import threading
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from fakegan.data.images import Geometry, read_face
 from fakegan.data.sheets import over
 from fakegan.grid import explanation
 from fakegan.runs.folder import DETECTOR_FILE
+from fakegan.runs.portable import save_portable
 from fakegan.serve import __main__ as serve
 from fakegan.serve.limits import Limits
 from tests.helpers import encode, picture
@@ -40,7 +42,7 @@ small = lru_cache(detector)
 def client(found: Any = None, limits: Limits = LIMITS, token: str = "", **headers: str) -> Any:
     from fakegan.serve.app import app_of
 
-    app = httpx.ASGITransport(app_of(found or small(), "a run", limits, token))  # type: ignore[arg-type]
+    app = httpx.ASGITransport(app_of(found or small(), {"name": "a run"}, limits, token))  # type: ignore[arg-type]
     return httpx.AsyncClient(transport=app, base_url="http://localhost:8000", headers=headers)
 
 
@@ -114,6 +116,51 @@ def test_an_explanation_is_a_picture_of_the_face() -> None:
     assert ask("POST", "/explain", files=parts(FACE, FACE)).status_code == 400
 
 
+def test_others_are_answered_between_the_faces_of_an_explanation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The net's first call waits until a prediction stands behind it: that is then the second of all."""
+    from fakegan.serve.worker import FEW, Worker
+
+    found, calls, begun, go = small(), list[int](), threading.Event(), threading.Event()
+    worker = Worker(found)
+    submit, margins, judged = worker._net.submit, found.margins, worker._judged
+
+    def margins_once_it_may(faces: Any, *others: Any) -> Any:
+        calls.append(len(faces))
+        begun.set()
+        assert go.wait(60)
+        return margins(faces, *others)
+
+    def submitted(task: Any, *given: Any) -> Any:
+        future = submit(task, *given)
+        if task == judged_in_turn:
+            go.set()
+        return future
+
+    def judged_in_turn(*given: Any) -> Any:
+        calls.append(0)
+        return judged(*given)
+
+    async def both() -> None:
+        explained = asyncio.create_task(worker.explain(FACE))
+        await asyncio.to_thread(begun.wait, 60)
+        await asyncio.gather(worker.predict([("a.png", FACE)], pictures=False), explained)
+
+    monkeypatch.setattr(found, "margins", margins_once_it_may)
+    monkeypatch.setattr(worker, "_judged", judged_in_turn)
+    monkeypatch.setattr(worker._net, "submit", submitted)
+    asyncio.run(both())
+    assert calls == [FEW, 0, FEW, FEW, FEW, 145 - 4 * FEW]
+
+
+def test_the_page_tells_of_an_exported_file_and_of_a_run_by_its_name(tmp_path: Path) -> None:
+    from fakegan.serve.told import told_of
+
+    found, run = small(), tmp_path / "my run"
+    save_portable({**found.content(), "learnt_from": ["ffhq"]}, tmp_path / "a.fakegan", "# A card")
+    assert told_of(tmp_path / "a.fakegan", found) == {"name": "a.fakegan", "learnt_from": ["ffhq"], "card": "# A card"}
+    assert told_of(run / DETECTOR_FILE, found) == {"name": "my run", "learnt_from": None, "card": ""}
+
+
 def test_an_upload_never_reaches_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a file was made")
@@ -152,13 +199,16 @@ def test_what_is_refused(code: int, sentence: str, options: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize("kind", ["multipart/form-data; boundary=x; charset=punycode", "text/plain; boundary=x"])
-def test_a_form_of_another_kind_is_refused_and_its_names_are_utf_8(kind: str) -> None:
+def test_a_form_of_another_kind_is_refused_and_its_names_are_utf_8(kind: str, caplog: Any) -> None:
     """Python's punycode fails at such a name, and not every codec gives text that JSON can hold."""
     head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="\xc3\xa9..png"\r\n\r\n'
     body = head + FACE + b"\r\n--x--\r\n"
     answer = ask("POST", "/predict", content=body, headers={"Content-Type": kind})
     assert (answer.status_code, "send multipart/form-data" in answer.text) == (400, True)
-    answer = ask("POST", "/predict", content=body, headers={"Content-Type": "Multipart/Form-Data; boundary=x"})
+    form = {"headers": {"Content-Type": "Multipart/Form-Data; boundary=x"}}
+    assert ask("POST", "/predict", content=body.replace(b"--x", b"--y", 1), **form).status_code == 400
+    assert not caplog.records  # of python-multipart
+    answer = ask("POST", "/predict", content=body, **form)
     assert [row["file"] for row in answer.json()] == ["é..png"]
 
 

@@ -38,8 +38,8 @@ _OTHER = """
     .pth .pts .py .pyc .r .rar .rst .safetensors .sh .sha1 .sha256 .sqlite .tar .tex .tgz .toml .ts .tsv .txt .wav
     .xls .xlsx .xml .xmp .xz .yaml .yml .zip .zst
 """
-_OTHER_SUFFIXES = frozenset(_OTHER.split())
 _OTHER_NAMES = frozenset(("thumbs.db", "desktop.ini", "readme", "license", "licence", "copying", "makefile"))
+OTHER_FILES = _OTHER_NAMES | frozenset(_OTHER.split())  # names, and suffixes with their dot
 
 # `open_picture` alone refuses large pictures; Pillow's own limit warns at a size and refuses at another.
 Image.MAX_IMAGE_PIXELS = None
@@ -57,7 +57,7 @@ def left_out(name: str) -> str:
     if base.startswith("."):
         return ".ds_store" if base == ".ds_store" else "hidden"
     suffix = f".{base.rpartition('.')[2]}" if "." in base else ""
-    return base if base in _OTHER_NAMES else suffix if suffix in _OTHER_SUFFIXES else ""
+    return base if base in _OTHER_NAMES else suffix if suffix in OTHER_FILES else ""
 
 
 def describe_left_out(counts: Counter[str]) -> str:

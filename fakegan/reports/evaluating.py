@@ -23,7 +23,15 @@ from fakegan.evaluation import plots
 from fakegan.labels import CLASS_NAMES, FAKE, REAL
 from fakegan.reports.write import write_report
 from fakegan.runs.began import fingerprint_at_start
-from fakegan.runs.finished import LEARNT_FROM, SCORED, FinishedRun, hold_out_alone, learnt_from, same_faces
+from fakegan.runs.finished import (
+    LEARNT_FROM,
+    SCORED,
+    FinishedRun,
+    exported_learnt_from,
+    hold_out_alone,
+    learnt_from,
+    same_faces,
+)
 from fakegan.runs.folder import EVALUATIONS_FOLDER, LEDGER_FILE, METRICS_FILE, PORTABLE, REPORTS_FOLDER
 from fakegan.runs.ledger import command, record
 from fakegan.runs.portable import is_portable, load_portable
@@ -90,8 +98,8 @@ def evaluate_file(settings: EvaluateSettings, file: Path) -> str:
 
 def _learnt_by(file: Path) -> frozenset[str]:
     """The sources that an exported detector has learnt from, without which all would count as unseen."""
-    names = load_portable(file).get(LEARNT_FROM)
-    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+    names = exported_learnt_from(load_portable(file))
+    if not names:
         raise FakeganError(f"{file} does not say which sources it has learnt from: export the run again")
     return frozenset(names)
 

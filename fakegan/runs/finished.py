@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -85,6 +85,13 @@ class PartOfRun(FinishedRun):
         found, said = self.scores, self.whole.metrics
         faces = (found.scores, found.labels, found.sources, found.groups, said["threshold"])
         return {**said, "test": measures(*faces, learnt_from=self.whole.learnt_from)}
+
+
+def exported_learnt_from(content: Mapping[str, Any]) -> list[str]:
+    """The sources that the content of an exported detector says it has learnt from; none where it does not say."""
+    names = content.get(LEARNT_FROM)
+    found = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return list(names) if found and names else []
 
 
 def learnt_from(metrics: dict[str, Any]) -> frozenset[str]:

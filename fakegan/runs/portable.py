@@ -70,10 +70,10 @@ def from_texts(texts: Mapping[str, str], path: Path) -> dict[str, Any]:
         raise FakeganError(f"{path} is damaged or no exported detector: export the run again") from error
 
 
-def card_of(path: Path) -> str:
-    """The model card in such a file; empty where there is none."""
+def texts_of(path: Path) -> dict[str, str]:
+    """The metadata of such a file: `fakegan`, JSON, and `card`, Markdown."""
     with safe_open(path, "np") as file:
-        return str((file.metadata() or {}).get("card", ""))
+        return dict(file.metadata() or {})
 
 
 def is_portable(path: str | os.PathLike[str]) -> bool:

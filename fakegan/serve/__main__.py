@@ -41,6 +41,7 @@ def _serve(words: list[str]) -> int:
     with signals.exit_at_once():  # from here on nothing has to be undone
         try:
             from fakegan.serve.app import serve
+            from fakegan.serve.told import told_of
         except ImportError as error:
             raise FakeganError(f"the page needs {install('serve')} ({error.name} is missing)") from None
         detector = fakegan.load(options.run, options.device, options.trust)
@@ -48,7 +49,7 @@ def _serve(words: list[str]) -> int:
         detector.geometry = replace(detector.geometry, max_megapixels=options.max_megapixels)
         shown_host = f"[{host}]" if ":" in host else host
         print(f"http://{shown_host}:{port} shows the page; Ctrl-C ends it.", flush=True)
-        serve(detector, os.path.basename(os.path.abspath(options.run)), listening, limits, options.token)
+        serve(detector, told_of(options.run, detector), listening, limits, options.token)
     return 0
 
 

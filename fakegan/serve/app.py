@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from socket import socket
@@ -18,6 +19,7 @@ from starlette.responses import JSONResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 import fakegan
+from fakegan.data.formats import OTHER_FILES
 from fakegan.errors import FakeganError, UsageError
 from fakegan.judge import Judge
 from fakegan.serve.guard import Guard
@@ -32,6 +34,7 @@ _FILES = {"type": "object", "required": ["files"], "properties": {
     "files": {"type": "array", "items": {"type": "string", "format": "binary"}}}}  # fmt: skip
 _UPLOAD = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FILES}}}}
 _CONNECTIONS = 500  # open at a time
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a broken upload is answered, and no news here
 
 
 class _InMemory(MultiPartParser):
@@ -40,10 +43,10 @@ class _InMemory(MultiPartParser):
     spool_max_size = 0
 
 
-def app_of(detector: Judge, name: str, limits: Limits, token: str = "", host: str = "127.0.0.1") -> Guard:
-    """The whole of what answers; `name` is shown as the run's."""
+def app_of(detector: Judge, told: Mapping[str, Any], limits: Limits, token: str = "", host: str = "127.0.0.1") -> Guard:
+    """The whole of what answers; `told` is what `told_of` gives."""
     app = FastAPI(title="FakeGAN", version=fakegan.__version__, docs_url=None, redoc_url=None)
-    worker, about = Worker(detector), _about(detector, name, limits)
+    worker, about = Worker(detector), _about(detector, told, limits)
 
     @app.post("/predict", openapi_extra=_UPLOAD)
     async def predict(request: Request, pictures: bool = False) -> list[Answer]:
@@ -62,7 +65,7 @@ def app_of(detector: Judge, name: str, limits: Limits, token: str = "", host: st
 
     @app.get("/model")
     def model() -> dict[str, Any]:
-        """What the detector is, what it decides by, and the limits of a request."""
+        """What the detector is and has learnt, its model card, what it decides by, and the limits of a request."""
         return about
 
     @app.get("/health")
@@ -100,15 +103,16 @@ async def _uploads(request: Request, most: int) -> list[Upload]:
     return [((file.filename or "")[:_NAME_LENGTH], await file.read()) for file in files]
 
 
-def _about(detector: Judge, name: str, limits: Limits) -> dict[str, Any]:
+def _about(detector: Judge, told: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     return {
-        "name": name,
+        **told,
         "fakegan": fakegan.__version__,
         **detector.parts(),
         "geometry": detector.geometry.values(),
         "threshold": detector.threshold,
         "band": list(detector.band),
         "device": detector.described_device(),
+        "no_pictures": sorted(OTHER_FILES),
         "limits": asdict(limits),
     }
 
@@ -143,8 +147,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-def serve(detector: Judge, name: str, listening: socket, limits: Limits, token: str) -> None:
+def serve(detector: Judge, told: Mapping[str, Any], listening: socket, limits: Limits, token: str) -> None:
     """Answer at this socket for ever."""
-    app = app_of(detector, name, limits, token, listening.getsockname()[0])
+    app = app_of(detector, told, limits, token, listening.getsockname()[0])
     quiet: dict[str, Any] = {"log_config": None, "log_level": "error", "access_log": False, "server_header": False}
     _Server(uvicorn.Config(app, http=_Connection, ws="none", limit_concurrency=_CONNECTIONS, **quiet)).run([listening])

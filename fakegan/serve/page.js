@@ -3,7 +3,7 @@
 const COLUMNS = ["file", "score", "call", "verdict", "warning", "error"];  // of the CSV, as those of fakegan.predict
 const AT_ONCE = 2, GROUP = 4;  // requests under way, pictures of each
 const $ = id => document.getElementById(id);
-let model = null, token = "", waiting = [], results = [], running = 0, total = 0, given = 0;
+let model = null, token = "", waiting = [], passed = [], results = [], running = 0, total = 0, given = 0;
 let sorted = {by: "number", down: false};
 try { token = sessionStorage.getItem("token") || ""; } catch { /* the browser keeps nothing */ }
 
@@ -35,16 +35,26 @@ async function begin() {
   $("ask").hidden = true; $("drop").hidden = false; $("status").textContent = "";
   const [low, high] = model.band;
   $("about").textContent = `By ${model.name}. Called fake from P(fake) ${model.threshold.toFixed(3)}` +
-    (low < high ? ` (dashed), unsure from ${low.toFixed(3)} to ${high.toFixed(3)} (grey).` : " (dashed).");
+    (low < high ? ` (dashed), unsure from ${low.toFixed(3)} to ${high.toFixed(3)} (grey).` : " (dashed).") +
+    (model.learnt_from ? ` It has learnt from: ${model.learnt_from.join(", ")}.` : "");
+  $("card").hidden = !model.card; $("markdown").textContent = model.card;
 }
 
 function add(files) {
   if (!model) return;
   if (!files.length) { $("status").textContent = "No file was in it: drop, paste or choose picture files."; return; }
-  for (const file of files) waiting.push({...file, number: given++});
-  total += files.length;
-  $("results").hidden = false;
+  const pictures = files.filter(({name}) => !noPicture(name));
+  passed.push(...files.filter(({name}) => noPicture(name)).map(({name}) => name.split("/").pop()));
+  for (const file of pictures) waiting.push({...file, number: given++});
+  total += pictures.length;
+  $("results").hidden = !total;
   progress(); pump();
+}
+
+function noPicture(name) {  // by its name, in a folder alone: as fakegan.predict
+  const base = name.split("/").pop().toLowerCase(), suffix = base.slice(base.lastIndexOf("."));
+  const known = base.startsWith(".") || model.no_pictures.includes(base) || model.no_pictures.includes(suffix);
+  return name.includes("/") && (known || name.startsWith("__MACOSX/"));
 }
 
 function pump() {
@@ -97,7 +107,10 @@ function progress() {
   const left = total - results.length, bad = results.filter(row => row.error).length;
   $("progress").max = total || 1; $("progress").value = results.length; $("progress").hidden = !left;
   const said = `${results.length} of ${total} pictures done${bad ? `, ${bad} could not be judged` : ""}.`;
-  $("status").textContent = total ? said : "";
+  const names = passed.slice(0, 3).join(", ") + (passed.length > 3 ? ", ..." : ".");
+  const kind = passed.length > 1 ? "files are no pictures" : "file is no picture";
+  const without = passed.length ? `${passed.length} ${kind}: ${names}` : "";
+  $("status").textContent = [total ? said : "", without].filter(Boolean).join(" ");
 }
 
 function cell(kind, ...children) {
@@ -201,7 +214,7 @@ document.addEventListener("drop", event => {
 $("csv").addEventListener("click", csv);
 $("clear").addEventListener("click", () => {
   total -= results.length;
-  results = [];
+  results = []; passed = [];
   $("rows").replaceChildren();
   $("results").hidden = !total;
   progress();

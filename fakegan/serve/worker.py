@@ -9,16 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
+from fakegan.data.arrays import at_once
 from fakegan.data.build import Outcome
 from fakegan.data.images import Face, ImageError, Pixels, read_face
 from fakegan.data.sheets import over, png, residual_picture
 from fakegan.errors import UsageError
+from fakegan.evaluation.intervals import Floats
 from fakegan.evaluation.verdicts import Row
 from fakegan.grid import explanation
 from fakegan.judge import Judge
 from fakegan.system.processes import cores
 
+FEW = 32  # faces of the smallest size
 Upload = tuple[str, bytes]  # the client's name of a picture, and its file's content
 
 
@@ -37,6 +41,7 @@ class Worker:
         self.detector = detector
         self._readers = ThreadPoolExecutor(cores(), "reader")
         self._net = ThreadPoolExecutor(1, "net")
+        self._explainer = ThreadPoolExecutor(1, "explainer")
 
     async def predict(self, uploads: Sequence[Upload], pictures: bool) -> list[Answer]:
         """A row for each picture, in order: the same that `fakegan.predict` gives the same files."""
@@ -55,8 +60,14 @@ class Worker:
         face = await loop.run_in_executor(self._readers, self._read, content)
         if isinstance(face, str):
             raise UsageError(face)
-        found = await loop.run_in_executor(self._net, explanation, self.detector, face.pixels)
+        found = await loop.run_in_executor(self._explainer, explanation, self.detector, face.pixels, self._margins)
         return png(over(face.pixels, found)), float(abs(found).max())
+
+    def _margins(self, faces: npt.NDArray[np.uint8]) -> Floats:  # (N, size, size, 3) -> (N,)
+        """The detector's, a few faces at a time, between which the net answers others: N faces may take minutes."""
+        length = at_once(FEW, self.detector.geometry.size)
+        parts = (faces[start : start + length] for start in range(0, len(faces), length))
+        return np.concatenate([self._net.submit(self.detector.margins, part).result() for part in parts])
 
     def _read(self, content: bytes) -> Outcome:
         try:
