@@ -155,7 +155,7 @@ def _closing_words(
         lines += table if max(map(width, table)) <= TABLE_WIDTH else ["  (the matrix is in the report)"]
         lines += _wrapped(design.in_words())
     for group in groups:
-        lines += ["", *_wrapped(f"{group.described}:")]
+        lines += ["", *_wrapped(group.described)]
         rows = [(c.name, over(of_seeds(c, "auroc")), over(of_seeds(c, "accuracy"))) for c in group.configurations]
         table = in_columns([("", "AUROC", "accuracy"), *rows])
         if max(map(width, table)) <= TABLE_WIDTH:
