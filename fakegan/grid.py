@@ -66,7 +66,7 @@ class Grid:
             with tqdm(self.faces, unit=" explanations", disable=not has_bar) as faces:
                 maps = [explanation(self.detector, face) for face in faces]
             pictures["explanation"] = [over(face, found) for face, found in zip(self.faces, maps, strict=True)]
-            notes = [f"full: {abs(found).max():.2f}" for found in maps]
+            notes = [f"full: {most:.2f}" if (most := abs(found).max()) >= 0.005 else "full: < 0.01" for found in maps]
         columns = zip(self.rows, zip(*pictures.values(), strict=True), notes, strict=True)
         cards = [Card(*column) for column in columns]
         sheet = Sheet(list(pictures), self.detector.threshold, self.detector.band, self.explain)
@@ -77,6 +77,8 @@ class Grid:
                 building.write_bytes(content(pages, format))
         except OSError as error:
             raise FakeganError(f"{self.path} could not be written ({error.strerror}): name another --grid") from error
+        if self.count == 1:
+            return f"{self.path}: the face with its score."
         which = "all" if self.count == len(self.faces) else f"the first {len(self.faces)} of"
         return f"{self.path}: {which} {self.count:,} faces with their scores."
 

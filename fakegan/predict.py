@@ -14,6 +14,7 @@ import argparse
 import csv
 import io
 import json
+import math
 import os
 import sys
 from collections import Counter
@@ -29,6 +30,7 @@ from fakegan.data.damage import unchecked
 from fakegan.data.formats import describe_left_out
 from fakegan.data.verdict_sheet import FORMATS
 from fakegan.errors import UsageError
+from fakegan.evaluation.metrics import GUESSING_WORDS, judged
 from fakegan.evaluation.occlusion import PATCHES
 from fakegan.evaluation.verdicts import VERDICTS, Row
 from fakegan.grid import MOST, Grid
@@ -38,6 +40,7 @@ from fakegan.system.log import quiet
 from fakegan.system.places import shown
 from fakegan.system.processes import cores
 
+DIGITS, MOST_DIGITS = 3, 9  # decimals of a score in the table
 _COMMAND = shown("predict")
 
 _EXAMPLES = f"""examples:
@@ -74,9 +77,10 @@ def _predict(words: list[str]) -> int:
             yield row
 
     with tqdm(total=total, unit=" pictures", disable=not has_bar) as bar:
-        _WRITERS[options.format](rows(bar))
+        _WRITERS[options.format](rows(bar), _digits(detector))
     stream = sys.stdout if options.format == "table" else sys.stderr
-    for note in filter(None, (_closing(verdicts, detector), unchecked(), describe_left_out(left_out))):
+    notes = (_closing(verdicts, detector), _guessing(detector), unchecked(), describe_left_out(left_out))
+    for note in filter(None, notes):
         print(note, file=stream)
     if grid:
         print(grid.draw(sys.stderr.isatty() and not quiet()), file=stream)
@@ -100,26 +104,46 @@ def _refuse(options: argparse.Namespace) -> None:
 def _closing(verdicts: Counter[str], detector: Judge) -> str:
     counts = [f"{verdicts[name]:,} {name}" for name in VERDICTS if verdicts[name]]
     counts += [f"{verdicts['']:,} not read"] if verdicts[""] else []
-    low, high = detector.band
-    between = f"; unsure from {low:.3f} to {high:.3f}" if low < high else ""
+    (low, high), digits = detector.band, _digits(detector)
+    between = f"; unsure from {low:.{digits}f} to {high:.{digits}f}" if low < high else ""
     return (
         f"{verdicts.total():,} {'picture' if verdicts.total() == 1 else 'pictures'}: {', '.join(counts)}. "
-        f"Called fake from P(fake) {detector.threshold:.3f}{between}. "
+        f"Called fake from P(fake) {detector.threshold:.{digits}f}{between}. "
         "P(fake) holds where fakes are as frequent as among the run's validation faces."
     )
 
 
-def _write_table(rows: Iterable[Row]) -> None:
-    print(f"P(fake)  call  {'verdict':<8}  picture")
+def _digits(detector: Judge) -> int:
+    """Decimals of a score: more than three where a narrow band says that scores hardly differ."""
+    low, high = detector.band
+    return min(max(DIGITS, 1 - math.floor(math.log10(high - low))), MOST_DIGITS) if low < high else DIGITS
+
+
+def _guessing(detector: Judge) -> str:
+    """What to think of all these scores, if the detector is not shown to tell real from fake; else empty."""
+    auroc = detector.validation and detector.validation.auroc()
+    words = GUESSING_WORDS.get(judged(auroc)) if auroc else None
+    if not auroc or not words:
+        return ""
+    value, low, high = (auroc[name] for name in ("value", "low", "high"))
+    return (
+        f"warning: this detector is {words}: AUROC {value:.3f} [{low:.2f}, {high:.2f}] on its validation faces. "
+        "Train with more faces, or longer."
+    )
+
+
+def _write_table(rows: Iterable[Row], digits: int) -> None:
+    width = max(digits + 2, len("P(fake)"))
+    print(f"{'P(fake)':>{width}}  call  {'verdict':<8}  picture")
     for row in rows:
-        score = "-" if row.score is None else f"{row.score:.3f}"
+        score = "-" if row.score is None else f"{row.score:.{digits}f}"
         note = f": {row.error}" if row.error else f"  ({row.warning})" if row.warning else ""
         # Line ends, control characters and bytes that are no text as escapes, so that no name can forge a row.
-        on_one_line = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in row.file + note)
-        print(f"{score:>7}  {row.call or '-':<4}  {row.verdict or 'not read':<8}  {''.join(on_one_line)}")
+        line = f"{score:>{width}}  {row.call or '-':<4}  {row.verdict or 'not read':<8}  {row.file}{note}"
+        print("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line))
 
 
-def _write_csv(rows: Iterable[Row]) -> None:
+def _write_csv(rows: Iterable[Row], _: int) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # as faces.csv: names keep their bytes
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")
     lines = csv.writer(sys.stdout, lineterminator="\n")
@@ -127,7 +151,7 @@ def _write_csv(rows: Iterable[Row]) -> None:
     lines.writerows(asdict(row).values() for row in rows)
 
 
-def _write_json(rows: Iterable[Row]) -> None:
+def _write_json(rows: Iterable[Row], _: int) -> None:
     """An array, row by row; a failure or Ctrl-C leaves it open, so that no reader takes it for whole."""
     opening = "["
     for row in rows:
@@ -136,7 +160,8 @@ def _write_json(rows: Iterable[Row]) -> None:
     print("\n]")
 
 
-_WRITERS: dict[str, Callable[[Iterable[Row]], None]] = {"table": _write_table, "csv": _write_csv, "json": _write_json}
+_Writer = Callable[[Iterable[Row], int], None]  # with the decimals that people want; programs get all
+_WRITERS: dict[str, _Writer] = {"table": _write_table, "csv": _write_csv, "json": _write_json}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -155,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     costs = f"draws there where each score comes from, too; takes {PATCHES**2 + 1} scores a face"
     add("--explain", action="store_true", help=costs)
     add("--threshold", type=share, metavar="P", help="P(fake) from which a picture is called fake (the run's own)")
-    alarms = "instead: the threshold that at most this share of real faces reaches, by validation (0.01)"
+    alarms = "instead: the threshold that at most this share of real faces reaches, by validation; as in 0.01"
     add("--max-false-alarms", type=share, metavar="SHARE", help=alarms)
     add_max_megapixels(parser)
     add("--workers", type=at_least(1), default=cores(), metavar="N", help="processes that read (default: cores)")

@@ -147,7 +147,8 @@ def _named(text: str, label: int) -> Source:
     name, equals, place = text.partition("=")
     option = "--real" if label == REAL else "--fake"
     if not equals or not name or not place:
-        raise UsageError(f"{option} {text}: write NAME=PATH, such as {option} stylegan={text or 'DIR'}")
+        example = "ffhq" if label == REAL else "stylegan"
+        raise UsageError(f"{option} {text}: write NAME=PATH, such as {option} {example}={text or 'DIR'}")
     if any(mark in name for mark in "/\\,\n") or name != name.strip():
         raise UsageError(f"{option} {text}: a source's name has no slash, comma or space around it")
     return Source(name, label, Path(expanded(place)))

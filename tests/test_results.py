@@ -47,6 +47,14 @@ def test_seen_and_unseen_generators_have_a_line_each_and_none_together() -> None
     assert lines[-1] == "worse than guessing (AUROC below 0.5): unseen generators, new (fake, unseen)"
 
 
+def test_generators_that_are_not_shown_to_be_found_are_named() -> None:
+    """Real faces at 0.4 and 0.6 by turns, and fakes too: an AUROC of 0.5."""
+    labels, sources = np.repeat([0, 1], 12), np.repeat(["camera", "known"], 12)
+    scores = np.tile([0.4, 0.6], 12)
+    lines = table(measures(scores, labels, sources, np.arange(24).astype(str), 0.5)).splitlines()
+    assert lines[-1] == "not shown to be better than guessing: all, camera (real), known (fake)"
+
+
 def test_the_table_ends_with_how_often_verdicts_are_wrong_or_missing() -> None:
     scores, labels = np.repeat([0.4, 0.9], 12), np.repeat([0, 1], 12)
     said = np.array(["fake"] + ["real"] * 11 + ["fake"] * 6 + ["unsure"] * 3 + ["unknown"] * 2 + ["real"])

@@ -89,10 +89,10 @@ def test_prepare_takes_them_as_another_generator(run: Run, tmp_path: Path) -> No
     ("words", "code", "sentence"),
     [
         (["--run", "nowhere"], 2, "nowhere is not a run"),
-        (["--count", "0"], 2, "0 is not a number from 1"),
+        (["--count", "0"], 2, "0 is not a whole number from 1"),
         (["--count", "some"], 2, "--count"),
-        (["--seed", "-1"], 2, "-1 is not a number from 0"),
-        (["--seed", str(2**64)], 2, "is not a number from 0"),
+        (["--seed", "-1"], 2, "-1 is not a whole number from 0"),
+        (["--seed", str(2**64)], 2, "is not a whole number from 0"),
         (["--device", "tpu"], 2, "--device"),
         (["--out", "run"], 2, "run is there already: choose another --out"),
         (["--out", "run/generator.pt"], 2, "generator.pt is there already"),

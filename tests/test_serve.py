@@ -198,6 +198,12 @@ def test_what_is_refused(code: int, sentence: str, options: dict[str, Any]) -> N
     assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
 
 
+@pytest.mark.parametrize(("query", "word"), [("pictures=maybe", "pictures=maybe: "), ("picture=true", "picture is no")])
+def test_an_option_that_cannot_be_read_is_refused_in_a_sentence(query: str, word: str) -> None:
+    answer = ask("POST", f"/predict?{query}", files=parts(FACE))
+    assert (answer.status_code, answer.json()["detail"].startswith(word)) == (422, True), answer.text
+
+
 @pytest.mark.parametrize("kind", ["multipart/form-data; boundary=x; charset=punycode", "text/plain; boundary=x"])
 def test_a_form_of_another_kind_is_refused_and_its_names_are_utf_8(kind: str, caplog: Any) -> None:
     """Python's punycode fails at such a name, and not every codec gives text that JSON can hold."""
@@ -279,7 +285,7 @@ def test_the_page_runs_no_code_but_its_own() -> None:
     [
         (["--host", "0.0.0.0"], "add --token"),
         (["--token", "short"], "16 or more"),
-        (["--port", "70000"], "another --port"),
+        (["--port", "70000"], "70000 is not a whole number from 0 to 65535"),
         (["--host", "no such host"], "--host no such host"),
         ([], "Address already in use"),
         (["--port", "0"], "there is no run at"),

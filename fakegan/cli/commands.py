@@ -56,14 +56,18 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (--help explains every argument)")
 
 
-def at_least(lowest: int) -> Callable[[str], int]:
-    """The type of an argument: a whole number from `lowest`."""
+def at_least(
+    lowest: int,
+    most: int = 2**63 - 1,  # torch takes no larger seed
+) -> Callable[[str], int]:
+    """The type of an argument: a whole number from `lowest` to `most`."""
 
     def number(text: str) -> int:
         with contextlib.suppress(ValueError):
-            if lowest <= (value := int(text)) < 2**63:  # torch takes no larger seed
+            if lowest <= (value := int(text)) <= most:
                 return value
-        raise argparse.ArgumentTypeError(f"{text} is not a number from {lowest} to below 2^63")
+        bounds = f"from {lowest} to {'below 2^63' if most == 2**63 - 1 else most}"
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number {bounds}")
 
     return number
 

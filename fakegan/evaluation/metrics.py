@@ -127,6 +127,9 @@ def complement(share: Mapping[str, float]) -> Bounded:
     return {"value": 1 - share["value"], "low": 1 - share["high"], "high": 1 - share["low"]}
 
 
+GUESSING_WORDS = {0: "not shown to be better than guessing", -1: "worse than guessing (AUROC below 0.5)"}
+
+
 def judged(measure: Mapping[str, float | None]) -> int:
     """1 where the whole interval of an AUROC lies above guessing (0.5), -1 where below, else 0, as without interval."""
     low, high = measure["low"], measure["high"]

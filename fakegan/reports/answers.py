@@ -8,9 +8,9 @@ from itertools import combinations, permutations, product
 from typing import Any, Literal
 
 from fakegan.evaluation.compare import ALPHA, Comparison, holm
-from fakegan.evaluation.metrics import judged
+from fakegan.evaluation.metrics import GUESSING_WORDS, judged
 from fakegan.reports.groups import Group, fingerprint, of_seeds
-from fakegan.reports.numbers import GUESSING_WORDS, guessing, listed, mean_value, measured, number, over, p_words, some
+from fakegan.reports.numbers import guessing, listed, mean_value, measured, number, over, p_words, some
 from fakegan.reports.reconstruction import L1, Autoencoder
 from fakegan.reports.render import Answer
 from fakegan.runs.finished import Configuration, differences_of, flat, shown_path

@@ -17,9 +17,10 @@ import numpy.typing as npt
 from fakegan.evaluation import intervals, plots
 from fakegan.evaluation.compare import Comparison, Scored, compare, holm
 from fakegan.evaluation.intervals import Bounded, Resampled
+from fakegan.evaluation.metrics import GUESSING_WORDS
 from fakegan.evaluation.roc import Ranking
 from fakegan.reports.groups import called_fake, fingerprint, learnt_words, scores
-from fakegan.reports.numbers import GUESSING_WORDS, cell, guessing, mean_value, number, over, p_cell
+from fakegan.reports.numbers import cell, guessing, mean_value, number, over, p_cell
 from fakegan.reports.render import Answer, Block, Table, Text
 from fakegan.reports.tables import drawn
 from fakegan.runs.finished import Configuration, FinishedRun, PartOfRun, names_of

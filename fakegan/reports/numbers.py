@@ -8,7 +8,6 @@ from fakegan.evaluation.compare import over_seeds
 from fakegan.evaluation.metrics import judged
 
 Value = Mapping[str, float | None]  # {"value", "low", "high"}: the bounds are a 95% interval's
-GUESSING_WORDS = {0: "not shown to be better than guessing", -1: "worse than guessing (AUROC below 0.5)"}
 
 
 def number(value: float | None, signed: bool = False, digits: int = 3) -> str:

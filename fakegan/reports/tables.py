@@ -13,9 +13,9 @@ import numpy as np
 from fakegan.config.building import TARGET
 from fakegan.evaluation import plots
 from fakegan.evaluation.compare import over_seeds, wins
-from fakegan.evaluation.metrics import complement
+from fakegan.evaluation.metrics import GUESSING_WORDS, complement
 from fakegan.reports.groups import Group, called_fake, fingerprint, learnt_words, of_seeds, scores
-from fakegan.reports.numbers import GUESSING_WORDS, cell, guessing, listed, mean_value, number, p_cell
+from fakegan.reports.numbers import cell, guessing, listed, mean_value, number, p_cell
 from fakegan.reports.render import Block, Figure, Gallery, Section, Table, Text
 from fakegan.runs.finished import Configuration, FinishedRun, shown_path
 from fakegan.runs.ledger import read_ledger

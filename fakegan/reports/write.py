@@ -156,7 +156,7 @@ def _closing_words(
         lines += _wrapped(design.in_words())
     for group in groups:
         common, names, table = _table(group)
-        lines += ["", *_wrapped(f"{group.described}: {common}".rstrip()), *table]
+        lines += ["", *_wrapped(f"{group.described}; {common}" if common else group.described), *table]
         significant = [c for c in group.comparisons if c.outcome]
         if group.comparisons:
             counts = f"{len(significant)} of {len(group.comparisons)} pairs"

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fakegan.errors import FakeganError
 from fakegan.evaluation.intervals import Measure
-from fakegan.evaluation.metrics import judged
+from fakegan.evaluation.metrics import GUESSING_WORDS, judged
 from fakegan.evaluation.verdicts import CALLS, UNKNOWN, UNSURE, VERDICTS, calls
 from fakegan.runs.folder import GROUPS_FILE
 from fakegan.system.columns import width as columns
@@ -156,10 +156,9 @@ def table(metrics: dict[str, Any]) -> str:
     unseen = {s: m["false_alarms"] for s, m in by_source.items() if "false_alarms" in m and not m.get("seen", True)}
     names = shortened((f"false alarms on {source}" for source in unseen), [NAME_WIDTH] * len(unseen))
     lines += [_line(name, "", _cell(share)) for name, share in zip(names, unseen.values(), strict=True)]
-    # Where an AUROC's whole interval lies below 0.5, the scores say the opposite of what they should.
-    worse = [name for name, _, _, auroc in rows if auroc is not None and judged(auroc) < 0]
-    if worse:
-        lines += textwrap.wrap(f"worse than guessing (AUROC below 0.5): {', '.join(worse)}", TABLE_WIDTH)
+    for how, words in GUESSING_WORDS.items():  # below 0.5 the scores say the opposite of what they should
+        names = [name for name, _, _, auroc in rows if auroc is not None and judged(auroc) == how]
+        lines += textwrap.wrap(f"{words}: {', '.join(names)}", TABLE_WIDTH) if names else []
     return "\n".join(lines)
 
 

@@ -84,10 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     add, of = parser.add_argument, Limits()
     add("--run", type=path, required=True, metavar="RUN", help="the run's folder, or a file that fakegan.export wrote")
     add("--host", default="127.0.0.1", help="address to listen at (127.0.0.1: this computer alone)")
-    add("--port", type=at_least(0), default=8000, metavar="N", help="8000; 0: a free one")
+    add("--port", type=at_least(0, 2**16 - 1), default=8000, metavar="N", help="8000; 0: a free one")
     add("--token", default=os.environ.get("FAKEGAN_TOKEN", ""), help="what clients have to name (or FAKEGAN_TOKEN)")
     add("--threshold", type=share, metavar="P", help="P(fake) from which a picture is called fake (the run's own)")
-    alarms = "instead: the threshold that at most this share of real faces reaches, by validation (0.01)"
+    alarms = "instead: the threshold that at most this share of real faces reaches, by validation; as in 0.01"
     add("--max-false-alarms", type=share, metavar="SHARE", help=alarms)
     add("--max-mib", type=at_least(1), default=of.mib, metavar="N", help=f"MiB of one request ({of.mib})")
     add("--max-files", type=at_least(1), default=of.files, metavar="N", help=f"pictures of one request ({of.files})")

@@ -13,6 +13,7 @@ from typing import Any
 import h11
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import JSONResponse
@@ -51,6 +52,8 @@ def app_of(detector: Judge, told: Mapping[str, Any], limits: Limits, token: str 
     @app.post("/predict", openapi_extra=_UPLOAD)
     async def predict(request: Request, pictures: bool = False) -> list[Answer]:
         """A verdict on each picture: the columns of `fakegan.predict`, and PNGs of its face with pictures=true."""
+        if unknown := set(request.query_params) - {"pictures"}:
+            raise HTTPException(422, f"{min(unknown):.100} is no option of /predict: pictures=true is the only one")
         return await worker.predict(await _uploads(request, limits.files), pictures)
 
     @app.post("/explain", openapi_extra=_UPLOAD, responses={200: {"content": {"image/png": {}}}})
@@ -76,6 +79,11 @@ def app_of(detector: Judge, told: Mapping[str, Any], limits: Limits, token: str 
     @app.exception_handler(FakeganError)
     def failed(_request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 422 if isinstance(error, UsageError) else 500)
+
+    @app.exception_handler(RequestValidationError)
+    def unclear(_request: Request, error: RequestValidationError) -> JSONResponse:
+        words = [f"{found['loc'][-1]}={found['input']!s:.100}: {found['msg']}" for found in error.errors()]
+        return JSONResponse({"detail": "; ".join(words)}, 422)
 
     for path, file in _PAGE.items():
         _serve_file(app, path, Path(__file__).with_name(file))

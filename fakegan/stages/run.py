@@ -57,7 +57,7 @@ from fakegan.system import ranks, signals
 from fakegan.system.devices import describe, use_device
 from fakegan.system.log import quiet
 from fakegan.system.processes import is_child, resume_command, run_ranks
-from fakegan.system.shell import as_override, called, local_path, program, trusting
+from fakegan.system.shell import as_override, called, local_path, program, quoted, trusting
 from fakegan.system.shell import command as command_line
 from fakegan.training import parts, trials
 from fakegan.training.batchnorm import notes_on_ranks
@@ -271,11 +271,13 @@ def _closing_words(settings: RunSettings, metrics: dict[str, Any]) -> str:
     boards = [node for node in (settings.logger or {}).values() if node and node[TARGET].endswith("TensorBoardLogger")]
     tensorboard = f", or all runs: {program('tensorboard')} --logdir {shlex.quote(local_path(run_dir.parent))}"
     again = command_line("evaluate.py", as_override("run", run_dir), *trusting(settings.needed_to_score))
+    report = command_line("evaluate.py", f"runs=[{quoted(local_path(run_dir))}]", *trusting(settings.needed_to_score))
     lines += [
         f"validation AUROC {metrics['objective']:.3f}",
         "",
         f"numbers:  {local_path(run_dir / METRICS_FILE)} and {SCORES_FILE}",
         f"pictures: {local_path(run_dir / TEST_FOLDER)}{tensorboard if boards else ''}",
         f"again:    {again}",
+        f"report:   {report}",
     ]
     return "\n".join(lines)
