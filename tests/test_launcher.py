@@ -176,6 +176,17 @@ def test_a_split_that_cannot_be_is_refused_before_the_first_job(
     assert len(list(start.folder.glob(f"*/{CONFIG_FILE}"))) == 2
 
 
+def test_a_job_that_failed_before_for_its_source_stops_no_other_job_of_a_resumed_sweep(start: Started) -> None:
+    start("data.split.unseen=[gan_a,gan_b]", "data.split.unseen=[gan_a]")
+    table = start.folder / "jobs.csv"
+    table.write_text(table.read_text().replace("gan_a,gan_b", "nope"))  # as if the store had held it
+    start("data.split.unseen=[nope]", "data.split.unseen=[gan_a]", "data.split.unseen=[]")
+    assert [row.state for row in read_rows(start.folder)] == ["failed", "finished", "finished"]
+    assert "did you mean" in read_rows(start.folder)[0].reason
+    with pytest.raises(UsageError, match="names other, which the store does not hold"):
+        start("data.split.unseen=[nope]", "data.split.unseen=[other]")
+
+
 def test_generators_are_not_held_out_where_none_is_learnt_from(
     start: Started, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

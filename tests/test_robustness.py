@@ -282,6 +282,9 @@ def test_the_report_shows_runs_side_by_side(finish: Finish, tmp_path: Path, monk
     assert isinstance(gallery, Gallery)
     assert [figure.name for figure in gallery.figures] == [f"robustness_0_0_{of}" for of in MEASURES]
     assert gallery.figures[1].alt == "AUROC, reals only degraded: run 0, run 1"
+    (alone,) = pictures({"run 0": few["run 0"]}, "robustness_0")
+    assert isinstance(alone, Gallery)
+    assert [figure.name for figure in alone.figures] == ["robustness_0_0_auroc", "robustness_0_0_right"]
     monkeypatch.setattr(plots, "available", lambda: False)
     write_report([*runs, finish("pipeline=recon_error")], tmp_path / "report")
     page = parse_html((tmp_path / "report" / "report.html").read_text())

@@ -163,6 +163,11 @@ def test_train_py_lists_the_stages_of_a_run() -> None:
     assert stages(PACKAGE.parent / "train.py") == stages(PACKAGE / "stages" / "run.py")
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_file_is_short_enough_to_read(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 400
+
+
 def test_entry_scripts_read_as_a_table_of_contents() -> None:
     for name in ("train.py", "evaluate.py"):
         assert len((PACKAGE.parent / name).read_text().splitlines()) <= 60

@@ -126,9 +126,10 @@ class Familiarity:
         return found
 
     def strangeness(self, pixels: Pixels) -> Floats:
-        """The larger of the two distances as a share of its limit, (N,): above 1 for about one face in a hundred.
+        """How unlike the faces of training each is, (N,): above 1 for about one face in a hundred.
 
-        Cells that are all alike, as those of fine noise, lie near every mean: below `FAINT` that is strange, too.
+        The largest of three: the distances of colours and of edges as shares of their limits, and `FAINT` as a share of
+        the cells' contrast, at least 1 level. Cells that are all alike, as those of fine noise, lie near every mean.
         """
 
         def of_batch(batch: Pixels) -> Floats:

@@ -39,7 +39,7 @@ from fakegan.runs.results import TABLE_WIDTH, read_metrics, table, write_metrics
 from fakegan.runs.robustness import read_robustness
 from fakegan.runs.settings import EvaluateSettings, RunSettings
 from fakegan.stages.examples import own_faces
-from fakegan.stages.robustness import figures, robust, subject, write_robustness
+from fakegan.stages.robustness import figures_of_run, robust, subject, write_robustness
 from fakegan.stages.scoring import detector_values, joined, score
 from fakegan.system.devices import use_device
 from fakegan.system.files import entries, new_folder, why_not_writable
@@ -181,7 +181,7 @@ def _scored_into(ledger: Path, results: Path | None, settings: EvaluateSettings,
     scored.write(folder)
     if degraded is not None:
         found = write_robustness(folder, degraded)
-        for name, figure in (figures(found) if plots.available() else {}).items():
+        for name, figure in (figures_of_run(found) if plots.available() else {}).items():
             figure.savefig(folder / f"{name}.png")
     described = ["test split" if own else f"faces of {store.path.name}"]
     described += [f"only {', '.join(settings.sources)}"] if settings.sources else []

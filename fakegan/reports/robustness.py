@@ -12,7 +12,7 @@ from fakegan.reports.groups import fingerprint
 from fakegan.reports.render import Block, Figure, Gallery, Section, Table, Text
 from fakegan.reports.tables import NO_PLOTS, drawn
 from fakegan.runs.finished import FinishedRun
-from fakegan.runs.robustness import ALL, MEASURES, SIDES, Part, read_robustness
+from fakegan.runs.robustness import ALL, SIDES, Part, read_robustness
 
 _WORDS = (
     "Test faces after what happens to pictures in the world, scored at the threshold of each run. Where reals alone, "
@@ -67,16 +67,15 @@ def _cell(value: object) -> str:
 
 
 def pictures(parts: Mapping[str, Part], name: str) -> list[Block]:
-    """A picture for each measure with a line for each run, as many as there are colours."""
+    """`figures` of as many runs as there are colours, and of the next ones."""
     if not plots.available():
         return [Text(NO_PLOTS)]
-    from fakegan.stages.robustness import curves  # and torch, which the process of a sweep does without
+    from fakegan.stages.robustness import figures  # and torch, which the process of a sweep does without
 
     shown: list[Figure] = []
     for start in range(0, len(parts), len(plots.COLOURS)):
-        alike = list(parts)[start : start + len(plots.COLOURS)]
-        for of, words in MEASURES.items():
-            plot = curves({run: (parts[run], of) for run in alike}, words)
+        alike = dict(list(parts.items())[start : start + len(plots.COLOURS)])
+        for of, (words, plot) in figures(alike).items():
             caption = f"{words}, against the strength of each degradation; bands are 95% intervals."
             shown.append(drawn(plot, f"{name}_{start}_{of}", f"{words}: {', '.join(alike)}", caption))
     return [Gallery(shown)]

@@ -219,9 +219,8 @@ class RunSettings:
     """The whole of conf/train.yaml."""
 
     seed: int  # of weights, orders, flips and noise; the split has its own: data.split.seed
-    resume: str | bool | None  # a run's folder, to continue it, with its own config: only places go with it, such as
-    # data.root=DIR of a store that was moved, and trust; with -m and a sweep's words, true: the sweep in
-    # hydra.sweep.dir
+    resume: str | bool | None  # a run's folder, to continue it, with its own config: only trust and places go with it,
+    # such as data.root=DIR of a moved store; with -m and a sweep's words, true: the sweep in hydra.sweep.dir
     data: DataSettings
     model: ModelSettings
     classifier: ClassifierSettings

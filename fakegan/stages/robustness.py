@@ -27,7 +27,7 @@ from fakegan.evaluation.strength_plots import strength_curves
 from fakegan.judge import BATCH
 from fakegan.runs.folder import ROBUSTNESS_FILE
 from fakegan.runs.results import write_metrics
-from fakegan.runs.robustness import ALL, RIGHT, SIDES, Estimate, Part, Robustness
+from fakegan.runs.robustness import ALL, MEASURES, RIGHT, SIDES, Estimate, Part, Robustness
 from fakegan.stages.scoring import ScoredFaces
 from fakegan.system.log import quiet
 
@@ -104,12 +104,24 @@ def curves(parts: Mapping[str, tuple[Part, str]], title: str) -> Figure:
     return strength_curves(by_name, {name: kind.unit for name, kind in KINDS.items()}, title)
 
 
-def figures(found: Robustness) -> dict[str, Figure]:
-    """Figures of one run by name: AUROC and right calls against strength, for each of its parts."""
-    shown = {}
+def figures(parts: Mapping[str, Part], where: str = "") -> dict[str, tuple[str, Figure]]:
+    """Titles and figures of parts of the same faces, by name: one figure a measure, a line for each part.
+
+    Of a single part AUROCs share a figure, and so do right calls: a line for each measure.
+    """
+    lines = {of: (words, {name: (part, of) for name, part in parts.items()}) for of, words in MEASURES.items()}
+    if len(parts) == 1:
+        (part,) = parts.values()
+        aurocs = {f"{words} degraded": (part, side) for side, words in SIDES.items()}
+        right = {words: (part, of) for of, words in RIGHT.items()}
+        lines = {"auroc": (f"AUROC{where}", aurocs), "right": (f"Calls{where}", right)}
+    return {name: (title, curves(given, title)) for name, (title, given) in lines.items()}
+
+
+def figures_of_run(found: Robustness) -> dict[str, Figure]:
+    """The figures of each part of one run, by file name."""
+    shown: dict[str, Figure] = {}
     for name, part in found.parts.items():
         end, where = ("", "") if name == ALL else (f"_{name}", f", {name} generators")
-        aurocs = {f"{words} degraded": (part, side) for side, words in SIDES.items()}
-        shown[f"robustness{end}_auroc"] = curves(aurocs, f"AUROC{where}")
-        shown[f"robustness{end}_right"] = curves({words: (part, of) for of, words in RIGHT.items()}, f"Calls{where}")
+        shown |= {f"robustness{end}_{of}": figure for of, (_, figure) in figures({name: part}, where).items()}
     return shown

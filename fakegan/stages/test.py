@@ -27,8 +27,7 @@ from fakegan.runs.robustness import Robustness
 from fakegan.runs.settings import RunSettings
 from fakegan.stages.examples import RECONSTRUCTED
 from fakegan.stages.reconstruct import LiveReconstructions
-from fakegan.stages.robustness import figures as robustness_figures
-from fakegan.stages.robustness import robust, subject, write_robustness
+from fakegan.stages.robustness import figures_of_run, robust, subject, write_robustness
 from fakegan.stages.scoring import ScoredFaces, chosen, detector_values, score, score_examples, score_reconstructed
 from fakegan.stages.stage import Run, Stage
 from fakegan.stages.train_autoencoder import autoencoder_metrics
@@ -135,7 +134,7 @@ def log_test(
     figures = tested.pictures() if plots.available() else {}
     if robustness is not None:
         finals |= {f"test/{name}": value for name, value in robustness.drops().items()}
-        figures |= robustness_figures(robustness) if plots.available() else {}
+        figures |= figures_of_run(robustness) if plots.available() else {}
     pictures = {name: rendered(figure) for name, figure in figures.items()}
     with stage_loggers(settings, settings.paths.run_dir / TEST_FOLDER) as loggers:
         for logger in loggers:

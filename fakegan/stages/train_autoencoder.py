@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 def train_autoencoder(run: Run) -> None:
     """Copy the autoencoder's file into the run: the file that the config names, an artifact, or one trained now."""
     own, named = run.autoencoder, run.settings.model.checkpoint
-    source = find_trained(run) if named is None else named_autoencoder(named, run.settings)
+    source = find_trained(run) if named is None else named_autoencoder(named, run.settings, tell=log.debug)
 
     def keep() -> None:
         _refuse_seen_faces(source, run.faces)
@@ -100,8 +101,8 @@ def _fit(run: Run, building: Path) -> dict[str, Any]:
     return {"trained_by": run.folder.name}
 
 
-def named_autoencoder(path: Path, settings: RunSettings) -> Path:
-    """The file that `model.checkpoint` names.
+def named_autoencoder(path: Path, settings: RunSettings, tell: Callable[[str], None] = log.warning) -> Path:
+    """The file that `model.checkpoint` names; `tell` gets a sentence where it does not say how its faces were prepared.
 
     Raises:
         UsageError: none there, no autoencoder, of faces prepared otherwise, or of another net than the config's.
@@ -123,6 +124,8 @@ def named_autoencoder(path: Path, settings: RunSettings) -> Path:
             f"model.checkpoint={path} learnt from faces prepared with {learnt.options()}, but those of the store were "
             f"prepared with {here.options()}: prepare it again as the former, or train an autoencoder on it"
         )
+    if here.equalise and "geometry" not in content:
+        tell(f"model.checkpoint={path} is of an earlier version: it does not say whether its faces were equalised")
     wanted = untrained(_fitted(settings)["net"])
     for key in dict.fromkeys([*found, *wanted]):
         if found.get(key) != wanted.get(key):
@@ -135,14 +138,14 @@ def named_autoencoder(path: Path, settings: RunSettings) -> Path:
 
 
 def _geometry_of(content: dict[str, Any], here: Geometry) -> Geometry:
-    """How the faces of an autoencoder's file were prepared; older files know the size at most.
+    """How the faces of an autoencoder's file were prepared; of older files, which know the size at most, as `here`.
 
     Raises a ValueError for what is no geometry.
     """
     older = {**Geometry(crop=here.crop).values(), "size": content.get("size", SIZES[0])}
     if not is_geometry(found := content.get("geometry", older)):
         raise ValueError("its geometry is not one of this version")
-    return Geometry.of(found)
+    return Geometry.of(found) if "geometry" in content else replace(Geometry.of(found), equalise=here.equalise)
 
 
 def _fitted(settings: RunSettings) -> Node:

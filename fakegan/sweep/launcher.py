@@ -88,8 +88,8 @@ class ProcessLauncher(Launcher):
         """Run jobs and wait for them; Hydra's sweepers call it once, others several times.
 
         Raises:
-            UsageError: no job can be what it is asked to be, a job names a source that the store does not hold, or
-                there are too few GPUs for them side by side.
+            UsageError: no job can be what it is asked to be, a job that has not failed before names a source that
+                the store does not hold, or there are too few GPUs for them side by side.
             KeyboardInterrupt, SystemExit: it was asked to stop.
         """
         first = not self.overrides
@@ -128,6 +128,7 @@ class ProcessLauncher(Launcher):
         names = {path.name for path in begun}
         earlier = [row for row in read_rows(self.folder) if row.folder in names and not row.repeats]
         self.progress.earlier = {row.folder: row for row in earlier}
+        self.failed_before = {row.words for row in read_rows(self.folder) if row.state == "failed"}
         self.planner = Planner(self.loader, self.config, begun, self._gpus)
 
     def _plan(self, number: int, overrides: list[str]) -> None:
@@ -145,9 +146,9 @@ class ProcessLauncher(Launcher):
                 row["seconds"] = before.seconds if before else None
                 row["objective"] = objective_of(place.folder)
                 row["state"] = "waiting" if row["objective"] is None else "finished"
-        except UnknownSourceError:  # a typing error, most likely: it costs no training of the other jobs
-            raise
         except (FakeganError, HydraException, OmegaConfBaseException) as error:
+            if isinstance(error, UnknownSourceError) and row["words"] not in self.failed_before:
+                raise  # a typing error, most likely: it costs no training of the other jobs
             reason = str(error) if isinstance(error, FakeganError) else explain(error)
             row |= {"state": "failed", "reason": reason}
             if isinstance(error, UsageError) or not isinstance(error, FakeganError):
