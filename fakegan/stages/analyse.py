@@ -42,7 +42,7 @@ from fakegan.training.loggers import log_codes, log_histogram, log_picture, stag
 COMPLEXITY_NAME = "total variation: mean absolute difference of neighbouring pixels of the grey face"
 PROJECTED = 1000  # faces whose codes are kept for TensorBoard's projector, at most
 _LEAST_POWER = 1e-8  # of a ring, where its logarithm is taken: far below what rounding to uint8 leaves
-RECIPE = 2  # of the analysis: raise it when the same autoencoder and faces give other numbers, files or pictures
+RECIPE = 3  # of the analysis: raise it when the same autoencoder and faces give other numbers, files or pictures
 log = logging.getLogger(__name__)
 
 
