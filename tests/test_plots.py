@@ -5,7 +5,9 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from fakegan.evaluation import plots
+from matplotlib.text import Text
+
+from fakegan.evaluation import error_plots, plots
 
 RNG = np.random.default_rng(0)
 LABELS = np.repeat([0, 1], 50)
@@ -25,6 +27,21 @@ def test_reliability_is_drawn_before_and_after_the_temperature_and_no_legend_cov
             assert legend.get_window_extent().y1 <= min(axes.get_tightbbox().y0 for axes in figure.axes)
     assert sum(len(figure.legends) for figure in figures.values()) == 3
     assert not any(axes.get_legend() for figure in figures.values() for axes in figure.axes)
+
+
+def test_legends_of_spectra_cover_neither_curves_nor_titles() -> None:
+    spectra = dict.fromkeys(("face", "reconstruction", "residual"), np.exp(RNG.normal(size=(100, 46))))
+    figure = error_plots.mean_spectra(spectra, LABELS, 64)
+    error_plots.rendered(figure)
+    legends = [(axes, axes.get_legend()) for axes in figure.axes if axes.get_legend()]
+    assert [len(legend.get_texts()) for _, legend in legends] == [3, 3]
+    for axes, legend in legends:
+        box = legend.get_window_extent()
+        assert not any(box.overlaps(other.bbox) for other in figure.axes)
+        words = {axes.get_title(loc="left"), *(text.get_text() for text in figure.texts)}
+        titles = [text for text in figure.findobj(Text) if text.get_text() in words and text not in legend.get_texts()]
+        assert len(titles) >= 2
+        assert not any(box.overlaps(title.get_window_extent()) for title in titles)
 
 
 def test_wins_matrix_says_who_wins() -> None:

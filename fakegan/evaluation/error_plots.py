@@ -76,20 +76,20 @@ def mean_spectra(
         axes.set_title(kind, fontsize=9, loc="left")
         axes.set_ylabel("power", fontsize=9)
     panels[0].axvline(HALF_NYQUIST, color="grey", lw=0.8, ls=":", label="waves of 4 pixels")
-    panels[0].legend(fontsize=8)
+    beside_title: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 3, "frameon": False}
+    panels[0].legend(fontsize=8, borderaxespad=0.2, **beside_title)
     if len(np.unique(labels)) == 2:
         for (kind, power), line in zip(spectra.items(), LINES, strict=False):
             ratio = _mean(power[labels == 1]) / _mean(power[labels == 0])
             below.plot(at, 10 * np.log10(ratio), line, color="black", lw=1.3, label=kind)
-        below.margins(y=0.3)
-        below.legend(fontsize=8, ncols=3, loc="upper center")
+        below.legend(fontsize=8, borderaxespad=0.2, **beside_title)
     below.set_title("fake over real", fontsize=9, loc="left")
     below.set_ylabel("dB", fontsize=9)
     below.set_xlabel("spatial frequency, cycles per pixel (above 0.5: diagonals only)", fontsize=9)
     for axes in (*panels, below):
         if axes is not panels[0]:
             axes.axvline(HALF_NYQUIST, color="grey", lw=0.8, ls=":")
-        axes.tick_params(labelsize=8)
+        axes.tick_params(which="both", labelsize=8)
         axes.grid(lw=0.3)
     return figure
 
