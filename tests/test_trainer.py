@@ -154,7 +154,14 @@ def test_where_weights_rest_several_processes_do_without_distributed_data_parall
     monkeypatch.setattr(ranks, "count", lambda: 2)
     strategy: Any = trainer._strategy(made, settings.trainer.node.get("strategy"))
     assert type(strategy).__name__ == kind
-    assert kind != "DDPStrategy" or strategy._ddp_kwargs == {"broadcast_buffers": False}
+    if kind == "DDPStrategy":
+        assert strategy._ddp_kwargs == {"broadcast_buffers": False}
+        return
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(torch.distributed, "broadcast", lambda tensor, source: sent.append((tensor.data_ptr(), source)))
+    strategy.connect(made)
+    strategy.configure_ddp()
+    assert sent == [(weights.data_ptr(), 0) for weights in made.parameters()]  # and no buffers
 
 
 def test_a_clock_ends_training_and_is_said(

@@ -99,6 +99,7 @@ def test_help_of_evaluate_is_its_own(tmp_path: Path) -> None:
         (("-m", "seed=1,2", "resume=outputs/a"), "resume=outputs/a resumes one run, without -m; resume=true resumes"),
         (("-m", "seed=1,2", "hydra/launcher=basic"), "choose processes (the default), slurm or slurm_local"),
         (("-m", "seed=1,2", "hydra.launcher.jobs=0"), "hydra.launcher.jobs=0"),
+        (("-m", "seed=1,2", "hydra/launcher=slurm_local", "hydra.launcher.jobs_per_gpu=2"), "=processes, not of the"),
     ],
 )
 def test_what_is_refused_is_refused_in_a_sentence_and_before_torch_is_loaded(

@@ -321,6 +321,8 @@ def _explain_key(text: str) -> str | None:
     names = _known_keys(of_hydra=key.startswith("hydra."))
     if dotted in names and dotted != key:
         return f"{key} is no choice of conf/: name what is to be built with {dotted}._target_=package.module.Class"
+    if dotted in names and key.startswith("hydra.launcher.") and found[0].startswith("override"):
+        return f"{key} is an option of hydra/launcher=processes, not of the launcher that you chose: leave one out"
     if dotted in names:
         return f"~{key}: no file of conf/ names it, it is as its class has it; {key}=VALUE changes it"
     groups = [] if "." in key else [folder.name for place in folders() for folder in place.iterdir() if folder.is_dir()]

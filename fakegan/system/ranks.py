@@ -221,7 +221,8 @@ def average_gradients(weights: Iterable[Tensor]) -> None:
         absent = [i for i, weight in enumerate(group) if weight.grad is None]
         grads = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in group]
         present = torch.ones(len(group), dtype=group[0].dtype, device=group[0].device)
-        present[absent] = 0
+        for i in absent:
+            present[i] = 0
         # As they lie in memory, which is alike in all processes: a copy in another order takes a kernel for each.
         rows = [grad.as_strided((grad.numel(),), (1,)) for grad in grads]
         together = torch.cat([*rows, present]) / count()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -24,6 +27,7 @@ from fakegan.nets.likeness import Detail, ssim, total_variation
 from fakegan.nets.simple_cnn import SimpleCNN
 from fakegan.system import ranks
 from fakegan.system.devices import float32_convolutions, use_device
+from fakegan.system.places import PROJECT
 from fakegan.system.processes import SHARING
 from fakegan.training.modules import EpochMeans
 from fakegan.training.pool import ReconstructionPool
@@ -97,6 +101,42 @@ def test_gradients_become_the_means_of_two_processes(device: str, monkeypatch: p
     means = [None if weight.grad is None else weight.grad.flatten().tolist() for weight in learning]
     assert means == [[2, 3, 4, 5], [3, -1], [5, 1], None, [2, 2], [5]]
     assert here == there == []
+
+
+_TWO = """
+import sys
+import torch
+from torch import nn
+from fakegan.system import ranks
+from fakegan.training.batchnorm import share_statistics
+device = torch.device(sys.argv[1])
+ranks.launched = lambda: 2
+ranks.connect()
+assert torch.distributed.get_backend(ranks._control) == "gloo"
+ranks.count = lambda: 2  # of which the other has nothing but zeros
+for kind in (torch.bfloat16, torch.float64, torch.int64):
+    assert ranks.total(torch.ones(5, dtype=kind, device=device)).tolist() == [1] * 5
+weight = nn.Parameter(torch.ones(3, 2, 2, 2, device=device).contiguous(memory_format=torch.channels_last))
+torch.distributed.broadcast(weight.detach(), 0)
+weight.grad = torch.full_like(weight, 4)
+ranks.average_gradients([weight])
+assert weight.grad.flatten().tolist() == [2] * 24
+norm = nn.BatchNorm2d(1).to(device)
+share_statistics(norm)
+x = torch.full((2, 1, 2, 2), 2.0, device=device, requires_grad=True)
+out = norm(x)  # of means 2 and 0 the mean is 1, the variance 1
+torch.testing.assert_close(out, torch.ones_like(x))
+out.sum().backward()
+assert bool(torch.isfinite(x.grad).all()) and ranks.largest(7) == 7 and ranks.on_rank_zero(lambda: 3) == 3
+ranks.disconnect()
+"""
+
+
+@pytest.mark.slow
+def test_processes_meet_by_nccl_and_gloo(device: str) -> None:
+    """Each kind of collective of a run, in a process alone: two cannot meet by NCCL on one GPU."""
+    place = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    subprocess.run([sys.executable, "-c", _TWO, device], env=os.environ | place, cwd=PROJECT, check=True)
 
 
 def test_a_job_that_shares_its_gpu_has_its_part_of_the_memory(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
