@@ -261,9 +261,10 @@ def test_a_run_and_its_report_repeat_the_warning(
     told = (
         "camera against gan_a: files alone tell real from fake: AUROC 1.000 [0.91, 1.00] by format and bytes a pixel."
     )
-    said = capsys.readouterr().err
-    assert said.startswith(told)
+    notes, said = capsys.readouterr()
+    assert said.startswith(f"warning: {told}")
     assert len(said.splitlines()) == 1
+    assert notes == f"by what, and for each source: python -m fakegan.audit --data {path}\n"
     manifest = json.loads((path / "manifest.json").read_text())
     old = "real and fake pictures differ in size (172x182 / 256x256)"  # as of an older prepare
     (path / "manifest.json").write_text(json.dumps(manifest | {"warnings": [old, "kept"]}))

@@ -192,7 +192,9 @@ def _say_shortcuts(faces: Faces, split: SplitConfig) -> None:
     if found is None:
         log.info("whether real and fake can be told apart without looking at faces is not known: %s", again)
     elif warnings := headlines(found):
-        log.warning("%s See %s", " ".join(warnings), again)
+        for words in warnings:
+            log.warning(words)
+        log.info("by what, and for each source: %s", again)
 
 
 def try_networks(settings: RunSettings) -> list[nn.Module]:

@@ -17,7 +17,9 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if ranks.is_rank_zero():
-            print(self.format(record), file=sys.stderr if record.levelno > logging.INFO else sys.stdout, flush=True)
+            warns = record.levelno > logging.INFO
+            text = f"{'warning: ' if warns else ''}{self.format(record)}"
+            print(text, file=sys.stderr if warns else sys.stdout, flush=True)
 
 
 def begin(quiet: bool = False) -> None:
