@@ -20,7 +20,7 @@ from fakegan.data.pixels import to_uint8, to_unit
 from fakegan.errors import FakeganError, UsageError
 from fakegan.judge import Judge
 from fakegan.labels import FAKE, REAL
-from fakegan.nets.cpu import forms_in_use
+from fakegan.nets.cpu import forms_in_use, take_planes
 from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.runs.config_file import with_new_target
 from fakegan.runs.folder import DETECTOR_FILE, METRICS_FILE
@@ -237,4 +237,5 @@ def trusted_net(
         refuse_larger(lambda: build(node, where, nn.Module), weights, shape)
     net = build(node, where, nn.Module)
     net.load_state_dict(weights)
+    take_planes(net)
     return net

@@ -21,6 +21,7 @@ from fakegan.cli import entry
 from fakegan.config.building import build, untrained
 from fakegan.config.overrides import hydra_argv
 from fakegan.data.images import Geometry
+from fakegan.data.store import FaceStore
 from fakegan.detector import Detector, NetSpec
 from fakegan.errors import FakeganError, UntrustedError, UsageError
 from fakegan.nets.dropout import Dropout
@@ -37,7 +38,8 @@ from fakegan.system.shell import CONFIG_DIR, config_dir
 from fakegan.training import parts
 from fakegan.training.schedules import follow
 from tests.conftest import Compose
-from tests.helpers import run_script
+from tests.helpers import fit, real_and_fake, run_script
+from tests.odd_parts import HasItsNet
 from tests.pages import blocks, commands
 
 PAGE = PROJECT / "docs" / "extending.md"
@@ -310,6 +312,16 @@ def test_plain_dropout_is_drawn_for_the_whole_batch(compose_settings: Compose) -
     words = ("classifier.net._target_=tests.helpers.PlainNet", "classifier.net.alpha=true")
     other = parts.classifier(compose_settings(*words)).get_submodule("net")
     assert type(other.get_submodule("features.3")) is nn.AlphaDropout
+
+
+def test_a_net_may_take_views_of_its_maps_in_training_and_in_scoring(composed: Any, store: FaceStore) -> None:
+    settings = composed("pipeline=classify classifier.net._target_=tests.odd_parts.TakesViews")
+    stages.run(settings)
+    Detector.load(settings.paths.run_dir, trust=["tests"]).scores(store.images[:4])
+    module = HasItsNet()
+    before = module.inner.head.weight.clone()
+    fit(module, real_and_fake(store))
+    assert not torch.equal(before, module.inner.head.weight)
 
 
 @pytest.mark.slow

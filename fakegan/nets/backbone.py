@@ -60,7 +60,8 @@ class Backbone(nn.Module):
         net.set_submodule(self._last, nn.Linear(last.in_features, 2))  # type: ignore[arg-type]
         self.net = net
         self.pretrained, self.input_size = pretrained, input_size
-        take_channels_last(self)  # no other form: the net may be the user's
+        if type(net).__module__.startswith("torchvision."):  # another may take views of its maps: they need planes
+            take_channels_last(self)
 
     @property
     def head(self) -> nn.Module:

@@ -73,6 +73,21 @@ def _channels_last_input(_net: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[T
     return tuple(quick_layout(x) if x.dim() == 4 else x for x in inputs)
 
 
+def take_planes(net: nn.Module) -> None:
+    """Let the input of a network that does not ask for channels last come in planes: `view` of its maps needs them."""
+    if not takes_channels_last(net):
+        net.register_forward_pre_hook(_planes_input)
+
+
+def _planes_input(_net: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(x.contiguous() if isinstance(x, Tensor) else x for x in inputs)
+
+
+def takes_channels_last(module: nn.Module) -> bool:
+    """Whether a network, or a network of a module, asks for channels last."""
+    return any(_channels_last_input in net._forward_pre_hooks.values() for net in module.modules())
+
+
 def lay_out_weights(module: nn.Module) -> None:
     """Put the channels last in the weights of a module's networks that take their input so."""
     for net in module.modules():

@@ -20,6 +20,7 @@ from fakegan.data.draws import Draws
 from fakegan.data.splits import ClassRatio
 from fakegan.errors import UsageError
 from fakegan.labels import FAKE, REAL
+from fakegan.nets.cpu import takes_channels_last
 from fakegan.system import ranks
 from fakegan.system.devices import room
 
@@ -95,8 +96,14 @@ class FaceDataModule(pl.LightningDataModule):
         return self.trainer.fit_loop.epoch_loop.batch_progress.total.ready, taken
 
     def _exact(self, pictures: Tensor) -> Tensor:
-        """In the precision of the networks' weights, where the trainer has another than float32."""
-        return pictures if self.trainer is None else self.trainer.precision_plugin.convert_input(pictures)
+        """In the precision of the networks' weights, where the trainer has another than float32.
+
+        In planes, unless a network asks for channels last: a module of the user's may take views of its maps.
+        """
+        if self.trainer is None:
+            return pictures
+        exact: Tensor = self.trainer.precision_plugin.convert_input(pictures)
+        return exact if takes_channels_last(self.trainer.lightning_module) else exact.contiguous()
 
 
 class RealFacesDataModule(FaceDataModule):

@@ -17,6 +17,7 @@ from fakegan.config.trust import refuse_unreadable
 from fakegan.data.augment import Augment
 from fakegan.errors import UsageError, one_line
 from fakegan.nets.backbone import refuse_misfits
+from fakegan.nets.cpu import take_planes
 from fakegan.nets.dropout import deal_noise
 from fakegan.runs.checkpoints import load_weights
 from fakegan.runs.pretrained import FILE, digest_of_weights, names_weights
@@ -163,6 +164,8 @@ def module(
         if isinstance(node[key], dict) and TARGET in node[key]:
             node[key] = {**node[key], "_partial_": True}
     networks = {key: build(value, f"{at}.{key}", nn.Module) for key, value in node.items() if _is_network(value)}
+    for network in networks.values():
+        take_planes(network)
     options = {key: value for key, value in node.items() if key not in networks}
     made = build(options, at, pl.LightningModule, **networks)
     if getattr(made, kept, None) is not networks.get("net"):
