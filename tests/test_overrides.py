@@ -20,7 +20,7 @@ from fakegan.stages.run import _closing_words
 from fakegan.sweep import command as sweep_words
 from fakegan.system import shell
 from fakegan.system.places import PROJECT
-from tests.conftest import Compose
+from tests.conftest import Compose, Finish
 from tests.helpers import refusal
 
 NASTY = [
@@ -276,3 +276,11 @@ def test_commands_without_hydra_know_a_home_too(monkeypatch: pytest.MonkeyPatch)
     for wrong in ("", "a\rb", "${x}"):
         with pytest.raises(UsageError):
             prepare._parser().parse_args(["--real", "a=b", f"--out={wrong}"])
+
+
+def test_a_run_ends_with_the_command_that_writes_its_report(finish: Finish, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = finish("pipeline=classify")
+    monkeypatch.chdir(run.path.parent)
+    line = _closing_words(run.settings, {"objective": 0.5, "temperature": 1.0, **run.metrics}).splitlines()[-1]
+    assert line.startswith("report:   ")
+    assert shlex.split(line)[-1] == f"runs=[{run.path.name}]"

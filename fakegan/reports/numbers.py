@@ -68,6 +68,11 @@ def p_words(p: float | None) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
+def counted(count: int, thing: str) -> str:
+    """1 pair; 3 pairs."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
 def some(names: Sequence[str], among: int) -> str:
     """Up to three names; of more, how many of so many others they are."""
     if len(names) <= 3:

@@ -15,7 +15,7 @@ from fakegan.evaluation import plots
 from fakegan.evaluation.compare import over_seeds, wins
 from fakegan.evaluation.metrics import GUESSING_WORDS, complement
 from fakegan.reports.groups import Group, called_fake, fingerprint, learnt_words, of_seeds, scores
-from fakegan.reports.numbers import cell, guessing, listed, mean_value, number, p_cell
+from fakegan.reports.numbers import cell, counted, guessing, listed, mean_value, number, p_cell
 from fakegan.reports.render import Block, Figure, Gallery, Section, Table, Text
 from fakegan.runs.finished import Configuration, FinishedRun, shown_path
 from fakegan.runs.ledger import read_ledger
@@ -251,8 +251,8 @@ def pairs(group: Group, name: str) -> list[Block]:
     words = (
         "Differences are the first less the second, with 95% intervals of the paired bootstrap over groups of "
         "faces. With several seeds, what they differ by is added to the faces' variance, and Student's t taken. "
-        f"Both p-values are corrected for {len(group.comparisons)} pairs by Holm's method. McNemar's test (by "
-        "random sign flips where there are several seeds, or several faces in a group) is on the calls of these "
+        f"Both p-values are corrected for {counted(len(group.comparisons), 'pair')} by Holm's method. McNemar's test "
+        "(by random sign flips where there are several seeds, or several faces in a group) is on the calls of these "
         "trained networks as they are: with few seeds it can be the surer of the two. A difference that is not "
         "significant is not shown; that is not to say that there is none."
     )

@@ -14,7 +14,7 @@ from fakegan.reports import faces, held_out, reconstruction, robustness, tables
 from fakegan.reports.answers import NOT_ASKED, answers
 from fakegan.reports.groups import Group, group_letter, grouped, of_seeds, one_by_one, together
 from fakegan.reports.headline import headline, overview
-from fakegan.reports.numbers import measured, over, p_words
+from fakegan.reports.numbers import counted, measured, over, p_words
 from fakegan.reports.render import Answer, Block, Items, Report, Section, Text, figures, to_html, to_markdown
 from fakegan.runs.finished import FinishedRun, shown_path, told_apart
 from fakegan.runs.folder import METRICS_FILE, PICTURES_FOLDER, REPORT_FILE, REPORT_TEXT_FILE
@@ -116,7 +116,7 @@ def _of_group(group: Group, name: str, letter: str) -> dict[str, list[Block]]:
 def _lead(runs: Sequence[FinishedRun], groups: Sequence[Group]) -> str:
     configurations = {c.runs[0].folder for group in groups for c in group.configurations}  # some are in two groups
     counts = [(len(configurations), "configuration"), (len(runs), "run")]
-    parts = [f"{count} {thing}{'' if count == 1 else 's'}" for count, thing in counts if count]
+    parts = [counted(count, thing) for count, thing in counts if count]
     parts += [group.described for group in groups] if len(groups) <= MANY else [f"{len(groups)} sets of faces"]
     if len({tuple(run.folder for run in group.runs) for group in groups}) > 1:
         parts.append("runs on different faces are not compared")
@@ -159,7 +159,7 @@ def _closing_words(
         lines += ["", *_wrapped(f"{group.described}; {common}" if common else group.described), *table]
         significant = [c for c in group.comparisons if c.outcome]
         if group.comparisons:
-            counts = f"{len(significant)} of {len(group.comparisons)} pairs"
+            counts = f"{len(significant)} of {counted(len(group.comparisons), 'pair')}"
             lines += _wrapped(f"AUROC differs significantly in {counts}, after Holm's correction")
         short = dict(zip((c.name for c in group.configurations), names, strict=True))
         for c in significant[:LISTED]:
