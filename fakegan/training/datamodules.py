@@ -88,12 +88,15 @@ class RealFacesDataModule(FaceDataModule):
         batch_size: int,  # of one step
         seed: int,
         workers: int,  # DataLoader processes
+        val_batch_size: int = 64,  # at least, of faces of the smallest size
     ) -> None:
         if (labels[train_rows] != REAL).any() or (labels[val_rows] != REAL).any():
             raise ValueError("the autoencoder learns from real faces only, but some of these rows are fakes")
         key, faces = "budget.autoencoder.batch_size", "autoencoder's training faces"
         batches = FaceBatches({"image": images}, labels)
-        super().__init__(batches, lambda rng: train_rows, val_rows, batch_size, 64, seed, workers, key, faces)
+        super().__init__(
+            batches, lambda rng: train_rows, val_rows, batch_size, val_batch_size, seed, workers, key, faces
+        )
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Mirror and convert on the device."""
