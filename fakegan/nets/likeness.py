@@ -58,7 +58,7 @@ def _windowed(x: Tensor) -> Tensor:  # (..., H + 10, W + 10) -> (..., H, W)
 class Detail:
     """What `fakegan.evaluation.spectrum` measures of grey pictures, on a device: in float64 where it has that.
 
-    The figures are then the same to nine digits. In float32, on MPS, faint rings beside strong ones have two.
+    The figures are then the same to nine digits. In float32, on MPS, a ring has four.
     """
 
     def __init__(self, size: int, device: torch.device) -> None:
