@@ -64,7 +64,7 @@ class Detail:
     def __init__(self, size: int, device: torch.device) -> None:
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self.luma, self.window, self.rings, self.fine = (
-            torch.from_numpy(values).to(device, dtype)
+            torch.from_numpy(values).to(dtype).to(device)  # MPS takes no float64
             for values in (spectrum.LUMA, spectrum.window(size), spectrum.rings(size).T, spectrum.fine(size))
         )
 
