@@ -2,18 +2,20 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from fakegan.errors import FakeganError
+from fakegan.stages import train_autoencoder
 from fakegan.system import ranks
 from fakegan.system.devices import use_device
 from fakegan.system.processes import SHARING
 from fakegan.training import fitting
 from fakegan.training.callbacks import Best
 from tests.conftest import Compose
-from tests.helpers import asked
+from tests.helpers import asked, run_of
 
 
 @pytest.mark.parametrize(("said_by_rank_0", "current"), [(True, 0.74999994), (False, 0.75)])
@@ -70,3 +72,21 @@ def test_cudnn_tries_convolutions_in_training_alone_unless_the_trainer_says_othe
     with fitting._convolutions_tried(settings.trainer.arguments):
         assert torch.backends.cudnn.benchmark is tried
     assert not torch.backends.cudnn.benchmark
+
+
+@pytest.mark.parametrize(("device", "faces"), [("cpu", 64), ("cuda", 256)])
+def test_a_gpu_validates_the_autoencoder_on_larger_batches(
+    compose_settings: Compose, monkeypatch: pytest.MonkeyPatch, device: str, faces: int
+) -> None:
+    class Asked(Exception):
+        pass
+
+    def fit(make: Any, data: Any, *_: Any, **__: Any) -> None:
+        raise Asked(data.val_order.batch_size, data.train_order.batch_size)
+
+    monkeypatch.setattr(train_autoencoder, "fit", fit)
+    run = run_of(compose_settings("pipeline=autoencoder", "budget.autoencoder.batch_size=24"))
+    run.device = torch.device(device)
+    with pytest.raises(Asked) as asked:
+        train_autoencoder.find_trained(run)
+    assert asked.value.args == (faces, 24)

@@ -58,13 +58,13 @@ def _windowed(x: Tensor) -> Tensor:  # (..., H + 10, W + 10) -> (..., H, W)
 class Detail:
     """What `fakegan.evaluation.spectrum` measures of grey pictures, on a device: in float64 where it has that.
 
-    The figures are then the same to nine digits. In float32, on MPS, faint rings beside strong ones have two.
+    The figures are then the same to nine digits. In float32, on MPS, a ring has four.
     """
 
     def __init__(self, size: int, device: torch.device) -> None:
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self.luma, self.window, self.rings, self.fine = (
-            torch.from_numpy(values).to(device, dtype)
+            torch.from_numpy(values).to(dtype).to(device)  # MPS takes no float64
             for values in (spectrum.LUMA, spectrum.window(size), spectrum.rings(size).T, spectrum.fine(size))
         )
 

@@ -19,7 +19,7 @@ from fakegan.data.faces import Faces
 from fakegan.data.images import Geometry
 from fakegan.data.store import is_geometry
 from fakegan.errors import FakeganError, UsageError
-from fakegan.judge import is_among, sha256_bytes
+from fakegan.judge import BATCH, is_among, sha256_bytes
 from fakegan.runs.artifacts import earlier_run, names_digest, obtain
 from fakegan.runs.checkpoints import load_checkpoint, save_checkpoint
 from fakegan.runs.folder import AUTOENCODER_FILE, AUTOENCODER_FOLDER
@@ -32,6 +32,7 @@ from fakegan.training import parts
 from fakegan.training.fitting import fit, weights_of
 
 RECIPE = 1  # of training: raise it when the same settings, faces and seed give other weights
+VAL_BATCH = 64  # faces of the smallest size at a time, on a CPU, which gains nothing by more; a GPU takes `BATCH`
 log = logging.getLogger(__name__)
 
 
@@ -85,6 +86,7 @@ def _fit(run: Run, building: Path) -> dict[str, Any]:
         batch_size=budget.batch_size,
         seed=settings.seed,
         workers=settings.data.workers,
+        val_batch_size=VAL_BATCH if run.device.type == "cpu" else BATCH,
     )
     log.info("autoencoder: training %s on %d real faces", settings.model.name, len(splits.autoencoder_train))
     before = ranks.on_rank_zero(lambda: earlier_run(building, stage))

@@ -118,13 +118,14 @@ class RealFacesDataModule(FaceDataModule):
         batch_size: int,  # of one step
         seed: int,
         workers: int,  # DataLoader processes
+        val_batch_size: int = 64,  # at least, of faces of the smallest size
     ) -> None:
         if (labels[train_rows] != REAL).any() or (labels[val_rows] != REAL).any():
             raise ValueError("the autoencoder learns from real faces only, but some of these rows are fakes")
         key, faces = "budget.autoencoder.batch_size", "autoencoder's training faces"
         batches = FaceBatches({"image": images}, labels)
-        of_an_epoch = train_rows, lambda rng: train_rows
-        super().__init__(batches, *of_an_epoch, val_rows, batch_size, 64, seed, workers, key, faces)
+        of_an_epoch, sizes = (train_rows, lambda rng: train_rows), (batch_size, val_batch_size)
+        super().__init__(batches, *of_an_epoch, val_rows, *sizes, seed, workers, key, faces)
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Mirror and convert on the device."""
