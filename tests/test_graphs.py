@@ -54,6 +54,13 @@ def test_graphs_are_for_many_steps_of_few_pixels_on_one_gpu(changed: dict[str, A
     assert graphs._pays(SimpleNamespace(**said), module, said.pop("batch")) is pays  # type: ignore[arg-type]
 
 
+def test_a_module_without_networks_trains_without_graphs(capsys: pytest.CaptureFixture[str]) -> None:
+    callback = CudaGraphs("classifier", True)
+    callback.on_train_batch_start(pl.Trainer(logger=False, enable_checkpointing=False), pl.LightningModule(), {}, 0)
+    assert callback.on is False
+    assert "classifier: it has no `net`" in "".join(capsys.readouterr())
+
+
 class Overwritten:
     """A backend whose tensors are lost when the next step begins, as those of CUDA graphs are; in bits torch's own."""
 
