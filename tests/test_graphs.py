@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor, fx
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.utils import counters
 from torch.optim import Adam
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fakegan.data.store import FaceStore
 from fakegan.nets.cpu import torchs_layers
@@ -50,6 +52,13 @@ def test_graphs_are_for_many_steps_of_few_pixels_on_one_gpu(changed: dict[str, A
     said |= {"accumulate_grad_batches": 1, "num_training_batches": 500, "current_epoch": 10} | changed
     module = SimpleNamespace(device=torch.device(said.pop("device")))
     assert graphs._pays(SimpleNamespace(**said), module, said.pop("batch")) is pays  # type: ignore[arg-type]
+
+
+def test_a_module_without_networks_trains_without_graphs(capsys: pytest.CaptureFixture[str]) -> None:
+    callback = CudaGraphs("classifier", True)
+    callback.on_train_batch_start(pl.Trainer(logger=False, enable_checkpointing=False), pl.LightningModule(), {}, 0)
+    assert callback.on is False
+    assert "classifier: it has no `net`" in "".join(capsys.readouterr())
 
 
 class Overwritten:
@@ -125,6 +134,48 @@ def test_steps_in_graphs_end_with_the_same_bits(
     assert not counters["graph_break"]
 
 
+class Launches(TorchDispatchMode):
+    """Names of the kernels that are started: calls that compute, and return no view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, call: Any, kinds: Any, args: Any = (), kwargs: Any = None) -> Any:
+        aliases = [returned.alias_info for returned in call._schema.returns]
+        view = any(alias is not None and not alias.is_write for alias in aliases)
+        if not view and not call.__name__.startswith(("empty", "new_empty", "_record_function")):
+            self.names.append(call.__name__)
+        return call(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("make", "data", "most"),
+    [(autoencoder, faces_of_five_steps, 185), (_dcgan, real_and_fake, 182), (_simple_cnn, real_and_fake, 52)],
+)
+def test_a_step_starts_few_kernels_and_never_waits(
+    store: FaceStore, make: Callable[[], pl.LightningModule], data: Callable[[FaceStore], Any], most: int
+) -> None:
+    """On a GPU each takes some microseconds to launch; `_local_scalar_dense` is a number that the host waits for."""
+    launches = Launches()
+
+    class SecondStep(pl.Callback):
+        def on_train_batch_start(self, *arguments: Any) -> None:
+            if arguments[-1] == 1:
+                launches.__enter__()
+
+        def on_train_batch_end(self, *arguments: Any) -> None:
+            if arguments[-1] == 1:
+                launches.__exit__(None, None, None)
+
+    with torchs_layers():
+        fit(make(), data(store), callbacks=[SecondStep()], limit_train_batches=2, limit_val_batches=0)
+    print(len(launches.names), "kernels")
+    assert 0 < len(launches.names) <= most
+    assert "_local_scalar_dense.default" not in launches.names
+
+
+@pytest.mark.slow
 def test_where_recording_fails_training_begins_again_without_graphs(
     compose_settings: Compose, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -159,6 +210,7 @@ def test_where_a_graph_fails_later_training_goes_on_from_the_last_checkpoint(
 
     def fails_in_the_third_epoch(self: Any, batch: Any, batch_idx: int) -> None:
         begun.append((self.current_epoch, batch_idx))
+        assert signal.getsignal(signal.SIGTERM).__self__ in self.trainer.callbacks  # type: ignore[union-attr]
         if begun.count((2, 1)) == 1 and begun[-1] == (2, 1):
             raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
         real_start(self, batch, batch_idx)

@@ -203,8 +203,8 @@ def total(value: Tensor) -> Tensor:
 
 
 def mean(value: Tensor) -> Tensor:
-    """The mean of a tensor over the processes, in a new tensor."""
-    return total(value) / count()
+    """The mean of a tensor over the processes; of one process, the tensor itself, detached."""
+    return value.detach() if count() == 1 else total(value) / count()
 
 
 def average_gradients(weights: Iterable[Tensor]) -> None:

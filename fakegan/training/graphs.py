@@ -10,7 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fakegan.checks import SIZES
 from fakegan.errors import FakeganError, one_line
@@ -49,20 +49,21 @@ class CudaGraphs(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         """Before the fit's first step: decide. Before each: the tensors of the step before may be overwritten."""
         if self.on is None:
-            self.on = self.asked is True or (self.asked == "auto" and _pays(trainer, module, batch))
-            if self.on:
-                self._compile(module)
+            wanted = self.asked is True or (self.asked == "auto" and _pays(trainer, module, batch))
+            self.on = wanted and self._compile(module)
         if self.on:
             torch.compiler.set_stance("default")
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
-    def _compile(self, module: pl.LightningModule) -> None:
-        """In place: names of weights stay, and nothing is traced before the first call."""
-        log.info("%s: its networks' kernels become CUDA graphs (trainer.cuda_graphs=%s)", self.stage, self.asked)
-        for name in getattr(module, "networks", ("net",)):
-            network = getattr(module, name, None)
-            if isinstance(network, torch.nn.Module):
-                network.compile(backend=_BACKEND, dynamic=False)
+    def _compile(self, module: pl.LightningModule) -> bool:
+        """Whether there are networks: those that it names, or `net`. Nothing is traced before their first call."""
+        found = (getattr(module, name, None) for name in getattr(module, "networks", ("net",)))
+        networks = [network for network in found if isinstance(network, nn.Module)]
+        for network in networks:
+            network.compile(backend=_BACKEND, dynamic=False)  # in place: names of weights stay
+        what = "its networks' kernels become" if networks else "it has no `net`, and no `networks` that it names, for"
+        log.info("%s: %s CUDA graphs (trainer.cuda_graphs=%s)", self.stage, what, self.asked)
+        return bool(networks)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Until the next step, networks run as they are written."""

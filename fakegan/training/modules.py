@@ -31,8 +31,8 @@ class EpochMeans(Metric):
 
     def update(self, values: dict[str, Tensor], weight: int) -> None:
         """Add one batch: scalar means of `weight` faces, one for every name."""
-        stacked = torch.stack([values[name].detach().to(self.totals.dtype) for name in self.names])
-        self.totals += stacked * weight
+        stacked = torch.stack([values[name].detach() for name in self.names])
+        self.totals += stacked.to(self.totals.dtype) * weight
         self.weight += weight
 
     def here(self) -> dict[str, Tensor]:

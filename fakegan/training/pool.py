@@ -53,13 +53,14 @@ class ReconstructionPool(nn.Module):
         slot = place + batch * torch.where(filling, self.steps, (choice * slots).long())
         plan = torch.stack([slot, exchanging, filling | exchanging])
         plan = plan.pin_memory() if recon.is_cuda else plan  # a copy does not wait for what the device still computes
-        slot, taken, kept = plan.to(recon.device, non_blocking=True)
-        taken, kept = (chosen.bool().view(-1, 1, 1, 1) for chosen in (taken, kept))
+        plan = plan.to(recon.device, non_blocking=True)
+        slot, (taken, kept) = plan[0], plan[1:].bool()[..., None, None, None]
 
         new, past = recon[: len(place)], self.images[slot]  # (P, 3, pixels, pixels)
         self.images[slot] = torch.where(kept, new.to(past.dtype), past)
         self.steps += 1
-        return torch.cat([torch.where(taken, past.to(new.dtype), new), recon[len(place) :]])
+        shown = torch.where(taken, past.to(new.dtype), new)
+        return shown if len(place) == len(recon) else torch.cat([shown, recon[len(place) :]])
 
     def own_images(self) -> Tensor:  # (size, 3, pixels, pixels)
         """This process's slots, zeros in the others': their sum over the processes is the whole pool."""
