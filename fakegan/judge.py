@@ -24,6 +24,7 @@ from fakegan.data.images import Face, Geometry
 from fakegan.data.store import is_geometry
 from fakegan.errors import UsageError
 from fakegan.evaluation.calibration import Validation, chosen, probability
+from fakegan.evaluation.metrics import GUESSING_WORDS, judged
 from fakegan.evaluation.verdicts import IN_TRAINING, Row, calls, verdicts
 
 BATCH = 256  # faces of the smallest size at a time, fewer of larger ones
@@ -114,6 +115,18 @@ class Judge(ABC):
     ) -> npt.NDArray[np.str_]:
         """Real, fake, unsure or unknown, (N,): the test stage, evaluate.py, predict and programs have it from here."""
         return verdicts(scores, self.threshold, self.band, strangeness > 1)
+
+    def guessing(self) -> str:
+        """What to think of all its scores, if it is not shown to tell real from fake; else empty."""
+        auroc = self.validation and self.validation.auroc()
+        words = GUESSING_WORDS.get(judged(auroc)) if auroc else None
+        if not auroc or not words:
+            return ""
+        value, low, high = (auroc[name] for name in ("value", "low", "high"))
+        return (
+            f"this detector is {words}: AUROC {value:.3f} [{low:.2f}, {high:.2f}] on its validation faces. Train with "
+            "more faces, or longer."
+        )
 
     def decide_at(self, threshold: float | None = None, max_false_alarms: float | None = None) -> None:
         """Call faces fake from another threshold; the band moves with it. Without either, all stays.

@@ -30,7 +30,6 @@ from fakegan.data.damage import unchecked
 from fakegan.data.formats import describe_left_out
 from fakegan.data.verdict_sheet import FORMATS
 from fakegan.errors import UsageError
-from fakegan.evaluation.metrics import GUESSING_WORDS, judged
 from fakegan.evaluation.occlusion import PATCHES
 from fakegan.evaluation.verdicts import VERDICTS, Row
 from fakegan.grid import MOST, Grid
@@ -79,7 +78,8 @@ def _predict(words: list[str]) -> int:
     with tqdm(total=total, unit=" pictures", disable=not has_bar) as bar:
         _WRITERS[options.format](rows(bar), _digits(detector))
     stream = sys.stdout if options.format == "table" else sys.stderr
-    notes = (_closing(verdicts, detector), _guessing(detector), unchecked(), describe_left_out(left_out))
+    warning = f"warning: {guessing}" if (guessing := detector.guessing()) else ""
+    notes = (_closing(verdicts, detector), warning, unchecked(), describe_left_out(left_out))
     for note in filter(None, notes):
         print(note, file=stream)
     if grid:
@@ -117,19 +117,6 @@ def _digits(detector: Judge) -> int:
     """Decimals of a score: more than three where a narrow band says that scores hardly differ."""
     low, high = detector.band
     return min(max(DIGITS, 1 - math.floor(math.log10(high - low))), MOST_DIGITS) if low < high else DIGITS
-
-
-def _guessing(detector: Judge) -> str:
-    """What to think of all these scores, if the detector is not shown to tell real from fake; else empty."""
-    auroc = detector.validation and detector.validation.auroc()
-    words = GUESSING_WORDS.get(judged(auroc)) if auroc else None
-    if not auroc or not words:
-        return ""
-    value, low, high = (auroc[name] for name in ("value", "low", "high"))
-    return (
-        f"warning: this detector is {words}: AUROC {value:.3f} [{low:.2f}, {high:.2f}] on its validation faces. "
-        "Train with more faces, or longer."
-    )
 
 
 def _write_table(rows: Iterable[Row], digits: int) -> None:

@@ -177,6 +177,7 @@ def test_a_detector_that_guesses_is_said_to_and_its_scores_have_the_digits_that_
     found, many = detector("pixels"), len(labels)
     found.validation = Validation(np.linspace(0.1, 0.9, many), np.array(labels), np.arange(many))
     _, out, _ = run(found, photos / "0.png")
+    assert bool(found.guessing()) is warns
     assert ("warning: this detector is not shown to be better than guessing: AUROC 1.000 [0." in out) is warns
     found.threshold, found.band = 0.5, (0.49999, 0.50001)
     _, out, _ = run(found, photos / "0.png")

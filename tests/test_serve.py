@@ -278,6 +278,7 @@ def test_the_page_runs_no_code_but_its_own() -> None:
     assert set(schema["paths"]) == {"/predict", "/explain", "/model", "/health"}
     model = ask("GET", "/model").json()
     assert (model["name"], model["threshold"], model["limits"]["files"]) == ("a run", 0.5, 16)
+    assert model["warning"] == ""  # a detector without validation scores says nothing of them
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,7 @@ def _about(detector: Judge, told: Mapping[str, Any], limits: Limits) -> dict[str
         "geometry": detector.geometry.values(),
         "threshold": detector.threshold,
         "band": list(detector.band),
+        "warning": detector.guessing(),
         "device": detector.described_device(),
         "no_pictures": sorted(OTHER_FILES),
         "limits": asdict(limits),

@@ -37,6 +37,7 @@ async function begin() {
   $("about").textContent = `By ${model.name}. Called fake from P(fake) ${model.threshold.toFixed(3)}` +
     (low < high ? ` (dashed), unsure from ${low.toFixed(3)} to ${high.toFixed(3)} (grey).` : " (dashed).") +
     (model.learnt_from ? ` It has learnt from: ${model.learnt_from.join(", ")}.` : "");
+  $("guessing").hidden = !model.warning; $("guessing").textContent = `Warning: ${model.warning}`;
   $("card").hidden = !model.card; $("markdown").textContent = model.card;
 }
 

@@ -26,7 +26,7 @@ def use_device(accelerator: str) -> torch.device:
     if accelerator in {"auto", "gpu", "mps"} and torch.backends.mps.is_available():
         return torch.device("mps")
     if accelerator in {"gpu", "cuda", "mps"}:
-        cure = "train with trainer=cpu, trainer=auto or trainer=ddp_cpu, score with device=auto"
+        cure = "train with trainer=cpu, trainer=auto or trainer=ddp_cpu, score with device=auto (--device auto)"
         raise UsageError(f"there is no {accelerator.replace('gpu', 'GPU')} on this machine: {cure}")
     return torch.device("cpu")
 
