@@ -320,7 +320,15 @@ def test_a_job_that_shares_has_one_gpu(compose_settings: Compose, trainer: str, 
         assert gpus_of_one(there, asked, None, side_by_side=2, jobs_per_gpu=2) == gpus
 
 
-@pytest.mark.parametrize(("pid", "runs"), [(str(os.getpid()), True), ("1", True), (str(2**22 + 1), False), ("", False)])
+@pytest.mark.parametrize(
+    ("pid", "runs"),
+    [
+        pytest.param(str(os.getpid()), True, id="own"),  # named: each process that collects tests has another
+        pytest.param("1", True, id="of-another-user"),
+        pytest.param(str(2**22 + 1), False, id="no-process"),
+        pytest.param("", False, id="empty"),
+    ],
+)
 def test_mps_is_where_its_daemon_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pid: str, runs: bool) -> None:
     """2**22 is Linux's largest process id; that of a daemon which was killed may stay in the file."""
     monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
