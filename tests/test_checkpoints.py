@@ -40,7 +40,7 @@ def test_a_failed_write_leaves_the_last_good_file(tmp_path: Path, monkeypatch: p
     path = tmp_path / "x.ckpt"
     save_checkpoint({"n": 1}, path)
 
-    def full_disk(content: Any, file: Any) -> None:
+    def full_disk(content: Any, file: Any, _: Any) -> None:
         file.write(b"half")
         raise OSError(28, "No space left on device")
 

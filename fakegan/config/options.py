@@ -17,6 +17,7 @@ from fakegan.config.signatures import COMPUTED, REQUIRED, Signature, library, si
 FOLLOWING = {
     "model": ("in_channels", "out_channels", "size"),
     "classifier": ("in_channels", "out_channels", "size", "pretrained"),
+    "data": ("val_batch_size",),
     "callbacks": ("folder", "stage", "monitor", "mode"),
     "logger": ("save_dir", "name", "version"),
     "trainer": ("callbacks", "logger", "plugins", "num_nodes", "use_distributed_sampler", "default_root_dir"),

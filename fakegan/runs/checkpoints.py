@@ -5,8 +5,8 @@ Every file carries a stamp (format, label convention), and a mismatch is an erro
 
 from __future__ import annotations
 
-import copy
 import os
+import pickle
 import pickletools
 import re
 import shutil
@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 import torch
@@ -43,7 +44,7 @@ def save_checkpoint(content: dict[str, Any], path: Path) -> None:
         FakeganError: the disk is full or the folder cannot be written; an earlier file is left as it was.
     """
     with _building(path) as building, building.open("wb") as file:
-        torch.save({**_in_planes(content), STAMP: stamp()}, file)
+        torch.save({**content, STAMP: stamp()}, file, _PICKLES)
 
 
 def name_checkpoint(written: Path, path: Path) -> None:
@@ -74,15 +75,18 @@ def _building(path: Path) -> Iterator[Path]:
         ) from error
 
 
-def _in_planes(value: Any) -> Any:
-    """The same dict, list or tuple, and what it holds, with contiguous tensors; nothing in it is changed."""
-    if isinstance(value, torch.Tensor):
-        return value.contiguous()
-    if isinstance(value, dict):
-        held = copy.copy(value)  # of a state dict its attributes, too
-        held.update({key: _in_planes(inner) for key, inner in value.items()})
-        return held
-    return type(value)(map(_in_planes, value)) if type(value) in {list, tuple} else value
+class _InPlanes(pickle.Pickler):
+    """Writes tensors whose channels lie last in planes: the file is the same whatever device has trained."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """How to write an object; NotImplemented: as ever."""
+        lies_last = type(obj) is torch.Tensor and obj.dim() == 4 and not obj.is_contiguous()
+        if lies_last and obj.is_contiguous(memory_format=torch.channels_last):
+            return obj.contiguous().__reduce_ex__(2)
+        return NotImplemented
+
+
+_PICKLES: Any = SimpleNamespace(__name__=__name__, Pickler=_InPlanes)  # for torch.save, in place of a module
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
