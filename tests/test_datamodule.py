@@ -258,6 +258,20 @@ def test_a_fit_of_kept_faces_ends_with_the_same_bits(store: FaceStore, monkeypat
     assert logged == ["the faces stay on cpu (1 MB)"]
 
 
+def test_faces_leave_the_memory_when_a_fit_ends_or_failed(store: FaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datamodules, "room", lambda device: 50 * 12_288)
+    data: Any = faces_of_five_steps(store)
+    data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")))
+    data.setup("fit")
+    failed = data.batches
+    assert list(failed.pictures) == ["image"]
+    data.setup("fit")  # Lightning calls no teardown after an error
+    ended = data.batches
+    assert (list(failed.pictures), list(ended.pictures)) == ([], ["image"])
+    data.teardown("fit")
+    assert not ended.pictures  # though a loader may hold the batches
+
+
 def test_a_quarter_of_a_gpus_free_memory_may_be_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 100 bytes, 60 are free, and 12 of the 20 that this process holds; a limit may leave it less."""
     sizes = {"mem_get_info": (60, 100), "memory_allocated": 8, "memory_reserved": 20}

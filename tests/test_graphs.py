@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.utils import counters
 from torch.optim import Adam
@@ -23,6 +23,8 @@ from fakegan.nets.cpu import torchs_layers
 from fakegan.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from fakegan.nets.simple_cnn import SimpleCNN
 from fakegan.stages import run as stages
+from fakegan.system import devices
+from fakegan.system.devices import uses_tensor_cores
 from fakegan.training import graphs
 from fakegan.training.autoencoder import AdversarialAutoencoder
 from fakegan.training.callbacks import EndAfter, StepSeed
@@ -59,6 +61,25 @@ def test_a_module_without_networks_trains_without_graphs(capsys: pytest.CaptureF
     callback.on_train_batch_start(pl.Trainer(logger=False, enable_checkpointing=False), pl.LightningModule(), {}, 0)
     assert callback.on is False
     assert "classifier: it has no `net`" in "".join(capsys.readouterr())
+
+
+class AsksForTensorCores(nn.Module):
+    """As the layers of fakegan.nets.cpu ask on a GPU, of a network in float32."""
+
+    def forward(self, x: Tensor) -> Tensor:  # any shape, the same
+        return 2 * x if uses_tensor_cores(torch.device("cuda"), x.dtype) else x
+
+
+def test_a_layer_that_asks_for_tensor_cores_ends_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "_BACKEND", "eager")
+    monkeypatch.setattr(devices, "_has_tf32", lambda: True)
+    module = pl.LightningModule()
+    module.net = nn.Sequential(nn.ReLU(), AsksForTensorCores(), nn.ReLU())
+    assert CudaGraphs("classifier", True)._compile(module)
+    counters.clear()
+    assert module.net(torch.ones(2)).tolist() == [2, 2]
+    assert not counters["graph_break"]
+    torch.compiler.reset()
 
 
 class Overwritten:

@@ -58,7 +58,7 @@ def describe(
     if device.type == "cuda" and precision.startswith("32"):
         # Where training rounds float32 to TF32's 10 bits: torch's default is convolutions, on GPUs that have it.
         products = _has_tf32() and torch.get_float32_matmul_precision() != "highest"
-        used = [*["convolutions"] * _convolves_in_tf32(), *["matrix products"] * products]
+        used = [*["convolutions"] * convolves_in_tf32(), *["matrix products"] * products]
         words.append(f"TF32 in {' and '.join(used)}" if used else "no TF32")
     return ", ".join([*words, *forms])
 
@@ -72,14 +72,15 @@ def uses_tensor_cores(device: torch.device, dtype: torch.dtype) -> bool:
         return False
     if dtype in {torch.bfloat16, torch.float16} or torch.is_autocast_enabled("cuda"):
         return True
-    return dtype == torch.float32 and _convolves_in_tf32()
+    return dtype == torch.float32 and convolves_in_tf32()
 
 
 def _has_tf32() -> bool:
     return torch.cuda.get_device_capability()[0] >= 8
 
 
-def _convolves_in_tf32() -> bool:
+def convolves_in_tf32() -> bool:
+    """Whether a GPU's convolutions may round float32 to TF32, as torch is set now."""
     owner, name, exact = _convolutions()
     return getattr(owner, name) not in {exact, False} and _has_tf32()
 

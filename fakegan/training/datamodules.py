@@ -60,6 +60,7 @@ class FaceDataModule(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Before a fit: keep its faces, training and validation, in the memory of a GPU that has room for them."""
         assert self.trainer is not None
+        self.teardown(stage)  # which Lightning leaves out after an error
         device, rows = self.trainer.strategy.root_device, np.union1d(self.train_rows, self.val_order.rows)
         needed = self.batches.bytes_of(rows)
         if needed > room(device):
@@ -70,7 +71,9 @@ class FaceDataModule(pl.LightningDataModule):
             log.info("the faces stay on %s (%s MB)%s", device, f"{needed / 1e6:,.0f}", unused)
 
     def teardown(self, stage: str) -> None:
-        """After a fit: let the memory go."""
+        """After a fit: let the memory go, whoever still has the batches; a trainer's loaders live on for a while."""
+        if isinstance(self.batches, KeptBatches):
+            self.batches.pictures.clear()
         self.batches = FaceBatches(self.batches.arrays, self.batches.labels)
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:

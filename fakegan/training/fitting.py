@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import shutil
 import signal
@@ -97,7 +98,8 @@ def fit(
             raise KeyboardInterrupt from None  # a second Ctrl-C, which Lightning answers with exit code 1
     if failed:
         log.warning("%s: training with CUDA graphs failed (%s): it goes on without them", folder.name, failed)
-        del module, trainer, stop  # and the memory that they hold
+        del module, trainer, stop
+        gc.collect()  # they hold each other, and memory of the GPU
         plain = replace(settings, trainer=replace(settings.trainer, cuda_graphs=False))
         return fit(make, data, folder, plain, budget, stops_early, begun, begin, averaged)
     ranks.on_rank_zero(lambda: say_end(folder, trainer))

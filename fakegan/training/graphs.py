@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fakegan.checks import SIZES
 from fakegan.errors import FakeganError, one_line
 from fakegan.system import ranks
+from fakegan.system.devices import convolves_in_tf32
 from fakegan.training.callbacks import EndAfter
 
 # Estimates, no measurements: recording takes about ten seconds, and a step that waits for launches then saves two
@@ -59,6 +60,8 @@ class CudaGraphs(pl.Callback):
         """Whether there are networks: those that it names, or `net`. Nothing is traced before their first call."""
         found = (getattr(module, name, None) for name in getattr(module, "networks", ("net",)))
         networks = [network for network in found if isinstance(network, nn.Module)]
+        # Layers ask for it, and torch.compile cannot read torch's settings: each layer would end a graph.
+        torch.compiler.assume_constant_result(convolves_in_tf32)  # type: ignore[no-untyped-call]
         for network in networks:
             network.compile(backend=_BACKEND, dynamic=False)  # in place: names of weights stay
         what = "its networks' kernels become" if networks else "it has no `net`, and no `networks` that it names, for"
