@@ -99,7 +99,9 @@ def generator_bars(
     panels[-1].tick_params(axis="x", labelsize=8)
     panels[-1].set_xlabel("AUROC; broken line: guessing, to its left worse than guessing", fontsize=8)
     if texts:
-        figure.legend(handles.values(), handles.keys(), loc="outside upper center", fontsize=8)  # a screen may end before the bars
+        figure.legend(
+            handles.values(), handles.keys(), loc="outside upper center", fontsize=8
+        )  # a screen may end below
     return figure
 
 
