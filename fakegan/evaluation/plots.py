@@ -96,9 +96,12 @@ def generator_bars(
         axes.set(xlim=(0, 1), ylim=(place - 0.6, -0.6), yticks=ticks)
         axes.set_yticklabels([_wrapped(generator) for generator in own], fontsize=8)
         axes.set_title(kind, fontsize=9, loc="left")
+    panels[-1].tick_params(axis="x", labelsize=8)
     panels[-1].set_xlabel("AUROC; broken line: guessing, to its left worse than guessing", fontsize=8)
     if texts:
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", fontsize=8)
+        figure.legend(
+            handles.values(), handles.keys(), loc="outside upper center", fontsize=8
+        )  # a screen may end below
     return figure
 
 

@@ -173,7 +173,7 @@ def _sources_table(run: FinishedRun, store: FaceStore, splits: Splits | None) ->
     rows = []
     for source in np.unique(store.sources).tolist():
         own = store.sources == source
-        unseen = ", unseen in training" if run.classifies and source not in run.learnt_from else ""
+        unseen = ", unseen by the classifier" if run.classifies and source not in run.learnt_from else ""
         row = {"source": source, "class": f"{CLASS_NAMES[int(store.labels[own][0])]}{unseen}", "faces": str(own.sum())}
         row["rejected"] = str(store.manifest.get("sources", {}).get(source, {}).get("rejected", 0))
         if splits is not None:
