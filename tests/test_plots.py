@@ -108,6 +108,6 @@ def test_25_generators_of_odd_names_are_all_in_the_legend_below_the_curves(tmp_p
 def test_the_colours_of_bars_are_named_above_them() -> None:
     measure = {"value": 0.8, "low": 0.7, "high": 0.9}
     figure = plots.generator_bars({"seen": {"gan": {"one": measure, "two": measure}}})
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     legend, panel = figure.legends[0].get_window_extent(), figure.axes[0].get_window_extent()
     assert legend.y0 > panel.y1
