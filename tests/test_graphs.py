@@ -40,6 +40,7 @@ from tests.helpers import autoencoder, elsewhere, faces_of_five_steps, fit, real
     [
         ({}, True),
         ({"device": "cpu"}, False),
+        ({"deterministic": True}, False),
         ({"max_epochs": 19}, False),  # 4,750 steps are left
         ({"callbacks": [EndAfter(4999, 500)]}, False),
         ({"accumulate_grad_batches": 2}, False),
@@ -49,9 +50,13 @@ from tests.helpers import autoencoder, elsewhere, faces_of_five_steps, fit, real
         ({"batch": [torch.empty(9)]}, False),  # of a data module that nobody knows
     ],
 )
-def test_graphs_are_for_many_steps_of_few_pixels_on_one_gpu(changed: dict[str, Any], pays: bool) -> None:
+def test_graphs_are_for_many_steps_of_few_pixels_on_one_gpu(
+    monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], pays: bool
+) -> None:
     said = {"device": "cuda", "batch": {"image": torch.empty(128, 3, 64, 64)}, "max_epochs": 20, "callbacks": []}
     said |= {"accumulate_grad_batches": 1, "num_training_batches": 500, "current_epoch": 10} | changed
+    deterministic = said.pop("deterministic", False)
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: deterministic)
     module = SimpleNamespace(device=torch.device(said.pop("device")))
     assert graphs._pays(SimpleNamespace(**said), module, said.pop("batch")) is pays  # type: ignore[arg-type]
 
