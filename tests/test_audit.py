@@ -22,6 +22,7 @@ from fakegan.evaluation.probe import cross_validated
 from fakegan.labels import FAKE, REAL
 from fakegan.reports.write import write_report
 from fakegan.stages.run import _say_shortcuts
+from fakegan.system.shell import called
 from tests.conftest import Compose, Finish
 from tests.helpers import encode, fill, picture, smooth_faces
 
@@ -264,7 +265,7 @@ def test_a_run_and_its_report_repeat_the_warning(
     notes, said = capsys.readouterr()
     assert said.startswith(f"warning: {told}")
     assert len(said.splitlines()) == 1
-    assert notes == f"by what, and for each source: python -m fakegan.audit --data {path}\n"
+    assert notes == f"by what, and for each source: {called('audit')} --data {path}\n"
     manifest = json.loads((path / "manifest.json").read_text())
     old = "real and fake pictures differ in size (172x182 / 256x256)"  # as of an older prepare
     (path / "manifest.json").write_text(json.dumps(manifest | {"warnings": [old, "kept"]}))

@@ -218,7 +218,7 @@ def test_an_epoch_is_written_once_also_where_it_is_the_best(
     if not links:
         monkeypatch.setattr(os, "link", refused)
     saved, save = [], torch.save
-    monkeypatch.setattr(torch, "save", lambda content, file: saved.append(save(content, file)))
+    monkeypatch.setattr(torch, "save", lambda *given: saved.append(save(*given)))
     found = trained()
     assert len(saved) == written
     best, last = (tmp_path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
