@@ -77,25 +77,7 @@ def fit(
     if settings.trainer.node.get("enable_model_summary"):
         log.info("%s", ModelSummary(module))  # Lightning would write it to a log that nobody sees
     say_frozen(folder.name, module, trainer)
-    failed = ""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning's advice on workers and log intervals does not fit memory maps
-        try:
-            tried = _convolutions_tried(settings.trainer.arguments)
-            with _out_of_memory_as_error(folder.name, settings), failure_as_error(trainer), tried:
-                trainer.fit(module, datamodule=data, ckpt_path=_checked(last, module) if saved else None)
-        except GraphsFailedError as error:
-            failed = str(error)
-        except MisconfigurationException as error:  # Lightning notices only now, of the user's own module or data
-            raise UsageError(f"trainer: {one_line(error, None)}") from error
-        except Stopped as stopped:
-            stop.follow(stopped.number)
-        except SIGTERMException:  # before the first step; Lightning would end with 0
-            stop.follow(signal.SIGTERM)
-        except SystemExit as ended:
-            if ended.code != 1:
-                raise
-            raise KeyboardInterrupt from None  # a second Ctrl-C, which Lightning answers with exit code 1
+    failed = _train(trainer, module, data, last if saved else None, settings, stop)
     if failed:
         log.warning("%s: training with CUDA graphs failed (%s): it goes on without them", folder.name, failed)
         del module, trainer, stop
@@ -106,6 +88,36 @@ def fit(
     ranks.on_rank_zero(finished.touch)
     stop.follow(ranks.largest(stop.noted))  # a signal came in the last epoch
     return checkpoints / BEST
+
+
+def _train(
+    trainer: pl.Trainer,
+    module: pl.LightningModule,
+    data: pl.LightningDataModule,
+    resumed: Path | None,  # a checkpoint
+    settings: RunSettings,
+    stop: SaveAndStop,
+) -> str:
+    """Lightning's fit; signals and errors leave it as `fit` says. Returns why CUDA graphs failed, else empty."""
+    stage, tried = Path(trainer.default_root_dir).name, _convolutions_tried(settings.trainer.arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's advice on workers and log intervals does not fit memory maps
+        try:
+            with _out_of_memory_as_error(stage, settings), failure_as_error(trainer), tried:
+                trainer.fit(module, datamodule=data, ckpt_path=_checked(resumed, module) if resumed else None)
+        except GraphsFailedError as error:
+            return str(error)
+        except MisconfigurationException as error:  # Lightning notices only now, of the user's own module or data
+            raise UsageError(f"trainer: {one_line(error, None)}") from error
+        except Stopped as stopped:
+            stop.follow(stopped.number)
+        except SIGTERMException:  # before the first step; Lightning would end with 0
+            stop.follow(signal.SIGTERM)
+        except SystemExit as ended:
+            if ended.code != 1:
+                raise
+            raise KeyboardInterrupt from None  # a second Ctrl-C, which Lightning answers with exit code 1
+    return ""
 
 
 @contextlib.contextmanager
